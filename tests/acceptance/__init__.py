@@ -1,0 +1,1 @@
+"""The slow ring: real processes, real sockets, and faults made on purpose."""

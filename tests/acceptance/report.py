@@ -1,0 +1,55 @@
+"""What a check found, in one line for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What was checked, and everything that was wrong; `clean` where nothing was."""
+
+    name: str
+    runs: int = 0
+    followers: int = 0
+    connections: int = 0
+    events: int = 0
+    lost: int = 0
+    repeated: int = 0
+    out_of_order: int = 0
+    resets: int = 0
+    recoveries: list[float] = field(default_factory=list)  # seconds
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.repeated or self.out_of_order or self.faults)
+
+    def recovery(self, share: float) -> float | None:
+        """The recovery time, in seconds, within which this share of the followers was back."""
+        ordered = sorted(self.recoveries)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+    def numbers(self) -> dict[str, Any]:
+        recovery = {"p50": self.recovery(0.5), "p95": self.recovery(0.95), "max": self.recovery(1)}
+        counts = ("runs", "followers", "connections", "events", "lost", "repeated")
+        return {
+            "name": self.name,
+            **{count: getattr(self, count) for count in (*counts, "out_of_order", "resets")},
+            "recovery": {k: v if v is None else round(v, 3) for k, v in recovery.items()},
+            "faults": len(self.faults),
+        }
+
+    def json(self) -> str:
+        return json.dumps(self.numbers())
+
+    def __str__(self) -> str:
+        numbers = self.numbers()
+        recovery = numbers.pop("recovery")
+        if self.recoveries:
+            numbers |= {f"recovery {share}": f"{s:.2f}s" for share, s in recovery.items()}
+        name = numbers.pop("name")
+        line = f"{name}: " + ", ".join(f"{count} {number}" for count, number in numbers.items())
+        return "\n  ".join([line, *self.faults[:10]])

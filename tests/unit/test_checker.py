@@ -1,0 +1,326 @@
+"""The judge acquits what the contract allows, and names everything that it forbids."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.acceptance.blocks import Block, Splitter, parse
+from tests.acceptance.checker import Truth, check
+from tests.acceptance.recording import Connection, Ended, Heard, Recording
+from tests.acceptance.report import Report
+
+TALK, RUN, MESSAGE, REPLY = "conversation-1", "run-1", "message-1", "reply-1"
+WORDS = ("Hel", "lo ", "you")
+TEXT = "".join(WORDS)
+
+
+def wire(event: str, number: int | None = None, **payload: Any) -> bytes:
+    lines = [] if number is None else [f"id: {number}"]
+    lines += [f"event: {event}", f"data: {json.dumps(payload)}"]
+    return "\n".join(lines).encode()
+
+
+def delta(number: int, index: int, text: str, attempt: int = 1) -> bytes:
+    return wire("text.delta", number, run=RUN, attempt=attempt, index=index, text=text)
+
+
+def started(number: int, attempt: int = 1) -> bytes:
+    return wire("run.started", number, run=RUN, attempt=attempt, model="m")
+
+
+def completed(number: int, attempt: int = 1) -> bytes:
+    return wire("run.completed", number, run=RUN, attempt=attempt, reply=REPLY)
+
+
+STORY = [
+    wire("message.created", 1, message={"id": MESSAGE}),
+    wire("run.queued", 2, run=RUN, message=MESSAGE),
+    started(3),
+    *(delta(4 + n, n, word) for n, word in enumerate(WORDS)),
+    completed(7),
+]
+
+
+def snapshot(cursor: int | None, *, text: str | None = None, status: str = "running") -> bytes:
+    """Before the end with the text so far, or after it with the reply among the messages."""
+    said = {"id": REPLY, "role": "assistant", "content": TEXT, "run": RUN}
+    live = {"id": RUN, "status": status, "attempt": 1, "text": text, "reasoning": ""}
+    payload = {
+        "id": TALK,
+        "messages": [{"id": MESSAGE, "role": "user", "content": "?", "run": None}],
+        "runs": [],
+        "cursor": cursor,
+    }
+    if text is None:
+        payload["messages"].append(said)  # type: ignore[union-attr]
+    else:
+        payload["runs"].append(live)  # type: ignore[union-attr]
+    return wire("conversation.snapshot", cursor, **payload)
+
+
+def recording(*connections: tuple[str | None, list[bytes]], whole: bool = True) -> Recording:
+    kept = [
+        Connection(
+            asked=10.0 * n,
+            cursor=cursor,
+            status=200,
+            heard=[Heard(parse(raw), 10.0 * n + i) for i, raw in enumerate(raws)],
+            ended=Ended.DROPPED,
+        )
+        for n, (cursor, raws) in enumerate(connections)
+    ]
+    return Recording(TALK, kept, whole)
+
+
+TRUTH = Truth(
+    conversation={
+        "id": TALK,
+        "cursor": 7,
+        "messages": [
+            {"id": MESSAGE, "role": "user", "content": "?", "run": None},
+            {"id": REPLY, "role": "assistant", "content": TEXT, "run": RUN},
+        ],
+    },
+    runs={RUN: {"id": RUN, "status": "completed", "reply": REPLY}},
+    scripts={RUN: TEXT},
+)
+
+
+def judged(*recordings: Recording, truth: Truth = TRUTH, resets: bool = False) -> Report:
+    return check("a test", recordings, {TALK: truth}, resets_allowed=resets)
+
+
+def heard(*raws: bytes, cursor: str | None = "0", whole: bool = True) -> Report:
+    return judged(recording((cursor, list(raws)), whole=whole))
+
+
+def numbers(report: Report) -> tuple[int, int, int]:
+    return report.lost, report.repeated, report.out_of_order
+
+
+def test_the_whole_story_is_clean() -> None:
+    report = heard(*STORY)
+    assert (report.clean, report.faults) == (True, [])
+    assert (report.runs, report.followers, report.connections, report.events) == (1, 1, 1, 7)
+
+
+@pytest.mark.parametrize("cut", range(len(STORY)))
+def test_a_story_in_two_connections_is_clean(cut: int) -> None:
+    assert judged(recording(("0", STORY[:cut]), (str(cut), STORY[cut:]))).clean
+
+
+@pytest.mark.parametrize(("text", "then"), [("", 3), ("Hel", 4), ("Hello ", 5), (TEXT, 6)])
+def test_a_snapshot_and_its_tail_are_clean(text: str, then: int) -> None:
+    report = heard(snapshot(then, text=text), *STORY[then:], cursor=None)
+    assert (report.clean, report.faults) == (True, [])
+
+
+def test_a_snapshot_of_the_end_is_clean() -> None:
+    assert heard(snapshot(7), cursor=None).clean
+
+
+def test_a_run_in_a_snapshot_may_be_said_to_be_queued_afterwards() -> None:
+    waiting = snapshot(1, text="", status="queued").replace(b'"attempt": 1', b'"attempt": 0')
+    assert heard(waiting, *STORY[1:], cursor=None).clean
+
+
+@pytest.mark.parametrize("cursor", range(1, 7))
+def test_a_cursor_in_the_middle_is_clean(cursor: int) -> None:
+    report = heard(*STORY[cursor:], cursor=str(cursor))
+    assert (report.clean, report.faults) == (True, [])
+
+
+def test_a_second_attempt_tells_the_reply_anew() -> None:
+    again = [started(6, 2), *(delta(7 + n, n, word, 2) for n, word in enumerate(WORDS))]
+    truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 10})
+    assert judged(recording(("0", [*STORY[:5], *again, completed(10, 2)])), truth=truth).clean
+
+
+def test_a_text_said_again_as_a_whole_replaces_what_was_heard() -> None:
+    whole = wire("text.snapshot", 6, run=RUN, attempt=1, index=1, text="Hello ")
+    truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 8})
+    assert judged(
+        recording(("0", [*STORY[:5], whole, delta(7, 2, "you"), completed(8)])), truth=truth
+    ).clean
+
+
+def test_what_is_lost_is_counted() -> None:
+    assert numbers(heard(*STORY[:4], *STORY[6:])) == (2, 0, 0)
+
+
+def test_what_is_lost_between_two_connections_is_counted() -> None:
+    assert numbers(judged(recording(("0", STORY[:2]), ("2", STORY[3:])))) == (1, 0, 0)
+
+
+def test_what_is_lost_after_a_first_cursor_is_counted() -> None:
+    assert numbers(heard(*STORY[3:], cursor="2")) == (1, 0, 0)
+
+
+def test_what_is_lost_at_the_end_is_counted() -> None:
+    assert numbers(heard(*STORY[:5])) == (2, 0, 0)
+
+
+def test_a_reader_who_left_early_has_lost_nothing() -> None:
+    assert heard(*STORY[:5], whole=False).clean
+
+
+def test_what_is_repeated_is_counted() -> None:
+    assert numbers(judged(recording(("0", STORY[:4]), ("4", STORY[2:])))) == (0, 2, 0)
+
+
+def test_what_is_out_of_order_is_counted() -> None:
+    report = heard(*STORY[:3], STORY[4], STORY[3], *STORY[5:])
+    assert numbers(report) == (1, 0, 1)
+
+
+def test_a_snapshot_without_a_reason_is_a_fault() -> None:
+    assert not heard(*STORY[:4], snapshot(4, text="Hel"), *STORY[4:]).clean
+
+
+def test_a_stream_without_a_cursor_must_begin_with_a_snapshot() -> None:
+    assert not heard(*STORY, cursor=None).clean
+
+
+def test_a_reset_is_loud_and_only_allowed_where_history_was_lost() -> None:
+    reset = wire("stream-reset", reason="lost", channels=["c"])
+    told = recording(("0", [*STORY[:4], reset, snapshot(900, text="Hello "), delta(901, 2, "you")]))
+    told.connections[0].heard.append(Heard(parse(completed(902)), 9.0))
+    truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 902})
+    assert judged(told, truth=truth, resets=True).clean
+    assert not judged(told, truth=truth).clean
+
+
+def test_a_reset_must_be_followed_by_a_snapshot() -> None:
+    reset = wire("stream-reset", reason="lost", channels=["c"])
+    assert not judged(recording(("0", [*STORY[:4], reset, *STORY[4:]])), resets=True).clean
+
+
+def test_one_id_means_one_event_to_everybody() -> None:
+    other = [*STORY[:3], delta(4, 0, "Hal"), *STORY[4:]]
+    faults = judged(recording(("0", STORY)), recording(("0", other), whole=False)).faults
+    assert "two events under id 4" in faults[0]
+
+
+def test_a_late_word_of_an_older_attempt_is_a_fault() -> None:
+    late = [started(6, 2), delta(7, 2, "you", 1)]
+    assert any("after attempt 2" in fault for fault in heard(*STORY[:5], *late).faults)
+
+
+def test_a_word_after_the_ending_is_a_fault() -> None:
+    assert any("after its ending" in fault for fault in heard(*STORY, delta(8, 3, "!")).faults)
+
+
+def test_a_second_ending_is_a_fault() -> None:
+    assert any("2 endings" in fault for fault in heard(*STORY, completed(8)).faults)
+
+
+def test_a_hole_in_the_words_is_a_fault_even_under_perfect_ids() -> None:
+    assert any("index 2 after 0" in f for f in heard(*STORY[:4], delta(5, 2, "you")).faults)
+
+
+def test_a_text_that_is_not_the_stored_one_is_a_fault() -> None:
+    report = heard(*STORY[:3], delta(4, 0, "Hal"), *STORY[4:])
+    assert any("differs at 1" in fault for fault in report.faults)
+
+
+def test_the_ending_of_a_run_may_not_be_left_out() -> None:
+    truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 6})
+    faults = judged(recording(("0", STORY[:6])), truth=truth).faults
+    assert any("its ending was not said" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        wire("run.started", 8, run="run-9", attempt=1, model="m"),
+        wire("message.created", 8, message={"id": "message-9"}),
+        snapshot(8).replace(TALK.encode(), b"conversation-9"),
+    ],
+)
+def test_what_belongs_to_others_is_a_fault(foreign: bytes) -> None:
+    assert not heard(*STORY, foreign).clean
+
+
+@pytest.mark.parametrize("status", [401, 404, 500, 503])
+def test_a_stream_that_is_refused_is_a_fault(status: int) -> None:
+    told = recording(("0", STORY))
+    told.connections[0].status = status
+    assert not judged(told).clean
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"status": "running", "reply": None},
+        {"status": "cancelled", "reply": REPLY},
+        {"status": "completed", "reply": REPLY},
+    ],
+)
+def test_the_database_is_judged_as_well(stored: dict[str, Any]) -> None:
+    truth = replace(TRUTH, runs={RUN: stored}, scripts={RUN: "Hello me"})
+    assert not judged(truth=truth).clean
+
+
+def test_a_cancelled_reply_keeps_the_words_so_far() -> None:
+    truth = replace(
+        TRUTH, runs={RUN: {"status": "cancelled", "reply": REPLY}}, scripts={RUN: TEXT + " all"}
+    )
+    cancelled = wire("run.cancelled", 7, run=RUN, attempt=1, reply=REPLY)
+    assert judged(recording(("0", [*STORY[:6], cancelled])), truth=truth).clean
+
+
+def test_recoveries_count_from_the_break_to_the_next_event() -> None:
+    told = recording(("0", STORY[:2]), ("2", STORY[2:]))
+    report = check("a test", [told], {TALK: TRUTH}, broken_at=[2.0])
+    assert report.recoveries == [8.0]
+    assert report.numbers()["recovery"] == {"p50": 8.0, "p95": 8.0, "max": 8.0}
+    assert "recovery max: 8.00s" in str(report) or "recovery max 8.00s" in str(report)
+
+
+GOOD = wire("text.delta", 4, run=RUN, attempt=1, index=0, text="Hel")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        GOOD.replace(b"\n", b"\r\n"),
+        GOOD.replace(b"id: 4\n", b""),
+        GOOD.replace(b"id: 4", b"id: conversation-1:4"),
+        GOOD.replace(b"id: 4", b"id:4"),
+        GOOD.replace(b"id: 4", b"id: 9007199254740992"),
+        GOOD.replace(b"text.delta", b"text.epsilon"),
+        GOOD.replace(b"event: text.delta\n", b""),
+        GOOD + b"\ndata: {}",
+        GOOD + b"\n: a comment",
+        GOOD.replace(b"Hel", b"\xff"),
+        b"\xef\xbb\xbf" + GOOD,
+        b"event: keep-alive\ndata:",
+        b"event: heartbeat\ndata: ",
+        b'id: 4\nevent: heartbeat\ndata: {"head": 4}',
+        b": padding",
+        b"",
+    ],
+)
+def test_a_block_outside_the_subset_that_all_readers_agree_on_is_a_fault(raw: bytes) -> None:
+    assert parse(raw).faults
+
+
+@pytest.mark.parametrize(
+    "raw", [GOOD, b"retry: 1500", b'event: heartbeat\ndata: {"head": null}', b"retry: 5\n" + GOOD]
+)
+def test_a_block_of_the_allowed_form_has_no_fault(raw: bytes) -> None:
+    assert parse(raw).faults == ()
+
+
+def test_blocks_are_the_same_in_any_portions() -> None:
+    stream = b"\n\n".join([*STORY, b""])
+    whole = [parse(raw) for raw in STORY]
+    for size in (1, 2, 3, 7, 50, len(stream)):
+        splitter, blocks = Splitter(), list[Block]()
+        for at in range(0, len(stream), size):
+            blocks += splitter.feed(stream[at : at + size])
+        assert (blocks, splitter.rest) == (whole, b"")

@@ -1,0 +1,106 @@
+"""The harness's reader hears like an EventSource, and writes down what really came."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.acceptance.follower import Follower
+from tests.acceptance.recording import Ended
+from tests.unit.fake_stream import FIRST, HEAD, OVER, chunk, fake_stream, said
+
+TIP = 5
+PATIENCE = 10.0  # seconds
+
+
+def follower(port: int, **wishes: object) -> Follower:
+    return Follower("127.0.0.1", port, "c", headers={"Cookie": "a=b"}, **wishes)  # type: ignore[arg-type]
+
+
+async def ids(reader: Follower) -> list[int | None]:
+    recording = await asyncio.wait_for(reader.follow(), PATIENCE)
+    return [heard.block.id for heard in recording.heard() if heard.block.event]
+
+
+async def test_it_hears_every_event_until_all_is_said() -> None:
+    async with fake_stream(TIP) as (port, asked):
+        reader = follower(port)
+        assert await ids(reader) == [*range(1, TIP + 1)]
+        assert reader.recording.whole
+        assert [c.status for c in reader.recording.connections] == [200, 204]
+        assert b"Cookie: a=b" in asked[0]
+        assert b"Last-Event-ID" not in asked[0]
+        assert b"Last-Event-ID: 5" in asked[1]
+
+
+async def test_cut_at_every_byte_it_hears_each_event_once() -> None:
+    async with fake_stream(2) as (port, _):
+        for cut in range(1, len(FIRST + said(1) + said(2)) + 1):
+            reader = follower(port, cuts=[cut])
+            assert await ids(reader) == [1, 2], cut
+            assert reader.recording.connections[0].ended is Ended.DROPPED
+
+
+async def test_an_incomplete_last_event_is_kept_aside_and_asked_for_again() -> None:
+    def answer(cursor: int | None) -> bytes:
+        if cursor is None:
+            return HEAD + chunk(FIRST + said(1) + said(2)[:-1])
+        return OVER if cursor == 2 else HEAD + chunk(said(2)) + b"0\r\n\r\n"
+
+    async with fake_stream(2, answer=answer) as (port, _):
+        reader = follower(port)
+        assert await ids(reader) == [1, 2]
+        first = reader.recording.connections[0]
+        assert (first.ended, first.rest) == (Ended.BROKEN, said(2)[:-1])
+
+
+async def test_its_first_cursor_goes_in_the_query_when_asked_to() -> None:
+    async with fake_stream(TIP) as (port, asked):
+        assert await ids(follower(port, cursor=3, cursor_in_query=True)) == [*range(4, TIP + 1)]
+        assert b"lastEventId=3" in asked[0]
+
+
+async def test_any_status_but_200_is_final() -> None:
+    async with fake_stream(1, answer=lambda _: b"HTTP/1.1 503 X\r\n\r\n") as (port, asked):
+        reader = follower(port)
+        assert await ids(reader) == []
+        assert [c.status for c in reader.recording.connections] == [503]
+        assert not reader.recording.whole
+        assert len(asked) == 1
+
+
+async def test_it_comes_back_while_nobody_listens() -> None:
+    async with fake_stream(TIP) as (port, _):
+        pass
+    reader = follower(port, retry_at_most=0.01)
+    following = asyncio.create_task(reader.follow())
+    while len(reader.recording.connections) < 3:
+        await asyncio.sleep(0.01)
+    reader.stop()
+    recording = await asyncio.wait_for(following, PATIENCE)
+    assert {c.ended for c in recording.connections[:-1]} == {Ended.UNANSWERED}
+
+
+async def test_a_slow_reader_hears_the_same() -> None:
+    async with fake_stream(TIP) as (port, _):
+        assert await ids(follower(port, portion=100, pause=0.001)) == [*range(1, TIP + 1)]
+
+
+async def test_somebody_can_wait_for_what_it_hears() -> None:
+    async with fake_stream(TIP) as (port, _):
+        reader = follower(port)
+        following = asyncio.create_task(reader.follow())
+        heard = await reader.hears(lambda h: h.block.id == TIP, within=PATIENCE)
+        assert heard.block.payload == {"n": TIP}
+        await asyncio.wait_for(following, PATIENCE)
+        assert await reader.hears(lambda h: h.block.id == 1, within=PATIENCE)
+
+
+async def test_waiting_for_what_is_never_said_ends() -> None:
+    async with fake_stream(TIP) as (port, _):
+        reader = follower(port)
+        following = asyncio.create_task(reader.follow())
+        with pytest.raises((TimeoutError, asyncio.CancelledError)):
+            await reader.hears(lambda h: h.block.id == TIP + 1, within=PATIENCE)
+        await following
