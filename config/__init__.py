@@ -1,0 +1,5 @@
+"""Composition: settings, addresses, processes. Nothing imports it."""
+
+from config.celery import app
+
+__all__ = ["app"]

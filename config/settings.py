@@ -1,0 +1,228 @@
+"""Every setting of Unspool, one line each, read from the environment, with its unit and reason.
+
+Without any of them this is a development copy: embedded parts, a key of its own, visitors
+welcome. `PRODUCTION=true` takes nothing for granted and says what is missing.
+"""
+
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import get_random_string
+
+env = environ.Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def required(name: str, why: str) -> str:
+    """The setting that production cannot do without, or a sentence that says so."""
+    value = env.str(name, "")
+    if not value:
+        raise ImproperlyConfigured(f"PRODUCTION is set, so {name} must be too: {why}")
+    return value
+
+
+# ── What kind of copy this is ────────────────────────────────────────────────────────────────
+PRODUCTION = env.bool("PRODUCTION", False)  # demands secrets and hosts, shuts visitors out
+DEBUG = env.bool("DEBUG", False)  # Django's own: tracebacks to the browser, never in production
+DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data"))).resolve()  # what embedded parts keep
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+
+def development_key() -> str:
+    """A secret of this copy's own, made once and kept in its data folder."""
+    kept = DATA_DIR / "secret_key"
+    try:
+        with kept.open("x") as file:
+            file.write(get_random_string(50))
+    except FileExistsError:
+        pass
+    return kept.read_text() or development_key_lost(kept)
+
+
+def development_key_lost(kept: Path) -> str:
+    raise ImproperlyConfigured(f"{kept} is empty: delete it, and a new key is made.")
+
+
+if PRODUCTION:
+    SECRET_KEY = required("SECRET_KEY", "it signs sessions; make one of 50 random characters.")
+    ALLOWED_HOSTS = [h for h in required("ALLOWED_HOSTS", "the names it answers to.").split(",")]
+else:
+    SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
+    ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
+
+# ── Where it listens, and for how long ───────────────────────────────────────────────────────
+HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds
+PORT = env.int("PORT", 8000)  # TCP port of the web process
+WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds that plain requests may take to end at SIGTERM
+CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a peer's answer
+
+# ── The model ────────────────────────────────────────────────────────────────────────────────
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", "") or None
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "") or None  # any OpenAI-compatible server's /v1
+EMBEDDED_MODEL = not (OPENAI_API_KEY or OPENAI_BASE_URL)  # SmolLM2 on this machine's processor
+MODEL_URL_FILE = DATA_DIR / "model.url"  # where the embedded model says at which URL it listens
+LLM_MODEL = env.str("LLM_MODEL", "smollm2-135m-instruct" if EMBEDDED_MODEL else "gpt-4o-mini")
+LLM_MODELS = list(dict.fromkeys([LLM_MODEL, *env.list("LLM_MODELS", default=[])]))  # may be asked
+MODEL_CONNECT = env.float("MODEL_CONNECT", 5.0)  # seconds to connect
+MODEL_SILENCE = env.float("MODEL_SILENCE", 60.0)  # seconds without a line before it is given up
+MODEL_TRIES = env.int("MODEL_TRIES", 3)  # requests before the first token, at a passing fault
+MODEL_TEMPERATURE = env.float("MODEL_TEMPERATURE", default=None)  # the model's own, where unset
+MAX_OUTPUT_TOKENS = env.int("MAX_OUTPUT_TOKENS", 4096)  # tokens of one reply
+HISTORY_TOKENS = env.int("HISTORY_TOKENS", 1500 if EMBEDDED_MODEL else 32_000)  # sent per request
+
+# ── The log and the broker ───────────────────────────────────────────────────────────────────
+REDIS_URL = env.str("REDIS_URL", "")
+EMBEDDED_VALKEY = not REDIS_URL
+VALKEY_SOCKET = DATA_DIR / "valkey.sock"
+if len(str(VALKEY_SOCKET)) > 100:  # a Unix socket's path ends at 107 bytes
+    _place = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
+    VALKEY_SOCKET = Path(tempfile.gettempdir()) / f"unspool-{_place}.sock"
+if EMBEDDED_VALKEY:
+    REDIS_URL = f"unix://{VALKEY_SOCKET}"
+REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST makes at most three
+LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's log keeps
+LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
+LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is remembered
+EVENTSTREAM_STORAGE_CLASS = "streams.log.Log"
+EVENTSTREAM_CHANNELMANAGER_CLASS = "streams.channels.Channels"
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL.replace(
+    "unix://", "redis+socket://"
+)
+CELERY_TASK_IGNORE_RESULT = True  # the run's row is the record
+CELERY_TASK_ACKS_LATE = False  # late ones run twice or die with Redis: docs/decisions.md
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process
+CELERY_WORKER_POOL = "threads"  # a reply is waiting, not computing
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True  # a ring that cannot be answered now is another's to answer
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back for ever
+CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds
+if CELERY_BROKER_URL.startswith(("redis", "unix")):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "socket_connect_timeout": REDIS_TIMEOUT,
+        "socket_timeout": 5.0,  # seconds; above the second that a worker's blocking pop lasts
+        "health_check_interval": 5,  # seconds
+        "visibility_timeout": 3600,  # seconds; moot with early acknowledgement
+    }
+
+# ── Runs ─────────────────────────────────────────────────────────────────────────────────────
+RUN_LEASE = env.float("RUN_LEASE", 10.0)  # seconds a worker may be silent before another takes over
+RUN_WATCH = env.float("RUN_WATCH", 1.0)  # seconds between a worker's looks at what it still holds
+RUN_ATTEMPTS = env.int("RUN_ATTEMPTS", 3)  # tries that may be lost before a run fails
+RUN_LIFE = env.float("RUN_LIFE", 900.0)  # seconds that one attempt may last
+RUN_SWEEP = env.float("RUN_SWEEP", 3.0)  # seconds between looks for what nobody is doing
+RUN_RING = env.float("RUN_RING", 5.0)  # seconds a queued run may wait before it is rung again
+WORKER_DRAIN = env.float("WORKER_DRAIN", 2.5)  # seconds that replies may finish at SIGTERM
+
+# ── Streams ──────────────────────────────────────────────────────────────────────────────────
+STREAM_HEARTBEAT = env.float("STREAM_HEARTBEAT", 15.0)  # seconds without an event
+STREAM_LIFE = env.float("STREAM_LIFE", 3600.0)  # seconds, ± a fifth, until readers are sent round
+STREAM_STALL = env.float("STREAM_STALL", 30.0)  # seconds that a reader may take nothing
+STREAM_ACCESS = env.float("STREAM_ACCESS", 2.0)  # seconds between looks at who may still read
+STREAM_RETRY = env.list("STREAM_RETRY", cast=int, default=[500, 2000])  # ms, least and most
+STREAM_RING = env.int("STREAM_RING", 512)  # frames of a channel that a web process holds for all
+
+# ── Limits of one owner, and of one message ──────────────────────────────────────────────────
+MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
+MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
+MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
+ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency-Key is remembered
+
+# ── Who may ──────────────────────────────────────────────────────────────────────────────────
+ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # a visitor owns his session's own
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = False  # the page's script reads it to send X-CSRFToken
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# ── The database ─────────────────────────────────────────────────────────────────────────────
+DATABASE_URL = env.str("DATABASE_URL", "") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",  # a transaction that will write waits at its start
+        "timeout": 20,  # seconds
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=0;",
+    }
+else:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 1,
+        "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
+        "timeout": 10,  # seconds to wait for a free one
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ── Django ───────────────────────────────────────────────────────────────────────────────────
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_eventstream",
+    "ninja",
+    "streams",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "static"
+WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # bytes of a request's body
+
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # Their debug output holds prompts and keys.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "openai": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,60 @@
+"""What an Idempotency-Key was answered: kept in the same transaction as what the answer made.
+
+So no crash can leave a key behind that is neither answered nor free.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from streams.models import Answer, from_now
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Once:
+    """One request that its sender may repeat: whose, where, under which key, and its body's digest."""
+
+    owner: str
+    route: str
+    key: str
+    digest: str
+
+
+class Answered(Exception):
+    """This very request was answered before: give that answer again."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.key)
+        self.answer = answer
+
+
+class OtherRequest(Exception):
+    """The key was used for a request with another body."""
+
+
+def recall(once: Once) -> None:
+    """Raise `Answered` or `OtherRequest` if the key has been used."""
+    answer = Answer.objects.filter(owner=once.owner, route=once.route, key=once.key).first()
+    if answer and answer.digest != once.digest:
+        raise OtherRequest
+    if answer:
+        raise Answered(answer)
+
+
+def keep(once: Once, status: int, body: dict[str, Any]) -> None:
+    """Keep the answer. An `IntegrityError` says that an equal request was first: recall it."""
+    Answer.objects.create(
+        owner=once.owner,
+        route=once.route,
+        key=once.key,
+        digest=once.digest,
+        status=status,
+        body=body,
+    )
+
+
+def expire() -> int:
+    """Drop the answers that nobody needs any more; gives how many."""
+    old = Answer.objects.filter(created_at__lt=from_now(-settings.ANSWERS_KEPT))
+    return old.delete()[0]

@@ -1,0 +1,238 @@
+"""Asking: a message and the run that will answer it, committed together.
+
+    ask() ── one transaction: Message + Run(queued) (+ the answer to an Idempotency-Key)
+      └── on commit: announce (message.created, run.queued), ring a worker
+
+Nothing after the commit may fail the request: whatever is left undone, the sweep does.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from celery import current_app
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Max
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from streams.answers import Once, keep, recall
+from streams.channels import channel_of
+from streams.ending import cancel
+from streams.log import Away
+from streams.models import Conversation, Message, Run
+from streams.publish import announce, the_log
+
+logger = logging.getLogger(__name__)
+WhenBusy = Literal["reject", "queue", "interrupt"]
+TASK = "workers.tasks.generate"
+
+
+class Busy(Exception):
+    """The conversation has a live run, and the caller did not say what to do about it."""
+
+
+class NotLast(Exception):
+    """Only the last turn can be answered anew: later ones were built on this one's reply."""
+
+
+class UnknownModel(Exception):
+    """The operator does not offer this model."""
+
+
+class TooManyRuns(Exception):
+    """The owner has as many live runs as he may."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """What was made. Following from `cursor` misses nothing; None where Redis is away."""
+
+    conversation: UUID
+    message: UUID
+    run: UUID
+    cursor: int | None
+
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON, as docs/design.md §3.1 gives it."""
+        events = reverse("api:events", kwargs={"conversation": self.conversation})
+        after = "" if self.cursor is None else f"?lastEventId={self.cursor}"
+        return {
+            "conversation": str(self.conversation),
+            "message": str(self.message),
+            "run": str(self.run),
+            "status": "queued",
+            "cursor": self.cursor,
+            "events": events + after,
+        }
+
+
+def begin(
+    *,
+    owner: str,
+    text: str,
+    system: str | None = None,
+    model: str | None = None,
+    title: str | None = None,
+    once: Once | None = None,
+) -> Accepted:
+    """Begin a conversation with its first message. Raises `UnknownModel`, `TooManyRuns`."""
+    conversation = Conversation(
+        id=uuid4(),
+        owner=owner,
+        title=title or title_of(text),
+        model=offered(model or settings.LLM_MODEL),
+    )
+
+    def make() -> Run:
+        conversation.save(force_insert=True)
+        if system:
+            conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
+        return _question(conversation, text)
+
+    return _accept(conversation, make, once)
+
+
+def ask(
+    conversation: Conversation,
+    text: str,
+    *,
+    when_busy: WhenBusy = "reject",
+    once: Once | None = None,
+) -> Accepted:
+    """Ask in a conversation that exists. Raises `Busy`, `TooManyRuns`."""
+
+    def make() -> Run:
+        _take_turn(conversation, when_busy)
+        return _question(conversation, text)
+
+    return _unbusied(conversation, make, when_busy, once)
+
+
+def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None) -> Accepted:
+    """A new run for the same question. Raises `NotLast`, `Busy`, `TooManyRuns`."""
+
+    def make() -> Run:
+        _take_turn(run.conversation, when_busy)
+        if run.message.turn != _last_turn(run.conversation):
+            raise NotLast
+        return _run(run.conversation, run.message)
+
+    return _unbusied(run.conversation, make, when_busy, once)
+
+
+def ring(run: UUID) -> None:
+    """Tell the workers that there is something to do. A ring that is lost is rung again."""
+    try:
+        current_app.send_task(TASK, [str(run)], ignore_result=True, retry=False)
+    except Exception as error:  # every broker has its own
+        logger.warning("run %s not rung: %s", run, type(error).__name__)
+
+
+def title_of(text: str) -> str:
+    """A title for a conversation that was given none: the beginning of its first message."""
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:60].rsplit(" ", 1)[0] + "…"
+
+
+def offered(model: str) -> str:
+    if model not in settings.LLM_MODELS:
+        raise UnknownModel(model)
+    return model
+
+
+def _unbusied(
+    conversation: Conversation, make: Callable[[], Run], when_busy: WhenBusy, once: Once | None
+) -> Accepted:
+    while True:
+        if when_busy == "interrupt":
+            if once:
+                recall(once)  # a repeated request must not end the run that it began
+            for run in conversation.runs.filter(status__in=Run.LIVE):
+                cancel(run.id)
+        try:
+            return _accept(conversation, make, once)
+        except Busy:
+            if when_busy != "interrupt":
+                raise  # else somebody asked in between, and is interrupted in turn
+
+
+def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | None) -> Accepted:
+    # Looked up before the commit: whatever this run will ever say comes after it.
+    cursor = _cursor(conversation)
+    try:
+        with transaction.atomic():
+            _alone(conversation)
+            if once:
+                recall(once)
+            _room(conversation.owner)
+            run = make()
+            accepted = Accepted(
+                conversation=conversation.id, message=run.message_id, run=run.id, cursor=cursor
+            )
+            if once:
+                keep(once, 202, accepted.body())
+    except IntegrityError:
+        if once:
+            recall(once)  # an equal request was first
+        raise
+    logger.info("run %s queued in conversation %s", run.id, conversation.id)
+    if cursor is not None:
+        _tell(conversation, run)
+    return accepted
+
+
+def _cursor(conversation: Conversation) -> int | None:
+    try:
+        return the_log().look(channel_of(conversation.id), known=conversation.head).head
+    except Away:
+        return None
+
+
+def _tell(conversation: Conversation, run: Run) -> None:
+    try:
+        announce(conversation)
+    except Away:
+        return  # the sweep will, and ring then
+    ring(run.id)
+
+
+def _alone(conversation: Conversation) -> None:
+    """Let requests of one owner, and so of one conversation, pass one by one."""
+    if connection.vendor == "postgresql":  # SQLite has one writer anyway
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [conversation.owner]
+            )
+
+
+def _room(owner: str) -> None:
+    if Run.objects.filter(owner=owner, status__in=Run.LIVE).count() >= settings.MAX_LIVE_RUNS:
+        raise TooManyRuns
+
+
+def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
+    Conversation.objects.select_for_update().get(pk=conversation.pk)
+    if when_busy != "queue" and conversation.runs.filter(status__in=Run.LIVE).exists():
+        raise Busy
+
+
+def _last_turn(conversation: Conversation) -> int:
+    return conversation.messages.aggregate(last=Max("turn", default=0))["last"]
+
+
+def _question(conversation: Conversation, text: str) -> Run:
+    message = conversation.messages.create(
+        role=Message.Role.USER, content=text, turn=_last_turn(conversation) + 1
+    )
+    message.refresh_from_db(fields=["created_at"])
+    return _run(conversation, message)
+
+
+def _run(conversation: Conversation, message: Message) -> Run:
+    return conversation.runs.create(
+        owner=conversation.owner, message=message, model=conversation.model, rung_at=Now()
+    )

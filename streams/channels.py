@@ -1,0 +1,102 @@
+"""Where a conversation is heard, and who may hear it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.http import HttpRequest
+from django_eventstream.channelmanager import ChannelManagerBase
+
+from streams.models import Conversation, Token
+
+PREFIX = "conversation-"
+
+
+def channel_of(conversation: UUID) -> str:
+    """The name of the conversation's channel."""
+    return f"{PREFIX}{conversation}"
+
+
+def conversation_of(channel: str) -> UUID | None:
+    """The conversation that is heard on the channel; None where it is no channel of ours."""
+    try:
+        return UUID(channel.removeprefix(PREFIX)) if channel.startswith(PREFIX) else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who is asking, and what he showed to prove it: a session's key, or a token's id."""
+
+    owner: str
+    session: str | None = None
+    token: int | None = None
+
+
+class Channels(ChannelManagerBase):  # type: ignore[misc]  # the library has no types
+    """A channel is one conversation's; its owner may read it, for as long as he may come in."""
+
+    def get_channels_for_request(
+        self, request: HttpRequest, view_kwargs: dict[str, UUID]
+    ) -> set[str]:
+        return {channel_of(view_kwargs["conversation"])}
+
+    def can_read_channel(self, user: Caller | None, channel: str) -> bool:
+        conversation = conversation_of(channel)
+        if user is None or conversation is None:
+            return False
+        return (user, conversation) in readable({(user, conversation)})
+
+    def is_channel_reliable(self, channel: str) -> bool:
+        return True
+
+
+def readable(pairs: set[tuple[Caller, UUID]]) -> set[tuple[Caller, UUID]]:
+    """Which of these callers may (still) read which of these conversations: four queries at most."""
+    callers = {caller for caller, _ in pairs}
+    welcome = callers & _still_in(callers)
+    owners = dict(
+        Conversation.objects.filter(pk__in={c for _, c in pairs}).values_list("id", "owner")
+    )
+    return {(who, what) for who, what in pairs if who in welcome and owners.get(what) == who.owner}
+
+
+def _still_in(callers: set[Caller]) -> set[Caller]:
+    """Those whose user is active, whose token is good, and whose session goes on."""
+    users = {caller.owner.removeprefix("user:") for caller in callers if is_user(caller.owner)}
+    active = {
+        f"user:{pk}"
+        for pk in get_user_model()
+        .objects.filter(pk__in=users, is_active=True)
+        .values_list("pk", flat=True)
+    }
+    tokens = set(
+        good_tokens()
+        .filter(pk__in={c.token for c in callers if c.token})
+        .values_list("pk", flat=True)
+    )
+    sessions = set(
+        Session.objects.filter(
+            pk__in={c.session for c in callers if c.session}, expire_date__gt=Now()
+        ).values_list("pk", flat=True)
+    )
+    return {
+        caller
+        for caller in callers
+        if (not is_user(caller.owner) or caller.owner in active)
+        and (caller.token is None or caller.token in tokens)
+        and (caller.session is None or caller.session in sessions)
+    }
+
+
+def is_user(owner: str) -> bool:
+    return owner.startswith("user:")
+
+
+def good_tokens():  # type: ignore[no-untyped-def]
+    """Tokens that are neither revoked nor expired."""
+    return Token.objects.filter(revoked_at=None).exclude(expires_at__lte=Now())

@@ -1,0 +1,113 @@
+"""Ending a run, by whomever: the worker that wrote it, the reader who said stop, the sweep.
+
+    close the fence → read the text that was said → commit status and reply in one conditional
+    update → say the ending → note in the row that it was said
+
+A process may die between any two of these steps, and another goes on from there: the ending is
+said once, nothing follows it, and the text said is the text stored.
+"""
+
+import logging
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
+
+from streams.channels import channel_of
+from streams.events import Usage
+from streams.log import Away, Superseded
+from streams.models import Message, Run
+from streams.publish import finish, the_log
+
+logger = logging.getLogger(__name__)
+TOKEN = 4  # characters, about: what is counted here is always marked as estimated
+
+
+def tokens_in(text: str) -> int:
+    """About how many tokens a text is; at least one where there is any."""
+    return -(-len(text) // TOKEN)
+
+
+def complete(run: Run, text: str, *, finish_reason: str, usage: Usage | None) -> None:
+    """The model has finished. Raises `Superseded` where the run is not this attempt's."""
+    _end(run, text, usage, status=Run.Status.COMPLETED, finish_reason=finish_reason[:40])
+
+
+def fail(run: Run, text: str, *, code: str, reason: str) -> None:
+    """It cannot be written to its end. Raises `Superseded` where it is not this attempt's."""
+    _end(run, text, None, status=Run.Status.FAILED, code=code, reason=reason)
+
+
+def stop(run: Run, text: str) -> None:
+    """Whoever writes it was told to stop. Raises `Superseded` where it is not this attempt's."""
+    _end(run, text, None, status=Run.Status.CANCELLED)
+
+
+def cancel(run: UUID) -> None:
+    """Stop the run, wherever it is; one that has ended stays as it is. Readers hear it at once.
+
+    That somebody asked stands in the row first. So where Redis is away, or this process dies,
+    the worker that writes it ends it, or the sweep.
+    """
+    Run.objects.filter(pk=run, status__in=Run.LIVE).update(cancel_asked=True)
+    while (now := Run.objects.select_related("conversation", "message").get(pk=run)).live:
+        channel, known = channel_of(now.conversation_id), now.conversation.head
+        try:
+            said = the_log().close(channel, now.id, now.attempt, known=known)
+            if said is None and now.status == Run.Status.RUNNING:
+                return  # only the worker knows what it holds, and looks at its row every second
+            stop(now, said.text if said else "")
+        except Away:
+            return
+        except Superseded:
+            continue  # a worker has claimed it since we read it
+
+
+def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
+    channel = channel_of(run.conversation_id)
+    the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
+    commit(run, text, usage, **outcome)
+    try:
+        finish(run.conversation)
+    except Away:
+        logger.warning("run %s ended, to be said later", run.id)  # by the sweep
+
+
+def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
+    """Store how the run ended, and its reply, if it is still this attempt's."""
+    spent = usage or _estimate(run, text)
+    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=Run.LIVE)
+    with transaction.atomic():
+        ended = mine.update(
+            **outcome,
+            ended_at=Now(),
+            worker=None,
+            lease_until=None,
+            first_token_at=Coalesce(F("first_token_at"), Now()) if text else F("first_token_at"),
+            input_tokens=spent.input_tokens,
+            output_tokens=spent.output_tokens,
+            total_tokens=spent.total_tokens,
+            estimated=spent.estimated,
+        )
+        if not ended:
+            raise Superseded  # another worker has it, or somebody else has ended it
+        if text:
+            reply = Message.objects.create(
+                conversation_id=run.conversation_id,
+                role=Message.Role.ASSISTANT,
+                content=text,
+                turn=run.message.turn,
+                reply_to_id=run.message_id,
+            )
+            Run.objects.filter(pk=run.pk).update(reply=reply)
+
+
+def _estimate(run: Run, text: str) -> Usage:
+    output = tokens_in(text)
+    return Usage(
+        input_tokens=run.input_tokens,
+        output_tokens=output,
+        total_tokens=run.input_tokens + output,
+        estimated=True,
+    )

@@ -1,0 +1,234 @@
+-- One channel's log. Each call is one verb; whatever it does, it does atomically.
+--
+-- KEYS  1 the state (hash)  2 the events (stream)  3 a run's text  4 a run's reasoning
+-- ARGV  1 the verb  2 the highest id that the caller knows  3 its clock, in microseconds
+--       4 events to keep  5 seconds until the events expire  6 … and the state  7 the channel
+--       8… the verb's own
+--
+-- The state holds `head`, the last id given; `first`, where this life of the log began;
+-- `origin`, whether that was the conversation's beginning; `gone`, once it was deleted; and for
+-- each unsettled run R: `R:attempt`, the fence; `R:closed`; `R:index`, its last delta; and
+-- `R:<kind>`, the id of what may be said once.
+local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local keep, life, memory, channel = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+
+-- Sixteen digits joined to a string come out as 1.7e+15.
+local function digits(n) return string.format('%.0f', n) end
+local function field(name) return redis.call('HGET', state, name) end
+
+local function head()
+  return tonumber(field('head') or '0')
+end
+
+-- A head below what somebody knows means that the tail was lost: what is left must never be
+-- taken for what was said. The new life begins above every id that anyone can have heard.
+local function live_on()
+  local at = head()
+  if at > 0 and at >= known then return at end
+  local runs = redis.call('HKEYS', state)
+  for _, name in ipairs(runs) do
+    local run = string.match(name, '^(.+):attempt$')
+    if run then redis.call('DEL', '{' .. channel .. '}:text:' .. run, '{' .. channel .. '}:thought:' .. run) end
+  end
+  redis.call('DEL', state, events)
+  local first = math.max(clock, known + 1)
+  redis.call('HSET', state, 'head', digits(first - 1), 'first', digits(first), 'origin', known == 0 and 1 or 0)
+  redis.call('EXPIRE', state, memory)
+  return first - 1
+end
+
+local function say(type, data)
+  local id = digits(live_on() + 1)
+  redis.call('XADD', events, 'MAXLEN', '~', keep, id .. '-0', 'type', type, 'data', data)
+  redis.call('HSET', state, 'head', id)
+  redis.call('EXPIRE', events, life)
+  redis.call('EXPIRE', state, memory)
+  redis.call('PUBLISH', channel, id .. ' ' .. type .. ' ' .. data)
+  return id
+end
+
+-- Who may speak for a run: nil, or why not.
+local function refusal(run, attempt)
+  local fence, closed = unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':closed'))
+  if not fence then return 'missing' end
+  if tonumber(fence) ~= attempt or closed then return 'superseded' end
+  return nil
+end
+
+-- The id of a delta that was said before: its data begins with what names it.
+local function said(run, beginning)
+  for _, entry in ipairs(redis.call('XREVRANGE', events, '+', '-')) do
+    if string.sub(entry[2][4], 1, #beginning) == beginning then
+      return string.match(entry[1], '^%d+')
+    end
+  end
+  return digits(head())
+end
+
+local function lowest()
+  local entry = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
+  return entry and tonumber(string.match(entry[1], '^%d+')) or head() + 1
+end
+
+if field('gone') then return {'gone'} end
+
+-- Say an event that needs no fence. With a kind, once for its run.
+if verb == 'tell' then
+  local type, data, run, kind = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  if kind == '' then return {'ok', say(type, data)} end
+  live_on()
+  local before = field(run .. ':' .. kind)
+  if before then return {'ok', before} end
+  local id = say(type, data)
+  redis.call('HSET', state, run .. ':' .. kind, id)
+  return {'ok', id}
+end
+
+-- Say run.started and raise the fence.
+if verb == 'start' then
+  local type, data, run, attempt = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+  live_on()
+  local fence = tonumber(field(run .. ':attempt') or '0')
+  if fence > attempt then return {'superseded'} end
+  if fence == attempt then
+    local before = field(run .. ':started')
+    if field(run .. ':closed') then return {'superseded'} end
+    if before then return {'ok', before} end
+  end
+  local id = say(type, data)
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', -1, run .. ':started', id)
+  redis.call('HDEL', state, run .. ':closed')
+  redis.call('DEL', text, thought)
+  return {'ok', id}
+end
+
+-- Set a fence that was lost, for an attempt that the run's row says is the one.
+if verb == 'fence' then
+  local run, attempt, index = ARGV[8], tonumber(ARGV[9]), ARGV[10]
+  live_on()
+  local why = refusal(run, attempt)
+  if why == 'missing' then
+    redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', index)
+    why = nil
+  end
+  return {why or 'ok', digits(head())}
+end
+
+-- Say the next piece of a reply, or (`text.snapshot`) the whole of it again.
+if verb == 'speak' then
+  local type, data, run, attempt = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+  local index, piece, where, beginning = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
+  live_on()
+  local why = refusal(run, attempt)
+  if why then return {why} end
+  local last = tonumber(field(run .. ':index'))
+  if index <= last then return {'ok', said(run, beginning)} end
+  if index > last + 1 and where ~= 'whole' then return {'gap'} end
+  local id = say(type, data)
+  redis.call('HSET', state, run .. ':index', index)
+  local key = where == 'thought' and thought or text
+  if where == 'whole' then redis.call('SET', key, piece) else redis.call('APPEND', key, piece) end
+  redis.call('EXPIRE', key, life)
+  return {'ok', id}
+end
+
+-- Let nobody add to a run's reply any more. Gives what it holds.
+if verb == 'close' then
+  local run, attempt = ARGV[8], tonumber(ARGV[9])
+  live_on()
+  local fence = tonumber(field(run .. ':attempt') or '-1')
+  if fence > attempt then return {'superseded'} end
+  local index = field(run .. ':index')
+  if fence < attempt then
+    -- The attempt never started here, or its history is lost.
+    redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', -1)
+    redis.call('DEL', text, thought)
+    index = false
+  end
+  redis.call('HSET', state, run .. ':closed', 1)
+  return {'ok', index or '', redis.call('GET', text) or '', redis.call('GET', thought) or ''}
+end
+
+-- Say a run's ending, once. The text said is the text stored: where they differ, it is said again.
+if verb == 'end' then
+  local type, data, run, attempt = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  local stored, whole_type, whole_before, whole_after = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+  live_on()
+  local before = field(run .. ':ending')
+  if before then return {'ok', before} end
+  if (redis.call('GET', text) or '') ~= stored then
+    local index = tonumber(field(run .. ':index') or '-1') + 1
+    say(whole_type, whole_before .. digits(index) .. whole_after)
+    redis.call('HSET', state, run .. ':index', index)
+    redis.call('SET', text, stored, 'EX', life)
+  end
+  local id = say(type, data)
+  redis.call('HSET', state, run .. ':ending', id, run .. ':closed', 1, run .. ':attempt', attempt)
+  return {'ok', id}
+end
+
+-- What the channel is at this moment, for a snapshot.
+if verb == 'look' then
+  live_on()
+  local fields = redis.call('HGETALL', state)
+  local texts = {}
+  for i = 1, #fields, 2 do
+    local run = string.match(fields[i], '^(.+):attempt$')
+    if run then
+      texts[#texts + 1] = run
+      texts[#texts + 1] = redis.call('GET', '{' .. channel .. '}:text:' .. run) or ''
+      texts[#texts + 1] = redis.call('GET', '{' .. channel .. '}:thought:' .. run) or ''
+    end
+  end
+  return {'ok', fields, texts}
+end
+
+-- Up to so many events after a cursor, or why the log cannot go on from there.
+if verb == 'read' then
+  local cursor, count = tonumber(ARGV[8]), ARGV[9]
+  local at = head()
+  if at < known then return {'lost', digits(at)} end
+  if at == 0 then return {cursor == 0 and 'ok' or 'lost', '0', {}} end
+  if cursor > at then return {'ahead', digits(at)} end
+  local first, low = tonumber(field('first')), lowest()
+  if cursor == 0 then
+    if field('origin') ~= '1' then return {'lost', digits(at)} end
+    if low ~= first then return {'expired', digits(at)} end
+  elseif cursor < first - 1 then return {'lost', digits(at)}
+  elseif cursor < low - 1 then return {'expired', digits(at)} end
+  return {'ok', digits(at), redis.call('XRANGE', events, digits(cursor + 1) .. '-0', '+', 'COUNT', count)}
+end
+
+-- A run is settled: its ending stands in the database, with its id. What it said once stays known
+-- here for an hour, for whoever read the row before.
+if verb == 'forget' then
+  local run = ARGV[8]
+  redis.call('HDEL', state, run .. ':attempt', run .. ':closed', run .. ':index', run .. ':started')
+  redis.call('DEL', text, thought)
+  redis.call('HSET', state, run .. ':ended', digits(clock))
+  local fields = redis.call('HGETALL', state)
+  for i = 1, #fields, 2 do
+    local settled = string.match(fields[i], '^(.+):ended$')
+    if settled and tonumber(fields[i + 1]) < clock - 3600 * 1000000 then
+      redis.call('HDEL', state, settled .. ':ended', settled .. ':message', settled .. ':queued',
+        settled .. ':ending')
+    end
+  end
+  return {'ok'}
+end
+
+-- The conversation is deleted: never written again.
+if verb == 'delete' then
+  for _, name in ipairs(redis.call('HKEYS', state)) do
+    local run = string.match(name, '^(.+):attempt$')
+    if run then redis.call('DEL', '{' .. channel .. '}:text:' .. run, '{' .. channel .. '}:thought:' .. run) end
+  end
+  redis.call('DEL', state, events)
+  redis.call('HSET', state, 'gone', 1)
+  redis.call('EXPIRE', state, memory)
+  redis.call('PUBLISH', channel, '')
+  return {'ok'}
+end
+
+return redis.error_reply('no such verb: ' .. verb)

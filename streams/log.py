@@ -1,0 +1,267 @@
+"""What each channel has said, in order, for readers who come late or come back.
+
+One Redis stream a channel, beside a hash that knows its place, and one script (log.lua) in which
+fencing, naming, adding, trimming and announcing an event are one atomic step: nobody can hear an
+event that the log does not hold, and whatever is repeated adds nothing.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from django_eventstream.event import Event as LibraryEvent
+from django_eventstream.storage import EventDoesNotExist, StorageBase
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streams.events import (
+    ConversationUpdated,
+    Delta,
+    Ending,
+    MessageCreated,
+    ReasoningDelta,
+    RunQueued,
+    RunStarted,
+    TextSnapshot,
+)
+from streams.wire import encode
+
+logger = logging.getLogger(__name__)
+SCRIPT = Path(__file__).with_name("log.lua").read_text()
+NUMBER = 2**53  # ids stay below what a double counts exactly
+
+
+class Away(Exception):
+    """Redis does not answer, or refuses to write: nothing is known. Try again later."""
+
+
+class Superseded(Exception):
+    """Another worker has this run, or it has ended: stop, and say nothing."""
+
+
+class Unfenced(Exception):
+    """The log has lost this run's fence: ask the run's row whose it is, then `fence` and go on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """One delta, or the whole text again, on its way into the log."""
+
+    channel: str
+    event: Delta | TextSnapshot
+    known: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What came after a cursor: (id, type, data) each, and the log's last id."""
+
+    head: int
+    entries: list[tuple[int, str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Torn:
+    """The log cannot go on from the cursor."""
+
+    reason: Literal["expired", "lost", "ahead"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """What the log knows of one unsettled run."""
+
+    attempt: int
+    text: str
+    reasoning: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a channel is at one moment. `once` holds the ids of what a run says once."""
+
+    head: int
+    runs: dict[UUID, Said]
+    once: dict[tuple[UUID, str], int]
+
+
+def microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+class Log(StorageBase):  # type: ignore[misc]  # the library has no types
+    """The log of every channel. Raises `Away` wherever Redis does not answer in time."""
+
+    def __init__(
+        self, client: "redis.Redis | None" = None, clock: Callable[[], int] = microseconds
+    ) -> None:
+        # A pooled connection may be a dead one of a Redis that has restarted: try once more at
+        # once. Never after a time-out: a request has promised to answer in seconds.
+        again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        self._redis = client or redis.Redis.from_url(
+            settings.REDIS_URL,
+            decode_responses=True,
+            socket_timeout=settings.REDIS_TIMEOUT,
+            socket_connect_timeout=settings.REDIS_TIMEOUT,
+            retry=again,
+        )
+        self._clock = clock
+
+    def tell(
+        self,
+        channel: str,
+        event: ConversationUpdated | MessageCreated | RunQueued,
+        *,
+        known: int,
+        run: UUID | None = None,
+        kind: Literal["message", "queued", ""] = "",
+    ) -> int:
+        """Say what needs no fence; with a kind, once for its run. Gives the event's id."""
+        return self._one(channel, "tell", known, run, event.type, encode(event), str(run), kind)
+
+    def start(self, channel: str, event: RunStarted, *, known: int) -> int:
+        """Say run.started and raise the fence, in one step. Gives the event's id."""
+        named = (event.type, encode(event), str(event.run), event.attempt)
+        return self._one(channel, "start", known, event.run, *named)
+
+    def fence(self, channel: str, run: UUID, attempt: int, *, index: int, known: int) -> int:
+        """Set a lost fence for the attempt that the run's row names. Gives the log's last id."""
+        return self._one(channel, "fence", known, run, str(run), attempt, index)
+
+    def speak(self, pieces: Sequence[Piece]) -> list[int | Exception]:
+        """Say the pieces in one trip, in order. For each its id, or why it was refused."""
+        return [
+            answer if isinstance(answer, Exception) else int(answer[1])
+            for answer in self._many([self._piece(piece) for piece in pieces])
+        ]
+
+    def close(self, channel: str, run: UUID, attempt: int, *, known: int) -> Said | None:
+        """Let nobody add to the run's reply. Gives what it holds; None where nothing is known."""
+        _, index, text, reasoning = self._answer(channel, "close", known, run, str(run), attempt)
+        return Said(attempt=attempt, text=text, reasoning=reasoning) if index else None
+
+    def end(self, channel: str, event: Ending, text: str, *, known: int) -> int:
+        """Say the ending, once, after the text that is stored. Gives the ending's id."""
+        whole = TextSnapshot(run=event.run, attempt=event.attempt, index=0, text=text)
+        before, after = encode(whole).split('"index":0', 1)
+        named = (event.type, encode(event), str(event.run), event.attempt)
+        again = (text, whole.type, before + '"index":', after)
+        return self._one(channel, "end", known, event.run, *named, *again)
+
+    def forget(self, channel: str, run: UUID) -> None:
+        """The run's ending stands in the database: what was kept for it here may go."""
+        self._answer(channel, "forget", 0, run, str(run))
+
+    def delete(self, channel: str) -> None:
+        """End the log for good: whoever tries to add to it is `Superseded`."""
+        try:
+            self._answer(channel, "delete", 0, None)
+        except Superseded:
+            return  # it is gone already
+
+    def look(self, channel: str, *, known: int) -> Look:
+        """What the channel is now, in one step. Where the log is lost, a new life begins."""
+        _, fields, texts = self._answer(channel, "look", known, None)
+        state = dict(zip(fields[::2], fields[1::2], strict=True))
+        once = {}
+        for name, value in state.items():
+            run, _, kind = name.partition(":")
+            if kind in ("message", "queued", "started", "ending"):
+                once[UUID(run), kind] = int(value)
+        runs = {
+            UUID(run): Said(attempt=int(state[f"{run}:attempt"]), text=text, reasoning=reasoning)
+            for run, text, reasoning in zip(texts[::3], texts[1::3], texts[2::3], strict=True)
+        }
+        return Look(head=int(state["head"]), runs=runs, once=once)
+
+    def read(self, channel: str, cursor: int, *, known: int = 0, count: int = 500) -> Page | Torn:
+        """Up to `count` events after the cursor, or why the log cannot go on from there."""
+        verdict, head, *rest = self._answer(channel, "read", known, None, cursor, count)
+        if verdict != "ok":
+            return Torn(reason=verdict)
+        entries = [(int(id.partition("-")[0]), fields[1], fields[3]) for id, fields in rest[0]]
+        return Page(head=int(head), entries=entries)
+
+    # What django-eventstream's own code asks of a storage.
+
+    def append_event(self, channel: str, event_type: str, data: str) -> LibraryEvent:
+        verdict = self._answer(channel, "tell", 0, None, event_type, data, "", "")
+        return LibraryEvent(channel, event_type, data, id=int(verdict[1]))
+
+    def get_events(self, channel: str, last_id: int, limit: int = 100) -> list[LibraryEvent]:
+        page = self.read(channel, last_id, count=limit)
+        if isinstance(page, Torn):
+            raise EventDoesNotExist(f"No such event: {page.reason}", self.get_current_id(channel))
+        return [LibraryEvent(channel, type, data, id=id) for id, type, data in page.entries]
+
+    def get_current_id(self, channel: str) -> int:
+        return self.look(channel, known=0).head
+
+    @cached_property
+    def _sha(self) -> str:
+        return cast(str, self._redis.script_load(SCRIPT))
+
+    def _piece(self, piece: Piece) -> list[Any]:
+        event, data = piece.event, encode(piece.event)
+        where = {ReasoningDelta: "thought", TextSnapshot: "whole"}.get(type(event), "text")
+        named = (event.type, data, str(event.run), event.attempt)
+        beginning = data[: data.index(',"text":') + 1]
+        spoken = (event.index, event.text, where, beginning)
+        return self._call(piece.channel, "speak", piece.known, event.run, *named, *spoken)
+
+    def _call(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> list[Any]:
+        # Braces make all of a channel's keys one slot of a Redis Cluster.
+        keys = [f"{{{channel}}}:{part}" for part in ("state", "events")]
+        keys += [f"{{{channel}}}:text:{run}", f"{{{channel}}}:thought:{run}"]
+        bounds = (settings.LOG_EVENTS, settings.LOG_LIFE, settings.LOG_MEMORY)
+        return [4, *keys, verb, known, self._clock(), *bounds, channel, *rest]
+
+    def _one(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> int:
+        return int(self._answer(channel, verb, known, run, *rest)[1])
+
+    def _answer(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> Any:
+        (answer,) = self._many([self._call(channel, verb, known, run, *rest)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _many(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Each call's answer, or the exception that it means. Raises `Away`."""
+        try:
+            answers = self._trip(calls)
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                # Redis was emptied or is another one. A repeated call adds nothing.
+                del self._sha
+                answers = self._trip(calls)
+        except redis.RedisError as error:
+            away(error)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                away(answer)
+        return [REFUSALS.get(answer[0], lambda answer: answer)(answer) for answer in answers]
+
+    def _trip(self, calls: Sequence[list[Any]]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", self._sha, *call)
+        return pipeline.execute(raise_on_error=False)
+
+
+REFUSALS: dict[str, Callable[[list[Any]], Any]] = {
+    "superseded": lambda answer: Superseded(),
+    "gone": lambda answer: Superseded(),
+    "missing": lambda answer: Unfenced(),
+    "gap": lambda answer: Unfenced(),
+}
+
+
+def away(error: Exception) -> NoReturn:
+    logger.warning("log away: %s: %s", type(error).__name__, error)
+    raise Away(str(error)) from error

@@ -1,0 +1,225 @@
+"""What is so: conversations, their messages, and the runs that write the replies.
+
+The database decides; the log only says. A run's row is the queue of record: Celery is its
+doorbell. Time is the database's, so that no two machines disagree on it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from streams.events import Spoken, Usage
+
+
+class Conversation(models.Model):
+    """Messages between one owner and the model."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.CharField(max_length=64, help_text="user:<id>, or visitor:<uuid>")
+    title = models.CharField(max_length=200)
+    model = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    head = models.BigIntegerField(
+        default=0, editable=False, help_text="the highest event id known to have been said"
+    )
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "-created_at", "-id"], name="owners_newest")
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def heard(self, id: int) -> None:
+        """Note that event `id` was said: a log whose last id is below it has lost its tail."""
+        Conversation.objects.filter(pk=self.pk, head__lt=id).update(head=id)
+        self.head = max(self.head, id)
+
+
+class Message(models.Model):
+    """One finished turn. `turn` orders a conversation; a reply has its user message's."""
+
+    class Role(models.TextChoices):
+        SYSTEM = "system"
+        USER = "user"
+        ASSISTANT = "assistant"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
+    role = models.CharField(max_length=9, choices=Role)
+    content = models.TextField()
+    turn = models.PositiveIntegerField(editable=False)
+    reply_to = models.ForeignKey(
+        "self", models.CASCADE, null=True, blank=True, related_name="replies"
+    )
+    event = models.BigIntegerField(
+        null=True, editable=False, help_text="the id of the event that first told readers of it"
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["turn", "created_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["conversation", "turn"],
+                condition=Q(role="user"),
+                name="one_question_a_turn",
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["conversation", "turn", "created_at", "id"], name="turns")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.content[:60]}"
+
+    def spoken(self) -> Spoken:
+        return Spoken(
+            id=self.id,
+            role=self.role,  # type: ignore[arg-type]  # its choices are the literal's
+            content=self.content,
+            reply_to=self.reply_to_id,
+            run=self.written_by.id if hasattr(self, "written_by") else None,
+            created_at=self.created_at,
+        )
+
+
+class Run(models.Model):
+    """The writing of one reply."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        COMPLETED = "completed"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+
+    LIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="runs")
+    owner = models.CharField(max_length=64, editable=False)
+    message = models.ForeignKey(Message, models.CASCADE, related_name="runs")
+    reply = models.OneToOneField(
+        Message, models.SET_NULL, null=True, blank=True, related_name="written_by"
+    )
+    model = models.CharField(max_length=200)
+    status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
+
+    # Whose it is. The attempt is also the fence that the log checks.
+    attempt = models.PositiveIntegerField(default=0)
+    forgiven = models.PositiveIntegerField(default=0, help_text="attempts that a deploy cut short")
+    worker = models.UUIDField(null=True, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    rung_at = models.DateTimeField(null=True, blank=True, editable=False)
+    cancel_asked = models.BooleanField(default=False)
+
+    # What was said of it, so that anybody can say the rest.
+    queued_event = models.BigIntegerField(null=True, editable=False)
+    ended_event = models.BigIntegerField(null=True, editable=False)
+
+    # How it went.
+    finish_reason = models.CharField(max_length=40, blank=True)
+    code = models.CharField(max_length=40, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+    total_tokens = models.PositiveIntegerField(default=0)
+    estimated = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, blank=True, editable=False)
+    first_token_at = models.DateTimeField(null=True, blank=True, editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["message__turn", "created_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["conversation"], condition=Q(status="running"), name="one_running_run"
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["status", "owner"],
+                name="live_runs",
+                condition=Q(status__in=("queued", "running")),
+            ),
+            models.Index(fields=["worker"], name="workers_runs", condition=Q(status="running")),
+            models.Index(
+                fields=["conversation"], name="unsaid_runs", condition=Q(ended_event__isnull=True)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.status})"
+
+    @property
+    def live(self) -> bool:
+        return self.status in self.LIVE
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            total_tokens=self.total_tokens,
+            estimated=self.estimated,
+        )
+
+
+def unspent() -> Q:
+    """Runs that may be tried once more: what a deploy cut short does not count."""
+    return Q(attempt__lt=F("forgiven") + settings.RUN_ATTEMPTS)
+
+
+def from_now(seconds: float) -> models.Expression:
+    """A moment by the database's clock."""
+    return models.ExpressionWrapper(
+        Now() + timedelta(seconds=seconds), output_field=models.DateTimeField()
+    )
+
+
+class Answer(models.Model):
+    """What an Idempotency-Key was answered, kept in the transaction that made it so."""
+
+    owner = models.CharField(max_length=64)
+    route = models.CharField(max_length=200)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the request's body")
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "route", "key"], name="one_answer_a_key")
+        ]
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="answers_by_age")]
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.key}"
+
+
+class Token(models.Model):
+    """What an API client shows as `Authorization: Bearer`. Only its digest is kept."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    scopes = models.CharField(max_length=20, default="read write")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,128 @@
+"""The one door out: whatever a channel says, it is said here.
+
+Every step can be repeated by anybody who finds it undone. The log gives the same id to the same
+word again, and only then does a row note that it was said.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from uuid import UUID
+
+from django.db import transaction
+
+from streams.channels import channel_of
+from streams.events import (
+    ConversationUpdated,
+    Ending,
+    MessageCreated,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunQueued,
+    RunStarted,
+)
+from streams.log import Log, Piece
+from streams.models import Conversation, Message, Run
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def the_log() -> Log:
+    """This process's log: one client, its connections shared by all threads."""
+    return Log()
+
+
+def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
+    """Say these pieces of replies in one trip. For each its id, or why it was refused."""
+    return the_log().speak(pieces)
+
+
+def announce(conversation: Conversation) -> None:
+    """Say the questions and runs that nobody was told of yet, in turn order. Raises `Away`."""
+    channel = channel_of(conversation.id)
+    for run in conversation.runs.filter(queued_event=None).select_related("message"):
+        heard: dict[str, int] = {}
+        if run.message.event is None:
+            asked = MessageCreated(message=run.message.spoken())
+            heard["message"] = the_log().tell(
+                channel, asked, known=conversation.head, run=run.id, kind="message"
+            )
+        queued = RunQueued(run=run.id, message=run.message_id)
+        heard["queued"] = the_log().tell(
+            channel, queued, known=conversation.head, run=run.id, kind="queued"
+        )
+        with transaction.atomic():
+            if "message" in heard:
+                Message.objects.filter(pk=run.message_id).update(event=heard["message"])
+            Run.objects.filter(pk=run.pk).update(queued_event=heard["queued"])
+            conversation.heard(heard["queued"])
+
+
+def start(run: Run) -> int:
+    """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `Away`."""
+    finish(run.conversation)
+    event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
+    channel = channel_of(run.conversation_id)
+    return the_log().start(channel, event, known=run.conversation.head)
+
+
+def finish(conversation: Conversation) -> None:
+    """Say whatever is so but was not said yet. Raises `Away`."""
+    announce(conversation)
+    ended = conversation.runs.filter(ended_event=None).exclude(status__in=Run.LIVE)
+    for run in ended.select_related("reply"):
+        end(run, conversation)
+
+
+def end(run: Run, conversation: Conversation) -> None:
+    """Say the ending of a run that has ended, and note in its row that it was said."""
+    channel = channel_of(conversation.id)
+    text = run.reply.content if run.reply else ""
+    id = the_log().end(channel, ending_of(run), text, known=conversation.head)
+    with transaction.atomic():
+        Run.objects.filter(pk=run.pk).update(ended_event=id)
+        if run.reply_id:
+            Message.objects.filter(pk=run.reply_id).update(event=id)
+        conversation.heard(id)
+    the_log().forget(channel, run.id)
+    logger.info("run %s attempt %s %s, said as %s", run.id, run.attempt, run.status, id)
+
+
+def ending_of(run: Run) -> Ending:
+    """The event that says how this run ended."""
+    match run.status:
+        case Run.Status.COMPLETED:
+            return RunCompleted(
+                run=run.id,
+                attempt=run.attempt,
+                reply=run.reply_id,
+                finish_reason=run.finish_reason,
+                usage=run.usage,
+            )
+        case Run.Status.CANCELLED:
+            return RunCancelled(
+                run=run.id, attempt=run.attempt, reply=run.reply_id, usage=run.usage
+            )
+        case _:
+            return RunFailed(
+                run=run.id,
+                attempt=run.attempt,
+                reply=run.reply_id,
+                code=run.code,
+                reason=run.reason,
+                usage=run.usage,
+            )
+
+
+def update(conversation: Conversation) -> None:
+    """Say the conversation's new title or model. Raises `Away`."""
+    event = ConversationUpdated(title=conversation.title, model=conversation.model)
+    channel = channel_of(conversation.id)
+    conversation.heard(the_log().tell(channel, event, known=conversation.head))
+
+
+def remove(conversation: UUID) -> None:
+    """End the channel of a deleted conversation for good. Raises `Away`."""
+    the_log().delete(channel_of(conversation))

@@ -1,0 +1,121 @@
+"""What a conversation is now, and the cursor from which its events go on.
+
+The log is looked at first and the database read after it: whatever was said up to the cursor
+stands in the rows by then, or is among what the look brought; whatever the rows hold beyond the
+cursor is left out, for the tail will say it.
+"""
+
+from uuid import UUID
+
+from django.db.models import Q
+from django.urls import reverse
+
+from streams.channels import channel_of
+from streams.events import LiveRun, Snapshot, Spoken
+from streams.log import Away, Look, Said
+from streams.models import Conversation, Message, Run
+from streams.publish import the_log
+
+PAGE = 100  # messages
+
+
+def snapshot(conversation: Conversation) -> Snapshot:
+    """The conversation as it is. `cursor` is None while Redis is away: the database tells all."""
+    try:
+        look = the_log().look(channel_of(conversation.id), known=conversation.head)
+    except Away:
+        look = None
+    conversation.refresh_from_db(fields=["title", "model"])
+    runs = unsettled(conversation, look)
+    messages, earlier = page(conversation, said_by(look, runs))
+    live = (live_run(run, look) for run in runs)
+    return Snapshot(
+        id=conversation.id,
+        title=conversation.title,
+        model=conversation.model,
+        created_at=conversation.created_at,
+        messages=messages,
+        earlier=earlier,
+        runs=tuple(run for run in live if run),
+        cursor=look.head if look else None,
+    )
+
+
+def page(
+    conversation: Conversation, said: Q | None = None, before: Message | None = None
+) -> tuple[tuple[Spoken, ...], str | None]:
+    """The latest messages (before that one), oldest first, and the URL of those before them."""
+    messages = conversation.messages.select_related("written_by")
+    if said is not None:
+        messages = messages.filter(said)
+    if before is not None:
+        messages = messages.filter(
+            Q(turn__lt=before.turn)
+            | Q(turn=before.turn, created_at__lt=before.created_at)
+            | Q(turn=before.turn, created_at=before.created_at, id__lt=before.id)
+        )
+    found = list(messages.order_by("-turn", "-created_at", "-id")[: PAGE + 1])
+    shown = found[:PAGE][::-1]
+    earlier = None
+    if len(found) > PAGE:
+        path = reverse("api:messages", kwargs={"conversation": conversation.id})
+        earlier = f"{path}?before={shown[0].id}"
+    return tuple(message.spoken() for message in shown), earlier
+
+
+def unsettled(conversation: Conversation, look: Look | None) -> list[Run]:
+    """The runs whose ending readers at the look's head have not heard."""
+    unheard = Q(ended_event=None)
+    if look:
+        unheard |= Q(ended_event__gt=look.head)
+    return list(conversation.runs.filter(unheard).select_related("reply"))
+
+
+def said_by(look: Look | None, runs: list[Run]) -> Q | None:
+    """Which messages readers at the look's head have heard of; None: whatever there is."""
+    if look is None:
+        return None
+    noted_only_there: set[UUID | None] = set()
+    for run in runs:
+        if (run.id, "message") in look.once:
+            noted_only_there.add(run.message_id)
+        if (run.id, "ending") in look.once:
+            noted_only_there.add(run.reply_id)
+    return (
+        Q(role=Message.Role.SYSTEM)
+        | Q(event__lte=look.head)
+        | Q(event=None, pk__in=noted_only_there - {None})
+    )
+
+
+def live_run(run: Run, look: Look | None) -> LiveRun | None:
+    """The run as readers at the look's head know it; None where they don't, or it has ended."""
+    if look is None:
+        return _as_stored(run) if run.live else None
+    queued = run.queued_event or look.once.get((run.id, "queued"))
+    if (run.id, "ending") in look.once or queued is None or queued > look.head:
+        return None
+    said = look.runs.get(run.id)
+    return _as_said(run, said) if said else _as_stored(run)
+
+
+def _as_said(run: Run, said: Said) -> LiveRun:
+    return LiveRun(
+        id=run.id,
+        status=Run.Status.RUNNING if said.attempt else Run.Status.QUEUED,
+        attempt=said.attempt,
+        message=run.message_id,
+        text=said.text,
+        reasoning=said.reasoning,
+    )
+
+
+def _as_stored(run: Run) -> LiveRun:
+    return LiveRun(
+        id=run.id,
+        status=run.status if run.live else Run.Status.RUNNING,
+        attempt=run.attempt,
+        message=run.message_id,
+        text=run.reply.content if run.reply else "",
+        reasoning="",
+    )
