@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
@@ -20,6 +19,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 
 from streams.answers import Once, keep, recall
+from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel
 from streams.log import Away
@@ -28,7 +28,6 @@ from streams.publish import announce, the_log
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
-TASK = "workers.tasks.generate"
 
 
 class Busy(Exception):
@@ -124,14 +123,6 @@ def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None)
     return _unbusied(run.conversation, make, when_busy, once)
 
 
-def ring(run: UUID) -> None:
-    """Tell the workers that there is something to do. A ring that is lost is rung again."""
-    try:
-        current_app.send_task(TASK, [str(run)], ignore_result=True, retry=False)
-    except Exception as error:  # every broker has its own
-        logger.warning("run %s not rung: %s", run, type(error).__name__)
-
-
 def title_of(text: str) -> str:
     """A title for a conversation that was given none: the beginning of its first message."""
     line = " ".join(text.split())
@@ -216,7 +207,10 @@ def _room(owner: str) -> None:
 
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
     Conversation.objects.select_for_update().get(pk=conversation.pk)
-    if when_busy != "queue" and conversation.runs.filter(status__in=Run.LIVE).exists():
+    live = conversation.runs.filter(status__in=Run.LIVE)
+    if when_busy == "interrupt":
+        live = live.filter(cancel_asked=False)  # the others are ending, and this one comes after
+    if when_busy != "queue" and live.exists():
         raise Busy
 
 

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
-from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django_eventstream.channelmanager import ChannelManagerBase

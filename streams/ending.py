@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 
+from streams.bell import ring
 from streams.channels import channel_of
 from streams.events import Usage
 from streams.log import Away, Superseded
@@ -72,6 +73,10 @@ def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
         finish(run.conversation)
     except Away:
         logger.warning("run %s ended, to be said later", run.id)  # by the sweep
+        return
+    waiting = run.conversation.runs.filter(status=Run.Status.QUEUED).first()
+    if waiting:
+        ring(waiting.id)
 
 
 def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:

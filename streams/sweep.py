@@ -7,7 +7,6 @@ conditional update or by the log. So no single process is the one that must not 
 import logging
 import random
 import threading
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections, connection
@@ -15,7 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.answers import expire
-from streams.asking import ring
+from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel, fail
 from streams.log import Away, Superseded

@@ -1,0 +1,116 @@
+"""The web process: `python -m config.web` serves HTTP until it is told to end, and ends in time.
+
+Several may share one port; each is replaced by starting its successor first.
+"""
+
+import asyncio
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import django
+import uvicorn
+from django.conf import settings
+
+EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
+SEND_BUFFER = 128 * 1024  # bytes that the kernel keeps for one peer that does not read
+BACKLOG = 2048  # connections waiting to be accepted, when everybody comes back at once
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A bound socket, whose options every accepted connection inherits."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # A successor listens before its predecessor ends, and several processes share the port.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # Left alone the kernel grows it to megabytes, so a reader who does not read would cost those.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if sys.platform == "linux":
+        # A peer that is dead, or never reads, is dropped by the kernel: asyncio would wait for
+        # its buffer to empty, for ever, before it closed.
+        patience = int(settings.CONNECTION_TIMEOUT * 1000)  # milliseconds
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+    sock.bind((host, port))
+    return sock
+
+
+def drain() -> None:
+    """Let every open stream end by itself; its reader comes back to another process."""
+    follow = importlib.import_module("streams.follow")
+    end_streams: Callable[[], None] = follow.drain
+    end_streams()
+
+
+class Web(uvicorn.Server):
+    """uvicorn, but open streams end at the signal: by itself it would wait for them for ever."""
+
+    loop: asyncio.AbstractEventLoop  # known once it has started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        # What was imported lives as long as the process: collections need not walk it, and a
+        # walk is a pause of tens of milliseconds for every follower.
+        gc.collect()
+        gc.freeze()
+        for sock in sockets or ():
+            host, port = sock.getsockname()[:2]
+            print(f"The web process listens on {host} port {port}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.started and not self.should_exit:
+            last = threading.Timer(EXIT, self.give_up)
+            last.daemon = True
+            last.start()
+            self.loop.call_soon_threadsafe(self.leave)
+        super().handle_exit(sig, frame)
+
+    def leave(self) -> None:
+        for server in self.servers:
+            server.close()  # nobody new: connections go to another process or are refused
+        drain()
+
+    def give_up(self) -> NoReturn:
+        print("The web process left requests behind that did not end in time", flush=True)
+        os._exit(1)
+
+
+def serve() -> None:
+    """Serve on HOST and PORT until SIGTERM or SIGINT."""
+    try:
+        sock = listener(settings.HOST, settings.PORT)
+    except OSError as error:
+        sys.exit(f"Cannot listen on {settings.HOST} port {settings.PORT}: {error.strerror}")
+    web = Web(
+        uvicorn.Config(
+            "config.asgi:application",
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            backlog=BACKLOG,
+            access_log=False,
+            server_header=False,
+            log_config=None,  # Django's settings say what is logged, and where
+            log_level="warning",
+            timeout_graceful_shutdown=max(1, round(settings.WEB_DRAIN)),  # whole seconds
+        )
+    )
+    try:
+        web.run([sock])
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    serve()

@@ -1,0 +1,21 @@
+"""The doorbell: telling the workers, through Celery, that there is something to do.
+
+It carries an id and nothing else. A ring that is lost is rung again (`streams.sweep`); one that
+comes twice finds the run taken.
+"""
+
+import logging
+from uuid import UUID
+
+from celery import current_app
+
+logger = logging.getLogger(__name__)
+TASK = "workers.tasks.generate"
+
+
+def ring(run: UUID) -> None:
+    """Ask for a worker. Never raises: the run's row is what counts."""
+    try:
+        current_app.send_task(TASK, [str(run)], ignore_result=True, retry=False)
+    except Exception as error:  # every broker has its own
+        logger.warning("run %s not rung: %s", run, type(error).__name__)

@@ -1,0 +1,98 @@
+/**
+ * The service's public API, as this page calls it.
+ *
+ * A refusal becomes a sentence that a person can act on. A POST whose answer was lost is sent
+ * again under the same key, so that it is never done twice.
+ */
+
+const TRIES = 3; // of a POST whose answer did not come
+const PAUSE = 600; // milliseconds before the first repetition
+
+const SENTENCES = {
+  conversation_busy: "A reply is still being written here.",
+  not_last_turn: "Only the last reply can be written again.",
+  rate_limited: "That was a lot at once. Please wait a moment and try again.",
+  too_many_runs: "Many replies are being written for you already. Let one finish first.",
+};
+const BY_STATUS = {
+  0: "The service cannot be reached. What you wrote is kept here.",
+  401: "You are signed out. Sign in to go on.",
+  403: "That was refused. Reload the page and try again.",
+  404: "This is not there any more, or is not yours.",
+  413: "That is too long for one message.",
+  422: "The service did not understand that.",
+  429: "That was a lot at once. Please wait a moment and try again.",
+  503: "The service is busy. Please try again in a moment.",
+};
+
+/** The service said no, or nothing: `message` may be shown to a person. */
+export class Refusal extends Error {
+  constructor(status, problem = {}) {
+    const fallback = "Something went wrong on our side. Please try again.";
+    super(SENTENCES[problem.code] ?? BY_STATUS[status] ?? fallback);
+    this.status = status;
+    this.code = problem.code ?? null;
+    this.detail = problem.detail ?? problem.title ?? null;
+  }
+}
+
+function cookie(name) {
+  const found = document.cookie.split("; ").find((pair) => pair.startsWith(`${name}=`));
+  return found ? decodeURIComponent(found.slice(name.length + 1)) : "";
+}
+
+function unique() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  // Over plain HTTP from another machine there is no randomUUID.
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join("");
+}
+
+async function send(method, url, body, headers) {
+  const unsafe = method !== "GET";
+  const response = await fetch(url, {
+    method,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    headers: {
+      Accept: "application/json",
+      ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+      ...(unsafe ? { "X-CSRFToken": cookie(document.body.dataset.csrfCookie) } : {}),
+      ...headers,
+    },
+    credentials: "same-origin",
+  }).catch(() => {
+    throw new Refusal(0);
+  });
+  if (response.status === 204) return null;
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refusal(response.status, answer);
+  return answer;
+}
+
+async function post(url, body = {}) {
+  const headers = { "Idempotency-Key": unique() };
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await send("POST", url, body, headers);
+    } catch (refusal) {
+      const mayPass = refusal.status === 0 || refusal.status >= 502 || refusal.code === "in_progress";
+      if (!mayPass || tried === TRIES || !navigator.onLine) throw refusal;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE * tried * (0.5 + Math.random())));
+    }
+  }
+}
+
+const conversation = (id) => `/api/conversations/${id}/`;
+
+export const models = () => send("GET", "/api/models/");
+export const conversations = (url = "/api/conversations/") => send("GET", url);
+export const snapshot = (id) => send("GET", conversation(id));
+export const earlier = (url) => send("GET", url);
+export const begin = (body) => post("/api/conversations/", body);
+export const say = (id, message, whenBusy) =>
+  post(`${conversation(id)}messages/`, { message, when_busy: whenBusy });
+export const rename = (id, title) => send("PATCH", conversation(id), { title });
+export const remove = (id) => send("DELETE", conversation(id));
+export const run = (id) => send("GET", `/api/runs/${id}/`);
+export const cancel = (id) => post(`/api/runs/${id}/cancel/`);
+export const retry = (id) => post(`/api/runs/${id}/retry/`);
+export const eventsOf = (id) => `${conversation(id)}events/`;

@@ -1,0 +1,140 @@
+/** Where a message is written: it grows, keeps its draft, and sends on Enter. */
+
+import { announce } from "./dom.js";
+
+const DRAFTS = "unspool:draft:";
+const MODEL = "unspool:model";
+
+export class Composer {
+  #form;
+  #field;
+  #conversation = null;
+  #live = [];
+  #sending = false;
+  #ask;
+  #stop;
+
+  /** `ask({message, system, model})` resolves once accepted; `stop()` ends what is running. */
+  constructor(form, { ask, stop }) {
+    this.#form = form;
+    this.#field = form.elements.message;
+    this.#ask = ask;
+    this.#stop = stop;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
+    this.#field.addEventListener("input", () => this.#changed());
+    this.#field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.send();
+    });
+    form.querySelector("#stop").addEventListener("click", () => this.#stop());
+    form.elements.model.addEventListener("change", () => keep(MODEL, form.elements.model.value));
+  }
+
+  /** Whose draft this is: a conversation's id, or null for one that is to begin. */
+  turnTo(conversation) {
+    this.#conversation = conversation;
+    this.#field.value = kept(DRAFTS + (conversation ?? "new")) ?? "";
+    this.#form.classList.toggle("beginning", conversation === null);
+    this.#form.querySelector(".composer-system").open = false;
+    this.#sending = false;
+    this.#refuse(null);
+    this.#changed();
+  }
+
+  offer(models, chosen) {
+    const select = this.#form.elements.model;
+    select.replaceChildren(...models.map((model) => new Option(model, model)));
+    const wish = [kept(MODEL), chosen].find((model) => models.includes(model));
+    if (wish) select.value = wish;
+    select.hidden = models.length < 1;
+  }
+
+  /** The runs that have not ended: with any, Stop is offered, and Enter queues. */
+  showLive(live, model) {
+    this.#live = live;
+    this.#form.querySelector("#stop").hidden = live.length === 0;
+    this.#form.querySelector("#model-name").textContent = model ?? "";
+    this.#form.querySelector("#composer-hint").textContent =
+      live.length === 0 ? "" : "A reply is being written. Enter sends your message after it.";
+    this.#changed(false);
+  }
+
+  fill(text) {
+    this.#field.value = text;
+    this.#changed();
+    this.#field.focus();
+  }
+
+  focus() {
+    // A phone's keyboard would cover what the reader came for.
+    if (matchMedia("(hover: hover)").matches) this.#field.focus({ preventScroll: true });
+  }
+
+  async send() {
+    const message = this.#field.value;
+    if (message.trim() === "" || this.#sending) return;
+    const conversation = this.#conversation;
+    this.#sending = true;
+    this.#refuse(null);
+    this.#field.value = "";
+    this.#changed(false);
+    const { system, model } = this.#form.elements;
+    try {
+      await this.#ask({
+        message,
+        busy: this.#live.length > 0,
+        ...(system.value.trim() && conversation === null ? { system: system.value } : {}),
+        ...(model.value && conversation === null ? { model: model.value } : {}),
+      });
+      keep(DRAFTS + (conversation ?? "new"), null);
+      system.value = "";
+    } catch (refusal) {
+      if (this.#conversation === conversation && this.#field.value === "") this.#field.value = message;
+      keep(DRAFTS + (conversation ?? "new"), message);
+      this.#refuse(refusal.message);
+    } finally {
+      this.#sending = false;
+      this.#changed(false);
+    }
+  }
+
+  #refuse(sentence) {
+    const place = this.#form.querySelector("#refusal");
+    place.hidden = sentence === null;
+    place.textContent = sentence ?? "";
+    if (sentence) announce(sentence);
+  }
+
+  #changed(store = true) {
+    const empty = this.#field.value.trim() === "";
+    const send = this.#form.querySelector("#send");
+    send.disabled = empty || this.#sending;
+    send.hidden = empty && this.#live.length > 0;
+    if (store) keep(DRAFTS + (this.#conversation ?? "new"), this.#field.value || null);
+    if (CSS.supports("field-sizing", "content")) return;
+    this.#field.style.height = "auto";
+    this.#field.style.height = `${this.#field.scrollHeight}px`;
+  }
+}
+
+// Storage may be full, or forbidden: a draft is then kept on the page alone.
+function keep(key, value) {
+  try {
+    if (value === null) localStorage.removeItem(key);
+    else localStorage.setItem(key, value);
+  } catch {
+    return;
+  }
+}
+
+function kept(key) {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,47 @@
+/** What the service knows of a reply, in words: who wrote it, at which try, how fast, how much. */
+
+const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
+const inWords = (value) => (value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value).toString());
+
+/** The facts of a run as `GET /api/runs/<id>/` gives it, each `[label, value, explanation]`. */
+export function factsOf(run) {
+  const facts = [];
+  if (run.model) facts.push(["Model", run.model, "The model that was asked"]);
+  facts.push(["Attempt", String(run.attempt), "Which worker's try at this reply was kept"]);
+  const { first, rate } = speedOf(run);
+  if (first !== null) facts.push(["First token", `${inWords(first)} s`, "From your message to its first token"]);
+  if (rate !== null) facts.push(["Speed", `${inWords(rate)} tokens/s`, "From the first token to the last"]);
+  if (run.usage) {
+    const { input_tokens: read, output_tokens: written, estimated } = run.usage;
+    const about = estimated ? "about " : "";
+    facts.push(["Tokens", `${about}${read} read, ${written} written`, "What the model counted"]);
+  }
+  return facts;
+}
+
+function speedOf(run) {
+  const timings = run.timings ?? {};
+  const asked = timings.queued_at ?? timings.created_at ?? run.created_at;
+  const firstAt = timings.first_token_at ?? null;
+  const endedAt = timings.ended_at ?? timings.finished_at ?? null;
+  const first = firstAt && asked ? seconds(asked, firstAt) : null;
+  const lasted = firstAt && endedAt ? seconds(firstAt, endedAt) : 0;
+  const rate = lasted > 0 && run.usage ? run.usage.output_tokens / lasted : null;
+  return { first, rate };
+}
+
+const REASONS = {
+  "run.cancelled": "Stopped. What was written so far is kept.",
+  "run.failed": "This reply could not be finished.",
+};
+
+/** Why a reply is not whole, or null. */
+export function shortfall({ ended, run }) {
+  if (ended?.type === "run.completed") {
+    return ended.finish_reason === "length" ? "The reply reached its longest length." : null;
+  }
+  if (ended) return ended.reason || REASONS[ended.type];
+  if (run?.status === "cancelled") return REASONS["run.cancelled"];
+  if (run?.status === "failed") return run.error?.reason ?? run.reason ?? REASONS["run.failed"];
+  return null;
+}

@@ -1,0 +1,225 @@
+/**
+ * What a reader knows of a conversation, folded from what it has heard.
+ *
+ * Pure: no clock, no page, no network. Whatever the connection does, folding the events that
+ * were heard gives the text that the database holds in the end.
+ *
+ * `live` holds the runs that have not ended, `ended` how those that this reader heard did.
+ * `shape` moves whenever anything but a live run's text has changed, and a run's `epoch`
+ * whenever its text is no longer a continuation of what it was: a page need only look at these.
+ */
+
+export const nothing = Object.freeze({
+  id: null,
+  title: "",
+  model: null,
+  messages: [],
+  earlier: null,
+  live: {},
+  ended: {},
+  shape: 0,
+});
+
+export const ENDINGS = ["run.completed", "run.cancelled", "run.failed"];
+
+/** The state after `event`, which is `{type, data}`; the same object where nothing has changed. */
+export function fold(state, { type, data }) {
+  switch (type) {
+    case "conversation.snapshot":
+      return fromSnapshot(state, data);
+    case "conversation.updated":
+      return reshaped(state, { title: data.title, model: data.model });
+    case "message.created":
+      return withMessage(state, data.message);
+    case "run.queued":
+      return queued(state, data);
+    case "run.started":
+      return started(state, data);
+    case "text.delta":
+      return appended(state, data, "text");
+    case "reasoning.delta":
+      return appended(state, data, "reasoning");
+    case "text.snapshot":
+      return replaced(state, data);
+    case "run.completed":
+    case "run.cancelled":
+    case "run.failed":
+      return finished(state, type, data);
+    default:
+      return state; // heartbeats, and what a newer service may say
+  }
+}
+
+/** Put messages from before the snapshot's in front: the reader asked for them. */
+export function withEarlier(state, { messages, earlier }) {
+  const known = new Set(state.messages.map((message) => message.id));
+  const fresh = messages.filter((message) => !known.has(message.id));
+  return reshaped(state, { messages: [...fresh, ...state.messages], earlier });
+}
+
+/**
+ * The conversation as it is read: each of the user's messages with the replies to it, the
+ * oldest first. A reply is `{key, run, message, live, ended}`, whichever of them are known.
+ */
+export function turnsOf(state) {
+  const turns = [];
+  const byMessage = new Map();
+  const turnFor = (id, message) => {
+    if (!byMessage.has(id)) {
+      const turn = { key: id, message, replies: [] };
+      byMessage.set(id, turn);
+      turns.push(turn);
+    }
+    return byMessage.get(id);
+  };
+  const shown = new Set();
+  for (const message of state.messages) {
+    if (message.role !== "assistant") {
+      turnFor(message.id, message);
+      continue;
+    }
+    const reply = { key: message.run ?? message.id, run: message.run, message, live: null };
+    turnFor(message.reply_to ?? message.id, null).replies.push({
+      ...reply,
+      ended: state.ended[message.run] ?? null,
+    });
+    shown.add(message.run);
+  }
+  for (const run of Object.values(state.live)) {
+    const reply = { key: run.id, run: run.id, message: null, live: run, ended: null };
+    turnFor(run.message, null).replies.push(reply);
+  }
+  for (const ended of Object.values(state.ended)) {
+    if (shown.has(ended.run) || !byMessage.has(ended.message)) continue;
+    const reply = { key: ended.run, run: ended.run, message: null, live: null, ended };
+    turnFor(ended.message, null).replies.push(reply);
+  }
+  return turns;
+}
+
+function reshaped(state, change) {
+  return { ...state, ...change, shape: state.shape + 1 };
+}
+
+function fromSnapshot(state, snapshot) {
+  const live = {};
+  for (const run of snapshot.runs) {
+    const before = state.live[run.id] ?? null;
+    const text = run.text ?? "";
+    live[run.id] = {
+      id: run.id,
+      message: run.message,
+      status: run.status,
+      attempt: run.attempt ?? 0,
+      model: before?.model ?? snapshot.model,
+      text,
+      reasoning: run.reasoning ?? "",
+      index: null,
+      epoch: epochAfter(before, text),
+    };
+  }
+  const first = snapshot.messages[0]?.id;
+  const place = state.messages.findIndex((message) => message.id === first);
+  // Earlier messages that the reader has asked for are not in a snapshot, and stay.
+  const kept = place > 0 ? state.messages.slice(0, place) : [];
+  return reshaped(state, {
+    id: snapshot.id,
+    title: snapshot.title,
+    model: snapshot.model,
+    messages: [...kept, ...snapshot.messages],
+    earlier: place > 0 ? state.earlier : (snapshot.earlier ?? null),
+    live,
+  });
+}
+
+function epochAfter(before, text) {
+  if (before === null) return 0;
+  return text.startsWith(before.text) ? before.epoch : before.epoch + 1;
+}
+
+function withMessage(state, message) {
+  if (state.messages.some((known) => known.id === message.id)) return state;
+  return reshaped(state, { messages: [...state.messages, message] });
+}
+
+function isOver(state, run) {
+  return run in state.ended || state.messages.some((message) => message.run === run && message.role === "assistant");
+}
+
+function queued(state, { run, message }) {
+  if (run in state.live || isOver(state, run)) return state;
+  const fresh = {
+    id: run,
+    message,
+    status: "queued",
+    attempt: 0,
+    model: state.model,
+    text: "",
+    reasoning: "",
+    index: null,
+    epoch: 0,
+  };
+  return reshaped(state, { live: { ...state.live, [run]: fresh } });
+}
+
+function started(state, { run, attempt, model }) {
+  const known = state.live[run];
+  if (known === undefined || attempt < known.attempt) return state;
+  if (attempt === known.attempt && known.status === "running") return state;
+  return withRun(state, { ...anew(known, attempt), model: model ?? known.model }, true);
+}
+
+/** A higher attempt starts the reply's text anew. */
+function anew(run, attempt) {
+  const epoch = run.text === "" ? run.epoch : run.epoch + 1;
+  return { ...run, status: "running", attempt, text: "", reasoning: "", index: null, epoch };
+}
+
+function withRun(state, run, structural = false) {
+  const live = { ...state.live, [run.id]: run };
+  return structural ? reshaped(state, { live }) : { ...state, live };
+}
+
+/** The run that this piece belongs to, or null: another attempt's, or one that has ended. */
+function speaker(state, { run, attempt }) {
+  const known = state.live[run];
+  if (known === undefined || attempt < known.attempt) return null;
+  return attempt > known.attempt ? anew(known, attempt) : known;
+}
+
+function appended(state, delta, field) {
+  const run = speaker(state, delta);
+  if (run === null) return state;
+  const isText = field === "text";
+  if (isText && run.index !== null && delta.index <= run.index) return state;
+  const change = { status: "running", [field]: run[field] + delta.text };
+  const next = { ...run, ...change, index: isText ? delta.index : run.index };
+  // The first piece changes what the page shows around the text: the waiting is over.
+  return withRun(state, next, run[field] === "" || run.attempt !== state.live[run.id].attempt);
+}
+
+function replaced(state, { run: id, attempt, index, text }) {
+  const run = speaker(state, { run: id, attempt });
+  if (run === null) return state;
+  const next = { ...run, status: "running", text, index, epoch: epochAfter(run, text) };
+  return withRun(state, next, true);
+}
+
+function finished(state, type, data) {
+  const run = state.live[data.run];
+  if (run === undefined || data.attempt < run.attempt) return state;
+  const { [data.run]: _, ...live } = state.live;
+  const ended = { ...data, type, message: run.message, model: run.model };
+  const messages = [...state.messages];
+  if (data.reply && !messages.some((message) => message.id === data.reply)) {
+    messages.push({
+      id: data.reply,
+      role: "assistant",
+      content: data.attempt > run.attempt ? "" : run.text,
+      reply_to: run.message,
+      run: run.id,
+      created_at: null,
+    });
+  }
+  return reshaped(state, { live, messages, ended: { ...state.ended, [data.run]: ended } });
+}

@@ -1,0 +1,266 @@
+/**
+ * The one stream of this page: a conversation's events, over as many connections as it takes.
+ *
+ * EventSource alone is not enough. It takes minutes to notice a dead connection, gives up for
+ * good at any answer but 200, and knows nothing of tabs. So every reconnection is made here,
+ * from the last id that was heard, and there is one way to it: `reopen`.
+ */
+
+import { seekPermit } from "./permits.js";
+
+const NAMES = [
+  "conversation.snapshot", "conversation.updated", "message.created",
+  "run.queued", "run.started", "run.completed", "run.cancelled", "run.failed",
+  "text.delta", "text.snapshot", "reasoning.delta",
+];
+const SILENCE = 2.5 * 15_000; // ms: two heartbeats have not come, and half a third
+const FIRST_PAUSE = 400; // ms before the first reconnection, ± a half
+const LONGEST_PAUSE = 15_000; // ms
+const BACK = 4_000; // ms for which the page says that it is back
+const REST = 10_000; // ms that a hidden tab with nothing running keeps its stream
+const LOOK = 3_000; // ms between looks at the snapshot, without a permit
+const FINAL = ["forbidden", "gone"]; // of a stream-error: coming back would not help
+
+/**
+ * Follow a conversation.
+ *
+ * `hear({type, data})` gets each event once, in order. `tell(connection)` gets `{state, since}`
+ * whenever that changes: connecting, live, waiting (the service has no log just now),
+ * reconnecting, back, offline, cut, sharing (another tab has the stream), resting or ended.
+ * `look()` gives the snapshot over plain HTTP; `busy()` says whether anything is running.
+ */
+export function follow({ url, hear, tell, look, busy }) {
+  const seen = { cursor: null, head: null, events: 0, heartbeats: 0, reconnects: 0, resets: 0,
+    gaps: 0, repeats: 0, cuts: 0, heardAt: null, openedAt: null };
+  const log = []; // the last events, for the developer view
+  const timers = {};
+  let source = null;
+  let endPermit = null;
+  let tries = 0;
+  let ended = false;
+  let connection = { state: "connecting", since: Date.now() };
+  let missed = false; // was there a connection before this one?
+
+  function say(state, detail = null) {
+    if (connection.state === state && connection.detail === detail) return;
+    connection = { state, since: Date.now(), detail };
+    tell(connection);
+  }
+
+  function after(name, ms, act) {
+    clearTimeout(timers[name]);
+    timers[name] = setTimeout(act, ms);
+  }
+
+  function stopTimers(...names) {
+    for (const name of names) clearTimeout(timers[name]);
+  }
+
+  function shut() {
+    source?.close();
+    source = null;
+    stopTimers("silence", "again", "look");
+  }
+
+  function start() {
+    if (ended || endPermit || connection.state === "cut") return;
+    if (!navigator.onLine) return say("offline");
+    endPermit = seekPermit({
+      granted: () => {
+        stopTimers("look");
+        open();
+      },
+      waiting: () => {
+        say("sharing");
+        lookAgain();
+      },
+      yielded: () => {
+        endPermit = null;
+        shut();
+        start();
+      },
+    });
+  }
+
+  function stop(state) {
+    shut();
+    endPermit?.();
+    endPermit = null;
+    say(state);
+  }
+
+  async function lookAgain() {
+    try {
+      const snapshot = await look();
+      if (connection.state !== "sharing" || snapshot.cursor < seen.cursor) return;
+      seen.cursor = snapshot.cursor;
+      hear({ type: "conversation.snapshot", data: snapshot });
+    } catch {
+      // The next look may succeed.
+    } finally {
+      if (connection.state === "sharing") after("look", LOOK, lookAgain);
+    }
+  }
+
+  function open() {
+    shut();
+    source = new EventSource(seen.cursor === null ? url : `${url}?lastEventId=${seen.cursor}`);
+    const mine = source;
+    for (const name of NAMES) source.addEventListener(name, (event) => mine === source && heard(event));
+    source.addEventListener("heartbeat", (event) => mine === source && heartbeat(JSON.parse(event.data)));
+    source.addEventListener("stream-reset", (event) => mine === source && reset(event));
+    source.addEventListener("stream-error", (event) => mine === source && refused(JSON.parse(event.data)));
+    source.onopen = () => mine === source && opened();
+    source.onerror = () => mine === source && failed();
+    after("silence", SILENCE, reopen);
+  }
+
+  function opened() {
+    seen.openedAt = Date.now();
+    alive();
+    if (!missed) return say("live");
+    seen.reconnects += 1;
+    say("back");
+    after("back", BACK, () => connection.state === "back" && say("live"));
+  }
+
+  /** Something was heard, so the connection is not dead. */
+  function alive() {
+    tries = 0;
+    missed = true;
+    seen.heardAt = Date.now();
+    after("silence", SILENCE, reopen);
+  }
+
+  function heard(event) {
+    alive();
+    const id = event.lastEventId === "" ? null : Number(event.lastEventId);
+    if (event.type !== "conversation.snapshot" && seen.cursor !== null && id !== null) {
+      if (id <= seen.cursor) return void (seen.repeats += 1);
+      if (id > seen.cursor + 1) {
+        // Never go on past a gap: what is so now comes with a snapshot.
+        seen.gaps += 1;
+        seen.cursor = null;
+        return reopen();
+      }
+    }
+    seen.cursor = id ?? seen.cursor;
+    seen.head = Math.max(seen.head ?? 0, seen.cursor ?? 0);
+    seen.events += 1;
+    note(id, event.type, event.data);
+    if (connection.state === "waiting") say("live");
+    hear({ type: event.type, data: JSON.parse(event.data) });
+    if (document.hidden) restSoon();
+  }
+
+  function heartbeat({ head }) {
+    alive();
+    seen.heartbeats += 1;
+    seen.head = head;
+    note(null, "heartbeat", `head ${head}`);
+    if (head === null) say("waiting");
+    else if (connection.state === "waiting") say("live");
+  }
+
+  function reset(event) {
+    alive();
+    seen.resets += 1;
+    note(null, "stream-reset", event.data); // a snapshot follows, and puts the cursor right
+  }
+
+  function refused({ condition, text }) {
+    note(null, "stream-error", `${condition}: ${text}`);
+    if (!FINAL.includes(condition)) return;
+    ended = true;
+    stop("ended");
+  }
+
+  function failed() {
+    shut();
+    if (!navigator.onLine) return stop("offline");
+    say("reconnecting", tries > 1 ? "unreachable" : null);
+    const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** tries) * (0.5 + Math.random());
+    tries += 1;
+    after("again", pause, tries > 2 ? ask : reopen);
+  }
+
+  /** EventSource does not say why it was refused; the snapshot's status does. */
+  async function ask() {
+    try {
+      await look();
+    } catch (refusal) {
+      if ([401, 403, 404].includes(refusal.status)) {
+        ended = true;
+        return stop("ended");
+      }
+    }
+    reopen();
+  }
+
+  function reopen() {
+    if (ended || !endPermit) return;
+    if (missed && !["offline", "cut"].includes(connection.state)) say("reconnecting");
+    open();
+  }
+
+  function note(id, type, data) {
+    log.push({ id, type, data: data.slice(0, 120), at: Date.now() });
+    if (log.length > 60) log.splice(0, 20);
+  }
+
+  function restSoon() {
+    if (!busy()) after("rest", REST, () => document.hidden && !busy() && stop("resting"));
+  }
+
+  const onOffline = () => connection.state !== "cut" && stop("offline");
+  const onOnline = () => {
+    if (connection.state === "offline") {
+      tries = 0;
+      start();
+    }
+  };
+  const onVisible = () => {
+    if (document.hidden) return restSoon();
+    stopTimers("rest");
+    if (!endPermit) return start();
+    // A tab that slept had no watchdog.
+    if (source && Date.now() - seen.heardAt > SILENCE) reopen();
+    else if (source === null && connection.state === "reconnecting") reopen();
+  };
+  const onHide = () => stop("resting"); // a page kept for "back" must not keep a connection
+
+  window.addEventListener("offline", onOffline);
+  window.addEventListener("online", onOnline);
+  window.addEventListener("pagehide", onHide);
+  window.addEventListener("pageshow", onVisible);
+  document.addEventListener("visibilitychange", onVisible);
+  tell(connection);
+  start();
+
+  return {
+    seen,
+    log,
+    connection: () => connection,
+    /** Lose the connection for so many milliseconds, as if a lift door had closed. */
+    cut(ms) {
+      if (ended || connection.state === "cut") return;
+      seen.cuts += 1;
+      note(null, "cut", `for ${ms / 1000} s`);
+      stop("cut");
+      after("cut", ms, () => {
+        say("reconnecting");
+        start();
+      });
+    },
+    close() {
+      ended = true;
+      stop("ended");
+      stopTimers(...Object.keys(timers));
+      window.removeEventListener("offline", onOffline);
+      window.removeEventListener("online", onOnline);
+      window.removeEventListener("pagehide", onHide);
+      window.removeEventListener("pageshow", onVisible);
+      document.removeEventListener("visibilitychange", onVisible);
+    },
+  };
+}

@@ -1,0 +1,227 @@
+/**
+ * The page of a conversation, put together: address, stream, fold, and what stands on the page.
+ *
+ * One way in for what is so: events are folded into `state`, and the page shows `state`.
+ */
+
+import * as api from "./api.js";
+import { Composer } from "./composer.js";
+import { Connection } from "./connection.js";
+import { announce, el } from "./dom.js";
+import { copyText } from "./code.js";
+import { ENDINGS, fold, nothing, withEarlier } from "./fold.js";
+import { follow } from "./follow.js";
+import { Scroll } from "./scroll.js";
+import { Sidebar } from "./sidebar.js";
+import { Transcript } from "./transcript.js";
+
+const byId = (id) => document.getElementById(id);
+const HERE = /^\/c\/([0-9a-f-]{36})\/?$/;
+
+let state = nothing;
+let stream = null;
+
+const scroll = new Scroll(byId("scroll"), byId("to-bottom"));
+const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => scroll.follow());
+const connection = new Connection(byId("connection"), byId("panel"));
+const composer = new Composer(byId("composer"), { ask, stop });
+const sidebar = new Sidebar(byId("sidebar"), {
+  open: (id) => go(`/c/${id}`),
+  renamed: (id, title) => id === state.id && take({ type: "conversation.updated", data: { ...state, title } }),
+  removed: (id) => id === state.id && go("/"),
+});
+
+function take(event) {
+  const before = state;
+  state = fold(state, event);
+  if (state === before) return;
+  transcript.show(state);
+  if (state.shape === before.shape) return;
+  showAround(before);
+  if (event.type === "run.started" && event.data.attempt === 1) announce("A reply is being written.");
+  if (ENDINGS.includes(event.type)) sayEnding(event.type);
+}
+
+/** What stands around the text: titles, buttons, the composer. */
+function showAround(before) {
+  const live = Object.values(state.live);
+  const name = state.title || "New conversation";
+  byId("title").textContent = name;
+  document.title = `${live.length > 0 ? "✎ " : ""}${name} · Unspool`;
+  composer.showLive(live, state.model);
+  byId("earlier").hidden = state.earlier === null;
+  document.body.classList.toggle("empty", state.id === null && state.messages.length === 0);
+  if (state.id && state.title !== before.title) sidebar.know(state.id, state.title);
+}
+
+function sayEnding(type) {
+  const words = { "run.completed": "The reply is complete.", "run.cancelled": "The reply was stopped." };
+  announce(words[type] ?? "The reply could not be finished.");
+  // Somebody who looks at another tab sees in the title that it is done.
+  if (document.hidden) document.title = `✓ ${document.title.replace(/^✎ /, "")}`;
+}
+
+async function ask({ message, system, model, busy }) {
+  const conversation = state.id;
+  const pending = showPending(message);
+  try {
+    const asked = conversation === null
+      ? await api.begin({ message, system, model })
+      : await sayHere(conversation, message, busy);
+    if (state.id !== conversation) return sidebar.load(); // the reader has gone elsewhere
+    if (conversation === null) {
+      sidebar.know(asked.conversation, message.trim().slice(0, 80), { tell: true });
+      go(`/c/${asked.conversation}`);
+    }
+    // The stream says the same, perhaps later: whichever comes first counts.
+    const said = { id: asked.message, role: "user", content: message, reply_to: null, run: null };
+    take({ type: "message.created", data: { message: { ...said, created_at: null } } });
+    take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
+  } finally {
+    pending.remove();
+  }
+}
+
+async function sayHere(conversation, message, busy) {
+  try {
+    return await api.say(conversation, message, busy ? "queue" : "reject");
+  } catch (refusal) {
+    if (refusal.code !== "conversation_busy") throw refusal;
+    // Another tab was quicker: it waits its turn, as it would have done from here.
+    return api.say(conversation, message, "queue");
+  }
+}
+
+/** The message stands on the page at once; it becomes a real one when the service has it. */
+function showPending(message) {
+  const said = el("div", { class: "said sending" }, message);
+  byId("pending").append(said);
+  document.body.classList.remove("empty");
+  scroll.toBottom();
+  return { remove: () => said.remove() };
+}
+
+function stop() {
+  for (const run of Object.values(state.live)) {
+    api.cancel(run.id).catch((refusal) => announce(refusal.message));
+  }
+}
+
+async function retry(run) {
+  try {
+    const asked = await api.retry(run);
+    scroll.toBottom();
+    take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
+  } catch (refusal) {
+    announce(refusal.message);
+    showToast(refusal.message);
+  }
+}
+
+/** A run as the service has it; its text is compared with what this page has folded. */
+async function lookUp(run, text) {
+  const found = await api.run(run);
+  if (typeof found.text === "string" && run in state.ended) connection.verified(found.text === text);
+  return found;
+}
+
+let toastTimer;
+function showToast(sentence) {
+  const toast = byId("toast");
+  toast.textContent = sentence;
+  toast.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => (toast.hidden = true), 5000);
+}
+
+async function showEarlier() {
+  const page = await api.earlier(state.earlier).catch((refusal) => showToast(refusal.message));
+  if (!page) return;
+  scroll.keep(() => {
+    const before = state;
+    state = withEarlier(state, { messages: page.messages ?? page.items, earlier: page.earlier ?? page.next ?? null });
+    transcript.show(state);
+    showAround(before);
+  });
+}
+
+function go(address) {
+  history.pushState(null, "", address);
+  arrive();
+}
+
+/** Show what the address names. */
+function arrive() {
+  const id = HERE.exec(location.pathname)?.[1] ?? null;
+  stream?.close();
+  transcript.clear();
+  byId("gone").hidden = true;
+  state = { ...nothing, id };
+  stream = id === null ? null : follow({
+    url: api.eventsOf(id),
+    hear: take,
+    tell: (now) => {
+      if (stream) connection.say(now);
+      if (now.state === "ended" && state.id === id) explain(id);
+    },
+    look: () => api.snapshot(id),
+    busy: () => Object.keys(state.live).length > 0,
+  });
+  connection.turnTo(stream);
+  sidebar.turnTo(id);
+  composer.turnTo(id);
+  showAround(nothing);
+  document.body.classList.remove("drawer-open");
+  scroll.toBottom();
+  composer.focus();
+}
+
+async function explain(id) {
+  const refusal = await api.snapshot(id).then(() => null, (why) => why);
+  if (state.id !== id || refusal === null) return;
+  byId("gone").hidden = false;
+  byId("gone-why").textContent = refusal.message;
+}
+
+function toggleDrawer(open) {
+  document.body.classList.toggle("drawer-open", open);
+  byId("menu").setAttribute("aria-expanded", String(open));
+  if (open) byId("search").focus();
+  else byId("menu").focus();
+}
+
+byId("new").addEventListener("click", (event) => {
+  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  go("/");
+});
+byId("menu").addEventListener("click", () => toggleDrawer(true));
+byId("veil").addEventListener("click", () => toggleDrawer(false));
+byId("close-drawer").addEventListener("click", () => toggleDrawer(false));
+byId("sidebar").addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && document.body.classList.contains("drawer-open")) toggleDrawer(false);
+});
+byId("earlier").addEventListener("click", showEarlier);
+byId("turns").addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-copy]");
+  if (button) copyText(button, button.closest(".code").querySelector("code").textContent);
+});
+byId("ideas").addEventListener("click", ({ target }) => {
+  if (target.closest("button")) composer.fill(target.closest("button").dataset.idea);
+});
+document.addEventListener("keydown", (event) => {
+  if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    if (matchMedia("(max-width: 800px)").matches) toggleDrawer(true);
+    byId("search").focus();
+  }
+});
+document.addEventListener("visibilitychange", () => !document.hidden && showAround(state));
+window.addEventListener("popstate", arrive);
+
+arrive();
+sidebar.load();
+api.models().then((answer) => {
+  const models = answer.items ?? answer.models ?? [];
+  composer.offer(models.map((model) => model.id ?? model), answer.default ?? null);
+}).catch(() => composer.offer([], null));

@@ -1,0 +1,140 @@
+/** One reply on the page: its text, what became of it, and what may be done with it. */
+
+import { copyText } from "./code.js";
+import { el, icon, iconButton } from "./dom.js";
+import { factsOf, shortfall } from "./figures.js";
+import { Prose } from "./prose.js";
+
+export class Reply {
+  element;
+  #prose;
+  #parts = {};
+  #reply = null;
+  #run = null; // as GET /api/runs/<id>/ gives it, once it is over
+  #asked = false;
+  #lookUp;
+
+  /** `acts` are the page's: retry(run), lookUp(run) and verify(run, text). */
+  constructor(acts) {
+    this.#lookUp = acts.lookUp;
+    const parts = this.#parts;
+    parts.notice = el("p", { class: "notice", hidden: true });
+    parts.thoughts = el("div", { class: "thoughts-text" });
+    parts.thinking = el("details", { class: "thoughts", hidden: true }, el("summary", {}, "Thinking"), parts.thoughts);
+    parts.waiting = el("p", { class: "waiting", hidden: true }, el("span", { class: "dots", "aria-hidden": "true" }), el("span"));
+    parts.text = el("div", { class: "prose" });
+    parts.shortfall = el("p", { class: "shortfall", hidden: true });
+    parts.copy = iconButton("copy", "Copy reply", () => copyText(parts.copy, this.#text()), {});
+    parts.retry = iconButton("retry", "Write another reply", () => acts.retry(this.#reply.run));
+    parts.details = iconButton("info", "Details of this reply", () => this.#toggleFacts(), { "aria-expanded": "false" });
+    parts.variants = el("span", { class: "variants", hidden: true });
+    parts.facts = el("dl", { class: "facts", hidden: true });
+    const actions = el("div", { class: "actions" }, parts.variants, parts.copy, parts.retry, parts.details);
+    parts.foot = el("footer", { class: "reply-foot", hidden: true }, actions, parts.facts);
+    this.element = el("article", { class: "reply" },
+      el("h2", { class: "unseen" }, "Reply"), parts.notice, parts.thinking, parts.text,
+      parts.waiting, parts.shortfall, parts.foot);
+    this.#prose = new Prose(parts.text);
+  }
+
+  #text() {
+    return this.#reply?.live?.text ?? this.#reply?.message?.content ?? "";
+  }
+
+  /** Show what is so now, but for a running reply's text, which `write` brings between frames. */
+  show(reply, { last, variants }) {
+    const wasLive = this.#reply?.live ?? null;
+    this.#reply = reply;
+    const { live } = reply;
+    const parts = this.#parts;
+    this.element.classList.toggle("live", live !== null);
+    this.element.setAttribute("aria-busy", String(live !== null));
+    this.element.dataset.run = reply.run ?? "";
+    this.#showWaiting(live);
+    this.#showThoughts(live?.reasoning ?? "");
+    parts.notice.hidden = !(live?.attempt > 1);
+    parts.notice.textContent = `Its worker was lost, so attempt ${live?.attempt} writes it anew.`;
+    parts.foot.hidden = live !== null;
+    parts.retry.hidden = !last || reply.run === null;
+    parts.details.hidden = reply.run === null;
+    parts.copy.hidden = this.#text() === "";
+    this.#showVariants(variants);
+    if (live === null) {
+      this.#prose.settle(reply.message?.content ?? "");
+      this.#showShortfall();
+      if ((last || wasLive) && !this.#asked) this.#learn();
+    }
+  }
+
+  /** Write what has come since the last frame. Says whether there is more. */
+  write(live) {
+    this.#reply = { ...this.#reply, live };
+    if (live.reasoning) this.#showThoughts(live.reasoning);
+    return this.#prose.write(live.text, live.epoch);
+  }
+
+  #showWaiting(live) {
+    const silent = live !== null && live.text === "";
+    this.#parts.waiting.hidden = !silent;
+    if (!silent) return;
+    const queued = live.status === "queued";
+    this.#parts.waiting.lastChild.textContent = queued ? "Waiting for its turn" : "The model is reading";
+  }
+
+  #showThoughts(reasoning) {
+    if (reasoning === "") return;
+    this.#parts.thinking.hidden = false;
+    this.#parts.thoughts.textContent = reasoning;
+  }
+
+  #showShortfall() {
+    const sentence = shortfall({ ended: this.#reply.ended, run: this.#run });
+    this.#parts.shortfall.hidden = sentence === null;
+    this.#parts.shortfall.textContent = sentence ?? "";
+  }
+
+  #showVariants({ place, count, choose }) {
+    const { variants } = this.#parts;
+    variants.hidden = count < 2;
+    if (count < 2) return;
+    const step = (name, label, to) =>
+      iconButton(name, label, () => choose(to), { disabled: to < 0 || to >= count });
+    const focused = variants.contains(document.activeElement)
+      ? [...variants.querySelectorAll("button")].indexOf(document.activeElement)
+      : -1;
+    const words = el("span", { class: "variant" }, `${place + 1} / ${count}`);
+    variants.replaceChildren(
+      step("left", "Previous reply", place - 1), words, step("right", "Next reply", place + 1));
+    if (focused >= 0) variants.querySelectorAll("button")[focused].focus();
+  }
+
+  async #learn() {
+    if (!this.#reply.run) return;
+    this.#asked = true;
+    try {
+      this.#run = await this.#lookUp(this.#reply.run, this.#reply.message?.content ?? "");
+    } catch {
+      this.#asked = false; // it may be had at the next look
+      return;
+    }
+    this.#showShortfall();
+    const { facts, details } = this.#parts;
+    facts.replaceChildren(...factsOf(this.#run).map(([label, value, why]) =>
+      el("div", { title: why }, el("dt", {}, label), el("dd", {}, value))));
+    if (details.getAttribute("aria-expanded") === "false") this.#toggleFacts();
+  }
+
+  async #toggleFacts() {
+    const { facts, details } = this.#parts;
+    const open = details.getAttribute("aria-expanded") === "false";
+    if (open && this.#run === null) return this.#learn();
+    details.setAttribute("aria-expanded", String(open));
+    facts.hidden = !open;
+  }
+
+  /** In a reply's place, where there is none. */
+  static missing(sentence, ask) {
+    const again = el("button", { type: "button", class: "quiet-button", on: { click: ask } }, icon("retry"), "Ask again");
+    return el("article", { class: "reply" }, el("p", { class: "shortfall" }, sentence), again);
+  }
+}

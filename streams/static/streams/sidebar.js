@@ -1,0 +1,185 @@
+/** The reader's conversations: the newest first, to open, search, rename and delete. */
+
+import * as api from "./api.js";
+import { announce, el, iconButton } from "./dom.js";
+
+const DAY = 24 * 3600 * 1000; // milliseconds
+const TYPED = 250; // ms without a key before a search goes further back
+
+export class Sidebar {
+  #list;
+  #search;
+  #conversations = [];
+  #next = null;
+  #current = null;
+  #loading = null;
+  #acts;
+  #news = window.BroadcastChannel ? new BroadcastChannel("unspool-conversations") : null;
+
+  /** `acts`: open(id), renamed(id, title), removed(id). */
+  constructor(nav, acts) {
+    this.#acts = acts;
+    this.#list = nav.querySelector("#conversations");
+    this.#search = nav.querySelector("#search");
+    let typed;
+    this.#search.addEventListener("input", () => {
+      this.#draw();
+      clearTimeout(typed);
+      typed = setTimeout(() => this.#search.value && this.#loadAll(), TYPED);
+    });
+    nav.querySelector("#more").addEventListener("click", () => this.#loadMore());
+    if (this.#news) this.#news.onmessage = () => this.load();
+    document.addEventListener("visibilitychange", () => !document.hidden && this.load());
+  }
+
+  /** Ask for the newest again; what stands on the page stays until it is here. */
+  async load() {
+    if (this.#loading) return this.#loading;
+    this.#loading = api.conversations().then((page) => {
+      this.#conversations = page.items;
+      this.#next = page.next ?? null;
+      this.#draw();
+    }).catch(() => {
+      // The list is a convenience: what is open goes on without it.
+    }).finally(() => (this.#loading = null));
+    return this.#loading;
+  }
+
+  async #loadMore() {
+    if (!this.#next) return;
+    const page = await api.conversations(this.#next).catch(() => null);
+    if (page === null) return;
+    const known = new Set(this.#conversations.map(({ id }) => id));
+    this.#conversations.push(...page.items.filter(({ id }) => !known.has(id)));
+    this.#next = page.next ?? null;
+    this.#draw();
+  }
+
+  async #loadAll() {
+    for (let pages = 0; this.#next && pages < 20; pages += 1) {
+      const before = this.#next;
+      await this.#loadMore();
+      if (this.#next === before) return;
+    }
+  }
+
+  turnTo(id) {
+    this.#current = id;
+    for (const link of this.#list.querySelectorAll("a")) mark(link, link.dataset.id === id);
+  }
+
+  /** A title was heard, or a conversation has just begun: here, and in this browser's other tabs. */
+  know(id, title, { tell = false } = {}) {
+    const known = this.#conversations.find((conversation) => conversation.id === id);
+    if (known?.title === title) return;
+    if (known) known.title = title;
+    else this.#conversations.unshift({ id, title, created_at: new Date().toISOString() });
+    this.#draw();
+    if (tell) this.#news?.postMessage("changed");
+  }
+
+  #draw() {
+    const wanted = this.#search.value.trim().toLowerCase();
+    const found = this.#conversations.filter(({ title }) => (title ?? "").toLowerCase().includes(wanted));
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    let group = null;
+    const rows = found.flatMap((conversation) => {
+      const day = dayOf(conversation.updated_at ?? conversation.created_at);
+      const heading = day === group ? [] : [el("li", { class: "day" }, day)];
+      group = day;
+      return [...heading, this.#row(conversation)];
+    });
+    if (rows.length === 0) {
+      const words = wanted ? "Nothing by that name." : "Your conversations will be here.";
+      rows.push(el("li", { class: "none" }, words));
+    }
+    this.#list.replaceChildren(...rows);
+    document.getElementById("more").hidden = !this.#next || wanted !== "";
+    if (focused) this.#list.querySelector(`[data-key="${focused}"]`)?.focus();
+  }
+
+  #row({ id, title }) {
+    const name = title || "Untitled";
+    const link = el("a", { href: `/c/${id}`, "data-id": id, "data-key": `open-${id}`, title: name, on: {
+      click: (event) => {
+        if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+        event.preventDefault();
+        this.#acts.open(id);
+      },
+    } }, name);
+    mark(link, id === this.#current);
+    const row = el("li", { class: "conversation" }, link);
+    const rename = () => this.#rename(row, { id, title: name });
+    link.addEventListener("keydown", (event) => {
+      if (event.key === "F2") rename();
+      if (event.key === "Delete") this.#remove({ id, title: name });
+    });
+    row.append(el("span", { class: "row-actions" },
+      iconButton("edit", `Rename ${name}`, rename, { "data-key": `rename-${id}` }),
+      iconButton("trash", `Delete ${name}`, () => this.#remove({ id, title: name }), { "data-key": `delete-${id}` })));
+    return row;
+  }
+
+  #rename(row, { id, title }) {
+    const field = el("input", { class: "rename", "aria-label": "New name", maxlength: "200" });
+    field.value = title;
+    let over = false;
+    const end = async (keep) => {
+      if (over) return;
+      over = true;
+      const wish = field.value.trim();
+      if (keep && wish && wish !== title) {
+        await api.rename(id, wish).then(() => {
+          this.know(id, wish, { tell: true });
+          this.#acts.renamed(id, wish);
+          announce("Renamed.");
+        }).catch((refusal) => announce(refusal.message));
+      }
+      this.#draw();
+      this.#list.querySelector(`[data-key="open-${id}"]`)?.focus();
+    };
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") end(true);
+      if (event.key === "Escape") end(false);
+    });
+    field.addEventListener("blur", () => end(true));
+    row.replaceChildren(field);
+    field.select();
+  }
+
+  async #remove({ id, title }) {
+    if (!(await confirmed(title))) return;
+    try {
+      await api.remove(id);
+    } catch (refusal) {
+      if (refusal.status !== 404) return announce(refusal.message);
+    }
+    this.#conversations = this.#conversations.filter((conversation) => conversation.id !== id);
+    this.#draw();
+    this.#news?.postMessage("changed");
+    announce("Deleted.");
+    this.#acts.removed(id);
+  }
+}
+
+function mark(link, current) {
+  if (current) link.setAttribute("aria-current", "page");
+  else link.removeAttribute("aria-current");
+}
+
+function confirmed(title) {
+  const dialog = document.getElementById("confirm-delete");
+  dialog.querySelector("#delete-title").textContent = title;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) =>
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "delete"), { once: true }));
+}
+
+function dayOf(time) {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  const at = Date.parse(time);
+  if (!(at < midnight)) return "Today";
+  if (at >= midnight - DAY) return "Yesterday";
+  return at >= midnight - 7 * DAY ? "Last seven days" : "Earlier";
+}

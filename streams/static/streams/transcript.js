@@ -1,0 +1,121 @@
+/**
+ * The conversation on the page: turns, each a message of the user's and the replies to it.
+ *
+ * Elements are kept by id, so what has not changed is not touched. A running reply's new text is
+ * written once between two frames, however many pieces have come.
+ */
+
+import { el } from "./dom.js";
+import { turnsOf } from "./fold.js";
+import { Reply } from "./reply.js";
+
+export class Transcript {
+  #list;
+  #acts;
+  #turns = new Map(); // by the message's id: {element, replies: Map of Reply, chosen, known}
+  #state = null;
+  #shape = -1;
+  #frame = null;
+  #written;
+
+  /** `acts` are the page's; `written` is called after each frame that changed the page. */
+  constructor(list, acts, written) {
+    this.#list = list;
+    this.#acts = acts;
+    this.#written = written;
+    document.addEventListener("visibilitychange", () => this.#state && this.show(this.#state));
+  }
+
+  clear() {
+    this.#turns.clear();
+    this.#list.replaceChildren();
+    this.#state = null;
+    this.#shape = -1;
+  }
+
+  show(state) {
+    this.#state = state;
+    if (this.#frame !== null || document.hidden) return; // a hidden page has no frames
+    this.#frame = requestAnimationFrame(() => {
+      this.#frame = null;
+      if (this.#state) this.#draw();
+    });
+  }
+
+  #draw() {
+    const state = this.#state;
+    if (state.shape !== this.#shape) {
+      this.#shape = state.shape;
+      this.#arrange(turnsOf(state));
+    }
+    let more = false;
+    for (const run of Object.values(state.live)) {
+      const reply = this.#turns.get(run.message)?.replies.get(run.id);
+      if (reply?.write(run)) more = true;
+    }
+    this.#written();
+    if (more) this.show(state);
+  }
+
+  #arrange(turns) {
+    const wanted = new Set(turns.map((turn) => turn.key));
+    for (const [key, turn] of this.#turns) {
+      if (wanted.has(key)) continue;
+      turn.element.remove();
+      this.#turns.delete(key);
+    }
+    turns.forEach((turn, place) => {
+      if (!this.#turns.has(turn.key)) this.#turns.set(turn.key, this.#begin(turn));
+      const shown = this.#turns.get(turn.key);
+      if (this.#list.children[place] !== shown.element) {
+        this.#list.insertBefore(shown.element, this.#list.children[place] ?? null);
+      }
+      this.#showTurn(shown, turn, place === turns.length - 1);
+    });
+  }
+
+  #begin({ message }) {
+    const element = el("li", { class: "turn" });
+    if (message?.role === "system") {
+      const words = el("div", { class: "instructions-text" }, message.content);
+      element.append(el("details", { class: "instructions" }, el("summary", {}, "Instructions"), words));
+    } else if (message) {
+      const said = el("div", { class: "said", "data-message": message.id }, message.content);
+      element.append(el("h2", { class: "unseen" }, "You said"), said);
+    }
+    const place = el("div", { class: "turn-reply" });
+    element.append(place);
+    return { element, place, replies: new Map(), chosen: null, count: 0 };
+  }
+
+  #showTurn(shown, turn, last) {
+    const { replies } = turn;
+    if (replies.length === 0) return this.#showNone(shown, turn, last);
+    shown.missing = null;
+    const choose = (place) => {
+      shown.chosen = replies[place].key;
+      this.#showTurn(shown, turn, last);
+      this.#written();
+    };
+    // A new reply is what the reader has just asked for, wherever he asked.
+    if (replies.length > shown.count) shown.chosen = replies.at(-1).key;
+    shown.count = replies.length;
+    replies.forEach((reply, place) => {
+      if (!shown.replies.has(reply.key)) shown.replies.set(reply.key, new Reply(this.#acts));
+      const view = shown.replies.get(reply.key);
+      if (reply.key !== shown.chosen && reply.live === null) return;
+      view.show(reply, { last, variants: { place, count: replies.length, choose } });
+      if (reply.key === shown.chosen && shown.place.firstChild !== view.element) {
+        shown.place.replaceChildren(view.element);
+      }
+    });
+  }
+
+  /** A run that ended without a word leaves none of its own in a snapshot. */
+  #showNone(shown, { message }, last) {
+    if (message?.role !== "user" || !last) return shown.place.replaceChildren();
+    if (shown.missing) return;
+    shown.missing = Reply.missing("There is no reply to this message.", () => this.#acts.again(message.content));
+    shown.place.replaceChildren(shown.missing);
+  }
+}
