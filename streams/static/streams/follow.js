@@ -31,7 +31,7 @@ const FINAL = ["forbidden", "gone"]; // of a stream-error: coming back would not
  */
 export function follow({ url, hear, tell, look, busy }) {
   const seen = { cursor: null, head: null, events: 0, heartbeats: 0, reconnects: 0, resets: 0,
-    gaps: 0, repeats: 0, cuts: 0, heardAt: null, openedAt: null };
+    gaps: 0, repeats: 0, cuts: 0, heardAt: null };
   const log = []; // the last events, for the developer view
   const timers = {};
   let source = null;
@@ -39,7 +39,6 @@ export function follow({ url, hear, tell, look, busy }) {
   let tries = 0;
   let ended = false;
   let connection = { state: "connecting", since: Date.now() };
-  let missed = false; // was there a connection before this one?
 
   function say(state, detail = null) {
     if (connection.state === state && connection.detail === detail) return;
@@ -116,9 +115,9 @@ export function follow({ url, hear, tell, look, busy }) {
   }
 
   function opened() {
-    seen.openedAt = Date.now();
+    const first = seen.heardAt === null;
     alive();
-    if (!missed) return say("live");
+    if (first) return say("live");
     seen.reconnects += 1;
     say("back");
     after("back", BACK, () => connection.state === "back" && say("live"));
@@ -127,7 +126,6 @@ export function follow({ url, hear, tell, look, busy }) {
   /** Something was heard, so the connection is not dead. */
   function alive() {
     tries = 0;
-    missed = true;
     seen.heardAt = Date.now();
     after("silence", SILENCE, reopen);
   }
@@ -199,7 +197,7 @@ export function follow({ url, hear, tell, look, busy }) {
 
   function reopen() {
     if (ended || !endPermit) return;
-    if (missed && !["offline", "cut"].includes(connection.state)) say("reconnecting");
+    if (seen.heardAt !== null && !["offline", "cut"].includes(connection.state)) say("reconnecting");
     open();
   }
 

@@ -53,9 +53,21 @@ export function rendered(text) {
     table.replaceWith(place);
     place.replaceWith(dressTable(table));
   }
-  for (const node of [...fragment.childNodes]) {
-    if (node.nodeType === Node.TEXT_NODE && node.data.trim() === "") node.remove();
-  }
+  dropBlanks(fragment);
   fragment.normalize();
   return fragment;
+}
+
+const HOLDERS = ["UL", "OL", "LI", "TABLE", "THEAD", "TBODY", "TR", "BLOCKQUOTE"];
+
+/** Line ends between blocks are the grammar's; the first reading wrote none to compare with. */
+function dropBlanks(fragment) {
+  const walk = document.createTreeWalker(fragment, NodeFilter.SHOW_TEXT);
+  const blanks = [];
+  while (walk.nextNode()) {
+    const { data, parentNode } = walk.currentNode;
+    const holds = parentNode === fragment || HOLDERS.includes(parentNode.tagName);
+    if (holds && data.trim() === "" && data.includes("\n")) blanks.push(walk.currentNode);
+  }
+  for (const blank of blanks) blank.remove();
 }

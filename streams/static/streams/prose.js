@@ -130,8 +130,9 @@ export class Prose {
   /** Show a reply that is over. */
   async settle(text) {
     if (this.#settled === text) return;
+    // The first reading will do until the grammar is here.
+    if (grammar === null) while (this.write(text, this.#epoch));
     this.#settled = text;
-    if (grammar === null) while (this.write(text, this.#epoch)); // the first reading will do until it is here
     const { rendered } = await (grammar ??= import("./grammar.js"));
     if (this.#settled !== text) return;
     this.#parser = null;
