@@ -13,7 +13,7 @@ from streams.models import Answer, from_now
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Once:
-    """One request that its sender may repeat: whose, where, under which key, and its body's digest."""
+    """A request that may be repeated: whose, where, under which key, and its body's digest."""
 
     owner: str
     route: str

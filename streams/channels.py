@@ -48,20 +48,25 @@ class Channels(ChannelManagerBase):  # type: ignore[misc]  # the library has no 
         conversation = conversation_of(channel)
         if user is None or conversation is None:
             return False
-        return (user, conversation) in readable({(user, conversation)})
+        return not refusals({(user, conversation)})
 
     def is_channel_reliable(self, channel: str) -> bool:
         return True
 
 
-def readable(pairs: set[tuple[Caller, UUID]]) -> set[tuple[Caller, UUID]]:
-    """Which of these callers may (still) read which of these conversations: four queries at most."""
-    callers = {caller for caller, _ in pairs}
-    welcome = callers & _still_in(callers)
-    owners = dict(
-        Conversation.objects.filter(pk__in={c for _, c in pairs}).values_list("id", "owner")
-    )
-    return {(who, what) for who, what in pairs if who in welcome and owners.get(what) == who.owner}
+def refusals(pairs: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], str]:
+    """Who of these callers may not (or no longer) read, and why: `gone` or `forbidden`.
+
+    Four queries, however many ask.
+    """
+    welcome = _still_in({caller for caller, _ in pairs})
+    asked = {conversation for _, conversation in pairs}
+    owners = dict(Conversation.objects.filter(pk__in=asked).values_list("id", "owner"))
+    return {
+        (caller, conversation): "forbidden" if conversation in owners else "gone"
+        for caller, conversation in pairs
+        if caller not in welcome or owners.get(conversation) != caller.owner
+    }
 
 
 def _still_in(callers: set[Caller]) -> set[Caller]:

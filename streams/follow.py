@@ -1,0 +1,208 @@
+"""Following: one connection that hears a channel, from its cursor on, exactly once.
+
+Subscribe first, then read the log after the cursor, then take what arrives live. A follower
+compares ids always: what it has, it drops; where an id is missing, it reads the log again; where
+the log cannot go on from its cursor, it says so and starts from a snapshot.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from time import monotonic
+from typing import Literal, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+
+from streams.channels import Caller, channel_of
+from streams.events import ENDINGS, Heartbeat, StreamError, StreamReset
+from streams.hub import Feed, Hub
+from streams.log import Away, Torn
+from streams.models import Conversation, Run
+from streams.publish import the_log
+from streams.snapshot import snapshot
+from streams.wire import block, block_of
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+SOON = 0.2  # seconds until a doubt is looked at again: Redis away, an ending not yet noted
+PAGE = 500  # events read from the log at once
+NEVER = float("inf")
+
+GONE = block_of(StreamError(condition="gone", text="This conversation has been deleted."))
+FORBIDDEN = block_of(StreamError(condition="forbidden", text="You may no longer read this."))
+
+
+class Follower:
+    """One open stream."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        caller: Caller,
+        conversation: Conversation,
+        cursor: int | None,
+        until_idle: bool,
+    ) -> None:
+        self.caller = caller
+        self.conversation = conversation.id
+        self.task: asyncio.Task[object] | None = None
+        self.handed_at: float | None = None  # when the server took a piece that it still holds
+        self._feed: Feed | None = None
+        self._hub = hub
+        self._cursor = cursor
+        self._known = conversation.head
+        self._epoch = 0  # the subscription after which the log was read
+        self._farewell: bytes | None = None
+        self._until_idle = until_idle
+        self._idle_at = 0.0 if until_idle else NEVER  # when to ask whether all is said
+        self._again_at = NEVER  # when to ask Redis again, which did not answer
+        self._ends_at = monotonic() + settings.STREAM_LIFE * random.uniform(0.8, 1.2)
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """The stream's bytes: each piece is whole frames, so a cut in between loses nothing."""
+        self.task = asyncio.current_task()
+        with self._hub.listen(channel_of(self.conversation)) as self._feed:
+            async for piece in self._tell(self._feed):
+                self.handed_at = monotonic()
+                yield piece
+                self.handed_at = None
+
+    def leave(self, farewell: bytes) -> None:
+        """End the stream, with these words."""
+        self._farewell = farewell
+        if self._feed:
+            self._feed.wake()
+
+    async def _tell(self, feed: Feed) -> AsyncIterator[bytes]:
+        yield retry(*settings.STREAM_RETRY)
+        beat_at = monotonic() + settings.STREAM_HEARTBEAT
+        while self._farewell is None:
+            if piece := await self._unheard(feed):
+                yield piece
+                beat_at = monotonic() + settings.STREAM_HEARTBEAT
+            elif await self._all_said():
+                return
+            elif monotonic() >= beat_at:
+                yield await self._heartbeat(feed)
+                beat_at = monotonic() + settings.STREAM_HEARTBEAT
+            elif feed.removed:
+                self._farewell = GONE
+            elif monotonic() >= self._ends_at:
+                self._farewell = retry(*settings.STREAM_RETRY)
+            else:
+                await feed.change(min(beat_at, self._idle_at, self._again_at) - monotonic())
+        yield self._farewell
+
+    async def _unheard(self, feed: Feed) -> bytes:
+        """What this reader has not heard yet, or nothing."""
+        if not feed.up or feed.removed:
+            return b""
+        self._again_at = NEVER
+        try:
+            if self._cursor is None:
+                return await self._begin(feed)
+            live = feed.after(self._cursor) if self._epoch == feed.epoch else None
+            if live is None:
+                return await self._replay(feed, self._cursor)
+        except Away:
+            self._again_at = monotonic() + SOON
+            return b""
+        self._hear(self._cursor + len(live), ending=feed.last_ending > self._cursor)
+        return b"".join(live)
+
+    async def _begin(self, feed: Feed) -> bytes:
+        """The snapshot, from whose cursor the events go on. Raises `Away`."""
+        epoch = feed.epoch
+        found = await in_thread(lambda: Conversation.objects.filter(pk=self.conversation).first())
+        if found is None:
+            self._farewell = GONE
+            return b""
+        now = await in_thread(lambda: snapshot(found))
+        if now.cursor is None:
+            raise Away
+        self._epoch, self._known = epoch, 0
+        self._hear(now.cursor, ending=True)
+        return block_of(now, now.cursor)
+
+    async def _replay(self, feed: Feed, cursor: int) -> bytes:
+        """What the log holds after the cursor. Raises `Away`."""
+        epoch, known, channel = feed.epoch, self._known, channel_of(self.conversation)
+        page = await in_thread(lambda: the_log().read(channel, cursor, known=known, count=PAGE))
+        if isinstance(page, Torn):
+            logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reason)
+            self._cursor = None
+            said = block_of(StreamReset(reason=page.reason, channels=(channel,)))
+            return said + await self._begin(feed)
+        if len(page.entries) < PAGE:
+            self._epoch = epoch  # caught up: what comes next arrives live
+        if page.entries:
+            ending = any(type in ENDINGS for _, type, _ in page.entries)
+            self._hear(page.entries[-1][0], ending=ending)
+        return b"".join(block(type, data, id) for id, type, data in page.entries)
+
+    def _hear(self, cursor: int, *, ending: bool) -> None:
+        self._cursor = cursor
+        if ending and self._until_idle:
+            self._idle_at = 0.0
+
+    async def _heartbeat(self, feed: Feed) -> bytes:
+        """A sign of life, after whatever a deaf subscription has kept from this reader."""
+        piece, head = b"", None
+        if feed.up and self._cursor is not None:
+            try:
+                piece = await self._replay(feed, self._cursor)
+                head = self._cursor
+            except Away:
+                head = None
+        return piece + block_of(Heartbeat(head=head))
+
+    async def _all_said(self) -> bool:
+        """Whether a reader who stays until all is said has heard it all."""
+        cursor = self._cursor
+        if cursor is None or monotonic() < self._idle_at:
+            return False
+        match await in_thread(lambda: outlook(self.conversation, cursor)):
+            case "idle":
+                return True
+            case "busy":
+                self._idle_at = NEVER  # until the next ending is heard
+            case "ending":
+                self._idle_at = monotonic() + SOON
+        return False
+
+
+def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
+    """What a reader at the cursor may still hear: a reply, an ending that is being said, nothing."""
+    runs = Run.objects.filter(conversation=conversation)
+    unsaid = set(runs.filter(ended_event=None).values_list("status", flat=True))
+    if unsaid & set(Run.LIVE):
+        return "busy"
+    return "ending" if unsaid or runs.filter(ended_event__gt=cursor).exists() else "idle"
+
+
+def retry(least: int, most: int) -> bytes:
+    """When to come back after the connection ends, in ms: not everybody in the same second."""
+    return b"retry: %d\n\n" % random.randint(least, most)
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(8, "follow")
+
+
+async def in_thread(ask: Callable[[], T]) -> T:
+    """Ask the log or the database: an open stream holds neither a thread nor a connection."""
+
+    def asked() -> T:
+        try:
+            return ask()
+        finally:
+            connection.close()
+
+    return await asyncio.get_running_loop().run_in_executor(threads(), asked)

@@ -1,0 +1,108 @@
+"""Everybody who follows in this process: how many, whether they still may, and their farewell."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import cache
+from time import monotonic
+
+from django.conf import settings
+
+from streams.channels import Caller, refusals
+from streams.follow import FORBIDDEN, GONE, Follower, in_thread, retry
+from streams.hub import Hub
+from streams.models import Conversation
+
+logger = logging.getLogger(__name__)
+SPREAD = (500, 5000)  # ms until readers come back after a shutdown, least and most
+
+
+class TooManyStreams(Exception):
+    """The owner has as many open streams in this process as he may."""
+
+
+class Followers:
+    """The open streams of one process."""
+
+    def __init__(self) -> None:
+        self._hub = Hub(settings.REDIS_URL, keep=settings.STREAM_RING)
+        self._open: set[Follower] = set()
+        self._of: Counter[str] = Counter()
+        self._watching: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining = False
+
+    def admit(
+        self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
+    ) -> AsyncIterator[bytes]:
+        """A new stream's bytes. Raises `TooManyStreams`."""
+        if self._of[caller.owner] >= settings.MAX_STREAMS:
+            raise TooManyStreams
+        follower = Follower(
+            self._hub,
+            caller=caller,
+            conversation=conversation,
+            cursor=cursor,
+            until_idle=until_idle,
+        )
+        return self._stream(follower)
+
+    def drain(self) -> None:
+        """Let every stream end by itself, now and from now on. May be called by a signal."""
+        self._draining = True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._dismiss)
+
+    async def _stream(self, follower: Follower) -> AsyncIterator[bytes]:
+        if self._watching is None:
+            self._loop = asyncio.get_running_loop()
+            self._watching = asyncio.create_task(self._watch())
+        self._open.add(follower)
+        self._of[follower.caller.owner] += 1
+        if self._draining:
+            follower.leave(retry(*SPREAD))
+        try:
+            async for piece in follower.frames():
+                yield piece
+        finally:
+            self._open.discard(follower)
+            self._of[follower.caller.owner] -= 1
+
+    def _dismiss(self) -> None:
+        for follower in self._open:
+            follower.leave(retry(*SPREAD))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(settings.STREAM_ACCESS)
+            self._hang_up()
+            try:
+                await self._look_who_may()
+            except Exception:
+                # Without the database nobody can be asked, nor can anybody have been shut out.
+                logger.exception("looking who may still read")
+
+    def _hang_up(self) -> None:
+        """Give up readers that do not read: they resume later, without loss."""
+        for follower in self._open:
+            since = follower.handed_at
+            if since and monotonic() - since > settings.STREAM_STALL and follower.task:
+                logger.info("a stream of conversation %s is not read", follower.conversation)
+                follower.task.cancel()
+
+    async def _look_who_may(self) -> None:
+        asked = {(follower.caller, follower.conversation) for follower in self._open}
+        if not asked:
+            return
+        refused = await in_thread(lambda: refusals(asked))
+        for follower in self._open:
+            why = refused.get((follower.caller, follower.conversation))
+            if why:
+                follower.leave(GONE if why == "gone" else FORBIDDEN)
+
+
+@cache
+def followers() -> Followers:
+    """This process's: one hub, one event loop."""
+    return Followers()

@@ -1,0 +1,192 @@
+"""Where a web process hears Redis: one subscription per followed channel, shared by its followers.
+
+The newest frames of a channel stand in a ring, encoded once. A follower keeps nothing but its
+cursor, and takes from the ring what comes after it; where the ring does not reach, it reads the
+log. So a slow follower costs no memory, and every doubt has one remedy.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+
+from streams.events import ENDINGS
+from streams.wire import block
+
+logger = logging.getLogger(__name__)
+PING = 1.0  # seconds between signs of life on the subscription
+PATIENCE = 3.0  # seconds without any, and the connection counts as lost
+RETURN = (0.1, 0.6)  # seconds until the next try to connect, least and most
+
+
+class Feed:
+    """What one channel says, as it arrives in this process."""
+
+    def __init__(self, keep: int) -> None:
+        self.up = False  # subscribed: what is said from now on arrives
+        self.epoch = 0  # counts subscriptions: after each, the log must be read once more
+        self.removed = False
+        self.last_ending = 0
+        self.listeners = 0
+        self._keep = keep
+        self._first = 0
+        self._blocks: list[bytes] = []
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def last(self) -> int:
+        """The id of the newest frame; below the first where there is none."""
+        return self._first + len(self._blocks) - 1
+
+    def after(self, cursor: int) -> list[bytes] | None:
+        """The frames after the cursor; None where only the log can tell what they are."""
+        if not self._blocks or cursor >= self.last:
+            return []
+        if cursor < self._first - 1:
+            return None
+        return self._blocks[cursor + 1 - self._first :]
+
+    def push(self, id: int, frame: bytes) -> None:
+        if id != self.last + 1 or not self._blocks:
+            self._blocks.clear()  # something was missed, or another life has begun
+            self._first = id
+        elif len(self._blocks) >= 2 * self._keep:
+            del self._blocks[: self._keep]
+            self._first += self._keep
+        self._blocks.append(frame)
+        self.wake()
+
+    def subscribed(self) -> None:
+        self.up = True
+        self.epoch += 1
+        self._blocks.clear()
+        self.wake()
+
+    def deaf(self) -> None:
+        self.up = False
+        self.wake()
+
+    def wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def change(self, seconds: float) -> bool:
+        """Wait until something is new, at most so long. Tells whether something is."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            self._waiting = [other for other in self._waiting if other is not future]
+            return False
+        return True
+
+
+class Hub:
+    """Every feed of this process, and the one connection that they arrive on."""
+
+    def __init__(self, url: str, *, keep: int) -> None:
+        self._pool = ConnectionPool.from_url(
+            url, socket_connect_timeout=PATIENCE, protocol=2, decode_responses=True
+        )
+        self._keep = keep
+        self._feeds: dict[str, Feed] = {}
+        self._asked: set[str] = set()
+        self._unanswered: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[Feed]:
+        """The channel's feed, which stays subscribed for as long as somebody listens."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._stay_connected())
+        feed = self._feeds.setdefault(channel, Feed(self._keep))
+        feed.listeners += 1
+        self._changed.set()
+        try:
+            yield feed
+        finally:
+            feed.listeners -= 1
+            if not feed.listeners:
+                del self._feeds[channel]
+                self._changed.set()
+
+    def wake(self) -> None:
+        """Let every follower look up from its waiting."""
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._pool.aclose()
+
+    async def _stay_connected(self) -> None:
+        while True:
+            connection = self._pool.make_connection()
+            try:
+                await connection.connect()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._hear(connection))
+                    tasks.create_task(self._subscribe(connection))
+                    tasks.create_task(self._ping(connection))
+            except* (redis.RedisError, OSError, TimeoutError) as lost:
+                logger.warning("subscription lost: %s", lost.exceptions[0])
+            finally:
+                self._asked.clear()
+                self._unanswered.clear()
+                for feed in self._feeds.values():
+                    feed.deaf()
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(random.uniform(*RETURN))
+
+    async def _subscribe(self, connection: AbstractConnection) -> None:
+        while True:
+            self._changed.clear()
+            wanted = set(self._feeds)
+            if fresh := wanted - self._asked:
+                self._unanswered.update(fresh)
+                await connection.send_command("SUBSCRIBE", *fresh)
+            if stale := self._asked - wanted:
+                await connection.send_command("UNSUBSCRIBE", *stale)
+            self._asked = wanted
+            await self._changed.wait()
+
+    async def _ping(self, connection: AbstractConnection) -> None:
+        while True:
+            await connection.send_command("PING")
+            await asyncio.sleep(PING)
+
+    async def _hear(self, connection: AbstractConnection) -> None:
+        while True:
+            match await connection.read_response(timeout=PATIENCE):
+                case ["message", channel, said]:
+                    if feed := self._feeds.get(channel):
+                        self._receive(feed, said)
+                case ["subscribe", channel, _]:
+                    self._unanswered[channel] -= 1
+                    feed = self._feeds.get(channel)
+                    # An earlier subscription's answer says nothing about the one asked for last.
+                    if feed and not self._unanswered[channel]:
+                        feed.subscribed()
+
+    def _receive(self, feed: Feed, said: str) -> None:
+        if not said:
+            feed.removed = True
+            feed.wake()
+            return
+        id, type, data = said.split(" ", 2)
+        if type in ENDINGS:
+            feed.last_ending = int(id)
+        feed.push(int(id), block(type, data, int(id)))
