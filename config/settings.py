@@ -18,7 +18,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 def required(name: str, why: str) -> str:
     """The setting that production cannot do without, or a sentence that says so."""
-    value = env.str(name, "")
+    value: str = env.str(name, "")
     if not value:
         raise ImproperlyConfigured(f"PRODUCTION is set, so {name} must be too: {why}")
     return value
@@ -48,7 +48,7 @@ def development_key_lost(kept: Path) -> str:
 
 if PRODUCTION:
     SECRET_KEY = required("SECRET_KEY", "it signs sessions; make one of 50 random characters.")
-    ALLOWED_HOSTS = [h for h in required("ALLOWED_HOSTS", "the names it answers to.").split(",")]
+    ALLOWED_HOSTS = required("ALLOWED_HOSTS", "the names it answers to.").split(",")
 else:
     SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
@@ -205,7 +205,6 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "static"
 WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
