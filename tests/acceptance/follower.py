@@ -105,7 +105,7 @@ class Follower:
             connection.ended_at = time.monotonic()
             return
         try:
-            self._writer.write(self._request(connection.cursor))
+            self._writer.write(self.request(connection.cursor))
             async with asyncio.timeout(HEAD_WITHIN):
                 await _read_head(reader, connection)
             await self._read_body(reader, connection)
@@ -128,7 +128,8 @@ class Follower:
         await asyncio.get_running_loop().sock_connect(wire, self.address)
         return await asyncio.open_connection(sock=wire, limit=4096)
 
-    def _request(self, cursor: str | None) -> bytes:
+    def request(self, cursor: str | None) -> bytes:
+        """The bytes that ask for the stream after this cursor."""
         query = ["until=idle"] if self.until_idle else []
         headers = {"Host": f"{self.address[0]}:{self.address[1]}", "Accept": "text/event-stream"}
         headers |= self.headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,18 +28,21 @@ class Report:
     def clean(self) -> bool:
         return not (self.lost or self.repeated or self.out_of_order or self.faults)
 
-    def recovery(self, share: float) -> float | None:
-        """The recovery time, in seconds, within which this share of the followers was back."""
+    def recovery(self, share: float) -> float:
+        """The recovery time, in seconds, within which this share of the followers was back.
+
+        Infinite where nobody was, so that no bar is met by not having been measured.
+        """
         ordered = sorted(self.recoveries)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.inf
 
     def numbers(self) -> dict[str, Any]:
-        recovery = {"p50": self.recovery(0.5), "p95": self.recovery(0.95), "max": self.recovery(1)}
+        shares = {"p50": 0.5, "p95": 0.95, "max": 1.0} if self.recoveries else {}
         counts = ("runs", "followers", "connections", "events", "lost", "repeated")
         return {
             "name": self.name,
             **{count: getattr(self, count) for count in (*counts, "out_of_order", "resets")},
-            "recovery": {k: v if v is None else round(v, 3) for k, v in recovery.items()},
+            "recovery": {name: round(self.recovery(part), 3) for name, part in shares.items()},
             "faults": len(self.faults),
         }
 
@@ -48,8 +52,7 @@ class Report:
     def __str__(self) -> str:
         numbers = self.numbers()
         recovery = numbers.pop("recovery")
-        if self.recoveries:
-            numbers |= {f"recovery {share}": f"{s:.2f}s" for share, s in recovery.items()}
+        numbers |= {f"recovery {share}": f"{seconds:.2f} s" for share, seconds in recovery.items()}
         name = numbers.pop("name")
         line = f"{name}: " + ", ".join(f"{count} {number}" for count, number in numbers.items())
         return "\n  ".join([line, *self.faults[:10]])

@@ -212,6 +212,9 @@ class Stack:
             "OPENAI_API_KEY": KEY,
             "LLM_MODEL": "scripted",
             "ALLOW_ANONYMOUS": "true",
+            # Some replies go on until the test has done with them.
+            "MAX_OUTPUT_TOKENS": "1000000",
+            "RUN_LIFE": "36000",
             **database,
             **self.also,
         }

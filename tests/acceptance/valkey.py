@@ -56,12 +56,16 @@ class Valkey(Part):
         with file.open("ab") as tail:
             tail.truncate(max(0, file.stat().st_size - count))
 
+    async def cut_subscriptions(self) -> None:
+        """Close every connection that listens."""
+        await self.client.client_kill_filter(_type="pubsub")
+
     async def rings(self) -> list[tuple[str, bytes]]:
         """What waits in the broker's queues: the queue's name and one task."""
         waiting: list[tuple[str, bytes]] = []
         async for key in self.client.scan_iter(_type="LIST"):
             tasks = await self.client.lrange(key, 0, -1)
-            waiting += [(key.decode(), bytes(task)) for task in tasks]
+            waiting += [(key.decode(), task) for task in tasks if isinstance(task, bytes)]
         return waiting
 
     async def ring_again(self, queue: str, task: bytes) -> None:

@@ -1,0 +1,124 @@
+"""An accepted POST is never lost, whatever goes away at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import httpx
+
+from tests.acceptance.conftest import Judge, Size, Stacks
+from tests.acceptance.crowd import following
+from tests.acceptance.visitor import Asked, Visitor, script
+from tests.acceptance.waiting import LOOK_EVERY
+
+ACCEPTED_WITHIN = 2.0  # seconds
+AWAY = 30.0  # seconds
+
+
+async def test_posts_while_redis_is_down_are_accepted_and_run_once(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        stack.valkey.kill()
+        down_at = time.monotonic()
+        asked = [await visitor.ask(script(tokens=20, seed=n)) for n in range(25)]
+        asked += await asyncio.gather(
+            *(visitor.ask(script(tokens=20, seed=n)) for n in range(25, 50))
+        )
+        assert max(one.took for one in asked) <= ACCEPTED_WITHIN
+        assert {one.cursor for one in asked} == {None}
+        before = stack.model_stats()["requests"]
+        followers = [visitor.follower(one.conversation) for one in asked]
+        async with following(followers, within=60):
+            await asyncio.sleep(max(0.0, down_at + AWAY - time.monotonic()))
+            stack.valkey.start()
+            await stack.valkey.answers()
+            back = time.monotonic()
+        report = await judge(visitor, asked, followers, broken_at=[back])
+        assert report.clean, report
+        runs = [await visitor.run(one.run) for one in asked]
+        assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
+        assert stack.model_stats()["requests"] - before == len(asked)
+
+
+async def test_posts_while_redis_swallows_everything_are_accepted_in_time(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks(proxied=True) as stack:
+        visitor = await stack.visitor()
+        stack.web_redis.stall()
+        asked = [await visitor.ask(script(tokens=20, seed=n)) for n in range(3)]
+        asked += await asyncio.gather(
+            *(visitor.ask(script(tokens=20, seed=n)) for n in range(3, 10))
+        )
+        assert max(one.took for one in asked) <= ACCEPTED_WITHIN
+        followers = [visitor.follower(one.conversation) for one in asked]
+        async with following(followers, within=60):
+            stack.web_redis.reset()
+            stack.web_redis.flow()
+        report = await judge(visitor, asked, followers)
+        assert report.clean, report
+
+
+async def test_a_web_process_killed_between_commit_and_ring_loses_no_message(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    count = 20
+    async with stacks(webs=2, proxied=True) as stack:
+        for wave in range(size(1, 5)):
+            visitor = await stack.visitor()
+            witness = visitor.at(stack.ports[stack.webs[1].name])
+            stack.web_redis.stall()  # so that nobody rings before the kill
+            posts = [
+                asyncio.create_task(visitor.ask(script(tokens=20, rate=50, seed=f"{wave}-{n}")))
+                for n in range(count)
+            ]
+            kept = await committed(witness, count)
+            stack.web.kill()
+            outcomes = await asyncio.gather(*posts, return_exceptions=True)
+            assert any(isinstance(outcome, httpx.HTTPError) for outcome in outcomes)
+            stack.web_redis.reset()
+            stack.web_redis.flow()
+            followers = [witness.follower(conversation) for conversation in kept]
+            async with following(followers, within=60):
+                stack.web.start()
+            asked = [one for conversation in kept for one in await found(witness, conversation)]
+            assert len(asked) == len(kept)
+            report = await judge(witness, asked, followers)
+            assert report.clean, report
+            runs = [await witness.run(one.run) for one in asked]
+            assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
+            await witness.leave()
+            await stack.ready(stack.web)
+
+
+async def committed(witness: Visitor, count: int) -> list[str]:
+    """The conversations that stand in the database, once all do, or their time is nearly over."""
+    deadline = time.monotonic() + ACCEPTED_WITHIN / 2
+    while True:
+        kept = [conversation["id"] for conversation in await witness.conversations()]
+        if len(kept) >= count or (kept and time.monotonic() > deadline):
+            return kept
+        await asyncio.sleep(LOOK_EVERY)
+
+
+async def found(witness: Visitor, conversation: str) -> list[Asked]:
+    """What was asked in a conversation whose 202 nobody got."""
+    snapshot = await witness.conversation(conversation)
+    texts = {m["id"]: m["content"] for m in snapshot["messages"]}
+    return [
+        Asked(
+            conversation=conversation,
+            message=reply["reply_to"],
+            run=reply["run"],
+            cursor=None,
+            events="",
+            script=texts[reply["reply_to"]],
+            took=0,
+        )
+        for reply in snapshot["messages"]
+        if reply["role"] == "assistant"
+    ]

@@ -1,0 +1,69 @@
+"""Readers who do not read cost a bounded piece of memory, and nothing to anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.acceptance.conftest import Judge, Stacks
+from tests.acceptance.crowd import following, lateness, share
+from tests.acceptance.follower import Follower
+from tests.acceptance.stack import Stack
+from tests.acceptance.visitor import Asked, Visitor, script
+
+RATE = 100  # deltas a second
+NOISE = 0.02  # seconds that a busy machine adds to anybody's lateness
+HUNDRED_MB = 100 * 1024 * 1024
+
+
+async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        long = await visitor.ask(script(tokens=8000, seed="long"))
+        async with following([visitor.follower(long.conversation)], within=60):
+            pass
+        asked, alone = await normal(visitor, seed=1)
+        before = stack.web.memory()
+        never = [visitor.follower(long.conversation, cursor=0, pause=3600) for _ in range(25)]
+        slow = [
+            visitor.follower(long.conversation, cursor=0, portion=100, pause=1) for _ in range(25)
+        ]
+        idlers = [asyncio.create_task(follower.follow()) for follower in (*never, *slow)]
+        beside_them, beside = await normal(visitor, seed=2)
+        after = stack.web.memory()
+        for follower in (*never, *slow):
+            follower.stop()
+        for idler in idlers:
+            idler.cancel()
+        await asyncio.gather(*idlers, return_exceptions=True)
+        await resumed(stack, judge, visitor, long, slow)
+        report = await judge(visitor, [asked, beside_them], [*alone, *beside])
+        assert report.clean, report
+        assert after - before <= HUNDRED_MB
+        late_alone = share(lateness([f.recording for f in alone], RATE), 0.95)
+        late_beside = share(lateness([f.recording for f in beside], RATE), 0.95)
+        assert late_beside <= 1.3 * late_alone + NOISE
+
+
+async def normal(visitor: Visitor, *, seed: int) -> tuple[Asked, list[Follower]]:
+    """Fifty readers who read, through one reply of ten seconds."""
+    asked = await visitor.ask(script(tokens=10 * RATE, rate=RATE, seed=seed))
+    followers = [visitor.follower(asked.conversation, cursor=asked.cursor) for _ in range(50)]
+    async with following(followers, within=60):
+        pass
+    return asked, followers
+
+
+async def resumed(
+    stack: Stack, judge: Judge, visitor: Visitor, asked: Asked, slow: list[Follower]
+) -> None:
+    """Whoever was too slow comes back where he stopped, and has lost nothing."""
+    back = [
+        visitor.follower(asked.conversation, cursor=follower.recording.cursor() or 0)
+        for follower in slow
+    ]
+    async with following(back, within=60):
+        pass
+    for follower, later in zip(slow, back, strict=True):
+        later.recording.connections[:0] = follower.recording.connections
+    report = await judge(visitor, [asked], back)
+    assert report.clean, report
