@@ -1,0 +1,327 @@
+"""The model behind a reply, against a server that does what real ones do on their bad days."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.events import Usage
+from tests.openai_server import Running, expected, pieces, serving
+from workers import lines, model
+from workers.model import Finish, ModelFault, Piece, Turn, hang_up, speak
+
+KEY = "sk-never-say-this"
+SECRET = "a prompt that is nobody's business"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+async def line(
+    server: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    settings.EMBEDDED_MODEL = False
+    settings.OPENAI_BASE_URL = server.url
+    settings.OPENAI_API_KEY = KEY
+    settings.MODEL_SILENCE = 5.0
+    settings.MODEL_TRIES = 3
+    settings.MODEL_TEMPERATURE = None
+    monkeypatch.setattr(model, "FIRST_PAUSE", 0.01)
+    yield
+    await hang_up()
+
+
+def script(**wishes: Any) -> str:
+    return json.dumps(wishes)
+
+
+def ask(message: str) -> list[Turn]:
+    return [Turn("system", SECRET), Turn("user", message)]
+
+
+async def hear(message: str) -> list[Piece | Finish]:
+    return [said async for said in speak(ask(message), model="test")]
+
+
+async def hear_until_fault(message: str) -> tuple[list[Piece | Finish], ModelFault]:
+    said: list[Piece | Finish] = []
+    try:
+        async for one in speak(ask(message), model="test"):
+            said.append(one)  # noqa: PERF401 - what came before the fault is wanted too
+    except ModelFault as fault:
+        return said, fault
+    pytest.fail("it came to its end")
+
+
+async def become(fact: Callable[[], Any], expectation: Any, seconds: float = 2.0) -> None:
+    """Wait for a fact that the server alone knows."""
+    deadline = time.monotonic() + seconds
+    while (now := await asyncio.to_thread(fact)) != expectation:
+        assert time.monotonic() < deadline, f"{now} is not {expectation}"
+        await asyncio.sleep(0.01)
+
+
+async def test_each_piece_is_handed_over_as_it_was_sent() -> None:
+    told = script(tokens=30, reasoning=2, seed=1)
+    *said, finish = await hear(told)
+    thoughts, texts = said[:2], said[2:]
+    assert [piece.text for piece in texts if isinstance(piece, Piece)] == pieces(told)
+    assert all(isinstance(piece, Piece) and piece.reasoning for piece in thoughts)
+    usage = Usage(input_tokens=7, output_tokens=32, total_tokens=39, estimated=False)
+    assert finish == Finish("stop", usage)
+
+
+async def test_a_provider_that_counts_no_tokens_leaves_the_usage_open() -> None:
+    assert (await hear(script(tokens=2, usage=False)))[-1] == Finish("stop", None)
+
+
+async def test_the_request_holds_what_was_said_and_what_is_asked(
+    server: Running, settings: Any
+) -> None:
+    settings.MODEL_TEMPERATURE = 0.5
+    turns = [*ask("one"), Turn("assistant", "two"), Turn("user", "three")]
+    assert [said async for said in speak(turns, model="m-1")]
+    assert server.last() == {
+        "model": "m-1",
+        "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "max_tokens": settings.MAX_OUTPUT_TOKENS,
+    }
+
+
+async def test_the_embedded_model_is_asked_where_it_listens_now(
+    server: Running, settings: Any, tmp_path: Path
+) -> None:
+    settings.EMBEDDED_MODEL = True
+    settings.OPENAI_API_KEY = settings.OPENAI_BASE_URL = None
+    settings.MODEL_URL_FILE = tmp_path / "model.url"
+    said, fault = await hear_until_fault("hello")
+    assert (said, fault.code, fault.transient) == ([], "model_unreachable", True)
+    settings.MODEL_URL_FILE.write_text(server.url + "\n")
+    assert (await hear("hello"))[0] == Piece(pieces("hello")[0])
+    body = server.last()
+    asked = {name: body[name] for name in ("temperature", "max_tokens", "repeat_penalty")}
+    assert asked == {"temperature": 0.3, "max_tokens": 512, "repeat_penalty": 1.05}
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "transient"),
+    [
+        ("refuse", "model_unreachable", True),
+        ("401", "model_unauthorized", False),
+        ("403", "model_unauthorized", False),
+        ("404", "model_unknown", False),
+        ("400", "model_refused", False),
+        ("context", "context_too_long", False),
+        ("413", "context_too_long", False),
+        ("429", "model_rate_limited", True),
+        ("500", "model_error", True),
+        ("503", "model_error", True),
+        ("reset", "model_interrupted", True),
+        ("cut", "model_interrupted", True),
+        ("truncated", "model_interrupted", True),
+        ("no_finish", "model_interrupted", True),
+        ("error", "model_error", True),
+    ],
+)
+async def test_each_fault_before_the_first_piece_has_its_code(
+    server: Running, fault: str, code: str, transient: bool
+) -> None:
+    before = server.stats()["requests"]
+    said, caught = await hear_until_fault(script(fault=fault))
+    assert (said, caught.code, caught.transient) == ([], code, transient)
+    assert server.stats()["requests"] - before == (3 if transient else 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("reset", "model_interrupted"),
+        ("cut", "model_interrupted"),
+        ("truncated", "model_interrupted"),
+        ("no_finish", "model_interrupted"),
+        ("error", "model_error"),
+        ("silence", "model_silent"),
+        ("drip", "model_silent"),
+    ],
+)
+async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
+    server: Running, settings: Any, fault: str, code: str
+) -> None:
+    settings.MODEL_SILENCE = 1.3
+    told = script(tokens=9, fault=fault, fault_at=4)
+    before = server.stats()["requests"]
+    said, caught = await hear_until_fault(told)
+    assert said == [Piece(text) for text in pieces(told)[:4]]
+    assert caught.code == code
+    assert server.stats()["requests"] - before == 1
+    await become(lambda: server.stats()["speaking"], 0)
+
+
+@pytest.mark.parametrize("fault", ["no_done", "empty_choices", "big", "half_surrogate"])
+async def test_an_odd_stream_is_read_to_its_end(fault: str) -> None:
+    told = script(tokens=9, fault=fault, fault_at=4)
+    *said, finish = await hear(told)
+    texts = [piece.text for piece in said if isinstance(piece, Piece)]
+    assert (len(texts), "".join(texts)) == (len(pieces(told)), expected(told))
+    assert isinstance(finish, Finish)
+    assert finish.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("fault", ["refuse", "429", "500", "reset", "truncated", "silence"])
+async def test_a_passing_fault_before_the_first_piece_is_not_noticed(
+    server: Running, settings: Any, fault: str, request: pytest.FixtureRequest
+) -> None:
+    settings.MODEL_SILENCE = 0.5
+    told = script(tokens=5, fault=fault, times=2, seed=request.node.name)
+    before = server.stats()["requests"]
+    assert (await hear(told))[:-1] == [Piece(text) for text in pieces(told)]
+    assert server.stats()["requests"] - before == 3
+
+
+async def test_retry_after_is_waited_for(request: pytest.FixtureRequest) -> None:
+    began = time.monotonic()
+    await hear(script(fault="429", retry_after=1, times=1, seed=request.node.name))
+    assert 1 <= time.monotonic() - began < 2
+
+
+async def test_who_asks_for_too_long_a_wait_is_not_waited_for(server: Running) -> None:
+    before = server.stats()["requests"]
+    _, fault = await hear_until_fault(script(fault="429", retry_after=3600))
+    assert (fault.code, fault.retry_after) == ("model_rate_limited", 3600)
+    assert server.stats()["requests"] - before == 1
+
+
+async def test_a_server_that_is_not_there_is_unreachable(settings: Any) -> None:
+    settings.OPENAI_BASE_URL = "http://127.0.0.1:1/v1"
+    _, fault = await hear_until_fault("hello")
+    assert fault.code == "model_unreachable"
+
+
+async def test_slow_is_not_silent(settings: Any) -> None:
+    settings.MODEL_SILENCE = 0.6
+    told = script(tokens=4, rate=4, first=0.4)
+    assert (await hear(told))[:-1] == [Piece(text) for text in pieces(told)]
+
+
+async def test_a_reader_that_takes_its_time_is_not_the_models_silence(settings: Any) -> None:
+    settings.MODEL_SILENCE = 0.3
+    told = script(tokens=3, rate=50)
+    said = []
+    async for one in speak(ask(told), model="test"):
+        said.append(one)
+        await asyncio.sleep(0.5)  # the reader's own delay, which is what is tested
+    assert said[:-1] == [Piece(text) for text in pieces(told)]
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        pytest.param({"first": 60}, id="before the first piece"),
+        pytest.param({"tokens": 9999, "rate": 50}, id="in the middle"),
+        pytest.param({"fault": "silence", "fault_at": 4}, id="in silence"),
+    ],
+)
+async def test_a_cancelled_reply_closes_the_models_request(
+    server: Running, wishes: dict[str, Any]
+) -> None:
+    told = script(**wishes, seed="cancelled")
+    closed = len(server.stats()["closed_by_client"])
+    fourth = asyncio.Event()
+
+    async def listen() -> None:
+        async for one in speak(ask(told), model="test"):
+            if one == Piece(pieces(told)[3]):
+                fourth.set()
+
+    listening = asyncio.ensure_future(listen())
+    if "first" in wishes:
+        await become(lambda: server.last()["messages"][-1]["content"], told)
+    else:
+        await asyncio.wait_for(fourth.wait(), 5)
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+    await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
+
+
+async def test_who_leaves_in_mid_reply_closes_the_models_request(server: Running) -> None:
+    closed = len(server.stats()["closed_by_client"])
+    async with aclosing(speak(ask(script(tokens=9999, rate=50)), model="test")) as said:
+        assert await anext(said) == Piece(pieces(script())[0])
+    await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
+
+
+async def test_hostile_text_passes_and_what_no_text_may_hold_is_replaced() -> None:
+    hostile = ["\n\r\n", "data: [DONE]\n\n", "\x00", "\ud83d", "\ude00", "\u2028\x85", '😀%,:"\\']
+    told = script(text=hostile)
+    said = await hear(told)
+    assert [piece.text for piece in said[:-1] if isinstance(piece, Piece)] == [
+        *["\n\r\n", "data: [DONE]\n\n", "\ufffd", "\ufffd", "\ufffd", "\u2028\x85", '😀%,:"\\']
+    ]
+
+
+@pytest.mark.parametrize("fault", ["401", "context", "400", "404", "429", "500", "reset", "error"])
+async def test_neither_key_nor_prompt_is_ever_said(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    _, caught = await hear_until_fault(script(fault=fault, seed=SECRET))
+    try:
+        raise caught
+    except ModelFault:
+        logging.getLogger("whoever").exception("as the attempt's own log would write it")
+    assert caught.code in caplog.text
+    for never in (KEY, SECRET, "Bearer"):
+        assert never not in caplog.text
+        assert never not in f"{caught} {caught!r} {caught.reason} {vars(caught)}"
+
+
+async def test_sixty_four_replies_at_once_do_not_mix() -> None:
+    scripts = [script(tokens=50, rate=100, seed=n) for n in range(64)]
+
+    async def whole(told: str) -> str:
+        return "".join([one.text for one in await hear(told) if isinstance(one, Piece)])
+
+    assert await asyncio.gather(*map(whole, scripts)) == [expected(told) for told in scripts]
+
+
+async def test_a_line_without_an_end_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST_LINE", 500_000)
+    _, fault = await hear_until_fault(script(fault="big"))
+    assert fault.code == "model_interrupted"
+
+
+async def test_a_model_that_cannot_be_connected_to_is_given_up_soon(settings: Any) -> None:
+    settings.MODEL_CONNECT, settings.MODEL_TRIES = 0.2, 1
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address):  # its queue has room for one
+            settings.OPENAI_BASE_URL = f"http://127.0.0.1:{address[1]}/v1"
+            began = time.monotonic()
+            _, fault = await hear_until_fault("hello")
+    assert fault.code == "model_unreachable"
+    assert time.monotonic() - began < 2
+
+
+async def test_a_connection_is_used_again(server: Running) -> None:
+    await hear("one")
+    known = server.stats()["open"]
+    for _ in range(5):
+        await hear("another")
+    assert server.stats()["open"] == known

@@ -1,0 +1,248 @@
+"""The model behind a reply: any OpenAI-compatible server, by way of LangChain.
+
+LangChain builds the request and the SDK sends it; the answer is read here, line by line. The
+SDK's own reading makes half a dozen pydantic objects of each token, and costs four times as
+much processor time as all of this (docs/performance.md).
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx2
+import openai
+import orjson
+from django.conf import settings
+from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from streams.events import Usage
+from streams.wire import clean
+from workers.fault import ModelFault as ModelFault
+from workers.fault import fault_of
+from workers.lines import Lines, LineTooLong
+from workers.prompt import Turn as Turn
+
+OPENAI = "https://api.openai.com/v1"
+CONNECTIONS = 1024  # to the model, per process: more than a worker ever has replies
+FIRST_PAUSE = 1.0  # seconds before the second try; each later pause is twice as long
+LONGEST_PAUSE = 20.0  # seconds; a provider that asks for more gets no second try
+LAST_WORDS = 2.0  # seconds after the finish reason for the token counts and the end
+LAST_BYTES = 0.2  # seconds after [DONE] for the body's end, without which no connection is reused
+
+# At DEBUG these write prompts, and the headers with the key.
+for _talkative in ("openai", "httpx2", "httpcore2", "langchain_openai", "langchain_core"):
+    logging.getLogger(_talkative).setLevel(logging.WARNING)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one chunk of the provider's brought."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The model has said all. `usage` is None where the provider gave none."""
+
+    finish_reason: str
+    usage: Usage | None
+
+
+async def speak(turns: Sequence[Turn], *, model: str) -> AsyncGenerator[Piece | Finish, None]:
+    """The model's reply: each piece as it was sent, then one Finish. Raises ModelFault.
+
+    A transient fault before the first piece is tried again. Cancelling the task, or `aclose`,
+    closes the HTTP request at once; so use `contextlib.aclosing`.
+    """
+    messages = convert_to_messages([(turn.role, turn.content) for turn in turns])
+    begun = False
+    for tried in range(1, settings.MODEL_TRIES + 1):
+        try:
+            async with aclosing(_listen(messages, model)) as said:
+                async for piece in said:
+                    begun = True
+                    yield piece
+            return
+        except (ModelFault, openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as error:
+            fault = error if isinstance(error, ModelFault) else fault_of(error)
+            status = getattr(error, "status_code", None)
+            kind = type(error.__cause__ or error).__name__
+            logger.warning("%s at %s, try %d: %s, %s", fault.code, model, tried, kind, status)
+        jitter = random.uniform(0.5, 1)  # so that all replies do not come back in one second
+        pause = (fault.retry_after or 0) + FIRST_PAUSE * 2 ** (tried - 1) * jitter
+        if begun or not fault.transient or tried == settings.MODEL_TRIES or pause > LONGEST_PAUSE:
+            raise fault  # outside of `except`: the error's own text may hold the prompt
+        await asyncio.sleep(pause)
+
+
+async def hang_up() -> None:
+    """Close this loop's connections to the model, which are kept for the next request."""
+    _voice.cache_clear()
+    client = _clients.pop(asyncio.get_running_loop(), None)
+    if client:
+        await client.aclose()
+
+
+async def _listen(messages: list[BaseMessage], model: str) -> AsyncGenerator[Piece | Finish, None]:
+    finish_reason, usage = "stop", None
+    voice = _voice(asyncio.get_running_loop(), _base_url(), model)
+    # `astream` around it would bring LangChain's tracing, and half its cost again per token.
+    async with aclosing(voice._astream(messages)) as chunks:
+        async for chunk in chunks:
+            message = cast(AIMessageChunk, chunk.message)
+            thought = message.additional_kwargs.get("reasoning_content", "")
+            if message.content or thought:
+                yield Piece(clean(str(message.content)), clean(thought))
+            if chunk.generation_info:
+                finish_reason = clean(chunk.generation_info["finish_reason"])
+            if message.usage_metadata:
+                counts = message.usage_metadata
+                usage = Usage(
+                    input_tokens=counts["input_tokens"],
+                    output_tokens=counts["output_tokens"],
+                    total_tokens=counts["total_tokens"],
+                    estimated=False,
+                )
+    yield Finish(finish_reason, usage)
+
+
+class Voice(ChatOpenAI):
+    """LangChain's model, with a reader of its own for the stream."""
+
+    def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(*args, **kwargs)
+        # OpenAI's newer models refuse `max_tokens`; most compatible servers know nothing else.
+        host = urlsplit(self.openai_api_base or OPENAI).hostname or ""
+        if not host.endswith(("openai.com", "openai.azure.com")):
+            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        return payload
+
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        asked = {"stream": True, "stream_options": {"include_usage": True}}
+        request = self.async_client.with_streaming_response.create(
+            **self._get_request_payload(messages, **asked, **kwargs)
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(settings.MODEL_SILENCE):
+                    answer = await stack.enter_async_context(request)
+            except TimeoutError:
+                raise ModelFault("model_silent") from None
+            lines = Lines(answer.http_response, patience=settings.MODEL_SILENCE)
+            said = await stack.enter_async_context(aclosing(_chunks(lines)))
+            async for chunk in said:
+                yield chunk
+
+
+async def _chunks(lines: Lines) -> AsyncGenerator[ChatGenerationChunk, None]:
+    """What the lines say. Raises ModelFault unless they come to an end that is one."""
+    over = False
+    try:
+        async with aclosing(lines.read()) as arriving:
+            async for line in arriving:
+                if not line.startswith(b"data:"):
+                    continue  # a comment, by which some providers keep the connection open
+                if line == b"data: [DONE]":
+                    over, lines.patience = True, LAST_BYTES
+                    continue
+                chunk = _chunk(line[5:])
+                if chunk.generation_info:
+                    over, lines.patience = True, LAST_WORDS
+                yield chunk
+    except TimeoutError:
+        if not over:
+            raise ModelFault("model_silent") from None
+    except (httpx2.HTTPError, aiohttp.ClientError) as error:
+        if not over:
+            raise ModelFault("model_interrupted") from error
+    except LineTooLong:
+        raise ModelFault("model_interrupted") from None
+    if not over:
+        raise ModelFault("model_interrupted")
+
+
+def _chunk(line: bytes) -> ChatGenerationChunk:
+    try:
+        try:
+            body = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            # Not so strict: it takes half a surrogate pair, and bytes that are no UTF-8.
+            body = json.loads(line.decode("utf-8", "replace"))
+        if body.get("error"):
+            raise ModelFault("model_error")
+        choice = body["choices"][0] if body.get("choices") else {}
+        delta = choice.get("delta") or {}
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        message = AIMessageChunk(
+            content=delta.get("content") or delta.get("refusal") or "",
+            additional_kwargs={"reasoning_content": thought} if thought else {},
+            usage_metadata=_usage(body["usage"]) if body.get("usage") else None,
+        )
+    except (ValueError, AttributeError, TypeError, LookupError):
+        raise ModelFault("model_interrupted") from None  # half a line, or nobody's format
+    reason = choice.get("finish_reason")
+    return ChatGenerationChunk(
+        message=message, generation_info={"finish_reason": str(reason)} if reason else None
+    )
+
+
+def _usage(counts: dict[str, int]) -> UsageMetadata:
+    told, wrote = counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0
+    total = counts.get("total_tokens") or told + wrote
+    return UsageMetadata(input_tokens=told, output_tokens=wrote, total_tokens=total)
+
+
+def _base_url() -> str:
+    if not settings.EMBEDDED_MODEL:
+        return settings.OPENAI_BASE_URL or OPENAI
+    try:
+        # Read each time: a restarted model listens on another port.
+        return str(settings.MODEL_URL_FILE.read_text().strip())
+    except FileNotFoundError:
+        raise ModelFault("model_unreachable") from None
+
+
+_clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
+
+
+@lru_cache(maxsize=32)
+def _voice(loop: asyncio.AbstractEventLoop, base_url: str, model: str) -> Voice:
+    """One for each model that may be asked for; all share the loop's connections."""
+    # Read without a limit: what is silence is decided line by line.
+    timeout = httpx2.Timeout(None, connect=settings.MODEL_CONNECT)
+    if loop not in _clients:
+        # aiohttp under the SDK takes half the time of httpx to hand over a token.
+        limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=30)
+        _clients[loop] = openai.DefaultAioHttpClient(timeout=timeout, limits=limits)
+    small = settings.EMBEDDED_MODEL  # it repeats itself without a penalty, and never stops
+    return Voice(
+        model=model,
+        base_url=base_url,
+        api_key=SecretStr(settings.OPENAI_API_KEY or "unused"),
+        http_async_client=_clients[loop],
+        timeout=timeout,
+        max_retries=0,  # `speak` tries again, and only before the first piece
+        use_responses_api=False,
+        openai_proxy=None,
+        default_headers={"Accept-Encoding": "identity"},
+        temperature=0.3 if small else settings.MODEL_TEMPERATURE,
+        max_completion_tokens=512 if small else settings.MAX_OUTPUT_TOKENS,
+        extra_body={"repeat_penalty": 1.05} if small else None,
+    )
