@@ -5,13 +5,11 @@ Several may share one port; each is replaced by starting its successor first.
 
 import asyncio
 import gc
-import importlib
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -44,9 +42,9 @@ def listener(host: str, port: int) -> socket.socket:
 
 def drain() -> None:
     """Let every open stream end by itself; its reader comes back to another process."""
-    follow = importlib.import_module("streams.follow")
-    end_streams: Callable[[], None] = follow.drain
-    end_streams()
+    from streams.followers import followers  # its models exist once Django is set up
+
+    followers().drain()
 
 
 class Web(uvicorn.Server):
