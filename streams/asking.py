@@ -215,7 +215,7 @@ def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
 
 
 def _last_turn(conversation: Conversation) -> int:
-    return conversation.messages.aggregate(last=Max("turn", default=0))["last"]
+    return int(conversation.messages.aggregate(last=Max("turn", default=0))["last"])
 
 
 def _question(conversation: Conversation, text: str) -> Run:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django_eventstream.channelmanager import ChannelManagerBase
@@ -101,6 +102,6 @@ def is_user(owner: str) -> bool:
     return owner.startswith("user:")
 
 
-def good_tokens():  # type: ignore[no-untyped-def]
+def good_tokens() -> QuerySet[Token]:
     """Tokens that are neither revoked nor expired."""
     return Token.objects.filter(revoked_at=None).exclude(expires_at__lte=Now())

@@ -178,7 +178,7 @@ class Follower:
 
 
 def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
-    """What a reader at the cursor may still hear: a reply, an ending that is being said, nothing."""
+    """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
     runs = Run.objects.filter(conversation=conversation)
     unsaid = set(runs.filter(ended_event=None).values_list("status", flat=True))
     if unsaid & set(Run.LIVE):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn
 from uuid import UUID
 
 import redis
@@ -206,7 +206,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     @cached_property
     def _sha(self) -> str:
-        return cast(str, self._redis.script_load(SCRIPT))
+        return self._redis.script_load(SCRIPT)
 
     def _piece(self, piece: Piece) -> list[Any]:
         event, data = piece.event, encode(piece.event)

@@ -1,0 +1,146 @@
+"""Whose a run is: claiming it, keeping it, handing it on.
+
+A claim is one conditional update of the run's row, by the database's clock. One thread for each
+worker process renews all its leases in one statement, also while a model is silent, and tells an
+attempt when its run is no longer its own.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from streams.bell import ring
+from streams.models import Run, from_now, unspent
+
+logger = logging.getLogger(__name__)
+
+
+def claim(run: UUID, worker: UUID) -> Run | None:
+    """Take the run for a new attempt, unless it is another worker's, not its turn, or over."""
+    seen = Run.objects.filter(pk=run).select_related("conversation").first()
+    if (
+        seen is None
+        or not seen.live
+        or seen.conversation.runs.filter(status__in=Run.LIVE)[0] != seen
+    ):
+        return None
+    free = Q(status=Run.Status.QUEUED) | Q(status=Run.Status.RUNNING, lease_until__lt=Now())
+    try:
+        with transaction.atomic():
+            taken = Run.objects.filter(
+                free, unspent(), pk=run, attempt=seen.attempt, cancel_asked=False
+            ).update(
+                status=Run.Status.RUNNING,
+                attempt=F("attempt") + 1,
+                worker=worker,
+                lease_until=from_now(settings.RUN_LEASE),
+                started_at=Now(),
+                first_token_at=None,
+            )
+    except IntegrityError:
+        return None  # another run of its conversation is running
+    if not taken:
+        return None  # another worker got there first, or somebody said stop
+    logger.info("run %s claimed for attempt %s", run, seen.attempt + 1)
+    claimed = Run.objects.select_related("conversation", "message").get(pk=run)
+    return claimed if claimed.worker == worker else None
+
+
+def mine(run: Run) -> bool:
+    """Whether the run's row still says that this attempt is the one."""
+    held = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
+    return held.filter(status=Run.Status.RUNNING).exists()
+
+
+def hand_over(run: Run) -> None:
+    """Give the run to whoever is there: a deploy's end of an attempt does not count as one."""
+    given = Run.objects.filter(
+        pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
+    ).update(
+        status=Run.Status.QUEUED,
+        forgiven=F("forgiven") + 1,
+        worker=None,
+        lease_until=None,
+        rung_at=Now(),
+    )
+    if given:
+        logger.info("run %s handed over after attempt %s", run.id, run.attempt)
+        ring(run.id)
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Hold:
+    """A run that this process holds, and what is to be done when it does no longer."""
+
+    run: Run
+    lost: Callable[[], None]
+    first_token: timedelta | None = field(default=None)  # from the claim until the first token
+
+
+class Keeper(threading.Thread):
+    """Renews the leases of all that this process holds, and looks whether it still holds it."""
+
+    def __init__(self) -> None:
+        super().__init__(name="lease keeper", daemon=True)
+        self.worker = uuid4()
+        self._holds: dict[UUID, Hold] = {}
+        self._noted: set[UUID] = set()
+
+    @contextmanager
+    def hold(self, run: Run, lost: Callable[[], None]) -> Iterator[Hold]:
+        """Keep the run's lease; `lost` is called, once, when it is no longer this attempt's."""
+        hold = self._holds[run.id] = Hold(run=run, lost=lost)
+        try:
+            yield hold
+        finally:
+            if self._holds.get(run.id) is hold:
+                del self._holds[run.id]
+            self._noted.discard(run.id)
+
+    def let_go(self) -> None:
+        """Stop every attempt: the process ends, and another goes on with its runs."""
+        for hold in list(self._holds.values()):
+            hold.lost()
+
+    def run(self) -> None:
+        renewed = 0.0
+        pause = threading.Event()
+        while not pause.wait(settings.RUN_WATCH):
+            try:
+                if self._holds and monotonic() - renewed > settings.RUN_LEASE / 4:
+                    self._renew()
+                    renewed = monotonic()
+                self._look()
+            except Exception:
+                logger.exception("looking after leases")  # the next look may find a database
+            finally:
+                connection.close()
+
+    def _renew(self) -> None:
+        mine = Run.objects.filter(worker=self.worker, status=Run.Status.RUNNING)
+        mine.update(lease_until=from_now(settings.RUN_LEASE))
+
+    def _look(self) -> None:
+        holds = dict(self._holds)
+        if not holds:
+            return
+        mine = Run.objects.filter(worker=self.worker, status=Run.Status.RUNNING, cancel_asked=False)
+        held = dict(mine.values_list("id", "attempt"))
+        for id, hold in holds.items():
+            if held.get(id) != hold.run.attempt:
+                hold.lost()
+            elif hold.first_token is not None and id not in self._noted:
+                self._noted.add(id)
+                Run.objects.filter(pk=id, attempt=hold.run.attempt).update(
+                    first_token_at=F("started_at") + hold.first_token
+                )

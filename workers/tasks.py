@@ -1,0 +1,43 @@
+"""The Celery tasks: a ring names a run, and a worker that is free takes it."""
+
+import gc
+import logging
+import threading
+from typing import Any
+from uuid import UUID
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
+from django.conf import settings
+
+from streams.bell import TASK
+from workers.generation import generate as write
+from workers.process import this_process
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=TASK, ignore_result=True)
+def generate(run: str) -> None:
+    """Write the reply of this run, if nobody else does."""
+    try:
+        id = UUID(run)
+    except (ValueError, AttributeError, TypeError):
+        logger.warning("a ring that names no run")
+        return
+    write(id, this_process())
+
+
+@worker_ready.connect
+def _ready(**_: Any) -> None:
+    this_process()
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through it again costs tokens their time
+
+
+@worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    """Replies may finish for a while; then they are handed over, at once."""
+    process = this_process()
+    process.draining = True
+    threading.Timer(settings.WORKER_DRAIN, process.keeper.let_go).start()

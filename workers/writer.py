@@ -1,0 +1,64 @@
+"""Writing into the log: the pieces of all replies of a process, one trip after another.
+
+What gathers while one trip is under way shares the next; each piece stays its own event. While
+Redis is away, the same pieces are offered again until it is back: a repeated one adds nothing.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from time import sleep
+
+from streams.log import Away, Piece
+from streams.publish import publish
+
+logger = logging.getLogger(__name__)
+TRIP = 256  # pieces at most
+PAUSE = 0.2  # seconds between two tries while Redis is away
+
+Heard = Callable[[int | Exception], None]
+
+
+class Writer(threading.Thread):
+    """The one thread of a worker process that adds to the log."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="writer", daemon=True)
+        self._loop = loop
+        self._queue: SimpleQueue[tuple[Piece, Heard]] = SimpleQueue()
+
+    def write(self, piece: Piece, heard: Heard) -> None:
+        """Have the piece written. `heard` gets its id, or why it was refused, on the loop."""
+        self._queue.put((piece, heard))
+
+    def run(self) -> None:
+        while True:
+            batch = self._gathered()
+            answers = self._say([piece for piece, _ in batch])
+            self._loop.call_soon_threadsafe(_tell, [heard for _, heard in batch], answers)
+
+    def _gathered(self) -> list[tuple[Piece, Heard]]:
+        batch = [self._queue.get()]
+        try:
+            while len(batch) < TRIP:
+                batch.append(self._queue.get_nowait())
+        except Empty:
+            pass
+        return batch
+
+    def _say(self, pieces: list[Piece]) -> list[int | Exception]:
+        while True:
+            try:
+                return publish(pieces)
+            except Away:
+                sleep(PAUSE)
+            except Exception as error:
+                logger.exception("writing %s pieces", len(pieces))
+                return [error] * len(pieces)
+
+
+def _tell(hearers: list[Heard], answers: list[int | Exception]) -> None:
+    for heard, answer in zip(hearers, answers, strict=True):
+        heard(answer)
