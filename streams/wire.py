@@ -6,6 +6,7 @@ WHATWG HTML §9.2.6 allows more than all its readers agree on, so a block here i
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -40,13 +41,13 @@ def block_of(frame: Frame, id: int | None = None) -> bytes:
     return block(frame.type, encode(frame), id)
 
 
-def decode(type: str, data: str | bytes) -> Event | Snapshot:
+def decode(type: str, said: str | bytes) -> Event | Snapshot:
     """The event or snapshot that this data says. Unknown fields are passed over."""
-    fields = orjson.loads(data)
+    data = orjson.loads(said)
     if type == Snapshot.type:
-        return _snapshot(fields)
+        return _snapshot(data)
     kind = EVENTS[type]
-    return kind(**{name: _value(name, fields[name]) for name in kind.__dataclass_fields__})
+    return kind(**{part.name: _value(part.name, data[part.name]) for part in fields(kind)})
 
 
 def _value(name: str, value: Any) -> Any:
@@ -63,28 +64,28 @@ def _value(name: str, value: Any) -> Any:
             return value
 
 
-def _spoken(fields: Mapping[str, Any]) -> Spoken:
+def _spoken(told: Mapping[str, Any]) -> Spoken:
     return Spoken(
-        id=UUID(fields["id"]),
-        role=fields["role"],
-        content=fields["content"],
-        reply_to=fields["reply_to"] and UUID(fields["reply_to"]),
-        run=fields["run"] and UUID(fields["run"]),
-        created_at=datetime.fromisoformat(fields["created_at"]),
+        id=UUID(told["id"]),
+        role=told["role"],
+        content=told["content"],
+        reply_to=told["reply_to"] and UUID(told["reply_to"]),
+        run=told["run"] and UUID(told["run"]),
+        created_at=datetime.fromisoformat(told["created_at"]),
     )
 
 
-def _snapshot(fields: Mapping[str, Any]) -> Snapshot:
+def _snapshot(told: Mapping[str, Any]) -> Snapshot:
     return Snapshot(
-        id=UUID(fields["id"]),
-        title=fields["title"],
-        model=fields["model"],
-        created_at=datetime.fromisoformat(fields["created_at"]),
-        messages=tuple(_spoken(message) for message in fields["messages"]),
-        earlier=fields["earlier"],
+        id=UUID(told["id"]),
+        title=told["title"],
+        model=told["model"],
+        created_at=datetime.fromisoformat(told["created_at"]),
+        messages=tuple(_spoken(message) for message in told["messages"]),
+        earlier=told["earlier"],
         runs=tuple(
             LiveRun(**{**run, "id": UUID(run["id"]), "message": UUID(run["message"])})
-            for run in fields["runs"]
+            for run in told["runs"]
         ),
-        cursor=fields["cursor"],
+        cursor=told["cursor"],
     )

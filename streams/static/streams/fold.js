@@ -143,7 +143,8 @@ function withMessage(state, message) {
 }
 
 function isOver(state, run) {
-  return run in state.ended || state.messages.some((message) => message.run === run && message.role === "assistant");
+  const wrote = (message) => message.role === "assistant" && message.run === run;
+  return run in state.ended || state.messages.some(wrote);
 }
 
 function queued(state, { run, message }) {
@@ -190,10 +191,9 @@ function speaker(state, { run, attempt }) {
 function appended(state, delta, field) {
   const run = speaker(state, delta);
   if (run === null) return state;
-  const isText = field === "text";
-  if (isText && run.index !== null && delta.index <= run.index) return state;
+  if (run.index !== null && delta.index <= run.index) return state; // text and reasoning share it
   const change = { status: "running", [field]: run[field] + delta.text };
-  const next = { ...run, ...change, index: isText ? delta.index : run.index };
+  const next = { ...run, ...change, index: delta.index };
   // The first piece changes what the page shows around the text: the waiting is over.
   return withRun(state, next, run[field] === "" || run.attempt !== state.live[run.id].attempt);
 }

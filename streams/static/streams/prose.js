@@ -131,11 +131,14 @@ export class Prose {
   async settle(text) {
     if (this.#settled === text) return;
     // The first reading will do until the grammar is here.
-    if (grammar === null) while (this.write(text, this.#epoch));
+    if (grammar === null || this.#parser) {
+      while (this.write(text, this.#epoch));
+      if (this.#parser) smd.parser_end(this.#parser);
+    }
+    this.#parser = null;
     this.#settled = text;
     const { rendered } = await (grammar ??= import("./grammar.js"));
     if (this.#settled !== text) return;
-    this.#parser = null;
     this.#root.normalize();
     const fresh = [...rendered(text).childNodes];
     const old = [...this.#root.childNodes];

