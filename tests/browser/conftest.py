@@ -1,0 +1,71 @@
+"""What every browser test gets: one browser and one service a module, and readers at it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page
+
+from tests.acceptance.conftest import chance, database, size, stacks
+from tests.acceptance.database import copied
+from tests.acceptance.place import HOST
+from tests.acceptance.stack import Stack
+from tests.browser.browsing import chromium
+from tests.browser.modules import modules
+from tests.browser.reader import Reader
+
+__all__ = ["chance", "database", "size", "stacks"]
+
+Readers = Callable[..., Awaitable[Reader]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in item.path.parts and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    database: Path | str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    with copied(database) as own:
+        async with Stack(tmp_path_factory.mktemp("browser") / "stack", own) as stack:
+            await stack.warm()
+            yield stack
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A browser's profile of its own: one visitor's cookies, tabs and storage."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def reader(service: Stack, session: BrowserContext) -> Readers:
+    """`await reader("/c/…")`: one more tab of this session, at the service."""
+    origin = f"http://{HOST}:{service.ports[service.web.name]}"
+
+    async def one(path: str = "/", context: BrowserContext | None = None) -> Reader:
+        return await Reader.at(context or session, origin, path)
+
+    return one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bare(browser: Browser) -> AsyncIterator[Page]:
+    """The page's modules alone, without the service."""
+    page = await modules(browser)
+    yield page
+    await page.context.close()

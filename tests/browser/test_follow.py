@@ -1,0 +1,160 @@
+"""The page's one stream, against an EventSource that does what the test wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from tests.browser.browsing import comes_true
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# A double of EventSource that opens nothing: the test speaks for the service.
+DOUBLE = """
+() => {
+window.opened = [];
+window.EventSource = class extends EventTarget {
+  constructor(url) { super(); this.url = url; this.closed = false; window.opened.push(this); }
+  close() { this.closed = true; }
+  accept() { this.onopen?.(); }
+  fail() { this.onerror?.(); }
+  say(type, data, id = null) {
+    if (id !== null) this.last = String(id);
+    const event = new Event(type);
+    event.data = JSON.stringify(data);
+    event.lastEventId = this.last ?? "";
+    this.dispatchEvent(event);
+  }
+};
+}
+"""
+START = """
+async () => {
+  const { follow } = await import("/follow.js");
+  window.heard = []; window.told = []; window.looks = 0; window.isBusy = false;
+  window.stream = follow({
+    url: "/events/",
+    hear: ({ type, data }) => window.heard.push([type, data]),
+    tell: ({ state }) => window.told.push(state),
+    look: async () => { window.looks += 1; if (window.refusal) throw window.refusal; return {cursor: 0}; },
+    busy: () => window.isBusy,
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+}
+"""
+TOLD = "() => ({urls: window.opened.map(s => s.url), told: window.told, heard: window.heard.length})"
+
+
+async def following(page: Page) -> None:
+    await page.evaluate(DOUBLE)
+    await page.evaluate(START)
+    await comes_true(page, "window.opened.length === 1")
+    await page.evaluate(
+        """() => { const s = window.opened[0]; s.accept();
+          s.say("conversation.snapshot", {}, 10); s.say("text.delta", {}, 11); }"""
+    )
+
+
+async def told(page: Page) -> Any:
+    return await page.evaluate(TOLD)
+
+
+async def test_a_lost_connection_goes_on_from_the_last_id(bare: Page) -> None:
+    await following(bare)
+    await bare.evaluate("window.opened[0].fail()")
+    await comes_true(bare, "window.opened.length === 2")
+    await bare.evaluate("window.opened[1].accept()")
+    assert await told(bare) == {
+        "urls": ["/events/", "/events/?lastEventId=11"],
+        "told": ["connecting", "live", "reconnecting", "back"],
+        "heard": 2,
+    }
+
+
+async def test_a_silent_connection_is_given_up_after_two_and_a_half_heartbeats(bare: Page) -> None:
+    await bare.clock.install()
+    await bare.evaluate(DOUBLE)
+    await bare.evaluate(START.replace("await new Promise((resolve) => setTimeout(resolve, 50));", ""))
+    await comes_true(bare, "window.opened.length === 1")
+    await bare.evaluate("window.opened[0].accept()")
+    await bare.evaluate("window.opened[0].say('conversation.snapshot', {}, 10)")
+    await bare.clock.run_for(37_000)
+    await bare.evaluate("window.opened[0].say('heartbeat', {head: 10})")
+    await bare.clock.run_for(37_000)
+    assert (await told(bare))["urls"] == ["/events/"]
+    await bare.clock.run_for(1_000)
+    assert (await told(bare))["urls"] == ["/events/", "/events/?lastEventId=10"]
+    assert await bare.evaluate("window.opened[0].closed")
+
+
+async def test_a_gap_is_never_passed_over(bare: Page) -> None:
+    """What is so now comes with a snapshot, which a stream without a cursor begins with."""
+    await following(bare)
+    await bare.evaluate("window.opened[0].say('text.delta', {}, 13)")
+    await comes_true(bare, "window.opened.length === 2")
+    assert (await told(bare))["urls"][1] == "/events/"
+    assert (await told(bare))["heard"] == 2
+    assert await bare.evaluate("window.stream.seen.gaps") == 1
+
+
+async def test_what_was_heard_already_is_not_heard_again(bare: Page) -> None:
+    await following(bare)
+    await bare.evaluate("window.opened[0].say('text.delta', {}, 11)")
+    assert (await told(bare))["heard"] == 2
+    assert await bare.evaluate("window.stream.seen.repeats") == 1
+
+
+async def test_after_a_reset_ids_ascend_anew_from_the_snapshots(bare: Page) -> None:
+    await following(bare)
+    await bare.evaluate(
+        """() => { const s = window.opened[0];
+          s.say("stream-reset", {reason: "lost", channels: []});
+          s.say("conversation.snapshot", {}, 5000); s.say("text.delta", {}, 5001); s.fail(); }"""
+    )
+    await comes_true(bare, "window.opened.length === 2")
+    seen = await told(bare)
+    assert (seen["urls"][1], seen["heard"]) == ("/events/?lastEventId=5001", 4)
+    assert await bare.evaluate("[window.stream.seen.resets, window.stream.seen.gaps]") == [1, 0]
+
+
+async def test_a_conversation_that_is_gone_is_not_asked_for_again(bare: Page) -> None:
+    await following(bare)
+    await bare.evaluate("window.opened[0].say('stream-error', {condition: 'gone', text: ''})")
+    assert (await told(bare))["told"][-1] == "ended"
+    assert await bare.evaluate("window.opened[0].closed")
+
+
+async def test_a_refusal_that_eventsource_hides_is_found_out(bare: Page) -> None:
+    await following(bare)
+    await bare.evaluate("window.refusal = Object.assign(new Error('no'), {status: 404})")
+    for n in range(3):
+        await comes_true(bare, f"window.opened.length === {n + 1}")
+        await bare.evaluate(f"window.opened[{n}].fail()")
+    await comes_true(bare, "window.told.at(-1) === 'ended'")
+    assert await bare.evaluate("window.opened.length") == 3
+
+
+async def test_a_service_without_its_log_is_told_as_waiting(bare: Page) -> None:
+    await following(bare)
+    await bare.evaluate("window.opened[0].say('heartbeat', {head: null})")
+    await bare.evaluate("window.opened[0].say('heartbeat', {head: 11})")
+    assert (await told(bare))["told"] == ["connecting", "live", "waiting", "live"]
+
+
+async def test_seven_tabs_hold_four_streams_and_the_rest_look_by_themselves(bare: Page) -> None:
+    pages = [bare]
+    for _ in range(6):
+        page = await bare.context.new_page()
+        await page.goto(bare.url)
+        pages.append(page)
+    for page in pages:
+        await page.evaluate(DOUBLE)
+        await page.evaluate(START)
+    for page in pages[4:]:
+        await comes_true(page, "window.looks > 0")
+    opened = [await page.evaluate("window.opened.length") for page in pages]
+    assert opened == [1, 1, 1, 1, 0, 0, 0]
+    await pages[0].close()
+    await comes_true(pages[4], "window.opened.length === 1")
