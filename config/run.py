@@ -140,13 +140,19 @@ def start(parts: Parts, host: str) -> None:
 
 def welcome(host: str, data: Path) -> None:
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}/"
-    say(
-        f"\nEverything is kept in {shown(data)}. Ask in a browser, or with\n"
-        f"  .venv/bin/python manage.py chat --url {address}\n"
-        f"  curl -s {address}api/conversations/ -H 'Content-Type: application/json' \\\n"
-        """       -H 'Prefer: wait=30' -d '{"message": "What is a river?"}'\n"""
-        f"Ctrl-C ends it. Unspool answers at {address}\n"
-    )
+    say(f"""
+Everything is kept in {shown(data)}. Ask in a browser, in a terminal, or with curl, which begins
+a session as a browser does:
+
+  .venv/bin/python manage.py chat --url {address}
+
+  jar={shown(data)}/cookies; curl -s -o /dev/null -c $jar {address}
+  curl -s -b $jar -H "X-CSRFToken: $(awk '/csrftoken/ {{print $7}}' $jar)" \\
+       -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\
+       -d '{{"message": "What is a river?"}}' {address}api/conversations/
+
+Ctrl-C ends it. Unspool answers at {address}
+""")
 
 
 def show(parts: Parts, name: str) -> None:
