@@ -188,6 +188,7 @@ def _tell(conversation: Conversation, run: Run) -> None:
         announce(conversation)
     except Away:
         return  # the sweep will, and ring then
+    Run.objects.filter(pk=run.pk).update(rung_at=Now())
     ring(run.id)
 
 
@@ -228,5 +229,5 @@ def _question(conversation: Conversation, text: str) -> Run:
 
 def _run(conversation: Conversation, message: Message) -> Run:
     return conversation.runs.create(
-        owner=conversation.owner, message=message, model=conversation.model, rung_at=Now()
+        owner=conversation.owner, message=message, model=conversation.model
     )

