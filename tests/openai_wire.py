@@ -131,6 +131,8 @@ class Connection(asyncio.Protocol):
                 await self.speak(script, fault, usage=asked and script.usage)
             finally:
                 self.model.speaking -= 1
+        if re.search(r"(?im)^connection: *close", head):
+            self.transport.close()
 
     async def speak(self, script: Script, fault: str, *, usage: bool) -> None:
         write, clock = self.transport.write, asyncio.get_running_loop().time

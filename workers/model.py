@@ -1,8 +1,8 @@
 """The model behind a reply: any OpenAI-compatible server, by way of LangChain.
 
 LangChain builds the request and the SDK sends it; the answer is read here, line by line. The
-SDK's own reading makes half a dozen pydantic objects of each token, and costs four times as
-much processor time as all of this (docs/performance.md).
+SDK's own reading makes half a dozen pydantic objects of each token, and costs three to four
+times as much processor time as all of this (docs/performance.md).
 """
 
 import asyncio
@@ -93,15 +93,14 @@ async def speak(turns: Sequence[Turn], *, model: str) -> AsyncGenerator[Piece | 
 async def hang_up() -> None:
     """Close this loop's connections to the model, which are kept for the next request."""
     _voice.cache_clear()
-    client = _clients.pop(asyncio.get_running_loop(), None)
-    if client:
+    if client := _clients.pop(asyncio.get_running_loop(), None):
         await client.aclose()
 
 
 async def _listen(messages: list[BaseMessage], model: str) -> AsyncGenerator[Piece | Finish, None]:
     finish_reason, usage = "stop", None
     voice = _voice(asyncio.get_running_loop(), _base_url(), model)
-    # `astream` around it would bring LangChain's tracing, and half its cost again per token.
+    # `astream` around it would bring LangChain's callbacks, and tracing that sends prompts away.
     async with aclosing(voice._astream(messages)) as chunks:
         async for chunk in chunks:
             message = cast(AIMessageChunk, chunk.message)
@@ -169,11 +168,9 @@ async def _chunks(lines: Lines) -> AsyncGenerator[ChatGenerationChunk, None]:
     except TimeoutError:
         if not over:
             raise ModelFault("model_silent") from None
-    except (httpx2.HTTPError, aiohttp.ClientError) as error:
+    except (httpx2.HTTPError, aiohttp.ClientError, LineTooLong) as error:
         if not over:
             raise ModelFault("model_interrupted") from error
-    except LineTooLong:
-        raise ModelFault("model_interrupted") from None
     if not over:
         raise ModelFault("model_interrupted")
 
@@ -231,6 +228,11 @@ def _voice(loop: asyncio.AbstractEventLoop, base_url: str, model: str) -> Voice:
         # aiohttp under the SDK takes half the time of httpx to hand over a token.
         limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=30)
         _clients[loop] = openai.DefaultAioHttpClient(timeout=timeout, limits=limits)
+    headers = {"Accept-Encoding": "identity"}
+    if base_url.startswith("http:"):
+        # Near by, a new connection costs less than to find the kept one dead: llama.cpp
+        # promises to keep it, and closes it after each reply.
+        headers["Connection"] = "close"
     small = settings.EMBEDDED_MODEL  # it repeats itself without a penalty, and never stops
     return Voice(
         model=model,
@@ -241,7 +243,7 @@ def _voice(loop: asyncio.AbstractEventLoop, base_url: str, model: str) -> Voice:
         max_retries=0,  # `speak` tries again, and only before the first piece
         use_responses_api=False,
         openai_proxy=None,
-        default_headers={"Accept-Encoding": "identity"},
+        default_headers=headers,
         temperature=0.3 if small else settings.MODEL_TEMPERATURE,
         max_completion_tokens=512 if small else settings.MAX_OUTPUT_TOKENS,
         extra_body={"repeat_penalty": 1.05} if small else None,
