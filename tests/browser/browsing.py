@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, driven by Playwright, with nothing of its own on the network."""
+"""A real browser: Debian's Chromium, driven by Playwright, which asks nobody else for anything."""
 
 from __future__ import annotations
 

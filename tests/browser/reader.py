@@ -94,7 +94,7 @@ class Reader:
         rows: list[list[str]] = await self.page.eval_on_selector_all(
             "#facts > div", "rows => rows.map(row => [...row.children].map(c => c.textContent))"
         )
-        return {label: value for label, value in rows}
+        return {row[0]: row[1] for row in rows}
 
     async def violations(self) -> list[str]:
         found: list[str] = await self.page.evaluate("window.violations")

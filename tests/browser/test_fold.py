@@ -29,7 +29,7 @@ async (events) => {
   });
   const told = (state) => JSON.stringify([
     state.messages.map(({ id, content, reply_to, run }) => [id, content, reply_to, run]),
-    Object.values(state.live).map(({ id, text, attempt, reasoning }) => [id, text, attempt, reasoning]),
+    Object.values(state.live).map(({ id, text, attempt }) => [id, text, attempt]),
   ]);
   const states = [start];
   for (const event of events) states.push(fold(states.at(-1), event));
@@ -122,7 +122,7 @@ async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
     """Regenerated replies, the one being written, and a message that waits behind them."""
     first, second = message(1), message(2)
     replies = [
-        {**message(n), "id": f"r{n}", "role": "assistant", "reply_to": first["id"], "run": f"run{n}"}
+        message(n) | {"id": f"r{n}", "role": "assistant", "reply_to": first["id"], "run": f"run{n}"}
         for n in (1, 2)
     ]
     runs = [

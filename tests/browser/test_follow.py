@@ -18,8 +18,8 @@ window.opened = [];
 window.EventSource = class extends EventTarget {
   constructor(url) { super(); this.url = url; this.closed = false; window.opened.push(this); }
   close() { this.closed = true; }
-  accept() { this.onopen?.(); }
-  fail() { this.onerror?.(); }
+  accept() { this.dispatchEvent(new Event("open")); }
+  fail() { this.dispatchEvent(new Event("error")); }
   say(type, data, id = null) {
     if (id !== null) this.last = String(id);
     const event = new Event(type);
@@ -38,13 +38,18 @@ async () => {
     url: "/events/",
     hear: ({ type, data }) => window.heard.push([type, data]),
     tell: ({ state }) => window.told.push(state),
-    look: async () => { window.looks += 1; if (window.refusal) throw window.refusal; return {cursor: 0}; },
+    look: async () => {
+      window.looks += 1;
+      if (window.refusal) throw window.refusal;
+      return { cursor: 0 };
+    },
     busy: () => window.isBusy,
   });
-  await new Promise((resolve) => setTimeout(resolve, 50));
 }
 """
-TOLD = "() => ({urls: window.opened.map(s => s.url), told: window.told, heard: window.heard.length})"
+TOLD = """
+() => ({ urls: window.opened.map((s) => s.url), told: window.told, heard: window.heard.length })
+"""
 
 
 async def following(page: Page) -> None:
@@ -76,7 +81,7 @@ async def test_a_lost_connection_goes_on_from_the_last_id(bare: Page) -> None:
 async def test_a_silent_connection_is_given_up_after_two_and_a_half_heartbeats(bare: Page) -> None:
     await bare.clock.install()
     await bare.evaluate(DOUBLE)
-    await bare.evaluate(START.replace("await new Promise((resolve) => setTimeout(resolve, 50));", ""))
+    await bare.evaluate(START)
     await comes_true(bare, "window.opened.length === 1")
     await bare.evaluate("window.opened[0].accept()")
     await bare.evaluate("window.opened[0].say('conversation.snapshot', {}, 10)")

@@ -34,7 +34,7 @@ async ([text, size]) => {{
   const here = document.getElementById("here");
   const root = here.appendChild(document.createElement("div"));
   const prose = new Prose(root);
-  for (let end = size; end < text.length + size; end += size) while (prose.write(text.slice(0, end), 0));
+  for (let end = size; end < text.length + size; end += size) prose.write(text.slice(0, end), 0);
   const streamed = strangers(root);
   await prose.settle(text);
   return [...streamed, ...strangers(root)];
@@ -47,7 +47,8 @@ async def test_no_reply_becomes_more_than_text_however_it_is_cut(bare: Page) -> 
     bare.on("dialog", lambda dialog: seen.append(dialog.message))
     bare.on("request", lambda request: seen.append(request.url) if "/x" in request.url else None)
     await bare.evaluate(
-        "document.addEventListener('securitypolicyviolation', (e) => (window.refused = e.blockedURI))"
+        """document.addEventListener("securitypolicyviolation",
+          (event) => (window.refused = event.blockedURI))"""
     )
     for payload in PAYLOADS:
         for size in (1, 2, 3, 7, 1000):

@@ -11,7 +11,7 @@ const PAUSE = 600; // milliseconds before the first repetition
 const SENTENCES = {
   conversation_busy: "A reply is still being written here.",
   not_last_turn: "Only the last reply can be written again.",
-  rate_limited: "That was a lot at once. Please wait a moment and try again.",
+  unknown_model: "That model is not offered any more. Please choose another.",
   too_many_runs: "Many replies are being written for you already. Let one finish first.",
 };
 const BY_STATUS = {
@@ -85,6 +85,8 @@ const conversation = (id) => `/api/conversations/${id}/`;
 
 export const models = () => send("GET", "/api/models/");
 export const conversations = (url = "/api/conversations/") => send("GET", url);
+export const conversationsWith = (words) =>
+  send("GET", `/api/conversations/?search=${encodeURIComponent(words.slice(0, 200))}`);
 export const snapshot = (id) => send("GET", conversation(id));
 export const earlier = (url) => send("GET", url);
 export const begin = (body) => post("/api/conversations/", body);

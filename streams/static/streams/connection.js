@@ -96,6 +96,7 @@ export class Connection {
   #draw() {
     const { seen, log } = this.#stream;
     const { state } = this.#stream.connection();
+    const { same, different } = this.#checked;
     const heard = seen.heardAt === null ? "never" : `${((Date.now() - seen.heardAt) / 1000).toFixed(1)} s ago`;
     const facts = {
       State: WORDS[state],
@@ -107,7 +108,7 @@ export class Connection {
       Reconnects: `${seen.reconnects}, of them cut by you ${seen.cuts}`,
       Resets: seen.resets,
       "Gaps, repeats": `${seen.gaps}, ${seen.repeats}`,
-      "Replies equal to the database's": `${this.#checked.same} of ${this.#checked.same + this.#checked.different}`,
+      "Replies equal to the database's": same + different ? `${same} of ${same + different}` : "none yet",
     };
     this.#panel.querySelector("#facts").replaceChildren(...Object.entries(facts).map(([label, value]) =>
       el("div", {}, el("dt", {}, label), el("dd", {}, String(value)))));
@@ -136,7 +137,7 @@ export class Connection {
       const whole = gaps === before.gaps && repeats === before.repeats;
       const how = resets > before.resets
         ? "The log no longer reached that far, which it said, and a snapshot made it whole."
-        : `Since then ${heard} events, ids ${before.cursor} to ${cursor}, none missing, none twice.`;
+        : `Since then ${heard} events, from ${before.cursor + 1} to ${cursor}: none missing, none twice.`;
       this.#verdict.textContent = whole ? how : `Mended: ${gaps} gaps and ${repeats} repeats so far.`;
       announce(this.#verdict.textContent);
     }, 1200);

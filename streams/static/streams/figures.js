@@ -20,11 +20,8 @@ export function factsOf(run) {
 }
 
 function speedOf(run) {
-  const timings = run.timings ?? {};
-  const asked = timings.queued_at ?? timings.created_at ?? run.created_at;
-  const firstAt = timings.first_token_at ?? null;
-  const endedAt = timings.ended_at ?? timings.finished_at ?? null;
-  const first = firstAt && asked ? seconds(asked, firstAt) : null;
+  const { queued_at: asked, first_token_at: firstAt, ended_at: endedAt } = run.timings;
+  const first = firstAt ? seconds(asked, firstAt) : null;
   const lasted = firstAt && endedAt ? seconds(firstAt, endedAt) : 0;
   const rate = lasted > 0 && run.usage ? run.usage.output_tokens / lasted : null;
   return { first, rate };
@@ -37,11 +34,8 @@ const REASONS = {
 
 /** Why a reply is not whole, or null. */
 export function shortfall({ ended, run }) {
-  if (ended?.type === "run.completed") {
-    return ended.finish_reason === "length" ? "The reply reached its longest length." : null;
-  }
-  if (ended) return ended.reason || REASONS[ended.type];
-  if (run?.status === "cancelled") return REASONS["run.cancelled"];
-  if (run?.status === "failed") return run.error?.reason ?? run.reason ?? REASONS["run.failed"];
-  return null;
+  const type = ended?.type ?? `run.${run?.status}`;
+  if (type in REASONS) return ended?.reason || run?.error?.reason || REASONS[type];
+  const cutOff = (ended ?? run)?.finish_reason === "length";
+  return cutOff ? "The reply reached the length that is allowed." : null;
 }

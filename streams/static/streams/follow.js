@@ -51,9 +51,7 @@ export function follow({ url, hear, tell, look, busy }) {
     timers[name] = setTimeout(act, ms);
   }
 
-  function stopTimers(...names) {
-    for (const name of names) clearTimeout(timers[name]);
-  }
+  const stopTimers = (...names) => names.forEach((name) => clearTimeout(timers[name]));
 
   function shut() {
     source?.close();
@@ -65,10 +63,7 @@ export function follow({ url, hear, tell, look, busy }) {
     if (ended || endPermit || connection.state === "cut") return;
     if (!navigator.onLine) return say("offline");
     endPermit = seekPermit({
-      granted: () => {
-        stopTimers("look");
-        open();
-      },
+      granted: open,
       waiting: () => {
         say("sharing");
         lookAgain();
@@ -96,21 +91,21 @@ export function follow({ url, hear, tell, look, busy }) {
       hear({ type: "conversation.snapshot", data: snapshot });
     } catch {
       // The next look may succeed.
-    } finally {
-      if (connection.state === "sharing") after("look", LOOK, lookAgain);
     }
+    if (connection.state === "sharing" && endPermit && !source) after("look", LOOK, lookAgain);
   }
 
   function open() {
     shut();
     source = new EventSource(seen.cursor === null ? url : `${url}?lastEventId=${seen.cursor}`);
     const mine = source;
-    for (const name of NAMES) source.addEventListener(name, (event) => mine === source && heard(event));
-    source.addEventListener("heartbeat", (event) => mine === source && heartbeat(JSON.parse(event.data)));
-    source.addEventListener("stream-reset", (event) => mine === source && reset(event));
-    source.addEventListener("stream-error", (event) => mine === source && refused(JSON.parse(event.data)));
-    source.onopen = () => mine === source && opened();
-    source.onerror = () => mine === source && failed();
+    const on = (name, act) => source.addEventListener(name, (event) => mine === source && act(event));
+    for (const name of NAMES) on(name, heard);
+    on("heartbeat", ({ data }) => heartbeat(JSON.parse(data)));
+    on("stream-reset", reset);
+    on("stream-error", ({ data }) => refused(JSON.parse(data)));
+    on("open", opened);
+    on("error", failed);
     after("silence", SILENCE, reopen);
   }
 
@@ -197,12 +192,12 @@ export function follow({ url, hear, tell, look, busy }) {
 
   function reopen() {
     if (ended || !endPermit) return;
-    if (seen.heardAt !== null && !["offline", "cut"].includes(connection.state)) say("reconnecting");
+    if (seen.heardAt !== null) say("reconnecting");
     open();
   }
 
   function note(id, type, data) {
-    log.push({ id, type, data: data.slice(0, 120), at: Date.now() });
+    log.push({ id, type, data: data.slice(0, 120) });
     if (log.length > 60) log.splice(0, 20);
   }
 
@@ -211,27 +206,22 @@ export function follow({ url, hear, tell, look, busy }) {
   }
 
   const onOffline = () => connection.state !== "cut" && stop("offline");
-  const onOnline = () => {
-    if (connection.state === "offline") {
-      tries = 0;
-      start();
-    }
-  };
+  const onOnline = () => connection.state === "offline" && start();
   const onVisible = () => {
     if (document.hidden) return restSoon();
     stopTimers("rest");
     if (!endPermit) return start();
     // A tab that slept had no watchdog.
-    if (source && Date.now() - seen.heardAt > SILENCE) reopen();
-    else if (source === null && connection.state === "reconnecting") reopen();
+    if (source ? Date.now() - seen.heardAt > SILENCE : connection.state === "reconnecting") reopen();
   };
-  const onHide = () => stop("resting"); // a page kept for "back" must not keep a connection
 
-  window.addEventListener("offline", onOffline);
-  window.addEventListener("online", onOnline);
-  window.addEventListener("pagehide", onHide);
-  window.addEventListener("pageshow", onVisible);
-  document.addEventListener("visibilitychange", onVisible);
+  const over = new AbortController();
+  const listen = (target, name, act) => target.addEventListener(name, act, { signal: over.signal });
+  listen(window, "offline", onOffline);
+  listen(window, "online", onOnline);
+  listen(window, "pagehide", () => stop("resting")); // one kept for "back" must hold no connection
+  listen(window, "pageshow", onVisible);
+  listen(document, "visibilitychange", onVisible);
   tell(connection);
   start();
 
@@ -254,11 +244,7 @@ export function follow({ url, hear, tell, look, busy }) {
       ended = true;
       stop("ended");
       stopTimers(...Object.keys(timers));
-      window.removeEventListener("offline", onOffline);
-      window.removeEventListener("online", onOnline);
-      window.removeEventListener("pagehide", onHide);
-      window.removeEventListener("pageshow", onVisible);
-      document.removeEventListener("visibilitychange", onVisible);
+      over.abort();
     },
   };
 }

@@ -139,7 +139,7 @@ async function showEarlier() {
   if (!page) return;
   scroll.keep(() => {
     const before = state;
-    state = withEarlier(state, { messages: page.messages ?? page.items, earlier: page.earlier ?? page.next ?? null });
+    state = withEarlier(state, page);
     transcript.show(state);
     showAround(before);
   });
@@ -180,6 +180,7 @@ async function explain(id) {
   const refusal = await api.snapshot(id).then(() => null, (why) => why);
   if (state.id !== id || refusal === null) return;
   byId("gone").hidden = false;
+  byId("title").textContent = "Not here";
   byId("gone-why").textContent = refusal.message;
 }
 
@@ -222,6 +223,5 @@ window.addEventListener("popstate", arrive);
 arrive();
 sidebar.load();
 api.models().then((answer) => {
-  const models = answer.items ?? answer.models ?? [];
-  composer.offer(models.map((model) => model.id ?? model), answer.default ?? null);
+  composer.offer(answer.items.map((model) => model.id), answer.default);
 }).catch(() => composer.offer([], null));

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { announce, el, iconButton } from "./dom.js";
 
 const DAY = 24 * 3600 * 1000; // milliseconds
-const TYPED = 250; // ms without a key before a search goes further back
+const TYPED = 250; // ms without a key before the service is asked for what is not here
 
 export class Sidebar {
   #list;
@@ -25,7 +25,7 @@ export class Sidebar {
     this.#search.addEventListener("input", () => {
       this.#draw();
       clearTimeout(typed);
-      typed = setTimeout(() => this.#search.value && this.#loadAll(), TYPED);
+      typed = setTimeout(() => this.#searchAll(this.#search.value.trim()), TYPED);
     });
     nav.querySelector("#more").addEventListener("click", () => this.#loadMore());
     if (this.#news) this.#news.onmessage = () => this.load();
@@ -37,7 +37,7 @@ export class Sidebar {
     if (this.#loading) return this.#loading;
     this.#loading = api.conversations().then((page) => {
       this.#conversations = page.items;
-      this.#next = page.next ?? null;
+      this.#next = page.next;
       this.#draw();
     }).catch(() => {
       // The list is a convenience: what is open goes on without it.
@@ -49,18 +49,21 @@ export class Sidebar {
     if (!this.#next) return;
     const page = await api.conversations(this.#next).catch(() => null);
     if (page === null) return;
-    const known = new Set(this.#conversations.map(({ id }) => id));
-    this.#conversations.push(...page.items.filter(({ id }) => !known.has(id)));
-    this.#next = page.next ?? null;
-    this.#draw();
+    this.#next = page.next;
+    this.#add(page.items);
   }
 
-  async #loadAll() {
-    for (let pages = 0; this.#next && pages < 20; pages += 1) {
-      const before = this.#next;
-      await this.#loadMore();
-      if (this.#next === before) return;
-    }
+  async #searchAll(words) {
+    if (words === "" || !this.#next) return; // all of them are here
+    const page = await api.conversationsWith(words).catch(() => null);
+    if (page !== null) this.#add(page.items);
+  }
+
+  #add(conversations) {
+    const known = new Set(this.#conversations.map(({ id }) => id));
+    this.#conversations.push(...conversations.filter(({ id }) => !known.has(id)));
+    this.#conversations.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
+    this.#draw();
   }
 
   turnTo(id) {
@@ -84,7 +87,7 @@ export class Sidebar {
     const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     let group = null;
     const rows = found.flatMap((conversation) => {
-      const day = dayOf(conversation.updated_at ?? conversation.created_at);
+      const day = dayOf(conversation.created_at);
       const heading = day === group ? [] : [el("li", { class: "day" }, day)];
       group = day;
       return [...heading, this.#row(conversation)];

@@ -1,0 +1,110 @@
+"""The page for everybody: axe-core finds nothing serious, in light, dark, wide and narrow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Browser
+
+from tests.acceptance.visitor import script
+from tests.browser.browsing import comes_true
+from tests.browser.conftest import Readers
+from tests.browser.reader import Reader
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+REPLY = """# A reply
+
+With **words**, `code` and [a link](https://example.org).
+
+> And a word of somebody else's.
+
+```python
+def stitch(length: int) -> str:
+    return "x" * length  # a remark
+```
+
+| part | turns |
+|---|---|
+| hook | 2 |
+
+- [ ] thread
+"""
+
+
+async def findings(one: Reader) -> list[str]:
+    """What axe-core calls serious or critical; it is run past the page's policy, as a tester."""
+    found: dict[str, Any] = (await Axe().run(one.page)).response
+    return [
+        f"{rule['id']}: {node['html'][:120]} {node.get('failureSummary', '')}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_nothing_serious_stands_in_anybodys_way(
+    reader: Readers, browser: Browser, scheme: str, width: int
+) -> None:
+    context = await browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    one = await reader("/", context)
+    assert await findings(one) == []
+    await one.begin(script(text=[REPLY, "More. " * 200], rate=1))
+    await one.hears(10)
+    assert await findings(one) == [], "while a reply is written"
+    await one.done()
+    await one.page.locator(".facts").last.wait_for(state="visible")
+    assert await findings(one) == []
+    await one.facts()
+    assert await findings(one) == [], "with the developer view"
+    await one.page.click("#close-panel")
+    if width < 800:
+        await one.page.click("#menu")
+        assert await findings(one) == [], "with the list open"
+    await context.close()
+
+
+async def test_screen_readers_hear_of_a_reply_twice_and_of_no_token(reader: Readers) -> None:
+    one = await reader()
+    await one.page.evaluate(
+        """() => {
+          window.said = [];
+          const region = document.getElementById("announcements");
+          new MutationObserver(() => region.textContent && window.said.push(region.textContent))
+            .observe(region, { childList: true });
+        }"""
+    )
+    await one.begin(script(tokens=40, rate=40, seed=31))
+    await one.done()
+    await comes_true(one.page, "window.said.includes('The reply is complete.')")
+    assert await one.page.evaluate("window.said") == [
+        "A reply is being written.",
+        "The reply is complete.",
+    ]
+    live = "[...document.querySelectorAll('[aria-live], [role=log]')].map(e => e.id)"
+    assert await one.page.evaluate(live) == ["announcements"]
+
+
+async def test_the_reader_who_scrolls_up_is_left_there(reader: Readers) -> None:
+    one = await reader()
+    await one.begin(script(text=[f"Line {n}.\n\n" for n in range(200)], rate=40))
+    await comes_true(one.page, "document.getElementById('scroll').scrollTop > 300")
+    await one.page.mouse.move(700, 400)
+    await one.page.mouse.wheel(0, -250)
+    button = one.page.locator("#to-bottom")
+    await button.wait_for(state="visible")
+    top = await one.page.evaluate("document.getElementById('scroll').scrollTop")
+    before = len(await one.text())
+    await one.hears(before + 100)
+    assert await one.page.evaluate("document.getElementById('scroll').scrollTop") == top
+    await button.click()
+    await button.wait_for(state="hidden")
+    await one.page.click("#stop")
+    await one.done()

@@ -1,0 +1,86 @@
+"""The page while its connection is taken away: what it says of that, and what it shows after."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.stack import Stack
+from tests.acceptance.visitor import script
+from tests.browser.browsing import comes_true
+from tests.browser.conftest import Readers
+from tests.browser.reader import Reader
+from tests.script import expected
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def nothing_was_lost(one: Reader, asked: str) -> None:
+    await one.done()
+    assert await one.text() == expected(asked).strip()
+    facts = await one.facts()
+    assert facts["Gaps, repeats"] == "0, 0", facts
+    await comes_true(
+        one.page,
+        "[...document.querySelectorAll('#facts dd')].some(dd => dd.textContent === '1 of 1')",
+    )
+
+
+async def test_the_server_may_be_killed_and_started_under_the_page(
+    reader: Readers, service: Stack
+) -> None:
+    one = await reader()
+    asked = script(tokens=300, rate=20, seed=21)
+    await one.begin(asked)
+    for _ in range(2):
+        await one.becomes("live")
+        before = len(await one.text())
+        service.web.kill()
+        await one.becomes("reconnecting")
+        service.web.start()
+        await service.ready(service.web)
+        await one.becomes("back", "live")
+        await one.hears(before + 1)
+    await nothing_was_lost(one, asked)
+
+
+async def test_offline_is_told_and_being_back_loses_nothing(reader: Readers) -> None:
+    one = await reader()
+    asked = script(tokens=150, rate=25, seed=22)
+    await one.begin(asked)
+    await one.hears(20)
+    await one.page.context.set_offline(True)
+    await one.becomes("offline")
+    await one.page.fill("#message", "written in a tunnel")
+    await one.page.press("#message", "Enter")
+    await one.page.locator("#refusal").wait_for(state="visible")
+    assert await one.page.input_value("#message") == "written in a tunnel"
+    await one.page.context.set_offline(False)
+    await one.becomes("back", "live")
+    await nothing_was_lost(one, asked)
+
+
+async def test_cutting_the_connection_on_purpose_proves_the_point(reader: Readers) -> None:
+    one = await reader()
+    asked = script(tokens=250, rate=25, seed=23)
+    await one.begin(asked)
+    await one.hears(20)
+    await one.page.click("#connection")
+    await one.page.click("#cut")
+    await one.becomes("cut")
+    before = await one.text()
+    await one.becomes("back")
+    await one.page.get_by_text("none missing, none twice").wait_for()
+    assert len(await one.text()) > len(before)
+    await nothing_was_lost(one, asked)
+
+
+async def test_seven_tabs_are_all_served(reader: Readers) -> None:
+    first = await reader()
+    asked = script(tokens=120, rate=15, seed=24)
+    path = await first.begin(asked)
+    tabs = [first, *[await reader(path) for _ in range(6)]]
+    for one in tabs:
+        await one.done()
+        assert await one.text() == expected(asked).strip()
+    states = [await one.state() for one in tabs]
+    assert states.count("sharing") == 3, states

@@ -1,0 +1,195 @@
+"""What a reader does at the page: asks, reads, reloads, stops, asks again, tidies up."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.acceptance.conftest import Size
+from tests.acceptance.visitor import script
+from tests.browser.browsing import comes_true
+from tests.browser.conftest import Readers
+from tests.script import expected
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LONG = 100_000  # tokens: a reply that goes on until it is stopped
+
+
+async def test_a_question_is_answered_and_its_figures_are_shown(reader: Readers) -> None:
+    one = await reader()
+    asked = script(tokens=30, rate=60, seed=1)
+    await one.begin(asked)
+    await one.done()
+    assert await one.text() == expected(asked).strip()
+    facts = one.page.locator(".facts").last
+    await facts.wait_for(state="visible")
+    words = await facts.inner_text()
+    for label in ("Model", "Attempt", "First token", "Speed", "Tokens"):
+        assert label in words, words
+    assert one.seen.errors == []
+
+
+async def test_reloading_at_any_moment_goes_on_and_ends_with_the_same_text(
+    reader: Readers, chance: random.Random, size: Size[int]
+) -> None:
+    one = await reader()
+    asked = script(tokens=400, rate=25, seed=2)
+    await one.begin(asked)
+    for _ in range(size(20, 40)):
+        await one.hears(1)
+        before = await one.text()
+        await one.page.wait_for_timeout(chance.uniform(0, 600))
+        await one.page.reload()
+        await one.hears(1)
+        # It does not type again what was read: the text is there with the first words.
+        assert (await one.text()).startswith(before.rstrip()[:-1])
+    await one.done()
+    assert await one.text() == expected(asked).strip()
+    assert (await one.run())["text"] == expected(asked)
+
+
+async def test_two_tabs_and_a_phone_show_the_same_text_and_title(
+    reader: Readers, browser: Browser
+) -> None:
+    first = await reader()
+    asked = script(tokens=60, rate=30, seed=3)
+    path = await first.begin(asked)
+    second = await reader(path)
+    state = await first.page.context.storage_state()
+    phone = await browser.new_context(
+        viewport={"width": 390, "height": 780}, is_mobile=True, has_touch=True, storage_state=state
+    )
+    third = await reader(path, phone)
+    await first.page.hover(".conversation:has([aria-current])")
+    await first.page.click(".conversation:has([aria-current]) [aria-label^='Rename']")
+    await first.page.fill(".rename", "A name of its own")
+    await first.page.press(".rename", "Enter")
+    for one in (first, second, third):
+        await one.done()
+        assert await one.text() == expected(asked).strip()
+        await comes_true(
+            one.page, "document.getElementById('title').textContent === 'A name of its own'"
+        )
+    await phone.close()
+
+
+async def test_a_run_that_began_elsewhere_appears_by_itself(reader: Readers) -> None:
+    first = await reader()
+    path = await first.begin(script(tokens=3, seed=4))
+    await first.done()
+    second = await reader(path)
+    await second.done()
+    more = script(tokens=20, rate=40, seed=5)
+    await first.ask(more)
+    await second.done(replies=2)
+    assert await second.text() == expected(more).strip()
+
+
+async def test_stop_in_one_tab_stops_in_all_and_keeps_the_text(reader: Readers) -> None:
+    first = await reader()
+    path = await first.begin(script(tokens=LONG, rate=40, seed=6))
+    second = await reader(path)
+    await second.hears(40)
+    await second.page.click("#stop")
+    await first.done()
+    await second.done()
+    run = await second.run()
+    assert run["status"] == "cancelled"
+    assert await first.text() == await second.text() == run["text"].strip()
+    assert "Stopped" in await first.page.inner_text(".shortfall")
+
+
+async def test_another_reply_leaves_the_earlier_one_to_read(reader: Readers) -> None:
+    one = await reader()
+    asked = script(tokens=10, rate=40, seed=7)
+    await one.begin(asked)
+    await one.done()
+    await one.page.click("[aria-label='Write another reply']")
+    await one.page.get_by_text("2 / 2").wait_for()
+    await one.done()
+    await one.page.click("[aria-label='Previous reply']")
+    await one.page.get_by_text("1 / 2").wait_for()
+    assert await one.text() == expected(asked).strip()
+    await one.page.reload()
+    await one.page.get_by_text("2 / 2").wait_for()
+
+
+async def test_a_message_written_during_a_reply_waits_its_turn(reader: Readers) -> None:
+    one = await reader()
+    await one.begin(script(tokens=40, rate=30, seed=8))
+    await one.hears(10)
+    second = script(tokens=5, seed=9)
+    await one.ask(second)
+    await comes_true(one.page, "document.querySelectorAll('.said').length === 2")
+    await one.done(replies=2)
+    assert await one.text() == expected(second).strip()
+
+
+async def test_a_reply_that_fails_says_so_and_may_be_asked_for_again(reader: Readers) -> None:
+    one = await reader()
+    await one.begin(script(fault=401, seed=10))
+    await one.page.locator(".shortfall").last.wait_for(state="visible", timeout=60_000)
+    assert await one.page.is_visible("[aria-label='Write another reply']")
+    await one.page.reload()
+    await one.page.get_by_role("button", name="Ask again").click()
+    assert await one.page.input_value("#message") == script(fault=401, seed=10)
+
+
+async def test_a_draft_is_kept_for_each_conversation(reader: Readers) -> None:
+    one = await reader()
+    path = await one.begin(script(tokens=1, seed=11))
+    await one.done()
+    await one.page.fill("#message", "half a thought")
+    await one.page.click("#new")
+    assert await one.page.input_value("#message") == ""
+    await one.page.fill("#message", "another")
+    await one.page.goto(f"{one.origin}{path}")
+    assert await one.page.input_value("#message") == "half a thought"
+
+
+async def test_conversations_are_found_and_deleted_by_keyboard_alone(reader: Readers) -> None:
+    one = await reader()
+    for name in ("First words", "Other matters"):
+        await one.page.keyboard.press("ControlOrMeta+k")
+        await one.page.evaluate("document.getElementById('new').focus()")
+        await one.page.keyboard.press("Enter")
+        await one.page.keyboard.type(name)
+        await one.page.keyboard.press("Enter")
+        await one.page.wait_for_url("**/c/*")
+        await one.done()
+    await one.page.keyboard.press("ControlOrMeta+k")
+    await one.page.keyboard.type("first")
+    await comes_true(one.page, "document.querySelectorAll('.conversation').length === 1")
+    await one.page.keyboard.press("Tab")
+    await one.page.keyboard.press("Delete")
+    await one.page.locator("dialog[open]").wait_for()
+    await one.page.keyboard.press("Tab")
+    await one.page.keyboard.press("Enter")
+    await comes_true(one.page, "document.querySelectorAll('.conversation').length === 0")
+    await one.page.reload()
+    await one.page.get_by_role("link", name="Other matters").wait_for()
+    assert await one.page.get_by_role("link", name="First words").count() == 0
+
+
+async def test_instructions_of_a_new_conversation_reach_the_model(reader: Readers) -> None:
+    one = await reader()
+    await one.page.click(".composer-system summary")
+    await one.page.fill("#system", "Answer like a tailor.")
+    await one.begin("How are you?")
+    await one.done()
+    await one.page.click(".instructions summary")
+    assert await one.page.inner_text(".instructions-text") == "Answer like a tailor."
+
+
+async def test_somebody_elses_conversation_is_closed_to_a_stranger(
+    reader: Readers, browser: Browser
+) -> None:
+    path = await (await reader()).begin(script(tokens=1, seed=12))
+    stranger = await browser.new_context()
+    other = await reader(path, stranger)
+    await other.page.locator("#gone").wait_for(state="visible", timeout=20_000)
+    assert await other.page.locator(".said").count() == 0
+    await stranger.close()
