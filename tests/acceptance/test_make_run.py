@@ -102,6 +102,7 @@ async def asked_and_heard(port: int) -> tuple[str, str]:
         asked = await visitor.ask("Say hello in one sentence.")
         follower = visitor.follower(asked.conversation, cursor=asked.cursor)
         recording = await asyncio.wait_for(follower.follow(), REPLIED_WITHIN)
+        assert recording.whole
         told = Retelling()
         faults = [fault for heard in recording.heard() for fault in told.hear(heard.block)]
         assert faults == []
