@@ -1,5 +1,23 @@
 """The addresses of the streams room."""
 
-from django.urls import URLPattern
+from django.urls import include, path, re_path
 
-urlpatterns: list[URLPattern] = []
+from streams import page
+from streams.api import addresses
+from streams.api.front import nowhere
+from streams.health import live, metrics, ready
+from streams.stream import events
+
+api = [
+    path("conversations/<uuid:conversation>/events/", events, name="events"),
+    re_path("^$", nowhere),
+    *addresses(),
+    re_path("", nowhere),
+]
+urlpatterns = [
+    path("api/", include((api, "api"))),
+    path("health/live", live),
+    path("health/ready", ready),
+    path("metrics", metrics),
+    *page.urlpatterns,
+]

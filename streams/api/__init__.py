@@ -1,0 +1,54 @@
+"""The HTTP face: JSON in and out, refusals as problems, and the OpenAPI document of it all."""
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern
+from django.views.decorators.http import require_safe
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+from ninja.operation import Operation
+
+from streams.api.admission import Admission
+from streams.api.conversations import router as conversations
+from streams.api.front import fronted
+from streams.api.offers import router as models
+from streams.api.openapi import complete
+from streams.api.refusals import refuse
+from streams.api.rendering import Renderer
+from streams.api.runs import router as runs
+
+
+class Api(NinjaAPI):
+    """Ninja, with a document that tells the whole of it."""
+
+    def get_openapi_schema(self, **where: Any) -> Any:
+        return complete(super().get_openapi_schema(**where))
+
+    def get_openapi_operation_id(self, operation: Operation) -> str:
+        return operation.view_func.__name__
+
+
+def _refuse(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
+    return refuse(request, error if isinstance(error, Exception) else error())
+
+
+api = Api(
+    title="Unspool",
+    version="0.1.0",
+    description="LLM replies that survive a lost connection.",
+    urls_namespace="api",
+    auth=Admission(),
+    renderer=Renderer(),
+    docs_decorator=require_safe,
+)
+for kind in (Exception, Http404, HttpError, ValidationError):  # each has a handler of Ninja's
+    api.add_exception_handler(kind, _refuse)
+api.add_router("/conversations", conversations)
+api.add_router("/runs", runs)
+api.add_router("/models", models)
+
+
+def addresses() -> list[URLPattern]:
+    """Every address of the API but the stream's, under `/api/`."""
+    return [fronted(address) for address in api.urls[0] if isinstance(address, URLPattern)]

@@ -1,0 +1,113 @@
+"""Conversations over HTTP: begin, list, look, rename, delete, ask."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.urls import reverse
+from ninja import Query, Router, Status
+
+from streams import asking, keeping
+from streams.api.admission import Asked
+from streams.api.repeats import answer, once_of
+from streams.api.schemas import Ask, Begin, Entries, Entry, Line, Messages, Rename, Started
+from streams.events import Snapshot
+from streams.models import Conversation
+from streams.report import Report
+from streams.snapshot import page, snapshot
+from streams.wire import encode
+
+router = Router(tags=["conversations"])
+STARTED = {202: Started, 200: Report}  # 200: it was waited for
+
+
+def own(request: Asked, conversation: UUID) -> Conversation:
+    """The caller's conversation. Raises `DoesNotExist` for anybody else's as well."""
+    return Conversation.objects.get(pk=conversation, owner=request.auth.owner)
+
+
+def entry(conversation: Conversation) -> Entry:
+    return Entry(
+        id=conversation.id,
+        title=conversation.title,
+        model=conversation.model,
+        created_at=conversation.created_at,
+    )
+
+
+@router.post("/", response=STARTED, summary="Begin a conversation")
+def begin(request: Asked, body: Begin) -> HttpResponse:
+    accepted = asking.begin(
+        owner=request.auth.owner,
+        text=body.message,
+        system=body.system if body.system and body.system.strip() else None,
+        model=body.model,
+        title=body.title if body.title and body.title.strip() else None,
+        once=once_of(request, body),
+    )
+    return answer(202, accepted.body())
+
+
+@router.get("/", response=Entries, url_name="conversations", summary="Your conversations")
+def conversations(
+    request: Asked,
+    cursor: Annotated[Line | None, Query(description="from `next`")] = None,
+    search: Annotated[Line | None, Query(description="what the title contains")] = None,
+) -> Entries:
+    found, place = keeping.newest(request.auth.owner, after=cursor, search=search)
+    following = {"cursor": place or ""} | ({"search": search} if search else {})
+    return Entries(
+        items=[entry(conversation) for conversation in found],
+        next=f"{reverse('api:conversations')}?{urlencode(following)}" if place else None,
+    )
+
+
+@router.get(
+    "/{uuid:conversation}/",
+    response=Snapshot,
+    url_name="conversation",
+    summary="A conversation as it is now",
+)
+def conversation(request: Asked, conversation: UUID) -> HttpResponse:
+    told = encode(snapshot(own(request, conversation)))
+    return HttpResponse(told, content_type="application/json")
+
+
+@router.patch("/{uuid:conversation}/", response=Entry, summary="Rename a conversation")
+def rename(request: Asked, conversation: UUID, body: Rename) -> Entry:
+    renamed = own(request, conversation)
+    keeping.rename(renamed, body.title)
+    return entry(renamed)
+
+
+@router.delete(
+    "/{uuid:conversation}/", response={204: None}, summary="Delete a conversation for good"
+)
+def delete(request: Asked, conversation: UUID) -> Status[None]:
+    keeping.delete(own(request, conversation))
+    return Status(204, None)
+
+
+@router.get(
+    "/{uuid:conversation}/messages/",
+    response=Messages,
+    url_name="messages",
+    summary="The latest messages, or those before one",
+)
+def messages(request: Asked, conversation: UUID, before: UUID | None = None) -> Messages:
+    asked = own(request, conversation)
+    last = asked.messages.get(pk=before) if before else None
+    spoken, earlier = page(asked, before=last)
+    return Messages(messages=list(spoken), earlier=earlier)
+
+
+@router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Ask")
+def ask(request: Asked, conversation: UUID, body: Ask) -> HttpResponse:
+    accepted = asking.ask(
+        own(request, conversation),
+        body.message,
+        when_busy=body.when_busy,
+        once=once_of(request, body),
+    )
+    return answer(202, accepted.body())

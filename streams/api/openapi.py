@@ -1,0 +1,146 @@
+"""What the OpenAPI document says beyond what Ninja reads off the operations.
+
+Refusals, the headers that are ours to read, who may call, the stream and the platform's calls.
+"""
+
+from typing import Any
+
+from django.conf import settings
+
+from streams.api.repeats import KEY
+from streams.api.schemas import Problem as ProblemSchema
+
+Document = dict[str, Any]
+
+SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": settings.SESSION_COOKIE_NAME,
+        "description": "Unsafe calls also carry X-CSRFToken: the csrftoken cookie's value.",
+    },
+}
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+REFUSALS = {
+    400: "It cannot be read, or a header or cursor is malformed",
+    401: "Nobody we know is asking",
+    403: "The token's scope, or the CSRF token, is missing",
+    404: "Absent, or somebody else's: the two look the same",
+    422: "It is understood, but something in it is wrong: see `code` and `errors`",
+    429: "More than one owner may have: see Retry-After",
+    500: "Our mistake",
+    503: "The database is away: see Retry-After",
+}
+REFUSED_BODIES = {
+    411: "The body's size is not announced",
+    413: "A text or the body is too long",
+    415: "The body is not application/json",
+}
+BUSY = {409: "`conversation_busy`, or `not_last_turn`"}
+
+IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "required": False,
+    "description": "The same key and body give the first answer again, for 24 hours.",
+    "schema": {"type": "string", "pattern": KEY},
+}
+PREFER = {
+    "in": "header",
+    "name": "Prefer",
+    "required": False,
+    "description": "`wait=<seconds>` (RFC 7240), 60 at most: 200 with the whole reply, in time.",
+    "schema": {"type": "string"},
+    "example": "wait=30",
+}
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The last event id heard. Without it, a snapshot comes first.",
+    "schema": {"type": "string", "pattern": "^[0-9]+$"},
+}
+STREAM = {
+    "operationId": "events",
+    "tags": ["conversations"],
+    "summary": "Follow a conversation, live",
+    "description": "Server-Sent Events: what came after the cursor, then everything as it is said.",
+    "parameters": [
+        {
+            "name": "conversation",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "format": "uuid"},
+        },
+        LAST_EVENT_ID,
+        LAST_EVENT_ID | {"name": "lastEventId", "in": "query"},
+        {
+            "name": "until",
+            "in": "query",
+            "required": False,
+            "description": "`idle`: the response ends once nothing is queued or running.",
+            "schema": {"type": "string", "enum": ["idle"]},
+        },
+    ],
+    "responses": {
+        "200": {
+            "description": "The stream",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        "204": {"description": "Nothing is left to hear: do not come back"},
+    },
+    "security": [{"token": []}, {"session": []}],
+}
+READY: Document = {
+    "type": "object",
+    "required": ["status", "database", "redis"],
+    "properties": {
+        "status": {"enum": ["ok", "degraded"]},
+        "database": {"enum": ["ok", "away"]},
+        "redis": {"enum": ["ok", "away"]},
+    },
+}
+
+
+def complete(document: Document) -> Document:
+    """The document, with what every operation can answer besides its success."""
+    paths, components = document["paths"], document["components"]
+    components["securitySchemes"] = SCHEMES
+    problem = ProblemSchema.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["schemas"].update(problem.pop("$defs", {}))
+    components["schemas"]["Problem"] = problem
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            _complete(operation, method, path)
+    paths["/api/conversations/{conversation}/events/"] = {"get": STREAM}
+    _refuse(STREAM, REFUSALS)
+    paths["/health/live"] = {"get": _platform("live", "The process answers")}
+    paths["/health/ready"] = {"get": _platform("ready", "The database answers", READY)}
+    return document
+
+
+def _complete(operation: Document, method: str, path: str) -> None:
+    operation["security"] = [{"token": []}, {"session": []}]
+    refused = dict(REFUSALS)
+    if method in ("post", "patch"):
+        refused |= REFUSED_BODIES
+    if method == "post":
+        operation["parameters"].append(IDEMPOTENCY_KEY)
+        refused |= BUSY
+    if 202 in operation["responses"]:
+        operation["parameters"].append(PREFER)
+    _refuse(operation, refused)
+
+
+def _refuse(operation: Document, refused: dict[int, str]) -> None:
+    for status, why in refused.items():
+        operation["responses"][str(status)] = {"description": why, "content": PROBLEM}
+
+
+def _platform(name: str, summary: str, schema: Document | None = None) -> Document:
+    content = {"application/json": {"schema": schema or {"type": "object"}}}
+    responses = {"200": {"description": "Yes", "content": content}}
+    if schema:
+        responses["503"] = {"description": "No", "content": content}
+    return {"operationId": name, "tags": ["platform"], "summary": summary, "responses": responses}

@@ -1,0 +1,90 @@
+"""Which problem each exception is to a client. What nobody foresaw is logged, and tells nothing."""
+
+import logging
+
+from django.contrib.sessions.backends.base import UpdateError
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from ninja.errors import HttpError, ValidationError
+
+from streams.answers import Answered, OtherRequest
+from streams.api.repeats import answer
+from streams.api.schemas import TOO_LONG
+from streams.asking import Busy, NotLast, TooManyRuns, UnknownModel
+from streams.callers import Forged, ScopeMissing
+from streams.keeping import UnknownPlace
+from streams.problems import Problem, not_found, refusal
+
+logger = logging.getLogger(__name__)
+SOON = {"Retry-After": "5"}  # seconds
+
+
+def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The answer to a request that raised this."""
+    if isinstance(error, Answered):
+        again = answer(error.answer.status, error.answer.body or {})
+        again.headers["Idempotency-Replayed"] = "true"
+        return again
+    problem = problem_of(error)
+    if problem.status >= 500:
+        logger.error("%s %s refused", request.method, request.path, exc_info=error)
+    return refusal(problem)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What the exception means to whoever asked."""
+    match error:
+        case Problem():
+            return error
+        case ValidationError():
+            return _invalid(error)
+        case HttpError():
+            return Problem(400, "bad_json", "The body is not JSON in UTF-8.")
+        case Http404() | ObjectDoesNotExist():
+            return not_found()
+        case Busy():
+            detail = "A reply is being written: when_busy says whether to queue or to interrupt."
+            return Problem(409, "conversation_busy", detail)
+        case NotLast():
+            return Problem(409, "not_last_turn", "Only the last turn can be answered anew.")
+        case UnknownModel():
+            return Problem(422, "unknown_model", "GET /api/models/ says which may be asked for.")
+        case TooManyRuns():
+            detail = "You have as many live runs as you may."
+            return Problem(429, "too_many_runs", detail, headers=SOON)
+        case OtherRequest():
+            detail = "This Idempotency-Key came before, with another body."
+            return Problem(422, "idempotency_key_reused", detail)
+        case UnknownPlace():
+            return Problem(422, "invalid_cursor", "Begin at the list's start again.")
+        case ScopeMissing():
+            return Problem(403, "scope_missing", f"The token lacks the scope: {error}.")
+        case Forged():
+            detail = "Send the csrftoken cookie's value as X-CSRFToken; GET / sets the cookie."
+            return Problem(403, "csrf_failed", detail)
+        case UpdateError():
+            return Problem(403, "session_ended", "The session ended meanwhile. Begin another.")
+        case RequestDataTooBig():
+            return Problem(413, "body_too_large", "The body is larger than any request needs.")
+        case SuspiciousOperation() | UnreadablePostError():
+            return Problem(400, "bad_request", "The request cannot be read.")
+        case OperationalError() | InterfaceError():
+            return Problem(503, "unavailable", "Try again in a few seconds.", headers=SOON)
+        case _:
+            return Problem(500, "internal", "Something went wrong here. It has been noted.")
+
+
+def _invalid(error: ValidationError) -> Problem:
+    errors = [
+        {
+            "field": ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0]),
+            "code": str(fault["type"]),
+            "detail": str(fault["msg"]),
+        }
+        for fault in error.errors
+    ]
+    detail = "; ".join(f"{fault['field']}: {fault['detail']}" for fault in errors[:5])
+    if any(fault["code"] == TOO_LONG for fault in errors):
+        return Problem(413, TOO_LONG, detail, errors=errors)
+    return Problem(422, "invalid_request", detail, errors=errors)

@@ -1,0 +1,56 @@
+"""Requests that their sender may repeat: `Idempotency-Key`, and the first answer given again."""
+
+import re
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from django.db import IntegrityError, transaction
+from django.http import HttpResponse
+from django.urls import reverse
+from pydantic import BaseModel
+
+from streams.answers import Once, keep, recall
+from streams.api.admission import Asked
+from streams.api.rendering import rendered
+from streams.problems import Problem
+from streams.report import Report
+
+KEY = "^[!-~]{1,255}$"
+
+
+def once_of(request: Asked, body: BaseModel) -> Once | None:
+    """The key under which the request may be repeated, if it brings one. Raises `Problem`."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not re.fullmatch(KEY, key):
+        detail = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+        raise Problem(400, "bad_idempotency_key", detail)
+    digest = sha256(rendered(body.model_dump())).hexdigest()
+    route = f"{request.method} {request.path}"
+    return Once(owner=request.auth.owner, route=route, key=key, digest=digest)
+
+
+def answer(status: int, body: dict[str, Any]) -> HttpResponse:
+    """The answer to a request that may be repeated, the first time and every time."""
+    headers = {}
+    if status == 202:
+        where = {"conversation": body["conversation"]}
+        headers["Location"] = reverse("api:conversation", kwargs=where)
+    return HttpResponse(
+        rendered(body), status=status, content_type="application/json", headers=headers
+    )
+
+
+def reported(report: Report, once: Once | None) -> HttpResponse:
+    """The report as an answer, kept for a repeated request. Raises `Answered`, `OtherRequest`."""
+    body = orjson.loads(rendered(report))
+    if once:
+        try:
+            with transaction.atomic():
+                keep(once, 200, body)
+        except IntegrityError:
+            recall(once)  # an equal request was first
+            raise
+    return answer(200, body)

@@ -1,0 +1,156 @@
+"""What requests say and answers hold, where the domain has no value of its own for it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from django.conf import settings
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from streams.asking import WhenBusy
+from streams.events import Spoken
+from streams.wire import clean
+
+TOO_LONG = "message_too_long"
+
+
+def _clean(value: object) -> object:
+    return clean(value) if isinstance(value, str) else value
+
+
+def _bounded(value: str) -> str:
+    if len(value) > settings.MAX_MESSAGE:
+        limit = {"limit": settings.MAX_MESSAGE}
+        raise PydanticCustomError(TOO_LONG, "At most {limit} characters are taken", limit)
+    return value
+
+
+def _spoken(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "There must be something in it")
+    return value
+
+
+Text = Annotated[
+    str,
+    BeforeValidator(_clean),
+    AfterValidator(_bounded),
+    Field(json_schema_extra={"maxLength": settings.MAX_MESSAGE}),
+]
+Message = Annotated[
+    Text, AfterValidator(_spoken), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
+]
+Line = Annotated[str, BeforeValidator(_clean), Field(max_length=200)]
+Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
+
+
+class _Body(BaseModel):
+    # A misspelt `when_busy` must not be taken for the default.
+    model_config = ConfigDict(extra="forbid")
+
+
+class Begin(_Body):
+    """A conversation's first message, and what it is to be."""
+
+    message: Message
+    system: Text | None = None
+    model: Line | None = Field(None, description="one of `/api/models/`; the default where null")
+    title: Line | None = Field(None, description="the message's beginning where null")
+
+
+class Ask(_Body):
+    """The next message of a conversation."""
+
+    message: Message
+    when_busy: WhenBusy = "reject"
+
+
+class Retry(_Body):
+    """Another reply to the same message."""
+
+    when_busy: WhenBusy = "reject"
+
+
+class Rename(_Body):
+    """Another title."""
+
+    title: Title
+
+
+class Nothing(_Body):
+    """No words are needed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """A run was accepted. `events` follows from `cursor`, which is null while Redis is away."""
+
+    conversation: UUID
+    message: UUID
+    run: UUID
+    status: Literal["queued"]
+    cursor: int | None
+    events: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A conversation in a list."""
+
+    id: UUID
+    title: str
+    model: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entries:
+    """Conversations, newest first; `next` is the URL of those after these."""
+
+    items: list[Entry]
+    next: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Messages:
+    """Messages in turn order; `earlier` is the URL of those before these."""
+
+    messages: list[Spoken]
+    earlier: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A model that may be asked for."""
+
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offers:
+    """The models that may be asked for, and the one that answers where none was."""
+
+    items: list[Offer]
+    default: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """What is wrong with one part of a request."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `code` is for programs and stays as it is; `detail` is for a person."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[Mistake] | None = Field(default_factory=list, description="where it is at fault")

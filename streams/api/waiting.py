@@ -1,0 +1,54 @@
+"""`Prefer: wait` (RFC 7240 §4.3): answering a POST with the whole reply, if it ends in time."""
+
+import asyncio
+import re
+from time import monotonic
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, close_old_connections
+from django.http import HttpRequest, HttpResponse
+
+from streams.api.rendering import rendered
+from streams.models import Run
+from streams.report import Report, report
+
+LONGEST = 60  # seconds
+LOOK = 0.2  # seconds between looks at the run's row
+PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
+
+
+def seconds_of(prefer: str) -> int:
+    """How long the caller wishes to wait. What is malformed is no wish (RFC 7240 §2)."""
+    for preference in PREFERENCE.findall(prefer):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            digits = value.strip().strip('"')
+            if not re.fullmatch("[0-9]+", digits):
+                return 0
+            return min(LONGEST, int(digits)) if len(digits) < 9 else LONGEST
+    return 0
+
+
+async def waited(request: HttpRequest, accepted: HttpResponse) -> HttpResponse:
+    """The accepted run's report, if it ends within the time that the caller gives it."""
+    until = monotonic() + seconds_of(request.headers.get("Prefer", ""))
+    while monotonic() < until:
+        ended = await sync_to_async(_ended)(orjson.loads(accepted.content)["run"])
+        if ended:
+            accepted.status_code = 200
+            accepted.content = rendered(ended)
+            accepted.headers["Preference-Applied"] = "wait"
+            break
+        await asyncio.sleep(min(LOOK, max(0.0, until - monotonic())))
+    return accepted
+
+
+def _ended(run: str) -> Report | None:
+    try:
+        found = Run.objects.filter(pk=run).first()
+        return report(found) if found and not found.live else None
+    except (DatabaseError, Run.DoesNotExist):
+        return None  # accepted it stays
+    finally:
+        close_old_connections()  # none is held while nothing is asked

@@ -1,0 +1,76 @@
+"""What the platform asks: is it alive, may it be sent requests, and is anybody waiting."""
+
+from django.db import DatabaseError, connection
+from django.db.models import Count, Min, Q
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from streams.log import Away
+from streams.models import Run
+from streams.publish import the_log
+
+FRESH = {"Cache-Control": "no-store"}
+
+
+@csrf_exempt
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok"}, headers=FRESH)
+
+
+@csrf_exempt
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """The database answers. Without Redis the service accepts, and its streams are silent."""
+    database, redis = _database_answers(), _log_answers()
+    status = "ok" if database and redis else "degraded"
+    parts = {"database": "ok" if database else "away", "redis": "ok" if redis else "away"}
+    return JsonResponse({"status": status, **parts}, status=200 if database else 503, headers=FRESH)
+
+
+@csrf_exempt
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """In Prometheus' text format: the same from whichever process is asked."""
+    registry = CollectorRegistry()
+    try:
+        _tell_runs(registry)
+    except DatabaseError:
+        return HttpResponse("The database is away.\n", status=503, content_type="text/plain")
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST, headers=FRESH)
+
+
+def _tell_runs(registry: CollectorRegistry) -> None:
+    queued = Q(status=Run.Status.QUEUED)
+    seen = Run.objects.filter(status__in=Run.LIVE).aggregate(
+        queued=Count("pk", filter=queued),
+        oldest=Min("created_at", filter=queued),
+        running=Count("pk", filter=~queued),
+    )
+    age = (timezone.now() - seen["oldest"]).total_seconds() if seen["oldest"] else 0
+    runs = Gauge("unspool_live_runs", "Runs that have not ended", ["status"], registry=registry)
+    runs.labels("queued").set(seen["queued"])
+    runs.labels("running").set(seen["running"])
+    waiting = "How long the oldest queued run has waited"
+    Gauge("unspool_oldest_queued_run_seconds", waiting, registry=registry).set(max(0.0, age))
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return True
+    except DatabaseError:
+        return False
+
+
+def _log_answers() -> bool:
+    try:
+        the_log().read("health", 0)  # a channel that nobody has: the answer is what counts
+        return True
+    except Away:
+        return False

@@ -1,0 +1,73 @@
+"""Keeping conversations: finding one's own, renaming them, and deleting them for good."""
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from streams.log import Away, Superseded
+from streams.models import Conversation
+from streams.moments import INSTANT, before
+from streams.publish import remove, update
+
+PAGE = 50  # conversations
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UnknownPlace(Exception):
+    """The place in a list is none that we gave: begin at the list's start."""
+
+
+def newest(
+    owner: str, *, after: str | None = None, search: str | None = None
+) -> tuple[list[Conversation], str | None]:
+    """The owner's conversations, newest first, and the place after these; None at the end."""
+    found = Conversation.objects.filter(owner=owner)
+    if search:
+        found = found.filter(title__icontains=search)
+    if after:
+        found = found.filter(_beyond(after))
+    page = list(found[: PAGE + 1])
+    return page[:PAGE], _place(page[PAGE - 1]) if len(page) > PAGE else None
+
+
+def rename(conversation: Conversation, title: str) -> None:
+    """Give it another title, and tell its readers."""
+    Conversation.objects.filter(pk=conversation.pk).update(title=title)
+    conversation.title = title
+    try:
+        update(conversation)
+    except (Away, Superseded):
+        return  # readers will see it in their next snapshot, or it was deleted meanwhile
+
+
+def delete(conversation: Conversation) -> None:
+    """End its runs, its log and its streams, and forget what was said.
+
+    A worker that writes in it loses its run with the row, and its word with the log.
+    """
+    with transaction.atomic():
+        # Locked as whoever ends a run does, so that no reply is added behind our back.
+        list(conversation.runs.select_for_update().values_list("pk"))
+        Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
+        Conversation.objects.filter(pk=conversation.pk).delete()
+    try:
+        remove(conversation.id)
+    except Away:
+        return  # nobody may read it any more, and it expires
+
+
+def _place(last: Conversation) -> str:
+    since = (last.created_at - EPOCH) // INSTANT
+    return urlsafe_b64encode(f"{since}.{last.id.hex}".encode()).decode().rstrip("=")
+
+
+def _beyond(place: str) -> Q:
+    try:
+        since, _, last = urlsafe_b64decode(place + "=" * (-len(place) % 4)).decode().partition(".")
+        return before(EPOCH + int(since) * INSTANT, id__lt=UUID(last))
+    except (binascii.Error, ValueError, OverflowError):
+        raise UnknownPlace from None
