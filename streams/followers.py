@@ -54,6 +54,12 @@ class Followers:
         if self._loop:
             self._loop.call_soon_threadsafe(self._dismiss)
 
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._watching:
+            self._watching.cancel()
+        await self._hub.close()
+
     async def _stream(self, follower: Follower) -> AsyncIterator[bytes]:
         if self._watching is None:
             self._loop = asyncio.get_running_loop()

@@ -95,8 +95,13 @@ class Hub:
     """Every feed of this process, and the one connection that they arrive on."""
 
     def __init__(self, url: str, *, keep: int) -> None:
+        # No time-out of redis-py's own: in Python 3.11 its `wait_for` can swallow a cancellation.
         self._pool = ConnectionPool.from_url(
-            url, socket_connect_timeout=PATIENCE, protocol=2, decode_responses=True
+            url,
+            socket_connect_timeout=PATIENCE,
+            socket_timeout=None,
+            protocol=2,
+            decode_responses=True,
         )
         self._keep = keep
         self._feeds: dict[str, Feed] = {}

@@ -1,48 +1,95 @@
 """The stream over HTTP: who is asking, from which cursor, and then everything as it is said."""
 
 import re
-from typing import Literal
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django_eventstream.utils import parse_last_event_id
 
-from streams.channels import channel_of
+from streams.api.refusals import refuse
+from streams.callers import caller_of
+from streams.channels import Caller, channel_of
 from streams.follow import in_thread, outlook
-from streams.followers import followers
-from streams.log import NUMBER, Away, Page
+from streams.followers import TooManyStreams, followers
+from streams.log import Away, Page
 from streams.models import Conversation
+from streams.problems import Problem, unauthorized
 from streams.publish import the_log
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-METHODS = "GET, HEAD, OPTIONS"
+ALLOWED = "GET, HEAD, OPTIONS"
+BEYOND = 2**53  # no id is as high: what a double counts exactly ends here
 
 
-class BadCursor(Exception):
-    """Neither an id nor the library's `<channel>:<id>` for this channel."""
+async def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
+    """The conversation's events, from the reader's cursor on. Refusals come before the first."""
+    if request.method == "OPTIONS":
+        return HttpResponse(status=204, headers={"Allow": ALLOWED})
+    try:
+        if request.method not in ("GET", "HEAD"):
+            raise Problem(
+                405, "method_not_allowed", "Read it with GET.", headers={"Allow": ALLOWED}
+            )
+        # One thread answers this for all streams: config/asgi.py says why.
+        caller, found = await sync_to_async(_may_read)(request, conversation)
+        return await _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
+    except Exception as error:
+        return refuse(request, error)
+
+
+def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Conversation]:
+    caller = caller_of(request)
+    if caller is None:
+        raise unauthorized(token_shown="Authorization" in request.headers)
+    return caller, Conversation.objects.get(pk=conversation, owner=caller.owner)
+
+
+async def _answer(
+    request: HttpRequest, caller: Caller, conversation: Conversation, cursor: int | None
+) -> HttpResponseBase:
+    until_idle = request.GET.get("until") == "idle"
+    if until_idle and cursor is not None:
+        known = conversation
+        if await in_thread(lambda: nothing_left(known, cursor)):
+            return HttpResponse(status=204, headers=HEADERS)
+    if request.method == "HEAD":
+        return HttpResponse(content_type="text/event-stream", headers=HEADERS)
+    try:
+        stream = followers().admit(caller, conversation, cursor, until_idle=until_idle)
+    except TooManyStreams:
+        detail = "You have as many open streams as you may."
+        raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
+    return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
 
 
 def cursor_of(request: HttpRequest, channel: str) -> int | None:
     """The last event id that the reader has heard; None for one who has heard nothing.
 
     The header counts before the query: an EventSource that comes back sends both.
+    Raises `Problem`.
     """
     named = request.headers.get("Last-Event-ID") or next(
         filter(None, reversed(request.GET.getlist("lastEventId"))), ""
     )
     if not named:
         return None
+    bad = Problem(400, "bad_cursor", "A cursor is an event's id, or this channel's name, : and it.")
     if ":" in named:
         try:
             named = parse_last_event_id(named)[channel]
         except (KeyError, ValueError):
-            raise BadCursor from None
+            raise bad from None
     if not re.fullmatch("[0-9]+", named):
-        raise BadCursor
-    return int(named) if len(named) <= 16 else NUMBER
+        raise bad
+    return min(int(named[-20:]), BEYOND) if len(named.lstrip("0")) <= 16 else BEYOND
 
 
-async def answer(
-    request: HttpRequest, conversation: Conversation, caller
-) -> HttpResponseBase: ...
+def nothing_left(conversation: Conversation, cursor: int) -> bool:
+    """Whether a reader at the cursor has heard all there will be, unless somebody asks again."""
+    try:
+        page = the_log().read(channel_of(conversation.id), cursor, known=conversation.head, count=1)
+    except Away:
+        return False
+    heard_all = isinstance(page, Page) and not page.entries
+    return heard_all and outlook(conversation.id, cursor) == "idle"

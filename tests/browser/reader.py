@@ -72,9 +72,9 @@ class Reader:
         await comes_true(self.page, fact, replies, within=WRITTEN_WITHIN)
 
     async def text(self) -> str:
-        """The last reply as it stands on the page."""
+        """The last reply as it stands on the page, without the spaces around it."""
         found: str = await self.page.evaluate(
-            "() => [...document.querySelectorAll('.prose')].at(-1).textContent"
+            "() => [...document.querySelectorAll('.prose')].at(-1).textContent.trim()"
         )
         return found
 

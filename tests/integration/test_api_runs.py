@@ -1,0 +1,193 @@
+"""Runs over HTTP: what is told of one, stopping it, having it done again, waiting for it."""
+
+from typing import Any
+from unittest.mock import ANY
+from uuid import uuid4
+
+import pytest
+
+from streams import ending, publish
+from streams.api import waiting
+from streams.api.waiting import seconds_of
+from streams.channels import channel_of
+from streams.events import TextDelta, Usage
+from streams.log import Piece
+from streams.models import Run
+from tests.integration.browser import Browser, conversation, run
+from workers.lease import claim
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+SPENT = Usage(input_tokens=3, output_tokens=2, total_tokens=5, estimated=False)
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return Browser()
+
+
+def write(id: str, *pieces: str) -> Run:
+    """A worker takes the run and says these pieces."""
+    taken = claim(Run.objects.get(pk=id).pk, uuid4())
+    assert taken
+    publish.start(taken)
+    channel = channel_of(taken.conversation_id)
+    for index, text in enumerate(pieces):
+        delta = TextDelta(run=taken.id, attempt=taken.attempt, index=index, text=text)
+        publish.publish([Piece(channel=channel, event=delta, known=0)])
+    return taken
+
+
+def told(**known: Any) -> dict[str, Any]:
+    timings = {"queued_at": ANY, "started_at": None, "first_token_at": None, "ended_at": None}
+    report = {
+        "id": ANY,
+        "conversation": ANY,
+        "message": ANY,
+        "reply": None,
+        "status": "queued",
+        "attempt": 0,
+        "model": "smollm2-135m-instruct",
+        "text": "",
+        "reasoning": "",
+        "finish_reason": None,
+        "error": None,
+        "usage": None,
+        "timings": timings | known.pop("timings", {}),
+    }
+    return report | known
+
+
+def test_a_run_is_told_from_its_queue_to_its_end(browser: Browser) -> None:
+    made = browser.begin()
+    names = {"id": made["run"], "conversation": made["conversation"], "message": made["message"]}
+    assert browser.get(run(made["run"])).json() == told(**names)
+    taken = write(made["run"], "Because", " of")
+    started = {"started_at": ANY}
+    assert browser.get(run(made["run"])).json() == told(
+        **names, status="running", attempt=1, text="Because of", timings=started
+    )
+    ending.complete(taken, "Because of light.", finish_reason="stop", usage=SPENT)
+    done = browser.get(run(made["run"])).json()
+    assert done == told(
+        **names,
+        status="completed",
+        attempt=1,
+        reply=ANY,
+        text="Because of light.",
+        finish_reason="stop",
+        usage={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5, "estimated": False},
+        timings=started | {"first_token_at": ANY, "ended_at": ANY},
+    )
+    assert done["reply"] is not None
+    assert done["timings"]["ended_at"] is not None
+
+
+def test_a_run_that_failed_says_why(browser: Browser) -> None:
+    made = browser.begin()
+    ending.fail(write(made["run"]), "", code="model_refused", reason="The model said no.")
+    failed = browser.get(run(made["run"])).json()
+    assert failed["status"] == "failed"
+    assert failed["error"] == {"code": "model_refused", "reason": "The model said no."}
+
+
+def test_a_runs_text_is_unknown_while_redis_is_away(browser: Browser, settings: Any) -> None:
+    made = browser.begin()
+    write(made["run"], "Because")
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+    publish.the_log.cache_clear()
+    away = browser.get(run(made["run"])).json()
+    assert (away["status"], away["text"]) == ("running", "")
+
+
+def test_a_run_is_stopped_and_again_and_again_the_same(browser: Browser) -> None:
+    made = browser.begin()
+    write(made["run"], "Because", " of")
+    stopped = browser.post(f"{run(made['run'])}cancel/")
+    assert (stopped.status_code, stopped.json()["status"]) == (200, "cancelled")
+    assert stopped.json()["text"] == "Because of"
+    assert stopped.json()["usage"]["estimated"] is True
+    assert browser.post(f"{run(made['run'])}cancel/", {}).content == stopped.content
+    assert browser.get(run(made["run"])).content == stopped.content
+
+
+def test_only_the_last_turn_is_answered_anew(browser: Browser) -> None:
+    made = browser.begin()
+    again = f"{run(made['run'])}retry/"
+    busy = browser.post(again)
+    assert (busy.status_code, busy.json()["code"]) == (409, "conversation_busy")
+    retried = browser.post(again, {"when_busy": "interrupt"})
+    assert retried.status_code == 202
+    assert retried.json()["message"] == made["message"]
+    assert retried.json()["run"] != made["run"]
+    assert retried["Location"] == conversation(made["conversation"])
+    messages = f"{conversation(made['conversation'])}messages/"
+    browser.post(messages, {"message": "And?", "when_busy": "interrupt"})
+    late = browser.post(again, {"when_busy": "queue"})
+    assert (late.status_code, late.json()["code"]) == (409, "not_last_turn")
+
+
+def test_who_has_as_many_live_runs_as_he_may_is_told_when_to_come_back(
+    browser: Browser, settings: Any
+) -> None:
+    settings.MAX_LIVE_RUNS = 1
+    browser.begin()
+    answer = browser.post("/api/conversations/", {"message": "?"})
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_runs")
+    assert int(answer["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("", 0),
+        ("wait=10", 10),
+        ("WAIT = 10", 10),
+        ('respond-async, wait="7"; x=1', 7),
+        ("wait=3, wait=9", 3),
+        ("wait=600", 60),
+        ("wait=" + "9" * 5000, 60),
+        ("wait=0", 0),
+        ("wait", 0),
+        ("wait=", 0),
+        ("wait=-1", 0),
+        ("wait=1.5", 0),
+        ("wait=٣", 0),
+        ('note="a, wait=9"', 0),
+        ('"' * 1000, 0),
+        (',;=",', 0),
+    ],
+)
+def test_a_wish_to_wait_is_read_as_rfc_7240_says(prefer: str, seconds: int) -> None:
+    assert seconds_of(prefer) == seconds
+
+
+def test_who_waits_gets_the_whole_reply(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    look = waiting._ended
+
+    def while_it_is_written(id: str) -> Any:
+        looks.append(id)
+        if len(looks) == 2:
+            taken = write(id, "Because")
+            ending.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
+        return look(id)
+
+    monkeypatch.setattr(waiting, "_ended", while_it_is_written)
+    answer = browser.post("/api/conversations/", {"message": "Why?"}, Prefer="wait=20")
+    assert (answer.status_code, answer["Preference-Applied"]) == (200, "wait")
+    assert answer["Location"] == conversation(answer.json()["conversation"])
+    assert answer.json()["text"] == "Because."
+    assert answer.content == browser.get(run(answer.json()["id"])).content
+    assert len(looks) == 2
+
+
+def test_who_waits_in_vain_gets_what_was_accepted(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "LOOK", 0.01)
+    monkeypatch.setattr(waiting, "LONGEST", 0.05)
+    answer = browser.post("/api/conversations/", {"message": "Why?"}, Prefer="wait=1")
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert "Preference-Applied" not in answer.headers

@@ -1,0 +1,240 @@
+"""Following, in one process, on a real Valkey: replay and live meet without a gap or a repeat."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from uuid import uuid4
+
+import pytest
+import redis
+from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
+
+from streams import asking, ending, keeping, publish
+from streams.channels import Caller, channel_of
+from streams.events import TextDelta
+from streams.followers import Followers, TooManyStreams
+from streams.log import Piece
+from streams.models import Conversation
+from streams.wire import encode
+from workers.lease import claim
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+VISITOR = Caller(owner="visitor:a")
+
+
+class Told:
+    """A run that this test tells itself, delta by delta."""
+
+    def __init__(self) -> None:
+        accepted = asking.begin(owner=VISITOR.owner, text="Why?")
+        taken = claim(accepted.run, uuid4())
+        assert taken
+        taken.conversation.refresh_from_db()
+        self.first = publish.start(taken)
+        self.run = taken
+        self.conversation = taken.conversation
+        self.channel = channel_of(self.conversation.id)
+        self.index = 0
+
+    def say(self, count: int = 1) -> int:
+        events = [
+            TextDelta(
+                run=self.run.id, attempt=1, index=self.index + at, text=f"w{self.index + at} "
+            )
+            for at in range(count)
+        ]
+        self.index += count
+        *_, last = publish.publish(
+            [Piece(channel=self.channel, event=event, known=self.first) for event in events]
+        )
+        assert isinstance(last, int)
+        return last
+
+    @property
+    def text(self) -> str:
+        return "".join(f"w{at} " for at in range(self.index))
+
+    def complete(self) -> int:
+        ending.complete(self.run, self.text, finish_reason="stop", usage=None)
+        self.run.refresh_from_db()
+        assert self.run.ended_event
+        return self.run.ended_event
+
+
+async def told() -> Told:
+    return await sync_to_async(Told)()
+
+
+@pytest.fixture
+async def crowd() -> AsyncIterator[Followers]:
+    followers = Followers()
+    yield followers
+    await followers.close()
+
+
+async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
+    """The ids heard, up to and with that one."""
+    heard: list[int] = []
+    async with asyncio.timeout(20), aclosing(pieces) as said:
+        async for piece in said:
+            lines = piece.decode().splitlines()
+            heard += [int(line[4:]) for line in lines if line.startswith("id: ")]
+            if heard and heard[-1] >= until:
+                return heard
+    raise AssertionError(f"the stream ended after {heard[-3:]}")
+
+
+async def whole(pieces: AsyncIterator[bytes]) -> list[str]:
+    """The names of all that is heard until the stream ends by itself."""
+    names: list[str] = []
+    async with asyncio.timeout(20), aclosing(pieces) as said:
+        async for piece in said:
+            lines = piece.decode().splitlines()
+            names += [line[7:] for line in lines if line.startswith("event: ")]
+    return names
+
+
+async def test_replay_and_live_meet_wherever_the_reader_comes_in(crowd: Followers) -> None:
+    story = await told()
+    await sync_to_async(story.say)(50)
+    total = 400
+
+    async def read(cursor: int) -> list[int]:
+        await asyncio.sleep(random.uniform(0, 0.5))
+        stream = crowd.admit(VISITOR, story.conversation, cursor, until_idle=False)
+        return await ids(stream, story.first + total)
+
+    cursors = [story.first + random.randrange(50) for _ in range(20)]
+    readers = [asyncio.create_task(read(cursor)) for cursor in cursors]
+    while story.index < total:
+        await sync_to_async(story.say)(random.randint(1, 5) if story.index < total - 5 else 1)
+    heard = await asyncio.gather(*readers)
+    for cursor, got in zip(cursors, heard, strict=True):
+        assert got == list(range(cursor + 1, got[-1] + 1))
+
+
+async def test_a_reader_without_a_cursor_gets_a_snapshot_and_then_the_tail(
+    crowd: Followers,
+) -> None:
+    story = await told()
+    last = await sync_to_async(story.say)(10)
+    stream = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+    reading = asyncio.create_task(ids(stream, last + 3))
+    await asyncio.sleep(0.1)
+    await sync_to_async(story.say)(3)
+    assert await reading == [last, last + 1, last + 2, last + 3]
+
+
+async def test_until_idle_ends_after_the_last_ending_and_not_before(crowd: Followers) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
+    reading = asyncio.create_task(whole(stream))
+    await asyncio.sleep(0.1)
+    await sync_to_async(story.say)(2)
+    assert not reading.done()
+    await sync_to_async(story.complete)()
+    assert await reading == ["conversation.snapshot", "text.delta", "text.delta", "run.completed"]
+    again = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
+    assert await whole(again) == ["conversation.snapshot"]
+
+
+async def test_a_cursor_of_another_life_is_told_and_gets_a_snapshot(
+    crowd: Followers, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    await sync_to_async(story.complete)()
+    valkey.flushall()
+    conversation = await Conversation.objects.aget(pk=story.conversation.id)
+    stream = crowd.admit(VISITOR, conversation, story.first, until_idle=True)
+    assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
+
+
+async def test_a_subscription_that_is_cut_is_healed_from_the_log(
+    crowd: Followers, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(ids(stream, story.first + 100))
+    for _ in range(10):
+        await sync_to_async(story.say)(5)
+        valkey.client_kill_filter(_type="pubsub")
+        await sync_to_async(story.say)(5)
+        await asyncio.sleep(0.05)
+    assert await reading == list(range(story.first + 1, story.first + 101))
+
+
+async def test_an_announcement_that_never_came_is_healed_at_the_next(
+    crowd: Followers, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(ids(stream, story.first + 3))
+    await asyncio.sleep(0.1)
+    state, events = f"{{{story.channel}}}:state", f"{{{story.channel}}}:events"
+    silent = encode(TextDelta(run=story.run.id, attempt=1, index=0, text="w0 "))
+    valkey.xadd(events, {"type": "text.delta", "data": silent}, id=f"{story.first + 1}-0")
+    valkey.hset(state, mapping={"head": story.first + 1, f"{story.run.id}:index": 0})
+    story.index = 1
+    await sync_to_async(story.say)(2)
+    assert await reading == [story.first + 1, story.first + 2, story.first + 3]
+
+
+async def test_a_deaf_subscription_is_healed_by_the_heartbeat(
+    crowd: Followers, valkey: "redis.Redis", settings: object
+) -> None:
+    settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(ids(stream, story.first + 1))
+    await asyncio.sleep(0.1)
+    crowd._hub._receive = lambda *_: None  # type: ignore[method-assign]
+    await sync_to_async(story.say)(1)
+    assert await reading == [story.first + 1]
+
+
+async def test_deleting_the_conversation_ends_its_streams(crowd: Followers) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(whole(stream))
+    await asyncio.sleep(0.1)
+    await sync_to_async(keeping.delete)(story.conversation)
+    assert await reading == ["stream-error"]
+
+
+async def test_a_session_that_ends_ends_its_streams(crowd: Followers, settings: object) -> None:
+    settings.STREAM_ACCESS = 0.2  # type: ignore[attr-defined]
+    story = await told()
+    caller = Caller(owner=VISITOR.owner, session="nobody-has-this")
+    stream = crowd.admit(caller, story.conversation, story.first, until_idle=False)
+    assert await whole(stream) == ["stream-error"]
+    assert not await Session.objects.aexists()
+
+
+async def test_an_owner_has_only_so_many_streams(crowd: Followers, settings: object) -> None:
+    settings.MAX_STREAMS = 1  # type: ignore[attr-defined]
+    story = await told()
+    first = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+    async with aclosing(first) as pieces:
+        await anext(pieces)
+        with pytest.raises(TooManyStreams):
+            crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+    crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+
+
+async def test_draining_sends_every_reader_on_his_way_without_an_ending(crowd: Followers) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    pieces: list[bytes] = []
+
+    async def read() -> None:
+        async with aclosing(stream) as said:
+            pieces.extend([piece async for piece in said])
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.1)
+    crowd.drain()
+    async with asyncio.timeout(5):
+        await reading
+    assert [piece.split(b":")[0] for piece in pieces] == [b"retry", b"retry"]
