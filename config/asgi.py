@@ -14,6 +14,10 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+plain = get_asgi_application()
+
+from streams.sweep import Sweeper  # noqa: E402  # its models exist once Django is set up
+
 STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
 
 
@@ -31,6 +35,7 @@ class Streams(ASGIHandler):
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
+    Sweeper().start()  # of every process that lives: no single one must not die
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -38,7 +43,6 @@ async def lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-plain = get_asgi_application()
 streams = Streams()
 
 
