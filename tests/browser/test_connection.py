@@ -69,7 +69,7 @@ async def test_cutting_the_connection_on_purpose_proves_the_point(reader: Reader
     await one.becomes("cut")
     before = await one.text()
     await one.becomes("back")
-    await one.page.get_by_text("none missing, none twice").wait_for()
+    await one.page.locator("#verdict", has_text="none missing, none twice").wait_for()
     assert len(await one.text()) > len(before)
     await nothing_was_lost(one, asked)
 

@@ -20,7 +20,7 @@ LONG = 100_000  # tokens: a reply that goes on until it is stopped
 
 async def test_a_question_is_answered_and_its_figures_are_shown(reader: Readers) -> None:
     one = await reader()
-    asked = script(tokens=30, rate=60, seed=1)
+    asked = script(tokens=60, rate=25, seed=1)
     await one.begin(asked)
     await one.done()
     assert await one.text() == expected(asked).strip()

@@ -34,8 +34,9 @@ const REASONS = {
 
 /** Why a reply is not whole, or null. */
 export function shortfall({ ended, run }) {
-  const type = ended?.type ?? `run.${run?.status}`;
+  const heard = ended !== null && ended.type !== "run.unheard";
+  const type = heard ? ended.type : `run.${run?.status}`;
   if (type in REASONS) return ended?.reason || run?.error?.reason || REASONS[type];
-  const cutOff = (ended ?? run)?.finish_reason === "length";
+  const cutOff = (heard ? ended : run)?.finish_reason === "length";
   return cutOff ? "The reply reached the length that is allowed." : null;
 }

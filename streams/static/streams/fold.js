@@ -129,7 +129,15 @@ function fromSnapshot(state, snapshot) {
     messages: [...kept, ...snapshot.messages],
     earlier: place > 0 ? state.earlier : (snapshot.earlier ?? null),
     live,
+    ended: { ...state.ended, ...endedUnheard(state.live, snapshot) },
   });
+}
+
+/** Runs that were live and are not any more, without a reply: nothing else names them. */
+function endedUnheard(before, snapshot) {
+  const known = new Set([...snapshot.runs.map(({ id }) => id), ...snapshot.messages.map(({ run }) => run)]);
+  const lost = Object.values(before).filter(({ id }) => !known.has(id));
+  return Object.fromEntries(lost.map((run) => [run.id, { ...run, run: run.id, type: "run.unheard" }]));
 }
 
 function epochAfter(before, text) {
