@@ -1,5 +1,6 @@
 """Where a conversation is heard, and who may hear it."""
 
+import re
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -9,10 +10,12 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django_eventstream.channelmanager import ChannelManagerBase
+from django_eventstream.utils import parse_last_event_id
 
 from streams.models import Conversation, Token
 
 PREFIX = "conversation-"
+BEYOND = 2**53  # no id is as high: what a double counts exactly ends here
 
 
 def channel_of(conversation: UUID) -> str:
@@ -26,6 +29,21 @@ def conversation_of(channel: str) -> UUID | None:
         return UUID(channel.removeprefix(PREFIX)) if channel.startswith(PREFIX) else None
     except ValueError:
         return None
+
+
+def cursor_in(named: str, channel: str) -> int:
+    """The event id that a reader names: `<n>`, or the library's `<channel>:<n>`.
+
+    Raises `ValueError` where it is neither, or another channel's.
+    """
+    if ":" in named:
+        try:
+            named = parse_last_event_id(named)[channel]
+        except KeyError:
+            raise ValueError(named) from None
+    if not re.fullmatch("[0-9]+", named):
+        raise ValueError(named)
+    return int(named) if len(named.lstrip("0")) <= 16 else BEYOND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,5 @@
 """Keeping conversations: finding one's own, renaming them, and deleting them for good."""
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,16 +13,13 @@ from streams.publish import remove, update
 
 PAGE = 50  # conversations
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class UnknownPlace(Exception):
-    """The place in a list is none that we gave: begin at the list's start."""
+PLACE = "^[0-9]{1,16}-[0-9a-f]{32}$"  # in a list: microseconds since then, and an id
 
 
 def newest(
     owner: str, *, after: str | None = None, search: str | None = None
 ) -> tuple[list[Conversation], str | None]:
-    """The owner's conversations, newest first, and the place after these; None at the end."""
+    """The owner's conversations, newest first, and their last one's place; None at the end."""
     found = Conversation.objects.filter(owner=owner)
     if search:
         found = found.filter(title__icontains=search)
@@ -62,12 +57,9 @@ def delete(conversation: Conversation) -> None:
 
 def _place(last: Conversation) -> str:
     since = (last.created_at - EPOCH) // INSTANT
-    return urlsafe_b64encode(f"{since}.{last.id.hex}".encode()).decode().rstrip("=")
+    return f"{since}-{last.id.hex}"
 
 
 def _beyond(place: str) -> Q:
-    try:
-        since, _, last = urlsafe_b64decode(place + "=" * (-len(place) % 4)).decode().partition(".")
-        return before(EPOCH + int(since) * INSTANT, id__lt=UUID(last))
-    except (binascii.Error, ValueError, OverflowError):
-        raise UnknownPlace from None
+    since, _, last = place.partition("-")
+    return before(EPOCH + int(since) * INSTANT, id__lt=UUID(last))

@@ -3,7 +3,7 @@
 -- KEYS  1 the state (hash)  2 the events (stream)  3 a run's text  4 a run's reasoning
 -- ARGV  1 the verb  2 the highest id that the caller knows  3 its clock, in microseconds
 --       4 events to keep  5 seconds until the events expire  6 … and the state  7 the channel
---       8… the verb's own
+--       8 the run, or nothing  9… the verb's own
 --
 -- The state holds `head`, the last id given; `first`, where this life of the log began;
 -- `origin`, whether that was the conversation's beginning; `gone`, once it was deleted; and for
@@ -11,7 +11,7 @@
 -- `R:<kind>`, the id of what may be said once.
 local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local keep, life, memory, channel = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 -- Sixteen digits joined to a string come out as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
@@ -21,17 +21,23 @@ local function head()
   return tonumber(field('head') or '0')
 end
 
+-- The keys of what a run has said so far.
+local function spoken(of) return '{' .. channel .. '}:text:' .. of, '{' .. channel .. '}:thought:' .. of end
+
+local function clear()
+  for _, name in ipairs(redis.call('HKEYS', state)) do
+    local unsettled = string.match(name, '^(.+):attempt$')
+    if unsettled then redis.call('DEL', spoken(unsettled)) end
+  end
+  redis.call('DEL', state, events)
+end
+
 -- A head below what somebody knows means that the tail was lost: what is left must never be
 -- taken for what was said. The new life begins above every id that anyone can have heard.
 local function live_on()
   local at = head()
   if at > 0 and at >= known then return at end
-  local runs = redis.call('HKEYS', state)
-  for _, name in ipairs(runs) do
-    local run = string.match(name, '^(.+):attempt$')
-    if run then redis.call('DEL', '{' .. channel .. '}:text:' .. run, '{' .. channel .. '}:thought:' .. run) end
-  end
-  redis.call('DEL', state, events)
+  clear()
   local first = math.max(clock, known + 1)
   redis.call('HSET', state, 'head', digits(first - 1), 'first', digits(first), 'origin', known == 0 and 1 or 0)
   redis.call('EXPIRE', state, memory)
@@ -49,7 +55,7 @@ local function say(type, data)
 end
 
 -- Who may speak for a run: nil, or why not.
-local function refusal(run, attempt)
+local function refusal(attempt)
   local fence, closed = unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':closed'))
   if not fence then return 'missing' end
   if tonumber(fence) ~= attempt or closed then return 'superseded' end
@@ -57,7 +63,7 @@ local function refusal(run, attempt)
 end
 
 -- The id of a delta that was said before: its data begins with what names it.
-local function said(run, beginning)
+local function said(beginning)
   for _, entry in ipairs(redis.call('XREVRANGE', events, '+', '-')) do
     if string.sub(entry[2][4], 1, #beginning) == beginning then
       return string.match(entry[1], '^%d+')
@@ -75,7 +81,7 @@ if field('gone') then return {'gone'} end
 
 -- Say an event that needs no fence. With a kind, once for its run.
 if verb == 'tell' then
-  local type, data, run, kind = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  local type, data, kind = ARGV[9], ARGV[10], ARGV[11]
   if kind == '' then return {'ok', say(type, data)} end
   live_on()
   local before = field(run .. ':' .. kind)
@@ -87,7 +93,7 @@ end
 
 -- Say run.started and raise the fence.
 if verb == 'start' then
-  local type, data, run, attempt = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+  local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
   live_on()
   local fence = tonumber(field(run .. ':attempt') or '0')
   if fence > attempt then return {'superseded'} end
@@ -105,9 +111,9 @@ end
 
 -- Set a fence that was lost, for an attempt that the run's row says is the one.
 if verb == 'fence' then
-  local run, attempt, index = ARGV[8], tonumber(ARGV[9]), ARGV[10]
+  local attempt, index = tonumber(ARGV[9]), ARGV[10]
   live_on()
-  local why = refusal(run, attempt)
+  local why = refusal(attempt)
   if why == 'missing' then
     redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', index)
     why = nil
@@ -117,13 +123,13 @@ end
 
 -- Say the next piece of a reply, or (`text.snapshot`) the whole of it again.
 if verb == 'speak' then
-  local type, data, run, attempt = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+  local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
   local index, piece, where, beginning = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
   live_on()
-  local why = refusal(run, attempt)
+  local why = refusal(attempt)
   if why then return {why} end
   local last = tonumber(field(run .. ':index'))
-  if index <= last then return {'ok', said(run, beginning)} end
+  if index <= last then return {'ok', said(beginning)} end
   if index > last + 1 and where ~= 'whole' then return {'gap'} end
   local id = say(type, data)
   redis.call('HSET', state, run .. ':index', index)
@@ -135,7 +141,7 @@ end
 
 -- Let nobody add to a run's reply any more. Gives what it holds.
 if verb == 'close' then
-  local run, attempt = ARGV[8], tonumber(ARGV[9])
+  local attempt = tonumber(ARGV[9])
   live_on()
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt then return {'superseded'} end
@@ -152,7 +158,7 @@ end
 
 -- Say a run's ending, once. The text said is the text stored: where they differ, it is said again.
 if verb == 'end' then
-  local type, data, run, attempt = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  local type, data, attempt = ARGV[9], ARGV[10], ARGV[11]
   local stored, whole_type, whole_before, whole_after = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
   live_on()
   local before = field(run .. ':ending')
@@ -174,11 +180,10 @@ if verb == 'look' then
   local fields = redis.call('HGETALL', state)
   local texts = {}
   for i = 1, #fields, 2 do
-    local run = string.match(fields[i], '^(.+):attempt$')
-    if run then
-      texts[#texts + 1] = run
-      texts[#texts + 1] = redis.call('GET', '{' .. channel .. '}:text:' .. run) or ''
-      texts[#texts + 1] = redis.call('GET', '{' .. channel .. '}:thought:' .. run) or ''
+    local unsettled = string.match(fields[i], '^(.+):attempt$')
+    if unsettled then
+      local heard = redis.call('MGET', spoken(unsettled))
+      texts[#texts + 1] = {unsettled, heard[1] or '', heard[2] or ''}
     end
   end
   return {'ok', fields, texts}
@@ -186,7 +191,7 @@ end
 
 -- Up to so many events after a cursor, or why the log cannot go on from there.
 if verb == 'read' then
-  local cursor, count = tonumber(ARGV[8]), ARGV[9]
+  local cursor, count = tonumber(ARGV[9]), ARGV[10]
   local at = head()
   if at < known then return {'lost', digits(at)} end
   if at == 0 then return {cursor == 0 and 'ok' or 'lost', '0', {}} end
@@ -203,7 +208,6 @@ end
 -- A run is settled: its ending stands in the database, with its id. What it said once stays known
 -- here for an hour, for whoever read the row before.
 if verb == 'forget' then
-  local run = ARGV[8]
   redis.call('HDEL', state, run .. ':attempt', run .. ':closed', run .. ':index', run .. ':started')
   redis.call('DEL', text, thought)
   redis.call('HSET', state, run .. ':ended', digits(clock))
@@ -220,11 +224,7 @@ end
 
 -- The conversation is deleted: never written again.
 if verb == 'delete' then
-  for _, name in ipairs(redis.call('HKEYS', state)) do
-    local run = string.match(name, '^(.+):attempt$')
-    if run then redis.call('DEL', '{' .. channel .. '}:text:' .. run, '{' .. channel .. '}:thought:' .. run) end
-  end
-  redis.call('DEL', state, events)
+  clear()
   redis.call('HSET', state, 'gone', 1)
   redis.call('EXPIRE', state, memory)
   redis.call('PUBLISH', channel, '')

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 from uuid import UUID
 
 import redis
@@ -35,7 +35,6 @@ from streams.wire import encode
 
 logger = logging.getLogger(__name__)
 SCRIPT = Path(__file__).with_name("log.lua").read_text()
-NUMBER = 2**53  # ids stay below what a double counts exactly
 
 
 class Away(Exception):
@@ -92,15 +91,13 @@ class Look:
     once: dict[tuple[UUID, str], int]
 
 
-def microseconds() -> int:
-    return time.time_ns() // 1000
-
-
 class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     """The log of every channel. Raises `Away` wherever Redis does not answer in time."""
 
     def __init__(
-        self, client: "redis.Redis | None" = None, clock: Callable[[], int] = microseconds
+        self,
+        client: "redis.Redis | None" = None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         # A pooled connection may be a dead one of a Redis that has restarted: try once more at
         # once. Never after a time-out: a request has promised to answer in seconds.
@@ -124,16 +121,16 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         kind: Literal["message", "queued", ""] = "",
     ) -> int:
         """Say what needs no fence; with a kind, once for its run. Gives the event's id."""
-        return self._one(channel, "tell", known, run, event.type, encode(event), str(run), kind)
+        return self._one(channel, "tell", known, run, event.type, encode(event), kind)
 
     def start(self, channel: str, event: RunStarted, *, known: int) -> int:
         """Say run.started and raise the fence, in one step. Gives the event's id."""
-        named = (event.type, encode(event), str(event.run), event.attempt)
+        named = (event.type, encode(event), event.attempt)
         return self._one(channel, "start", known, event.run, *named)
 
     def fence(self, channel: str, run: UUID, attempt: int, *, index: int, known: int) -> int:
         """Set a lost fence for the attempt that the run's row names. Gives the log's last id."""
-        return self._one(channel, "fence", known, run, str(run), attempt, index)
+        return self._one(channel, "fence", known, run, attempt, index)
 
     def speak(self, pieces: Sequence[Piece]) -> list[int | Exception]:
         """Say the pieces in one trip, in order. For each its id, or why it was refused."""
@@ -144,20 +141,20 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     def close(self, channel: str, run: UUID, attempt: int, *, known: int) -> Said | None:
         """Let nobody add to the run's reply. Gives what it holds; None where nothing is known."""
-        _, index, text, reasoning = self._answer(channel, "close", known, run, str(run), attempt)
+        _, index, text, reasoning = self._answer(channel, "close", known, run, attempt)
         return Said(attempt=attempt, text=text, reasoning=reasoning) if index else None
 
     def end(self, channel: str, event: Ending, text: str, *, known: int) -> int:
         """Say the ending, once, after the text that is stored. Gives the ending's id."""
         whole = TextSnapshot(run=event.run, attempt=event.attempt, index=0, text=text)
         before, after = encode(whole).split('"index":0', 1)
-        named = (event.type, encode(event), str(event.run), event.attempt)
+        named = (event.type, encode(event), event.attempt)
         again = (text, whole.type, before + '"index":', after)
         return self._one(channel, "end", known, event.run, *named, *again)
 
     def forget(self, channel: str, run: UUID) -> None:
         """The run's ending stands in the database: what was kept for it here may go."""
-        self._answer(channel, "forget", 0, run, str(run))
+        self._answer(channel, "forget", 0, run)
 
     def delete(self, channel: str) -> None:
         """End the log for good: whoever tries to add to it is `Superseded`."""
@@ -173,11 +170,11 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         once = {}
         for name, value in state.items():
             run, _, kind = name.partition(":")
-            if kind in ("message", "queued", "started", "ending"):
+            if kind in ("message", "queued", "ending"):
                 once[UUID(run), kind] = int(value)
         runs = {
             UUID(run): Said(attempt=int(state[f"{run}:attempt"]), text=text, reasoning=reasoning)
-            for run, text, reasoning in zip(texts[::3], texts[1::3], texts[2::3], strict=True)
+            for run, text, reasoning in texts
         }
         return Look(head=int(state["head"]), runs=runs, once=once)
 
@@ -192,7 +189,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     # What django-eventstream's own code asks of a storage.
 
     def append_event(self, channel: str, event_type: str, data: str) -> LibraryEvent:
-        verdict = self._answer(channel, "tell", 0, None, event_type, data, "", "")
+        verdict = self._answer(channel, "tell", 0, None, event_type, data, "")
         return LibraryEvent(channel, event_type, data, id=int(verdict[1]))
 
     def get_events(self, channel: str, last_id: int, limit: int = 100) -> list[LibraryEvent]:
@@ -210,10 +207,9 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     def _piece(self, piece: Piece) -> list[Any]:
         event, data = piece.event, encode(piece.event)
+        named = (event.type, data, event.attempt)
         where = {ReasoningDelta: "thought", TextSnapshot: "whole"}.get(type(event), "text")
-        named = (event.type, data, str(event.run), event.attempt)
-        beginning = data[: data.index(',"text":') + 1]
-        spoken = (event.index, event.text, where, beginning)
+        spoken = (event.index, event.text, where, data[: data.index(',"text":') + 1])
         return self._call(piece.channel, "speak", piece.known, event.run, *named, *spoken)
 
     def _call(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> list[Any]:
@@ -221,7 +217,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         keys = [f"{{{channel}}}:{part}" for part in ("state", "events")]
         keys += [f"{{{channel}}}:text:{run}", f"{{{channel}}}:thought:{run}"]
         bounds = (settings.LOG_EVENTS, settings.LOG_LIFE, settings.LOG_MEMORY)
-        return [4, *keys, verb, known, self._clock(), *bounds, channel, *rest]
+        return [4, *keys, verb, known, self._clock(), *bounds, channel, str(run or ""), *rest]
 
     def _one(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> int:
         return int(self._answer(channel, verb, known, run, *rest)[1])
@@ -240,12 +236,13 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
                 # Redis was emptied or is another one. A repeated call adds nothing.
                 del self._sha
                 answers = self._trip(calls)
+            faults = [answer for answer in answers if isinstance(answer, Exception)]
         except redis.RedisError as error:
-            away(error)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                away(answer)
-        return [REFUSALS.get(answer[0], lambda answer: answer)(answer) for answer in answers]
+            faults = [error]
+        if faults:
+            logger.warning("log away: %s: %s", type(faults[0]).__name__, faults[0])
+            raise Away from faults[0]
+        return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
 
     def _trip(self, calls: Sequence[list[Any]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
@@ -254,14 +251,9 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         return pipeline.execute(raise_on_error=False)
 
 
-REFUSALS: dict[str, Callable[[list[Any]], Any]] = {
-    "superseded": lambda answer: Superseded(),
-    "gone": lambda answer: Superseded(),
-    "missing": lambda answer: Unfenced(),
-    "gap": lambda answer: Unfenced(),
+REFUSALS: dict[str, type[Exception]] = {
+    "superseded": Superseded,
+    "gone": Superseded,
+    "missing": Unfenced,
+    "gap": Unfenced,
 }
-
-
-def away(error: Exception) -> NoReturn:
-    logger.warning("log away: %s: %s", type(error).__name__, error)
-    raise Away(str(error)) from error

@@ -1,15 +1,13 @@
 """The stream over HTTP: who is asking, from which cursor, and then everything as it is said."""
 
-import re
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django_eventstream.utils import parse_last_event_id
 
 from streams.api.refusals import refuse
 from streams.callers import caller_of
-from streams.channels import Caller, channel_of
+from streams.channels import Caller, channel_of, cursor_in
 from streams.follow import in_thread, outlook
 from streams.followers import TooManyStreams, followers
 from streams.log import Away, Page
@@ -19,7 +17,6 @@ from streams.publish import the_log
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ALLOWED = "GET, HEAD, OPTIONS"
-BEYOND = 2**53  # no id is as high: what a double counts exactly ends here
 
 
 async def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
@@ -74,15 +71,11 @@ def cursor_of(request: HttpRequest, channel: str) -> int | None:
     )
     if not named:
         return None
-    bad = Problem(400, "bad_cursor", "A cursor is an event's id, or this channel's name, : and it.")
-    if ":" in named:
-        try:
-            named = parse_last_event_id(named)[channel]
-        except (KeyError, ValueError):
-            raise bad from None
-    if not re.fullmatch("[0-9]+", named):
-        raise bad
-    return min(int(named[-20:]), BEYOND) if len(named.lstrip("0")) <= 16 else BEYOND
+    try:
+        return cursor_in(named, channel)
+    except ValueError:
+        detail = "A cursor is an event's id, or this channel's name, a colon, and the id."
+        raise Problem(400, "bad_cursor", detail) from None
 
 
 def nothing_left(conversation: Conversation, cursor: int) -> bool:

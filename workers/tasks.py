@@ -40,4 +40,6 @@ def _drain(**_: Any) -> None:
     """Replies may finish for a while; then they are handed over, at once."""
     process = this_process()
     process.draining = True
-    threading.Timer(settings.WORKER_DRAIN, process.keeper.let_go).start()
+    end = threading.Timer(settings.WORKER_DRAIN, process.keeper.let_go)
+    end.daemon = True  # without a reply there is nothing to wait for
+    end.start()

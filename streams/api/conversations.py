@@ -11,7 +11,7 @@ from ninja import Query, Router, Status
 from streams import asking, keeping
 from streams.api.admission import Asked
 from streams.api.repeats import answer, once_of
-from streams.api.schemas import Ask, Begin, Entries, Entry, Line, Messages, Rename, Started
+from streams.api.schemas import Ask, Begin, Entries, Entry, Line, Messages, Place, Rename, Started
 from streams.events import Snapshot
 from streams.models import Conversation
 from streams.report import Report
@@ -52,7 +52,7 @@ def begin(request: Asked, body: Begin) -> HttpResponse:
 @router.get("/", response=Entries, url_name="conversations", summary="Your conversations")
 def conversations(
     request: Asked,
-    cursor: Annotated[Line | None, Query(description="from `next`")] = None,
+    cursor: Annotated[Place | None, Query(description="from `next`")] = None,
     search: Annotated[Line | None, Query(description="what the title contains")] = None,
 ) -> Entries:
     found, place = keeping.newest(request.auth.owner, after=cursor, search=search)

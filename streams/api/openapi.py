@@ -52,7 +52,7 @@ PREFER = {
     "required": False,
     "description": "`wait=<seconds>` (RFC 7240), 60 at most: 200 with the whole reply, in time.",
     "schema": {"type": "string"},
-    "example": "wait=30",
+    "example": "wait=10",
 }
 LAST_EVENT_ID = {
     "name": "Last-Event-ID",
@@ -61,7 +61,7 @@ LAST_EVENT_ID = {
     "description": "The last event id heard. Without it, a snapshot comes first.",
     "schema": {"type": "string", "pattern": "^[0-9]+$"},
 }
-STREAM = {
+STREAM: Document = {
     "operationId": "events",
     "tags": ["conversations"],
     "summary": "Follow a conversation, live",
@@ -90,7 +90,6 @@ STREAM = {
         },
         "204": {"description": "Nothing is left to hear: do not come back"},
     },
-    "security": [{"token": []}, {"session": []}],
 }
 READY: Document = {
     "type": "object",
@@ -113,15 +112,21 @@ def complete(document: Document) -> Document:
     for path, methods in paths.items():
         for method, operation in methods.items():
             _complete(operation, method, path)
-    paths["/api/conversations/{conversation}/events/"] = {"get": STREAM}
-    _refuse(STREAM, REFUSALS)
+    stream = STREAM | {"responses": dict(STREAM["responses"]), "security": _security()}
+    _refuse(stream, REFUSALS)
+    paths["/api/conversations/{conversation}/events/"] = {"get": stream}
     paths["/health/live"] = {"get": _platform("live", "The process answers")}
     paths["/health/ready"] = {"get": _platform("ready", "The database answers", READY)}
     return document
 
 
+def _security() -> list[Document]:
+    known: list[Document] = [{"token": []}, {"session": []}]
+    return [*known, {}] if settings.ALLOW_ANONYMOUS else known
+
+
 def _complete(operation: Document, method: str, path: str) -> None:
-    operation["security"] = [{"token": []}, {"session": []}]
+    operation["security"] = _security()
     refused = dict(REFUSALS)
     if method in ("post", "patch"):
         refused |= REFUSED_BODIES

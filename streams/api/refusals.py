@@ -13,7 +13,6 @@ from streams.api.repeats import answer
 from streams.api.schemas import TOO_LONG
 from streams.asking import Busy, NotLast, TooManyRuns, UnknownModel
 from streams.callers import Forged, ScopeMissing
-from streams.keeping import UnknownPlace
 from streams.problems import Problem, not_found, refusal
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,6 @@ def problem_of(error: Exception) -> Problem:
         case OtherRequest():
             detail = "This Idempotency-Key came before, with another body."
             return Problem(422, "idempotency_key_reused", detail)
-        case UnknownPlace():
-            return Problem(422, "invalid_cursor", "Begin at the list's start again.")
         case ScopeMissing():
             return Problem(403, "scope_missing", f"The token lacks the scope: {error}.")
         case Forged():

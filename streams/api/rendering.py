@@ -1,16 +1,20 @@
 """How an answer becomes JSON."""
 
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 from django.http import HttpRequest
 from ninja.renderers import BaseRenderer
 
+OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
+
 
 def rendered(body: Any) -> bytes:
     """The body's JSON. PostgreSQL forgets the order of the keys of an answer that is kept, and a
     repeated request is answered word for word: so they are always sorted."""
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    # orjson sorts the keys of dictionaries, not the fields of values.
+    return orjson.dumps(body, default=asdict, option=OPTIONS)
 
 
 class Renderer(BaseRenderer):

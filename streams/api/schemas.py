@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from streams.asking import WhenBusy
 from streams.events import Spoken
+from streams.keeping import PLACE
 from streams.wire import clean
 
 TOO_LONG = "message_too_long"
@@ -45,6 +46,8 @@ Message = Annotated[
 Line = Annotated[str, BeforeValidator(_clean), Field(max_length=200)]
 Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
 
+Place = Annotated[str, BeforeValidator(_clean), Field(pattern=PLACE)]
+
 
 class _Body(BaseModel):
     # A misspelt `when_busy` must not be taken for the default.
@@ -56,7 +59,11 @@ class Begin(_Body):
 
     message: Message
     system: Text | None = None
-    model: Line | None = Field(None, description="one of `/api/models/`; the default where null")
+    model: Line | None = Field(
+        None,
+        description="one of `/api/models/`; the default where null",
+        json_schema_extra={"enum": [*settings.LLM_MODELS, None]},
+    )
     title: Line | None = Field(None, description="the message's beginning where null")
 
 

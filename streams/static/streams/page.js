@@ -15,6 +15,12 @@ import { Scroll } from "./scroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
 
+const OVER = {
+  "run.completed": "The reply is complete.",
+  "run.cancelled": "The reply was stopped.",
+  "run.failed": "The reply could not be finished.",
+};
+
 const byId = (id) => document.getElementById(id);
 const HERE = /^\/c\/([0-9a-f-]{36})\/?$/;
 
@@ -38,9 +44,12 @@ function take(event) {
   transcript.show(state);
   if (state.shape === before.shape) return;
   showAround(before);
-  if (event.type === "run.started" && event.data.attempt === 1) announce("A reply is being written.");
-  if (ENDINGS.includes(event.type)) sayEnding(event.type);
+  if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
+  else if (ENDINGS.includes(event.type)) sayEnding(event.type);
+  else if (isWriting(before) && !isWriting(state)) sayEnding(null);
 }
+
+const isWriting = ({ live }) => Object.values(live).some(({ status }) => status === "running");
 
 /** What stands around the text: titles, buttons, the composer. */
 function showAround(before) {
@@ -55,8 +64,7 @@ function showAround(before) {
 }
 
 function sayEnding(type) {
-  const words = { "run.completed": "The reply is complete.", "run.cancelled": "The reply was stopped." };
-  announce(words[type] ?? "The reply could not be finished.");
+  announce(OVER[type] ?? "The reply is over.");
   // Somebody who looks at another tab sees in the title that it is done.
   if (document.hidden) document.title = `✓ ${document.title.replace(/^✎ /, "")}`;
 }
