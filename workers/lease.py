@@ -95,6 +95,7 @@ class Keeper(threading.Thread):
         self.worker = uuid4()
         self._holds: dict[UUID, Hold] = {}
         self._noted: set[UUID] = set()
+        self._stopped = threading.Event()
 
     @contextmanager
     def hold(self, run: Run, lost: Callable[[], None]) -> Iterator[Hold]:
@@ -112,10 +113,12 @@ class Keeper(threading.Thread):
         for hold in list(self._holds.values()):
             hold.lost()
 
+    def stop(self) -> None:
+        self._stopped.set()
+
     def run(self) -> None:
         renewed = 0.0
-        pause = threading.Event()
-        while not pause.wait(settings.RUN_WATCH):
+        while not self._stopped.wait(settings.RUN_WATCH):
             try:
                 if self._holds and monotonic() - renewed > settings.RUN_LEASE / 4:
                     self._renew()

@@ -15,6 +15,7 @@ import uvloop
 
 from streams.sweep import Sweeper
 from workers.lease import Keeper
+from workers.model import hang_up
 from workers.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,21 @@ class Process:
         self.writer = Writer(self.loop)
         self.keeper = Keeper()
         self.sweeper = Sweeper()
-        threading.Thread(target=self._turn, name="loop", daemon=True).start()
-        for thread in (self.writer, self.keeper, self.sweeper):
+        self._turning = threading.Thread(target=self._turn, name="loop", daemon=True)
+        for thread in (self._turning, self.writer, self.keeper, self.sweeper):
             thread.start()
+
+    def end(self) -> None:
+        """Let go of everything: no thread of it goes on."""
+        self.carry_out(hang_up())
+        self.sweeper.stop()
+        self.keeper.stop()
+        self.writer.stop()
+        for thread in (self.sweeper, self.keeper, self.writer):
+            thread.join()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._turning.join()
+        self.loop.close()
 
     def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it on the loop; this thread waits."""

@@ -27,23 +27,29 @@ class Writer(threading.Thread):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="writer", daemon=True)
         self._loop = loop
-        self._queue: SimpleQueue[tuple[Piece, Heard]] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Piece, Heard] | None] = SimpleQueue()
 
     def write(self, piece: Piece, heard: Heard) -> None:
         """Have the piece written. `heard` gets its id, or why it was refused, on the loop."""
         self._queue.put((piece, heard))
 
+    def stop(self) -> None:
+        """End once everything before is written."""
+        self._queue.put(None)
+
     def run(self) -> None:
-        while True:
-            batch = self._gathered()
+        while batch := self._gathered():
             answers = self._say([piece for piece, _ in batch])
             self._loop.call_soon_threadsafe(_tell, [heard for _, heard in batch], answers)
 
     def _gathered(self) -> list[tuple[Piece, Heard]]:
-        batch = [self._queue.get()]
+        batch: list[tuple[Piece, Heard]] = []
         try:
             while len(batch) < TRIP:
-                batch.append(self._queue.get_nowait())
+                word = self._queue.get(block=not batch)
+                if word is None:
+                    break
+                batch.append(word)
         except Empty:
             pass
         return batch

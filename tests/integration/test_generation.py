@@ -1,0 +1,277 @@
+"""One attempt at one run: a real model's HTTP, a real log, a real database, no Celery."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from time import monotonic, sleep
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from django.db import connection
+from django.db.models.functions import Now
+
+from streams import asking, ending
+from streams.channels import channel_of
+from streams.fold import Heard, fold
+from streams.log import Page
+from streams.models import Message, Run
+from streams.publish import the_log
+from streams.snapshot import snapshot
+from streams.wire import decode
+from tests.openai_server import Running, expected, serving
+from workers.generation import generate
+from workers.history import history
+from workers.lease import claim
+from workers.process import Process
+from workers.prompt import Turn
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Running]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def process(valkey: "redis.Redis", settings: Any, model: Running) -> Iterator[Process]:
+    settings.OPENAI_BASE_URL = model.url
+    settings.EMBEDDED_MODEL = False
+    settings.RUN_WATCH = 0.1
+    settings.RUN_SWEEP = 3600
+    running = Process()
+    yield running
+    running.end()
+
+
+def asked(**script: Any) -> tuple[Run, str]:
+    text = json.dumps(script)
+    accepted = asking.begin(owner="visitor:a", text=text)
+    return Run.objects.get(pk=accepted.run), expected(text)
+
+
+def written(run: Run, process: Process) -> threading.Thread:
+    """A worker's thread that writes the run."""
+
+    def write() -> None:
+        try:
+            generate(run.id, process)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def until(true: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = monotonic() + seconds
+    while not true():
+        assert monotonic() < deadline, "it did not come true in time"
+        sleep(0.01)
+
+
+def heard(run: Run) -> tuple[str, list[str]]:
+    """The text that a reader of the whole log folds, and the types of what was said."""
+    cursor, known, types = 0, Heard(), []
+    while True:
+        page = the_log().read(channel_of(run.conversation_id), cursor)
+        assert isinstance(page, Page)
+        if not page.entries:
+            return known.replies[run.id].text, types
+        for _, type, data in page.entries:
+            known = fold(known, decode(type, data))
+            types.append(type)
+        cursor = page.entries[-1][0]
+
+
+def says(run: Run, count: int) -> Callable[[], bool]:
+    """Whether the log holds so many of the run's words by now."""
+
+    def enough() -> bool:
+        said = the_log().look(channel_of(run.conversation_id), known=0).runs.get(run.id)
+        return bool(said and said.text.count(" ") >= count)
+
+    return enough
+
+
+def test_a_reply_is_said_piece_by_piece_and_stored(process: Process) -> None:
+    run, text = asked(tokens=30)
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert run.reply
+    assert (run.status, run.reply.content, run.finish_reason) == ("completed", text, "stop")
+    assert heard(run) == (
+        text,
+        ["message.created", "run.queued", "run.started", *["text.delta"] * 30, "run.completed"],
+    )
+    assert run.total_tokens == run.input_tokens + run.output_tokens > 0
+    assert not run.estimated
+    assert run.first_token_at
+    assert run.ended_at
+    assert run.started_at
+    assert run.created_at <= run.started_at <= run.ended_at
+
+
+def test_a_second_delivery_of_the_task_does_nothing(process: Process) -> None:
+    run, text = asked(tokens=10, rate=50)
+    threads = [written(run, process) for _ in range(5)]
+    for thread in threads:
+        thread.join(20)
+    generate(run.id, process)
+    assert heard(run)[0] == text
+    assert heard(run)[1].count("run.started") == 1
+    assert heard(run)[1].count("run.completed") == 1
+
+
+def test_many_replies_are_written_at_once(process: Process) -> None:
+    runs = [asked(tokens=40, rate=100, seed=seed) for seed in range(20)]
+    threads = [written(run, process) for run, _ in runs]
+    for thread in threads:
+        thread.join(30)
+    assert [heard(run)[0] for run, _ in runs] == [text for _, text in runs]
+
+
+def test_a_cancel_while_the_model_is_silent_closes_its_request(
+    process: Process, model: Running
+) -> None:
+    run, _ = asked(tokens=10, pause_at=5, pause=60)
+    thread = written(run, process)
+    until(says(run, 5))
+    before = len(model.stats()["closed_by_client"])
+    ending.cancel(run.id)
+    run.refresh_from_db()
+    assert run.reply
+    assert run.status == "cancelled"
+    text, types = heard(run)
+    assert (text, types[-1]) == (run.reply.content, "run.cancelled")
+    until(lambda: len(model.stats()["closed_by_client"]) > before, 2)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
+    process: Process, valkey: "redis.Redis"
+) -> None:
+    run, text = asked(tokens=60, rate=60)
+    thread = written(run, process)
+    until(says(run, 10))
+    valkey.flushall()
+    thread.join(20)
+    run.refresh_from_db()
+    assert run.reply
+    assert run.reply.content == text
+    now = snapshot(run.conversation)
+    assert now.runs == ()
+    channel = channel_of(run.conversation_id)
+    page = the_log().read(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    assert isinstance(page, Page)
+    assert page.entries[0][1] == "text.snapshot"
+    assert heard_from(page, run) == text
+
+
+def heard_from(page: Page, run: Run) -> str:
+    known = Heard()
+    for _, type, data in page.entries:
+        known = fold(known, decode(type, data))
+    return known.replies[run.id].text
+
+
+def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(
+    process: Process, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, text = asked(tokens=10)
+    commit = ending.commit
+
+    def commit_and_lose(*args: Any, **kwargs: Any) -> None:
+        commit(*args, **kwargs)
+        valkey.flushall()
+
+    monkeypatch.setattr(ending, "commit", commit_and_lose)
+    generate(run.id, process)
+    channel = channel_of(run.conversation_id)
+    page = the_log().read(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    assert isinstance(page, Page)
+    assert heard_from(page, run) == text
+    assert [type for _, type, _ in page.entries] == ["text.snapshot", "run.completed"]
+
+
+def test_a_worker_that_was_superseded_says_nothing_more(process: Process) -> None:
+    run, _ = asked(tokens=100, rate=50)
+    thread = written(run, process)
+    until(says(run, 10))
+    Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+    taken = claim(run.id, uuid4())
+    assert taken
+    the_log().close(channel_of(run.conversation_id), run.id, 2, known=0)
+    thread.join(10)
+    assert not thread.is_alive()
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == ("running", 2)
+
+
+def test_at_a_deploy_what_is_left_is_handed_over_and_written_anew(process: Process) -> None:
+    run, text = asked(tokens=100, rate=50)
+    thread = written(run, process)
+    until(says(run, 10))
+    process.keeper.let_go()
+    thread.join(10)
+    run.refresh_from_db()
+    assert (run.status, run.attempt, run.forgiven) == ("queued", 1, 1)
+    generate(run.id, process)
+    assert heard(run)[0] == text
+    assert heard(run)[1].count("run.started") == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("401", "model_unauthorized"), ("reset", "model_interrupted")]
+)
+def test_a_models_fault_is_an_ending_with_a_reason(process: Process, fault: str, code: str) -> None:
+    run, _ = asked(tokens=20, fault=fault, fault_at=5 if fault == "reset" else 0)
+    generate(run.id, process)
+    run.refresh_from_db()
+    text, types = heard(run)
+    assert (run.status, run.code) == ("failed", code)
+    assert run.reason
+    assert types[-1] == "run.failed"
+    assert text == (run.reply.content if run.reply else "")
+
+
+def test_a_run_that_lasts_too_long_is_ended(process: Process, settings: Any) -> None:
+    settings.RUN_LIFE = 0.5
+    run, _ = asked(tokens=500, rate=50)
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert run.reply
+    assert (run.status, run.code) == ("failed", "run_too_long")
+    assert heard(run)[0] == run.reply.content
+
+
+def test_reasoning_is_heard_and_not_stored(process: Process) -> None:
+    run, text = asked(tokens=5, reasoning=3)
+    generate(run.id, process)
+    assert heard(run)[1].count("reasoning.delta") == 3
+    assert Message.objects.get(role="assistant").content == text
+
+
+def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: Process) -> None:
+    first, text = asked(tokens=3, seed=1)
+    generate(first.id, process)
+    again = Run.objects.get(pk=asking.retry(first).run)
+    Run.objects.filter(pk=again.pk).update(status="failed")
+    second = asking.ask(first.conversation, "And then?")
+    run = Run.objects.select_related("conversation", "message").get(pk=second.run)
+    assert history(run) == [
+        Turn("user", first.message.content),
+        Turn("assistant", text),
+        Turn("user", "And then?"),
+    ]
+
+
+def test_a_ring_for_nothing_is_not_answered(process: Process) -> None:
+    generate(UUID(int=0), process)
+    assert not Run.objects.exists()
