@@ -121,7 +121,8 @@ async def test_no_cursor_whatever_breaks_the_stream_or_shows_what_is_foreign(
         huge = b"9" * 1_048_576
         for query, headers in ((b"", [in_header(huge)]), (b"&lastEventId=" + huge, [])):
             status, _ = await raw(visitor, request(visitor, asked.conversation, query, headers))
-            assert status in (0, 400, 413, 414, 431), status
+            # Read at all, it is a number from the future: a reset, which is a 200.
+            assert status in (0, 200, 400, 413, 414, 431), status
         again = visitor.follower(asked.conversation)
         async with following([again], within=30):
             pass
