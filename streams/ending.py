@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from streams.bell import ring
 from streams.channels import channel_of
@@ -89,7 +89,7 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             ended_at=Now(),
             worker=None,
             lease_until=None,
-            first_token_at=Coalesce(F("first_token_at"), Now()) if text else F("first_token_at"),
+            first_token_at=run.first_token_at or F("first_token_at"),
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
             total_tokens=spent.total_tokens,

@@ -123,8 +123,7 @@ class Hub:
         finally:
             feed.listeners -= 1
             if not feed.listeners:
-                del self._feeds[channel]
-                self._changed.set()
+                self._changed.set()  # kept until it is unsubscribed: somebody may come meanwhile
 
     def wake(self) -> None:
         """Let every follower look up from its waiting."""
@@ -159,6 +158,7 @@ class Hub:
     async def _subscribe(self, connection: AbstractConnection) -> None:
         while True:
             self._changed.clear()
+            self._feeds = {name: feed for name, feed in self._feeds.items() if feed.listeners}
             wanted = set(self._feeds)
             if fresh := wanted - self._asked:
                 self._unanswered.update(fresh)

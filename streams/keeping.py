@@ -13,11 +13,11 @@ from streams.publish import remove, update
 
 PAGE = 50  # conversations
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PLACE = "^[0-9]{1,16}-[0-9a-f]{32}$"  # in a list: microseconds since then, and an id
+PLACE = "[0-9]{1,16}-[0-9a-f]{32}"  # in a list: microseconds since then, and an id
 
 
 def newest(
-    owner: str, *, after: str | None = None, search: str | None = None
+    owner: str, *, after: str = "", search: str = ""
 ) -> tuple[list[Conversation], str | None]:
     """The owner's conversations, newest first, and their last one's place; None at the end."""
     found = Conversation.objects.filter(owner=owner)

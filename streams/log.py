@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from hashlib import sha1
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -35,6 +35,7 @@ from streams.wire import encode
 
 logger = logging.getLogger(__name__)
 SCRIPT = Path(__file__).with_name("log.lua").read_text()
+DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
 class Away(Exception):
@@ -108,6 +109,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             socket_timeout=settings.REDIS_TIMEOUT,
             socket_connect_timeout=settings.REDIS_TIMEOUT,
             retry=again,
+            protocol=2,
         )
         self._clock = clock
 
@@ -201,10 +203,6 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     def get_current_id(self, channel: str) -> int:
         return self.look(channel, known=0).head
 
-    @cached_property
-    def _sha(self) -> str:
-        return self._redis.script_load(SCRIPT)
-
     def _piece(self, piece: Piece) -> list[Any]:
         event, data = piece.event, encode(piece.event)
         named = (event.type, data, event.attempt)
@@ -234,7 +232,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             answers = self._trip(calls)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 # Redis was emptied or is another one. A repeated call adds nothing.
-                del self._sha
+                self._redis.script_load(SCRIPT)
                 answers = self._trip(calls)
             faults = [answer for answer in answers if isinstance(answer, Exception)]
         except redis.RedisError as error:
@@ -247,7 +245,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     def _trip(self, calls: Sequence[list[Any]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
         for call in calls:
-            pipeline.execute_command("EVALSHA", self._sha, *call)
+            pipeline.execute_command("EVALSHA", DIGEST, *call)
         return pipeline.execute(raise_on_error=False)
 
 

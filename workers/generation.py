@@ -98,6 +98,8 @@ class Attempt:
         self._task: asyncio.Task[object] | None = None
         self._heard = asyncio.Event()
         self._begun_at = monotonic()
+        assert run.started_at
+        self._started_at = run.started_at
 
     @property
     def text(self) -> str:
@@ -136,6 +138,7 @@ class Attempt:
                         continue
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
+                        self._run.first_token_at = self._started_at + hold.first_token
                     await self._say(piece.text, piece.reasoning)
         except ModelFault as fault:
             return fault

@@ -1,17 +1,27 @@
 """Conversations over HTTP: begin, list, look, rename, delete, ask."""
 
-from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django.http import HttpResponse
 from django.urls import reverse
-from ninja import Query, Router, Status
+from ninja import Router, Status
 
 from streams import asking, keeping
 from streams.api.admission import Asked
 from streams.api.repeats import answer, once_of
-from streams.api.schemas import Ask, Begin, Entries, Entry, Line, Messages, Place, Rename, Started
+from streams.api.schemas import (
+    Ask,
+    Before,
+    Begin,
+    Entries,
+    Entry,
+    Messages,
+    Place,
+    Rename,
+    Search,
+    Started,
+)
 from streams.events import Snapshot
 from streams.models import Conversation
 from streams.report import Report
@@ -52,8 +62,8 @@ def begin(request: Asked, body: Begin) -> HttpResponse:
 @router.get("/", response=Entries, url_name="conversations", summary="Your conversations")
 def conversations(
     request: Asked,
-    cursor: Annotated[Place | None, Query(description="from `next`")] = None,
-    search: Annotated[Line | None, Query(description="what the title contains")] = None,
+    cursor: Place = "",
+    search: Search = "",
 ) -> Entries:
     found, place = keeping.newest(request.auth.owner, after=cursor, search=search)
     following = {"cursor": place or ""} | ({"search": search} if search else {})
@@ -95,7 +105,7 @@ def delete(request: Asked, conversation: UUID) -> Status[None]:
     url_name="messages",
     summary="The latest messages, or those before one",
 )
-def messages(request: Asked, conversation: UUID, before: UUID | None = None) -> Messages:
+def messages(request: Asked, conversation: UUID, before: Before = None) -> Messages:
     asked = own(request, conversation)
     last = asked.messages.get(pk=before) if before else None
     spoken, earlier = page(asked, before=last)

@@ -34,7 +34,7 @@ REFUSALS = {
 }
 REFUSED_BODIES = {
     411: "The body's size is not announced",
-    413: "A text or the body is too long",
+    413: "The body is larger than any request needs",
     415: "The body is not application/json",
 }
 BUSY = {409: "`conversation_busy`, or `not_last_turn`"}

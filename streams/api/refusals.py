@@ -83,5 +83,5 @@ def _invalid(error: ValidationError) -> Problem:
     ]
     detail = "; ".join(f"{fault['field']}: {fault['detail']}" for fault in errors[:5])
     if any(fault["code"] == TOO_LONG for fault in errors):
-        return Problem(413, TOO_LONG, detail, errors=errors)
+        return Problem(422, TOO_LONG, detail, errors=errors)
     return Problem(422, "invalid_request", detail, errors=errors)

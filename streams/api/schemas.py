@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from django.conf import settings
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from streams.asking import WhenBusy
@@ -46,7 +46,12 @@ Message = Annotated[
 Line = Annotated[str, BeforeValidator(_clean), Field(max_length=200)]
 Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
 
-Place = Annotated[str, BeforeValidator(_clean), Field(pattern=PLACE)]
+Place = Annotated[
+    str, BeforeValidator(_clean), Field(pattern=f"^({PLACE})?$", description="from `next`")
+]
+Search = Annotated[Line, Field(description="what the title contains")]
+# There is no null in a query.
+Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
 class _Body(BaseModel):

@@ -238,3 +238,11 @@ async def test_draining_sends_every_reader_on_his_way_without_an_ending(crowd: F
     async with asyncio.timeout(5):
         await reading
     assert [piece.split(b":")[0] for piece in pieces] == [b"retry", b"retry"]
+
+
+async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: Followers) -> None:
+    story = await told()
+    first = await sync_to_async(story.say)(1)
+    for _ in range(20):
+        stream = crowd.admit(VISITOR, story.conversation, first - 1, until_idle=False)
+        assert await ids(stream, first) == [first]

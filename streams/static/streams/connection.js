@@ -100,7 +100,7 @@ export class Connection {
     const heard = seen.heardAt === null ? "never" : `${((Date.now() - seen.heardAt) / 1000).toFixed(1)} s ago`;
     const facts = {
       State: WORDS[state],
-      "Cursor (last event id)": seen.cursor ?? "none",
+      Cursor: seen.cursor ?? "none",
       "Head of the log": seen.head ?? "unknown",
       "Events heard": seen.events.toLocaleString("en"),
       "Last heard": heard,
@@ -114,14 +114,14 @@ export class Connection {
       el("div", {}, el("dt", {}, label), el("dd", {}, String(value)))));
     this.#panel.querySelector("#cut").disabled = state === "cut";
     const lines = log.slice(-14).reverse().map(({ id, type, data }) =>
-      el("li", {}, el("b", {}, id === null ? "–" : String(id)), ` ${type} `, el("span", {}, data)));
+      el("li", {}, el("b", {}, id === null ? "–" : short(id)), ` ${type} `, el("span", {}, data)));
     this.#panel.querySelector("#log").replaceChildren(...lines);
   }
 
   #cutNow() {
-    const { cursor, events, gaps, repeats, resets } = this.#stream.seen;
-    this.#cut = { cursor, events, gaps, repeats, resets };
-    this.#verdict.textContent = `Cut after event ${cursor}. Coming back in ${CUT / 1000} seconds.`;
+    const { events, gaps, repeats, resets } = this.#stream.seen;
+    this.#cut = { events, gaps, repeats, resets };
+    this.#verdict.textContent = `Cut after ${events} events. Coming back in ${CUT / 1000} seconds.`;
     announce("Connection cut.");
     this.#stream.cut(CUT);
   }
@@ -132,17 +132,20 @@ export class Connection {
     this.#cut = null;
     setTimeout(() => {
       if (this.#stream === null) return;
-      const { cursor, events, gaps, repeats, resets } = this.#stream.seen;
+      const { events, gaps, repeats, resets } = this.#stream.seen;
       const heard = events - before.events;
       const whole = gaps === before.gaps && repeats === before.repeats;
       const how = resets > before.resets
         ? "The log no longer reached that far, which it said, and a snapshot made it whole."
-        : `Since then ${heard} events, from ${before.cursor + 1} to ${cursor}: none missing, none twice.`;
+        : `Since then ${heard} events, each id one above the last: none missing, none twice.`;
       this.#verdict.textContent = whole ? how : `Mended: ${gaps} gaps and ${repeats} repeats so far.`;
       announce(this.#verdict.textContent);
     }, 1200);
   }
 }
+
+/** The end of an id is what tells it from its neighbours. */
+const short = (id) => String(id).replace(/^\d{6,}(\d{6})$/, "…$1");
 
 function inWords(seconds) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`;

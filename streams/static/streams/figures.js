@@ -3,14 +3,16 @@
 const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 const inWords = (value) => (value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value).toString());
 
-/** The facts of a run as `GET /api/runs/<id>/` gives it, each `[label, value, explanation]`. */
+const PLAIN = true; // the value says what it is
+
+/** The facts of a run's report, each `[label, value, explanation, needs no label?]`. */
 export function factsOf(run) {
   const facts = [];
-  if (run.model) facts.push(["Model", run.model, "The model that was asked"]);
+  if (run.model) facts.push(["Model", run.model, "The model that was asked", PLAIN]);
   facts.push(["Attempt", String(run.attempt), "Which worker's try at this reply was kept"]);
   const { first, rate } = speedOf(run);
   if (first !== null) facts.push(["First token", `${inWords(first)} s`, "From your message to its first token"]);
-  if (rate !== null) facts.push(["Speed", `${inWords(rate)} tokens/s`, "From the first token to the last"]);
+  if (rate !== null) facts.push(["Speed", `${inWords(rate)} tokens/s`, "From the first token to the last", PLAIN]);
   if (run.usage) {
     const { input_tokens: read, output_tokens: written, estimated } = run.usage;
     const about = estimated ? "about " : "";

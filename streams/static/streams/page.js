@@ -161,10 +161,12 @@ function go(address) {
 /** Show what the address names. */
 function arrive() {
   const id = HERE.exec(location.pathname)?.[1] ?? null;
-  stream?.close();
+  const before = stream;
+  stream = null;
+  state = { ...nothing, id };
+  before?.close();
   transcript.clear();
   byId("gone").hidden = true;
-  state = { ...nothing, id };
   stream = id === null ? null : follow({
     url: api.eventsOf(id),
     hear: take,

@@ -119,8 +119,8 @@ export class Reply {
     }
     this.#showShortfall();
     const { facts, details } = this.#parts;
-    facts.replaceChildren(...factsOf(this.#run).map(([label, value, why]) =>
-      el("div", { title: why }, el("dt", {}, label), el("dd", {}, value))));
+    facts.replaceChildren(...factsOf(this.#run).map(([label, value, why, plain]) =>
+      el("div", { title: why }, el("dt", { class: plain ? "unseen" : "" }, label), el("dd", {}, value))));
     if (details.getAttribute("aria-expanded") === "false") this.#toggleFacts();
   }
 
