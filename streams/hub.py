@@ -150,15 +150,19 @@ class Hub:
             finally:
                 self._asked.clear()
                 self._unanswered.clear()
+                self._forget_the_unheard()
                 for feed in self._feeds.values():
                     feed.deaf()
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(random.uniform(*RETURN))
 
+    def _forget_the_unheard(self) -> None:
+        self._feeds = {name: feed for name, feed in self._feeds.items() if feed.listeners}
+
     async def _subscribe(self, connection: AbstractConnection) -> None:
         while True:
             self._changed.clear()
-            self._feeds = {name: feed for name, feed in self._feeds.items() if feed.listeners}
+            self._forget_the_unheard()
             wanted = set(self._feeds)
             if fresh := wanted - self._asked:
                 self._unanswered.update(fresh)
