@@ -46,10 +46,17 @@ Message = Annotated[
 Line = Annotated[str, BeforeValidator(_clean), Field(max_length=200)]
 Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
 
+_PLACE = f"^({PLACE})?$"
 Place = Annotated[
-    str, BeforeValidator(_clean), Field(pattern=f"^({PLACE})?$", description="from `next`")
+    str,
+    BeforeValidator(_clean),
+    Field(pattern=_PLACE),
+    WithJsonSchema({"type": "string", "pattern": _PLACE, "description": "from `next`"}),
 ]
-Search = Annotated[Line, Field(description="what the title contains")]
+Search = Annotated[
+    Line,
+    WithJsonSchema({"type": "string", "maxLength": 200, "description": "what the title contains"}),
+]
 # There is no null in a query.
 Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uuid"})]
 

@@ -22,9 +22,10 @@ class Browser:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> HttpResponse:
         """The body as JSON; bytes as they are."""
-        content = {} if body is None else {"data": body, "content_type": "application/json"}
         call = getattr(self.client, method.lower())
-        return call(path, **content, headers=self.csrf | (headers or {}))
+        body = b"" if body is None else body
+        headers = self.csrf | (headers or {})
+        return call(path, data=body, content_type="application/json", headers=headers)
 
     def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -161,9 +161,8 @@ def test_a_wish_to_wait_is_read_as_rfc_7240_says(prefer: str, seconds: int) -> N
     assert seconds_of(prefer) == seconds
 
 
-def test_who_waits_gets_the_whole_reply(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.django_db(transaction=True)  # its connection is given back while it waits
+def test_who_waits_gets_the_whole_reply(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
     look = waiting._ended
 
@@ -183,6 +182,7 @@ def test_who_waits_gets_the_whole_reply(
     assert len(looks) == 2
 
 
+@pytest.mark.django_db(transaction=True)
 def test_who_waits_in_vain_gets_what_was_accepted(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

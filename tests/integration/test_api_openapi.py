@@ -1,0 +1,102 @@
+"""The OpenAPI document, its page, and what the platform asks."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import Client
+from django.urls import reverse
+
+from streams.publish import the_log
+from tests.integration.browser import Browser
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return Client().get("/api/openapi.json").json()
+
+
+def test_the_document_tells_of_every_call(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert {path: sorted(methods) for path, methods in document["paths"].items()} == {
+        "/api/conversations/": ["get", "post"],
+        "/api/conversations/{conversation}/": ["delete", "get", "patch"],
+        "/api/conversations/{conversation}/messages/": ["get", "post"],
+        "/api/conversations/{conversation}/events/": ["get"],
+        "/api/runs/{run}/": ["get"],
+        "/api/runs/{run}/cancel/": ["post"],
+        "/api/runs/{run}/retry/": ["post"],
+        "/api/models/": ["get"],
+        "/health/live": ["get"],
+        "/health/ready": ["get"],
+    }
+
+
+def test_the_document_is_the_same_whenever_it_is_asked_for(document: dict[str, Any]) -> None:
+    assert Client().get("/api/openapi.json").json() == document
+
+
+def test_every_reference_leads_somewhere_and_every_name_is_one_calls(
+    document: dict[str, Any],
+) -> None:
+    text = Client().get("/api/openapi.json").content.decode()
+    for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+        assert name in document["components"]["schemas"]
+    names = re.findall(r'"operationId": ?"(\w+)"', text)
+    assert len(names) == len(set(names)) == 14
+
+
+def test_every_post_may_be_repeated_and_every_run_waited_for(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            named = {parameter["name"] for parameter in operation.get("parameters", [])}
+            assert ("Idempotency-Key" in named) == (method == "post")
+            assert ("Prefer" in named) == ("202" in operation["responses"])
+            if path.startswith("/api/"):
+                assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
+
+
+def test_its_page_needs_nobody_elses_servers() -> None:
+    page = Client().get("/api/docs")
+    assert page.status_code == 200
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.content.decode())
+    assert links
+    for link in links:
+        assert link.startswith("/static/")
+        assert finders.find(link.removeprefix("/static/"))
+
+
+def test_the_stream_has_an_address() -> None:
+    made = Browser().begin()
+    where = reverse("api:events", kwargs={"conversation": made["conversation"]})
+    assert made["events"].startswith(where)
+
+
+def test_alive_and_ready() -> None:
+    assert Client().get("/health/live").json() == {"status": "ok"}
+    ready = Client().get("/health/ready")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ok", "database": "ok", "redis": "ok"},
+    )
+
+
+def test_without_redis_it_is_degraded_but_ready(settings: Any) -> None:
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+    the_log.cache_clear()
+    ready = Client().get("/health/ready")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "degraded", "database": "ok", "redis": "away"},
+    )
+
+
+def test_the_metrics_tell_whether_anybody_waits() -> None:
+    Browser().begin()
+    told = Client().get("/metrics").content.decode()
+    assert 'unspool_live_runs{status="queued"} 1.0' in told
+    assert 'unspool_live_runs{status="running"} 0.0' in told
+    assert re.search(r"^unspool_oldest_queued_run_seconds \d", told, re.MULTILINE)

@@ -1,0 +1,240 @@
+"""What the API says to requests that are wrong, odd or hostile: a problem, and never a 5xx."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.http import HttpResponse
+from django.test import Client
+
+from streams import keeping
+from streams.models import Conversation
+from tests.integration.browser import Browser, conversation
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+BEGIN = "/api/conversations/"
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return Browser()
+
+
+def refused(answer: HttpResponse) -> tuple[int, str]:
+    """A problem as RFC 9457 has it, with our code."""
+    assert answer["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert {"type", "title", "status", "code", "detail"} <= set(problem)
+    assert problem["status"] == answer.status_code
+    return answer.status_code, problem["code"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"not json",
+        b'{"message": "a}',
+        b'{"message": "\xff\xfe"}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 10_000,
+        b"\x00",
+    ],
+)
+def test_what_is_no_json_is_refused(browser: Browser, body: bytes) -> None:
+    assert refused(browser.post(BEGIN, body)) == (400, "bad_json")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        "text",
+        None,
+        1,
+        {"message": ""},
+        {"message": " \n\t"},
+        {"message": None},
+        {"message": 1},
+        {"message": ["?"]},
+        {"message": {"a": 1}},
+        {"message": 10**400},
+        {"message": float("inf")},
+        {"message": "?", "title": "x" * 201},
+        {"message": "?", "model": 7},
+        {"message": "?", "system": ["a"]},
+        {"message": "?", "when_bussy": "queue"},
+        {"message": "?", "\ud800": "\udfff"},
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named(browser: Browser, body: Any) -> None:
+    answer = browser.post(BEGIN, json.dumps(body).encode())
+    assert refused(answer) == (422, "invalid_request")
+    errors = answer.json()["errors"]
+    assert errors
+    assert all(set(error) == {"field", "code", "detail"} for error in errors)
+    assert not Conversation.objects.exists()
+
+
+def test_the_fault_is_said_by_its_place(browser: Browser) -> None:
+    answer = browser.post(BEGIN, {"message": "?", "title": "x" * 201, "model": 7})
+    assert [error["field"] for error in answer.json()["errors"]] == ["body.model", "body.title"]
+
+
+def test_a_message_that_is_too_long_has_a_code_of_its_own(browser: Browser, settings: Any) -> None:
+    settings.MAX_MESSAGE = 10
+    assert browser.post(BEGIN, {"message": "é" * 10}).status_code == 202
+    for body in ({"message": "é" * 11}, {"message": "?", "system": "x" * 11}):
+        assert refused(browser.post(BEGIN, body)) == (422, "message_too_long")
+
+
+def test_a_body_that_no_request_needs_is_refused(browser: Browser, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    answer = browser.post(BEGIN, {"message": "x" * 200})
+    assert refused(answer) == (413, "body_too_large")
+
+
+def test_a_body_whose_size_nobody_says_is_refused(browser: Browser) -> None:
+    answer = browser.client.generic(
+        "POST", BEGIN, headers=browser.csrf | {"Transfer-Encoding": "chunked"}
+    )
+    assert refused(answer) == (411, "length_required")
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "é"]
+)
+def test_a_body_that_is_not_json_is_refused_by_its_kind(browser: Browser, kind: str) -> None:
+    answer = browser.client.generic(
+        "POST", BEGIN, b'{"message": "?"}', content_type=kind, headers=browser.csrf
+    )
+    assert refused(answer) == (415, "unsupported_media_type")
+
+
+def test_json_in_a_named_charset_is_json(browser: Browser) -> None:
+    for kind in ("application/json; charset=utf-8", "Application/JSON;charset=none"):
+        answer = browser.client.generic(
+            "POST", BEGIN, b'{"message": "?"}', content_type=kind, headers=browser.csrf
+        )
+        assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/conversations/", "GET, POST"),
+        ("/api/models/", "GET"),
+        ("/api/openapi.json", "GET, HEAD"),
+        (conversation("7ab2b8a6-5a4a-4d4e-9d4e-1c1f4d3a2b1c"), "DELETE, GET, PATCH"),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "TRACE", "OPTIONS", "SING"])
+def test_a_method_that_there_is_not_is_refused_with_those_that_there_are(
+    path: str, allowed: str, method: str
+) -> None:
+    answer = Client(enforce_csrf_checks=True).generic(method, path)
+    assert refused(answer) == (405, "method_not_allowed")
+    assert answer["Allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/",
+        "/api/nothing",
+        "/api/conversations",
+        "/api/conversations/none/",
+        "/api/conversations/7AB2B8A6-5A4A-4D4E-9D4E-1C1F4D3A2B1C/more/",
+        "/api/runs/",
+        "/api/runs/%00/",
+        "/api/runs/%ff%fe/cancel/",
+        "/api/../api/x",
+    ],
+)
+def test_an_address_that_there_is_not_is_a_problem_whatever_the_method(path: str) -> None:
+    for method in ("GET", "POST", "DELETE", "SING"):
+        answer = Client(enforce_csrf_checks=True).generic(method, path)
+        assert refused(answer) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "cursor=x",
+        "cursor=0-" + "0" * 32 + "%0A",
+        "cursor=" + "9" * 17 + "-" + "0" * 32,
+        "cursor=%00",
+        "cursor=" + "A" * 200,
+        "cursor=%F0%9F%98%80",
+        "search=" + "a" * 201,
+    ],
+)
+def test_a_place_in_the_list_that_is_none_is_refused(browser: Browser, query: str) -> None:
+    assert refused(browser.get(f"{BEGIN}?{query}")) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("query", ["search=%00%ff", "search=%25_%27", "cursor=", "x=1&x=2"])
+def test_an_odd_search_finds_nothing_and_breaks_nothing(browser: Browser, query: str) -> None:
+    assert browser.get(f"{BEGIN}?{query}").json() == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize("place", ["0-" + "0" * 32, "9" * 16 + "-" + "f" * 32])
+def test_any_place_that_looks_like_one_is_good(browser: Browser, place: str) -> None:
+    assert browser.get(f"{BEGIN}?cursor={place}").json() == {"items": [], "next": None}
+
+
+def test_a_thousand_parameters_are_refused(browser: Browser) -> None:
+    assert refused(browser.get(f"{BEGIN}?{'a=1&' * 1001}")) == (400, "bad_request")
+
+
+def test_messages_before_one_that_is_not_there_are_not_there(browser: Browser) -> None:
+    messages = f"{conversation(browser.begin()['conversation'])}messages/"
+    for wrong in ("x", "", "null"):
+        answer = browser.get(f"{messages}?before={wrong}")
+        assert refused(answer) == (422, "invalid_request")
+    other = browser.begin()["message"]
+    assert refused(browser.get(f"{messages}?before={other}")) == (404, "not_found")
+
+
+def test_a_title_must_be_a_line_with_something_in_it(browser: Browser) -> None:
+    url = conversation(browser.begin()["conversation"])
+    for body in ({}, {"title": ""}, {"title": " "}, {"title": "x" * 201}, {"title": None}):
+        assert refused(browser.send("PATCH", url, body)) == (422, "invalid_request")
+    assert browser.send("PATCH", url, {"title": "x" * 200}).status_code == 200
+
+
+def test_an_answer_to_head_is_the_one_to_get(browser: Browser) -> None:
+    got = browser.get(BEGIN)
+    head = browser.client.head(BEGIN)
+    assert (head.status_code, head.headers) == (200, got.headers)
+
+
+def test_while_the_database_is_away_callers_are_told_when_to_come_back(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("connection refused: secret-host")
+
+    monkeypatch.setattr(keeping, "newest", away)
+    answer = browser.get(BEGIN)
+    assert refused(answer) == (503, "unavailable")
+    assert answer["Retry-After"] == "5"
+    assert b"secret-host" not in answer.content
+
+
+def test_what_nobody_foresaw_is_logged_and_tells_nothing(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the inner truth")
+
+    monkeypatch.setattr(keeping, "newest", broken)
+    with caplog.at_level(logging.ERROR):
+        answer = browser.get(BEGIN)
+    assert refused(answer) == (500, "internal")
+    assert b"inner truth" not in answer.content
+    assert "the inner truth" in caplog.text

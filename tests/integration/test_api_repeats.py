@@ -1,0 +1,127 @@
+"""Requests that are sent again under the same Idempotency-Key."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from streams import ending
+from streams.models import Answer, Conversation, Message, Run
+from tests.integration.browser import Browser, conversation, run
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return Browser()
+
+
+def test_a_repeated_request_gets_the_first_answer_word_for_word(browser: Browser) -> None:
+    made = browser.begin()
+    paths = {
+        "/api/conversations/": {"message": "?"},
+        f"{conversation(made['conversation'])}messages/": {"message": "?", "when_busy": "queue"},
+        f"{run(made['run'])}cancel/": {},
+    }
+    for path, body in paths.items():
+        first = browser.post(path, body, Idempotency_Key="one")
+        rows = (Conversation.objects.count(), Message.objects.count(), Run.objects.count())
+        again = browser.post(path, body, Idempotency_Key="one")
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+        assert again["Idempotency-Replayed"] == "true"
+        assert "Idempotency-Replayed" not in first.headers
+        assert again.headers.get("Location") == first.headers.get("Location")
+        assert rows == (
+            Conversation.objects.count(),
+            Message.objects.count(),
+            Run.objects.count(),
+        )
+
+
+def test_a_retry_that_interrupts_is_not_ended_by_its_own_repetition(browser: Browser) -> None:
+    made = browser.begin()
+    wish = (f"{run(made['run'])}retry/", {"when_busy": "interrupt"})
+    first = browser.post(*wish, Idempotency_Key="one")
+    again = browser.post(*wish, Idempotency_Key="one")
+    assert first.status_code == 202
+    assert again.content == first.content
+    assert Run.objects.get(pk=first.json()["run"]).status == "queued"
+
+
+def test_a_cancel_that_was_answered_is_not_done_again(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{run(browser.begin()['run'])}cancel/"
+    first = browser.post(path, Idempotency_Key="one")
+    monkeypatch.setattr(ending, "cancel", None)
+    assert browser.post(path, Idempotency_Key="one").content == first.content
+
+
+def test_the_same_key_with_another_body_is_refused(browser: Browser) -> None:
+    browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
+    other = browser.post("/api/conversations/", {"message": "!"}, Idempotency_Key="one")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert Conversation.objects.count() == 1
+
+
+def test_a_body_that_says_the_same_in_other_words_is_the_same(browser: Browser) -> None:
+    first = browser.post("/api/conversations/", b'{"message":"?"}', Idempotency_Key="one")
+    again = browser.post(
+        "/api/conversations/", b'{ "title": null, "message": "\\u003f" }', Idempotency_Key="one"
+    )
+    assert again.content == first.content
+
+
+def test_a_key_is_its_owners_and_its_routes(browser: Browser) -> None:
+    answers = [
+        who.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
+        for who in (browser, Browser())
+    ]
+    assert answers[0].json()["run"] != answers[1].json()["run"]
+    cancelled = browser.post(f"{run(answers[0].json()['run'])}cancel/", Idempotency_Key="one")
+    assert cancelled.status_code == 200
+
+
+def test_a_refused_request_leaves_its_key_free(browser: Browser, settings: Any) -> None:
+    settings.MAX_LIVE_RUNS = 0
+    refused = browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
+    assert refused.status_code == 429
+    assert not Answer.objects.exists()
+    settings.MAX_LIVE_RUNS = 1
+    again = browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
+    assert again.status_code == 202
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "é", "\x7f", "x" * 256])
+def test_a_key_that_is_none_is_refused(browser: Browser, key: str) -> None:
+    answer = browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key=key)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_idempotency_key")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_equal_requests_at_once_are_done_once(browser: Browser) -> None:
+    together, answers = threading.Barrier(8), []
+    browser.begin()
+
+    def post() -> None:
+        try:
+            twin = Browser()
+            twin.client.cookies = browser.client.cookies
+            twin.csrf = browser.csrf
+            together.wait(20)
+            answers.append(
+                twin.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
+            )
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=post) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [answer.status_code for answer in answers] == [202] * 8
+    assert len({answer.content for answer in answers}) == 1
+    assert Conversation.objects.count() == 2
