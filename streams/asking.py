@@ -90,7 +90,7 @@ def begin(
         conversation.save(force_insert=True)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
-        return _question(conversation, text)
+        return _question(conversation, text, turn=1)
 
     return _accept(conversation, make, once)
 
@@ -106,7 +106,7 @@ def ask(
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
-        return _question(conversation, text)
+        return _question(conversation, text, turn=_last_turn(conversation) + 1)
 
     return _unbusied(conversation, make, when_busy, once)
 
@@ -161,6 +161,9 @@ def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | No
                 recall(once)
             _room(conversation.owner)
             run = make()
+            if cursor is not None:
+                run.rung_at = Now()  # as good as: if nobody comes, the sweep rings again
+            run.save(force_insert=True)
             accepted = Accepted(
                 conversation=conversation.id, message=run.message_id, run=run.id, cursor=cursor
             )
@@ -187,8 +190,7 @@ def _tell(conversation: Conversation, run: Run) -> None:
     try:
         announce(conversation)
     except Away:
-        return  # the sweep will, and ring then
-    Run.objects.filter(pk=run.pk).update(rung_at=Now())
+        return  # the sweep will
     ring(run.id)
 
 
@@ -219,15 +221,15 @@ def _last_turn(conversation: Conversation) -> int:
     return int(conversation.messages.aggregate(last=Max("turn", default=0))["last"])
 
 
-def _question(conversation: Conversation, text: str) -> Run:
-    message = conversation.messages.create(
-        role=Message.Role.USER, content=text, turn=_last_turn(conversation) + 1
-    )
-    message.refresh_from_db(fields=["created_at"])
+def _question(conversation: Conversation, text: str, *, turn: int) -> Run:
+    message = conversation.messages.create(role=Message.Role.USER, content=text, turn=turn)
     return _run(conversation, message)
 
 
 def _run(conversation: Conversation, message: Message) -> Run:
-    return conversation.runs.create(
-        owner=conversation.owner, message=message, model=conversation.model
+    return Run(
+        conversation=conversation,
+        owner=conversation.owner,
+        message=message,
+        model=conversation.model,
     )

@@ -116,14 +116,14 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     def tell(
         self,
         channel: str,
-        event: ConversationUpdated | MessageCreated | RunQueued,
-        *,
+        *events: ConversationUpdated | MessageCreated | RunQueued,
         known: int,
         run: UUID | None = None,
-        kind: Literal["message", "queued", ""] = "",
-    ) -> int:
-        """Say what needs no fence; with a kind, once for its run. Gives the event's id."""
-        return self._one(channel, "tell", known, run, event.type, encode(event), kind)
+    ) -> list[int]:
+        """Say what needs no fence, in one trip; what belongs to a run, once. Gives the ids."""
+        told = [(event.type, encode(event), ONCE.get(event.type, "")) for event in events]
+        calls = [self._call(channel, "tell", known, run, *words) for words in told]
+        return [int(_raised(answer)[1]) for answer in self._many(calls)]
 
     def start(self, channel: str, event: RunStarted, *, known: int) -> int:
         """Say run.started and raise the fence, in one step. Gives the event's id."""
@@ -172,7 +172,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         once = {}
         for name, value in state.items():
             run, _, kind = name.partition(":")
-            if kind in ("message", "queued", "ending"):
+            if kind in (*ONCE.values(), "ending"):
                 once[UUID(run), kind] = int(value)
         runs = {
             UUID(run): Said(attempt=int(state[f"{run}:attempt"]), text=text, reasoning=reasoning)
@@ -222,9 +222,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     def _answer(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> Any:
         (answer,) = self._many([self._call(channel, verb, known, run, *rest)])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return _raised(answer)
 
     def _many(self, calls: Sequence[list[Any]]) -> list[Any]:
         """Each call's answer, or the exception that it means. Raises `Away`."""
@@ -249,9 +247,16 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         return pipeline.execute(raise_on_error=False)
 
 
+ONCE = {MessageCreated.type: "message", RunQueued.type: "queued"}  # what a run says once
 REFUSALS: dict[str, type[Exception]] = {
     "superseded": Superseded,
     "gone": Superseded,
     "missing": Unfenced,
     "gap": Unfenced,
 }
+
+
+def _raised(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -43,21 +43,15 @@ def announce(conversation: Conversation) -> None:
     """Say the questions and runs that nobody was told of yet, in turn order. Raises `Away`."""
     channel = channel_of(conversation.id)
     for run in conversation.runs.filter(queued_event=None).select_related("message"):
-        heard: dict[str, int] = {}
+        news: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
         if run.message.event is None:
-            asked = MessageCreated(message=run.message.spoken())
-            heard["message"] = the_log().tell(
-                channel, asked, known=conversation.head, run=run.id, kind="message"
-            )
-        queued = RunQueued(run=run.id, message=run.message_id)
-        heard["queued"] = the_log().tell(
-            channel, queued, known=conversation.head, run=run.id, kind="queued"
-        )
+            news.insert(0, MessageCreated(message=run.message.spoken()))
+        ids = the_log().tell(channel, *news, known=conversation.head, run=run.id)
         with transaction.atomic():
-            if "message" in heard:
-                Message.objects.filter(pk=run.message_id).update(event=heard["message"])
-            Run.objects.filter(pk=run.pk).update(queued_event=heard["queued"])
-            conversation.heard(heard["queued"])
+            if len(ids) > 1:
+                Message.objects.filter(pk=run.message_id).update(event=ids[0])
+            Run.objects.filter(pk=run.pk).update(queued_event=ids[-1])
+            conversation.heard(ids[-1])
 
 
 def start(run: Run) -> int:
@@ -120,7 +114,8 @@ def update(conversation: Conversation) -> None:
     """Say the conversation's new title or model. Raises `Away`."""
     event = ConversationUpdated(title=conversation.title, model=conversation.model)
     channel = channel_of(conversation.id)
-    conversation.heard(the_log().tell(channel, event, known=conversation.head))
+    (id,) = the_log().tell(channel, event, known=conversation.head)
+    conversation.heard(id)
 
 
 def remove(conversation: UUID) -> None:

@@ -49,10 +49,12 @@ def page(
     if said is not None:
         messages = messages.filter(said)
     if before is not None:
+        # Compared in the database: SQLite keeps moments as text, and not in Python's format.
+        then = Message.objects.filter(pk=before.pk).values("created_at")
         messages = messages.filter(
             Q(turn__lt=before.turn)
-            | Q(turn=before.turn, created_at__lt=before.created_at)
-            | Q(turn=before.turn, created_at=before.created_at, id__lt=before.id)
+            | Q(turn=before.turn, created_at__lt=then)
+            | Q(turn=before.turn, created_at=then, id__lt=before.id)
         )
     found = list(messages.order_by("-turn", "-created_at", "-id")[: PAGE + 1])
     shown = found[:PAGE][::-1]

@@ -45,7 +45,8 @@ class Teller:
 
     def queue(self, known: int = 0) -> int:
         event = RunQueued(run=self.run, message=self.message)
-        return self.log.tell(self.channel, event, known=known, run=self.run, kind="queued")
+        (id,) = self.log.tell(self.channel, event, known=known, run=self.run)
+        return id
 
     def start(self, attempt: int = 1, known: int = 0) -> int:
         event = RunStarted(run=self.run, attempt=attempt, model="m")
