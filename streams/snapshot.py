@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db.models import Q
 from django.urls import reverse
 
+from streams import moments
 from streams.channels import channel_of
 from streams.events import LiveRun, Snapshot, Spoken
 from streams.log import Away, Look, Said
@@ -17,6 +18,7 @@ from streams.models import Conversation, Message, Run
 from streams.publish import the_log
 
 PAGE = 100  # messages
+UNSTARTED = Said(attempt=0, text="", reasoning="")
 
 
 def snapshot(conversation: Conversation) -> Snapshot:
@@ -49,13 +51,8 @@ def page(
     if said is not None:
         messages = messages.filter(said)
     if before is not None:
-        # Compared in the database: SQLite keeps moments as text, and not in Python's format.
-        then = Message.objects.filter(pk=before.pk).values("created_at")
-        messages = messages.filter(
-            Q(turn__lt=before.turn)
-            | Q(turn=before.turn, created_at__lt=then)
-            | Q(turn=before.turn, created_at=then, id__lt=before.id)
-        )
+        same_turn = Q(turn=before.turn) & moments.before(before.created_at, id__lt=before.id)
+        messages = messages.filter(Q(turn__lt=before.turn) | same_turn)
     found = list(messages.order_by("-turn", "-created_at", "-id")[: PAGE + 1])
     shown = found[:PAGE][::-1]
     earlier = None
@@ -98,6 +95,8 @@ def live_run(run: Run, look: Look | None) -> LiveRun | None:
     if (run.id, "ending") in look.once or queued is None or queued > look.head:
         return None
     said = look.runs.get(run.id)
+    if said is None and (run.id, "queued") in look.once:
+        said = UNSTARTED  # a worker may have claimed it, but run.started is yet to be said
     return _as_said(run, said) if said else _as_stored(run)
 
 
