@@ -120,4 +120,4 @@ class Reader:
     def _console(self, message: ConsoleMessage) -> None:
         # A connection that was cut on purpose is logged by the browser itself.
         if message.type == "error" and "net::ERR" not in message.text:
-            self.seen.errors.append(message.text)
+            self.seen.errors.append(f"{message.text} {message.location['url']}")

@@ -193,3 +193,29 @@ async def test_somebody_elses_conversation_is_closed_to_a_stranger(
     await other.page.locator("#gone").wait_for(state="visible", timeout=20_000)
     assert await other.page.locator(".said").count() == 0
     await stranger.close()
+
+
+async def test_a_long_conversation_begins_with_its_end_and_shows_the_rest_when_asked(
+    reader: Readers,
+) -> None:
+    one = await reader()
+    path = await one.begin(script(tokens=1, seed="first"))
+    await one.done()
+    await one.page.evaluate(
+        """async (id) => {
+          const token = document.cookie.match(/csrftoken=([^;]+)/)[1];
+          const headers = { "X-CSRFToken": token, "Content-Type": "application/json",
+            Prefer: "wait=30" };
+          for (let n = 0; n < 52; n += 1) {
+            const body = JSON.stringify({ message: JSON.stringify({ tokens: 1, seed: n }) });
+            await fetch(`/api/conversations/${id}/messages/`, { method: "POST", headers, body });
+          }
+        }""",
+        path.removeprefix("/c/"),
+    )
+    await one.page.reload()
+    await comes_true(one.page, "document.querySelectorAll('.said').length === 50")
+    await one.page.get_by_role("button", name="Show earlier messages").click()
+    await comes_true(one.page, "document.querySelectorAll('.said').length === 53")
+    assert script(tokens=1, seed="first") == await one.page.locator(".said").first.inner_text()
+    assert await one.page.locator(".reply").count() == 53

@@ -163,3 +163,44 @@ async def test_seven_tabs_hold_four_streams_and_the_rest_look_by_themselves(bare
     assert opened == [1, 1, 1, 1, 0, 0, 0]
     await pages[0].close()
     await comes_true(pages[4], "window.opened.length === 1")
+
+
+async def test_a_tab_in_the_background_gives_way_to_the_one_in_front(bare: Page) -> None:
+    pages = [bare]
+    for _ in range(4):
+        page = await bare.context.new_page()
+        await page.goto(bare.url)
+        pages.append(page)
+    *holders, asking = pages
+    for page in holders:
+        await page.evaluate("document.hasFocus = () => false")
+    await asking.evaluate("document.hasFocus = () => true")
+    for page in pages:
+        await page.evaluate(DOUBLE)
+        await page.evaluate(START)
+    await comes_true(asking, "window.opened.length === 1")
+    closed = [
+        await page.evaluate("window.opened.filter(({ closed }) => closed).length")
+        for page in holders
+    ]
+    assert sum(closed) == 1, closed
+
+
+async def test_a_hidden_tab_rests_when_nothing_runs_and_goes_on_when_seen(bare: Page) -> None:
+    await bare.clock.install()
+    await following(bare)
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    await bare.evaluate("window.isBusy = true")
+    await bare.evaluate(hide, True)
+    await bare.clock.run_for(20_000)
+    assert not await bare.evaluate("window.opened[0].closed"), "a reply is being written"
+    await bare.evaluate("window.isBusy = false")
+    await bare.evaluate("window.opened[0].say('run.completed', {}, 12)")
+    await bare.clock.run_for(11_000)
+    assert await bare.evaluate("window.opened[0].closed")
+    await bare.evaluate(hide, False)
+    await comes_true(bare, "window.opened.length === 2")
+    assert (await told(bare))["urls"][1] == "/events/?lastEventId=12"
