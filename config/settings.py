@@ -177,7 +177,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -205,7 +205,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
 STATIC_URL = "static/"
-WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
+SERVESTATIC_USE_FINDERS = True  # served from the apps' own folders: no collecting step
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
