@@ -16,10 +16,10 @@ from typing import Literal, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from streams.channels import Caller, channel_of
-from streams.events import ENDINGS, Heartbeat, StreamError, StreamReset
+from streams.events import ENDINGS, Heartbeat, Snapshot, StreamError, StreamReset
 from streams.hub import Feed, Hub
 from streams.log import Away, Torn
 from streams.models import Conversation, Run
@@ -119,11 +119,10 @@ class Follower:
     async def _begin(self, feed: Feed) -> bytes:
         """The snapshot, from whose cursor the events go on. Raises `Away`."""
         epoch = feed.epoch
-        found = await in_thread(lambda: Conversation.objects.filter(pk=self.conversation).first())
-        if found is None:
+        now = await in_thread(lambda: snapshot_of(self.conversation))
+        if now is None:
             self._farewell = GONE
             return b""
-        now = await in_thread(lambda: snapshot(found))
         if now.cursor is None:
             raise Away
         self._epoch, self._known = epoch, 0
@@ -177,6 +176,12 @@ class Follower:
         return False
 
 
+def snapshot_of(conversation: UUID) -> Snapshot | None:
+    """The conversation as it is; None where it is no more."""
+    found = Conversation.objects.filter(pk=conversation).first()
+    return snapshot(found) if found else None
+
+
 def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
     """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
     runs = Run.objects.filter(conversation=conversation)
@@ -202,7 +207,8 @@ async def in_thread(ask: Callable[[], T]) -> T:
     def asked() -> T:
         try:
             return ask()
-        finally:
-            connection.close()
+        except (OperationalError, InterfaceError):
+            connection.close()  # each thread keeps one, and the database may have restarted
+            return ask()
 
     return await asyncio.get_running_loop().run_in_executor(threads(), asked)
