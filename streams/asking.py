@@ -92,7 +92,7 @@ def begin(
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
         return _question(conversation, text, turn=1)
 
-    return _accept(conversation, make, once)
+    return _accept(conversation, make, once, new=True)
 
 
 def ask(
@@ -151,9 +151,11 @@ def _unbusied(
                 raise  # else somebody asked in between, and is interrupted in turn
 
 
-def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | None) -> Accepted:
+def _accept(
+    conversation: Conversation, make: Callable[[], Run], once: Once | None, *, new: bool = False
+) -> Accepted:
     # Looked up before the commit: whatever this run will ever say comes after it.
-    cursor = _cursor(conversation)
+    cursor = _cursor(conversation, new=new)
     try:
         with transaction.atomic():
             _alone(conversation)
@@ -179,9 +181,13 @@ def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | No
     return accepted
 
 
-def _cursor(conversation: Conversation) -> int | None:
+def _cursor(conversation: Conversation, *, new: bool) -> int | None:
+    channel = channel_of(conversation.id)
     try:
-        return the_log().look(channel_of(conversation.id), known=conversation.head).head
+        if new:
+            the_log().read(channel, 0)  # is it there? Nothing is kept for what may be refused yet
+            return 0
+        return the_log().look(channel, known=conversation.head).head
     except Away:
         return None
 
@@ -231,5 +237,8 @@ def _run(conversation: Conversation, message: Message) -> Run:
         conversation=conversation,
         owner=conversation.owner,
         message=message,
-        model=conversation.model,
+        # The operator may have changed his offer since this conversation began.
+        model=conversation.model
+        if conversation.model in settings.LLM_MODELS
+        else settings.LLM_MODEL,
     )

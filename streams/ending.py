@@ -97,7 +97,7 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
         )
         if not ended:
             raise Superseded  # another worker has it, or somebody else has ended it
-        if text:
+        if text or outcome["status"] == Run.Status.COMPLETED:
             reply = Message.objects.create(
                 conversation_id=run.conversation_id,
                 role=Message.Role.ASSISTANT,

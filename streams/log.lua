@@ -7,8 +7,8 @@
 --
 -- The state holds `head`, the last id given; `first`, where this life of the log began;
 -- `origin`, whether that was the conversation's beginning; `gone`, once it was deleted; and for
--- each unsettled run R: `R:attempt`, the fence; `R:closed`; `R:index`, its last delta; and
--- `R:<kind>`, the id of what may be said once.
+-- each unsettled run R: `R:attempt`, the fence; `R:closed`; `R:told`, the attempt whose words are
+-- kept; `R:index`, its last delta; and `R:<kind>`, the id of what may be said once.
 local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -32,16 +32,21 @@ local function clear()
   redis.call('DEL', state, events)
 end
 
+-- A new life begins above every id that anyone can have heard.
+local function begin(above)
+  clear()
+  local first = math.max(clock, above + 1)
+  redis.call('HSET', state, 'head', digits(first - 1), 'first', digits(first), 'origin', above == 0 and 1 or 0)
+  redis.call('EXPIRE', state, memory)
+  return first - 1
+end
+
 -- A head below what somebody knows means that the tail was lost: what is left must never be
--- taken for what was said. The new life begins above every id that anyone can have heard.
+-- taken for what was said.
 local function live_on()
   local at = head()
   if at > 0 and at >= known then return at end
-  clear()
-  local first = math.max(clock, known + 1)
-  redis.call('HSET', state, 'head', digits(first - 1), 'first', digits(first), 'origin', known == 0 and 1 or 0)
-  redis.call('EXPIRE', state, memory)
-  return first - 1
+  return begin(known)
 end
 
 local function say(type, data)
@@ -94,7 +99,7 @@ end
 -- Say run.started and raise the fence.
 if verb == 'start' then
   local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
-  live_on()
+  local at = live_on()
   local fence = tonumber(field(run .. ':attempt') or '0')
   if fence > attempt then return {'superseded'} end
   if fence == attempt then
@@ -102,8 +107,13 @@ if verb == 'start' then
     if field(run .. ':closed') then return {'superseded'} end
     if before then return {'ok', before} end
   end
+  -- Where the worker before this one died, and Redis too, nobody may be left who knows of a tail
+  -- that was lost: its ids must not be given again.
+  local server = string.match(tostring(redis.pcall('INFO', 'server')), 'run_id:(%x+)') or ''
+  if attempt > 1 and (field('server') or server) ~= server then begin(at) end
   local id = say(type, data)
-  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', -1, run .. ':started', id)
+  redis.call('HSET', state, 'server', server, run .. ':attempt', attempt, run .. ':told', attempt,
+    run .. ':index', -1, run .. ':started', id)
   redis.call('HDEL', state, run .. ':closed')
   redis.call('DEL', text, thought)
   return {'ok', id}
@@ -113,12 +123,10 @@ end
 if verb == 'fence' then
   local attempt, index = tonumber(ARGV[9]), ARGV[10]
   live_on()
-  local why = refusal(attempt)
-  if why == 'missing' then
-    redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', index)
-    why = nil
-  end
-  return {why or 'ok', digits(head())}
+  if refusal(attempt) == 'superseded' then return {'superseded'} end
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', attempt, run .. ':index', index)
+  redis.call('DEL', thought)
+  return {'ok', digits(head())}
 end
 
 -- Say the next piece of a reply, or (`text.snapshot`) the whole of it again.
@@ -139,38 +147,34 @@ if verb == 'speak' then
   return {'ok', id}
 end
 
--- Let nobody add to a run's reply any more. Gives what it holds.
+-- Let nobody add to a run's reply any more. Gives what it holds, and whether that is known: an
+-- attempt that has not started here leaves what the one before it said.
 if verb == 'close' then
   local attempt = tonumber(ARGV[9])
   live_on()
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt then return {'superseded'} end
-  local index = field(run .. ':index')
-  if fence < attempt then
-    -- The attempt never started here, or its history is lost.
-    redis.call('HSET', state, run .. ':attempt', attempt, run .. ':index', -1)
-    redis.call('DEL', text, thought)
-    index = false
-  end
-  redis.call('HSET', state, run .. ':closed', 1)
-  return {'ok', index or '', redis.call('GET', text) or '', redis.call('GET', thought) or ''}
+  local remembered = fence >= 0 or field(run .. ':queued')
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':closed', 1)
+  return {'ok', remembered and 1 or 0, redis.call('GET', text) or '', redis.call('GET', thought) or ''}
 end
 
--- Say a run's ending, once. The text said is the text stored: where they differ, it is said again.
+-- Say a run's ending, once. The text said is the text stored: where they differ, or where it is
+-- an earlier attempt's, it is said again, as a whole.
 if verb == 'end' then
   local type, data, attempt = ARGV[9], ARGV[10], ARGV[11]
   local stored, whole_type, whole_before, whole_after = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
   live_on()
   local before = field(run .. ':ending')
   if before then return {'ok', before} end
-  if (redis.call('GET', text) or '') ~= stored then
-    local index = tonumber(field(run .. ':index') or '-1') + 1
+  local told = field(run .. ':told')
+  if (redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt) then
+    local index = told == attempt and tonumber(field(run .. ':index')) + 1 or 0
     say(whole_type, whole_before .. digits(index) .. whole_after)
-    redis.call('HSET', state, run .. ':index', index)
-    redis.call('SET', text, stored, 'EX', life)
   end
   local id = say(type, data)
   redis.call('HSET', state, run .. ':ending', id, run .. ':closed', 1, run .. ':attempt', attempt)
+  redis.call('SET', text, stored, 'EX', life)
   return {'ok', id}
 end
 
@@ -208,7 +212,8 @@ end
 -- A run is settled: its ending stands in the database, with its id. What it said once stays known
 -- here for an hour, for whoever read the row before.
 if verb == 'forget' then
-  redis.call('HDEL', state, run .. ':attempt', run .. ':closed', run .. ':index', run .. ':started')
+  redis.call('HDEL', state, run .. ':attempt', run .. ':told', run .. ':closed', run .. ':index',
+    run .. ':started')
   redis.call('DEL', text, thought)
   redis.call('HSET', state, run .. ':ended', digits(clock))
   local fields = redis.call('HGETALL', state)

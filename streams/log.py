@@ -143,8 +143,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     def close(self, channel: str, run: UUID, attempt: int, *, known: int) -> Said | None:
         """Let nobody add to the run's reply. Gives what it holds; None where nothing is known."""
-        _, index, text, reasoning = self._answer(channel, "close", known, run, attempt)
-        return Said(attempt=attempt, text=text, reasoning=reasoning) if index else None
+        _, remembered, text, reasoning = self._answer(channel, "close", known, run, attempt)
+        return Said(attempt=attempt, text=text, reasoning=reasoning) if remembered else None
 
     def end(self, channel: str, event: Ending, text: str, *, known: int) -> int:
         """Say the ending, once, after the text that is stored. Gives the ending's id."""

@@ -42,9 +42,11 @@ def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
 def announce(conversation: Conversation) -> None:
     """Say the questions and runs that nobody was told of yet, in turn order. Raises `Away`."""
     channel = channel_of(conversation.id)
+    told: set[UUID] = set()
     for run in conversation.runs.filter(queued_event=None).select_related("message"):
         news: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
-        if run.message.event is None:
+        if run.message.event is None and run.message_id not in told:
+            told.add(run.message_id)
             news.insert(0, MessageCreated(message=run.message.spoken()))
         ids = the_log().tell(channel, *news, known=conversation.head, run=run.id)
         with transaction.atomic():

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from streams.channels import channel_of
 from streams.ending import complete, fail, stop
@@ -54,6 +54,10 @@ def generate(run_id: UUID, process: Process) -> None:
             attempt.bow_out()
         except Away:
             hand_over(run)
+        except Exception:
+            logger.exception("run %s attempt %s", run.id, run.attempt)
+            reason = "Something went wrong while the reply was written. It has been noted."
+            fail(run, attempt.text, code="internal", reason=reason)
 
 
 def _started(run: Run, process: Process) -> int:
@@ -70,9 +74,10 @@ def _ended(attempt: "Attempt", outcome: "Outcome", process: Process) -> None:
     while True:
         try:
             return attempt.end(outcome)
-        except Away:
+        except (Away, OperationalError, InterfaceError) as away:
+            connection.close()
             if process.draining:
-                raise
+                raise Away from away
             sleep(PAUSE)
 
 

@@ -1,5 +1,6 @@
 """The public API as a program calls it: every call is repeated until it is answered."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,8 +64,7 @@ class Client:
         """Be known to the service; the models that it offers. Raises `Refused`, `Unreachable`."""
         try:
             if not self._token and "csrftoken" not in self._http.cookies:
-                self._http.get("/")
-                self._keep()
+                self._keep(self._http.get("/"))
             answer = self._http.get("api/models/")
         except httpx.TransportError:
             # The first call is not repeated: a wrong address should not take minutes to be told.
@@ -122,7 +122,7 @@ class Client:
             except httpx.TransportError:
                 pass
             else:
-                self._keep()
+                self._keep(answer)
                 if answer.status_code not in PASSING:
                     patience.answered()
                     return _read(answer)
@@ -134,9 +134,14 @@ class Client:
         shown = self._http.cookies.get("csrftoken")
         return {"X-CSRFToken": shown} if shown and not self._token else {}
 
-    def _keep(self) -> None:
-        if not self._token:
-            self._jar.save(ignore_discard=True)  # readable by its owner alone
+    def _keep(self, answer: httpx.Response) -> None:
+        """Keep the session that the answer begins or renews, for the next time."""
+        if self._token or "Set-Cookie" not in answer.headers:
+            return
+        # Another terminal may read it just now: it must never find half of it.
+        draft = f"{self._jar.filename}.{os.getpid()}"
+        self._jar.save(draft, ignore_discard=True)  # readable by its owner alone
+        os.replace(draft, str(self._jar.filename))
 
 
 def retry_after(answer: httpx.Response) -> float:

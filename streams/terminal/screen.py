@@ -39,7 +39,7 @@ class Screen:
     def __enter__(self) -> Self:
         self._moved_at = time.monotonic()
         self._live = Live(
-            get_renderable=self._now,
+            self,
             console=self._console,
             refresh_per_second=FRAMES,
             transient=True,
@@ -115,8 +115,8 @@ class Screen:
         if piece.strip():
             self._console.print(markdown(piece), Text())
 
-    def _now(self) -> RenderableType:
-        """What is drawn below everything printed. Called from a thread of rich's."""
+    def __rich__(self) -> RenderableType:
+        """What is drawn below everything printed, asked for anew each time by rich's thread."""
         reply, printed = self._reply, self._printed
         self._spinner.update(text=Text(self._state(reply), style="dim"))
         rest = harmless(reply.text)[printed:] if reply else ""

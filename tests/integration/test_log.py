@@ -297,7 +297,8 @@ def test_a_redis_that_is_not_there_is_away() -> None:
 
 def test_a_cancelled_run_that_never_spoke_can_end(teller: Teller) -> None:
     teller.queue()
-    assert teller.log.close(teller.channel, teller.run, 0, known=0) is None
+    said = Said(attempt=0, text="", reasoning="")
+    assert teller.log.close(teller.channel, teller.run, 0, known=0) == said
     event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
     teller.log.end(teller.channel, event, "", known=0)
     assert teller.types(0) == ["run.queued", "run.cancelled"]
@@ -309,3 +310,43 @@ def test_one_run_cannot_speak_for_another(teller: Teller) -> None:
     event = TextDelta(run=other, attempt=1, index=0, text="mine?")
     (answer,) = teller.log.speak([Piece(channel=teller.channel, event=event, known=0)])
     assert isinstance(answer, Unfenced)
+
+
+def test_what_a_run_of_a_lost_log_said_is_not_known(teller: Teller) -> None:
+    assert teller.log.close(teller.channel, teller.run, 1, known=0) is None
+
+
+def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_said(
+    teller: Teller,
+) -> None:
+    start = teller.start()
+    teller.speak(teller.piece(0, "half"))
+    assert teller.log.close(teller.channel, teller.run, 2, known=0) == Said(
+        attempt=2, text="half", reasoning=""
+    )
+    event = RunCancelled(run=teller.run, attempt=2, reply=uuid4(), usage=USAGE)
+    teller.log.end(teller.channel, event, "half", known=0)
+    page = teller.log.read(teller.channel, start)
+    assert isinstance(page, Page)
+    assert [decode(type, data) for _, type, data in page.entries[1:]] == [
+        TextSnapshot(run=teller.run, attempt=2, index=0, text="half"),
+        event,
+    ]
+
+
+def test_a_next_attempt_on_another_redis_begins_a_new_life(
+    valkey: "redis.Redis",
+) -> None:
+    """Worker and Redis died together: nobody is left who knows of a tail that was lost."""
+    clock = Clock()
+    teller = Teller(valkey, clock)
+    teller.start()
+    heard = teller.speak(*map(teller.piece, range(5)))[-1]
+    assert isinstance(heard, int)
+    clock.now += 1_000_000
+    second = teller.start(2)
+    assert second == heard + 1
+    valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
+    third = teller.start(3)
+    assert third > second + 1
+    assert teller.log.read(teller.channel, second) == Torn(reason="lost")

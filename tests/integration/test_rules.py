@@ -135,7 +135,7 @@ class TestAskingIsNeverLost:
             raise Away
 
         with monkeypatch.context() as patch:
-            patch.setattr(Log, "look", away)
+            patch.setattr(Log, "read", away)
             patch.setattr(Log, "tell", away)
             accepted = asking.begin(owner="visitor:a", text="Why?")
         assert accepted.cursor is None
@@ -143,6 +143,23 @@ class TestAskingIsNeverLost:
         somebody_else_goes_on()
         assert said(accepted.conversation) == ASKED
         assert valkey.llen("celery") == 1
+
+    def test_a_question_with_two_runs_is_said_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with killed(monkeypatch, asking, "announce"):
+            begun()
+        run = Run.objects.get()
+        with killed(monkeypatch, asking, "announce"):
+            asking.retry(run, when_busy="queue")
+        somebody_else_goes_on()
+        assert said(run.conversation_id) == [*ASKED, "run.queued"]
+
+    def test_a_question_that_is_refused_leaves_nothing_behind(
+        self, valkey: "redis.Redis", settings: Any
+    ) -> None:
+        settings.MAX_LIVE_RUNS = 0
+        with pytest.raises(asking.TooManyRuns):
+            begun()
+        assert valkey.keys("*") == []
 
     def test_what_was_not_announced_is_said_before_the_run_starts(
         self, monkeypatch: pytest.MonkeyPatch
@@ -221,6 +238,17 @@ class TestAnEndingIsSaidOnce:
         assert said(run.conversation_id) == before
         run.refresh_from_db()
         assert (run.status, run.cancel_asked) == ("completed", False)
+
+    def test_a_cancel_between_a_claim_and_its_start_ends_the_run_at_once(self) -> None:
+        first = claimed(begun())
+        speak(first, "half")
+        Run.objects.update(lease_until=Now() - timedelta(seconds=1))
+        assert claim(first.id, uuid4())
+        ending.cancel(first.id)
+        first.refresh_from_db()
+        assert first.reply
+        assert (first.status, first.reply.content) == ("cancelled", "half")
+        assert said(first.conversation_id)[-2:] == ["text.snapshot", "run.cancelled"]
 
     def test_a_run_that_was_cancelled_before_its_start_is_never_claimed(self) -> None:
         run = begun()

@@ -73,6 +73,7 @@ class Command(BaseCommand):
             raise CommandError("--model and --system are for a conversation that is begun.")
         if follow and message:
             raise CommandError("--follow only watches: leave the message out.")
+        url = url if "://" in url else f"http://{url}"
         stage = _stage(follow=follow)
         client = Client(url, token=token, cookies=_cookies(url), tell=stage.tell)
         offered = client.arrive()
