@@ -1,11 +1,18 @@
 """The Celery app: a doorbell that carries run ids, and nothing else."""
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("unspool")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.imports = ("workers.tasks",)
+
+
+@setup_logging.connect
+def _leave_logging(**_: Any) -> None:
+    """Django's settings say what is logged, and how: with a receiver here, Celery does not."""

@@ -49,6 +49,7 @@ def development_key_lost(kept: Path) -> str:
 if PRODUCTION:
     SECRET_KEY = required("SECRET_KEY", "it signs sessions; make one of 50 random characters.")
     ALLOWED_HOSTS = required("ALLOWED_HOSTS", "the names it answers to.").split(",")
+    ALLOWED_HOSTS += ["127.0.0.1", "[::1]"]  # at which the machine itself asks how it is
 else:
     SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
@@ -136,14 +137,46 @@ ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency
 
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────
 ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # a visitor owns his session's own
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
-SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call us
+CORS_ALLOW_CREDENTIALS = True  # with their visitors' cookies: so the list is exact
+CORS_ALLOW_HEADERS = [
+    *("authorization", "content-type", "x-csrftoken", "last-event-id", "cache-control"),
+    *("idempotency-key", "prefer", "x-request-id"),
+]
+CORS_EXPOSE_HEADERS = [
+    *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
+]
+CORS_URLS_REGEX = "^/api/"
+CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS + env.list("CSRF_TRUSTED_ORIGINS", default=[])
+HTTPS = env.bool("HTTPS", PRODUCTION)  # how browsers come; off, their passwords are in the clear
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS or bool(CORS_ALLOWED_ORIGINS)
+# Another site's page gets no cookie of ours along unless it is said so, and then only a secure one.
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "None" if CORS_ALLOWED_ORIGINS else "Lax"
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = False  # the page's script reads it to send X-CSRFToken
+
+# ── What browsers are told to refuse ─────────────────────────────────────────────────────────
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = ["^health/", "^metrics$"]  # asked by the platform, from inside
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)  # never HTTP again
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "font-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 # ── The database ─────────────────────────────────────────────────────────────────────────────
 DATABASE_URL = env.str("DATABASE_URL", "") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
@@ -171,19 +204,24 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "corsheaders",
+    "csp",
     "django_eventstream",
     "ninja",
     "streams",
 ]
 MIDDLEWARE = [
+    "streams.records.identify",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -212,11 +250,22 @@ USE_TZ = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # bytes of a request's body
 
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for programs; else for people
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request": {"()": "streams.records.Belonging"}},
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)s %(name)s [%(request)s] %(message)s"},
+        "json": {"()": "streams.records.Json"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if LOG_JSON else "plain",
+            "filters": ["request"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         # Their debug output holds prompts and keys.

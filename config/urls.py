@@ -1,5 +1,6 @@
 """Which address is answered by what."""
 
+from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("", include("streams.urls"))]
+urlpatterns = [path("admin/", admin.site.urls), path("", include("streams.urls"))]

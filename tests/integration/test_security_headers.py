@@ -1,0 +1,161 @@
+"""What browsers are told to refuse, on every answer, and which other sites' pages may call."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings as configured
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+from django.utils.module_loading import import_string
+
+from tests.integration.browser import Browser, conversation
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+OTHER = "https://other.example"
+POLICY = {
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "font-src 'self'",
+    "base-uri 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+}
+
+
+def guarded(answer: Any) -> None:
+    assert set(answer["Content-Security-Policy"].split("; ")) == POLICY
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Referrer-Policy"] == "same-origin"
+    assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", f"/c/{uuid4()}"),
+        ("GET", "/api/docs"),
+        ("GET", "/api/openapi.json"),
+        ("GET", "/api/models/"),
+        ("GET", "/api/nowhere"),
+        ("GET", "/nowhere"),
+        ("PUT", "/"),
+        ("POST", "/api/conversations/"),
+        ("DELETE", "/api/models/"),
+        ("OPTIONS", f"/api/conversations/{uuid4()}/events/"),
+        ("GET", "/health/live"),
+        ("GET", "/health/ready"),
+        ("GET", "/metrics"),
+        ("GET", "/admin/login/"),
+    ],
+)
+def test_every_answer_is_guarded(method: str, path: str) -> None:
+    guarded(getattr(Client(), method.lower())(path))
+
+
+def test_an_answer_to_a_name_that_is_not_ours_is_guarded() -> None:
+    answer = Client(headers={"Host": "evil.example"}).get("/")
+    assert answer.status_code == 400
+    guarded(answer)
+
+
+def test_an_error_of_ours_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.page.render", lambda *_: 1 / 0)
+    answer = Client(raise_request_exception=False).get("/")
+    assert answer.status_code == 500
+    guarded(answer)
+
+
+async def test_a_stream_is_guarded_and_starts_at_once() -> None:
+    browser = await sync_to_async(Browser)()
+    made = await sync_to_async(browser.begin)()
+    client = AsyncClient()
+    client.cookies = browser.client.cookies
+    answer = await client.get(f"{conversation(made['conversation'])}events/?until=idle")
+    guarded(answer)
+    assert (await anext(aiter(answer.streaming_content))).startswith(b"retry: ")
+
+
+@pytest.mark.parametrize("path", configured.MIDDLEWARE)
+def test_no_middleware_holds_a_thread_for_an_open_stream(path: str) -> None:
+    """One that is not `async_capable` would have Django run all that is inside it in a thread."""
+    assert import_string(path).async_capable
+
+
+def test_a_request_brings_its_id_or_gets_one() -> None:
+    client = Client()
+    assert client.get("/", headers={"X-Request-ID": "a.b-c_1"})["X-Request-ID"] == "a.b-c_1"
+    made = set()
+    for insane in ("", "x" * 65, "a b", "é", 'a"b', "-"):
+        made.add(client.get("/", headers={"X-Request-ID": insane})["X-Request-ID"])
+    assert len(made) == 6
+    assert {len(id) for id in made} == {32}
+
+
+@pytest.fixture
+def allowed(settings: Any) -> None:
+    settings.CORS_ALLOWED_ORIGINS = [OTHER]
+    settings.CSRF_TRUSTED_ORIGINS = [OTHER]
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_page_of_an_origin_on_the_list_may_call_with_its_visitors_cookies() -> None:
+    browser = Browser()
+    made = browser.begin()
+    answer = browser.get(conversation(made["conversation"]), Origin=OTHER)
+    assert answer.status_code == 200
+    assert answer["Access-Control-Allow-Origin"] == OTHER
+    assert answer["Access-Control-Allow-Credentials"] == "true"
+    assert "origin" in answer["Vary"].lower()
+    assert browser.post("/api/conversations/", {"message": "?"}, Origin=OTHER).status_code == 202
+
+
+@pytest.mark.usefixtures("allowed")
+def test_the_streams_preflight_is_answered_with_the_cursors_header() -> None:
+    asked = {
+        "Origin": OTHER,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "last-event-id, authorization",
+    }
+    answer = Client().options(f"/api/conversations/{uuid4()}/events/", headers=asked)
+    assert answer.status_code == 200
+    assert answer["Access-Control-Allow-Origin"] == OTHER
+    assert answer["Access-Control-Allow-Credentials"] == "true"
+    named = answer["Access-Control-Allow-Headers"].split(", ")
+    assert {"last-event-id", "authorization", "x-csrftoken", "idempotency-key"} <= set(named)
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        f"{OTHER}.evil.example",
+        f"{OTHER}:8443",
+        "http://other.example",
+        "null",
+    ],
+)
+def test_any_other_origin_is_told_nothing(origin: str) -> None:
+    browser = Browser()
+    answer = browser.get("/api/models/", Origin=origin)
+    assert "Access-Control-Allow-Origin" not in answer
+    refused = browser.post("/api/conversations/", {"message": "?"}, Origin=origin)
+    assert refused.status_code == 403
+
+
+@pytest.mark.usefixtures("allowed")
+def test_pages_and_accounts_are_nobody_elses_to_read() -> None:
+    ada = User.objects.create_user("ada", is_staff=True)
+    client = Client()
+    client.force_login(ada)
+    for path in ("/", "/admin/", "/metrics"):
+        answer = client.get(path, headers={"Origin": OTHER})
+        assert "Access-Control-Allow-Origin" not in answer
