@@ -101,7 +101,8 @@ if verb == 'start' then
   local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
   local at = live_on()
   local fence = tonumber(field(run .. ':attempt') or '0')
-  if fence > attempt then return {'superseded'} end
+  -- Somebody may have ended it between its claim and now, and the fence goes with the ending.
+  if fence > attempt or field(run .. ':ending') then return {'superseded'} end
   if fence == attempt then
     local before = field(run .. ':started')
     if field(run .. ':closed') then return {'superseded'} end

@@ -304,6 +304,21 @@ def test_a_cancelled_run_that_never_spoke_can_end(teller: Teller) -> None:
     assert teller.types(0) == ["run.queued", "run.cancelled"]
 
 
+def test_a_run_that_has_ended_between_its_claim_and_its_start_never_starts(
+    teller: Teller,
+) -> None:
+    teller.queue()
+    teller.log.close(teller.channel, teller.run, 1, known=0)
+    event = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
+    teller.log.end(teller.channel, event, "", known=0)
+    for forgotten in (False, True):
+        if forgotten:
+            teller.log.forget(teller.channel, teller.run)
+        with pytest.raises(Superseded):
+            teller.start()
+    assert teller.types(0) == ["run.queued", "run.cancelled"]
+
+
 def test_one_run_cannot_speak_for_another(teller: Teller) -> None:
     teller.start()
     other: UUID = uuid4()
