@@ -210,7 +210,7 @@ def _alone(conversation: Conversation) -> None:
 
 
 def _room(owner: str) -> None:
-    if Run.objects.filter(owner=owner, status__in=Run.LIVE).count() >= settings.MAX_LIVE_RUNS:
+    if Run.alive().filter(owner=owner).count() >= settings.MAX_LIVE_RUNS:
         raise TooManyRuns
 
 

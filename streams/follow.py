@@ -58,6 +58,7 @@ class Follower:
         self._cursor = cursor
         self._known = conversation.head
         self._epoch = 0  # the subscription after which the log was read
+        self._preface = b""  # said before the next snapshot: why there is one
         self._farewell: bytes | None = None
         self._until_idle = until_idle
         self._idle_at = 0.0 if until_idle else NEVER  # when to ask whether all is said
@@ -127,7 +128,8 @@ class Follower:
             raise Away
         self._epoch, self._known = epoch, 0
         self._hear(now.cursor, ending=True)
-        return block_of(now, now.cursor)
+        preface, self._preface = self._preface, b""
+        return preface + block_of(now, now.cursor)
 
     async def _replay(self, feed: Feed, cursor: int) -> bytes:
         """What the log holds after the cursor. Raises `Away`."""
@@ -136,8 +138,8 @@ class Follower:
         if isinstance(page, Torn):
             logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reason)
             self._cursor = None
-            said = block_of(StreamReset(reason=page.reason, channels=(channel,)))
-            return said + await self._begin(feed)
+            self._preface = block_of(StreamReset(reason=page.reason, channels=(channel,)))
+            return await self._begin(feed)
         if len(page.entries) < PAGE:
             self._epoch = epoch  # caught up: what comes next arrives live
         if page.entries:

@@ -46,7 +46,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _tell_runs(registry: CollectorRegistry) -> None:
     queued = Q(status=Run.Status.QUEUED)
-    seen = Run.objects.filter(status__in=Run.LIVE).aggregate(
+    seen = Run.alive().aggregate(
         queued=Count("pk", filter=queued),
         oldest=Min("created_at", filter=queued),
         running=Count("pk", filter=~queued),

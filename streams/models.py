@@ -93,6 +93,9 @@ class Message(models.Model):
         )
 
 
+UNSAID = Q(ended_event__isnull=True)
+
+
 class Run(models.Model):
     """The writing of one reply."""
 
@@ -147,20 +150,22 @@ class Run(models.Model):
                 fields=["conversation"], condition=Q(status="running"), name="one_running_run"
             )
         ]
+        # Whatever is live, or ended but not said, has no ending's event yet: that is the small
+        # part of the table that everybody looks for. (A condition on the status would be of no
+        # use: SQLite does not see it through a bound parameter.)
         indexes: ClassVar = [
-            models.Index(
-                fields=["status", "owner"],
-                name="live_runs",
-                condition=Q(status__in=("queued", "running")),
-            ),
-            models.Index(fields=["worker"], name="workers_runs", condition=Q(status="running")),
-            models.Index(
-                fields=["conversation"], name="unsaid_runs", condition=Q(ended_event__isnull=True)
-            ),
+            models.Index(fields=["owner"], name="owners_unsaid_runs", condition=UNSAID),
+            models.Index(fields=["conversation"], name="unsaid_runs", condition=UNSAID),
+            models.Index(fields=["worker"], name="workers_runs"),
         ]
 
     def __str__(self) -> str:
         return f"{self.id} ({self.status})"
+
+    @classmethod
+    def alive(cls) -> models.QuerySet[Run]:
+        """Those that are queued or running."""
+        return cls.objects.filter(UNSAID, status__in=cls.LIVE)
 
     @property
     def live(self) -> bool:

@@ -18,7 +18,7 @@ from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel, fail
 from streams.log import Away, Superseded
-from streams.models import Conversation, Run, from_now
+from streams.models import UNSAID, Conversation, Run, from_now
 from streams.publish import finish, the_log
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def sweep() -> None:
 
 
 def _say_what_is_unsaid() -> None:
-    unsaid = Q(queued_event=None) | (Q(ended_event=None) & ~Q(status__in=Run.LIVE))
+    unsaid = UNSAID & (Q(queued_event=None) | ~Q(status__in=Run.LIVE))
     # What has just been written is being said by whoever wrote it.
     late = Q(created_at__lt=from_now(-1)) & (Q(ended_at=None) | Q(ended_at__lt=from_now(-1)))
     left = Run.objects.filter(unsaid & late).values("conversation")
@@ -47,10 +47,10 @@ def _abandoned() -> Q:
 
 def _end_what_is_over() -> None:
     unheld = Q(status=Run.Status.QUEUED) | _abandoned()
-    for run in Run.objects.filter(unheld, cancel_asked=True):
+    for run in Run.alive().filter(unheld, cancel_asked=True):
         cancel(run.id)
     spent = Q(attempt__gte=F("forgiven") + settings.RUN_ATTEMPTS)
-    lost = Run.objects.filter(_abandoned() & spent).select_related("conversation", "message")
+    lost = Run.alive().filter(_abandoned() & spent).select_related("conversation", "message")
     for run in lost:
         try:
             channel = channel_of(run.conversation_id)
@@ -63,8 +63,8 @@ def _end_what_is_over() -> None:
 
 def _ring_what_waits() -> None:
     unanswered = Q(rung_at=None) | Q(rung_at__lt=from_now(-settings.RUN_RING))
-    waiting = Run.objects.filter(Q(status=Run.Status.QUEUED) | _abandoned(), unanswered)
-    running = Run.objects.filter(status=Run.Status.RUNNING, lease_until__gte=Now())
+    waiting = Run.alive().filter(Q(status=Run.Status.QUEUED) | _abandoned(), unanswered)
+    running = Run.alive().filter(status=Run.Status.RUNNING, lease_until__gte=Now())
     # Another of its conversation's runs is being written: this one is rung after it.
     for run in waiting.exclude(conversation__in=running.values("conversation")):
         if Run.objects.filter(unanswered, pk=run.pk).update(rung_at=Now()):

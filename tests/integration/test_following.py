@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from streams import asking, ending, keeping, publish
 from streams.channels import Caller, channel_of
 from streams.events import TextDelta
 from streams.followers import Followers, TooManyStreams
-from streams.log import Piece
+from streams.log import Away, Log, Piece
 from streams.models import Conversation
 from streams.wire import encode
 from workers.lease import claim
@@ -246,3 +247,21 @@ async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: Followe
     for _ in range(20):
         stream = crowd.admit(VISITOR, story.conversation, first - 1, until_idle=False)
         assert await ids(stream, first) == [first]
+
+
+async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    await sync_to_async(story.complete)()
+    look, calls = Log.look, []
+
+    def away_at_first(*args: Any, **named: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            raise Away
+        return look(*args, **named)
+
+    monkeypatch.setattr(Log, "look", away_at_first)
+    stream = crowd.admit(VISITOR, story.conversation, 7, until_idle=True)
+    assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
