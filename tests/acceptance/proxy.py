@@ -29,6 +29,7 @@ class Proxy:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.bytes_per_second: int | None = None
+        self._answers_left = 0
         self._cuts: list[int] = []
         self._turn = 0
         self._server: asyncio.Server | None = None
@@ -74,6 +75,15 @@ class Proxy:
 
     def flow(self) -> None:
         self.flowing.set()
+
+    def stall_after_answers(self, count: int) -> None:
+        """Let so many more answers through, and then hold everything."""
+        self._answers_left = count
+
+    def answered(self) -> None:
+        self._answers_left -= 1
+        if self._answers_left == 0:
+            self.stall()
 
     def throttle(self, bytes_per_second: int | None) -> None:
         """Slow each direction of each connection down; None lifts it."""
@@ -148,6 +158,7 @@ class Passage:
             portion = portion[: self.left]
             self.left -= len(portion)
         self.sides[0].write(portion)
+        self.proxy.answered()
 
     async def _pump(
         self,

@@ -5,6 +5,7 @@ Every part can be started, killed, frozen and replaced alone; its words go to a 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 import sys
@@ -155,6 +156,21 @@ class Stack:
         self._visitors.append(visitor)
         await visitor.arrive()
         return visitor
+
+    async def manage(self, *words: str) -> str:
+        """What `manage.py` says to these words: one more process, beside web and workers."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "manage.py",
+            *words,
+            cwd=CHECKOUT,
+            env={**essentials(), **self._settings(self.web_redis)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), READY_WITHIN)
+        if process.returncode:
+            raise RuntimeError(f"manage.py {words} ended with {process.returncode}")
+        return said.decode().strip()
 
     async def warm(self) -> None:
         """Let every worker say a word, so that none of them is measured while it wakes up."""

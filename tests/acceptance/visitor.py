@@ -26,6 +26,20 @@ class Asked:
     script: str
     took: float
 
+    @classmethod
+    def of(cls, answer: httpx.Response, message: str, *, took: float = 0.0) -> Asked:
+        """What a 202 says was made of this message."""
+        made = answer.json()
+        return cls(
+            conversation=made["conversation"],
+            message=made["message"],
+            run=made["run"],
+            cursor=made["cursor"],
+            events=made["events"],
+            script=message,
+            took=took,
+        )
+
 
 def script(**wishes: object) -> str:
     """A message that makes the scripted model say just that."""
@@ -45,6 +59,10 @@ class Visitor:
             trust_env=False,
         )
 
+    def show(self, token: str) -> None:
+        """Come as the holder of this token, without a session."""
+        self.http.headers["Authorization"] = f"Bearer {token}"
+
     async def arrive(self) -> None:
         """Begin a session; `GET /` sets the CSRF cookie."""
         (await self.http.get("/")).raise_for_status()
@@ -62,6 +80,8 @@ class Visitor:
 
     def identity(self) -> dict[str, str]:
         """The headers that say who is asking."""
+        if token := self.http.headers.get("Authorization"):
+            return {"Authorization": token}
         cookies = "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
         return {"Cookie": cookies}
 
@@ -113,13 +133,4 @@ class Visitor:
         took = time.monotonic() - begun
         if answer.status_code != 202:
             raise AssertionError(f"POST {path} gave {answer.status_code}: {answer.text[:300]}")
-        made = answer.json()
-        return Asked(
-            conversation=made["conversation"],
-            message=made["message"],
-            run=made["run"],
-            cursor=made["cursor"],
-            events=made["events"],
-            script=message,
-            took=took,
-        )
+        return Asked.of(answer, message, took=took)
