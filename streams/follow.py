@@ -21,8 +21,9 @@ from django.db import InterfaceError, OperationalError, connection
 from streams.channels import Caller, channel_of
 from streams.events import ENDINGS, Heartbeat, Snapshot, StreamError, StreamReset
 from streams.hub import Feed, Hub
-from streams.log import Away, Torn
+from streams.log import Away
 from streams.models import Conversation, Run
+from streams.passages import Torn
 from streams.publish import the_log
 from streams.snapshot import snapshot
 from streams.wire import block, block_of

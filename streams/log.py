@@ -8,10 +8,9 @@ event that the log does not hold, and whatever is repeated adds nothing.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -23,7 +22,6 @@ from redis.retry import Retry
 
 from streams.events import (
     ConversationUpdated,
-    Delta,
     Ending,
     MessageCreated,
     ReasoningDelta,
@@ -31,6 +29,7 @@ from streams.events import (
     RunStarted,
     TextSnapshot,
 )
+from streams.passages import Look, Page, Piece, Said, Torn
 from streams.wire import encode
 
 logger = logging.getLogger(__name__)
@@ -48,48 +47,6 @@ class Superseded(Exception):
 
 class Unfenced(Exception):
     """The log has lost this run's fence: ask the run's row whose it is, then `fence` and go on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
-    """One delta, or the whole text again, on its way into the log."""
-
-    channel: str
-    event: Delta | TextSnapshot
-    known: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    """What came after a cursor: (id, type, data) each, and the log's last id."""
-
-    head: int
-    entries: list[tuple[int, str, str]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Torn:
-    """The log cannot go on from the cursor."""
-
-    reason: Literal["expired", "lost", "ahead"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
-    """What the log knows of one unsettled run."""
-
-    attempt: int
-    text: str
-    reasoning: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """What a channel is at one moment. `once` holds the ids of what a run says once."""
-
-    head: int
-    runs: dict[UUID, Said]
-    once: dict[tuple[UUID, str], int]
 
 
 class Log(StorageBase):  # type: ignore[misc]  # the library has no types

@@ -22,8 +22,9 @@ from streams.events import (
     RunQueued,
     RunStarted,
 )
-from streams.log import Log, Piece
+from streams.log import Log
 from streams.models import Conversation, Message, Run
+from streams.passages import Piece
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from streams.channels import channel_of
 from streams.events import Usage
-from streams.log import Away, Said
+from streams.log import Away
 from streams.models import Run
+from streams.passages import Said
 from streams.publish import the_log
 
 

@@ -13,8 +13,9 @@ from django.urls import reverse
 from streams import moments
 from streams.channels import channel_of
 from streams.events import LiveRun, Snapshot, Spoken
-from streams.log import Away, Look, Said
+from streams.log import Away
 from streams.models import Conversation, Message, Run
+from streams.passages import Look, Said
 from streams.publish import the_log
 
 PAGE = 100  # messages

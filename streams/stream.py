@@ -10,8 +10,9 @@ from streams.callers import caller_of
 from streams.channels import Caller, channel_of, cursor_in
 from streams.follow import in_thread, outlook
 from streams.followers import TooManyStreams, followers
-from streams.log import Away, Page
+from streams.log import Away
 from streams.models import Conversation
+from streams.passages import Page
 from streams.problems import Problem, unauthorized
 from streams.publish import the_log
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import sleep
 
-from streams.log import Away, Piece
+from streams.log import Away
+from streams.passages import Piece
 from streams.publish import publish
 
 logger = logging.getLogger(__name__)

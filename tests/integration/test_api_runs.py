@@ -11,8 +11,8 @@ from streams.api import waiting
 from streams.api.waiting import seconds_of
 from streams.channels import channel_of
 from streams.events import TextDelta, Usage
-from streams.log import Piece
 from streams.models import Run
+from streams.passages import Piece
 from tests.integration.browser import Browser, conversation, run
 from workers.lease import claim
 

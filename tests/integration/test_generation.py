@@ -16,8 +16,8 @@ from django.db.models.functions import Now
 from streams import asking, ending
 from streams.channels import channel_of
 from streams.fold import Heard, fold
-from streams.log import Page
 from streams.models import Message, Run
+from streams.passages import Page
 from streams.publish import the_log
 from streams.snapshot import snapshot
 from streams.wire import decode

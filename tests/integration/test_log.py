@@ -17,7 +17,8 @@ from streams.events import (
     Usage,
 )
 from streams.fold import Heard, fold
-from streams.log import Away, Log, Page, Piece, Said, Superseded, Torn, Unfenced
+from streams.log import Away, Log, Superseded, Unfenced
+from streams.passages import Page, Piece, Said, Torn
 from streams.wire import decode
 
 CLOCK = 1_800_000_000_000_000  # microseconds

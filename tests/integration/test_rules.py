@@ -17,8 +17,9 @@ from django.db.models.functions import Now
 from streams import asking, ending, publish, sweep
 from streams.channels import channel_of
 from streams.events import LiveRun, TextDelta
-from streams.log import Away, Log, Page, Piece, Superseded
+from streams.log import Away, Log, Superseded
 from streams.models import Conversation, Message, Run
+from streams.passages import Page, Piece
 from streams.publish import the_log
 from streams.snapshot import snapshot
 from workers.lease import claim, hand_over

@@ -1,0 +1,49 @@
+"""What the log takes and gives: a piece on its way in, a page of what was said, a look at all."""
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from streams.events import Delta, TextSnapshot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """One delta, or the whole text again, on its way into the log."""
+
+    channel: str
+    event: Delta | TextSnapshot
+    known: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What came after a cursor: (id, type, data) each, and the log's last id."""
+
+    head: int
+    entries: list[tuple[int, str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Torn:
+    """The log cannot go on from the cursor."""
+
+    reason: Literal["expired", "lost", "ahead"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """What the log knows of one unsettled run."""
+
+    attempt: int
+    text: str
+    reasoning: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a channel is at one moment. `once` holds the ids of what a run says once."""
+
+    head: int
+    runs: dict[UUID, Said]
+    once: dict[tuple[UUID, str], int]

@@ -1,0 +1,202 @@
+"""What one attempt says, and what of it the log has confirmed.
+
+The pieces go out without waiting for one another; what the log answers comes back on the loop. A
+log that has lost this reply is told the whole of it again.
+"""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from datetime import timedelta
+from time import monotonic
+from typing import Literal
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
+
+from streams.channels import channel_of
+from streams.ending import complete, fail, stop
+from streams.events import ReasoningDelta, TextDelta, TextSnapshot
+from streams.log import Away, Superseded, Unfenced
+from streams.models import Conversation, Run
+from streams.passages import Piece
+from streams.publish import the_log
+from workers.lease import Hold, hand_over, mine
+from workers.model import Finish, ModelFault, speak
+from workers.process import Process
+from workers.prompt import Turn
+
+logger = logging.getLogger(__name__)
+PAUSE = 0.2  # seconds between two tries while Redis is away
+UNSAID = 2000  # pieces that may wait for Redis before the model is no longer read
+
+Outcome = Literal["finished", "lost", "too long"] | ModelFault
+
+
+class Attempt:
+    """What one attempt has said, and what of it the log has confirmed."""
+
+    def __init__(self, run: Run, process: Process) -> None:
+        self.known = 0  # the highest event id that this attempt knows to have been said
+        self._run = run
+        self._process = process
+        self._channel = channel_of(run.conversation_id)
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._index = 0
+        self._unsaid = 0
+        self._refused: Exception | None = None
+        self._finish = Finish("stop", None)
+        self._task: asyncio.Task[object] | None = None
+        self._heard = asyncio.Event()
+        self._begun_at = monotonic()
+        assert run.started_at
+        self._started_at = run.started_at
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def give_up(self) -> None:
+        """Stop at once: the run is no longer ours, or the process ends. From any thread."""
+        self._process.loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self._refused = self._refused or Superseded()
+        if self._task:
+            self._task.cancel()
+
+    async def write(self, turns: list[Turn], hold: Hold) -> Outcome:
+        """Say the model's reply, piece by piece, and tell how it went."""
+        self._task = asyncio.current_task()
+        if isinstance(self._refused, Superseded):
+            return "lost"
+        try:
+            async with asyncio.timeout(settings.RUN_LIFE):
+                fault = await self._relay(turns, hold)
+                await self._all_said()
+        except TimeoutError:
+            return "too long"
+        except (asyncio.CancelledError, Superseded):
+            return "lost"
+        return fault or "finished"
+
+    async def _relay(self, turns: list[Turn], hold: Hold) -> ModelFault | None:
+        try:
+            async with aclosing(speak(turns, model=self._run.model)) as said:
+                async for piece in said:
+                    if isinstance(piece, Finish):
+                        self._finish = piece
+                        continue
+                    if not self._index:
+                        hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
+                        self._run.first_token_at = self._started_at + hold.first_token
+                    await self._say(piece.text, piece.reasoning)
+        except ModelFault as fault:
+            return fault
+        return None
+
+    async def _say(self, text: str, reasoning: str) -> None:
+        if self._refused:
+            await self._mend()
+        while self._unsaid > UNSAID:
+            await self._answer()
+        if reasoning:
+            self._thoughts.append(reasoning)
+            self._publish(ReasoningDelta, reasoning)
+        if text:
+            self._texts.append(text)
+            self._publish(TextDelta, text)
+
+    def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
+        event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
+        self._index += 1
+        self._unsaid += 1
+        piece = Piece(channel=self._channel, event=event, known=self.known)
+        self._process.writer.write(piece, self._hear)
+
+    def _hear(self, answer: int | Exception) -> None:
+        self._unsaid -= 1
+        if isinstance(answer, int):
+            self.known = max(self.known, answer)
+        elif isinstance(answer, Superseded):
+            self._stop()
+        else:
+            self._refused = answer
+        self._heard.set()
+
+    async def _answer(self) -> None:
+        self._heard.clear()
+        await self._heard.wait()
+
+    async def _all_said(self) -> None:
+        while self._unsaid or self._refused:
+            if self._unsaid:
+                await self._answer()
+            else:
+                await self._mend()
+
+    async def _mend(self) -> None:
+        """The log has lost what it held of this reply: fence it anew, and say it as a whole."""
+        while self._unsaid:
+            await self._answer()
+        if not isinstance(self._refused, Unfenced):
+            raise self._refused or Superseded()
+        self._refused = None
+        try:
+            self.known = await sync_to_async(self._fence, thread_sensitive=False)()
+        except Away:
+            self._refused = Unfenced()
+            await asyncio.sleep(PAUSE)
+            return
+        if self._thoughts:
+            self._publish(ReasoningDelta, "".join(self._thoughts))
+        self._publish(TextSnapshot, self.text)
+
+    def _fence(self) -> int:
+        """Set anew, from the run's row. Raises `Superseded`, `Away`."""
+        try:
+            for _ in range(2):  # and ask again after: what was closed in between stays closed
+                if not mine(self._run):
+                    raise Superseded
+                head = the_log().fence(
+                    self._channel,
+                    self._run.id,
+                    self._run.attempt,
+                    index=self._index - 1,
+                    known=self.known,
+                )
+            return head
+        finally:
+            connection.close()
+
+    def end(self, outcome: Outcome) -> None:
+        """Say how it ended, unless it is not ours to say. Raises `Superseded`, `Away`."""
+        self._run.conversation = Conversation.objects.get(pk=self._run.conversation_id)
+        match outcome:
+            case "finished":
+                finish = self._finish
+                complete(
+                    self._run,
+                    self.text,
+                    finish_reason=finish.finish_reason,
+                    usage=finish.usage,
+                )
+            case "too long":
+                reason = "The reply took too long and was ended."
+                fail(self._run, self.text, code="run_too_long", reason=reason)
+            case "lost":
+                self.bow_out()
+            case fault:
+                fail(self._run, self.text, code=fault.code, reason=fault.reason)
+
+    def bow_out(self) -> None:
+        """Leave: to whoever has the run now; if it is ours, as the reader or the deploy says."""
+        now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
+        if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
+            return
+        if now.cancel_asked:
+            stop(now, self.text)
+        else:
+            hand_over(self._run)
