@@ -137,6 +137,16 @@ ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency
 
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────
 ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # a visitor owns his session's own
+ALLOW_SIGNUP = env.bool("ALLOW_SIGNUP", not PRODUCTION)  # anybody may make himself a user
+ACCOUNT_ADAPTER = "streams.accounts.Accounts"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"  # there is no e-mail
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/"
+AUTHENTICATION_BACKENDS = env.list(
+    "AUTHENTICATION_BACKENDS", default=["django.contrib.auth.backends.ModelBackend"]
+)  # Django's, or another application's own
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call us
 CORS_ALLOW_CREDENTIALS = True  # with their visitors' cookies: so the list is exact
 CORS_ALLOW_HEADERS = [
@@ -208,7 +218,9 @@ INSTALLED_APPS = [
     "csp",
     "django_eventstream",
     "ninja",
-    "streams",
+    "streams",  # before allauth, whose pages it gives their looks
+    "allauth",
+    "allauth.account",
 ]
 MIDDLEWARE = [
     "streams.records.identify",
@@ -221,6 +233,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 ROOT_URLCONF = "config.urls"

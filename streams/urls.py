@@ -2,7 +2,7 @@
 
 from django.urls import include, path, re_path
 
-from streams import page
+from streams import accounts, page
 from streams.api import addresses
 from streams.api.front import nowhere
 from streams.health import live, metrics, ready
@@ -16,6 +16,7 @@ api = [
 ]
 urlpatterns = [
     path("api/", include((api, "api"))),
+    path("accounts/", include(accounts)),
     path("health/live", live),
     path("health/ready", ready),
     path("metrics", metrics),

@@ -1,0 +1,151 @@
+"""What operators see and may do: look at anything, stop and retry runs, hand out and end tokens.
+
+Nothing is written here but through the use cases, so that readers hear of it.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.db.models.functions import Now
+from django.http import HttpRequest
+
+from streams import asking, ending, keeping
+from streams.callers import SCOPES, issue
+from streams.models import Conversation, Message, Run, Token
+
+logger = logging.getLogger(__name__)
+PAGE = 50  # rows
+
+
+class Shown(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
+    """Rows to look at, newest first."""
+
+    ordering = ("-created_at",)
+    list_per_page = PAGE
+    show_full_result_count = False  # counting millions of rows would take seconds
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def may_act(self, request: HttpRequest) -> bool:
+        """Actions are for those who may change what they only look at here."""
+        return request.user.has_perm(f"streams.change_{self.opts.model_name}")
+
+    has_act_permission = may_act
+
+
+@admin.register(Conversation)
+class Conversations(Shown):
+    list_display = ("title", "owner", "model", "created_at")
+    list_filter = ("model", "created_at")
+    search_fields = ("=id", "=owner")
+    actions = ("delete_for_good",)
+
+    @admin.action(description="Delete, with all that was said", permissions=["act"])
+    def delete_for_good(self, request: HttpRequest, chosen: QuerySet[Conversation]) -> None:
+        for conversation in chosen:
+            keeping.delete(conversation)
+            logger.info("conversation %s deleted by staff %s", conversation.pk, request.user.pk)
+
+
+@admin.register(Message)
+class Messages(Shown):
+    list_display = ("id", "role", "conversation_id", "turn", "created_at")
+    list_filter = ("role", "created_at")
+    search_fields = ("=id", "=conversation__id", "=conversation__owner")
+
+
+@admin.register(Run)
+class Runs(Shown):
+    list_display = (
+        "id",
+        "status",
+        "model",
+        "owner",
+        "attempt",
+        "code",
+        "total_tokens",
+        "created_at",
+        "first_token_at",
+        "ended_at",
+    )
+    list_filter = ("status", "model", "code", "created_at")
+    search_fields = ("=id", "=conversation__id", "=owner")
+    actions = ("cancel", "retry")
+
+    @admin.action(description="Stop", permissions=["act"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Run]) -> None:
+        self._each(request, chosen, lambda run: ending.cancel(run.pk))
+
+    @admin.action(description="Have answered anew", permissions=["act"])
+    def retry(self, request: HttpRequest, chosen: QuerySet[Run]) -> None:
+        self._each(request, chosen, asking.retry)
+
+    def _each(self, request: HttpRequest, chosen: QuerySet[Run], act: Callable[[Run], Any]) -> None:
+        refused = (asking.Busy, asking.NotLast, asking.TooManyRuns)
+        for run in chosen.select_related("conversation", "message"):
+            try:
+                act(run)
+            except refused as error:
+                said = (error.__doc__ or "").partition("\n")[0]
+                self.message_user(request, f"{run.pk}: {said}", messages.WARNING)
+
+
+class NewToken(forms.ModelForm):  # type: ignore[type-arg]
+    """What a token is to be; the secret is not among it."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope) for scope in SCOPES],
+        widget=forms.CheckboxSelectMultiple,
+        initial=SCOPES,
+    )
+
+    class Meta:
+        model = Token
+        fields: ClassVar = ["user", "name", "scopes", "expires_at"]
+
+
+@admin.register(Token)
+class Tokens(Shown):
+    form = NewToken
+    list_display = (
+        "name",
+        "user",
+        "scopes",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+    )
+    list_filter = ("revoked_at", "expires_at")
+    search_fields = ("name", "user__username")
+    autocomplete_fields = ("user",)
+    actions = ("revoke",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("streams.add_token")
+
+    def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
+        wish = form.cleaned_data
+        shown = issue(
+            wish["user"],
+            wish["name"],
+            scopes=" ".join(wish["scopes"]),
+            expires_at=wish["expires_at"],
+        )
+        obj.pk = Token.objects.filter(user=wish["user"]).latest("pk").pk
+        self.message_user(request, f"Copy it now, it is shown this once: {shown}", messages.WARNING)
+
+    @admin.action(description="Revoke", permissions=["act"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Token]) -> None:
+        chosen.filter(revoked_at=None).update(revoked_at=Now())
