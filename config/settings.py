@@ -147,6 +147,9 @@ LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 AUTHENTICATION_BACKENDS = env.list(
     "AUTHENTICATION_BACKENDS", default=["django.contrib.auth.backends.ModelBackend"]
 )  # Django's, or another application's own
+STREAM_SIGNING_KEY = env.str("STREAM_SIGNING_KEY", "")  # known to an application that signs passes
+if 0 < len(STREAM_SIGNING_KEY) < 32:
+    raise ImproperlyConfigured("STREAM_SIGNING_KEY can be guessed: take 32 characters or more.")
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call us
 CORS_ALLOW_CREDENTIALS = True  # with their visitors' cookies: so the list is exact
 CORS_ALLOW_HEADERS = [

@@ -1,11 +1,13 @@
-"""Who is asking: the holder of a token, the user of a session, or the visitor that a session is."""
+"""Who is asking: whoever holds a token or a pass, a session's user, or the visitor that it is."""
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import uuid4
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.sessions.models import Session
 from django.db import transaction
@@ -14,7 +16,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from ninja.utils import check_csrf
 
-from streams.channels import Caller, good_tokens
+from streams import passes
+from streams.channels import Caller, good_tokens, is_user
 from streams.models import Token
 
 VISITOR = "visitor"  # where a session keeps who its visitor is
@@ -25,7 +28,7 @@ USED = timedelta(minutes=1)  # how closely a token's last use is known: not a wr
 
 
 class ScopeMissing(Exception):
-    """The token is good, but not for this: it needs the scope that is named."""
+    """The token or pass is good, but not for this: it needs the scope that is named."""
 
 
 class Forged(Exception):
@@ -78,13 +81,31 @@ def digest_of(token: str) -> str:
     return sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
+def passed(request: HttpRequest, shown: str) -> Caller | None:
+    """Whom the pass lets in; None where it does not. Raises `ScopeMissing`."""
+    known = passes.read(shown)
+    if known is None:
+        return None
+    _demand(request, known.scopes)
+    active = get_user_model().objects.filter(is_active=True)
+    if is_user(known.owner) and not active.filter(pk=known.owner.partition(":")[2]).exists():
+        return None
+    return Caller(owner=known.owner)
+
+
+def _demand(request: HttpRequest, scopes: Collection[str]) -> None:
+    needed = "read" if request.method in SAFE else "write"
+    if needed not in scopes:
+        raise ScopeMissing(needed)
+
+
 def _holder(request: HttpRequest, shown: str) -> Caller | None:
+    if "." in shown:  # as in no token
+        return passed(request, shown)
     token = good_tokens().filter(digest=digest_of(shown), user__is_active=True).first()
     if token is None:
         return None
-    needed = "read" if request.method in SAFE else "write"
-    if needed not in token.scopes.split():
-        raise ScopeMissing(needed)
+    _demand(request, token.scopes.split())
     if token.last_used_at is None or token.last_used_at < timezone.now() - USED:
         Token.objects.filter(pk=token.pk).update(last_used_at=Now())
     return Caller(owner=f"user:{token.user_id}", token=token.pk)

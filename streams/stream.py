@@ -1,12 +1,13 @@
 """The stream over HTTP: who is asking, from which cursor, and then everything as it is said."""
 
+import logging
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from streams.api.refusals import refuse
-from streams.callers import caller_of
+from streams.callers import caller_of, passed
 from streams.channels import Caller, channel_of, cursor_in
 from streams.follow import in_thread, outlook
 from streams.followers import TooManyStreams, followers
@@ -16,6 +17,7 @@ from streams.passages import Page
 from streams.problems import Problem, unauthorized
 from streams.publish import the_log
 
+logger = logging.getLogger(__name__)
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ALLOWED = "GET, HEAD, OPTIONS"
 
@@ -37,9 +39,10 @@ async def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
 
 
 def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Conversation]:
-    caller = caller_of(request)
+    shown = request.GET.get("token", "")  # an EventSource can send no header
+    caller = passed(request, shown) if shown else caller_of(request)
     if caller is None:
-        raise unauthorized(token_shown="Authorization" in request.headers)
+        raise unauthorized(token_shown=bool(shown) or "Authorization" in request.headers)
     return caller, Conversation.objects.get(pk=conversation, owner=caller.owner)
 
 
@@ -58,6 +61,7 @@ async def _answer(
     except TooManyStreams:
         detail = "You have as many open streams as you may."
         raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
+    logger.info("a stream of conversation %s opens after %s", conversation.id, cursor)
     return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
 
 

@@ -82,6 +82,13 @@ STREAM: Document = {
             "description": "`idle`: the response ends once nothing is queued or running.",
             "schema": {"type": "string", "enum": ["idle"]},
         },
+        {
+            "name": "token",
+            "in": "query",
+            "required": False,
+            "description": "A pass (docs/security.md): an EventSource can send no header.",
+            "schema": {"type": "string"},
+        },
     ],
     "responses": {
         "200": {
