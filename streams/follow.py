@@ -21,7 +21,7 @@ from django.db import InterfaceError, OperationalError, connection
 from streams.channels import Caller, channel_of
 from streams.events import ENDINGS, Heartbeat, Snapshot, StreamError, StreamReset
 from streams.hub import Feed, Hub
-from streams.log import Away
+from streams.log import Away, Superseded
 from streams.models import Conversation, Run
 from streams.passages import Torn
 from streams.publish import the_log
@@ -88,6 +88,8 @@ class Follower:
             if piece := await self._unheard(feed):
                 yield piece
                 beat_at = monotonic() + settings.STREAM_HEARTBEAT
+            elif self._farewell is not None:
+                break  # its log is no more
             elif await self._all_said():
                 return
             elif monotonic() >= beat_at:
@@ -135,7 +137,11 @@ class Follower:
     async def _replay(self, feed: Feed, cursor: int) -> bytes:
         """What the log holds after the cursor. Raises `Away`."""
         epoch, known, channel = feed.epoch, self._known, channel_of(self.conversation)
-        page = await in_thread(lambda: the_log().read(channel, cursor, known=known, count=PAGE))
+        try:
+            page = await in_thread(lambda: the_log().read(channel, cursor, known=known, count=PAGE))
+        except Superseded:
+            self._farewell = GONE  # and the announcement that it was deleted never came
+            return b""
         if isinstance(page, Torn):
             logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reason)
             self._cursor = None
@@ -182,7 +188,10 @@ class Follower:
 def snapshot_of(conversation: UUID) -> Snapshot | None:
     """The conversation as it is; None where it is no more."""
     found = Conversation.objects.filter(pk=conversation).first()
-    return snapshot(found) if found else None
+    try:
+        return snapshot(found) if found else None
+    except (Superseded, Conversation.DoesNotExist):
+        return None  # deleted since it was found
 
 
 def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
