@@ -226,6 +226,23 @@ async def test_an_attempt_that_was_lost_leaves_nothing_in_the_pipe(
         assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
 
 
+async def test_a_lost_log_is_told_and_the_reply_is_whole(service: Stack, tmp_path: Path) -> None:
+    asked = script(tokens=100, rate=20, seed="l")
+    async with Chat(service, tmp_path) as chat:
+        await chat.prompts()
+        chat.type(f"{asked}\r")
+        await chat.shows("w20-")
+        await service.valkey.client.flushall()
+        service.web.kill()
+        service.web.start()
+        await service.ready(service.web)
+        await chat.prompts()
+        assert "the log was lost: this is the text as it is now" in chat.said
+    (_, text) = (await stored(service, tmp_path))[1]
+    assert text == expected(asked)
+    assert words(str(chat.screen))[-100:] == words(text)
+
+
 async def test_a_failure_is_told_in_words_and_by_the_status(service: Stack, tmp_path: Path) -> None:
     asked = script(tokens=20, fault="error", fault_at=8, seed="f")
     async with Chat(service, tmp_path, piped=asked) as chat:
