@@ -92,7 +92,7 @@ class Runs(Shown):
         self._each(request, chosen, asking.retry)
 
     def _each(self, request: HttpRequest, chosen: QuerySet[Run], act: Callable[[Run], Any]) -> None:
-        refused = (asking.Busy, asking.NotLast, asking.TooManyRuns)
+        refused = (asking.Busy, asking.NotLast, asking.TooManyPosts, asking.TooManyRuns)
         for run in chosen.select_related("conversation", "message"):
             try:
                 act(run)

@@ -23,7 +23,7 @@ from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel
 from streams.log import Away
-from streams.models import Conversation, Message, Run
+from streams.models import Conversation, Message, Run, from_now
 from streams.publish import announce, the_log
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,10 @@ class UnknownModel(Exception):
 
 class TooManyRuns(Exception):
     """The owner has as many live runs as he may."""
+
+
+class TooManyPosts(Exception):
+    """The owner has begun as many runs within the last minute as he may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +216,8 @@ def _alone(conversation: Conversation) -> None:
 def _room(owner: str) -> None:
     if Run.alive().filter(owner=owner).count() >= settings.MAX_LIVE_RUNS:
         raise TooManyRuns
+    if Run.objects.filter(owner=owner, created_at__gt=from_now(-60)).count() >= settings.MAX_POSTS:
+        raise TooManyPosts
 
 
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:

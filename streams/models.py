@@ -156,6 +156,7 @@ class Run(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["owner"], name="owners_unsaid_runs", condition=UNSAID),
             models.Index(fields=["conversation"], name="unsaid_runs", condition=UNSAID),
+            models.Index(fields=["owner", "created_at"], name="owners_latest_runs"),
             models.Index(fields=["worker"], name="workers_runs"),
         ]
 

@@ -11,7 +11,7 @@ from ninja.errors import HttpError, ValidationError
 from streams.answers import Answered, OtherRequest
 from streams.api.repeats import answer
 from streams.api.schemas import TOO_LONG
-from streams.asking import Busy, NotLast, TooManyRuns, UnknownModel
+from streams.asking import Busy, NotLast, TooManyPosts, TooManyRuns, UnknownModel
 from streams.callers import Forged, ScopeMissing
 from streams.problems import Problem, not_found, refusal
 
@@ -52,6 +52,9 @@ def problem_of(error: Exception) -> Problem:
         case TooManyRuns():
             detail = "You have as many live runs as you may."
             return Problem(429, "too_many_runs", detail, headers=SOON)
+        case TooManyPosts():
+            detail = "You have begun as many replies in this minute as you may."
+            return Problem(429, "too_many_posts", detail, headers={"Retry-After": "60"})
         case OtherRequest():
             detail = "This Idempotency-Key came before, with another body."
             return Problem(422, "idempotency_key_reused", detail)
