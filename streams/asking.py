@@ -96,7 +96,7 @@ def begin(
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
         return _question(conversation, text, turn=1)
 
-    return _accept(conversation, make, once, new=True)
+    return _accept(conversation, make, once)
 
 
 def ask(
@@ -144,9 +144,12 @@ def _unbusied(
 ) -> Accepted:
     while True:
         if when_busy == "interrupt":
+            live = list(conversation.runs.filter(status__in=Run.LIVE))
             if once:
-                recall(once)  # a repeated request must not end the run that it began
-            for run in conversation.runs.filter(status__in=Run.LIVE):
+                # A repeated request must not end the run that it began: asked after the look, so
+                # that what an equal one begins meanwhile is not among those seen.
+                recall(once)
+            for run in live:
                 cancel(run.id)
         try:
             return _accept(conversation, make, once)
@@ -155,11 +158,12 @@ def _unbusied(
                 raise  # else somebody asked in between, and is interrupted in turn
 
 
-def _accept(
-    conversation: Conversation, make: Callable[[], Run], once: Once | None, *, new: bool = False
-) -> Accepted:
+def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | None) -> Accepted:
+    if once:
+        recall(once)
+    _room(conversation.owner)  # and again below; but who is refused here leaves nothing behind
     # Looked up before the commit: whatever this run will ever say comes after it.
-    cursor = _cursor(conversation, new=new)
+    cursor = _cursor(conversation)
     try:
         with transaction.atomic():
             _alone(conversation)
@@ -185,13 +189,9 @@ def _accept(
     return accepted
 
 
-def _cursor(conversation: Conversation, *, new: bool) -> int | None:
-    channel = channel_of(conversation.id)
+def _cursor(conversation: Conversation) -> int | None:
     try:
-        if new:
-            the_log().read(channel, 0)  # is it there? Nothing is kept for what may be refused yet
-            return 0
-        return the_log().look(channel, known=conversation.head).head
+        return the_log().look(channel_of(conversation.id), known=conversation.head).head
     except Away:
         return None
 

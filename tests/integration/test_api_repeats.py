@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from streams import ending
+from streams import asking, ending
+from streams.answers import Once
 from streams.models import Answer, Conversation, Message, Run
 from tests.integration.browser import Browser, conversation, run
 
@@ -48,6 +49,28 @@ def test_a_retry_that_interrupts_is_not_ended_by_its_own_repetition(browser: Bro
     assert first.status_code == 202
     assert again.content == first.content
     assert Run.objects.get(pk=first.json()["run"]).status == "queued"
+
+
+def test_an_interruption_is_not_ended_by_an_equal_one_at_the_same_time(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = browser.begin()
+    path = f"{conversation(made['conversation'])}messages/"
+    wish = (path, {"message": "Rather this.", "when_busy": "interrupt"})
+    recall = asking.recall
+    first: list[Any] = []
+
+    def overtaken(once: Once) -> None:
+        recall(once)
+        if not first:
+            first.append(None)
+            first[0] = browser.post(*wish, Idempotency_Key="one")
+
+    monkeypatch.setattr(asking, "recall", overtaken)
+    again = browser.post(*wish, Idempotency_Key="one")
+    assert again.content == first[0].content
+    assert Run.objects.get(pk=made["run"]).status == "cancelled"
+    assert Run.objects.get(pk=again.json()["run"]).status == "queued"
 
 
 def test_a_cancel_that_was_answered_is_not_done_again(
