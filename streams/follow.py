@@ -90,7 +90,7 @@ class Follower:
                 beat_at = monotonic() + settings.STREAM_HEARTBEAT
             elif self._farewell is not None:
                 break  # its log is no more
-            elif await self._all_said():
+            elif self._caught_up(feed) and await self._all_said():
                 return
             elif monotonic() >= beat_at:
                 yield await self._heartbeat(feed)
@@ -100,8 +100,13 @@ class Follower:
             elif monotonic() >= self._ends_at:
                 self._farewell = retry(*settings.STREAM_RETRY)
             else:
-                await feed.change(min(beat_at, self._idle_at, self._again_at) - monotonic())
+                idle_at = self._idle_at if self._caught_up(feed) else NEVER
+                await feed.change(min(beat_at, idle_at, self._again_at) - monotonic())
         yield self._farewell
+
+    def _caught_up(self, feed: Feed) -> bool:
+        """Whether the log was read since the subscription began: before, silence says nothing."""
+        return feed.up and self._epoch == feed.epoch
 
     async def _unheard(self, feed: Feed) -> bytes:
         """What this reader has not heard yet, or nothing."""

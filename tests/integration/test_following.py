@@ -153,6 +153,17 @@ async def test_a_cursor_of_another_life_is_told_and_gets_a_snapshot(
     assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
 
 
+async def test_a_reader_who_has_heard_all_is_told_that_the_log_was_lost_since(
+    crowd: Followers, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    last = await sync_to_async(story.complete)()
+    valkey.flushall()
+    conversation = await Conversation.objects.aget(pk=story.conversation.id)
+    stream = crowd.admit(VISITOR, conversation, last, until_idle=True)
+    assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
+
+
 async def test_a_subscription_that_is_cut_is_healed_from_the_log(
     crowd: Followers, valkey: "redis.Redis"
 ) -> None:
