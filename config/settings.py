@@ -57,6 +57,7 @@ else:
 # ── Where it listens, and for how long ───────────────────────────────────────────────────────
 HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds
 PORT = env.int("PORT", 8000)  # TCP port of the web process
+METRICS_PORT = env.int("METRICS_PORT", 0)  # where a process tells its own counts; 0: nowhere else
 WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds that plain requests may take to end at SIGTERM
 CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a peer's answer
 

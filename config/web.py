@@ -17,6 +17,8 @@ import django
 import uvicorn
 from django.conf import settings
 
+from streams import metrics
+
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
 SEND_BUFFER = 128 * 1024  # bytes that the kernel keeps for one peer that does not read
 BACKLOG = 2048  # connections waiting to be accepted, when everybody comes back at once
@@ -87,6 +89,7 @@ def serve() -> None:
         sock = listener(settings.HOST, settings.PORT)
     except OSError as error:
         sys.exit(f"Cannot listen on {settings.HOST} port {settings.PORT}: {error.strerror}")
+    metrics.serve()
     web = Web(
         uvicorn.Config(
             "config.asgi:application",

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from streams import metrics
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.events import Usage
@@ -106,6 +107,7 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
                 reply_to_id=run.message_id,
             )
             Run.objects.filter(pk=run.pk).update(reply=reply)
+    metrics.ENDED.labels(outcome["status"], outcome.get("code", "")).inc()
 
 
 def _estimate(run: Run, text: str) -> Usage:

@@ -18,6 +18,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
+from streams import metrics
 from streams.channels import Caller, channel_of
 from streams.events import ENDINGS, Heartbeat, Snapshot, StreamError, StreamReset
 from streams.hub import Feed, Hub
@@ -118,6 +119,7 @@ class Follower:
                 return await self._begin(feed)
             live = feed.after(self._cursor) if self._epoch == feed.epoch else None
             if live is None:
+                metrics.HEALS.inc(self._epoch == feed.epoch)
                 return await self._replay(feed, self._cursor)
         except Away:
             self._again_at = monotonic() + SOON
@@ -147,8 +149,10 @@ class Follower:
         except Superseded:
             self._farewell = GONE  # and the announcement that it was deleted never came
             return b""
+        metrics.REPLAYS.inc()
         if isinstance(page, Torn):
             logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reason)
+            metrics.RESETS.labels(page.reason).inc()
             self._cursor = None
             self._preface = block_of(StreamReset(reason=page.reason, channels=(channel,)))
             return await self._begin(feed)
@@ -171,6 +175,7 @@ class Follower:
             try:
                 piece = await self._replay(feed, self._cursor)
                 head = self._cursor
+                metrics.HEALS.inc(bool(piece))
             except Away:
                 head = None
         return piece + block_of(Heartbeat(head=head))

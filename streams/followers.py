@@ -9,6 +9,7 @@ from time import monotonic
 
 from django.conf import settings
 
+from streams import metrics
 from streams.channels import Caller, refusals
 from streams.follow import FORBIDDEN, GONE, Follower, in_thread, retry
 from streams.hub import Hub
@@ -66,6 +67,7 @@ class Followers:
             self._watching = asyncio.create_task(self._watch())
         self._open.add(follower)
         self._of[follower.caller.owner] += 1
+        metrics.FOLLOWERS.inc()
         if self._draining:
             follower.leave(retry(*SPREAD))
         try:
@@ -74,6 +76,7 @@ class Followers:
         finally:
             self._open.discard(follower)
             self._of[follower.caller.owner] -= 1
+            metrics.FOLLOWERS.dec()
 
     def _dismiss(self) -> None:
         for follower in self._open:

@@ -17,6 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from streams.events import ENDINGS
+from streams.metrics import subscribed
 from streams.wire import block
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class Hub:
             connection = self._pool.make_connection()
             try:
                 await connection.connect()
+                subscribed(True)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hear(connection))
                     tasks.create_task(self._subscribe(connection))
@@ -148,6 +150,7 @@ class Hub:
             except* (redis.RedisError, OSError, TimeoutError) as lost:
                 logger.warning("subscription lost: %s", lost.exceptions[0])
             finally:
+                subscribed(False)
                 self._asked.clear()
                 self._unanswered.clear()
                 self._forget_the_unheard()

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from streams import metrics
 from streams.channels import channel_of
 from streams.events import (
     ConversationUpdated,
@@ -22,7 +23,7 @@ from streams.events import (
     RunQueued,
     RunStarted,
 )
-from streams.log import Log
+from streams.log import Log, Superseded
 from streams.models import Conversation, Message, Run
 from streams.passages import Piece
 
@@ -37,7 +38,10 @@ def the_log() -> Log:
 
 def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
     """Say these pieces of replies in one trip. For each its id, or why it was refused."""
-    return the_log().speak(pieces)
+    answers = the_log().speak(pieces)
+    metrics.DELTAS.inc(sum(isinstance(answer, int) for answer in answers))
+    metrics.SUPERSEDED.inc(sum(isinstance(answer, Superseded) for answer in answers))
+    return answers
 
 
 def announce(conversation: Conversation) -> None:

@@ -13,6 +13,7 @@ from django.db import close_old_connections, connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from streams import metrics
 from streams.answers import expire
 from streams.bell import ring
 from streams.channels import channel_of
@@ -30,6 +31,7 @@ def sweep() -> None:
     _end_what_is_over()
     _ring_what_waits()
     expire()
+    metrics.SWEEPS.inc()
 
 
 def _say_what_is_unsaid() -> None:
@@ -69,6 +71,7 @@ def _ring_what_waits() -> None:
     for run in waiting.exclude(conversation__in=running.values("conversation")):
         if Run.objects.filter(unanswered, pk=run.pk).update(rung_at=Now()):
             logger.info("run %s rung again", run.id)
+            metrics.RUNG.inc()
             ring(run.id)
 
 

@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
 
+from streams import metrics
 from streams.channels import channel_of
 from streams.ending import complete, fail, stop
 from streams.events import ReasoningDelta, TextDelta, TextSnapshot
@@ -92,6 +93,8 @@ class Attempt:
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
                         self._run.first_token_at = self._started_at + hold.first_token
+                        waited = self._run.first_token_at - self._run.created_at
+                        metrics.FIRST_TOKEN.observe(waited.total_seconds())
                     await self._say(piece.text, piece.reasoning)
         except ModelFault as fault:
             return fault

@@ -10,6 +10,7 @@ from celery import Task, shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 
+from streams import metrics
 from streams.bell import TASK
 from streams.records import belong
 from workers.generation import generate as write
@@ -33,6 +34,7 @@ def generate(task: Task[..., None], run: str) -> None:
 @worker_ready.connect
 def _ready(**_: Any) -> None:
     this_process()
+    metrics.serve()
     gc.collect()
     gc.freeze()  # what was imported stays: looking through it again costs tokens their time
 

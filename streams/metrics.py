@@ -1,0 +1,45 @@
+"""What each process counts for Prometheus, and where one without an address tells it.
+
+What the database knows, whichever process is asked, `streams.health` tells.
+"""
+
+import logging
+import time
+
+from django.conf import settings
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+logger = logging.getLogger(__name__)
+WAITS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)  # seconds, for a first token
+
+FIRST_TOKEN = Histogram(
+    "unspool_first_token_seconds", "From the question until the model's first token", buckets=WAITS
+)
+DELTAS = Counter("unspool_deltas", "Pieces of replies said")
+SUPERSEDED = Counter("unspool_superseded_words", "Pieces refused: their run was another's, or over")
+ENDED = Counter("unspool_runs_ended", "Runs that this process has ended", ["status", "code"])
+SWEEPS = Counter("unspool_sweeps", "Looks for what nobody is doing")
+RUNG = Counter("unspool_rung_again", "Runs found waiting, and rung again")
+FOLLOWERS = Gauge("unspool_followers", "Open streams of this process")
+REPLAYS = Counter("unspool_replays", "Readings of the log for one follower")
+RESETS = Counter("unspool_resets", "Followers sent to a snapshot", ["reason"])
+HEALS = Counter("unspool_heals", "Gaps in what arrived live, filled from the log")
+SUBSCRIPTIONS = Counter("unspool_subscriptions", "Connections made to hear Redis; beyond one, anew")
+SUBSCRIBED = Gauge("unspool_subscribed_since_seconds", "When the subscription began; 0 while lost")
+
+
+def subscribed(up: bool) -> None:
+    """Note that the subscription has begun, or is lost."""
+    SUBSCRIBED.set(time.time() if up else 0)
+    if up:
+        SUBSCRIPTIONS.inc()
+
+
+def serve() -> None:
+    """Answer at METRICS_PORT, where one is set: a worker has no other address."""
+    if not settings.METRICS_PORT:
+        return
+    try:
+        start_http_server(settings.METRICS_PORT, addr=settings.HOST)
+    except OSError as error:
+        logger.error("no metrics at port %s: %s", settings.METRICS_PORT, error.strerror)

@@ -1,0 +1,106 @@
+"""What is counted answers whether anybody is waiting, and whether anything was mended."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from django.test import Client
+
+from streams import metrics
+from streams.asking import begin
+from streams.channels import channel_of
+from streams.events import RunStarted, TextDelta
+from streams.models import Run
+from streams.passages import Piece
+from streams.publish import publish, the_log
+from streams.sweep import sweep
+from tests.acceptance.place import free_port
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+
+
+def counted() -> dict[str, float]:
+    """Every sample of ours, by its name and labels."""
+    told = Client().get("/metrics").content.decode()
+    return {name: float(value) for name, value in re.findall(r"^(unspool_\S+) (\S+)$", told, re.M)}
+
+
+def grown(before: dict[str, float]) -> dict[str, float]:
+    return {
+        name: value - before.get(name, 0)
+        for name, value in counted().items()
+        if value != before.get(name, 0)
+    }
+
+
+def test_all_that_the_dashboard_asks_for_is_told() -> None:
+    told = Client().get("/metrics").content.decode()
+    families = set(re.findall(r"^# TYPE (unspool_\w+)", told, re.M))
+    assert families == {
+        "unspool_live_runs",
+        "unspool_oldest_queued_run_seconds",
+        "unspool_first_token_seconds",
+        "unspool_deltas_total",
+        "unspool_superseded_words_total",
+        "unspool_runs_ended_total",
+        "unspool_sweeps_total",
+        "unspool_rung_again_total",
+        "unspool_followers",
+        "unspool_replays_total",
+        "unspool_resets_total",
+        "unspool_heals_total",
+        "unspool_subscriptions_total",
+        "unspool_subscribed_since_seconds",
+    } | {name for name in families if name.endswith("_created")}
+
+
+def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None:
+    run = Run.objects.get(pk=begin(owner="visitor:1", text="?").run)
+    channel = channel_of(run.conversation_id)
+    the_log().start(channel, RunStarted(run=run.id, attempt=2, model="m"), known=0)
+
+    def piece(attempt: int) -> Piece:
+        event = TextDelta(run=run.id, attempt=attempt, index=0, text="a")
+        return Piece(channel=channel, event=event, known=0)
+
+    before = counted()
+    publish([piece(1), piece(2)])
+    told = {"unspool_deltas_total": 1, "unspool_superseded_words_total": 1}
+    assert told.items() <= grown(before).items()
+
+
+def test_the_dashboard_asks_only_for_what_is_told() -> None:
+    board = json.loads((CHECKOUT / "docs" / "grafana" / "unspool.json").read_text())
+    asked = " ".join(target["expr"] for panel in board["panels"] for target in panel["targets"])
+    told = Client().get("/metrics").content.decode()
+    families = set(re.findall(r"^# TYPE (unspool_\w+)", told, re.MULTILINE))
+    named = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"unspool_\w+", asked)}
+    assert named == {name for name in families if not name.endswith("_created")}
+
+
+def test_a_run_that_waits_is_seen_and_rung_again() -> None:
+    run = begin(owner="visitor:1", text="?").run
+    Run.objects.filter(pk=run).update(rung_at=None)
+    before = counted()
+    assert before['unspool_live_runs{status="queued"}'] == 1
+    sweep()
+    assert grown(before)["unspool_rung_again_total"] == 1
+    assert grown(before)["unspool_sweeps_total"] == 1
+
+
+def test_a_process_without_an_address_tells_them_at_its_own_port(settings: Any) -> None:
+    settings.METRICS_PORT = free_port()
+    metrics.serve()
+    with urlopen(f"http://127.0.0.1:{settings.METRICS_PORT}/metrics", timeout=5) as answer:
+        assert b"unspool_deltas_total" in answer.read()
+
+
+def test_a_port_that_is_taken_stops_nobody(settings: Any, caplog: Any) -> None:
+    settings.METRICS_PORT = free_port()
+    metrics.serve()
+    metrics.serve()
+    assert f"no metrics at port {settings.METRICS_PORT}" in caplog.text
