@@ -1,0 +1,75 @@
+"""What can happen to Redis: it is away and comes back, or it comes back without what it held."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+
+from tests.acceptance.stack import Stack
+
+Outage = Callable[[Stack, float], Coroutine[None, None, None]]
+Loss = Callable[[Stack, random.Random], Coroutine[None, None, None]]
+
+
+async def killed(stack: Stack, seconds: float) -> None:
+    stack.valkey.kill()
+    await asyncio.sleep(seconds)
+    stack.valkey.start()
+    await stack.valkey.answers()
+
+
+async def restarted(stack: Stack, seconds: float) -> None:
+    stack.valkey.terminate()
+    await stack.valkey.ended(within=20)
+    await asyncio.sleep(seconds)
+    stack.valkey.start()
+    await stack.valkey.answers()
+
+
+async def stalled(stack: Stack, seconds: float) -> None:
+    stack.valkey.freeze()
+    await asyncio.sleep(seconds)
+    stack.valkey.thaw()
+
+
+async def unreachable(stack: Stack, seconds: float) -> None:
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.refuse()
+        proxy.reset()
+    await asyncio.sleep(seconds)
+    for proxy in (stack.web_redis, stack.worker_redis):
+        await proxy.accept()
+
+
+async def swallowed(stack: Stack, seconds: float) -> None:
+    """A black hole: connections are taken and nothing is answered, then all are reset."""
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.stall()
+    await asyncio.sleep(seconds)
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.reset()
+        proxy.flow()
+
+
+async def full(stack: Stack, seconds: float) -> None:
+    """Out of memory: it answers, and refuses every write."""
+    await stack.valkey.client.config_set("maxmemory", 1)
+    await asyncio.sleep(seconds)
+    await stack.valkey.client.config_set("maxmemory", 0)
+
+
+async def emptied(stack: Stack, chance: random.Random) -> None:
+    await stack.valkey.client.flushall()
+
+
+async def tail_lost(stack: Stack, chance: random.Random) -> None:
+    """What it was told last is gone, as after a failover to a replica that lagged."""
+    stack.valkey.kill()
+    stack.valkey.lose(chance.randrange(500, 20_000))
+    stack.valkey.start()
+    await stack.valkey.answers()
+
+
+OUTAGES: tuple[Outage, ...] = (killed, restarted, stalled, unreachable, swallowed, full)
+LOSSES: tuple[Loss, ...] = (emptied, tail_lost)

@@ -1,0 +1,39 @@
+"""Everything at once, at random: whatever breaks, the checker finds nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests.acceptance.chaos import Breaker, Crowd
+from tests.acceptance.conftest import RELEASE, Judge, Size, Stacks
+
+ASKERS = 3  # who ask at the same time
+
+
+@pytest.mark.timeout(3600 if RELEASE else 420)
+@pytest.mark.parametrize("lossy", [False, True], ids=["nothing lost", "history lost"])
+async def test_everything_at_random(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, lossy: bool
+) -> None:
+    seconds = size(20, 200) if lossy else size(60, 600)
+    async with stacks(webs=2, workers=2, proxied=True, also={"RUN_LEASE": "4"}) as stack:
+        visitor = await stack.visitor(port=stack.front.port)
+        crowd = Crowd(visitor, chance)
+        breaker = Breaker(stack, chance, lossy=lossy)
+        end = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as everything:
+            for _ in range(ASKERS):
+                everything.create_task(crowd.ask_until(end))
+            everything.create_task(crowd.stop_until(end))
+            everything.create_task(crowd.drop_until(end))
+            everything.create_task(breaker.break_until(end))
+        print(f"{len(crowd.asked)} runs; broken: {', '.join(breaker.done)}")
+        await breaker.mend()
+        await crowd.hear_the_rest()
+        report = await judge(visitor, crowd.asked, crowd.followers, resets_allowed=lossy)
+        assert report.clean, report
+        assert all(part.running for part in stack.parts())
