@@ -145,6 +145,13 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         entries = [(int(id.partition("-")[0]), fields[1], fields[3]) for id, fields in rest[0]]
         return Page(head=int(head), entries=entries)
 
+    def ask(self, *words: str) -> Any:
+        """What the server says of itself, for whoever looks after it."""
+        try:
+            return self._redis.execute_command(*words)
+        except redis.RedisError as error:
+            raise Away from error
+
     # What django-eventstream's own code asks of a storage.
 
     def append_event(self, channel: str, event_type: str, data: str) -> LibraryEvent:

@@ -1,0 +1,150 @@
+"""Ask every part that the settings name whether it is well, and say how to mend what is not."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from celery import current_app
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from streams.log import Away
+from streams.models import Run, from_now
+from streams.publish import the_log
+
+PATIENCE = 5  # seconds for one part
+SKEW = 1.0  # seconds that two clocks may differ
+OPENAI = "https://api.openai.com/v1"
+
+
+class Ill(Exception):
+    """Something is wrong: what it is, and how it is mended."""
+
+    def __init__(self, said: str, mend: str) -> None:
+        super().__init__(said)
+        self.mend = mend
+
+
+def database() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        raise Ill(f"does not answer: {error}", "Look at DATABASE_URL and its server.") from error
+    if missing:
+        raise Ill(f"lacks {len(missing)} migrations", "Run `manage.py migrate`.")
+    return f"{connection.vendor} answers, and is up to date"
+
+
+def redis() -> str:
+    told = _redis("INFO")
+    if not int(told.get("aof_enabled", 0)):
+        raise Ill("keeps nothing over a restart", "Set `appendonly yes` in its configuration.")
+    if told.get("aof_last_write_status", "ok") != "ok":
+        raise Ill("cannot write its append-only file", "Look at its disk.")
+    if told.get("maxmemory_policy", "noeviction") != "noeviction":
+        policy = told["maxmemory_policy"]
+        raise Ill(f"throws away what it holds ({policy})", "Set `maxmemory-policy noeviction`.")
+    version = told.get("valkey_version") or told["redis_version"]
+    if int(str(version).partition(".")[0]) < 7:
+        raise Ill(f"is version {version}", "Take Redis or Valkey 7 or later.")
+    return f"version {version} answers, appends to its file, and evicts nothing"
+
+
+def broker() -> str:
+    try:
+        with current_app.connection_for_write() as broker:
+            broker.ensure_connection(max_retries=1, timeout=PATIENCE)
+    except Exception as error:  # every broker has its own
+        said = f"does not answer: {type(error).__name__}"
+        raise Ill(said, "Look at CELERY_BROKER_URL and its server.") from error
+    return "takes rings"
+
+
+def workers() -> str:
+    waiting = Run.objects.filter(status=Run.Status.QUEUED, created_at__lt=from_now(-60)).count()
+    if waiting:
+        raise Ill(f"leave {waiting} runs waiting for over a minute", "Start workers, or more.")
+    return "leave nobody waiting"
+
+
+def model() -> str:
+    try:
+        embedded = settings.EMBEDDED_MODEL and settings.MODEL_URL_FILE.read_text().strip()
+        url = embedded or settings.OPENAI_BASE_URL or OPENAI
+        shown = {"Authorization": f"Bearer {settings.OPENAI_API_KEY or 'unused'}"}
+        answer = httpx.get(f"{url.rstrip('/')}/models", headers=shown, timeout=PATIENCE)
+    except FileNotFoundError as error:
+        raise Ill("is not running", "Start the `model` line, or set OPENAI_API_KEY.") from error
+    except httpx.HTTPError as error:
+        said = f"does not answer: {type(error).__name__}"
+        raise Ill(said, "Look at OPENAI_BASE_URL, and at what lies between.") from error
+    if answer.status_code in (401, 403):
+        raise Ill("does not let us in", "Look at OPENAI_API_KEY.")
+    if answer.is_success:
+        offered = {str(offer.get("id")) for offer in answer.json().get("data", [])}
+        if offered and not offered & set(settings.LLM_MODELS):
+            raise Ill("offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}.")
+    return f"answers at {urlsplit(url).netloc}"
+
+
+def clocks() -> str:
+    seconds, micros = _redis("TIME")
+    apart = abs(int(seconds) + int(micros) / 1e6 - time.time())
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
+            apart = max(apart, abs(float(cursor.fetchone()[0]) - time.time()))
+    if apart > SKEW:
+        raise Ill(f"are {apart:.1f} s apart", "Let NTP keep those of all machines.")
+    return f"are within {max(apart, 0.001):.3f} s"
+
+
+def pushpin() -> str:
+    where = urlsplit(settings.GRIP_URL)
+    try:
+        socket.create_connection((where.hostname or "", where.port or 80), PATIENCE).close()
+    except OSError as error:
+        raise Ill(f"does not answer: {error}", "Start it, or unset GRIP_URL.") from error
+    if "key=" not in where.query:
+        raise Ill("lets anybody sign", "Put `?key=` and its sig_key into GRIP_URL.")
+    return "answers"
+
+
+def _redis(*words: str) -> Any:
+    try:
+        return the_log().ask(*words)
+    except Away as error:
+        raise Ill("does not answer", "Look at REDIS_URL and its server.") from error
+
+
+def parts() -> Iterator[Callable[[], str]]:
+    yield from (database, redis, broker, model, clocks, workers)
+    if getattr(settings, "GRIP_URL", ""):
+        yield pushpin
+
+
+class Command(BaseCommand):
+    help = "Checks every part, and says how to mend what is ill; then the exit code is 1."
+    requires_system_checks = ()
+
+    def handle(self, *_: Any, **__: Any) -> None:
+        ill = 0
+        for part in parts():
+            try:
+                self.stdout.write(f"well  {part.__name__:9} {part()}")
+            except Ill as error:
+                ill += 1
+                self.stdout.write(f"ILL   {part.__name__:9} {error}. {error.mend}")
+            except DatabaseError:
+                ill += 1
+                self.stdout.write(f"ILL   {part.__name__:9} cannot be asked without the database.")
+        if ill:
+            raise CommandError(f"{ill} of the parts are ill.")

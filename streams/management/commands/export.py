@@ -1,0 +1,25 @@
+"""Write down all that is kept of one owner, as JSON lines."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand, CommandError
+
+from streams.belongings import Unnamed, owner_named, told
+
+
+class Command(BaseCommand):
+    help = "All that is kept of one user, or another owner, as JSON lines on stdout."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("user", nargs="?")
+        parser.add_argument("--owner", help="visitor:<uuid>, external:<id> or user:<id>")
+
+    def handle(self, user: str | None, owner: str | None, **_: Any) -> None:
+        try:
+            named = owner_named(user, owner)
+        except Unnamed as error:
+            raise CommandError(str(error)) from None
+        for row in told(named):
+            self.stdout.write(orjson.dumps(row).decode())

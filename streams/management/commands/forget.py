@@ -1,0 +1,26 @@
+"""Delete all that is kept of one owner, with the logs of it, and the user."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from streams.belongings import Unnamed, forget, owner_named
+
+
+class Command(BaseCommand):
+    help = "Deletes one user, or another owner, with all conversations. `export` first."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("user", nargs="?")
+        parser.add_argument("--owner", help="visitor:<uuid>, external:<id> or user:<id>")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def handle(self, user: str | None, owner: str | None, yes: bool, **_: Any) -> None:
+        try:
+            named = owner_named(user, owner)
+        except Unnamed as error:
+            raise CommandError(str(error)) from None
+        if not yes and input(f"Delete {named} and all it has, for good? [y/N] ").lower() != "y":
+            raise CommandError("Nothing was deleted.")
+        self.stdout.write(f"{named} is forgotten, with {forget(named)} conversations.")

@@ -1,0 +1,44 @@
+"""Delete what is old: conversations in which nothing was said for so long, and what expired."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Q
+
+from streams.answers import expire
+from streams.keeping import delete
+from streams.models import Conversation, Run, from_now
+
+BATCH = 100  # conversations looked up at once; each is deleted on its own, so nobody waits long
+DAY = 24 * 3600  # seconds
+
+
+class Command(BaseCommand):
+    help = "Deletes conversations without a word for so many days. Safe while the service runs."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--days", type=int, required=True, help="at least 1")
+        parser.add_argument("--dry-run", action="store_true", help="only count them")
+
+    def handle(self, days: int, dry_run: bool, **_: Any) -> None:
+        if days < 1:
+            raise CommandError("--days is 1 or more.")
+        since = from_now(-days * DAY)
+        lively = Q(created_at__gte=since) | Q(ended_at__gte=since) | Q(status__in=Run.LIVE)
+        old = Conversation.objects.filter(created_at__lt=since).exclude(
+            pk__in=Run.objects.filter(lively).values("conversation")
+        )
+        if dry_run:
+            self.stdout.write(f"{old.count()} conversations would be deleted.")
+            return
+        count = 0
+        while found := list(old[:BATCH]):
+            for conversation in found:
+                # Somebody may have asked in it since we looked.
+                if old.filter(pk=conversation.pk).exists():
+                    delete(conversation)
+                    count += 1
+        call_command("clearsessions")
+        self.stdout.write(f"{count} conversations and {expire()} kept answers were deleted.")

@@ -1,0 +1,219 @@
+"""What operators run beside the service: looking after its parts, and after what is kept."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as server
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db.models import F
+
+from streams.callers import issue
+from streams.log import Superseded
+from streams.models import Answer, Conversation, Run, Token
+from streams.publish import the_log
+from tests.integration.browser import Browser, conversation
+from tests.integration.test_api_callers import bearing, begin
+from tests.openai_server import serving
+
+pytestmark = [pytest.mark.django_db]
+SECRET = "only ada knows"
+
+
+def said(*words: str) -> str:
+    out = StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def age(days: int, **which: Any) -> None:
+    back = timedelta(days=days)
+    Conversation.objects.filter(**which).update(created_at=F("created_at") - back)
+    Run.objects.filter(conversation__in=Conversation.objects.filter(**which)).update(
+        created_at=F("created_at") - back
+    )
+
+
+def ended(made: dict[str, Any]) -> str:
+    Run.objects.filter(pk=made["run"]).update(status="failed")
+    return str(made["conversation"])
+
+
+@pytest.mark.usefixtures("valkey")
+def test_purge_deletes_what_is_old_and_idle_with_its_log_and_nothing_else() -> None:
+    browser = Browser()
+    old, waiting, young = (browser.begin() for _ in range(3))
+    gone, kept = ended(old), ended(young)
+    age(10, pk=gone)
+    age(10, pk=waiting["conversation"])
+    age(1, pk=kept)
+    assert said("purge", "--days", "5", "--dry-run") == "1 conversations would be deleted.\n"
+    assert Conversation.objects.count() == 3
+    assert said("purge", "--days", "5").startswith("1 conversations")
+    left = {str(pk) for pk in Conversation.objects.values_list("pk", flat=True)}
+    assert left == {waiting["conversation"], kept}
+    with pytest.raises(Superseded):
+        the_log().get_current_id(f"conversation-{gone}")
+    assert browser.get(conversation(gone)).status_code == 404
+
+
+def test_purge_demands_at_least_a_day() -> None:
+    with pytest.raises(CommandError, match="1 or more"):
+        said("purge", "--days", "0")
+
+
+@pytest.fixture
+def ada(valkey: object) -> User:
+    """A user who has something of everything, beside another one and a visitor."""
+    for name in ("bob", "ada"):
+        user = User.objects.create_user(name)
+        begin(bearing(issue(user, f"{name}'s job", scopes="read write")))
+    client = bearing(issue(user, "again", scopes="read write"))
+    client.post(
+        "/api/conversations/",
+        {"message": SECRET},
+        content_type="application/json",
+        headers={"Idempotency-Key": "k"},
+    )
+    Browser().begin()
+    return user
+
+
+def test_export_tells_all_that_is_kept_of_one_and_nothing_of_others(ada: User) -> None:
+    rows = [json.loads(line) for line in said("export", "ada").splitlines()]
+    kinds = [row["kind"] for row in rows]
+    counted = {kind: kinds.count(kind) for kind in kinds}
+    assert counted == {
+        "user": 1,
+        "token": 2,
+        "conversation": 2,
+        "message": 2,
+        "run": 2,
+        "answer": 1,
+    }
+    assert SECRET in {row.get("content") for row in rows}
+    assert "bob" not in json.dumps(rows)
+    for digest in Token.objects.values_list("digest", flat=True):
+        assert digest not in json.dumps(rows)
+
+
+def test_forget_leaves_nothing_of_one_and_all_of_the_others(ada: User) -> None:
+    assert "with 2 conversations" in said("forget", "ada", "--yes")
+    assert not User.objects.filter(username="ada").exists()
+    assert said("export", "--owner", f"user:{ada.pk}") == ""
+    assert not Answer.objects.exists()
+    assert (Conversation.objects.count(), Token.objects.count()) == (2, 1)
+
+
+@pytest.mark.usefixtures("valkey")
+def test_a_visitor_is_forgotten_with_his_session() -> None:
+    browser, other = Browser(), Browser()
+    browser.begin()
+    owner = Conversation.objects.get().owner
+    other.begin()
+    said("forget", "--owner", owner, "--yes")
+    assert Conversation.objects.exclude(owner=owner).count() == Conversation.objects.count() == 1
+    assert browser.post("/api/conversations/", {"message": "?"}).status_code != 500
+    assert not Conversation.objects.filter(owner=owner).exists()
+
+
+@pytest.mark.usefixtures("ada")
+def test_nothing_is_forgotten_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    with pytest.raises(CommandError, match="Nothing was deleted"):
+        said("forget", "ada")
+    assert Conversation.objects.count() == 4
+
+
+@pytest.mark.parametrize("words", [[], ["nobody"], ["ada", "--owner", "visitor:1"]])
+@pytest.mark.parametrize("verb", ["export", "forget"])
+def test_somebody_has_to_be_named(verb: str, words: list[str]) -> None:
+    with pytest.raises(CommandError):
+        said(verb, *words)
+
+
+@pytest.fixture
+def service(valkey: "server.Redis", settings: Any) -> Iterator["server.Redis"]:
+    """Every part well, as it should be."""
+    with serving() as model:
+        valkey.config_set("appendonly", "yes")
+        settings.EMBEDDED_MODEL = False
+        settings.OPENAI_BASE_URL = model.url
+        settings.LLM_MODELS = ["test", settings.LLM_MODEL]
+        yield valkey
+        valkey.config_set("appendonly", "no")
+        valkey.config_set("maxmemory-policy", "noeviction")
+
+
+def examined() -> tuple[bool, dict[str, str]]:
+    """Whether all are well, and what was said of each part."""
+    out = StringIO()
+    try:
+        call_command("doctor", stdout=out)
+        well = True
+    except CommandError:
+        well = False
+    lines = [line.split(maxsplit=2) for line in out.getvalue().splitlines()]
+    return well, {part: f"{state} {rest}" for state, part, rest in lines}
+
+
+def test_the_doctor_finds_every_part_well(service: "server.Redis") -> None:
+    well, told = examined()
+    assert well, told
+    assert set(told) == {"database", "redis", "broker", "model", "clocks", "workers"}
+
+
+def ill(part: str, *words: str) -> None:
+    well, told = examined()
+    assert not well
+    assert told[part].startswith("ILL")
+    assert all(word in told[part] for word in words), told[part]
+
+
+def test_the_doctor_says_how_to_mend_redis(service: "server.Redis", settings: Any) -> None:
+    service.config_set("maxmemory-policy", "allkeys-lru")
+    ill("redis", "allkeys-lru", "maxmemory-policy noeviction")
+    service.config_set("maxmemory-policy", "noeviction")
+    service.config_set("appendonly", "no")
+    ill("redis", "appendonly yes")
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    the_log.cache_clear()
+    ill("redis", "does not answer", "REDIS_URL")
+    ill("clocks", "REDIS_URL")
+
+
+def test_the_doctor_says_how_to_mend_the_model(
+    service: "server.Redis", settings: Any, tmp_path: Path
+) -> None:
+    settings.LLM_MODELS = ["another"]
+    ill("model", "LLM_MODELS", "offers test")
+    settings.OPENAI_BASE_URL = "http://127.0.0.1:1/v1"
+    ill("model", "OPENAI_BASE_URL")
+    settings.EMBEDDED_MODEL, settings.MODEL_URL_FILE = True, tmp_path / "model.url"
+    ill("model", "not running")
+
+
+def test_the_doctor_sees_clocks_that_differ_and_runs_that_wait(
+    service: "server.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Browser().begin()
+    Run.objects.update(created_at=F("created_at") - timedelta(minutes=2))
+    ill("workers", "1 runs", "Start workers")
+    real: Callable[..., Any] = the_log().ask
+    monkeypatch.setattr(
+        the_log(), "ask", lambda *w: (int(real("TIME")[0]) + 90, 0) if w == ("TIME",) else real(*w)
+    )
+    ill("clocks", "NTP")
+
+
+def test_the_doctor_sees_a_migration_that_was_not_run(
+    service: "server.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = "django.db.migrations.executor.MigrationExecutor.migration_plan"
+    monkeypatch.setattr(plan, lambda *_: ["one"])
+    ill("database", "manage.py migrate")
