@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 SOON = 0.2  # seconds until a doubt is looked at again: Redis away, an ending not yet noted
 PAGE = 500  # events read from the log at once
+THREADS = 8  # that ask the log and the database for all streams, a connection each
 NEVER = float("inf")
 
 GONE = block_of(StreamError(condition="gone", text="This conversation has been deleted."))
@@ -58,7 +59,6 @@ class Follower:
         self._feed: Feed | None = None
         self._hub = hub
         self._cursor = cursor
-        self._known = conversation.head
         self._epoch = 0  # the subscription after which the log was read
         self._preface = b""  # said before the next snapshot: why there is one
         self._farewell: bytes | None = None
@@ -136,16 +136,19 @@ class Follower:
             return b""
         if now.cursor is None:
             raise Away
-        self._epoch, self._known = epoch, 0
+        self._epoch = epoch
         self._hear(now.cursor, ending=True)
         preface, self._preface = self._preface, b""
         return preface + block_of(now, now.cursor)
 
     async def _replay(self, feed: Feed, cursor: int) -> bytes:
         """What the log holds after the cursor. Raises `Away`."""
-        epoch, known, channel = feed.epoch, self._known, channel_of(self.conversation)
+        epoch, channel = feed.epoch, channel_of(self.conversation)
         try:
-            page = await in_thread(lambda: the_log().read(channel, cursor, known=known, count=PAGE))
+            # What the row notes and a failover lost, nobody else may ever miss.
+            page = await in_thread(
+                lambda: the_log().read(channel, cursor, known=noted(self.conversation), count=PAGE)
+            )
         except Superseded:
             self._farewell = GONE  # and the announcement that it was deleted never came
             return b""
@@ -204,6 +207,16 @@ def snapshot_of(conversation: UUID) -> Snapshot | None:
         return None  # deleted since it was found
 
 
+def noted(conversation: UUID) -> int:
+    """The highest event id that the row notes; 0 where the database cannot be asked."""
+    found = Conversation.objects.filter(pk=conversation)
+    try:
+        return found.values_list("head", flat=True).first() or 0
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return 0  # a stream outlives the database, as long as the log tells it all
+
+
 def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
     """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
     runs = Run.objects.filter(conversation=conversation)
@@ -220,7 +233,7 @@ def retry(least: int, most: int) -> bytes:
 
 @cache
 def threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(8, "follow")
+    return ThreadPoolExecutor(THREADS, "follow")
 
 
 async def in_thread(ask: Callable[[], T]) -> T:
