@@ -136,7 +136,7 @@ class TestAskingIsNeverLost:
             raise Away
 
         with monkeypatch.context() as patch:
-            patch.setattr(Log, "read", away)
+            patch.setattr(Log, "look", away)
             patch.setattr(Log, "tell", away)
             accepted = asking.begin(owner="visitor:a", text="Why?")
         assert accepted.cursor is None

@@ -1,0 +1,25 @@
+"""What the integration ring leaves as it found it."""
+
+from collections.abc import Iterator
+from threading import Barrier
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connection
+
+from streams.follow import THREADS, threads
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_holds_the_database(django_db_setup: None) -> Iterator[None]:
+    """Threads keep a connection each, and PostgreSQL minds when its database is dropped."""
+    yield
+    everybody = Barrier(THREADS)
+
+    def close() -> None:
+        everybody.wait(10)
+        connection.close()
+
+    for closing in [threads().submit(close) for _ in range(THREADS)]:
+        closing.result(20)
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result(10)  # its own
