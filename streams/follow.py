@@ -26,7 +26,7 @@ from streams.log import Away, Superseded
 from streams.models import Conversation, Run
 from streams.passages import Torn
 from streams.publish import the_log
-from streams.snapshot import snapshot
+from streams.snapshot import noted, snapshot
 from streams.wire import block, block_of
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,10 @@ class Follower:
         if self._feed:
             self._feed.wake()
 
+    def sent_round(self, least: int, most: int) -> bytes:
+        """The farewell to a reader who is to come back, in so many ms."""
+        return retry(least, most) + block_of(Heartbeat(head=self._cursor))
+
     async def _tell(self, feed: Feed) -> AsyncIterator[bytes]:
         yield retry(*settings.STREAM_RETRY)
         beat_at = monotonic() + settings.STREAM_HEARTBEAT
@@ -99,7 +103,7 @@ class Follower:
             elif feed.removed:
                 self._farewell = GONE
             elif monotonic() >= self._ends_at:
-                self._farewell = retry(*settings.STREAM_RETRY)
+                self._farewell = self.sent_round(*settings.STREAM_RETRY)
             else:
                 idle_at = self._idle_at if self._caught_up(feed) else NEVER
                 await feed.change(min(beat_at, idle_at, self._again_at) - monotonic())
@@ -207,16 +211,6 @@ def snapshot_of(conversation: UUID) -> Snapshot | None:
         return None  # deleted since it was found
 
 
-def noted(conversation: UUID) -> int:
-    """The highest event id that the row notes; 0 where the database cannot be asked."""
-    found = Conversation.objects.filter(pk=conversation)
-    try:
-        return found.values_list("head", flat=True).first() or 0
-    except (OperationalError, InterfaceError):
-        connection.close()
-        return 0  # a stream outlives the database, as long as the log tells it all
-
-
 def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
     """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
     runs = Run.objects.filter(conversation=conversation)
@@ -227,8 +221,11 @@ def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"
 
 
 def retry(least: int, most: int) -> bytes:
-    """When to come back after the connection ends, in ms: not everybody in the same second."""
-    return b"retry: %d\n\n" % random.randint(least, most)
+    """When to come back after the connection ends, in ms: not everybody in the same second.
+
+    It opens the block that follows. Of one that it fills alone, some make an event without data.
+    """
+    return b"retry: %d\n" % random.randint(least, most)
 
 
 @cache

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from streams import metrics
 from streams.channels import Caller, refusals
-from streams.follow import FORBIDDEN, GONE, Follower, in_thread, retry
+from streams.follow import FORBIDDEN, GONE, Follower, in_thread
 from streams.hub import Hub
 from streams.models import Conversation
 
@@ -69,7 +69,7 @@ class Followers:
         self._of[follower.caller.owner] += 1
         metrics.FOLLOWERS.inc()
         if self._draining:
-            follower.leave(retry(*SPREAD))
+            follower.leave(follower.sent_round(*SPREAD))
         try:
             async for piece in follower.frames():
                 yield piece
@@ -80,7 +80,7 @@ class Followers:
 
     def _dismiss(self) -> None:
         for follower in self._open:
-            follower.leave(retry(*SPREAD))
+            follower.leave(follower.sent_round(*SPREAD))
 
     async def _watch(self) -> None:
         while True:

@@ -7,6 +7,7 @@ cursor is left out, for the tail will say it.
 
 from uuid import UUID
 
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q
 from django.urls import reverse
 
@@ -42,6 +43,16 @@ def snapshot(conversation: Conversation) -> Snapshot:
         runs=tuple(run for run in live if run),
         cursor=look.head if look else None,
     )
+
+
+def noted(conversation: UUID) -> int:
+    """The highest event id that the row notes; 0 where the database cannot be asked."""
+    found = Conversation.objects.filter(pk=conversation)
+    try:
+        return found.values_list("head", flat=True).first() or 0
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return 0  # a stream outlives the database, as long as the log tells it all
 
 
 def page(
