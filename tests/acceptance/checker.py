@@ -5,7 +5,7 @@ It is pure, and knows nothing of the service but its contract; its fold is its o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,22 +42,27 @@ def check(
     *,
     broken_at: Sequence[float] = (),
     resets_allowed: bool = False,
+    resets_in: Container[str] = (),
 ) -> Report:
     """Judge the recordings. `broken_at` are the moments (monotonic seconds) from which followers
-    had to recover; `resets_allowed` where history was really lost.
+    had to recover; `resets_allowed` where history was really lost, `resets_in` in which
+    conversations nobody could know whether it was.
     """
     report = Report(name=name)
     said: dict[tuple[str, int], Block] = {}
+    reset: set[str] = set()
     for recording in recordings:
         truth = truths[recording.conversation]
+        if any(heard.block.event == "stream-reset" for heard in recording.heard()):
+            reset.add(recording.conversation)
         report.followers += 1
         _check_story(recording, truth, said, report)
         report.recoveries += _recoveries(recording, broken_at)
     for conversation, truth in truths.items():
         _check_truth(truth, report)
-        if not report.resets:
+        if conversation not in reset:
             _check_endings(conversation, truth, said, report)
-    if report.resets and not resets_allowed:
+    if not resets_allowed and any(conversation not in resets_in for conversation in reset):
         report.faults.append(f"{report.resets} resets, though no history was lost")
     return report
 

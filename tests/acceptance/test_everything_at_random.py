@@ -34,6 +34,12 @@ async def test_everything_at_random(
         print(f"{len(crowd.asked)} runs; broken: {', '.join(breaker.done)}")
         await breaker.mend()
         await crowd.hear_the_rest()
-        report = await judge(visitor, crowd.asked, crowd.followers, resets_allowed=lossy)
+        # Where a worker and Redis died together, nobody knows whether a tail was lost.
+        taken_up = {
+            one.conversation for one in crowd.asked if (await visitor.run(one.run))["attempt"] > 1
+        }
+        report = await judge(
+            visitor, crowd.asked, crowd.followers, resets_allowed=lossy, resets_in=taken_up
+        )
         assert report.clean, report
         assert all(part.running for part in stack.parts())

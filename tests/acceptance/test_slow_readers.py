@@ -11,6 +11,7 @@ from tests.acceptance.stack import Stack
 from tests.acceptance.visitor import Asked, Visitor, script
 
 RATE = 100  # deltas a second
+LONG = 4000  # tokens: several times what buffers on the way hold
 NOISE = 0.02  # seconds that a busy machine adds to anybody's lateness
 HUNDRED_MB = 100 * 1024 * 1024
 
@@ -18,7 +19,7 @@ HUNDRED_MB = 100 * 1024 * 1024
 async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()
-        long = await visitor.ask(script(tokens=8000, seed="long"))
+        long = await visitor.ask(script(tokens=LONG, seed="long"))
         async with following([visitor.follower(long.conversation)], within=60):
             pass
         asked, alone = await normal(visitor, seed=1)

@@ -192,6 +192,8 @@ def test_a_reset_is_loud_and_only_allowed_where_history_was_lost() -> None:
     truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 902})
     assert judged(told, truth=truth, resets=True).clean
     assert not judged(told, truth=truth).clean
+    assert check("a test", [told], {TALK: truth}, resets_in={TALK}).clean
+    assert not check("a test", [told], {TALK: truth}, resets_in={"another"}).clean
 
 
 def test_a_reset_must_be_followed_by_a_snapshot() -> None:
