@@ -13,6 +13,10 @@ local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
+-- How many events may have been heard beyond those that a caller knows of: with the clock back, a
+-- new life must begin above these, too.
+local BEYOND = 1000000
+
 -- Sixteen digits joined to a string come out as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
 local function field(name) return redis.call('HGET', state, name) end
@@ -35,7 +39,7 @@ end
 -- A new life begins above every id that anyone can have heard.
 local function begin(above)
   clear()
-  local first = math.max(clock, above + 1)
+  local first = math.max(clock, above + BEYOND)
   redis.call('HSET', state, 'head', digits(first - 1), 'first', digits(first), 'origin', above == 0 and 1 or 0)
   redis.call('EXPIRE', state, memory)
   return first - 1

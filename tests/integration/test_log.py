@@ -235,7 +235,8 @@ def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
     assert isinstance(heard, int)
     valkey.flushall()
     clock.now -= 1_000_000
-    assert teller.queue(known=heard) == heard + 1
+    # Others may have said more than this writer knows, and that was heard, too.
+    assert teller.queue(known=heard - 20) > heard
     assert teller.log.read(teller.channel, heard - 10) == Torn(reason="lost")
 
 
@@ -257,7 +258,7 @@ def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -
 
 def test_a_look_at_a_lost_log_begins_the_new_life_that_writers_go_on_with(teller: Teller) -> None:
     look = teller.log.look(teller.channel, known=CLOCK + 500)
-    assert look.head == CLOCK + 500
+    assert look.head > CLOCK + 500
     assert teller.queue(known=CLOCK + 500) == look.head + 1
     assert teller.types(look.head) == ["run.queued"]
 
