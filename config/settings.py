@@ -7,6 +7,7 @@ welcome. `PRODUCTION=true` takes nothing for granted and says what is missing.
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -46,6 +47,14 @@ def development_key_lost(kept: Path) -> str:
     raise ImproperlyConfigured(f"{kept} is empty: delete it, and a new key is made.")
 
 
+def socket_of(name: str) -> Path:
+    """Where a part's Unix socket is. Such a path ends at 107 bytes."""
+    socket = DATA_DIR / name
+    place = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
+    deep = len(str(socket)) > 100
+    return Path(tempfile.gettempdir()) / f"unspool-{place}-{name}" if deep else socket
+
+
 if PRODUCTION:
     SECRET_KEY = required("SECRET_KEY", "it signs sessions; make one of 50 random characters.")
     ALLOWED_HOSTS = required("ALLOWED_HOSTS", "the names it answers to.").split(",")
@@ -78,10 +87,7 @@ HISTORY_TOKENS = env.int("HISTORY_TOKENS", 1500 if EMBEDDED_MODEL else 32_000)  
 # ── The log and the broker ───────────────────────────────────────────────────────────────────
 REDIS_URL = env.str("REDIS_URL", "")
 EMBEDDED_VALKEY = not REDIS_URL
-VALKEY_SOCKET = DATA_DIR / "valkey.sock"
-if len(str(VALKEY_SOCKET)) > 100:  # a Unix socket's path ends at 107 bytes
-    _place = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
-    VALKEY_SOCKET = Path(tempfile.gettempdir()) / f"unspool-{_place}.sock"
+VALKEY_SOCKET = socket_of("valkey.sock")
 if EMBEDDED_VALKEY:
     REDIS_URL = f"unix://{VALKEY_SOCKET}"
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST makes at most three
@@ -129,6 +135,19 @@ STREAM_STALL = env.float("STREAM_STALL", 30.0)  # seconds that a reader may take
 STREAM_ACCESS = env.float("STREAM_ACCESS", 2.0)  # seconds between looks at who may still read
 STREAM_RETRY = env.list("STREAM_RETRY", cast=int, default=[500, 2000])  # ms, least and most
 STREAM_RING = env.int("STREAM_RING", 512)  # frames of a channel that a web process holds for all
+
+# ── Pushpin, which holds the connections where there are many ────────────────────────────────
+GRIP_URL = env.str("GRIP_URL", "")  # http://127.0.0.1:5561/?key=…: its control port, the shared key
+if GRIP_URL and len(parse_qs(urlsplit(GRIP_URL).query).get("key", [""])[0]) < 32:
+    # Without a key any signature counts; RFC 7518 §3.2 wants 256 bits.
+    raise ImproperlyConfigured("GRIP_URL must end in ?key= and a secret of 32 characters or more.")
+PUSHPIN_PORT = env.int("PUSHPIN_PORT", 7999)  # TCP port of Pushpin, at HOST, for everybody
+PUSHPIN_READERS = env.int("PUSHPIN_READERS", 50_000)  # connections that one Pushpin takes
+PUSHPIN_ORIGIN = env.str("PUSHPIN_ORIGIN", "")  # host:port of the web processes; PORT, where unset
+BRIDGE = env.str("BRIDGE", "")  # ZeroMQ address at which the bridge listens
+if not BRIDGE:
+    BRIDGE = f"ipc://{socket_of('bridge.sock')}"
+BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears; any of them may die
 
 # ── Limits of one owner, and of one message ──────────────────────────────────────────────────
 MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner

@@ -145,6 +145,17 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         entries = [(int(id.partition("-")[0]), fields[1], fields[3]) for id, fields in rest[0]]
         return Page(head=int(head), entries=entries)
 
+    def tail(self, channel: str) -> tuple[int, str, str] | None:
+        """The last event that the log holds: its id, type and data."""
+        try:
+            last: Any = self._redis.xrevrange(f"{{{channel}}}:events", count=1)
+        except redis.RedisError as error:
+            raise Away from error
+        if not last:
+            return None
+        ((id, event),) = last
+        return int(id.partition("-")[0]), event["type"], event["data"]
+
     def ask(self, *words: str) -> Any:
         """What the server says of itself, for whoever looks after it."""
         try:

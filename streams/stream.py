@@ -6,6 +6,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
+from streams import grip
 from streams.api.refusals import refuse
 from streams.callers import caller_of, passed
 from streams.channels import Caller, channel_of, cursor_in
@@ -56,6 +57,8 @@ async def _answer(
             return HttpResponse(status=204, headers=HEADERS)
     if request.method == "HEAD":
         return HttpResponse(content_type="text/event-stream", headers=HEADERS)
+    if grip.proxied(request):
+        return await grip.begin(request, caller, conversation, cursor, until_idle=until_idle)
     try:
         stream = followers().admit(caller, conversation, cursor, until_idle=until_idle)
     except TooManyStreams:

@@ -1,0 +1,191 @@
+"""Pushpin, which holds the readers' connections: `python -m config.pushpin` runs it here.
+
+It runs the four programs of Debian's package, as an ordinary user, with a configuration of our own
+in the data folder. Pushpin's own runner gives each a process group of its own, so that whoever
+kills the runner leaves four behind that block the next start. Where GRIP_URL is not set, or names
+another machine's, it waits.
+"""
+
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.parse import parse_qs, urlsplit
+
+from django.conf import settings
+
+PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
+HEAD = 16_384  # bytes of a request's head, cookies included
+REQUESTS = 10_000  # to the web processes at once
+LIBRARY = Path("/usr/lib/pushpin")  # where Debian keeps the names of Pushpin's inner sockets
+LONGEST = 70  # bytes: a Unix socket's path ends at 107, and Pushpin adds up to 35
+
+
+def folder() -> Path:
+    """Where Pushpin's inner sockets are: near the other data, unless that is too deep."""
+    run: Path = settings.DATA_DIR / "pushpin" / "run"
+    if len(str(run)) > LONGEST:
+        place = sha256(str(settings.DATA_DIR).encode()).hexdigest()[:16]
+        run = Path(tempfile.gettempdir()) / f"unspool-{place}-pushpin"
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return run
+
+
+def configuration(run: Path) -> str:
+    """Pushpin's configuration, with a reason for whatever is not its default."""
+    control = urlsplit(settings.GRIP_URL)
+    key = b64encode(parse_qs(control.query)["key"][0].encode()).decode()
+    port = control.port or 5561
+    return f"""\
+[global]
+include={LIBRARY}/internal.conf
+rundir={run}
+ipc_prefix=pushpin-
+
+[proxy]
+routesfile=routes
+# Debian's point at a system daemon, without which every request hangs.
+zurl_out_specs=ipc://{run}/pushpin-zurl-in
+zurl_out_stream_specs=ipc://{run}/pushpin-zurl-in-stream
+zurl_in_specs=ipc://{run}/pushpin-zurl-out
+# Whether a browser came by HTTPS is for the proxy before Pushpin to say.
+accept_x_forwarded_protocol=true
+set_x_forwarded_protocol=proto-only
+x_forwarded_for=append
+sig_iss=pushpin
+sig_key=base64:{key}
+updates_check=off
+
+[handler]
+ipc_file_mode=700
+# Everything comes from the bridges, to which Pushpin connects. The other ports are its own
+# machine's: who reaches them may say anything to anybody.
+push_in_sub_specs={",".join(settings.BRIDGES)}
+push_in_sub_connect=true
+push_in_spec=ipc://{run}/pushpin-push-in
+push_in_http_addr=127.0.0.1
+push_in_http_port={port}
+command_spec=ipc://{run}/pushpin-command
+stats_spec=ipc://{run}/pushpin-stats
+# No limits: by default 2,500 deliveries a second, and what queues behind them is dropped.
+message_rate=0
+message_hwm=0
+# ms that an event waits for its lost predecessor before its readers ask the log
+message_wait=100
+# s in which an event's id is not said again; the bridge's last word is, for 45
+id_cache_ttl=60
+"""
+
+
+def zurl(run: Path) -> str:
+    """The configuration of the part that asks the web processes."""
+    return f"""\
+[General]
+in_spec=ipc://{run}/pushpin-zurl-in
+in_stream_spec=ipc://{run}/pushpin-zurl-in-stream
+out_spec=ipc://{run}/pushpin-zurl-out
+in_req_spec=
+defpolicy=allow
+max_open_requests={REQUESTS}
+buffer_size=200000
+timeout=600
+in_hwm=1000
+out_hwm=1000
+"""
+
+
+def services(home: Path, run: Path) -> list[list[str]]:
+    """Pushpin's four programs, as its own runner would start them."""
+    config = f"--config={home / 'pushpin.conf'}"
+    inside = ["--ipc-prefix=pushpin-", "--loglevel=1"]
+    host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+    return [
+        [
+            "condure",
+            "--log-level=1",
+            f"--listen={host}:{settings.PUSHPIN_PORT},stream",
+            f"--zclient-stream=ipc://{run}/pushpin-condure",
+            f"--buffer-size={HEAD}",
+            f"--stream-maxconn={settings.PUSHPIN_READERS}",
+        ],
+        ["zurl", f"--config={home / 'zurl.conf'}", "--loglevel=1"],
+        ["pushpin-proxy", config, *inside, "--quiet-check"],
+        ["pushpin-handler", config, *inside],
+    ]
+
+
+def seize(home: Path) -> int:
+    """Have the folder to ourselves: two Pushpins would take each other's sockets away."""
+    lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"Another Pushpin is running on {home}: stop it first.")
+    return lock
+
+
+def end_with_parent() -> None:
+    """In the child: have the kernel kill it as soon as we are gone, however we went."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def leave(signum: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+def run_here() -> NoReturn:
+    """Run all of it until one of its programs ends, or we are told to."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        sys.exit(f"GRIP_URL is set, but {missing[0]} is missing: apt-get install pushpin")
+    run, home = folder(), settings.DATA_DIR / "pushpin"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = seize(home)
+    config = home / "pushpin.conf"
+    config.touch(mode=0o600)  # it holds the key
+    config.write_text(configuration(run))
+    (home / "zurl.conf").write_text(zurl(run))
+    (home / "routes").write_text(f"* {settings.PUSHPIN_ORIGIN or f'127.0.0.1:{settings.PORT}'}\n")
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    parts: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
+    try:
+        for command in services(home, run):
+            part = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+            parts[part.pid] = command[0], part
+        print(f"Pushpin listens on {settings.HOST} port {settings.PUSHPIN_PORT}", flush=True)
+        gone, status = os.wait()
+        # A part that has ended alone leaves the others waiting for it.
+        sys.exit(f"{parts[gone][0]} has ended with {os.waitstatus_to_exitcode(status)}.")
+    finally:
+        for _, part in parts.values():
+            part.kill()  # there is nothing to finish: readers come back from their cursor
+        os.close(lock)
+
+
+def main() -> None:
+    if not settings.GRIP_URL:
+        why = "GRIP_URL is not set"
+    elif urlsplit(settings.GRIP_URL).hostname not in ("127.0.0.1", "localhost", "::1"):
+        why = "GRIP_URL names another machine's"
+    else:
+        run_here()
+    print(f"Pushpin is not needed: {why}.", flush=True)
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    main()

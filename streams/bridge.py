@@ -1,0 +1,270 @@
+"""Between the log and Pushpin: says to the connections that Pushpin holds what followers hear.
+
+It follows exactly the channels that some Pushpin wants, with the web process's own hub, and heals
+itself from the log as a follower does. Each event goes out with its id and its predecessor's, so
+that Pushpin finds out what it has missed; only after the last one it cannot, so that is said again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import monotonic
+from uuid import UUID
+
+from django.conf import settings
+
+from streams.channels import Caller, channel_of, conversation_of, refusals
+from streams.events import ENDINGS, Heartbeat
+from streams.follow import FORBIDDEN, GONE, NEVER, PAGE, SOON, in_thread, outlook, retry
+from streams.hold import Hold, hold_in
+from streams.hub import Feed, Hub
+from streams.log import Away, Superseded
+from streams.outlet import Item, Outlet
+from streams.passages import Torn
+from streams.publish import the_log
+from streams.wire import block, block_of
+
+logger = logging.getLogger(__name__)
+AGAIN = 0.4  # seconds of silence after which the last event is said again, and the log looked at
+LOOK = 1.0  # seconds until the next look while a lost event would be missed
+LIVELY = 45.0  # seconds of silence that may yet be a loss; below Pushpin's memory of ids, a minute
+CLOSE: Item = {b"action": b"close"}
+HINT: Item = {b"action": b"hint"}  # ask what comes next
+
+
+@dataclass(slots=True)
+class Relay:
+    """One conversation that some Pushpin wants."""
+
+    conversation: UUID
+    feed: Feed | None = None
+    task: asyncio.Task[None] | None = None
+    wanted: bool = False  # its events; holds that await a snapshot do not want them yet
+    holds: dict[str, Hold] = field(default_factory=dict)
+    last: int | None = None  # the event said last
+    frame: bytes = b""  # … and its words, if we said it
+    epoch: int = 0  # the subscription after which the log was read
+    doubted: bool = False  # a Pushpin may have missed the last event
+    said_at: float = field(default_factory=monotonic)
+    look_at: float = 0.0
+    beat_at: float = NEVER
+    idle_at: float = 0.0  # when to ask whether all is said
+
+    @property
+    def channel(self) -> str:
+        return channel_of(self.conversation)
+
+    @property
+    def lively(self) -> bool:
+        return monotonic() - self.said_at < LIVELY
+
+
+class Bridge:
+    """One process's: give Pushpins its `address`, then `run` until cancelled."""
+
+    def __init__(self, address: str) -> None:
+        self._hub = Hub(settings.REDIS_URL, keep=settings.STREAM_RING)
+        self._outlet = Outlet(address, self._asked)
+        self._relays: dict[UUID, Relay] = {}
+
+    async def run(self) -> None:
+        self._outlet.open()
+        try:
+            while True:
+                await asyncio.sleep(settings.STREAM_ACCESS)
+                self._outlet.hear()
+                self._look_who_is_due()
+                try:
+                    await self._look_who_may()
+                except Exception:
+                    # Without the database nobody can be asked, nor can anybody have been shut out.
+                    logger.exception("looking who may still read")
+        finally:
+            for relay in list(self._relays.values()):
+                self._drop(relay)
+            await self._hub.close()
+            self._outlet.close()
+
+    def _asked(self, channel: str, wanted: bool, again: bool) -> None:
+        hold = hold_in(channel)
+        conversation = hold.conversation if hold else conversation_of(channel)
+        if conversation is None:
+            return  # what is said aside needs no following
+        relay = self._relays.get(conversation)
+        if relay is None:
+            if not wanted:
+                return
+            relay = self._relays[conversation] = Relay(conversation, doubted=again)
+            relay.task = asyncio.create_task(self._relay(relay))
+        if hold and wanted:
+            relay.holds[channel] = hold
+        elif hold:
+            relay.holds.pop(channel, None)
+        else:
+            # Some Pushpin wants it already: this is another, or it was away meanwhile.
+            relay.doubted |= wanted and (again or relay.wanted)
+            relay.wanted = wanted
+        relay.idle_at = 0.0
+        if not relay.wanted and not relay.holds:
+            self._drop(relay)
+        elif relay.feed:
+            relay.feed.wake()
+
+    def _drop(self, relay: Relay) -> None:
+        del self._relays[relay.conversation]
+        if relay.task:
+            relay.task.cancel()
+
+    async def _relay(self, relay: Relay) -> None:
+        with self._hub.listen(relay.channel) as relay.feed:
+            while True:
+                try:
+                    await self._attend(relay, relay.feed)
+                except Away:
+                    relay.look_at = monotonic() + SOON
+                except Superseded:
+                    relay.feed.removed = True  # deleted before we came
+                except Exception:
+                    logger.exception("conversation %s", relay.conversation)
+                    relay.look_at = monotonic() + LOOK
+                due = min(relay.look_at, relay.beat_at, relay.idle_at)
+                await relay.feed.change(max(0.01, due - monotonic()))
+
+    async def _attend(self, relay: Relay, feed: Feed) -> None:
+        if feed.removed:
+            relay.look_at = relay.idle_at = NEVER
+            for hold in relay.holds.values():
+                self._end(hold, GONE)
+            return
+        if relay.beat_at == NEVER:
+            relay.beat_at = monotonic() + settings.STREAM_HEARTBEAT
+        if feed.up:
+            await self._pass_on(relay, feed)
+            await self._dismiss_idle(relay)
+        if monotonic() >= relay.beat_at:
+            await self._beat(relay, feed)
+        if not feed.up:
+            relay.look_at = relay.idle_at = NEVER
+
+    async def _pass_on(self, relay: Relay, feed: Feed) -> None:
+        """Say what nobody was told yet. Raises `Away`."""
+        live = None
+        if relay.last is not None and relay.epoch == feed.epoch:
+            live = feed.after(relay.last)
+        if live:
+            self._say(relay, live, ending=feed.last_ending > (relay.last or 0))
+        if live is None or (not live and monotonic() >= relay.look_at):
+            await self._look(relay, feed)
+
+    async def _look(self, relay: Relay, feed: Feed) -> None:
+        """Look in the log for what was not heard, and say again what may not have been."""
+        relay.doubted |= 0 < relay.epoch != feed.epoch
+        epoch, channel, last = feed.epoch, relay.channel, relay.last
+        if last is not None:
+            page = await in_thread(lambda: the_log().read(channel, last, count=PAGE))
+            if isinstance(page, Torn):
+                logger.info("conversation %s goes on elsewhere: %s", relay.conversation, page)
+                self._hint(relay.holds.values())
+                relay.last, relay.frame = None, b""
+            else:
+                frames = [block(type, data, id) for id, type, data in page.entries]
+                self._say(relay, frames, ending=any(e[1] in ENDINGS for e in page.entries))
+                if len(frames) == PAGE:
+                    return
+        if relay.last is None or (relay.doubted and not relay.frame):
+            tail = await in_thread(lambda: the_log().tail(channel))
+            relay.doubted |= tail is None  # the first that will be said is somebody's news
+            if tail:
+                relay.last = tail[0]
+                relay.frame = block(tail[1], tail[2], tail[0]) if relay.doubted else b""
+        self._hint(hold for hold in relay.holds.values() if not hold.begun)
+        if relay.frame and (relay.doubted or relay.lively):
+            self._event(relay)
+        relay.doubted &= not relay.frame
+        relay.epoch = epoch
+        relay.look_at = monotonic() + (LOOK if relay.lively else settings.STREAM_HEARTBEAT)
+
+    def _say(self, relay: Relay, frames: list[bytes], *, ending: bool) -> None:
+        if not frames or relay.last is None:
+            return
+        for relay.frame in frames:
+            relay.last += 1  # within one life of the log they ascend by one
+            self._event(relay)
+        relay.said_at = monotonic()
+        relay.look_at = relay.said_at + AGAIN
+        relay.beat_at = relay.said_at + settings.STREAM_HEARTBEAT
+        if ending:
+            relay.idle_at = 0.0
+
+    def _event(self, relay: Relay) -> None:
+        if relay.last is not None:
+            place = {"id": str(relay.last), "after": str(relay.last - 1)}
+            self._outlet.say(relay.channel, {b"content": relay.frame}, **place)
+
+    async def _beat(self, relay: Relay, feed: Feed) -> None:
+        """A sign of life, after whatever a deaf subscription has kept from us."""
+        head = None
+        if feed.up and relay.last is not None:
+            try:
+                await self._look(relay, feed)
+                head = relay.last
+            except Away:
+                head = None
+        first = monotonic() - relay.said_at < 1.5 * settings.STREAM_HEARTBEAT
+        beat, now = block_of(Heartbeat(head=head)), int(time.time() // settings.STREAM_HEARTBEAT)
+        for hold in relay.holds.values():
+            self._outlet.say(hold.aside, {b"content": beat}, id=f"heartbeat-{head}-{now}")
+        if first and relay.frame:
+            # Pushpin keeps a hundred events for a reader that does not take them, and drops the
+            # rest, of which the last would never be found missing.
+            self._hint(relay.holds.values())
+        relay.beat_at = monotonic() + settings.STREAM_HEARTBEAT
+
+    async def _dismiss_idle(self, relay: Relay) -> None:
+        """End the holds of those who stay until all is said, once it is and they are past it."""
+        staying = [hold for hold in relay.holds.values() if hold.until_idle and hold.begun]
+        last = relay.last
+        if not staying or last is None or monotonic() < relay.idle_at:
+            if not staying:
+                relay.idle_at = NEVER
+            return
+        match await in_thread(lambda: outlook(relay.conversation, last)):
+            case "idle":
+                for hold in staying:
+                    self._end(hold, b"")
+                relay.idle_at = monotonic() + LOOK  # somebody may have come while we asked
+            case "busy":
+                relay.idle_at = NEVER  # until the next ending is said
+            case "ending":
+                relay.idle_at = monotonic() + SOON
+
+    async def _look_who_may(self) -> None:
+        holds = [hold for relay in self._relays.values() for hold in relay.holds.values()]
+        asked: set[tuple[Caller, UUID]] = {(hold.caller, hold.conversation) for hold in holds}
+        if not asked:
+            return
+        refused = await in_thread(lambda: refusals(asked))
+        for hold in holds:
+            if why := refused.get((hold.caller, hold.conversation)):
+                self._end(hold, GONE if why == "gone" else FORBIDDEN)
+
+    def _look_who_is_due(self) -> None:
+        for relay in self._relays.values():
+            for hold in relay.holds.values():
+                if hold.ends_at * 60 <= time.time():
+                    beat = block_of(Heartbeat(head=relay.last))
+                    self._end(hold, retry(*settings.STREAM_RETRY) + beat)
+
+    def _end(self, hold: Hold, farewell: bytes) -> None:
+        # Said again while the hold lasts: one that was just asking what comes next may not have
+        # heard. Two bridges say it in the same words.
+        now = int(time.time() / LOOK)
+        if farewell:
+            self._outlet.say(hold.aside, {b"content": farewell}, id=f"farewell-{now}")
+        self._outlet.say(hold.aside, CLOSE, id=f"close-{now}")
+
+    def _hint(self, holds: Iterable[Hold]) -> None:
+        for hold in holds:
+            self._outlet.say(hold.aside, HINT, id=f"hint-{int(time.time() / LOOK)}")

@@ -1,0 +1,159 @@
+"""The stream behind Pushpin: what was said so far, and the order to hold the connection.
+
+Pushpin keeps the connection and passes on what the bridge says. Whenever it has missed something
+it asks for what comes next, at one address for all: requests that are under way at the same time
+are shared by address and Grip-Last alone, so nothing else may decide what is answered.
+
+The library's own GRIP view puts channel, reader and cursor into the address's query, which is not
+compared, and so hands one reader's events to another.
+"""
+
+import random
+import time
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django_grip import GripMiddleware
+from gripcontrol import Channel
+
+from streams.channels import Caller, cursor_in, refusals
+from streams.events import StreamReset
+from streams.follow import FORBIDDEN, GONE, PAGE, in_thread, outlook, retry, snapshot_of
+from streams.hold import Hold, hold_in
+from streams.log import Away, Superseded
+from streams.models import Conversation
+from streams.passages import Torn
+from streams.problems import Problem, refusal
+from streams.publish import the_log
+from streams.wire import block, block_of
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+NEXT_LINK = 600  # seconds until Pushpin asks by itself: only where every bridge has died
+ANY = "0"  # the place on a channel where nothing is said
+# Its two functions, for streams alone: as a middleware it would look at every request, in a thread.
+library = GripMiddleware(lambda request: HttpResponse())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a reader is told at once, and the place from which it is held; without one, it ends."""
+
+    said: bytes
+    place: int | None = None
+    held: bool = True
+
+
+def proxied(request: HttpRequest) -> bool:
+    """Whether Pushpin asks, which can hold the connection. Raises `Problem`."""
+    if not settings.GRIP_URL or "Grip-Sig" not in request.headers:
+        return False
+    library.process_request(request)
+    if not request.grip.signed:  # type: ignore[attr-defined]
+        raise Problem(403, "grip_signature", "Pushpin's signature is not good here.")
+    return True
+
+
+async def begin(
+    request: HttpRequest,
+    caller: Caller,
+    conversation: Conversation,
+    cursor: int | None,
+    *,
+    until_idle: bool,
+) -> HttpResponse:
+    """A new stream's beginning: all that its reader has not heard, and then it is held."""
+    hold = Hold(
+        conversation=conversation.id,
+        caller=caller,
+        until_idle=until_idle,
+        # Whole minutes: readers who came together stay one hold, and end in some twenty groups.
+        ends_at=int((time.time() + settings.STREAM_LIFE * random.uniform(0.8, 1.2)) // 60) + 1,
+        begun=cursor is not None,
+    )
+    answer = await in_thread(lambda: unheard(hold, cursor, conversation.head))
+    opening = retry(*settings.STREAM_RETRY)
+    return _response(request, hold, replace(answer, said=opening + answer.said))
+
+
+async def go_on(request: HttpRequest) -> HttpResponse:
+    """What held readers have not heard yet: Pushpin asks, and names their places."""
+    try:
+        if not proxied(request):
+            raise Problem(403, "grip_signature", "This is for Pushpin.")
+        last: dict[str, str] = request.grip.last  # type: ignore[attr-defined]
+        hold = next(filter(None, map(hold_in, last)), None)
+        if hold is None:
+            raise Problem(400, "bad_cursor", "Grip-Last names no hold.")
+        cursor = cursor_in(last.get(hold.channel, ""), hold.channel) if hold.begun else None
+    except Problem as problem:
+        return refusal(problem)
+    except ValueError:
+        return refusal(Problem(400, "bad_cursor", "Grip-Last names no place."))
+    answer = await in_thread(lambda: heard_next(hold, cursor))
+    return _response(request, hold, answer)
+
+
+def heard_next(hold: Hold, cursor: int | None) -> Answer:
+    """As `unheard`, for a reader who was let in some time ago and may have been shut out since."""
+    refused = refusals({(hold.caller, hold.conversation)})
+    if why := refused.get((hold.caller, hold.conversation)):
+        return Answer(said=GONE if why == "gone" else FORBIDDEN, held=False)
+    known = Conversation.objects.filter(pk=hold.conversation).values_list("head", flat=True).first()
+    return unheard(hold, cursor, known or 0)
+
+
+def unheard(hold: Hold, cursor: int | None, known: int) -> Answer:
+    """Everything after the cursor, or a snapshot, and whether there is more to wait for."""
+    try:
+        answer = _beginning(hold.conversation) if cursor is None else _after(hold, cursor, known)
+    except Away:
+        return Answer(said=b"", place=cursor)  # the bridge tells when Redis is back
+    except Superseded:
+        return Answer(said=GONE, held=False)
+    place = answer.place
+    over = hold.until_idle and place is not None and outlook(hold.conversation, place) == "idle"
+    return replace(answer, held=answer.held and not over)
+
+
+def _beginning(conversation: UUID) -> Answer:
+    now = snapshot_of(conversation)
+    if now is None:
+        return Answer(said=GONE, held=False)
+    if now.cursor is None:
+        raise Away
+    return Answer(said=block_of(now, now.cursor), place=now.cursor)
+
+
+def _after(hold: Hold, cursor: int, known: int) -> Answer:
+    said: list[bytes] = []
+    while True:
+        page = the_log().read(hold.channel, cursor, known=known, count=PAGE)
+        if isinstance(page, Torn):
+            reset = block_of(StreamReset(reason=page.reason, channels=(hold.channel,)))
+            anew = _beginning(hold.conversation)
+            return replace(anew, said=b"".join([*said, reset, anew.said]))
+        said += [block(type, data, id) for id, type, data in page.entries]
+        if page.entries:
+            cursor = page.entries[-1][0]
+        if len(page.entries) < PAGE:
+            return Answer(said=b"".join(said), place=cursor)
+
+
+def _response(request: HttpRequest, hold: Hold, answer: Answer) -> HttpResponse:
+    response = HttpResponse(answer.said, content_type="text/event-stream", headers=HEADERS)
+    if answer.held:
+        hold = replace(hold, begun=answer.place is not None)
+        instruct = request.grip.start_instruct()  # type: ignore[attr-defined]
+        instruct.set_hold_stream()
+        if hold.begun:
+            # No `build-id` filter: our frames bring their ids, and with it Pushpin refuses to
+            # begin a hold with more than 100,000 bytes.
+            instruct.add_channel(Channel(hold.channel, prev_id=str(answer.place)))
+        instruct.add_channel(Channel(hold.state, prev_id=ANY))
+        instruct.add_channel(hold.aside)
+        instruct.set_next_link(reverse("api:next"), timeout=NEXT_LINK)
+    answered: HttpResponse = library.process_response(request, response)
+    return answered
