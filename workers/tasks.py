@@ -6,7 +6,7 @@ import threading
 from typing import Any
 from uuid import UUID
 
-from celery import Task, shared_task
+from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 
@@ -15,12 +15,13 @@ from streams.bell import TASK
 from streams.records import belong
 from workers.generation import generate as write
 from workers.process import this_process
+from workers.rings import Ring
 
 logger = logging.getLogger(__name__)
 
 
-@shared_task(bind=True, name=TASK, ignore_result=True)
-def generate(task: Task[..., None], run: str) -> None:
+@shared_task(bind=True, base=Ring, name=TASK, ignore_result=True)
+def generate(task: Ring, run: str) -> None:
     """Write the reply of this run, if nobody else does."""
     belong(task.request.get("asked_by"))
     try:
