@@ -1,0 +1,119 @@
+"""The whole service with Pushpin in front, which holds the readers' connections."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.acceptance.part import Part
+from tests.acceptance.place import HOST, free_port, listens
+from tests.acceptance.proxy import Proxy
+from tests.acceptance.stack import CHECKOUT, READY_WITHIN, Stack, command_of
+from tests.acceptance.visitor import Visitor
+from tests.acceptance.waiting import until
+
+
+class Gripped:
+    """`async with Gripped(stack) as gripped`: bridges and Pushpins around a stack that runs.
+
+    The stack must have been started with `settings` of this class. Each Pushpin hears each bridge,
+    or with `cut` the first one alone, over the proxy `wire`.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        settings: Mapping[str, str],
+        *,
+        pushpins: int = 1,
+        bridges: int = 1,
+        cut: bool = False,
+    ) -> None:
+        self.stack = stack
+        self.settings = settings
+        ports = [free_port() for _ in range(bridges)]
+        self.wire = Proxy((HOST, ports[0]), port=free_port())
+        addresses = [f"tcp://{HOST}:{port}" for port in ports]
+        heard = [f"tcp://{HOST}:{self.wire.port}"] if cut else addresses
+        self.bridges = [
+            self._part(f"bridge{n}", "bridge", {"BRIDGE": address})
+            for n, address in enumerate(addresses)
+        ]
+        self.ports = [free_port() for _ in range(pushpins)]
+        self.pushpins = [
+            self._part(f"pushpin{n}", "pushpin", self._of_pushpin(n, port, heard))
+            for n, port in enumerate(self.ports)
+        ]
+
+    @staticmethod
+    def chosen() -> dict[str, str]:
+        """What everybody must know: the key that Pushpin signs with."""
+        return {"GRIP_URL": f"http://{HOST}:{free_port()}/?key={secrets.token_hex()}"}
+
+    @property
+    def bridge(self) -> Part:
+        return self.bridges[0]
+
+    @property
+    def pushpin(self) -> Part:
+        return self.pushpins[0]
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
+
+    async def visitor(self) -> Visitor:
+        """Somebody new, who comes through the first Pushpin."""
+        return await self.stack.visitor(port=self.port)
+
+    async def ready(self) -> None:
+        """Wait until every Pushpin takes connections."""
+        await until(
+            lambda: all(map(listens, self.ports)), within=READY_WITHIN, what="Pushpin's port"
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.wire.accept()
+        for part in (*self.bridges, *self.pushpins):
+            part.start()
+        for bridge in self.bridges:
+            await bridge.says("listens on", within=READY_WITHIN)
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for part in (*self.bridges, *self.pushpins):
+            if error is not None:
+                sys.stderr.write(part.tail())
+            part.kill()
+        await self.wire.__aexit__(kind, error, trace)
+
+    def _of_pushpin(self, number: int, port: int, bridges: list[str]) -> dict[str, Any]:
+        data: Path = self.stack.data / f"node{number}"
+        control = self.settings["GRIP_URL"].partition("?")[2]
+        return {
+            "DATA_DIR": str(data),
+            "HOST": HOST,
+            "PUSHPIN_PORT": str(port),
+            "PUSHPIN_ORIGIN": f"{HOST}:{self.stack.front.port}",
+            "BRIDGES": ",".join(bridges),
+            "GRIP_URL": f"http://{HOST}:{free_port()}/?{control}",
+        }
+
+    def _part(self, name: str, line: str, settings: Mapping[str, str]) -> Part:
+        return Part(
+            name,
+            command_of(line),
+            environment={**self.stack.web.environment, **settings},
+            directory=CHECKOUT,
+            log=self.stack.logs / f"{name}.log",
+        )
