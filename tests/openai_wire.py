@@ -18,8 +18,9 @@ from tests.script import Script, script_of
 
 JSON_HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
 STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n%s\r\n"
 )
+CLOSE = b"Connection: close\r\n"  # unsaid, a client would keep the connection and find it dead
 
 
 def _chunk(payload: bytes) -> bytes:
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         self.model = model
         self.received = bytearray()
         self.reply: asyncio.Task[None] | None = None
+        self.parting = b""  # what this answer says about the connection
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -110,6 +112,7 @@ class Connection(asyncio.Protocol):
     async def answer(self, head: str, body: dict[str, Any]) -> None:
         self.model.requests += 1
         self.model.last = body
+        self.parting = CLOSE if re.search(r"(?im)^connection: *close", head) else b""
         message = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
         script = script_of(message)
         self.model.asked[message] += 1
@@ -131,12 +134,12 @@ class Connection(asyncio.Protocol):
                 await self.speak(script, fault, usage=asked and script.usage)
             finally:
                 self.model.speaking -= 1
-        if re.search(r"(?im)^connection: *close", head):
+        if self.parting:
             self.transport.close()
 
     async def speak(self, script: Script, fault: str, *, usage: bool) -> None:
         write, clock = self.transport.write, asyncio.get_running_loop().time
-        write(STREAM_HEAD + _chunk(_said({"role": "assistant", "content": ""})))
+        write(STREAM_HEAD % self.parting + _chunk(_said({"role": "assistant", "content": ""})))
         due = clock() + script.first
         step = 1 / script.rate if script.rate else 0.0
         thoughts = [{"reasoning_content": thought} for thought in script.thoughts()]
