@@ -2,6 +2,7 @@
 # make setup   the environment, and the database brought up to date; nothing is started
 # make test    every test; RINGS="tests/unit tests/integration" for some
 # make check   style, types and the direction of imports
+# make bench   how fast it is, beside others; BENCH="--json FILE" keeps the figures as JSON lines
 # make format  what a formatter can do about style
 # make lock    requirements*.lock anew from pyproject.toml
 
@@ -12,7 +13,7 @@ PYTHON = $(VENV)/bin/python
 MINUTES = $(if $(shell command -v timeout),timeout --foreground $(1)m)
 ALONE = $(if $(shell command -v flock),flock requirements.lock)
 
-.PHONY: run setup test check format lock environment environment-dev
+.PHONY: run setup test check bench format lock environment environment-dev
 .SILENT:
 
 # Brings the database up to date itself, in whichever data folder it comes to use.
@@ -32,6 +33,10 @@ check: environment-dev
 	$(PYTHON) -m ruff format --check .
 	$(call MINUTES,10) $(PYTHON) -m mypy
 	$(call MINUTES,5) $(VENV)/bin/lint-imports
+
+# Each benchmark alone: python -m tests.benchmarks.<noun>
+bench: environment-dev
+	$(call MINUTES,45) $(PYTHON) -m tests.benchmarks $(BENCH)
 
 format: environment-dev
 	$(PYTHON) -m ruff check --fix .

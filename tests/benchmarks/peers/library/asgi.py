@@ -1,0 +1,5 @@
+"""The library's view under a stock ASGI handler."""
+
+from django.core.asgi import get_asgi_application
+
+application = get_asgi_application()

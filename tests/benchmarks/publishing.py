@@ -1,0 +1,84 @@
+"""What one worker process costs per token, and how late a token is said after the model sent it.
+
+The worker has a core to itself; the scripted model, Redis and the ear that listens there share
+the other. Nobody follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+from tests.acceptance.place import essentials
+from tests.acceptance.stack import CHECKOUT
+from tests.benchmarks.cost import MEASURED, Cost, pin
+from tests.benchmarks.house import Ear, House, house
+from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
+
+RATE = 50  # tokens a second and reply
+START = 6.0  # seconds until the first token: by then all are asked, and wait
+
+
+async def reading(home: House, *, replies: int, seconds: float) -> float:
+    """Processor µs per token of a process that only reads the model's streams."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.benchmarks.silent", str(replies), str(RATE), str(seconds)),
+        cwd=CHECKOUT,
+        env={**essentials(), **home.stack.worker.environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    await process.stdout.readline()
+    pin(MEASURED, process.pid)
+    said, _ = await asyncio.wait_for(process.communicate(), seconds + 60)
+    return float(said)
+
+
+async def saying(home: House, *, replies: int, seconds: float) -> Row:
+    worker = Cost(home.stack.worker.pid)
+    empty = worker.memory
+    tokens = int((seconds + 3) * RATE)
+    asked = await asyncio.gather(
+        *(
+            home.another_client().ask(tokens=tokens, rate=RATE, first=START, seed=n)
+            for n in range(replies)
+        )
+    )
+    await asyncio.sleep(START - 1.5)
+    full = worker.memory
+    await asyncio.sleep(3)
+    async with Ear(home.stack.valkey.port) as ear:
+        redis = Cost(home.stack.valkey.pid).begin()
+        worker.begin()
+        own = Cost().begin()
+        ear.forget()
+        await asyncio.sleep(seconds - 1)
+        heard, spent, share = ear.heard, worker.seconds, worker.share
+        row = {
+            "replies": replies,
+            "tokens/s": round(heard / (seconds - 1)),
+            "worker CPU µs/token": round(1e6 * spent / max(1, heard)),
+            "worker % of a core": round(share, 1),
+            **milliseconds(ear.late),
+            "KB a waiting reply": round((full - empty) / replies / 1024),
+            "Redis CPU µs/token": round(1e6 * redis.seconds / max(1, heard)),
+            "ear % of a core": round(own.share, 1),
+        }
+    await home.over(asked, within=seconds + 60)
+    return row
+
+
+async def measure(wishes: Wishes) -> AsyncIterator[Row]:
+    seconds = wishes.size(15, 4)
+    async with house(wishes.place) as home:
+        for replies in (wishes.size(16, 2), wishes.size(64, 4)):
+            row = await saying(home, replies=replies, seconds=seconds)
+            only = await reading(home, replies=replies, seconds=seconds)
+            spent = row["worker CPU µs/token"]
+            assert isinstance(spent, int)
+            yield {**row, "reading alone": round(only), "ours µs/token": round(spent - only)}
+
+
+if __name__ == "__main__":
+    benchmark("publishing", measure)

@@ -1,0 +1,95 @@
+"""Coming back to a very long reply: what a reader must take to be where the others are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from tests.benchmarks.contestants import OURS
+from tests.benchmarks.crowd import Reader
+from tests.benchmarks.house import House, house
+from tests.benchmarks.report import Row, Wishes, benchmark, part
+from tests.benchmarks.streamers import RESUMABLE, Streamer, streamer
+
+TIMES = 9  # visits; the middle one counts
+SILENCE = 60.0  # seconds that the model pauses, so that all find the reply at the same place
+LATE = b"conversation.snapshot"
+
+
+async def until_quiet(reader: Reader, *, least: int) -> float:
+    """Seconds from the connection until no byte has come for a while."""
+    begun = time.monotonic()
+    await reader.connect()
+    arrived, seen = begun, 0
+    while time.monotonic() - arrived < 0.5 or (seen < least and time.monotonic() - begun < 20):
+        await asyncio.sleep(0.0005)
+        if reader.bytes != seen:
+            arrived, seen = time.monotonic(), reader.bytes
+    return arrived - begun
+
+
+async def visits(name: str, readers: list[Reader], *, text: int) -> Row:
+    took = []
+    for reader in readers:
+        took.append(await until_quiet(reader, least=text))
+        reader.drop()
+    reader = readers[-1]
+    return {
+        "how": name,
+        "ms": round(1000 * part(took, 0.5), 1),
+        "bytes": reader.bytes,
+        "events with an id": reader.count,
+        "bytes / text": round(reader.bytes / text, 2),
+    }
+
+
+async def ours(home: House, tokens: int) -> AsyncIterator[Row]:
+    client = home.client
+    asked = await client.ask(tokens=tokens + 5, pause_at=tokens, pause=SILENCE)
+    async with asyncio.timeout(60):
+        while f"w{tokens - 1}-" not in (await client.run(asked.run))["text"]:
+            await asyncio.sleep(0.3)
+    took = []
+    for _ in range(TIMES):
+        _, answer, seconds = await client.call("GET", f"/api/runs/{asked.run}/")
+        took.append(seconds)
+    text = len(json.loads(answer)["text"].encode())
+    ms = round(1000 * part(took, 0.5), 1)
+    once = {"how": f"{OURS}: its text, read once (GET)", "ms": ms, "bytes": len(answer)}
+    yield {**once, "events with an id": 0, "bytes / text": round(len(answer) / text, 2)}
+    fresh = [client.reader(asked, cursor=False) for _ in range(TIMES)]
+    for reader in fresh:
+        reader.timing = False
+    yield await visits(f"{OURS}: without a cursor", fresh, text=text)
+    old = [client.reader(replace(asked, cursor=asked.cursor + 3)) for _ in range(TIMES)]
+    for reader in old:
+        reader.timing = False
+    yield await visits(f"{OURS}: with the cursor of its beginning", old, text=text)
+    await client.call("POST", f"/api/runs/{asked.run}/cancel/")
+
+
+async def theirs(peer: Streamer, tokens: int) -> Row:
+    first = peer.asks("long", tokens=tokens + 5, pause_at=tokens, pause=SILENCE)
+    first.timing = False
+    await until_quiet(first, least=tokens * 10)
+    readers = [peer.comes_back("long") for _ in range(TIMES)]
+    for reader in readers:
+        reader.timing = False
+    # Their frames are not ours: the text alone is 21 characters a token.
+    return await visits(f"{RESUMABLE}: came back", readers, text=tokens * 19)
+
+
+async def measure(wishes: Wishes) -> AsyncIterator[Row]:
+    tokens = wishes.size(50_000, 2_000)
+    async with house(wishes.place) as home:
+        async for row in ours(home, tokens):
+            yield row
+        async with streamer(RESUMABLE, home, wishes.place) as peer:
+            yield await theirs(peer, tokens)
+
+
+if __name__ == "__main__":
+    benchmark("returning", measure)
