@@ -130,6 +130,9 @@ def start(parts: Parts, host: str) -> None:
         questions = {"valkey": valkey_answers} | questions
     else:
         say("  valkey    the one at REDIS_URL, not embedded")
+    if settings.GRIP_URL:
+        questions["bridge"] = lambda: parts.said("bridge", "listens on")
+        questions["pushpin"] = lambda: answers(host, settings.PUSHPIN_PORT, "/health/ready")
     started = time.monotonic()
     for name, question in questions.items():
         if not parts.wait(question, PATIENCE):
@@ -139,7 +142,8 @@ def start(parts: Parts, host: str) -> None:
 
 
 def welcome(host: str, data: Path) -> None:
-    address = f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}/"
+    port = settings.PUSHPIN_PORT if settings.GRIP_URL else settings.PORT
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     say(f"""
 Everything is kept in {shown(data)}. Ask in a browser, in a terminal, or with curl, which begins
 a session as a browser does:
@@ -175,6 +179,8 @@ def main() -> None:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
     data, lock = claim(int(port))
     os.environ |= {"DATA_DIR": str(data), "PORT": port}
+    # honcho gives each line a PORT of its own.
+    os.environ.setdefault("PUSHPIN_ORIGIN", f"127.0.0.1:{port}")
     try:
         seat = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:
