@@ -32,8 +32,8 @@ from streams.wire import block, block_of
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 SOON = 0.2  # seconds until a doubt is looked at again: Redis away, an ending not yet noted
-PAGE = 500  # events read from the log at once
-THREADS = 8  # that ask the log and the database for all streams, a connection each
+PAGE = 200  # events read from the log at once: a long replay lets others pass in between
+THREADS = 4  # that ask the log and the database for all streams, a connection each
 NEVER = float("inf")
 
 GONE = block_of(StreamError(condition="gone", text="This conversation has been deleted."))

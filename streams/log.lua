@@ -113,9 +113,9 @@ if verb == 'start' then
     if before then return {'ok', before} end
   end
   -- Where the worker before this one died, and Redis too, nobody may be left who knows of a tail
-  -- that was lost: its ids must not be given again.
+  -- that was lost: its ids must not be given again. (One who handed over noted what he knew.)
   local server = string.match(tostring(redis.pcall('INFO', 'server')), 'run_id:(%x+)') or ''
-  if attempt > 1 and (field('server') or server) ~= server then begin(at) end
+  if attempt > 1 and at ~= known and (field('server') or server) ~= server then begin(at) end
   local id = say(type, data)
   redis.call('HSET', state, 'server', server, run .. ':attempt', attempt, run .. ':told', attempt,
     run .. ':index', -1, run .. ':started', id)

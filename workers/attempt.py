@@ -202,4 +202,4 @@ class Attempt:
         if now.cancel_asked:
             stop(now, self.text)
         else:
-            hand_over(self._run)
+            hand_over(self._run, known=self.known)

@@ -43,7 +43,7 @@ def generate(run_id: UUID, process: Process) -> None:
         except Superseded:
             attempt.bow_out()
         except Away:
-            hand_over(run)
+            hand_over(run, known=attempt.known)
         except Exception:
             logger.exception("run %s attempt %s", run.id, run.attempt)
             reason = "Something went wrong while the reply was written. It has been noted."

@@ -62,8 +62,12 @@ def mine(run: Run) -> bool:
     return held.filter(status=Run.Status.RUNNING).exists()
 
 
-def hand_over(run: Run) -> None:
-    """Give the run to whoever is there: a deploy's end of an attempt does not count as one."""
+def hand_over(run: Run, *, known: int = 0) -> None:
+    """Give the run to whoever is there: a deploy's end of an attempt does not count as one.
+
+    `known` is the highest event id that the attempt knows to have been said.
+    """
+    run.conversation.heard(known)
     given = Run.objects.filter(
         pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
     ).update(

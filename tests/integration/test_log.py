@@ -364,6 +364,9 @@ def test_a_next_attempt_on_another_redis_begins_a_new_life(
     second = teller.start(2)
     assert second == heard + 1
     valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
-    third = teller.start(3)
-    assert third > second + 1
+    handed_over = teller.start(3, known=second)  # by one who knew all that was said
+    assert handed_over == second + 1
+    valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
+    fourth = teller.start(4)
+    assert fourth > handed_over + 1
     assert teller.log.read(teller.channel, second) == Torn(reason="lost")
