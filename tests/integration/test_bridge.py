@@ -1,0 +1,206 @@
+"""The bridge on a real Valkey and a real socket: a SUB socket stands where a Pushpin would."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import redis
+import zmq
+import zmq.asyncio
+from asgiref.sync import sync_to_async
+from django.test import AsyncClient
+
+from streams import keeping
+from streams.bridge import Bridge
+from streams.channels import Caller
+from streams.hold import ASIDE, STATE, Hold, hold_in
+from streams.models import Conversation
+from streams.outlet import tnetstring
+from tests.integration.test_following import VISITOR, Told, told
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+Said = dict[str, str]
+
+
+class Pushpin:
+    """What some Pushpin wants, and what it is told."""
+
+    def __init__(self, address: str) -> None:
+        self.context = zmq.asyncio.Context()
+        self.socket = self.context.socket(zmq.SUB)
+        self.socket.connect(address)
+
+    def want(self, *channels: str) -> None:
+        for channel in channels:
+            self.socket.subscribe(channel)
+
+    async def hears(self, said: Callable[[Said], bool], *, within: float = 5.0) -> Said:
+        async with asyncio.timeout(within):
+            while True:
+                channel, item = await self.socket.recv_multipart()
+                heard = {"channel": channel.decode(), **flat(taken(item[1:])[0])}
+                if said(heard):
+                    return heard
+
+
+def flat(item: bytes) -> Said:
+    """The words of an item by their names, however deep."""
+    words: Said = {}
+    while item:
+        name, _, item = taken(item)
+        value, kind, item = taken(item)
+        words |= flat(value) if kind == b"}" else {name.decode(): value.decode()}
+    return words
+
+
+def taken(item: bytes) -> tuple[bytes, bytes, bytes]:
+    """The first value of a row of tnetstrings, its kind, and the rest."""
+    length, _, rest = item.partition(b":")
+    end = int(length)
+    return rest[:end], rest[end : end + 1], rest[end + 1 :]
+
+
+@asynccontextmanager
+async def bridging(folder: Path) -> AsyncIterator[Pushpin]:
+    address = f"ipc://{folder}/b"
+    running = asyncio.create_task(Bridge(address).run())
+    pushpin = Pushpin(address)
+    try:
+        yield pushpin
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        pushpin.context.destroy(linger=0)
+
+
+def hold_of(conversation: Conversation, *, minutes: int = 60, until_idle: bool = False) -> Hold:
+    return Hold(
+        conversation=conversation.id,
+        caller=VISITOR,
+        until_idle=until_idle,
+        ends_at=int(time.time() // 60) + minutes,
+        begun=True,
+    )
+
+
+def named(id: int) -> Callable[[Said], bool]:
+    return lambda said: said.get("id") == str(id)
+
+
+async def followed(pushpin: Pushpin, story: Told, hold: Hold) -> int:
+    """Want all of a hold, and say until it is heard. Gives the id that was."""
+    pushpin.want(hold.channel, hold.state, hold.aside)
+    async with asyncio.timeout(10):
+        while True:
+            last = await sync_to_async(story.say)()
+            try:
+                await pushpin.hears(named(last), within=0.3)
+            except TimeoutError:
+                continue
+            return last
+
+
+async def test_each_event_goes_out_with_its_predecessor(short: Path) -> None:
+    story = await told()
+    async with bridging(short) as pushpin:
+        last = await followed(pushpin, story, hold_of(story.conversation))
+        await sync_to_async(story.say)(3)
+        for id in (last + 1, last + 2, last + 3):
+            said = await pushpin.hears(lambda said: said.get("id") != str(last))  # noqa: B023
+            assert (said["id"], said["prev-id"]) == (str(id), str(id - 1))
+            assert said["channel"] == story.channel
+            assert said["content"].startswith(f"id: {id}\nevent: text.delta\ndata: ")
+            last = id
+
+
+async def test_an_event_that_redis_did_not_bring_is_found_within_two_seconds(
+    short: Path, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, hold_of(story.conversation))
+        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
+        lost = await sync_to_async(story.say)()
+        said_at = monotonic()
+        await pushpin.hears(named(lost))
+        assert monotonic() - said_at < 2.0
+
+
+async def test_the_last_event_is_said_again_in_case_it_was_lost(short: Path) -> None:
+    story = await told()
+    async with bridging(short) as pushpin:
+        last = await followed(pushpin, story, hold_of(story.conversation))
+        first = await pushpin.hears(named(last), within=2.0)
+        assert first["prev-id"] == str(last - 1)
+
+
+async def test_who_stays_until_idle_is_dismissed_after_the_ending(short: Path) -> None:
+    story = await told()
+    staying = hold_of(story.conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, staying)
+        ending = await sync_to_async(story.complete)()
+        heard: list[Said] = []
+        await pushpin.hears(lambda said: bool(heard.append(said)) or said.get("action") == "close")
+        assert heard[-1]["channel"] == staying.aside
+        assert str(ending) in [said.get("id") for said in heard[:-1]]
+
+
+async def test_a_hold_ends_when_its_life_is_over_and_its_reader_comes_back(
+    short: Path, settings: object
+) -> None:
+    settings.STREAM_ACCESS = 0.1  # type: ignore[attr-defined]
+    story = await told()
+    over = hold_of(story.conversation, minutes=0)
+    async with bridging(short) as pushpin:
+        pushpin.want(over.channel, over.state, over.aside)
+        said = await pushpin.hears(lambda said: said["channel"] == over.aside)
+        assert said["content"].startswith("retry: ")
+        await pushpin.hears(lambda said: said.get("action") == "close")
+
+
+async def test_a_deleted_conversation_ends_its_holds(short: Path) -> None:
+    story = await told()
+    hold = hold_of(story.conversation)
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, hold)
+        await sync_to_async(keeping.delete)(story.conversation)
+        said = await pushpin.hears(lambda said: said["channel"] == hold.aside)
+        assert '"gone"' in said["content"]
+        await pushpin.hears(lambda said: said.get("action") == "close")
+
+
+def test_a_holds_name_tells_all_but_shows_nothing() -> None:
+    caller = Caller(owner="user:5", session="s3cret-session-key")
+    conversation = Conversation(owner="user:5")
+    one = Hold(
+        conversation=conversation.id, caller=caller, until_idle=True, ends_at=29_000_000, begun=True
+    )
+    assert hold_in(one.state) == one
+    assert "s3cret" not in one.state
+    assert one.aside == ASIDE + one.state.removeprefix(STATE)
+    for other in (one.state[:-1], one.state + "A", STATE, STATE + "!", f"{STATE}AAAA", one.channel):
+        assert hold_in(other) is None
+
+
+@pytest.mark.parametrize("signature", [{}, {"Grip-Sig": "forged"}])
+async def test_what_comes_next_is_told_to_nobody_unsigned(
+    settings: object, signature: dict[str, str]
+) -> None:
+    settings.GRIP_URL = f"http://127.0.0.1:5561/?key={'k' * 40}"  # type: ignore[attr-defined]
+    answer = await AsyncClient().get("/api/streams/next/", headers=signature)
+    assert (answer.status_code, answer.json()["code"]) == (403, "grip_signature")
+
+
+def test_words_go_out_as_tnetstrings() -> None:
+    assert tnetstring({b"a": {b"b": b"\xc3\xa9"}}) == b"16:1:a,9:1:b,2:\xc3\xa9,}}"
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Unix socket's path ends at 107 bytes."""
+    return tmp_path_factory.mktemp("b")
