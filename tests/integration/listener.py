@@ -115,6 +115,7 @@ class Listener:
             self.farewell = "gone"
             return
         self.inbox.clear()
+        self.time.now = self._now
         self.web = Web()
         self.web.feed.subscribed()
         self._following = Follower(
