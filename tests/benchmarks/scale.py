@@ -1,0 +1,118 @@
+"""How many of which process for so many readers: `python -m tests.benchmarks.scale`.
+
+Each reader has a reply of his own at 50 tokens a second, the dearest case. The plan divides the
+load by what one process was measured to do; the simulation then puts bursts through the busiest
+single-threaded part and says how late its events are, so that no plan is only an average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import random
+from dataclasses import asdict, dataclass
+
+RATE = 50  # tokens a second of one reply
+BUSY = 0.6  # of its time that a single-threaded part may be at work: bursts need the rest
+READERS = (1_000, 100_000, 1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Seconds of one processor, measured on the two-core machine of docs/performance.md."""
+
+    worker: float = 0.82 / (64 * 50)  # a token, read from the model and handed to the log
+    append: float = 78e-6  # an event in Redis, in a pipeline
+    bridge: float = 150e-6  # an event passed on; an upper bound, measured while others worked
+    pushpin: float = 1 / 20_000  # a delivery: one thread of pushpin-handler
+    event: int = 113  # bytes of an event in the log
+    connection: int = 40 * 1024  # bytes of a held connection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Processes, each on a core of its own, and what they hold in memory."""
+
+    readers: int
+    tokens: int
+    workers: int
+    redis: int
+    bridges: int
+    pushpins: int
+    log_gigabytes_an_hour: float
+    connections_gigabytes: float
+    p50: float
+    p99: float
+
+    @property
+    def cores(self) -> int:
+        return self.workers + self.redis + self.bridges + self.pushpins
+
+
+def plan(readers: int, cost: Cost, chance: random.Random) -> Plan:
+    """What so many readers need, and how late (ms) their events are in the three queues."""
+    tokens = readers * RATE
+    counts = {
+        part: math.ceil(tokens * seconds / BUSY)
+        for part, seconds in (
+            ("redis", cost.append),
+            ("bridges", cost.bridge),
+            ("pushpins", cost.pushpin),
+        )
+    }
+    queues = [
+        (tokens / counts["redis"], cost.append),
+        (tokens / counts["bridges"], cost.bridge),
+        (tokens / counts["pushpins"], cost.pushpin),
+    ]
+    late = [sum(parts) for parts in zip(*(waits(*queue, chance) for queue in queues), strict=True)]
+    late.sort()
+    return Plan(
+        readers=readers,
+        tokens=tokens,
+        workers=math.ceil(tokens * cost.worker / BUSY),
+        **counts,
+        log_gigabytes_an_hour=round(tokens * 3600 * cost.event / 1e9, 1),
+        connections_gigabytes=round(readers * cost.connection / 1e9, 2),
+        p50=round(1000 * late[len(late) // 2], 2),
+        p99=round(1000 * late[len(late) * 99 // 100], 2),
+    )
+
+
+def waits(rate: float, seconds: float, chance: random.Random, events: int = 50_000) -> list[float]:
+    """How long each event is in one queue, served in order by one thread.
+
+    Replies speak in step with themselves and not with each other; now and then one says what it
+    has gathered in a burst, as models do.
+    """
+    replies = max(1, round(rate / RATE))
+    next_of = [(chance.random() / RATE, number) for number in range(replies)]
+    heapq.heapify(next_of)
+    free, waited = 0.0, list[float]()
+    while len(waited) < events:
+        now, number = next_of[0]
+        burst = chance.choice((1, 1, 1, 1, 4))
+        for _ in range(burst):
+            free = max(free, now) + seconds
+            waited.append(free - now)
+        heapq.heapreplace(next_of, (now + burst / RATE, number))
+    chance.shuffle(waited)  # one event is not the first of a burst in every queue
+    return waited[:events]
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--seed", type=int, default=1)
+    words.add_argument("--bridge", type=float, default=Cost().bridge, help="seconds an event")
+    words.add_argument("--json", action="store_true")
+    asked = words.parse_args()
+    cost = Cost(bridge=asked.bridge)
+    for readers in READERS:
+        made = plan(readers, cost, random.Random(asked.seed))
+        print(json.dumps({**asdict(made), "cores": made.cores}) if asked.json else made)
+
+
+if __name__ == "__main__":
+    main()
