@@ -69,13 +69,22 @@ async def begin(
         conversation=conversation.id,
         caller=caller,
         until_idle=until_idle,
-        # Whole minutes: readers who came together stay one hold, and end in some twenty groups.
-        ends_at=int((time.time() + settings.STREAM_LIFE * random.uniform(0.8, 1.2)) // 60) + 1,
+        ends_at=last_minute(),
         begun=cursor is not None,
     )
     answer = await in_thread(lambda: unheard(hold, cursor, conversation.head))
     opening = retry(*settings.STREAM_RETRY)
     return _response(request, hold, replace(answer, said=opening + answer.said))
+
+
+def last_minute() -> int:
+    """When a hold that begins now is to end, in minutes since 1970.
+
+    Readers who came together are some five holds and no more: each is asked for, and ended, once.
+    """
+    step = max(1, round(settings.STREAM_LIFE / 600))
+    life = settings.STREAM_LIFE * random.uniform(0.8, 1.2)
+    return (int((time.time() + life) / 60) // step + 1) * step
 
 
 async def go_on(request: HttpRequest) -> HttpResponse:
