@@ -9,13 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from time import monotonic
 from uuid import UUID
 
 from django.conf import settings
 
-from streams.channels import Caller, channel_of, conversation_of, refusals
+from streams.channels import Caller, conversation_of, refusals
 from streams.events import ENDINGS, Heartbeat
 from streams.follow import FORBIDDEN, GONE, NEVER, PAGE, SOON, in_thread, outlook, retry
 from streams.hold import Hold, hold_in
@@ -24,41 +23,14 @@ from streams.log import Away, Superseded
 from streams.outlet import Item, Outlet
 from streams.passages import Torn
 from streams.publish import the_log
+from streams.relay import Relay
 from streams.wire import block, block_of
 
 logger = logging.getLogger(__name__)
 AGAIN = 0.4  # seconds of silence after which the last event is said again, and the log looked at
 LOOK = 1.0  # seconds until the next look while a lost event would be missed
-LIVELY = 45.0  # seconds of silence that may yet be a loss; below Pushpin's memory of ids, a minute
 CLOSE: Item = {b"action": b"close"}
 HINT: Item = {b"action": b"hint"}  # ask what comes next
-
-
-@dataclass(slots=True)
-class Relay:
-    """One conversation that some Pushpin wants."""
-
-    conversation: UUID
-    feed: Feed | None = None
-    task: asyncio.Task[None] | None = None
-    wanted: bool = False  # its events; holds that await a snapshot do not want them yet
-    holds: dict[str, Hold] = field(default_factory=dict)
-    last: int | None = None  # the event said last
-    frame: bytes = b""  # … and its words, if we said it
-    epoch: int = 0  # the subscription after which the log was read
-    doubted: bool = False  # a Pushpin may have missed the last event
-    said_at: float = field(default_factory=monotonic)
-    look_at: float = 0.0
-    beat_at: float = NEVER
-    idle_at: float = 0.0  # when to ask whether all is said
-
-    @property
-    def channel(self) -> str:
-        return channel_of(self.conversation)
-
-    @property
-    def lively(self) -> bool:
-        return monotonic() - self.said_at < LIVELY
 
 
 class Bridge:

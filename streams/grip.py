@@ -82,8 +82,8 @@ def last_minute() -> int:
 
     Readers who came together are some five holds and no more: each is asked for, and ended, once.
     """
-    step = max(1, round(settings.STREAM_LIFE / 600))
-    life = settings.STREAM_LIFE * random.uniform(0.8, 1.2)
+    step: int = max(1, round(settings.STREAM_LIFE / 600))
+    life: float = settings.STREAM_LIFE * random.uniform(0.8, 1.2)
     return (int((time.time() + life) / 60) // step + 1) * step
 
 
