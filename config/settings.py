@@ -4,6 +4,7 @@ Without any of them this is a development copy: embedded parts, a key of its own
 welcome. `PRODUCTION=true` takes nothing for granted and says what is missing.
 """
 
+import os
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +37,7 @@ def development_key() -> str:
     """A secret of this copy's own, made once and kept in its data folder."""
     kept = DATA_DIR / "secret_key"
     try:
-        with kept.open("x") as file:
+        with os.fdopen(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(get_random_string(50))
     except FileExistsError:
         pass
@@ -97,9 +98,9 @@ LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is 
 EVENTSTREAM_STORAGE_CLASS = "streams.log.Log"
 EVENTSTREAM_CHANNELMANAGER_CLASS = "streams.channels.Channels"
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL.replace(
-    "unix://", "redis+socket://"
-)
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL
+if CELERY_BROKER_URL.startswith("unix://"):  # as kombu names a socket, and a database of it
+    CELERY_BROKER_URL = f"redis+socket{CELERY_BROKER_URL[4:]}".replace("?db=", "?virtual_host=")
 CELERY_TASK_IGNORE_RESULT = True  # the run's row is the record
 CELERY_TASK_ACKS_LATE = False  # late ones run twice or die with Redis: docs/decisions.md
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process

@@ -8,7 +8,7 @@
 -- The state holds `head`, the last id given; `first`, where this life of the log began;
 -- `origin`, whether that was the conversation's beginning; `gone`, once it was deleted; and for
 -- each unsettled run R: `R:attempt`, the fence; `R:closed`; `R:told`, the attempt whose words are
--- kept; `R:index`, its last delta; and `R:<kind>`, the id of what may be said once.
+-- kept; `R:index` and `R:latest`, its last delta and that one's id; and `R:<kind>`, the id of what may be said once.
 local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -71,14 +71,17 @@ local function refusal(attempt)
   return nil
 end
 
--- The id of a delta that was said before: its data begins with what names it.
-local function said(beginning)
-  for _, entry in ipairs(redis.call('XREVRANGE', events, '+', '-')) do
+-- The id of a delta that was said before: its data begins with what names it. Deltas stand side by
+-- side, but for the few events that others say meanwhile: it is looked for from where it would
+-- stand without those, and not far.
+local function said(beginning, ago)
+  local latest = tonumber(field(run .. ':latest'))
+  for _, entry in ipairs(redis.call('XREVRANGE', events, digits(latest - ago), '-', 'COUNT', 32)) do
     if string.sub(entry[2][4], 1, #beginning) == beginning then
       return string.match(entry[1], '^%d+')
     end
   end
-  return digits(head())
+  return digits(latest)
 end
 
 local function lowest()
@@ -129,7 +132,8 @@ if verb == 'fence' then
   local attempt, index = tonumber(ARGV[9]), ARGV[10]
   live_on()
   if refusal(attempt) == 'superseded' then return {'superseded'} end
-  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', attempt, run .. ':index', index)
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', attempt, run .. ':index', index,
+    run .. ':latest', digits(head()))
   redis.call('DEL', thought)
   return {'ok', digits(head())}
 end
@@ -142,10 +146,10 @@ if verb == 'speak' then
   local why = refusal(attempt)
   if why then return {why} end
   local last = tonumber(field(run .. ':index'))
-  if index <= last then return {'ok', said(beginning)} end
+  if index <= last then return {'ok', said(beginning, last - index)} end
   if index > last + 1 and where ~= 'whole' then return {'gap'} end
   local id = say(type, data)
-  redis.call('HSET', state, run .. ':index', index)
+  redis.call('HSET', state, run .. ':index', index, run .. ':latest', id)
   local key = where == 'thought' and thought or text
   if where == 'whole' then redis.call('SET', key, piece) else redis.call('APPEND', key, piece) end
   redis.call('EXPIRE', key, life)
@@ -218,7 +222,7 @@ end
 -- here for an hour, for whoever read the row before.
 if verb == 'forget' then
   redis.call('HDEL', state, run .. ':attempt', run .. ':told', run .. ':closed', run .. ':index',
-    run .. ':started')
+    run .. ':latest', run .. ':started')
   redis.call('DEL', text, thought)
   redis.call('HSET', state, run .. ':ended', digits(clock))
   local fields = redis.call('HGETALL', state)

@@ -370,3 +370,22 @@ def test_a_next_attempt_on_another_redis_begins_a_new_life(
     fourth = teller.start(4)
     assert fourth > handed_over + 1
     assert teller.log.read(teller.channel, second) == Torn(reason="lost")
+
+
+def test_what_is_said_again_costs_about_what_it_cost_at_first(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    """A writer that was not answered in time offers up to 256 pieces again, on a full log."""
+
+    def spent() -> int:
+        return int(valkey.info("commandstats")["cmdstat_evalsha"]["usec"])
+
+    teller.start()
+    for first in range(0, 20_000, 500):
+        teller.speak(*map(teller.piece, range(first, first + 500)))
+    pieces = [teller.piece(index) for index in range(20_000, 20_256)]
+    before = spent()
+    ids = teller.speak(*pieces)
+    between = spent()
+    assert teller.speak(*pieces) == ids
+    assert spent() - between < 20 * (between - before)

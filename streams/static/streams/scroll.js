@@ -7,6 +7,7 @@ export class Scroll {
   #button;
   #following = true;
   #lastTop = 0;
+  #lastHeight = 0;
 
   constructor(frame, button) {
     this.#frame = frame;
@@ -25,8 +26,10 @@ export class Scroll {
 
   #moved() {
     const top = this.#frame.scrollTop;
-    // Going up is the reader's doing; a page that grew under him is not.
-    if (top < this.#lastTop - 2 && this.#distance() > NEAR) this.#following = false;
+    const shrunk = this.#frame.scrollHeight < this.#lastHeight;
+    this.#lastHeight = this.#frame.scrollHeight;
+    // Going up is the reader's doing; a page that grew or shrank under him is not.
+    if (top < this.#lastTop - 2 && this.#distance() > NEAR && !shrunk) this.#following = false;
     else if (this.#distance() <= NEAR) this.#following = true;
     this.#lastTop = top;
     this.#button.hidden = this.#following;
