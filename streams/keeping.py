@@ -5,9 +5,10 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from streams.log import Away, Superseded
-from streams.models import Conversation
+from streams.models import Conversation, Removal
 from streams.moments import INSTANT, before
 from streams.publish import remove, update
 
@@ -31,12 +32,12 @@ def newest(
 
 def rename(conversation: Conversation, title: str) -> None:
     """Give it another title, and tell its readers."""
-    Conversation.objects.filter(pk=conversation.pk).update(title=title)
+    Conversation.objects.filter(pk=conversation.pk).update(title=title, retitled_at=Now())
     conversation.title = title
     try:
         update(conversation)
     except (Away, Superseded):
-        return  # readers will see it in their next snapshot, or it was deleted meanwhile
+        return  # the sweep will tell them, or it was deleted meanwhile
 
 
 def delete(conversation: Conversation) -> None:
@@ -49,10 +50,11 @@ def delete(conversation: Conversation) -> None:
         list(conversation.runs.select_for_update().values_list("pk"))
         Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
         Conversation.objects.filter(pk=conversation.pk).delete()
+        Removal.objects.get_or_create(pk=conversation.pk)
     try:
         remove(conversation.id)
     except Away:
-        return  # nobody may read it any more, and it expires
+        return  # nobody may read it any more, and the sweep will
 
 
 def _place(last: Conversation) -> str:

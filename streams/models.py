@@ -30,10 +30,15 @@ class Conversation(models.Model):
         default=0, editable=False, help_text="the highest event id known to have been said"
     )
 
+    retitled_at = models.DateTimeField(
+        null=True, editable=False, help_text="since when its readers are to be told of a new title"
+    )
+
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
         indexes: ClassVar = [
-            models.Index(fields=["owner", "-created_at", "-id"], name="owners_newest")
+            models.Index(fields=["owner", "-created_at", "-id"], name="owners_newest"),
+            models.Index(fields=["retitled_at"], name="unsaid_titles"),
         ]
 
     def __str__(self) -> str:
@@ -43,6 +48,16 @@ class Conversation(models.Model):
         """Note that event `id` was said: a log whose last id is below it has lost its tail."""
         Conversation.objects.filter(pk=self.pk, head__lt=id).update(head=id)
         self.head = max(self.head, id)
+
+
+class Removal(models.Model):
+    """A conversation that is deleted, and whose log is to be deleted yet."""
+
+    conversation = models.UUIDField(primary_key=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return str(self.conversation)
 
 
 class Message(models.Model):

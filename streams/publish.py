@@ -24,7 +24,7 @@ from streams.events import (
     RunStarted,
 )
 from streams.log import Log, Superseded
-from streams.models import Conversation, Message, Run
+from streams.models import Conversation, Message, Removal, Run
 from streams.passages import Piece
 
 logger = logging.getLogger(__name__)
@@ -118,13 +118,16 @@ def ending_of(run: Run) -> Ending:
 
 
 def update(conversation: Conversation) -> None:
-    """Say the conversation's new title or model. Raises `Away`."""
+    """Say the conversation's new title, and note that it was said. Raises `Away`."""
     event = ConversationUpdated(title=conversation.title, model=conversation.model)
     channel = channel_of(conversation.id)
     (id,) = the_log().tell(channel, event, known=conversation.head)
     conversation.heard(id)
+    same = Conversation.objects.filter(pk=conversation.pk, title=conversation.title)
+    same.update(retitled_at=None)  # unless there is a newer one by now
 
 
 def remove(conversation: UUID) -> None:
-    """End the channel of a deleted conversation for good. Raises `Away`."""
+    """End the channel of a deleted conversation for good, and note it. Raises `Away`."""
     the_log().delete(channel_of(conversation))
+    Removal.objects.filter(pk=conversation).delete()

@@ -19,8 +19,8 @@ from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel, fail
 from streams.log import Away, Superseded
-from streams.models import UNSAID, Conversation, Run, from_now
-from streams.publish import finish, the_log
+from streams.models import UNSAID, Conversation, Removal, Run, from_now
+from streams.publish import finish, remove, the_log, update
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ def _say_what_is_unsaid() -> None:
     left = Run.objects.filter(unsaid & late).values("conversation")
     for conversation in Conversation.objects.filter(pk__in=left):
         finish(conversation)
+    for conversation in Conversation.objects.filter(retitled_at__lt=from_now(-1)):
+        update(conversation)
+    for removal in Removal.objects.filter(created_at__lt=from_now(-1)):
+        remove(removal.conversation)
 
 
 def _abandoned() -> Q:

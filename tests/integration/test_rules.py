@@ -14,11 +14,11 @@ import redis
 from django.db.models import F
 from django.db.models.functions import Now
 
-from streams import asking, ending, publish, sweep
+from streams import asking, ending, keeping, publish, sweep
 from streams.channels import channel_of
 from streams.events import LiveRun, TextDelta
 from streams.log import Away, Log, Superseded
-from streams.models import Conversation, Message, Run
+from streams.models import Conversation, Message, Removal, Run
 from streams.passages import Page, Piece
 from streams.publish import the_log
 from streams.snapshot import snapshot
@@ -47,6 +47,10 @@ def killed(
         patch.setattr(owner, step, die)
         with pytest.raises(Killed):
             yield
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise Away
 
 
 def begun(text: str = "Why?") -> Run:
@@ -132,9 +136,6 @@ class TestAskingIsNeverLost:
     def test_redis_is_away_at_the_post(
         self, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
     ) -> None:
-        def away(*_: Any, **__: Any) -> None:
-            raise Away
-
         with monkeypatch.context() as patch:
             patch.setattr(Log, "look", away)
             patch.setattr(Log, "tell", away)
@@ -144,6 +145,33 @@ class TestAskingIsNeverLost:
         somebody_else_goes_on()
         assert said(accepted.conversation) == ASKED
         assert valkey.llen("celery") == 1
+
+    def test_a_title_that_was_given_while_redis_was_away_is_told_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = begun()
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "tell", away)
+            keeping.rename(run.conversation, "Another")
+        Conversation.objects.update(retitled_at=Now() - timedelta(seconds=9))
+        somebody_else_goes_on()
+        somebody_else_goes_on()
+        assert said(run.conversation_id) == [*ASKED, "conversation.updated"]
+
+    def test_a_log_that_could_not_be_deleted_is_deleted_later(
+        self, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
+    ) -> None:
+        run = begun()
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "delete", away)
+            keeping.delete(run.conversation)
+        assert not Conversation.objects.exists()
+        Removal.objects.update(created_at=Now() - timedelta(seconds=9))
+        somebody_else_goes_on()
+        state = f"{{{channel_of(run.conversation_id)}}}:state"
+        assert [key for key in valkey.keys("{*") if key != state] == []
+        assert valkey.hgetall(state) == {"gone": "1"}
+        assert not Removal.objects.exists()
 
     def test_a_question_with_two_runs_is_said_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with killed(monkeypatch, asking, "announce"):

@@ -231,7 +231,9 @@ PARTS = [
     Part(
         name="a repeated delta gets the id that it has (`speak`)",
         promise="1, no repeat when an answer of Redis is lost",
-        taken_out=script(("  if index <= last then return {'ok', said(beginning, last - index)} end\n", "")),
+        taken_out=script(
+            ("  if index <= last then return {'ok', said(beginning, last - index)} end\n", "")
+        ),
         checks=(test_log.test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing,),
     ),
     Part(
