@@ -60,6 +60,7 @@ class Follower:
         self._hub = hub
         self._cursor = cursor
         self._epoch = 0  # the subscription after which the log was read
+        self._begun = False  # whether a block was sent
         self._preface = b""  # said before the next snapshot: why there is one
         self._farewell: bytes | None = None
         self._until_idle = until_idle
@@ -75,6 +76,7 @@ class Follower:
                 self.handed_at = monotonic()
                 yield piece
                 self.handed_at = None
+                self._begun = piece.endswith(b"\n\n")
 
     def leave(self, farewell: bytes) -> None:
         """End the stream, with these words."""
@@ -84,7 +86,8 @@ class Follower:
 
     def sent_round(self, least: int, most: int) -> bytes:
         """The farewell to a reader who is to come back, in so many ms."""
-        return retry(least, most) + block_of(Heartbeat(head=self._cursor))
+        again = retry(least, most) if self._begun else b""  # else its first line said so
+        return again + block_of(Heartbeat(head=self._cursor))
 
     async def _tell(self, feed: Feed) -> AsyncIterator[bytes]:
         yield retry(*settings.STREAM_RETRY)
