@@ -250,7 +250,8 @@ async def test_draining_sends_every_reader_on_his_way_without_an_ending(crowd: F
     crowd.drain()
     async with asyncio.timeout(5):
         await reading
-    assert [piece.split(b":")[0] for piece in pieces] == [b"retry", b"retry"]
+    said = b"".join(pieces).split(b"\n")
+    assert [line.split(b":")[0] for line in said] == [b"retry", b"event", b"data", b"", b""]
 
 
 async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: Followers) -> None:
