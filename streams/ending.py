@@ -57,13 +57,19 @@ def cancel(run: UUID) -> None:
         channel, known = channel_of(now.conversation_id), now.conversation.head
         try:
             said = the_log().close(channel, now.id, now.attempt, known=known)
-            if said is None and now.status == Run.Status.RUNNING:
+            if said is None and _held(now):
                 return  # only the worker knows what it holds, and looks at its row every second
             stop(now, said.text if said else "")
         except Away:
             return
         except Superseded:
             continue  # a worker has claimed it since we read it
+
+
+def _held(run: Run) -> bool:
+    """Whether a worker has the run and was heard of within its lease."""
+    running = Run.objects.filter(pk=run.pk, status=Run.Status.RUNNING)
+    return running.filter(lease_until__gte=Now()).exists()
 
 
 def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:

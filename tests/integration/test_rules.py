@@ -279,6 +279,21 @@ class TestAnEndingIsSaidOnce:
         assert (first.status, first.reply.content) == ("cancelled", "half")
         assert said(first.conversation_id)[-2:] == ["text.snapshot", "run.cancelled"]
 
+    def test_a_cancelled_run_ends_though_its_worker_and_its_log_are_gone(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "half")
+        run.conversation.refresh_from_db()
+        valkey.flushall()
+        ending.cancel(run.id)
+        run.refresh_from_db()
+        assert run.live  # its worker may still tell what it holds
+        Run.objects.update(lease_until=Now() - timedelta(seconds=1))
+        somebody_else_goes_on()
+        run.refresh_from_db()
+        assert (run.status, run.reply) == ("cancelled", None)
+
     def test_a_run_that_was_cancelled_before_its_start_is_never_claimed(self) -> None:
         run = begun()
         ending.cancel(run.id)
