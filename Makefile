@@ -26,7 +26,7 @@ setup: environment
 	echo "Ready: every line of Procfile can be started with $(VENV)/bin on the PATH, or all by make run."
 
 test: environment-dev
-	$(call MINUTES,40) $(PYTHON) -m pytest $(RINGS)
+	$(call MINUTES,48) $(PYTHON) -m pytest $(RINGS)
 
 check: environment-dev
 	$(PYTHON) -m ruff check .
