@@ -6,6 +6,8 @@ import asyncio
 import random
 from contextlib import AsyncExitStack
 
+import pytest
+
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import delta, following
 from tests.acceptance.follower import Follower
@@ -41,6 +43,7 @@ async def test_followers_who_drop_at_random_hear_everything_once(
         assert report.connections >= readers * (drops + 1)
 
 
+@pytest.mark.timeout(900)  # 8,600 connections, one for each byte of the stream
 async def test_a_stream_cut_at_every_byte_is_resumed_without_loss(
     stacks: Stacks, judge: Judge
 ) -> None:
