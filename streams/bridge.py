@@ -92,6 +92,7 @@ class Bridge:
     async def _relay(self, relay: Relay) -> None:
         with self._hub.listen(relay.channel) as relay.feed:
             while True:
+                turn = relay.feed.turn
                 try:
                     await self._attend(relay, relay.feed)
                 except Away:
@@ -102,7 +103,8 @@ class Bridge:
                     logger.exception("conversation %s", relay.conversation)
                     relay.look_at = monotonic() + LOOK
                 due = min(relay.look_at, relay.beat_at, relay.idle_at)
-                await relay.feed.change(max(0.01, due - monotonic()))
+                if relay.feed.turn == turn:  # else it woke nobody: we were asking the log
+                    await relay.feed.change(max(0.01, due - monotonic()))
 
     async def _attend(self, relay: Relay, feed: Feed) -> None:
         if feed.removed:

@@ -93,6 +93,7 @@ class Follower:
         yield retry(*settings.STREAM_RETRY)
         beat_at = monotonic() + settings.STREAM_HEARTBEAT
         while self._farewell is None:
+            turn = feed.turn
             if piece := await self._unheard(feed):
                 yield piece
                 beat_at = monotonic() + settings.STREAM_HEARTBEAT
@@ -107,7 +108,7 @@ class Follower:
                 self._farewell = GONE
             elif monotonic() >= self._ends_at:
                 self._farewell = self.sent_round(*settings.STREAM_RETRY)
-            else:
+            elif feed.turn == turn:  # else it woke nobody: we were asking the log
                 idle_at = self._idle_at if self._caught_up(feed) else NEVER
                 await feed.change(min(beat_at, idle_at, self._again_at) - monotonic())
         yield self._farewell

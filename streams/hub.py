@@ -32,6 +32,7 @@ class Feed:
     def __init__(self, keep: int) -> None:
         self.up = False  # subscribed: what is said from now on arrives
         self.epoch = 0  # counts subscriptions: after each, the log must be read once more
+        self.turn = 0  # counts what was new: whoever was busy meanwhile must not wait for it
         self.removed = False
         self.last_ending = 0
         self.listeners = 0
@@ -74,6 +75,7 @@ class Feed:
         self.wake()
 
     def wake(self) -> None:
+        self.turn += 1
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -205,6 +206,28 @@ async def test_a_deaf_subscription_is_healed_by_the_heartbeat(
     crowd._hub._receive = lambda *_: None  # type: ignore[method-assign]
     await sync_to_async(story.say)(1)
     assert await reading == [story.first + 1]
+
+
+async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    log = publish.the_log()
+    read, last = log.read, story.first + 3
+
+    def outrun(*asked: Any, **how: Any) -> Any:
+        page = read(*asked, **how)
+        if not story.index:
+            story.say(3)
+            arrived = crowd._hub._feeds[story.channel]
+            while arrived.last != last:
+                time.sleep(0.001)
+        return page
+
+    monkeypatch.setattr(log, "read", outrun)
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
+        assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
 
 
 async def test_deleting_the_conversation_ends_its_streams(crowd: Followers) -> None:
