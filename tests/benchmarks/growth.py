@@ -15,16 +15,18 @@ from tests.benchmarks.house import House, house
 from tests.benchmarks.report import Row, Wishes, benchmark, part
 
 LOOKS = 60  # requests of a kind
+BITE = 10_000  # conversations
 
-FILL = """
+FILL = f"""
 from datetime import timedelta
 from django.utils import timezone
 from django.contrib.auth import get_user_model
 from streams.models import Conversation, Message, Run
-owner = f"user:{get_user_model().objects.get(username='bench').pk}"
-for _ in range(%d // 2000):
+owner = "user:%d" % get_user_model().objects.get(username="bench").pk
+for _ in range(5):
     made = Conversation.objects.bulk_create(
-        Conversation(owner=owner, title="filled", model="scripted", head=9) for _ in range(2000))
+        Conversation(owner=owner, title="filled", model="scripted", head=9)
+        for _ in range({BITE // 5}))
     asked = Message.objects.bulk_create(
         Message(conversation=one, role="user", content="?", turn=1, event=1) for one in made)
     told = Message.objects.bulk_create(
@@ -36,6 +38,12 @@ for _ in range(%d // 2000):
             created_at=timezone.now() - timedelta(days=1))
         for one in told)
 """
+
+
+async def fill(home: House, conversations: int) -> None:
+    """Conversations of one finished turn each, in several bites: one is bounded in time."""
+    for _ in range(conversations // BITE):
+        await home.stack.manage("shell", "--no-imports", "-c", FILL)
 
 
 def grown(what: str, unit: str, few: float, many: float) -> Row:
@@ -95,10 +103,10 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
         tokens = wishes.size(20_000, 1_000)
         few, more = await each_token(home, tokens // 10), await each_token(home, tokens)
         yield grown(f"tokens of a reply, to {tokens:,}", "worker, Redis CPU µs a token", few, more)
-        stored = wishes.size(100_000, 20_000)
-        await home.stack.manage("shell", "--no-imports", "-c", FILL % (stored // 10))
+        stored = 100_000
+        await fill(home, stored // 10)
         before = await waits(home, wishes)
-        await home.stack.manage("shell", "--no-imports", "-c", FILL % (stored - stored // 10))
+        await fill(home, stored - stored // 10)
         after = await waits(home, wishes)
         for what, wait in before.items():
             yield grown(f"conversations, to {stored:,}", f"{what}, p50 ms", wait, after[what])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -34,9 +35,9 @@ async def ours(wishes: Wishes, tokens: int) -> Row:
         await reset(client)
         redis_cost.begin()
         # Paced, as a model is: what arrives together shares a trip, but no command.
-        asked = await home.client.ask(tokens=tokens, rate=500, pause_at=tokens - 1, pause=8)
+        asked = await home.client.ask(tokens=tokens, rate=500, pause_at=tokens - 1, pause=12)
         while f"w{tokens - 2}-" not in (await home.client.run(asked.run))["text"]:
-            pass
+            await asyncio.sleep(2)  # each look asks the log as well
         spent, ran = redis_cost.seconds, await commands(client)
         key = f"{{conversation-{asked.conversation}}}:events"
         held = int(await client.memory_usage(key, samples=0) or 0)
