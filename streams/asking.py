@@ -24,7 +24,7 @@ from streams.channels import channel_of
 from streams.ending import cancel
 from streams.log import Away
 from streams.models import Conversation, Message, Run, from_now
-from streams.publish import announce, the_log
+from streams.publish import finish, the_log
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
@@ -112,7 +112,7 @@ def ask(
         _take_turn(conversation, when_busy)
         return _question(conversation, text, turn=_last_turn(conversation) + 1)
 
-    return _unbusied(conversation, make, when_busy, once)
+    return _accept(conversation, make, once, instead=when_busy == "interrupt")
 
 
 def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None) -> Accepted:
@@ -124,7 +124,7 @@ def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None)
             raise NotLast
         return _run(run.conversation, run.message)
 
-    return _unbusied(run.conversation, make, when_busy, once)
+    return _accept(run.conversation, make, once, instead=when_busy == "interrupt")
 
 
 def title_of(text: str) -> str:
@@ -139,29 +139,16 @@ def offered(model: str) -> str:
     return model
 
 
-def _unbusied(
-    conversation: Conversation, make: Callable[[], Run], when_busy: WhenBusy, once: Once | None
+def _accept(
+    conversation: Conversation,
+    make: Callable[[], Run],
+    once: Once | None,
+    *,
+    instead: bool = False,
 ) -> Accepted:
-    while True:
-        if when_busy == "interrupt":
-            live = list(conversation.runs.filter(status__in=Run.LIVE))
-            if once:
-                # A repeated request must not end the run that it began: asked after the look, so
-                # that what an equal one begins meanwhile is not among those seen.
-                recall(once)
-            for run in live:
-                cancel(run.id)
-        try:
-            return _accept(conversation, make, once)
-        except Busy:
-            if when_busy != "interrupt":
-                raise  # else somebody asked in between, and is interrupted in turn
-
-
-def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | None) -> Accepted:
     if once:
         recall(once)
-    _room(conversation.owner)  # and again below; but who is refused here leaves nothing behind
+    _room(conversation, instead)  # and again below; but who is refused here leaves nothing behind
     # Looked up before the commit: whatever this run will ever say comes after it.
     cursor = _cursor(conversation)
     try:
@@ -169,7 +156,7 @@ def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | No
             _alone(conversation)
             if once:
                 recall(once)
-            _room(conversation.owner)
+            _room(conversation, instead)
             run = make()
             if cursor is not None:
                 run.rung_at = Now()  # as good as: if nobody comes, the sweep rings again
@@ -185,7 +172,7 @@ def _accept(conversation: Conversation, make: Callable[[], Run], once: Once | No
         raise
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
-        _tell(conversation, run)
+        _tell(conversation, run, instead)
     return accepted
 
 
@@ -196,9 +183,12 @@ def _cursor(conversation: Conversation) -> int | None:
         return None
 
 
-def _tell(conversation: Conversation, run: Run) -> None:
+def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
+    if instead:
+        for earlier in conversation.runs.filter(status__in=Run.LIVE, cancel_asked=True):
+            cancel(earlier.id)
     try:
-        announce(conversation)
+        finish(conversation)
     except Away:
         return  # the sweep will
     ring(run.id)
@@ -213,8 +203,12 @@ def _alone(conversation: Conversation) -> None:
             )
 
 
-def _room(owner: str) -> None:
-    if Run.alive().filter(owner=owner).count() >= settings.MAX_LIVE_RUNS:
+def _room(conversation: Conversation, instead: bool) -> None:
+    owner = conversation.owner
+    live = Run.alive().filter(owner=owner)
+    if instead:
+        live = live.exclude(conversation=conversation)  # those end
+    if live.count() >= settings.MAX_LIVE_RUNS:
         raise TooManyRuns
     if Run.objects.filter(owner=owner, created_at__gt=from_now(-60)).count() >= settings.MAX_POSTS:
         raise TooManyPosts
@@ -223,10 +217,15 @@ def _room(owner: str) -> None:
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
     Conversation.objects.select_for_update().get(pk=conversation.pk)
     live = conversation.runs.filter(status__in=Run.LIVE)
-    if when_busy == "interrupt":
-        live = live.filter(cancel_asked=False)  # the others are ending, and this one comes after
-    if when_busy != "queue" and live.exists():
-        raise Busy
+    match when_busy:
+        case "reject":
+            if live.exists():
+                raise Busy
+        case "interrupt":
+            # In the transaction of what is asked instead: at no moment is nothing live.
+            live.update(cancel_asked=True)
+        case "queue":
+            pass  # its turn is after theirs
 
 
 def _last_turn(conversation: Conversation) -> int:

@@ -24,7 +24,7 @@ from streams.events import (
     RunStarted,
 )
 from streams.log import Log, Superseded
-from streams.models import Conversation, Message, Removal, Run
+from streams.models import UNSAID, Conversation, Message, Removal, Run
 from streams.passages import Piece
 
 logger = logging.getLogger(__name__)
@@ -44,23 +44,6 @@ def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
     return answers
 
 
-def announce(conversation: Conversation) -> None:
-    """Say the questions and runs that nobody was told of yet, in turn order. Raises `Away`."""
-    channel = channel_of(conversation.id)
-    told: set[UUID] = set()
-    for run in conversation.runs.filter(queued_event=None).select_related("message"):
-        news: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
-        if run.message.event is None and run.message_id not in told:
-            told.add(run.message_id)
-            news.insert(0, MessageCreated(message=run.message.spoken()))
-        ids = the_log().tell(channel, *news, known=conversation.head, run=run.id)
-        with transaction.atomic():
-            if len(ids) > 1:
-                Message.objects.filter(pk=run.message_id).update(event=ids[0])
-            Run.objects.filter(pk=run.pk).update(queued_event=ids[-1])
-            conversation.heard(ids[-1])
-
-
 def start(run: Run) -> int:
     """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `Away`."""
     finish(run.conversation)
@@ -70,11 +53,30 @@ def start(run: Run) -> int:
 
 
 def finish(conversation: Conversation) -> None:
-    """Say whatever is so but was not said yet. Raises `Away`."""
-    announce(conversation)
-    ended = conversation.runs.filter(ended_event=None).exclude(status__in=Run.LIVE)
-    for run in ended.select_related("reply"):
-        end(run, conversation)
+    """Say whatever is so but was not said yet, in turn order. Raises `Away`."""
+    asked: set[UUID] = set()  # questions that were said with an earlier run of theirs
+    for run in conversation.runs.filter(UNSAID).select_related("message", "reply"):
+        if run.queued_event is None:
+            announce(run, conversation, question=run.message_id not in asked)
+            asked.add(run.message_id)
+        if not run.live:
+            end(run, conversation)
+        elif run.cancel_asked:
+            return  # what comes after it is said after its ending
+
+
+def announce(run: Run, conversation: Conversation, *, question: bool) -> None:
+    """Say that the run waits, and its question before it, unless that was said."""
+    news: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
+    if question and run.message.event is None:
+        news.insert(0, MessageCreated(message=run.message.spoken()))
+    channel = channel_of(conversation.id)
+    ids = the_log().tell(channel, *news, known=conversation.head, run=run.id)
+    with transaction.atomic():
+        if len(ids) > 1:
+            Message.objects.filter(pk=run.message_id).update(event=ids[0])
+        Run.objects.filter(pk=run.pk).update(queued_event=ids[-1])
+        conversation.heard(ids[-1])
 
 
 def end(run: Run, conversation: Conversation) -> None:

@@ -64,7 +64,7 @@ WORDS = st.lists(st.sampled_from(["a ", "bc", "d\r\n", "\u2028e", "🙂"]), min_
 
 # Where a process may die, in whichever use case: before the step, or after it.
 STEPS: list[tuple[Any, str, bool]] = [
-    (asking, "announce", False),
+    (asking, "finish", False),
     (Log, "tell", True),
     (Conversation, "heard", False),
     (Log, "start", False),

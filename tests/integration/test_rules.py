@@ -101,7 +101,7 @@ class TestAskingIsNeverLost:
     def test_killed_between_the_commit_and_the_announcement(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with killed(monkeypatch, asking, "announce"):
+        with killed(monkeypatch, asking, "finish"):
             begun()
         run = Run.objects.get()
         somebody_else_goes_on()
@@ -174,10 +174,10 @@ class TestAskingIsNeverLost:
         assert not Removal.objects.exists()
 
     def test_a_question_with_two_runs_is_said_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with killed(monkeypatch, asking, "announce"):
+        with killed(monkeypatch, asking, "finish"):
             begun()
         run = Run.objects.get()
-        with killed(monkeypatch, asking, "announce"):
+        with killed(monkeypatch, asking, "finish"):
             asking.retry(run, when_busy="queue")
         somebody_else_goes_on()
         assert said(run.conversation_id) == [*ASKED, "run.queued"]
@@ -193,10 +193,47 @@ class TestAskingIsNeverLost:
     def test_what_was_not_announced_is_said_before_the_run_starts(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with killed(monkeypatch, asking, "announce"):
+        with killed(monkeypatch, asking, "finish"):
             begun()
         run = claimed(Run.objects.get())
         assert said(run.conversation_id) == [*ASKED, "run.started"]
+
+
+TOLD = [*ASKED, "run.started", "text.delta", "run.cancelled", *ASKED]  # of an interruption
+
+
+@pytest.mark.usefixtures("valkey")
+class TestInterrupting:
+    """Rule 7: what is live ends before what is asked instead, and nobody sees an idle moment."""
+
+    def test_what_is_asked_instead_is_said_after_the_ending(self) -> None:
+        run = claimed(begun())
+        speak(run, "So ")
+        asking.ask(run.conversation, "Rather this.", when_busy="interrupt")
+        assert said(run.conversation_id) == TOLD
+
+    @pytest.mark.parametrize("step", ["cancel", "finish"])
+    def test_killed_before_what_was_live_has_ended(
+        self, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "So ")
+        with killed(monkeypatch, asking, step):
+            asking.ask(run.conversation, "Rather this.", when_busy="interrupt")
+        assert Run.alive().filter(cancel_asked=False).count() == 1
+        Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+        somebody_else_goes_on()
+        assert said(run.conversation_id) == TOLD
+
+    def test_another_process_does_not_say_the_question_before_the_ending(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = claimed(begun())
+        speak(run, "So ")
+        with killed(monkeypatch, asking, "cancel"):
+            asking.ask(run.conversation, "Rather this.", when_busy="interrupt")
+        somebody_else_goes_on()  # the worker still holds it
+        assert said(run.conversation_id) == TOLD[:-3]
 
 
 STEPS: list[tuple[Any, str, bool]] = [
@@ -384,12 +421,12 @@ class TestASnapshotIsTrueAtItsCursor:
     def test_a_question_that_was_not_said_is_left_to_the_tail(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with killed(monkeypatch, asking, "announce"):
+        with killed(monkeypatch, asking, "finish"):
             begun()
         run = Run.objects.get()
         now = snapshot(run.conversation)
         assert (now.messages, now.runs) == ((), ())
-        publish.announce(run.conversation)
+        publish.finish(run.conversation)
         page = the_log().read(channel_of(run.conversation_id), now.cursor or 0)
         assert isinstance(page, Page)
         assert [type for _, type, _ in page.entries] == ASKED
