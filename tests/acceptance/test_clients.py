@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.acceptance.blocks import Splitter
 from tests.acceptance.conftest import Stacks
@@ -27,7 +28,10 @@ PAGE = (CHECKOUT / "docs/clients.md").read_text()
 REPLY = expected("What is a river?")
 SLOW = 1_000  # bytes a second: the reply's two kilobytes take about two seconds
 CUTS = 3
+AWAY = 2.0  # seconds for which nobody answers, after those
 ENDED_WITHIN = 60.0  # seconds
+LINES = 20  # that an example may have, each of them
+WIDTH = 100  # characters
 
 
 def example(language: str, port: int) -> str:
@@ -52,6 +56,10 @@ async def cut_in_mid_reply(stack: Stack, proxy: Proxy) -> None:
         await asyncio.sleep(0.5)  # a quarter of the reply, on this line
         proxy.reset()
         await asyncio.gather(*(one.over.wait() for one in passage))
+    proxy.refuse()  # as while the service restarts
+    proxy.reset()
+    await asyncio.sleep(AWAY)
+    await proxy.accept()
     proxy.throttle(None)
 
 
@@ -85,6 +93,13 @@ async def run(stack: Stack, proxy: Proxy, place: Path, *command: str) -> str:
     return out.decode()
 
 
+@pytest.mark.parametrize("language", ["js", "python"])
+def test_an_example_is_read_at_a_glance(language: str) -> None:
+    lines = example(language, 8000).splitlines()
+    assert len(lines) <= LINES
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
 async def test_the_python_example_prints_the_reply(stacks: Stacks, tmp_path: Path) -> None:
     async with asked_first(stacks) as (stack, proxy):
         program = tmp_path / "example.py"
@@ -114,6 +129,7 @@ async def test_the_javascript_example_shows_the_reply(stacks: Stacks) -> None:
         async with asyncio.timeout(2 * ENDED_WITHIN):
             cutting = asyncio.create_task(cut_in_mid_reply(stack, proxy))
             await page.evaluate(f"async () => {{ {example('js', proxy.port)} }}")
+            await until(lambda: "log" in dict(logged), within=ENDED_WITHIN, what="the ending")
             await cutting
         pieces = REPLY.split(" ")[:-1]
         growing = ["".join(f"{piece} " for piece in pieces[:n]) for n in range(len(pieces) + 1)]
