@@ -17,20 +17,18 @@ from django.utils.crypto import get_random_string
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-
-def required(name: str, why: str) -> str:
-    """The setting that production cannot do without, or a sentence that says so."""
-    value: str = env.str(name, "")
-    if not value:
-        raise ImproperlyConfigured(f"PRODUCTION is set, so {name} must be too: {why}")
-    return value
-
-
 # ── What kind of copy this is ────────────────────────────────────────────────────────────────
-PRODUCTION = env.bool("PRODUCTION", False)  # demands secrets and hosts, shuts visitors out
+PRODUCTION = env.bool("PRODUCTION", False)  # demands what is below, shuts visitors out
 DEBUG = env.bool("DEBUG", False)  # Django's own: tracebacks to the browser, never in production
 DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data"))).resolve()  # what embedded parts keep
 DATA_DIR.mkdir(parents=True, exist_ok=True)
+DEMANDED = {  # in production; one of those that stand together is enough
+    ("SECRET_KEY",): "it signs sessions; make one of 50 random characters.",
+    ("ALLOWED_HOSTS",): "the names it answers to.",
+    ("DATABASE_URL",): "what holds the conversations; postgres://user:password@host:port/name.",
+    ("REDIS_URL",): "the log and the broker; redis://host:port/0, with an append-only file.",
+    ("OPENAI_API_KEY", "OPENAI_BASE_URL"): "the embedded model is for trying things out.",
+}
 
 
 def development_key() -> str:
@@ -56,13 +54,18 @@ def socket_of(name: str) -> Path:
     return Path(tempfile.gettempdir()) / f"unspool-{place}-{name}" if deep else socket
 
 
+if PRODUCTION and (
+    missing := [
+        f"PRODUCTION is set, so {' or '.join(names)} must be too: {why}"
+        for names, why in DEMANDED.items()
+        if not any(env.str(name, "") for name in names)
+    ]
+):
+    raise ImproperlyConfigured("\n".join(missing))
+SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
 if PRODUCTION:
-    SECRET_KEY = required("SECRET_KEY", "it signs sessions; make one of 50 random characters.")
-    ALLOWED_HOSTS = required("ALLOWED_HOSTS", "the names it answers to.").split(",")
     ALLOWED_HOSTS += ["127.0.0.1", "[::1]"]  # at which the machine itself asks how it is
-else:
-    SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
-    ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
 
 # ── Where it listens, and for how long ───────────────────────────────────────────────────────
 HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds

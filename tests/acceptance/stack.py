@@ -218,11 +218,13 @@ class Stack:
         )
 
     def _settings(self, redis_proxy: Proxy) -> dict[str, str]:
-        database = {} if isinstance(self.database, Path) else {"DATABASE_URL": self.database}
+        copy = f"sqlite:///{self.data / 'db.sqlite3'}"
+        database = copy if isinstance(self.database, Path) else self.database
         redis_port = redis_proxy.port if self.proxied else self.valkey.port
         return {
             "DATA_DIR": str(self.data),
             "SECRET_KEY": self._secret,
+            "DATABASE_URL": database,
             "REDIS_URL": f"redis://{HOST}:{redis_port}/0",
             "OPENAI_BASE_URL": f"http://{HOST}:{self._model_port}/v1",
             "OPENAI_API_KEY": KEY,
@@ -231,7 +233,6 @@ class Stack:
             # Some replies go on until the test has done with them.
             "MAX_OUTPUT_TOKENS": "1000000",
             "RUN_LIFE": "36000",
-            **database,
             **self.also,
         }
 

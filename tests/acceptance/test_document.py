@@ -68,5 +68,6 @@ async def test_every_answer_is_one_that_the_document_tells_of(
             found = await asked_by_schemathesis(stack, report, *wishes, within=800)
             assert (found["failures"], found["errors"]) == ([], [])
             asked += found["test_cases"]["generated"]
+        print(f"{asked} cases with and without a session")
         assert asked >= least
         assert " ERROR " not in stack.web.log.read_text()

@@ -15,13 +15,16 @@ import pytest
 from tests.acceptance.conftest import Stacks
 from tests.acceptance.crowd import following
 from tests.acceptance.place import HOST, essentials
-from tests.acceptance.stack import CHECKOUT
+from tests.acceptance.stack import CHECKOUT, command_of
 from tests.acceptance.visitor import Visitor, script
 
 COMPLETE = {
     "PRODUCTION": "true",
     "SECRET_KEY": secrets.token_urlsafe(50),
     "ALLOWED_HOSTS": "chat.example.org",
+    "DATABASE_URL": "postgres://unspool:password@127.0.0.1:5432/unspool",
+    "REDIS_URL": "redis://127.0.0.1:6379/0",
+    "OPENAI_API_KEY": "sk-example",
 }
 FORWARDED = {"Host": "chat.example.org", "X-Forwarded-Proto": "https"}
 
@@ -45,14 +48,32 @@ def test_djangos_own_check_of_a_deployment_finds_nothing(tmp_path: Path) -> None
     assert "no issues" in done.stdout
 
 
-@pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS"])
-def test_what_production_cannot_do_without_is_said_in_a_sentence(
-    missing: str, tmp_path: Path
-) -> None:
-    lacking = {name: value for name, value in COMPLETE.items() if name != missing}
-    done = manage(lacking, tmp_path, "check")
+def test_what_production_cannot_do_without_is_said_in_a_sentence_each(tmp_path: Path) -> None:
+    done = manage({"PRODUCTION": "true"}, tmp_path, "check")
     assert done.returncode != 0
-    assert f"PRODUCTION is set, so {missing} must be too" in done.stderr
+    assert re.findall(r"PRODUCTION is set, so (.*) must be too: .+\.$", done.stderr, re.M) == [
+        "SECRET_KEY",
+        "ALLOWED_HOSTS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "OPENAI_API_KEY or OPENAI_BASE_URL",
+    ]
+
+
+@pytest.mark.parametrize("line", ["web", "worker"])
+def test_no_process_begins_without_what_production_demands(line: str, tmp_path: Path) -> None:
+    lacking = {name: value for name, value in COMPLETE.items() if name != "REDIS_URL"}
+    ended = subprocess.run(
+        command_of(line),
+        env={**essentials(), "DATA_DIR": str(tmp_path), **lacking},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "PRODUCTION is set, so REDIS_URL must be too" in ended.stderr
 
 
 def test_a_signing_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
@@ -62,7 +83,8 @@ def test_a_signing_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
 
 async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks: Stacks) -> None:
     """As behind a proxy that speaks HTTPS with the browser."""
-    settings = {**COMPLETE, "ALLOW_ANONYMOUS": "false"}
+    own = ("PRODUCTION", "SECRET_KEY", "ALLOWED_HOSTS")  # where the parts are, the stack knows
+    settings = {name: COMPLETE[name] for name in own} | {"ALLOW_ANONYMOUS": "false"}
     async with stacks(also=settings) as stack:
         environment = dict(stack.web.environment)
         make = "from django.contrib.auth.models import User; User.objects.create_user('ada')"
