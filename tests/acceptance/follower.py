@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -42,6 +43,7 @@ class Follower:
         retry_at_most: float = 0.2,
         portion: int = PORTION,
         pause: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = (host, port)
         self.headers = headers
@@ -52,6 +54,7 @@ class Follower:
         self.retry = self.retry_at_most = retry_at_most
         self.portion = portion
         self.pause = pause
+        self.tls = tls
         self.recording = Recording(conversation)
         self._stopped = False
         self._writer: asyncio.StreamWriter | None = None
@@ -120,7 +123,7 @@ class Follower:
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if not self.pause:
-            return await asyncio.open_connection(*self.address, limit=1_048_576)
+            return await asyncio.open_connection(*self.address, limit=1_048_576, ssl=self.tls)
         # Who reads slowly must not have the kernel read ahead for him.
         wire = socket.socket()
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

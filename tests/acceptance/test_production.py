@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import secrets
+import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Stacks
-from tests.acceptance.crowd import following
+from tests.acceptance.conftest import Judge, Size, Stacks
+from tests.acceptance.crowd import all_hear, delta, following, numbered_since
+from tests.acceptance.machine import NAME, UP_WITHIN, Machine
 from tests.acceptance.place import HOST, essentials
 from tests.acceptance.stack import CHECKOUT, command_of
 from tests.acceptance.visitor import Visitor, script
@@ -125,3 +129,73 @@ async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks
                 for line in lines[name]
                 if re.match(f"run {one.run} {said}", line["said"])
             ] == ["the-one-to-follow"]
+
+
+async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_try(
+    judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    """docs/deploy's steps with its files; readers whose connections are cut come through nginx.
+
+    Meanwhile each process of the service is replaced, nginx reads its files anew, and for a
+    moment no web process is there at all.
+    """
+    async with Machine() as machine:
+        assert "no issues" in machine.manage("check", "--deploy", "--fail-level", "WARNING").stdout
+        machine.manage("migrate", "--noinput", "--verbosity", "0")
+        who = ("--username", "ada", "--email", "ada@example.org")
+        machine.manage("createsuperuser", "--noinput", *who)
+        token = machine.manage("token", "create", "ada", "--name", "reports").stdout.strip()
+        webs, workers = (
+            [machine.service(line, number) for number in (1, 2)] for line in ("web", "worker")
+        )
+        for part, ready in [(web, "listens on") for web in webs] + [(w, "ready.") for w in workers]:
+            await part.says(ready, within=UP_WITHIN)
+        nginx = await machine.front()
+        assert "ILL" not in machine.manage("doctor").stdout
+
+        trusted = ssl.create_default_context(cafile=machine.certificate)
+        holder = Visitor(HOST, machine.https, tls=trusted)
+        holder.show(token)
+        holder.http.headers["Host"] = NAME
+        plain = await holder.http.get(f"http://{HOST}:{machine.http}/")
+        assert (plain.status_code, plain.headers["Location"]) == (301, f"https://{NAME}/")
+        assert (await holder.http.get("/metrics")).status_code == 404
+        page = await holder.http.get("/")
+        assert page.status_code == 200
+        assert all("Secure" in cookie for cookie in page.headers.get_list("Set-Cookie"))
+
+        tokens = size(1200, 6000)
+        asked = [await holder.ask(script(tokens=tokens, rate=60, seed=n)) for n in range(4)]
+        followers = [
+            holder.follower(
+                one.conversation,
+                cursor=one.cursor if n % 2 else None,
+                cuts=[chance.randrange(1, 30_000) for _ in range(10)],
+                retry_at_most=1,
+            )
+            for one in asked
+            for n in range(5)
+        ]
+        for follower in followers:
+            follower.headers = {**follower.headers, "Host": NAME}
+        async with following(followers, within=size(60, 300)):
+            await all_hear(followers, delta(20), within=30)
+            for part in (*workers, *webs):
+                begun = time.monotonic()
+                part.terminate()
+                await part.ended(within=10)
+                part.start()
+                machine.reload(nginx)
+                await all_hear(followers, numbered_since(begun + 0.5), within=30)
+            for web in webs:
+                web.kill()
+            stream = await holder.http.get(asked[0].events)
+            assert (stream.status_code, stream.text.count("heartbeat")) == (200, 1)
+            begun = time.monotonic()
+            for web in webs:
+                web.start()
+            await all_hear(followers, numbered_since(begun), within=30)
+        report = await judge(holder, asked, followers)
+        await holder.leave()
+        assert report.clean, report
+        assert report.connections > 10 * len(followers), report

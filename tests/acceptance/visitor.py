@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -49,11 +50,13 @@ def script(**wishes: object) -> str:
 class Visitor:
     """One anonymous session, begun by `arrive()`; close it with `leave()`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
         self.port = port
+        self.tls = tls
         self.http = httpx.AsyncClient(
-            base_url=f"http://{host}:{port}",
+            base_url=f"{'https' if tls else 'http'}://{host}:{port}",
+            verify=tls or True,
             timeout=ANSWER_WITHIN,
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=0),
             trust_env=False,
@@ -73,7 +76,7 @@ class Visitor:
 
     def at(self, port: int) -> Visitor:
         """The same session, at another web process."""
-        twin = Visitor(self.host, port)
+        twin = Visitor(self.host, port, tls=self.tls)
         twin.http.cookies = self.http.cookies
         twin.http.headers = self.http.headers
         return twin
@@ -87,7 +90,7 @@ class Visitor:
 
     def follower(self, conversation: str, **wishes: Any) -> Follower:
         """A follower of the conversation in this visitor's name; see `Follower` for the rest."""
-        where: dict[str, Any] = {"host": self.host, "port": self.port, **wishes}
+        where: dict[str, Any] = {"host": self.host, "port": self.port, "tls": self.tls, **wishes}
         return Follower(conversation=conversation, headers=self.identity(), **where)
 
     async def ask(self, message: str, **also: object) -> Asked:
