@@ -19,6 +19,22 @@ document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
 """
 
+# Each painted frame, looked at. Observers are told last of all before a frame is painted, and
+# the newest of them after the page's own.
+PAINTED = """
+() => {
+  const probe = document.body.appendChild(document.createElement("div"));
+  probe.style.cssText = "position: fixed; width: 1px; visibility: hidden";
+  window.painted = [];
+  new ResizeObserver(() => window.painted.push(LOOK)).observe(probe);
+  const next = () => {
+    probe.style.height = probe.style.height === "1px" ? "2px" : "1px";
+    requestAnimationFrame(next);
+  };
+  requestAnimationFrame(next);
+}
+"""
+
 
 @dataclass
 class Seen:
@@ -95,6 +111,10 @@ class Reader:
             "#facts > div", "rows => rows.map(row => [...row.children].map(c => c.textContent))"
         )
         return {row[0]: row[1] for row in rows}
+
+    async def watch(self, look: str) -> None:
+        """From now on keep, in `window.painted`, what this JavaScript says of each frame."""
+        await self.page.evaluate(PAINTED.replace("LOOK", look.strip()))
 
     async def violations(self) -> list[str]:
         found: list[str] = await self.page.evaluate("window.violations")

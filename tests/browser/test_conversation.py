@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from tests.acceptance.conftest import Size
 from tests.acceptance.visitor import script
@@ -128,14 +129,50 @@ async def test_a_message_written_during_a_reply_waits_its_turn(reader: Readers) 
     assert await one.text() == expected(second).strip()
 
 
+async def test_a_message_just_sent_never_stands_there_twice(reader: Readers) -> None:
+    one = await reader()
+    await one.begin(script(tokens=2, seed=13))
+    await one.done()
+    await one.watch("document.querySelectorAll('.said').length")
+    await one.page.route("**/messages/", late)  # the stream says it first
+    await one.ask(script(tokens=2, seed=14))
+    await one.done(replies=2)
+    assert set(await one.page.evaluate("window.painted")) == {1, 2}
+
+
+async def late(route: Route) -> None:
+    answer = await route.fetch()
+    await asyncio.sleep(0.3)
+    await route.fulfill(response=answer)
+
+
 async def test_a_reply_that_fails_says_so_and_may_be_asked_for_again(reader: Readers) -> None:
     one = await reader()
-    await one.begin(script(fault=401, seed=10))
-    await one.page.locator(".shortfall").last.wait_for(state="visible", timeout=60_000)
-    assert await one.page.is_visible("[aria-label='Write another reply']")
+    asked = script(tokens=3, fault=401, times=1, seed=10)
+    await one.begin(asked)
+    await one.page.get_by_role("button", name="Try again").wait_for(timeout=60_000)
+    reason = await one.page.inner_text(".shortfall")
+    await one.page.reload()
+    await one.page.get_by_role("button", name="Try again").wait_for()
+    assert await one.page.inner_text(".shortfall") == reason
+    await one.page.get_by_role("button", name="Try again").click()
+    await one.hears(len(expected(asked).strip()))
+    await one.done()
+    assert await one.text() == expected(asked).strip()
+    assert await one.page.locator(".said, .reply").count() == 2
+    assert await one.page.get_by_role("button", name="Try again").is_hidden()
+
+
+async def test_where_a_failure_was_not_heard_its_message_may_be_asked_again(
+    reader: Readers,
+) -> None:
+    one = await reader()
+    await one.begin(script(fault=401, seed=15))
+    await one.page.get_by_role("button", name="Try again").wait_for(timeout=60_000)
+    await one.page.evaluate("localStorage.clear()")  # as in another browser
     await one.page.reload()
     await one.page.get_by_role("button", name="Ask again").click()
-    assert await one.page.input_value("#message") == script(fault=401, seed=10)
+    assert await one.page.input_value("#message") == script(fault=401, seed=15)
 
 
 async def test_a_draft_is_kept_for_each_conversation(reader: Readers) -> None:

@@ -34,11 +34,16 @@ const REASONS = {
   "run.failed": "This reply could not be finished.",
 };
 
-/** Why a reply is not whole, or null. */
+/** Why a reply is not whole, as a sentence or null, and whether that is a failure. */
 export function shortfall({ ended, run }) {
   const heard = ended !== null && ended.type !== "run.unheard";
   const type = heard ? ended.type : `run.${run?.status}`;
-  if (type in REASONS) return ended?.reason || run?.error?.reason || REASONS[type];
-  const cutOff = (heard ? ended : run)?.finish_reason === "length";
-  return cutOff ? "The reply reached the length that is allowed." : null;
+  const failed = type === "run.failed";
+  const report = heard ? ended : run;
+  if (type === "run.cancelled" && report.reply === null) {
+    return { sentence: "Stopped before anything was written.", failed };
+  }
+  if (type in REASONS) return { sentence: ended?.reason || run?.error?.reason || REASONS[type], failed };
+  const cutOff = report?.finish_reason === "length";
+  return { sentence: cutOff ? "The reply reached the length that is allowed." : null, failed };
 }

@@ -89,8 +89,9 @@ export function turnsOf(state) {
     const reply = { key: run.id, run: run.id, message: null, live: run, ended: null };
     turnFor(run.message, null).replies.push(reply);
   }
-  for (const ended of Object.values(state.ended)) {
-    if (shown.has(ended.run) || !byMessage.has(ended.message)) continue;
+  for (const ended of Object.values(state.ended).reverse()) {
+    // Of those that said nothing the last is shown, and only until there is something to read.
+    if (shown.has(ended.run) || (byMessage.get(ended.message)?.replies.length ?? 1) > 0) continue;
     const reply = { key: ended.run, run: ended.run, message: null, live: null, ended };
     turnFor(ended.message, null).replies.push(reply);
   }

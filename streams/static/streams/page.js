@@ -14,6 +14,7 @@ import { follow } from "./follow.js";
 import { Scroll } from "./scroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
+import { recall, remember } from "./unsaid.js";
 
 const OVER = {
   "run.completed": "The reply is complete.",
@@ -26,6 +27,7 @@ const HERE = /^\/c\/([0-9a-f-]{36})\/?$/;
 
 let state = nothing;
 let stream = null;
+const pending = new Map(); // what the service has yet to accept: its element, by its text
 
 const scroll = new Scroll(byId("scroll"), byId("to-bottom"));
 const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => scroll.follow());
@@ -38,11 +40,14 @@ const sidebar = new Sidebar(byId("sidebar"), {
 });
 
 function take(event) {
+  // The stream may say it before the POST is answered, and it is not to stand there twice.
+  if (event.type === "message.created") pending.get(event.data.message.content)?.remove();
   const before = state;
   state = fold(state, event);
   if (state === before) return;
   transcript.show(state);
   if (state.shape === before.shape) return;
+  if (state.ended !== before.ended) remember(state);
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
   else if (ENDINGS.includes(event.type)) sayEnding(event.type);
@@ -71,7 +76,7 @@ function sayEnding(type) {
 
 async function ask({ message, system, model, busy }) {
   const conversation = state.id;
-  const pending = showPending(message);
+  showPending(message);
   try {
     const asked = conversation === null
       ? await api.begin({ message, system, model })
@@ -86,7 +91,8 @@ async function ask({ message, system, model, busy }) {
     take({ type: "message.created", data: { message: { ...said, created_at: null } } });
     take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
   } finally {
-    pending.remove();
+    pending.get(message)?.remove();
+    pending.delete(message);
   }
 }
 
@@ -103,10 +109,10 @@ async function sayHere(conversation, message, busy) {
 /** The message stands on the page at once; it becomes a real one when the service has it. */
 function showPending(message) {
   const said = el("div", { class: "said sending" }, message);
+  pending.set(message, said);
   byId("pending").append(said);
   document.body.classList.remove("empty");
   scroll.toBottom();
-  return { remove: () => said.remove() };
 }
 
 function stop() {
@@ -163,7 +169,7 @@ function arrive() {
   const id = HERE.exec(location.pathname)?.[1] ?? null;
   const before = stream;
   stream = null;
-  state = { ...nothing, id };
+  state = { ...nothing, id, ended: recall(id) };
   before?.close();
   transcript.clear();
   byId("gone").hidden = true;

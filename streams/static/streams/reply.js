@@ -10,13 +10,16 @@ export class Reply {
   #prose;
   #parts = {};
   #reply = null;
+  #last = false; // of the conversation's turns: only there may a reply be written anew
   #run = null; // as GET /api/runs/<id>/ gives it, once it is over
   #asked = false;
   #lookUp;
+  #grown;
 
-  /** `acts` are the page's: retry(run), lookUp(run) and verify(run, text). */
-  constructor(acts) {
+  /** `acts` are the page's: retry(run) and lookUp(run, text). `grown` is called after it grew late. */
+  constructor(acts, grown) {
     this.#lookUp = acts.lookUp;
+    this.#grown = grown;
     const parts = this.#parts;
     parts.notice = el("p", { class: "notice", hidden: true });
     parts.thoughts = el("div", { class: "thoughts-text" });
@@ -24,6 +27,8 @@ export class Reply {
     parts.waiting = el("p", { class: "waiting", hidden: true }, el("span", { class: "dots", "aria-hidden": "true" }), el("span"));
     parts.text = el("div", { class: "prose" });
     parts.shortfall = el("p", { class: "shortfall", hidden: true });
+    parts.again = el("button", { type: "button", class: "quiet-button", hidden: true, on: { click: () => acts.retry(this.#reply.run) } },
+      icon("retry"), "Try again");
     parts.copy = iconButton("copy", "Copy reply", () => copyText(parts.copy, this.#text()), {});
     parts.retry = iconButton("retry", "Write another reply", () => acts.retry(this.#reply.run));
     parts.details = iconButton("info", "Details of this reply", () => this.#toggleFacts(), { "aria-expanded": "false" });
@@ -33,7 +38,7 @@ export class Reply {
     parts.foot = el("footer", { class: "reply-foot", hidden: true }, actions, parts.facts);
     this.element = el("article", { class: "reply" },
       el("h2", { class: "unseen" }, "Reply"), parts.notice, parts.thinking, parts.text,
-      parts.waiting, parts.shortfall, parts.foot);
+      parts.waiting, parts.shortfall, parts.again, parts.foot);
     this.#prose = new Prose(parts.text);
   }
 
@@ -45,6 +50,7 @@ export class Reply {
   show(reply, { last, variants }) {
     const wasLive = this.#reply?.live ?? null;
     this.#reply = reply;
+    this.#last = last;
     const { live } = reply;
     const parts = this.#parts;
     this.element.classList.toggle("live", live !== null);
@@ -55,14 +61,15 @@ export class Reply {
     parts.notice.hidden = !(live?.attempt > 1);
     parts.notice.textContent = `Its worker was lost, so attempt ${live?.attempt} writes it anew.`;
     parts.foot.hidden = live !== null;
+    parts.again.hidden = true;
     parts.retry.hidden = !last || reply.run === null;
     parts.details.hidden = reply.run === null;
     parts.copy.hidden = this.#text() === "";
     this.#showVariants(variants);
     if (live === null) {
-      this.#prose.settle(reply.message?.content ?? "");
+      this.#prose.settle(reply.message?.content ?? "").then(this.#grown);
       this.#showShortfall();
-      if ((last || wasLive) && !this.#asked) this.#learn();
+      if ((last || wasLive) && !this.#asked) this.#learn().then(this.#grown);
     }
   }
 
@@ -88,9 +95,13 @@ export class Reply {
   }
 
   #showShortfall() {
-    const sentence = shortfall({ ended: this.#reply.ended, run: this.#run });
-    this.#parts.shortfall.hidden = sentence === null;
-    this.#parts.shortfall.textContent = sentence ?? "";
+    const { shortfall: place, again, retry } = this.#parts;
+    const { sentence, failed } = shortfall({ ended: this.#reply.ended, run: this.#run });
+    place.hidden = sentence === null;
+    place.textContent = sentence ?? "";
+    const wished = failed || this.#text() === "";
+    again.hidden = !wished || !this.#last || this.#reply.run === null;
+    if (!again.hidden) retry.hidden = true;
   }
 
   #showVariants({ place, count, choose }) {

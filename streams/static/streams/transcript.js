@@ -18,7 +18,7 @@ export class Transcript {
   #frame = null;
   #written;
 
-  /** `acts` are the page's; `written` is called after each frame that changed the page. */
+  /** `acts` are the page's; `written` is called after whatever changed the page's height. */
   constructor(list, acts, written) {
     this.#list = list;
     this.#acts = acts;
@@ -98,10 +98,11 @@ export class Transcript {
       this.#written();
     };
     // A new reply is what the reader has just asked for, wherever he asked.
-    if (replies.length > shown.count) shown.chosen = replies.at(-1).key;
+    const stays = replies.some(({ key }) => key === shown.chosen);
+    if (replies.length > shown.count || !stays) shown.chosen = replies.at(-1).key;
     shown.count = replies.length;
     replies.forEach((reply, place) => {
-      if (!shown.replies.has(reply.key)) shown.replies.set(reply.key, new Reply(this.#acts));
+      if (!shown.replies.has(reply.key)) shown.replies.set(reply.key, new Reply(this.#acts, this.#written));
       const view = shown.replies.get(reply.key);
       if (reply.key !== shown.chosen && reply.live === null) return;
       view.show(reply, { last, variants: { place, count: replies.length, choose } });

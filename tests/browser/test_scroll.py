@@ -1,0 +1,90 @@
+"""Reading while a reply grows: who is at the bottom stays there, who goes up is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.visitor import script
+from tests.browser.browsing import comes_true
+from tests.browser.conftest import Readers
+from tests.browser.reader import WRITTEN_WITHIN, Reader
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BLOCK = [
+    *("A paragraph, of several words, that is long enough to fill two lines of the page. " * 3)
+    .strip()
+    .split(" "),
+    "\n\n",
+    *"- one\n- two\n- three\n\n".splitlines(keepends=True),
+    *"```python\ndef sew(thread):\n    return thread\n```\n\n".splitlines(keepends=True),
+]
+PIECES = [piece if piece.endswith("\n") else f"{piece} " for piece in BLOCK * 6]
+CLOSE = 2  # pixels: what rounding makes of "at the bottom"
+
+# How far from the bottom a frame was painted, and how high the whole was.
+PLACED = """
+(() => {
+  const { scrollHeight, scrollTop, clientHeight } = document.getElementById("scroll");
+  return [scrollHeight - scrollTop - clientHeight, scrollHeight];
+})()
+"""
+PLACE = "document.getElementById('scroll').scrollTop"
+HEIGHT = "document.getElementById('scroll').scrollHeight"
+RESTED = f"""async () => {{
+  const before = {PLACE};
+  for (let n = 0; n < 10; n += 1) await new Promise(requestAnimationFrame);
+  return {PLACE} === before;
+}}"""
+GROWN = f"height => {HEIGHT} > height + 150"
+
+
+async def grows(one: Reader) -> None:
+    """Wait until the reply has grown by some lines."""
+    await comes_true(one.page, GROWN, await one.page.evaluate(HEIGHT), within=WRITTEN_WITHIN)
+
+
+async def at_a_third_reply(one: Reader) -> None:
+    """Read two long replies, and begin a third that is written slowly."""
+    await one.watch(PLACED)
+    await one.begin(script(text=PIECES, seed=1))
+    await one.done()
+    await one.ask(script(text=PIECES, seed=2))
+    await one.done(replies=2)
+    await one.ask(script(text=PIECES, rate=60, seed=3))
+    await comes_true(one.page, "document.querySelectorAll('.said').length === 3")
+    await one.hears(1)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_a_reader_at_the_bottom_stays_there_on_every_frame(
+    reader: Readers, width: int
+) -> None:
+    one = await reader()
+    await one.page.set_viewport_size({"width": width, "height": 800})
+    await at_a_third_reply(one)
+    await one.done(replies=3)
+    await one.page.locator(".facts").last.wait_for(state="visible")
+    painted = await one.page.evaluate("window.painted")
+    assert painted[-1][1] > painted[0][1] + 1000, "the third reply is longer than the page"
+    assert [distance for distance, _ in painted if distance > CLOSE] == []
+    assert await one.page.is_hidden("#to-bottom")
+
+
+async def test_a_reader_who_goes_up_is_left_there_until_he_asks_to_follow(reader: Readers) -> None:
+    one = await reader()
+    await at_a_third_reply(one)
+    await grows(one)
+    await one.page.mouse.move(640, 300)
+    await one.page.mouse.wheel(0, -700)
+    await one.page.locator("#to-bottom").wait_for(state="visible")
+    await comes_true(one.page, RESTED)
+    before = await one.page.evaluate(PLACE)
+    await grows(one)
+    assert await one.page.evaluate(PLACE) == before
+    await one.page.click("#to-bottom")
+    await one.page.evaluate("() => { window.painted.length = 0; }")
+    await grows(one)
+    painted = await one.page.evaluate("window.painted")
+    assert [distance for distance, _ in painted if distance > CLOSE] == []
+    assert await one.page.is_hidden("#to-bottom")
