@@ -15,13 +15,12 @@ from streams.bell import TASK
 from streams.records import belong
 from workers.generation import generate as write
 from workers.process import this_process
-from workers.rings import Ring
 
 logger = logging.getLogger(__name__)
 
 
-@shared_task(bind=True, base=Ring, name=TASK, ignore_result=True)
-def generate(task: Ring, run: str) -> None:
+@shared_task(bind=True, name=TASK, ignore_result=True)
+def generate(task: Any, run: str) -> None:
     """Write the reply of this run, if nobody else does."""
     belong(task.request.get("asked_by"))
     try:

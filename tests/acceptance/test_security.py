@@ -159,13 +159,49 @@ def forgeries() -> Iterator[str]:
     yield forged([], **{"content-type": "application/x-python-serialize", "body": pickled})
 
 
-async def test_forged_rings_leave_the_worker_alive(stacks: Stacks) -> None:
-    async with stacks() as stack:
+def garbage() -> Iterator[str | bytes]:
+    """What is no ring at all, or one that its envelope or its body cannot be read from."""
+    ring: dict[str, Any] = json.loads(forged([[], {}, None]))
+    yield from (
+        "garbage",
+        "",
+        "{",
+        "null",
+        "[]",
+        "1",
+        '"text"',
+        "{}",
+        b"\xff\x00\xfe",
+        "[" * 100_000,
+    )
+    for part in ("properties", "headers", "body", "content-type", "content-encoding"):
+        yield json.dumps({name: value for name, value in ring.items() if name != part})
+        for wrong in (None, 1, "text", [], {}, {"task": TASK}):
+            yield json.dumps(ring | {part: wrong})
+    for name in ring["properties"]:
+        for wrong in (None, -1, "text", [], {"$": 1}):
+            yield json.dumps(ring | {"properties": ring["properties"] | {name: wrong}})
+    for name in ring["headers"]:
+        for wrong in (None, float("inf"), "text", [], {"$": 1}, [1, 2, 3]):
+            yield json.dumps(ring | {"headers": ring["headers"] | {name: wrong}})
+    for body in ("no base64!", base64.b64encode(b"no json").decode(), "AAAA"):
+        yield json.dumps(ring | {"body": body})
+    for call in ("[" * 100_000, '[[{"__type__": "decimal", "__value__": "x"}], {}, {}]'):
+        yield json.dumps(ring | {"body": base64.b64encode(call.encode()).decode()})
+    for encoding in ("zip", "utf-16", "no such encoding"):
+        yield json.dumps(ring | {"content-encoding": encoding})
+        yield json.dumps(ring | {"headers": ring["headers"] | {"compression": encoding}})
+
+
+async def test_forged_rings_and_garbage_leave_the_worker_alive(stacks: Stacks) -> None:
+    """More of them than the worker takes at once: each must give its place back."""
+    async with stacks(also={"WORKER_REPLIES": "4"}) as stack:
         visitor = await stack.visitor()
-        for task in forgeries():
+        for task in (*forgeries(), *garbage()):
             await stack.valkey.client.lpush("celery", task)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await stack.valkey.client.llen("celery"):
+                assert stack.worker.running
                 await asyncio.sleep(LOOK_EVERY)
         one = await visitor.ask(script(tokens=5))
         follower = visitor.follower(one.conversation, cursor=one.cursor)
@@ -173,4 +209,7 @@ async def test_forged_rings_leave_the_worker_alive(stacks: Stacks) -> None:
             pass
         assert (await visitor.run(one.run))["status"] == "completed"
         assert stack.worker.running
+        assert "Connected to" in stack.worker.log.read_text().split("ready.")[0]
+        assert "Connected to" not in stack.worker.log.read_text().split("ready.")[1]
+        assert not await stack.valkey.client.exists("unacked")
         assert not (stack.web.directory / "pwned").exists()
