@@ -1,37 +1,99 @@
 """What the web process answers with: Django, with a lane of its own for streams."""
 
+import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
-from django.core.asgi import get_asgi_application
-from django.core.handlers.asgi import ASGIHandler
+import django
+from asgiref.sync import sync_to_async
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import set_script_prefix
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
 
-plain = get_asgi_application()
+from streams.api.waiting import waited  # noqa: E402  # its models exist once Django is set up
+from streams.sweep import Sweeper  # noqa: E402
 
-from streams.sweep import Sweeper  # noqa: E402  # its models exist once Django is set up
-
-STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
+STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
 
 
-class Streams(ASGIHandler):
-    """Django for requests that last for hours.
+class Lane(ASGIHandler):
+    """Django, with all that a request asks of it done at once, in one of a few threads.
 
-    The stock handler opens a `ThreadSensitiveContext` around each request, which gives its
-    synchronous pieces a thread of their own, with a database connection of its own, until the
-    response has ended: a thousand open streams would be a thousand idle threads. Without it
-    the synchronous pieces of all streams share one thread, so they must be short.
+    The stock handler takes every synchronous middleware to a thread and back, some twenty times a
+    request. The thread is the request's own until its response has ended, and so is a database
+    connection: a thousand open streams would be a thousand idle threads.
     """
 
+    def __init__(self, name: str, *, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, name)
+        super().__init__()
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        super().load_middleware(is_async=False)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(scope, receive, send)
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        made = cast("tuple[ASGIRequest, HttpResponse | None]", self.create_request(scope, body))
+        request, refused = made
+        response = refused or await self._in_thread(request)
+        if isinstance(response, StreamingHttpResponse):
+            await self._stream(response, receive, send)
+            return
+        if response.status_code == 202:
+            await waited(request, response)
+        await self.send_response(response, send)
+
+    async def _in_thread(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
+        answer = sync_to_async(self._answer, thread_sensitive=False, executor=self._threads)
+        return await answer(request)
+
+    def _answer(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
+        set_script_prefix(get_script_prefix(request.scope))
+        signals.request_started.send(sender=self.__class__, scope=request.scope)
+        try:
+            response = cast("HttpResponse | StreamingHttpResponse", self.get_response(request))
+            if isinstance(response, StreamingHttpResponse) and not response.is_async:
+                return whole(response)
+            return response
+        finally:
+            request.close()
+            # This thread's connections are free, however long the response lasts.
+            signals.request_finished.send(sender=self.__class__)
+
+    async def _stream(self, response: StreamingHttpResponse, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(self.send_response(response, send))
+        leaving = asyncio.ensure_future(receive())  # the body was read: nothing else can come
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            sending.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+        if not sending.cancelled():
+            sending.result()
+
+
+def whole(response: StreamingHttpResponse) -> HttpResponse:
+    """A file's response, with the file in it."""
+    read = HttpResponse(b"".join(response), status=response.status_code)
+    read.headers, read.cookies = response.headers, response.cookies
+    response.close()
+    return read
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
@@ -43,14 +105,15 @@ async def lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-streams = Streams()
+# An opening stream waits for nobody but the database: more threads would only take turns. Of
+# requests, each may wait for a Redis that does not answer.
+streams = Lane("stream", threads=4)
+plain = Lane("request", threads=64)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI 3: HTTP and lifespan."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
-    elif scope["type"] == "http" and STREAM.match(scope["path"]):
-        await streams(scope, receive, send)
-    else:
-        await plain(scope, receive, send)
+    elif scope["type"] == "http":
+        await (streams if STREAM.match(scope["path"]) else plain)(scope, receive, send)

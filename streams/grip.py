@@ -21,7 +21,7 @@ from gripcontrol import Channel
 
 from streams.channels import Caller, cursor_in, refusals
 from streams.events import StreamReset
-from streams.follow import FORBIDDEN, GONE, PAGE, in_thread, outlook, retry, snapshot_of
+from streams.follow import FORBIDDEN, GONE, PAGE, outlook, retry, snapshot_of
 from streams.hold import Hold, hold_in
 from streams.log import Away, Superseded
 from streams.models import Conversation
@@ -56,7 +56,7 @@ def proxied(request: HttpRequest) -> bool:
     return True
 
 
-async def begin(
+def begin(
     request: HttpRequest,
     caller: Caller,
     conversation: Conversation,
@@ -72,7 +72,7 @@ async def begin(
         ends_at=last_minute(),
         begun=cursor is not None,
     )
-    answer = await in_thread(lambda: unheard(hold, cursor, conversation.head))
+    answer = unheard(hold, cursor, conversation.head)
     opening = retry(*settings.STREAM_RETRY)
     return _response(request, hold, replace(answer, said=opening + answer.said))
 
@@ -87,7 +87,7 @@ def last_minute() -> int:
     return (int((time.time() + life) / 60) // step + 1) * step
 
 
-async def go_on(request: HttpRequest) -> HttpResponse:
+def go_on(request: HttpRequest) -> HttpResponse:
     """What held readers have not heard yet: Pushpin asks, and names their places."""
     try:
         if not proxied(request):
@@ -101,8 +101,7 @@ async def go_on(request: HttpRequest) -> HttpResponse:
         return refusal(problem)
     except ValueError:
         return refusal(Problem(400, "bad_cursor", "Grip-Last names no place."))
-    answer = await in_thread(lambda: heard_next(hold, cursor))
-    return _response(request, hold, answer)
+    return _response(request, hold, heard_next(hold, cursor))
 
 
 def heard_next(hold: Hold, cursor: int | None) -> Answer:

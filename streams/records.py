@@ -6,16 +6,13 @@ ring to the worker, and stands in every line until the run has ended.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import orjson
-from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
 
 HEADER = "X-Request-ID"
 NONE = "-"
@@ -23,7 +20,7 @@ SANE = re.compile("[A-Za-z0-9._-]{1,64}")  # else a client could write lines of 
 
 _request: ContextVar[str] = ContextVar("request", default=NONE)
 
-Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+Answer = Callable[[HttpRequest], HttpResponseBase]
 
 
 def current() -> str:
@@ -37,32 +34,18 @@ def belong(request: object) -> None:
     _request.set(str(request) if sane else NONE)
 
 
-@sync_and_async_middleware
-def identify(answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Answer]:
+def identify(answer: Answer) -> Answer:
     """Django middleware: give the request its id, and tell it."""
 
-    def begin(request: HttpRequest) -> None:
+    def identified(request: HttpRequest) -> HttpResponseBase:
         belong(request.headers.get(HEADER))
         if current() == NONE:
             belong(uuid4().hex)
-
-    def tell(response: HttpResponseBase) -> HttpResponseBase:
+        response = answer(request)
         response.headers[HEADER] = current()
         return response
 
-    if iscoroutinefunction(answer):
-
-        async def later(request: HttpRequest) -> HttpResponseBase:
-            begin(request)
-            return tell(await answer(request))
-
-        return later
-
-    def now(request: HttpRequest) -> HttpResponseBase:
-        begin(request)
-        return tell(answer(request))
-
-    return now
+    return identified
 
 
 class Belonging(logging.Filter):

@@ -3,14 +3,13 @@
 import logging
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from streams import grip
 from streams.api.refusals import refuse
 from streams.callers import caller_of, passed
 from streams.channels import Caller, channel_of, cursor_in
-from streams.follow import in_thread, outlook
+from streams.follow import outlook
 from streams.followers import TooManyStreams, followers
 from streams.log import Away
 from streams.models import Conversation
@@ -23,7 +22,7 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
-async def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
+def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     """The conversation's events, from the reader's cursor on. Refusals come before the first."""
     if request.method == "OPTIONS":
         return HttpResponse(status=204, headers={"Allow": ALLOWED})
@@ -32,9 +31,8 @@ async def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
             raise Problem(
                 405, "method_not_allowed", "Read it with GET.", headers={"Allow": ALLOWED}
             )
-        # One thread answers this for all streams: config/asgi.py says why.
-        caller, found = await sync_to_async(_may_read)(request, conversation)
-        return await _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
+        caller, found = _may_read(request, conversation)
+        return _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
     except Exception as error:
         return refuse(request, error)
 
@@ -47,18 +45,16 @@ def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Convers
     return caller, Conversation.objects.get(pk=conversation, owner=caller.owner)
 
 
-async def _answer(
+def _answer(
     request: HttpRequest, caller: Caller, conversation: Conversation, cursor: int | None
 ) -> HttpResponseBase:
     until_idle = request.GET.get("until") == "idle"
-    if until_idle and cursor is not None:
-        known = conversation
-        if await in_thread(lambda: nothing_left(known, cursor)):
-            return HttpResponse(status=204, headers=HEADERS)
+    if until_idle and cursor is not None and nothing_left(conversation, cursor):
+        return HttpResponse(status=204, headers=HEADERS)
     if request.method == "HEAD":
         return HttpResponse(content_type="text/event-stream", headers=HEADERS)
     if grip.proxied(request):
-        return await grip.begin(request, caller, conversation, cursor, until_idle=until_idle)
+        return grip.begin(request, caller, conversation, cursor, until_idle=until_idle)
     try:
         stream = followers().admit(caller, conversation, cursor, until_idle=until_idle)
     except TooManyStreams:

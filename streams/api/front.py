@@ -1,14 +1,12 @@
 """What every address of the API does alike, whatever stands behind it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.views.decorators.csrf import csrf_exempt
 
-from streams.api.waiting import waited
 from streams.problems import Problem, not_found, refusal
 
 View = Callable[..., HttpResponse]
@@ -26,16 +24,16 @@ def nowhere(request: HttpRequest) -> HttpResponse:
     return refusal(not_found())
 
 
-def _front(view: View) -> Callable[..., Awaitable[HttpResponse]]:
-    async def front(request: HttpRequest, **where: Any) -> HttpResponse:
+def _front(view: View) -> View:
+    def front(request: HttpRequest, **where: Any) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # the server leaves the body out: RFC 9110 §9.3.2
-        response = await sync_to_async(view)(request, **where)
+        response = view(request, **where)
         if response.status_code == 405:
             allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
             detail = f"Here there is only: {allowed}."
             return refusal(Problem(405, "method_not_allowed", detail, headers={"Allow": allowed}))
         response.headers.setdefault("Cache-Control", "no-store")
-        return await waited(request, response) if response.status_code == 202 else response
+        return response
 
     return front

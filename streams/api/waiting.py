@@ -2,14 +2,15 @@
 
 import asyncio
 import re
+from functools import partial
 from time import monotonic
 
 import orjson
-from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
 from streams.api.rendering import rendered
+from streams.follow import in_thread
 from streams.models import Run
 from streams.report import Report, report
 
@@ -30,18 +31,21 @@ def seconds_of(prefer: str) -> int:
     return 0
 
 
-async def waited(request: HttpRequest, accepted: HttpResponse) -> HttpResponse:
-    """The accepted run's report, if it ends within the time that the caller gives it."""
+async def waited(request: HttpRequest, accepted: HttpResponse) -> None:
+    """Make it the accepted run's report, if that ends within the time that the caller gives it.
+
+    Outside of the view: nothing is held while nothing is asked.
+    """
     until = monotonic() + seconds_of(request.headers.get("Prefer", ""))
     while monotonic() < until:
-        ended = await sync_to_async(_ended)(orjson.loads(accepted.content)["run"])
+        ended = await in_thread(partial(_ended, orjson.loads(accepted.content)["run"]))
         if ended:
             accepted.status_code = 200
             accepted.content = rendered(ended)
             accepted.headers["Preference-Applied"] = "wait"
-            break
+            accepted.headers["Content-Length"] = str(len(accepted.content))
+            return
         await asyncio.sleep(min(LOOK, max(0.0, until - monotonic())))
-    return accepted
 
 
 def _ended(run: str) -> Report | None:
@@ -50,5 +54,3 @@ def _ended(run: str) -> Report | None:
         return report(found) if found and not found.live else None
     except (DatabaseError, Run.DoesNotExist):
         return None  # accepted it stays
-    finally:
-        close_old_connections()  # none is held while nothing is asked

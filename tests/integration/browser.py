@@ -3,8 +3,11 @@
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import async_to_sync
 from django.http import HttpResponse
 from django.test import Client
+
+from streams.api.waiting import waited
 
 
 class Browser:
@@ -25,7 +28,10 @@ class Browser:
         call = getattr(self.client, method.lower())
         body = b"" if body is None else body
         headers = self.csrf | (headers or {})
-        return call(path, data=body, content_type="application/json", headers=headers)
+        answer = call(path, data=body, content_type="application/json", headers=headers)
+        if answer.status_code == 202:  # as config/asgi.py does
+            async_to_sync(waited)(answer.wsgi_request, answer)
+        return answer
 
     def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -5,10 +5,8 @@ from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings as configured
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
-from django.utils.module_loading import import_string
 
 from tests.integration.browser import Browser, conversation
 
@@ -81,12 +79,6 @@ async def test_a_stream_is_guarded_and_starts_at_once() -> None:
     answer = await client.get(f"{conversation(made['conversation'])}events/?until=idle")
     guarded(answer)
     assert (await anext(aiter(answer.streaming_content))).startswith(b"retry: ")
-
-
-@pytest.mark.parametrize("path", configured.MIDDLEWARE)
-def test_no_middleware_holds_a_thread_for_an_open_stream(path: str) -> None:
-    """One that is not `async_capable` would have Django run all that is inside it in a thread."""
-    assert import_string(path).async_capable
 
 
 def test_a_request_brings_its_id_or_gets_one() -> None:

@@ -1,0 +1,96 @@
+"""Requests and streams in the lanes that config/asgi.py gives them, without a server around it."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from config.asgi import application
+from tests.integration.browser import Browser, conversation
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+
+class Connection:
+    """One request as a server hands it over, and what is answered; its client may go away."""
+
+    def __init__(self, browser: Browser, path: str, query: str = "") -> None:
+        cookies = "; ".join(f"{name}={one.value}" for name, one in browser.client.cookies.items())
+        self._scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [(b"host", b"testserver"), (b"cookie", cookies.encode())],
+        }
+        self._left = asyncio.Event()
+        self._begun = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.task = asyncio.create_task(application(self._scope, self._receive, self._send))
+
+    async def leave(self) -> None:
+        self._left.set()
+        await asyncio.wait_for(self.task, 5)
+
+    async def hears(self, said: bytes) -> None:
+        async with asyncio.timeout(20):
+            while said not in self.body:
+                await asyncio.sleep(0.01)
+
+    async def _receive(self) -> Mapping[str, Any]:
+        if self._begun:
+            await self._left.wait()
+            return {"type": "http.disconnect"}
+        self._begun = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.body += message.get("body", b"")
+
+
+@pytest.fixture
+async def browser() -> Browser:
+    return await sync_to_async(Browser)()
+
+
+async def test_open_streams_hold_no_threads(browser: Browser) -> None:
+    made = await sync_to_async(browser.begin)()
+    streams = [
+        Connection(browser, f"{conversation(made['conversation'])}events/") for _ in range(30)
+    ]
+    await asyncio.gather(*(stream.hears(b"conversation.snapshot") for stream in streams))
+    lane = [one for one in threading.enumerate() if one.name.startswith("stream_")]
+    assert 0 < len(lane) <= 4
+    assert {stream.status for stream in streams} == {200}
+    await asyncio.gather(*(stream.leave() for stream in streams))
+
+
+async def test_a_stream_knows_its_request_to_its_end(
+    browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = await sync_to_async(browser.begin)()
+    path, query = f"{conversation(made['conversation'])}events/", "lastEventId=7"
+    with caplog.at_level("INFO", logger="streams"):
+        stream = Connection(browser, path, query)
+        await stream.hears(b"stream-reset")
+        await stream.leave()
+    said = {record.getMessage().split()[1]: record.request for record in caplog.records}
+    assert said["stream"] == stream.headers["X-Request-ID"]
+
+
+async def test_a_file_is_sent_whole(browser: Browser) -> None:
+    page = Connection(browser, "/")
+    await asyncio.wait_for(page.task, 5)
+    style = page.body.split(b'rel="stylesheet" href="')[1].split(b'"')[0].decode()
+    file = Connection(browser, style)
+    await asyncio.wait_for(file.task, 5)
+    assert (file.status, file.headers["Content-Length"]) == (200, str(len(file.body)))
