@@ -10,6 +10,7 @@ from uuid import UUID
 from celery import current_app
 
 from streams.records import current
+from streams.traces import carried
 
 logger = logging.getLogger(__name__)
 TASK = "workers.tasks.generate"
@@ -18,7 +19,7 @@ TASK = "workers.tasks.generate"
 def ring(run: UUID) -> None:
     """Ask for a worker. Never raises: the run's row is what counts."""
     try:
-        headers = {"asked_by": current()}
+        headers = {"asked_by": current(), **carried(run)}
         current_app.send_task(TASK, [str(run)], headers=headers, ignore_result=True, retry=False)
     except Exception as error:  # every broker has its own
         logger.warning("run %s not rung: %s", run, type(error).__name__)

@@ -8,32 +8,24 @@ the log cannot go on from its cursor, it says so and starts from a snapshot.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import AsyncIterator
+from functools import partial
 from time import monotonic
-from typing import Literal, TypeVar
-from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
 
 from streams import metrics
 from streams.channels import Caller, channel_of
-from streams.events import ENDINGS, Heartbeat, Snapshot, StreamError, StreamReset
+from streams.events import Heartbeat, StreamError, StreamReset
 from streams.hub import Feed, Hub
 from streams.log import Away, Superseded
-from streams.models import Conversation, Run
+from streams.models import Conversation
 from streams.passages import Torn
-from streams.publish import the_log
-from streams.snapshot import noted, snapshot
-from streams.wire import block, block_of
+from streams.reading import in_thread, outlook, page_of, snapshot_of
+from streams.wire import block_of
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 SOON = 0.2  # seconds until a doubt is looked at again: Redis away, an ending not yet noted
-PAGE = 200  # events read from the log at once: a long replay lets others pass in between
-THREADS = 4  # that ask the log and the database for all streams, a connection each
 NEVER = float("inf")
 
 GONE = block_of(StreamError(condition="gone", text="This conversation has been deleted."))
@@ -153,9 +145,8 @@ class Follower:
         """What the log holds after the cursor. Raises `Away`."""
         epoch, channel = feed.epoch, channel_of(self.conversation)
         try:
-            # What the row notes and a failover lost, nobody else may ever miss.
-            page = await in_thread(
-                lambda: the_log().read(channel, cursor, known=noted(self.conversation), count=PAGE)
+            page = await feed.together(
+                cursor, lambda: in_thread(partial(page_of, self.conversation, cursor))
             )
         except Superseded:
             self._farewell = GONE  # and the announcement that it was deleted never came
@@ -167,12 +158,10 @@ class Follower:
             self._cursor = None
             self._preface = block_of(StreamReset(reason=page.reason, channels=(channel,)))
             return await self._begin(feed)
-        if len(page.entries) < PAGE:
+        if page.last:
             self._epoch = epoch  # caught up: what comes next arrives live
-        if page.entries:
-            ending = any(type in ENDINGS for _, type, _ in page.entries)
-            self._hear(page.entries[-1][0], ending=ending)
-        return b"".join(block(type, data, id) for id, type, data in page.entries)
+        self._hear(page.cursor, ending=page.ending)
+        return page.blocks
 
     def _hear(self, cursor: int, *, ending: bool) -> None:
         self._cursor = cursor
@@ -206,45 +195,9 @@ class Follower:
         return False
 
 
-def snapshot_of(conversation: UUID) -> Snapshot | None:
-    """The conversation as it is; None where it is no more."""
-    found = Conversation.objects.filter(pk=conversation).first()
-    try:
-        return snapshot(found) if found else None
-    except (Superseded, Conversation.DoesNotExist):
-        return None  # deleted since it was found
-
-
-def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
-    """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
-    runs = Run.objects.filter(conversation=conversation)
-    unsaid = set(runs.filter(ended_event=None).values_list("status", flat=True))
-    if unsaid & set(Run.LIVE):
-        return "busy"
-    return "ending" if unsaid or runs.filter(ended_event__gt=cursor).exists() else "idle"
-
-
 def retry(least: int, most: int) -> bytes:
     """When to come back after the connection ends, in ms: not everybody in the same second.
 
     It opens the block that follows. Of one that it fills alone, some make an event without data.
     """
     return b"retry: %d\n" % random.randint(least, most)
-
-
-@cache
-def threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "follow")
-
-
-async def in_thread(ask: Callable[[], T]) -> T:
-    """Ask the log or the database: an open stream holds neither a thread nor a connection."""
-
-    def asked() -> T:
-        try:
-            return ask()
-        except (OperationalError, InterfaceError):
-            connection.close()  # each thread keeps one, and the database may have restarted
-            return ask()
-
-    return await asyncio.get_running_loop().run_in_executor(threads(), asked)

@@ -11,9 +11,10 @@ from django.conf import settings
 
 from streams import metrics
 from streams.channels import Caller, refusals
-from streams.follow import FORBIDDEN, GONE, Follower, in_thread
+from streams.follow import FORBIDDEN, GONE, Follower
 from streams.hub import Hub
 from streams.models import Conversation
+from streams.reading import in_thread
 
 logger = logging.getLogger(__name__)
 SPREAD = (500, 5000)  # ms until readers come back after a shutdown, least and most

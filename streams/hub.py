@@ -9,8 +9,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import redis
 from redis.asyncio import ConnectionPool
@@ -21,6 +22,7 @@ from streams.metrics import subscribed
 from streams.wire import block
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 PING = 1.0  # seconds between signs of life on the subscription
 PATIENCE = 3.0  # seconds without any, and the connection counts as lost
 RETURN = (0.1, 0.6)  # seconds until the next try to connect, least and most
@@ -40,6 +42,7 @@ class Feed:
         self._first = 0
         self._blocks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
+        self._asked: dict[tuple[int, int], asyncio.Future[Any]] = {}
 
     @property
     def last(self) -> int:
@@ -80,6 +83,19 @@ class Feed:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    async def together(self, cursor: int, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the log holds after the cursor: one asks, for all who want it at the same time.
+
+        When Redis is back, everybody does. What was asked before a subscription began does not
+        say what has happened until then.
+        """
+        question = (self.epoch, cursor)
+        answer: asyncio.Future[T] | None = self._asked.get(question)
+        if answer is None:
+            answer = self._asked[question] = asyncio.ensure_future(ask())
+            answer.add_done_callback(lambda _: self._asked.pop(question))
+        return await asyncio.shield(answer)  # whoever asked may leave before it comes
 
     async def change(self, seconds: float) -> bool:
         """Wait until something is new, at most so long. Tells whether something is."""

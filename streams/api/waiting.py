@@ -10,8 +10,8 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
 from streams.api.rendering import rendered
-from streams.follow import in_thread
 from streams.models import Run
+from streams.reading import in_thread
 from streams.report import Report, report
 
 LONGEST = 60  # seconds

@@ -92,6 +92,11 @@ class Part:
         process = psutil.Process(self.pid)
         return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
 
+    def processor(self) -> float:
+        """Seconds of processor time that it has used."""
+        used = psutil.Process(self.pid).cpu_times()
+        return float(used.user + used.system)
+
     def tail(self, lines: int = 40) -> str:
         """The last words, for whoever looks for the reason of a failure."""
         if not self.log.exists():

@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection
 
-from streams.follow import THREADS, threads
+from streams.reading import THREADS, threads
 
 
 @pytest.fixture(scope="session", autouse=True)

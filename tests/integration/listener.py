@@ -22,6 +22,7 @@ from streams.fold import Heard, fold
 from streams.follow import GONE, Follower
 from streams.hub import Feed, Hub
 from streams.models import Conversation
+from streams.reading import in_thread
 from streams.wire import decode
 
 READER = Caller(owner="visitor:a")
@@ -157,9 +158,7 @@ class Listener:
     async def catch_up(self) -> None:
         """Everything arrives, a heartbeat looks whether it did, and whether he may still read."""
         await self.hear([True] * len(self.inbox))
-        if self._following and await follow.in_thread(
-            lambda: refusals({(READER, self.conversation)})
-        ):
+        if self._following and await in_thread(lambda: refusals({(READER, self.conversation)})):
             self._following.leave(GONE)
         self._now += BEAT
         await self.look()

@@ -230,6 +230,30 @@ async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
         assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
 
 
+async def test_those_who_want_the_same_at_once_are_read_to_once(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    await sync_to_async(story.say)(300)  # two pages
+    asked: list[int] = []
+    read = Log.read
+
+    def slowly(log: Log, channel: str, cursor: int, **named: Any) -> Any:
+        asked.append(cursor)
+        page = read(log, channel, cursor, **named)
+        time.sleep(0.3)  # until all of them have come
+        return page
+
+    monkeypatch.setattr(Log, "read", slowly)
+    streams = [
+        crowd.admit(VISITOR, story.conversation, story.first, until_idle=False) for _ in range(20)
+    ]
+    async with asyncio.timeout(20):
+        heard = await asyncio.gather(*(ids(stream, story.first + 300) for stream in streams))
+    assert heard == [list(range(story.first + 1, story.first + 301))] * 20
+    assert len(asked) <= 4, asked
+
+
 async def test_deleting_the_conversation_ends_its_streams(crowd: Followers) -> None:
     story = await told()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)

@@ -20,7 +20,7 @@ import pytest
 import redis
 from asgiref.sync import sync_to_async
 
-from streams import follow, log
+from streams import log, reading
 from streams.events import Heartbeat
 from streams.follow import Follower
 from streams.followers import Followers
@@ -274,7 +274,7 @@ PARTS = [
     Part(
         name="what the row notes is compared with the log (`noted`)",
         promise="2, loud when it cannot: also where nobody writes",
-        taken_out=lambda patch: patch.setattr(follow, "noted", lambda _: 0),
+        taken_out=lambda patch: patch.setattr(reading, "noted", lambda _: 0),
         checks=(an_ending_that_a_failover_lost_is_missed,),
     ),
     Part(

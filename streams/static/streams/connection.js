@@ -105,7 +105,7 @@ export class Connection {
       "Events heard": seen.events.toLocaleString("en"),
       "Last heard": heard,
       Heartbeats: seen.heartbeats,
-      Reconnects: `${seen.reconnects}, of them cut by you ${seen.cuts}`,
+      Reconnects: seen.cuts > 0 ? `${seen.reconnects}, ${seen.cuts} after a cut by you` : seen.reconnects,
       Resets: seen.resets,
       "Gaps, repeats": `${seen.gaps}, ${seen.repeats}`,
       "Replies equal to the database's": same + different ? `${same} of ${same + different}` : "none yet",

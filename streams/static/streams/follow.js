@@ -174,7 +174,7 @@ export function follow({ url, hear, tell, look, busy }) {
     say("reconnecting", tries > 1 ? "unreachable" : null);
     const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** tries) * (0.5 + Math.random());
     tries += 1;
-    after("again", pause, tries > 2 ? ask : reopen);
+    after("again", pause, tries > 2 || seen.heardAt === null ? ask : reopen);
   }
 
   /** EventSource does not say why it was refused; the snapshot's status does. */

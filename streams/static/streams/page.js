@@ -188,7 +188,8 @@ function arrive() {
   composer.turnTo(id);
   showAround(nothing);
   document.body.classList.remove("drawer-open");
-  scroll.toBottom();
+  if (id === null) scroll.toTop();
+  else scroll.toBottom();
   composer.focus();
 }
 
@@ -203,7 +204,8 @@ async function explain(id) {
 function toggleDrawer(open) {
   document.body.classList.toggle("drawer-open", open);
   byId("menu").setAttribute("aria-expanded", String(open));
-  if (open) byId("search").focus();
+  // A phone's keyboard would cover the list.
+  if (open) byId(matchMedia("(hover: hover)").matches ? "search" : "close-drawer").focus();
   else byId("menu").focus();
 }
 

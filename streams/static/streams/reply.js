@@ -97,6 +97,7 @@ export class Reply {
   #showShortfall() {
     const { shortfall: place, again, retry } = this.#parts;
     const { sentence, failed } = shortfall({ ended: this.#reply.ended, run: this.#run });
+    this.element.classList.toggle("failed", failed);
     place.hidden = sentence === null;
     place.textContent = sentence ?? "";
     const wished = failed || this.#text() === "";

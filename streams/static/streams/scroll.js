@@ -41,6 +41,13 @@ export class Scroll {
     else this.#button.hidden = this.#distance() <= NEAR;
   }
 
+  /** Begin where the page does, and follow nothing. */
+  toTop() {
+    this.#following = false;
+    this.#button.hidden = true;
+    this.#frame.scrollTop = 0;
+  }
+
   toBottom() {
     this.#following = true;
     this.#button.hidden = true;

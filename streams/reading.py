@@ -1,0 +1,88 @@
+"""What streams ask of the log and the database: each question goes through one of a few threads.
+
+So an open stream holds neither a thread nor a connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeVar
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, connection
+
+from streams.channels import channel_of
+from streams.events import ENDINGS, Snapshot
+from streams.log import Superseded
+from streams.models import Conversation, Run
+from streams.passages import Torn
+from streams.publish import the_log
+from streams.snapshot import noted, snapshot
+from streams.wire import block
+
+T = TypeVar("T")
+PAGE = 200  # events read from the log at once: a long replay lets others pass in between
+THREADS = 4  # that ask for all streams, a connection each
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """A page of the log as it is sent, to everybody who asked for it."""
+
+    blocks: bytes
+    cursor: int  # after them
+    ending: bool  # whether a run ends among them
+    last: bool  # whether the log held no more
+
+
+def page_of(conversation: UUID, cursor: int) -> Blocks | Torn:
+    """What the log holds after the cursor, a page of it. Raises `Away`, `Superseded`."""
+    channel = channel_of(conversation)
+    # What the row notes and a failover lost, nobody else may ever miss.
+    page = the_log().read(channel, cursor, known=noted(conversation), count=PAGE)
+    if isinstance(page, Torn):
+        return page
+    return Blocks(
+        blocks=b"".join(block(type, data, id) for id, type, data in page.entries),
+        cursor=page.entries[-1][0] if page.entries else cursor,
+        ending=any(type in ENDINGS for _, type, _ in page.entries),
+        last=len(page.entries) < PAGE,
+    )
+
+
+def snapshot_of(conversation: UUID) -> Snapshot | None:
+    """The conversation as it is; None where it is no more."""
+    found = Conversation.objects.filter(pk=conversation).first()
+    try:
+        return snapshot(found) if found else None
+    except (Superseded, Conversation.DoesNotExist):
+        return None  # deleted since it was found
+
+
+def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
+    """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
+    runs = Run.objects.filter(conversation=conversation)
+    unsaid = set(runs.filter(ended_event=None).values_list("status", flat=True))
+    if unsaid & set(Run.LIVE):
+        return "busy"
+    return "ending" if unsaid or runs.filter(ended_event__gt=cursor).exists() else "idle"
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, "follow")
+
+
+async def in_thread(ask: Callable[[], T]) -> T:
+    """Ask in a thread, once more where the database may have restarted."""
+
+    def asked() -> T:
+        try:
+            return ask()
+        except (OperationalError, InterfaceError):
+            connection.close()  # each thread keeps one
+            return ask()
+
+    return await asyncio.get_running_loop().run_in_executor(threads(), asked)
