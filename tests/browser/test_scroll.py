@@ -46,8 +46,8 @@ async def grows(one: Reader) -> None:
 
 async def at_a_third_reply(one: Reader) -> None:
     """Read two long replies, and begin a third that is written slowly."""
-    await one.watch(PLACED)
     await one.begin(script(text=PIECES, seed=1))
+    await one.watch(PLACED)
     await one.done()
     await one.ask(script(text=PIECES, seed=2))
     await one.done(replies=2)
@@ -69,6 +69,20 @@ async def test_a_reader_at_the_bottom_stays_there_on_every_frame(
     assert painted[-1][1] > painted[0][1] + 1000, "the third reply is longer than the page"
     assert [distance for distance, _ in painted if distance > CLOSE] == []
     assert await one.page.is_hidden("#to-bottom")
+    root = "document.documentElement"
+    assert await one.page.evaluate(f"{root}.scrollHeight - {root}.clientHeight") == 0
+
+
+async def test_a_small_screen_begins_at_the_top_of_the_welcome(reader: Readers) -> None:
+    one = await reader()
+    await one.page.set_viewport_size({"width": 320, "height": 480})
+    await one.page.reload()
+    await comes_true(one.page, "document.getElementById('model').options.length > 0")
+    assert await one.page.evaluate(PLACE) == 0
+    assert await one.page.is_hidden("#to-bottom")
+    await one.ask(script(text=PIECES, seed=4))
+    await one.done()
+    assert await one.page.evaluate(f"{PLACED}[0]") <= CLOSE
 
 
 async def test_a_reader_who_goes_up_is_left_there_until_he_asks_to_follow(reader: Readers) -> None:

@@ -100,7 +100,7 @@ export class Reply {
     this.element.classList.toggle("failed", failed);
     place.hidden = sentence === null;
     place.textContent = sentence ?? "";
-    const wished = failed || this.#text() === "";
+    const wished = failed || (sentence !== null && this.#text() === "");
     again.hidden = !wished || !this.#last || this.#reply.run === null;
     if (!again.hidden) retry.hidden = true;
   }
