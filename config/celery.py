@@ -4,8 +4,10 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 from kombu.transport import TRANSPORT_ALIASES
+
+from config import tracing
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -18,3 +20,8 @@ TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.broker:Transpor
 @setup_logging.connect
 def _leave_logging(**_: Any) -> None:
     """Django's settings say what is logged, and how: with a receiver here, Celery does not."""
+
+
+@worker_init.connect
+def _trace(**_: Any) -> None:
+    tracing.begin("worker")

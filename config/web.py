@@ -17,6 +17,7 @@ import django
 import uvicorn
 from django.conf import settings
 
+from config import tracing
 from streams import metrics
 
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
@@ -90,6 +91,7 @@ def serve() -> None:
     except OSError as error:
         sys.exit(f"Cannot listen on {settings.HOST} port {settings.PORT}: {error.strerror}")
     metrics.serve()
+    tracing.begin("web")
     # Threads that read the log for a burst of readers give way to the live ones sooner than after
     # Python's 5 ms.
     sys.setswitchinterval(0.001)

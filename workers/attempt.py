@@ -23,6 +23,7 @@ from streams.log import Away, Superseded, Unfenced
 from streams.models import Conversation, Run
 from streams.passages import Piece
 from streams.publish import the_log
+from streams.traces import first_token
 from workers.lease import Hold, hand_over, mine
 from workers.model import Finish, ModelFault, speak
 from workers.process import Process
@@ -58,6 +59,11 @@ class Attempt:
     @property
     def text(self) -> str:
         return "".join(self._texts)
+
+    @property
+    def pieces(self) -> int:
+        """How many it has said."""
+        return self._index
 
     def give_up(self) -> None:
         """Stop at once: the run is no longer ours, or the process ends. From any thread."""
@@ -95,6 +101,7 @@ class Attempt:
                         self._run.first_token_at = self._started_at + hold.first_token
                         waited = self._run.first_token_at - self._run.created_at
                         metrics.FIRST_TOKEN.observe(waited.total_seconds())
+                        first_token(hold.first_token.total_seconds())
                     await self._say(piece.text, piece.reasoning)
         except ModelFault as fault:
             return fault

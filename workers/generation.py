@@ -16,7 +16,9 @@ from streams.ending import fail
 from streams.log import Away, Superseded
 from streams.models import Run
 from streams.publish import start
+from streams.traces import attempted, ending
 from workers.attempt import Attempt, Outcome
+from workers.fault import ModelFault
 from workers.history import history
 from workers.lease import claim, hand_over, mine
 from workers.process import Process
@@ -32,14 +34,16 @@ def generate(run_id: UUID, process: Process) -> None:
     if run is None:
         return  # it has ended, or is another worker's: Celery delivers at least once
     attempt = Attempt(run, process)
-    with process.keeper.hold(run, attempt.give_up) as hold:
+    with attempted(run), process.keeper.hold(run, attempt.give_up) as hold:
         try:
             attempt.known = _started(run, process)
             turns = fit(history(run), settings.HISTORY_TOKENS)
             _note_prompt(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
             outcome = process.carry_out(attempt.write(turns, hold))
-            _ended(attempt, outcome, process)
+            how = outcome.code if isinstance(outcome, ModelFault) else outcome
+            with ending(how, attempt.pieces):
+                _ended(attempt, outcome, process)
         except Superseded:
             attempt.bow_out()
         except Away:

@@ -13,6 +13,7 @@ from django.conf import settings
 from streams import metrics
 from streams.bell import TASK
 from streams.records import belong
+from streams.traces import PARENT, joined
 from workers.generation import generate as write
 from workers.process import this_process
 
@@ -28,7 +29,8 @@ def generate(task: Any, run: str) -> None:
     except (ValueError, AttributeError, TypeError):
         logger.warning("a ring that names no run")
         return
-    write(id, this_process())
+    with joined(id, task.request.get(PARENT)):
+        write(id, this_process())
 
 
 @worker_ready.connect
