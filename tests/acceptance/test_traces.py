@@ -88,12 +88,13 @@ async def test_a_run_that_a_deploy_hands_over_goes_on_in_its_trace(stacks: Stack
                 await stack.add_worker()
                 stack.worker.terminate()
                 await stack.worker.ended(within=5)
-            await until(lambda: len(collector.spans(trace)) == 7, within=10, what="seven spans")
+            await until(lambda: len(collector.spans(trace)) == 8, within=10, what="eight spans")
         first, second = (span for span in collector.spans(trace) if span.name == "attempt")
+        lost, finished = (span for span in collector.spans(trace) if span.name == "ending")
         assert (first.told["unspool.attempt"], second.told["unspool.attempt"]) == ("1", "2")
-        assert second.parent == first.id
-        outcomes = [span.told for span in collector.spans(trace) if span.name == "ending"]
-        assert [told["unspool.outcome"] for told in outcomes] == ["lost", "finished"]
+        assert (lost.told["unspool.outcome"], lost.parent) == ("lost", first.id)
+        assert second.parent == lost.id
+        assert (finished.told["unspool.outcome"], finished.parent) == ("finished", second.id)
 
 
 async def test_a_collector_that_does_not_answer_holds_nobody_up(stacks: Stacks) -> None:
