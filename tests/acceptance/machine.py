@@ -39,7 +39,7 @@ class Machine:
         self.directory = Path(tempfile.mkdtemp(prefix="machine"))
         self.directory.chmod(0o755)
         self.port, self.http, self.https = free_port(), free_port(), free_port()
-        self._redis_port, self._database_port, self._model_port = (free_port() for _ in "123")
+        self._redis_port, self.database_port, self._model_port = (free_port() for _ in "123")
         self.settings = self._settings()
         self.parts: list[Part] = []
 
@@ -64,6 +64,10 @@ class Machine:
 
     def words(self) -> str:
         return "\n".join(part.tail() for part in self.parts)
+
+    @property
+    def database(self) -> Part:
+        return next(part for part in self.parts if part.name == "postgresql")
 
     def service(self, line: str, number: int) -> Part:
         """One instance of `unspool-<line>@.service`, started as systemd would."""
@@ -123,7 +127,7 @@ class Machine:
         given = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
         filled = {
             "SECRET_KEY": secrets.token_urlsafe(50),
-            "DATABASE_URL": given["DATABASE_URL"].replace(":5432", f":{self._database_port}"),
+            "DATABASE_URL": given["DATABASE_URL"].replace(":5432", f":{self.database_port}"),
             "REDIS_URL": given["REDIS_URL"].replace(":6379", f":{self._redis_port}"),
             "OPENAI_API_KEY": KEY,
             "DATA_DIR": str(self.directory / "data"),
@@ -167,13 +171,13 @@ class Machine:
             owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
         ways = ("--auth-local=trust", "--auth-host=scram-sha-256", "-U", "postgres")
         self._do([*owner, str(programs / "initdb"), "-D", str(place), *ways, "-E", "UTF8"])
-        wishes = ["-k", str(sockets), "-p", str(self._database_port), "-h", HOST]
+        wishes = ["-k", str(sockets), "-p", str(self.database_port), "-h", HOST]
         self._begin("postgresql", [*owner, str(programs / "postgres"), "-D", str(place), *wishes])
-        await until(lambda: listens(self._database_port), within=UP_WITHIN, what="PostgreSQL")
+        await until(lambda: listens(self.database_port), within=UP_WITHIN, what="PostgreSQL")
         steps = (DEPLOY / "README.md").read_text()
         making = re.search("^runuser -u postgres -- (psql .*)$", steps, re.MULTILINE)
         assert making
-        there = ["-h", str(sockets), "-p", str(self._database_port), "-U", "postgres"]
+        there = ["-h", str(sockets), "-p", str(self.database_port), "-U", "postgres"]
         self._do([*shlex.split(making[1]), *there])
 
     def _certificate(self, place: Path) -> None:
