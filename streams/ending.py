@@ -56,9 +56,11 @@ def cancel(run: UUID) -> None:
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).live:
         channel, known = channel_of(now.conversation_id), now.conversation.head
         try:
-            said = the_log().close(channel, now.id, now.attempt, known=known)
+            said = the_log().close(channel, now.id, now.attempt, known=known, doubt="leave")
             if said is None and _held(now):
                 return  # only the worker knows what it holds, and looks at its row every second
+            if said is None:
+                said = the_log().close(channel, now.id, now.attempt, known=known, doubt="settle")
             stop(now, said.text if said else "")
         except Away:
             return

@@ -84,6 +84,23 @@ local function said(beginning, ago)
   return digits(latest)
 end
 
+-- A server tells itself apart from the one that it replaces.
+local function server()
+  return string.match(tostring(redis.pcall('INFO', 'server')), 'run_id:(%x+)') or ''
+end
+
+-- Whether a tail may be lost of which only an attempt knows: this is another server than the one
+-- that it was last sure of, and its run is not over.
+local function doubtful()
+  local sure = field('server')
+  if not sure or sure == server() then return false end
+  for _, name in ipairs(redis.call('HKEYS', state)) do
+    local open = string.match(name, '^(.+):attempt$')
+    if open and not field(open .. ':closed') then return true end
+  end
+  return false
+end
+
 local function lowest()
   local entry = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
   return entry and tonumber(string.match(entry[1], '^%d+')) or head() + 1
@@ -94,10 +111,15 @@ if field('gone') then return {'gone'} end
 -- Say an event that needs no fence. With a kind, once for its run.
 if verb == 'tell' then
   local type, data, kind = ARGV[9], ARGV[10], ARGV[11]
-  if kind == '' then return {'ok', say(type, data)} end
+  if kind == '' then
+    live_on()
+    if doubtful() then return {'doubtful'} end
+    return {'ok', say(type, data)}
+  end
   live_on()
   local before = field(run .. ':' .. kind)
   if before then return {'ok', before} end
+  if doubtful() then return {'doubtful'} end
   local id = say(type, data)
   redis.call('HSET', state, run .. ':' .. kind, id)
   return {'ok', id}
@@ -117,10 +139,10 @@ if verb == 'start' then
   end
   -- Where the worker before this one died, and Redis too, nobody may be left who knows of a tail
   -- that was lost: its ids must not be given again. (One who handed over noted what he knew.)
-  local server = string.match(tostring(redis.pcall('INFO', 'server')), 'run_id:(%x+)') or ''
-  if attempt > 1 and at ~= known and (field('server') or server) ~= server then begin(at) end
+  local here = server()
+  if attempt > 1 and at ~= known and (field('server') or here) ~= here then begin(at) end
   local id = say(type, data)
-  redis.call('HSET', state, 'server', server, run .. ':attempt', attempt, run .. ':told', attempt,
+  redis.call('HSET', state, 'server', here, run .. ':attempt', attempt, run .. ':told', attempt,
     run .. ':index', -1, run .. ':started', id)
   redis.call('HDEL', state, run .. ':closed')
   redis.call('DEL', text, thought)
@@ -133,7 +155,7 @@ if verb == 'fence' then
   live_on()
   if refusal(attempt) == 'superseded' then return {'superseded'} end
   redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', attempt, run .. ':index', index,
-    run .. ':latest', digits(head()))
+    run .. ':latest', digits(head()), 'server', server())
   redis.call('DEL', thought)
   return {'ok', digits(head())}
 end
@@ -156,11 +178,27 @@ if verb == 'speak' then
   return {'ok', id}
 end
 
--- Let nobody add to a run's reply any more. Gives what it holds, and whether that is known: an
--- attempt that has not started here leaves what the one before it said.
-if verb == 'close' then
-  local attempt = tonumber(ARGV[9])
+-- An attempt knows no more than this log holds: nothing that it said was lost.
+if verb == 'confirm' then
   live_on()
+  if not refusal(tonumber(ARGV[9])) then redis.call('HSET', state, 'server', server()) end
+  return {'ok'}
+end
+
+-- Let nobody add to a run's reply any more. Gives what it holds, and whether that is known: an
+-- attempt that has not started here leaves what the one before it said. Where there is doubt,
+-- it is left to the attempt, or, if that is no more, a new life begins with what is left.
+if verb == 'close' then
+  local attempt, doubt = tonumber(ARGV[9]), ARGV[10]
+  live_on()
+  if doubt ~= 'none' and doubtful() then
+    if doubt == 'leave' then return {'ok', 0, '', ''} end
+    local kept, thoughts, fence = redis.call('GET', text), redis.call('GET', thought), field(run .. ':attempt')
+    begin(head())
+    if fence then redis.call('HSET', state, run .. ':attempt', fence) end
+    if kept then redis.call('SET', text, kept, 'EX', life) end
+    if thoughts then redis.call('SET', thought, thoughts, 'EX', life) end
+  end
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt then return {'superseded'} end
   local remembered = fence >= 0 or field(run .. ':queued')

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import redis
@@ -34,11 +34,16 @@ from streams.wire import encode
 
 logger = logging.getLogger(__name__)
 SCRIPT = Path(__file__).with_name("log.lua").read_text()
+Doubt = Literal["none", "leave", "settle"]  # what is done about a tail that may be lost
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
 class Away(Exception):
     """Redis does not answer, or refuses to write: nothing is known. Try again later."""
+
+
+class Doubtful(Away):
+    """The log may have lost its tail, and only a run's attempt knows: it says so within seconds."""
 
 
 class Superseded(Exception):
@@ -98,9 +103,24 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             for answer in self._many([self._piece(piece) for piece in pieces])
         ]
 
-    def close(self, channel: str, run: UUID, attempt: int, *, known: int) -> Said | None:
-        """Let nobody add to the run's reply. Gives what it holds; None where nothing is known."""
-        _, remembered, text, reasoning = self._answer(channel, "close", known, run, attempt)
+    def confirm(self, holds: Sequence[tuple[str, UUID, int, int]]) -> None:
+        """Say of these channels, runs and attempts which id is the highest that each has said."""
+        self._many(
+            [
+                self._call(channel, "confirm", id, run, attempt)
+                for channel, run, attempt, id in holds
+            ]
+        )
+
+    def close(
+        self, channel: str, run: UUID, attempt: int, *, known: int, doubt: Doubt = "none"
+    ) -> Said | None:
+        """Let nobody add to the run's reply. Gives what it holds; None where nothing is known.
+
+        Of a log that may have lost its tail, nothing is known to one who would `leave` it to the
+        attempt; one who would `settle` it begins a new life. Whoever is the attempt has none.
+        """
+        _, remembered, text, reasoning = self._answer(channel, "close", known, run, attempt, doubt)
         return Said(attempt=attempt, text=text, reasoning=reasoning) if remembered else None
 
     def end(self, channel: str, event: Ending, text: str, *, known: int) -> int:
@@ -228,6 +248,7 @@ REFUSALS: dict[str, type[Exception]] = {
     "gone": Superseded,
     "missing": Unfenced,
     "gap": Unfenced,
+    "doubtful": Doubtful,
 }
 
 

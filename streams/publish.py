@@ -6,6 +6,7 @@ word again, and only then does a row note that it was said.
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from streams.events import (
     RunQueued,
     RunStarted,
 )
-from streams.log import Log, Superseded
+from streams.log import Doubtful, Log, Superseded
 from streams.models import UNSAID, Conversation, Message, Removal, Run
 from streams.passages import Piece
 
@@ -46,7 +47,8 @@ def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
 
 def start(run: Run) -> int:
     """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `Away`."""
-    finish(run.conversation)
+    with suppress(Doubtful):  # which this ends
+        finish(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
     channel = channel_of(run.conversation_id)
     return the_log().start(channel, event, known=run.conversation.head)

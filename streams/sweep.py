@@ -7,6 +7,7 @@ conditional update or by the log. So no single process is the one that must not 
 import logging
 import random
 import threading
+from contextlib import suppress
 
 from django.conf import settings
 from django.db import close_old_connections, connection
@@ -18,7 +19,7 @@ from streams.answers import expire
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel, fail
-from streams.log import Away, Superseded
+from streams.log import Away, Doubtful, Superseded
 from streams.models import UNSAID, Conversation, Removal, Run, from_now
 from streams.publish import finish, remove, the_log, update
 
@@ -40,9 +41,11 @@ def _say_what_is_unsaid() -> None:
     late = Q(created_at__lt=from_now(-1)) & (Q(ended_at=None) | Q(ended_at__lt=from_now(-1)))
     left = Run.objects.filter(unsaid & late).values("conversation")
     for conversation in Conversation.objects.filter(pk__in=left):
-        finish(conversation)
+        with suppress(Doubtful):  # until the attempt that knows has spoken
+            finish(conversation)
     for conversation in Conversation.objects.filter(retitled_at__lt=from_now(-1)):
-        update(conversation)
+        with suppress(Doubtful):
+            update(conversation)
     for removal in Removal.objects.filter(created_at__lt=from_now(-1)):
         remove(removal.conversation)
 
@@ -60,7 +63,8 @@ def _end_what_is_over() -> None:
     for run in lost:
         try:
             channel = channel_of(run.conversation_id)
-            said = the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
+            known = run.conversation.head
+            said = the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
             reason = "The reply was interrupted several times and could not be finished."
             fail(run, said.text if said else "", code="worker_lost", reason=reason)
         except Superseded:

@@ -65,6 +65,10 @@ class Attempt:
         """How many it has said."""
         return self._index
 
+    def heard(self) -> int:
+        """The highest event id that this attempt knows to have been said."""
+        return self.known
+
     def give_up(self) -> None:
         """Stop at once: the run is no longer ours, or the process ends. From any thread."""
         self._process.loop.call_soon_threadsafe(self._stop)
@@ -184,6 +188,7 @@ class Attempt:
     def end(self, outcome: Outcome) -> None:
         """Say how it ended, unless it is not ours to say. Raises `Superseded`, `Away`."""
         self._run.conversation = Conversation.objects.get(pk=self._run.conversation_id)
+        self._run.conversation.head = max(self._run.conversation.head, self.known)
         match outcome:
             case "finished":
                 finish = self._finish
@@ -207,6 +212,7 @@ class Attempt:
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
             return
         if now.cancel_asked:
+            now.conversation.head = max(now.conversation.head, self.known)
             stop(now, self.text)
         else:
             hand_over(self._run, known=self.known)

@@ -8,7 +8,7 @@ attempt when its run is no longer its own.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -20,7 +20,10 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.bell import ring
+from streams.channels import channel_of
+from streams.log import Away
 from streams.models import Run, from_now, unspent
+from streams.publish import the_log
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,7 @@ class Hold:
 
     run: Run
     lost: Callable[[], None]
+    known: Callable[[], int]  # the highest event id that the attempt has said
     first_token: timedelta | None = field(default=None)  # from the claim until the first token
 
 
@@ -98,9 +102,9 @@ class Keeper(threading.Thread):
         self._stopped = threading.Event()
 
     @contextmanager
-    def hold(self, run: Run, lost: Callable[[], None]) -> Iterator[Hold]:
+    def hold(self, run: Run, lost: Callable[[], None], known: Callable[[], int]) -> Iterator[Hold]:
         """Keep the run's lease; `lost` is called, once, when it is no longer this attempt's."""
-        hold = self._holds[run.id] = Hold(run=run, lost=lost)
+        hold = self._holds[run.id] = Hold(run=run, lost=lost, known=known)
         try:
             yield hold
         finally:
@@ -123,6 +127,7 @@ class Keeper(threading.Thread):
                 if self._holds and monotonic() - renewed > settings.RUN_LEASE / 4:
                     self._renew()
                     renewed = monotonic()
+                    self._confirm()
                 self._look()
             except Exception:
                 logger.exception("looking after leases")  # the next look may find a database
@@ -132,6 +137,18 @@ class Keeper(threading.Thread):
     def _renew(self) -> None:
         mine = Run.objects.filter(worker=self.worker, status=Run.Status.RUNNING)
         mine.update(lease_until=from_now(settings.RUN_LEASE))
+
+    def _confirm(self) -> None:
+        """Tell a Redis that may be another one by now how far each reply has come."""
+        holds = list(self._holds.values())
+        with suppress(Away):
+            the_log().confirm(
+                [
+                    (channel_of(hold.run.conversation_id), hold.run.id, hold.run.attempt, known)
+                    for hold in holds
+                    if (known := hold.known())
+                ]
+            )
 
     def _look(self) -> None:
         holds = dict(self._holds)

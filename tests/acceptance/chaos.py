@@ -12,7 +12,7 @@ import httpx
 
 from tests.acceptance.crowd import following
 from tests.acceptance.follower import Follower
-from tests.acceptance.outages import OUTAGES, emptied
+from tests.acceptance.outages import LOSSES, OUTAGES
 from tests.acceptance.place import HOST
 from tests.acceptance.stack import Stack
 from tests.acceptance.visitor import Asked, Visitor, script
@@ -198,4 +198,6 @@ class Breaker:
         self.stack.worker_redis.reset()
 
     async def _history_lost(self) -> None:
-        await emptied(self.stack, self.chance)
+        loss = self.chance.choice(LOSSES)
+        self.done[-1] += f" {loss.__name__}"
+        await loss(self.stack, self.chance)

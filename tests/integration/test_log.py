@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from streams.events import (
+    ConversationUpdated,
     ReasoningDelta,
     RunCancelled,
     RunCompleted,
@@ -17,7 +18,7 @@ from streams.events import (
     Usage,
 )
 from streams.fold import Heard, fold
-from streams.log import Away, Log, Superseded, Unfenced
+from streams.log import Away, Doubtful, Log, Superseded, Unfenced
 from streams.passages import Page, Piece, Said, Torn
 from streams.wire import decode
 
@@ -370,6 +371,62 @@ def test_a_next_attempt_on_another_redis_begins_a_new_life(
     fourth = teller.start(4)
     assert fourth > handed_over + 1
     assert teller.log.read(teller.channel, second) == Torn(reason="lost")
+
+
+def another(valkey: "redis.Redis", teller: Teller) -> None:
+    """From now on it is another server, as far as the channel can tell."""
+    valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
+
+
+def test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    teller.queue()
+    teller.start()
+    heard = teller.speak(teller.piece(0, "So "))[-1]
+    assert isinstance(heard, int)
+    another(valkey, teller)
+    title = ConversationUpdated(title="New", model="m")
+    with pytest.raises(Doubtful):
+        teller.log.tell(teller.channel, title, known=0)
+    with pytest.raises(Doubtful):
+        teller.log.tell(
+            teller.channel, RunQueued(run=uuid4(), message=uuid4()), known=0, run=uuid4()
+        )
+    assert teller.log.close(teller.channel, teller.run, 1, known=0, doubt="leave") is None
+    teller.log.confirm([(teller.channel, teller.run, 2, heard), (teller.channel, uuid4(), 1, 1)])
+    with pytest.raises(Doubtful):  # neither of those is the attempt
+        teller.log.tell(teller.channel, title, known=0)
+    teller.log.confirm([(teller.channel, teller.run, 1, heard)])
+    assert teller.log.tell(teller.channel, title, known=0) == [heard + 1]
+    said = teller.log.close(teller.channel, teller.run, 1, known=0, doubt="leave")
+    assert said == Said(attempt=1, text="So ", reasoning="")
+
+
+def test_on_another_redis_what_is_left_without_an_attempt_begins_a_new_life(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    teller.queue()
+    teller.start()
+    heard = teller.speak(teller.piece(0, "So "))[-1]
+    assert isinstance(heard, int)
+    another(valkey, teller)
+    said = teller.log.close(teller.channel, teller.run, 1, known=0, doubt="settle")
+    assert said == Said(attempt=1, text="So ", reasoning="")
+    assert teller.end("So ") > heard + 1
+    assert teller.log.read(teller.channel, heard) == Torn(reason="lost")
+
+
+def test_an_attempt_that_confirms_notices_what_is_lost(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    teller.start()
+    heard = teller.speak(teller.piece(0, "So "))[-1]
+    assert isinstance(heard, int)
+    another(valkey, teller)
+    teller.log.confirm([(teller.channel, teller.run, 1, heard + 3)])
+    assert teller.log.read(teller.channel, heard) == Torn(reason="lost")
+    assert teller.speak(teller.piece(1, "it")) == ["Unfenced"]
 
 
 def test_what_is_said_again_costs_about_what_it_cost_at_first(

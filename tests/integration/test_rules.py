@@ -19,7 +19,7 @@ from streams.channels import channel_of
 from streams.events import LiveRun, TextDelta
 from streams.log import Away, Log, Superseded
 from streams.models import Conversation, Message, Removal, Run
-from streams.passages import Page, Piece
+from streams.passages import Page, Piece, Torn
 from streams.publish import the_log
 from streams.snapshot import snapshot
 from workers.lease import claim, hand_over
@@ -234,6 +234,57 @@ class TestInterrupting:
             asking.ask(run.conversation, "Rather this.", when_busy="interrupt")
         somebody_else_goes_on()  # the worker still holds it
         assert said(run.conversation_id) == TOLD[:-3]
+
+
+@pytest.mark.usefixtures("valkey")
+class TestAnotherRedis:
+    """Rule 2, where a failover may have lost what only the attempt knows of."""
+
+    @pytest.fixture
+    def run(self, valkey: "redis.Redis") -> Run:
+        run = claimed(begun())
+        speak(run, "So ")
+        state = f"{{{channel_of(run.conversation_id)}}}:state"
+        valkey.hset(state, "server", "0123456789abcdef")
+        return run
+
+    def test_a_question_is_accepted_and_said_once_the_attempt_has_confirmed(self, run: Run) -> None:
+        asking.ask(run.conversation, "And?", when_busy="queue")
+        somebody_else_goes_on()
+        before = [*ASKED, "run.started", "text.delta"]
+        assert said(run.conversation_id) == before
+        channel = channel_of(run.conversation_id)
+        the_log().confirm([(channel, run.id, run.attempt, the_log().get_current_id(channel))])
+        somebody_else_goes_on()
+        assert said(run.conversation_id) == [*before, *ASKED]
+
+    def test_a_cancel_is_left_to_the_worker(self, run: Run) -> None:
+        ending.cancel(run.id)
+        run.refresh_from_db()
+        assert (run.status, run.cancel_asked) == (Run.Status.RUNNING, True)
+        ending.stop(run, "So ")  # which holds more than anybody else knows
+        assert said(run.conversation_id)[-1] == "run.cancelled"
+
+    def test_where_no_worker_is_left_a_cancel_begins_a_new_life(self, run: Run) -> None:
+        heard = the_log().get_current_id(channel_of(run.conversation_id))
+        Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+        ending.cancel(run.id)
+        run.refresh_from_db()
+        assert run.status == Run.Status.CANCELLED
+        assert run.reply
+        assert run.reply.content == "So "
+        assert the_log().read(channel_of(run.conversation_id), heard) == Torn(reason="lost")
+
+    def test_the_next_attempt_begins_a_new_life(self, run: Run) -> None:
+        asking.ask(run.conversation, "And?", when_busy="queue")
+        heard = the_log().get_current_id(channel_of(run.conversation_id))
+        Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+        claimed(run)
+        somebody_else_goes_on()
+        last = the_log().tail(channel_of(run.conversation_id))
+        assert last
+        assert last[1] == "run.queued"
+        assert the_log().read(channel_of(run.conversation_id), heard) == Torn(reason="lost")
 
 
 STEPS: list[tuple[Any, str, bool]] = [

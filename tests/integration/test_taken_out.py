@@ -286,8 +286,26 @@ PARTS = [
     Part(
         name="another server process begins a new life (`start`)",
         promise="2, where worker and Redis die together",
-        taken_out=script(("(field('server') or server) ~= server", "false")),
+        taken_out=script(("(field('server') or here) ~= here", "false")),
         checks=(test_log.test_a_next_attempt_on_another_redis_begins_a_new_life,),
+    ),
+    Part(
+        name="another server process is doubted (`doubtful`)",
+        promise="2, where Redis fails over in mid-reply",
+        taken_out=script(("if open and not field(open .. ':closed') then return true end", "")),
+        checks=(
+            test_log.test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost,
+            test_log.test_on_another_redis_what_is_left_without_an_attempt_begins_a_new_life,
+        ),
+    ),
+    Part(
+        name="an attempt says how far it has come (`confirm`)",
+        promise="2, where Redis fails over in mid-reply",
+        taken_out=lambda patch: patch.setattr(log.Log, "confirm", lambda *_: None),
+        checks=(
+            test_log.test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost,
+            test_log.test_an_attempt_that_confirms_notices_what_is_lost,
+        ),
     ),
     Part(
         name="a cursor before this life is torn (`read`)",
