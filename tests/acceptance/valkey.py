@@ -1,7 +1,8 @@
-"""A real Valkey that can be killed, stalled, emptied, and made to lose what it said last."""
+"""A real Valkey that can be killed, stalled, emptied, robbed of its last words, and replaced."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from pathlib import Path
@@ -17,9 +18,9 @@ from tests.acceptance.waiting import until
 class Valkey(Part):
     """A Valkey with an append-only file, fsynced every second, on a TCP port that it keeps."""
 
-    def __init__(self, directory: Path, log: Path) -> None:
+    def __init__(self, directory: Path, log: Path, *, name: str = "valkey") -> None:
         self.port = free_port()
-        self.data = directory / "valkey"
+        self.data = directory / name
         self.data.mkdir()
         wishes = {
             "bind": HOST,
@@ -29,11 +30,12 @@ class Valkey(Part):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
+            "repl-diskless-sync-delay": 0,
             "enable-debug-command": "local",
         }
         options = [part for name, value in wishes.items() for part in (f"--{name}", str(value))]
         super().__init__(
-            "valkey",
+            name,
             [str(get_binary_path()), *options],
             environment=essentials(),
             directory=self.data,
@@ -45,6 +47,23 @@ class Valkey(Part):
         """Wait until it serves again."""
         await until(lambda: listens(self.port), within=20, what="Valkey's port")
         await self.client.ping()
+
+    async def copies(self, primary: Valkey) -> None:
+        """Be its replica from now on, and wait until all that it holds is here."""
+        await self.client.replicaof(HOST, primary.port)
+        async with asyncio.timeout(20):
+            while not await self.holds_all_of(primary):
+                await asyncio.sleep(0.05)
+
+    async def holds_all_of(self, primary: Valkey) -> bool:
+        there = await primary.client.info("replication")
+        here = await self.client.info("replication")
+        linked = here.get("master_link_status") == "up"
+        return linked and bool(here["slave_repl_offset"] == there["master_repl_offset"])
+
+    async def promote(self) -> None:
+        """Be a primary, with what has been copied so far."""
+        await self.client.replicaof("NO", "ONE")
 
     def tail_file(self) -> Path:
         """The append-only file that grows: bytes cut off its end are writes that are lost."""
