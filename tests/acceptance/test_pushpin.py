@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -297,6 +298,43 @@ async def test_a_last_event_that_is_lost_on_its_way_is_heard_soon(
             readers.append(reader)
         report = await judge(visitor, asked, readers)
         assert report.clean, report
+
+
+async def test_the_worker_sends_one_command_a_token_however_many_bridges_listen(
+    stacks: Stacks,
+) -> None:
+    chosen = Gripped.chosen()
+    async with stacks(also=chosen) as stack:
+        for bridges in (0, 1, 10):
+            async with AsyncExitStack() as parts:
+                port = None
+                if bridges:
+                    gripped = Gripped(stack, chosen, bridges=bridges)
+                    port = (await parts.enter_async_context(gripped)).port
+                visitor = await stack.visitor(port=port)
+                asked = await visitor.ask(script(tokens=LONG, rate=100))
+                reader = visitor.follower(asked.conversation, cursor=asked.cursor)
+                async with following([reader], within=30):
+                    await reader.hears(delta(100), within=30)
+                    channel = f"conversation-{asked.conversation}"
+                    listen = await stack.valkey.client.pubsub_numsub(channel)
+                    # Without a bridge it is the web process.
+                    assert listen == [(channel.encode(), max(1, bridges))]
+                    before = await commands_and_head(stack, channel)
+                    await reader.hears(delta(600), within=30)
+                    sent = await commands_and_head(stack, channel) - before
+                    await visitor.cancel(asked.run)
+            tokens = sent["head"]
+            assert round(sent["evalsha"] / tokens, 1) == 1.0  # whoever sent them
+            assert sent["publish"] == tokens
+
+
+async def commands_and_head(stack: Stack, channel: str) -> Counter[str]:
+    """How often each command was sent to Redis, and, as `head`, the channel's last id."""
+    both = stack.valkey.client.pipeline(transaction=True)
+    stats, head = await both.info("commandstats").hget(f"{{{channel}}}:state", "head").execute()
+    calls = {name.removeprefix("cmdstat_"): told["calls"] for name, told in stats.items()}
+    return Counter(calls | {"head": int(head)})
 
 
 async def test_two_of_everything_may_lose_each_in_turn(
