@@ -26,7 +26,7 @@ async def test_followers_who_drop_at_random_hear_everything_once(
     async with stacks() as stack:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=tokens, rate=300, seed=1))
-        longest = 2 * tokens * DELTA_BYTES // (drops + 2)
+        longest = 3 * tokens * DELTA_BYTES // (2 * (drops + 2))  # all are cut before its end
         followers = [
             visitor.follower(
                 asked.conversation,
