@@ -8,9 +8,10 @@ event that the log does not hold, and whatever is repeated adds nothing.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -29,12 +30,11 @@ from streams.events import (
     RunStarted,
     TextSnapshot,
 )
-from streams.passages import Look, Page, Piece, Said, Torn
+from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
 from streams.wire import encode
 
 logger = logging.getLogger(__name__)
 SCRIPT = Path(__file__).with_name("log.lua").read_text()
-Doubt = Literal["none", "leave", "settle"]  # what is done about a tail that may be lost
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
@@ -103,22 +103,16 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             for answer in self._many([self._piece(piece) for piece in pieces])
         ]
 
-    def confirm(self, holds: Sequence[tuple[str, UUID, int, int]]) -> None:
-        """Say of these channels, runs and attempts which id is the highest that each has said."""
-        self._many(
-            [
-                self._call(channel, "confirm", id, run, attempt)
-                for channel, run, attempt, id in holds
-            ]
-        )
+    def confirm(self, reached: Sequence[Reach]) -> None:
+        """Tell a log that may be another one by now what it must hold."""
+        self._many([self._call(r.channel, "confirm", r.known, r.run, r.attempt) for r in reached])
 
     def close(
         self, channel: str, run: UUID, attempt: int, *, known: int, doubt: Doubt = "none"
     ) -> Said | None:
         """Let nobody add to the run's reply. Gives what it holds; None where nothing is known.
 
-        Of a log that may have lost its tail, nothing is known to one who would `leave` it to the
-        attempt; one who would `settle` it begins a new life. Whoever is the attempt has none.
+        A tail that may be lost is left to its attempt, or settled: a new life begins.
         """
         _, remembered, text, reasoning = self._answer(channel, "close", known, run, attempt, doubt)
         return Said(attempt=attempt, text=text, reasoning=reasoning) if remembered else None
@@ -137,10 +131,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     def delete(self, channel: str) -> None:
         """End the log for good: whoever tries to add to it is `Superseded`."""
-        try:
+        with suppress(Superseded):  # it is gone already
             self._answer(channel, "delete", 0, None)
-        except Superseded:
-            return  # it is gone already
 
     def look(self, channel: str, *, known: int) -> Look:
         """What the channel is now, in one step. Where the log is lost, a new life begins."""

@@ -17,6 +17,19 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """How far an attempt has come: the highest event id that it knows to have been said."""
+
+    channel: str
+    run: UUID
+    attempt: int
+    known: int
+
+
+Doubt = Literal["none", "leave", "settle"]  # what is done about a tail that may be lost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """What came after a cursor: (id, type, data) each, and the log's last id."""
 

@@ -21,7 +21,7 @@ from streams.ending import complete, fail, stop
 from streams.events import ReasoningDelta, TextDelta, TextSnapshot
 from streams.log import Away, Superseded, Unfenced
 from streams.models import Conversation, Run
-from streams.passages import Piece
+from streams.passages import Piece, Reach
 from streams.publish import the_log
 from streams.traces import first_token
 from workers.lease import Hold, hand_over, mine
@@ -65,9 +65,10 @@ class Attempt:
         """How many it has said."""
         return self._index
 
-    def heard(self) -> int:
-        """The highest event id that this attempt knows to have been said."""
-        return self.known
+    def reach(self) -> Reach:
+        """How far it has come. From any thread."""
+        run = self._run
+        return Reach(channel=self._channel, run=run.id, attempt=run.attempt, known=self.known)
 
     def give_up(self) -> None:
         """Stop at once: the run is no longer ours, or the process ends. From any thread."""

@@ -34,7 +34,7 @@ def generate(run_id: UUID, process: Process) -> None:
     if run is None:
         return  # it has ended, or is another worker's: Celery delivers at least once
     attempt = Attempt(run, process)
-    with attempted(run), process.keeper.hold(run, attempt.give_up, attempt.heard) as hold:
+    with attempted(run), process.keeper.hold(run, attempt.give_up, attempt.reach) as hold:
         try:
             attempt.known = _started(run, process)
             turns = fit(history(run), settings.HISTORY_TOKENS)

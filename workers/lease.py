@@ -20,9 +20,9 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.bell import ring
-from streams.channels import channel_of
 from streams.log import Away
 from streams.models import Run, from_now, unspent
+from streams.passages import Reach
 from streams.publish import the_log
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Hold:
 
     run: Run
     lost: Callable[[], None]
-    known: Callable[[], int]  # the highest event id that the attempt has said
+    reach: Callable[[], Reach]
     first_token: timedelta | None = field(default=None)  # from the claim until the first token
 
 
@@ -102,9 +102,11 @@ class Keeper(threading.Thread):
         self._stopped = threading.Event()
 
     @contextmanager
-    def hold(self, run: Run, lost: Callable[[], None], known: Callable[[], int]) -> Iterator[Hold]:
+    def hold(
+        self, run: Run, lost: Callable[[], None], reach: Callable[[], Reach]
+    ) -> Iterator[Hold]:
         """Keep the run's lease; `lost` is called, once, when it is no longer this attempt's."""
-        hold = self._holds[run.id] = Hold(run=run, lost=lost, known=known)
+        hold = self._holds[run.id] = Hold(run=run, lost=lost, reach=reach)
         try:
             yield hold
         finally:
@@ -140,15 +142,9 @@ class Keeper(threading.Thread):
 
     def _confirm(self) -> None:
         """Tell a Redis that may be another one by now how far each reply has come."""
-        holds = list(self._holds.values())
+        reached = [hold.reach() for hold in list(self._holds.values())]
         with suppress(Away):
-            the_log().confirm(
-                [
-                    (channel_of(hold.run.conversation_id), hold.run.id, hold.run.attempt, known)
-                    for hold in holds
-                    if (known := hold.known())
-                ]
-            )
+            the_log().confirm([reach for reach in reached if reach.known])
 
     def _look(self) -> None:
         holds = dict(self._holds)

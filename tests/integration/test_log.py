@@ -19,7 +19,7 @@ from streams.events import (
 )
 from streams.fold import Heard, fold
 from streams.log import Away, Doubtful, Log, Superseded, Unfenced
-from streams.passages import Page, Piece, Said, Torn
+from streams.passages import Page, Piece, Reach, Said, Torn
 from streams.wire import decode
 
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -67,6 +67,10 @@ class Teller:
             run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
         )
         return self.log.end(self.channel, event, text, known=known)
+
+    def confirm(self, known: int, attempt: int = 1) -> None:
+        reach = Reach(channel=self.channel, run=self.run, attempt=attempt, known=known)
+        self.log.confirm([reach])
 
     def types(self, cursor: int) -> list[str]:
         page = self.log.read(self.channel, cursor)
@@ -394,10 +398,10 @@ def test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost(
             teller.channel, RunQueued(run=uuid4(), message=uuid4()), known=0, run=uuid4()
         )
     assert teller.log.close(teller.channel, teller.run, 1, known=0, doubt="leave") is None
-    teller.log.confirm([(teller.channel, teller.run, 2, heard), (teller.channel, uuid4(), 1, 1)])
-    with pytest.raises(Doubtful):  # neither of those is the attempt
+    teller.confirm(heard, attempt=2)
+    with pytest.raises(Doubtful):  # that was another attempt
         teller.log.tell(teller.channel, title, known=0)
-    teller.log.confirm([(teller.channel, teller.run, 1, heard)])
+    teller.confirm(heard)
     assert teller.log.tell(teller.channel, title, known=0) == [heard + 1]
     said = teller.log.close(teller.channel, teller.run, 1, known=0, doubt="leave")
     assert said == Said(attempt=1, text="So ", reasoning="")
@@ -424,7 +428,7 @@ def test_an_attempt_that_confirms_notices_what_is_lost(
     heard = teller.speak(teller.piece(0, "So "))[-1]
     assert isinstance(heard, int)
     another(valkey, teller)
-    teller.log.confirm([(teller.channel, teller.run, 1, heard + 3)])
+    teller.confirm(heard + 3)
     assert teller.log.read(teller.channel, heard) == Torn(reason="lost")
     assert teller.speak(teller.piece(1, "it")) == ["Unfenced"]
 

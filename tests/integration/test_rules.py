@@ -19,7 +19,7 @@ from streams.channels import channel_of
 from streams.events import LiveRun, TextDelta
 from streams.log import Away, Log, Superseded
 from streams.models import Conversation, Message, Removal, Run
-from streams.passages import Page, Piece, Torn
+from streams.passages import Page, Piece, Reach, Torn
 from streams.publish import the_log
 from streams.snapshot import snapshot
 from workers.lease import claim, hand_over
@@ -254,7 +254,9 @@ class TestAnotherRedis:
         before = [*ASKED, "run.started", "text.delta"]
         assert said(run.conversation_id) == before
         channel = channel_of(run.conversation_id)
-        the_log().confirm([(channel, run.id, run.attempt, the_log().get_current_id(channel))])
+        known = the_log().get_current_id(channel)
+        reach = Reach(channel=channel, run=run.id, attempt=run.attempt, known=known)
+        the_log().confirm([reach])
         somebody_else_goes_on()
         assert said(run.conversation_id) == [*before, *ASKED]
 
