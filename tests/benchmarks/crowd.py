@@ -56,13 +56,13 @@ class Reader(asyncio.Protocol):
     numbers: set[int] | None = None
     awaited: tuple[Callable[[bytes], bool], asyncio.Future[float]] | None = None
     _number: int = -1
-    _rest: bytes = b""
+    _rest: bytearray = field(default_factory=bytearray)
     _head: bool = True
     _transport: asyncio.BaseTransport | None = None
 
     async def connect(self) -> None:
         """Open a connection, after the last event heard."""
-        self._rest, self._head, self.status = b"", True, b""
+        self._rest, self._head, self.status = bytearray(), True, b""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self.port)
         cursor = self.place.cursor if self.last is None else self.last
@@ -93,15 +93,18 @@ class Reader(asyncio.Protocol):
             self._rest += data
             if b"\r\n\r\n" not in self._rest:
                 return
-            head, data = self._rest.split(b"\r\n\r\n", 1)
-            self.status, self._rest, self._head = head[9:12], b"", False
+            head, body = self._rest.split(b"\r\n\r\n", 1)
+            self.status, self._rest, self._head = bytes(head[9:12]), bytearray(), False
             self.begun = time.monotonic()
-        data = self._rest + data
-        end = data.rfind(b"\n\n") + 2
-        if end < 2:
-            self._rest = data
+            data = bytes(body)
+        # A long event comes in many pieces: each is looked through once.
+        end = (self._rest[-1:] + data).rfind(b"\n\n") + 2 - len(self._rest[-1:])
+        self._rest += data
+        if end < 1:
             return
-        self._rest, whole = data[end:], data[:end]
+        end += len(self._rest) - len(data)
+        whole = bytes(self._rest[:end])
+        del self._rest[:end]
         if self.numbers is None:
             ids = ID.findall(whole)
             if ids:
