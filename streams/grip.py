@@ -22,7 +22,7 @@ from gripcontrol import Channel
 from streams.channels import Caller, cursor_in, refusals
 from streams.events import StreamReset
 from streams.follow import FORBIDDEN, GONE, retry
-from streams.hold import Hold, hold_in
+from streams.hold import Hold, beside, hold_in
 from streams.log import Away, Superseded
 from streams.models import Conversation
 from streams.passages import Torn
@@ -161,8 +161,9 @@ def _response(request: HttpRequest, hold: Hold, answer: Answer) -> HttpResponse:
             # No `build-id` filter: our frames bring their ids, and with it Pushpin refuses to
             # begin a hold with more than 100,000 bytes.
             instruct.add_channel(Channel(hold.channel, prev_id=str(answer.place)))
-        instruct.add_channel(Channel(hold.state, prev_id=ANY))
-        instruct.add_channel(hold.aside)
+        state = hold.state
+        instruct.add_channel(Channel(state, prev_id=ANY))
+        instruct.add_channel(beside(state))
         instruct.set_next_link(reverse("api:next"), timeout=NEXT_LINK)
     answered: HttpResponse = library.process_response(request, response)
     return answered

@@ -9,6 +9,7 @@ written into logs, so it is sealed.
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256, shake_256
 from typing import Any
 from uuid import UUID
@@ -55,7 +56,12 @@ class Hold:
     @property
     def aside(self) -> str:
         """Where these holds alone are told something: heartbeats, and their end."""
-        return ASIDE + self.state.removeprefix(STATE)
+        return beside(self.state)
+
+
+def beside(state: str) -> str:
+    """The `aside` of the hold that has this state, for one who knows that already."""
+    return ASIDE + state.removeprefix(STATE)
 
 
 def hold_in(name: str) -> Hold | None:
@@ -96,8 +102,14 @@ def _open(sealed: str) -> list[Any] | None:
 
 def _hidden(words: bytes, seal: bytes) -> bytes:
     stream = shake_256(_key("stream") + seal).digest(len(words))
-    return bytes(one ^ other for one, other in zip(words, stream, strict=True))
+    hidden = int.from_bytes(words) ^ int.from_bytes(stream)
+    return hidden.to_bytes(len(words))
 
 
 def _key(purpose: str) -> bytes:
-    return hmac.digest(settings.SECRET_KEY.encode(), f"hold/{purpose}".encode(), sha256)
+    return _derived(settings.SECRET_KEY, purpose)
+
+
+@cache
+def _derived(secret: str, purpose: str) -> bytes:
+    return hmac.digest(secret.encode(), f"hold/{purpose}".encode(), sha256)
