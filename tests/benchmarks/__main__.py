@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 NOUNS = ("duplicates", "fanout", "opening", "publishing", "journey", "asking", "returning")
-NOUNS += ("storing", "growth")
+NOUNS += ("storing", "growth", "held")
 MINUTES = 8  # for each
 
 
