@@ -18,8 +18,9 @@ from streams import metrics
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.events import Usage
-from streams.log import Away, Superseded
-from streams.models import Message, Run
+from streams.log import Away, Doubtful, Superseded
+from streams.models import Conversation, Message, Run
+from streams.passages import Said
 from streams.publish import finish, the_log
 
 logger = logging.getLogger(__name__)
@@ -54,18 +55,26 @@ def cancel(run: UUID) -> None:
     """
     Run.objects.filter(pk=run, status__in=Run.LIVE).update(cancel_asked=True)
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).live:
-        channel, known = channel_of(now.conversation_id), now.conversation.head
         try:
-            said = the_log().close(channel, now.id, now.attempt, known=known, doubt="leave")
+            said = _close(now)
             if said is None and _held(now):
                 return  # only the worker knows what it holds, and looks at its row every second
-            if said is None:
-                said = the_log().close(channel, now.id, now.attempt, known=known, doubt="settle")
             stop(now, said.text if said else "")
         except Away:
             return
         except Superseded:
             continue  # a worker has claimed it since we read it
+
+
+def _close(run: Run) -> Said | None:
+    """Close the run's fence. Raises `Doubtful` where only an attempt can say what was said."""
+    channel, known = channel_of(run.conversation_id), run.conversation.head
+    try:
+        return the_log().close(channel, run.id, run.attempt, known=known, doubt="leave")
+    except Doubtful:
+        if _held(run):
+            raise  # it looks at its row every second, and sees that it was told to stop
+        return the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
 
 
 def _held(run: Run) -> bool:
@@ -76,7 +85,9 @@ def _held(run: Run) -> bool:
 
 def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
     channel = channel_of(run.conversation_id)
-    the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
+    closed = the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
+    if closed:  # whoever says the ending knows what it comes after, whatever Redis loses meanwhile
+        run.conversation.head = max(run.conversation.head, closed.head)
     commit(run, text, usage, **outcome)
     try:
         finish(run.conversation)
@@ -106,6 +117,8 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
         )
         if not ended:
             raise Superseded  # another worker has it, or somebody else has ended it
+        known = run.conversation.head
+        Conversation.objects.filter(pk=run.conversation_id, head__lt=known).update(head=known)
         if text or outcome["status"] == Run.Status.COMPLETED:
             reply = Message.objects.create(
                 conversation_id=run.conversation_id,

@@ -89,16 +89,17 @@ local function server()
   return string.match(tostring(redis.pcall('INFO', 'server')), 'run_id:(%x+)') or ''
 end
 
--- Whether a tail may be lost of which only an attempt knows: this is another server than the one
--- that it was last sure of, and its run is not over.
+-- The run whose attempt alone knows whether a tail is lost, since this is another server than the
+-- one that it was last sure of; nil where there is no doubt. Its own counts before another's.
 local function doubtful()
   local sure = field('server')
-  if not sure or sure == server() then return false end
+  if not sure or sure == server() then return nil end
+  if field(run .. ':attempt') and not field(run .. ':closed') then return run end
   for _, name in ipairs(redis.call('HKEYS', state)) do
     local open = string.match(name, '^(.+):attempt$')
-    if open and not field(open .. ':closed') then return true end
+    if open and not field(open .. ':closed') then return open end
   end
-  return false
+  return nil
 end
 
 local function lowest()
@@ -191,8 +192,9 @@ end
 if verb == 'close' then
   local attempt, doubt = tonumber(ARGV[9]), ARGV[10]
   live_on()
-  if doubt ~= 'none' and doubtful() then
-    if doubt == 'leave' then return {'ok', 0, '', ''} end
+  local open = doubt ~= 'none' and doubtful()
+  if open then
+    if doubt == 'leave' or open ~= run then return {'doubtful'} end
     local kept, thoughts, fence = redis.call('GET', text), redis.call('GET', thought), field(run .. ':attempt')
     begin(head())
     if fence then redis.call('HSET', state, run .. ':attempt', fence) end
@@ -203,7 +205,7 @@ if verb == 'close' then
   if fence > attempt then return {'superseded'} end
   local remembered = fence >= 0 or field(run .. ':queued')
   redis.call('HSET', state, run .. ':attempt', attempt, run .. ':closed', 1)
-  return {'ok', remembered and 1 or 0, redis.call('GET', text) or '', redis.call('GET', thought) or ''}
+  return {'ok', remembered and 1 or 0, redis.call('GET', text) or '', redis.call('GET', thought) or '', digits(head())}
 end
 
 -- Say a run's ending, once. The text said is the text stored: where they differ, or where it is

@@ -114,8 +114,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
         A tail that may be lost is left to its attempt, or settled: a new life begins.
         """
-        _, remembered, text, reasoning = self._answer(channel, "close", known, run, attempt, doubt)
-        return Said(attempt=attempt, text=text, reasoning=reasoning) if remembered else None
+        _, kept, text, mind, head = self._answer(channel, "close", known, run, attempt, doubt)
+        return Said(attempt=attempt, text=text, reasoning=mind, head=int(head)) if kept else None
 
     def end(self, channel: str, event: Ending, text: str, *, known: int) -> int:
         """Say the ending, once, after the text that is stored. Gives the ending's id."""

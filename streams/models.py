@@ -143,6 +143,7 @@ class Run(models.Model):
 
     # What was said of it, so that anybody can say the rest.
     queued_event = models.BigIntegerField(null=True, editable=False)
+    started_event = models.BigIntegerField(null=True, editable=False)  # of this attempt
     ended_event = models.BigIntegerField(null=True, editable=False)
 
     # How it went.

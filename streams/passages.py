@@ -1,6 +1,6 @@
 """What the log takes and gives: a piece on its way in, a page of what was said, a look at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
@@ -51,6 +51,7 @@ class Said:
     attempt: int
     text: str
     reasoning: str
+    head: int = field(default=0, compare=False)  # the log's last id, where nobody may add to it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,7 +51,9 @@ def start(run: Run) -> int:
         finish(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
     channel = channel_of(run.conversation_id)
-    return the_log().start(channel, event, known=run.conversation.head)
+    id = the_log().start(channel, event, known=run.conversation.head)
+    Run.objects.filter(pk=run.pk, attempt=run.attempt).update(started_event=id)
+    return id
 
 
 def finish(conversation: Conversation) -> None:

@@ -124,10 +124,11 @@ def _as_said(run: Run, said: Said) -> LiveRun:
 
 
 def _as_stored(run: Run) -> LiveRun:
+    claimed = run.status == Run.Status.RUNNING and run.started_event is None  # and no more yet
     return LiveRun(
         id=run.id,
-        status=run.status if run.live else Run.Status.RUNNING,
-        attempt=run.attempt,
+        status=Run.Status.QUEUED if claimed else run.status if run.live else Run.Status.RUNNING,
+        attempt=run.attempt - claimed,
         message=run.message_id,
         text=run.reply.content if run.reply else "",
         reasoning="",

@@ -67,8 +67,8 @@ def _end_what_is_over() -> None:
             said = the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
             reason = "The reply was interrupted several times and could not be finished."
             fail(run, said.text if said else "", code="worker_lost", reason=reason)
-        except Superseded:
-            continue  # it has ended after all
+        except (Doubtful, Superseded):
+            continue  # it is another run's to say what is lost, or it has ended after all
 
 
 def _ring_what_waits() -> None:

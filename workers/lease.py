@@ -45,6 +45,7 @@ def claim(run: UUID, worker: UUID) -> Run | None:
                 lease_until=from_now(settings.RUN_LEASE),
                 started_at=Now(),
                 first_token_at=None,
+                started_event=None,
             )
     except IntegrityError:
         return None  # another run of its conversation is running

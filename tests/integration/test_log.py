@@ -397,7 +397,8 @@ def test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost(
         teller.log.tell(
             teller.channel, RunQueued(run=uuid4(), message=uuid4()), known=0, run=uuid4()
         )
-    assert teller.log.close(teller.channel, teller.run, 1, known=0, doubt="leave") is None
+    with pytest.raises(Doubtful):
+        teller.log.close(teller.channel, teller.run, 1, known=0, doubt="leave")
     teller.confirm(heard, attempt=2)
     with pytest.raises(Doubtful):  # that was another attempt
         teller.log.tell(teller.channel, title, known=0)

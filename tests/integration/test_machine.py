@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
             except (Superseded, Conversation.DoesNotExist):
                 return
             run = Run.objects.get(pk=run.pk)
-            if how == "complete" and run.status == Run.Status.COMPLETED:
+            if how == "complete" and not worker.over and run.status == Run.Status.COMPLETED:
                 assert run.reply
                 assert run.reply.content == "".join(worker.words)
 
@@ -500,6 +500,8 @@ class Machine(RuleBasedStateMachine):
         """Fold what is new in the log into the model, and keep what Redis holds by now."""
         life = self.valkey.hget(f"{{{self.channel}}}:state", "first")
         if life != self.life:
+            if self.lost:
+                self._allow_resets()  # also to those who came between the loss and its discovery
             self.life, self.events, self.said = life, {}, {}
         for id, entry in self._entries().items():
             assert self.events.get(id, entry) == entry, "an event was rewritten"

@@ -277,6 +277,33 @@ class TestAnotherRedis:
         assert run.reply.content == "So "
         assert the_log().read(channel_of(run.conversation_id), heard) == Torn(reason="lost")
 
+    def test_a_queued_run_is_told_to_stop_and_waits_for_the_one_that_is_written(
+        self, run: Run
+    ) -> None:
+        waiting = asking.ask(run.conversation, "And?", when_busy="queue")
+        ending.cancel(waiting.run)
+        assert Run.alive().filter(pk=waiting.run, cancel_asked=True).exists()
+        channel = channel_of(run.conversation_id)
+        known = the_log().get_current_id(channel)
+        reach = Reach(channel=channel, run=run.id, attempt=run.attempt, known=known)
+        the_log().confirm([reach])
+        somebody_else_goes_on()
+        assert said(run.conversation_id)[4:] == [*ASKED, "run.cancelled"]
+
+    def test_an_ending_that_is_said_late_does_not_take_what_is_left_for_the_whole(
+        self, run: Run, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        channel = channel_of(run.conversation_id)
+        kept = {key: valkey.dump(key) for key in valkey.keys(f"{{{channel}}}*")}
+        heard = speak(run, "it ", "is.", index=1)[-1]
+        assert isinstance(heard, int)
+        with killed(monkeypatch, Log, "end"):
+            ending.complete(run, "So it is.", finish_reason="stop", usage=None)
+        for key, value in kept.items():
+            valkey.restore(key, 0, value, replace=True)
+        somebody_else_goes_on()
+        assert the_log().read(channel, heard) == Torn(reason="lost")
+
     def test_the_next_attempt_begins_a_new_life(self, run: Run) -> None:
         asking.ask(run.conversation, "And?", when_busy="queue")
         heard = the_log().get_current_id(channel_of(run.conversation_id))
@@ -470,6 +497,19 @@ class TestASnapshotIsTrueAtItsCursor:
         now = snapshot(run.conversation)
         assert [message.id for message in now.messages] == [run.message_id]
         assert [live.id for live in now.runs] == [run.id]
+
+    def test_an_attempt_is_in_it_once_its_beginning_was_said(self, valkey: "redis.Redis") -> None:
+        run = begun()
+        taken = claim(run.id, uuid4())
+        assert taken
+        valkey.flushall()
+        live = LiveRun(
+            id=run.id, status="queued", attempt=0, message=run.message_id, text="", reasoning=""
+        )
+        assert snapshot(run.conversation).runs == (live,)
+        publish.start(taken)
+        valkey.flushall()
+        assert [now.attempt for now in snapshot(run.conversation).runs] == [1]
 
     def test_a_question_that_was_not_said_is_left_to_the_tail(
         self, monkeypatch: pytest.MonkeyPatch
