@@ -116,6 +116,7 @@ CELERY_WORKER_CONSUMER = "workers.rings:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back for ever
 CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # what Redis refuses, being full, is as if it were away
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith(("redis", "unix")):

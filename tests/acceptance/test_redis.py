@@ -8,7 +8,7 @@ import time
 
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following, lateness, numbered_since, share
-from tests.acceptance.outages import OUTAGES
+from tests.acceptance.outages import OUTAGES, full
 from tests.acceptance.visitor import script
 
 BACK_WITHIN = 10.0  # seconds after the return of Redis
@@ -55,6 +55,27 @@ async def test_redis_away_and_back_loses_nothing(
         newcomers = await judge(visitor, asked, followers[len(lasting) :])
         assert newcomers.clean, newcomers
         assert all(part.running for part in (*stack.webs, *stack.workers))
+
+
+async def test_a_worker_that_begins_while_redis_is_full_is_there_when_it_is_not(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        refusing = asyncio.create_task(full(stack, 5))
+        stack.worker.terminate()
+        await stack.worker.ended(within=10)
+        stack.workers.clear()
+        await stack.add_worker(ready=False)
+        asked = await visitor.ask(script(tokens=20, rate=50, seed=1))
+        await refusing
+        assert stack.worker.running
+        follower = visitor.follower(asked.conversation)
+        async with following([follower], within=30):
+            pass
+        report = await judge(visitor, [asked], [follower])
+        assert report.clean, report
+        assert (await visitor.run(asked.run))["status"] == "completed"
 
 
 async def test_cutting_the_subscription_again_and_again_loses_nothing(
