@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ django.setup()
 from streams.api.waiting import waited  # noqa: E402  # its models exist once Django is set up
 from streams.sweep import Sweeper  # noqa: E402
 
+LIVE = "/health/live"
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
 
 
@@ -52,10 +53,13 @@ class Lane(ASGIHandler):
         request, refused = made
         response = refused or await self._in_thread(request)
         if isinstance(response, StreamingHttpResponse):
-            await self._stream(response, receive, send)
+            try:
+                await unless_gone(self.send_response(response, send), receive)
+            finally:
+                response.close()
             return
         if response.status_code == 202:
-            await waited(request, response)
+            await unless_gone(waited(request, response), receive)
         await self.send_response(response, send)
 
     async def _in_thread(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
@@ -75,17 +79,19 @@ class Lane(ASGIHandler):
             # This thread's connections are free, however long the response lasts.
             signals.request_finished.send(sender=self.__class__)
 
-    async def _stream(self, response: StreamingHttpResponse, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self.send_response(response, send))
-        leaving = asyncio.ensure_future(receive())  # the body was read: nothing else can come
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            sending.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-        if not sending.cancelled():
-            sending.result()
+
+async def unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Do it, but no longer than whoever asked for it is there."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.ensure_future(receive())  # the body was read: nothing else can come
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        working.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+    if not working.cancelled():
+        working.result()
 
 
 def whole(response: StreamingHttpResponse) -> HttpResponse:
@@ -109,6 +115,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 # requests, each may wait for a Redis that does not answer.
 streams = Lane("stream", threads=4)
 plain = Lane("request", threads=64)
+alive = Lane("alive", threads=1)  # waits for nobody: who restarts what is silent asks here
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,4 +123,6 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http":
-        await (streams if STREAM.match(scope["path"]) else plain)(scope, receive, send)
+        path = scope["path"]
+        lane = alive if path == LIVE else streams if STREAM.match(path) else plain
+        await lane(scope, receive, send)

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
-from functools import cache
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import cache, partial
+from threading import Lock
 from time import monotonic
 
 from django.conf import settings
@@ -24,6 +25,29 @@ class TooManyStreams(Exception):
     """The owner has as many open streams in this process as he may."""
 
 
+class Place:
+    """A stream's bytes, and its place among its owner's until it is closed, begun or not."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes], leave: Callable[[], None]) -> None:
+        self._pieces = pieces
+        self._leave: Callable[[], None] | None = leave
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+        self.close()
+
+    def close(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave:
+            leave()
+
+
 class Followers:
     """The open streams of one process."""
 
@@ -33,14 +57,17 @@ class Followers:
         self._of: Counter[str] = Counter()
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._draining = False
+        self.draining = False
+        self._counting = Lock()
 
     def admit(
         self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
-    ) -> AsyncIterator[bytes]:
-        """A new stream's bytes. Raises `TooManyStreams`."""
-        if self._of[caller.owner] >= settings.MAX_STREAMS:
-            raise TooManyStreams
+    ) -> Place:
+        """A new stream's bytes. From any thread. Raises `TooManyStreams`."""
+        with self._counting:
+            if self._of[caller.owner] >= settings.MAX_STREAMS:
+                raise TooManyStreams
+            self._of[caller.owner] += 1
         follower = Follower(
             self._hub,
             caller=caller,
@@ -48,11 +75,17 @@ class Followers:
             cursor=cursor,
             until_idle=until_idle,
         )
-        return self._stream(follower)
+        return Place(self._stream(follower), partial(self._leave, caller.owner))
+
+    def _leave(self, owner: str) -> None:
+        with self._counting:
+            self._of[owner] -= 1
+            if not self._of[owner]:
+                del self._of[owner]
 
     def drain(self) -> None:
         """Let every stream end by itself, now and from now on. May be called by a signal."""
-        self._draining = True
+        self.draining = True
         if self._loop:
             self._loop.call_soon_threadsafe(self._dismiss)
 
@@ -62,21 +95,19 @@ class Followers:
             self._watching.cancel()
         await self._hub.close()
 
-    async def _stream(self, follower: Follower) -> AsyncIterator[bytes]:
+    async def _stream(self, follower: Follower) -> AsyncGenerator[bytes]:
         if self._watching is None:
             self._loop = asyncio.get_running_loop()
             self._watching = asyncio.create_task(self._watch())
         self._open.add(follower)
-        self._of[follower.caller.owner] += 1
         metrics.FOLLOWERS.inc()
-        if self._draining:
+        if self.draining:
             follower.leave(follower.sent_round(*SPREAD))
         try:
             async for piece in follower.frames():
                 yield piece
         finally:
             self._open.discard(follower)
-            self._of[follower.caller.owner] -= 1
             metrics.FOLLOWERS.dec()
 
     def _dismiss(self) -> None:

@@ -188,7 +188,10 @@ class Attempt:
 
     def end(self, outcome: Outcome) -> None:
         """Say how it ended, unless it is not ours to say. Raises `Superseded`, `Away`."""
-        self._run.conversation = Conversation.objects.get(pk=self._run.conversation_id)
+        found = Conversation.objects.filter(pk=self._run.conversation_id).first()
+        if found is None:
+            raise Superseded  # it was deleted
+        self._run.conversation = found
         self._run.conversation.head = max(self._run.conversation.head, self.known)
         match outcome:
             case "finished":

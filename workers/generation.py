@@ -6,6 +6,7 @@ Whoever finds that the run is no longer his own stops, and says nothing more.
 """
 
 import logging
+from contextlib import suppress
 from time import sleep
 from uuid import UUID
 
@@ -45,13 +46,15 @@ def generate(run_id: UUID, process: Process) -> None:
             with ending(how, attempt.pieces):
                 _ended(attempt, outcome, process)
         except Superseded:
-            attempt.bow_out()
+            with suppress(Superseded):  # somebody else has just ended it
+                attempt.bow_out()
         except Away:
             hand_over(run, known=attempt.known)
         except Exception:
             logger.exception("run %s attempt %s", run.id, run.attempt)
             reason = "Something went wrong while the reply was written. It has been noted."
-            fail(run, attempt.text, code="internal", reason=reason)
+            with suppress(Away, Superseded):
+                fail(run, attempt.text, code="internal", reason=reason)
 
 
 def _started(run: Run, process: Process) -> int:

@@ -10,6 +10,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
 from streams.api.rendering import rendered
+from streams.followers import followers
 from streams.models import Run
 from streams.reading import in_thread
 from streams.report import Report, report
@@ -37,8 +38,11 @@ async def waited(request: HttpRequest, accepted: HttpResponse) -> None:
     Outside of the view: nothing is held while nothing is asked.
     """
     until = monotonic() + seconds_of(request.headers.get("Prefer", ""))
-    while monotonic() < until:
-        ended = await in_thread(partial(_ended, orjson.loads(accepted.content)["run"]))
+    while monotonic() < until and not followers().draining:
+        try:
+            ended = await in_thread(partial(_ended, orjson.loads(accepted.content)["run"]))
+        except Run.DoesNotExist:
+            return  # its conversation was deleted
         if ended:
             accepted.status_code = 200
             accepted.content = rendered(ended)
@@ -50,7 +54,7 @@ async def waited(request: HttpRequest, accepted: HttpResponse) -> None:
 
 def _ended(run: str) -> Report | None:
     try:
-        found = Run.objects.filter(pk=run).first()
-        return report(found) if found and not found.live else None
-    except (DatabaseError, Run.DoesNotExist):
+        found = Run.objects.get(pk=run)
+        return None if found.live else report(found)
+    except DatabaseError:
         return None  # accepted it stays

@@ -9,6 +9,8 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from config.asgi import application
+from streams.followers import followers
+from streams.models import Conversation, Run
 from tests.integration.browser import Browser, conversation
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -17,15 +19,24 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 class Connection:
     """One request as a server hands it over, and what is answered; its client may go away."""
 
-    def __init__(self, browser: Browser, path: str, query: str = "") -> None:
+    def __init__(
+        self, browser: Browser, path: str, query: str = "", *, body: bytes = b"", **headers: str
+    ) -> None:
         cookies = "; ".join(f"{name}={one.value}" for name, one in browser.client.cookies.items())
         self._scope = {
             "type": "http",
-            "method": "GET",
+            "method": "POST" if body else "GET",
             "path": path,
             "query_string": query.encode(),
-            "headers": [(b"host", b"testserver"), (b"cookie", cookies.encode())],
+            "headers": [
+                (b"host", b"testserver"),
+                (b"cookie", cookies.encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                *((name.encode(), value.encode()) for name, value in headers.items()),
+            ],
         }
+        self._sent = body
         self._left = asyncio.Event()
         self._begun = False
         self.status = 0
@@ -47,7 +58,7 @@ class Connection:
             await self._left.wait()
             return {"type": "http.disconnect"}
         self._begun = True
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": self._sent, "more_body": False}
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -94,3 +105,72 @@ async def test_a_file_is_sent_whole(browser: Browser) -> None:
     file = Connection(browser, style)
     await asyncio.wait_for(file.task, 5)
     assert (file.status, file.headers["Content-Length"]) == (200, str(len(file.body)))
+
+
+async def test_an_owner_has_exactly_so_many_streams_also_at_once(
+    browser: Browser, settings: Any
+) -> None:
+    settings.MAX_STREAMS = 5
+    made = await sync_to_async(browser.begin)()
+    path = f"{conversation(made['conversation'])}events/"
+    for _ in range(3):
+        streams = [Connection(browser, path) for _ in range(40)]
+        async with asyncio.timeout(20):
+            while not all(stream.status for stream in streams):
+                await asyncio.sleep(0.01)
+        open_ones = [stream for stream in streams if stream.status == 200]
+        assert len(open_ones) == 5
+        assert {stream.status for stream in streams} == {200, 429}
+        await asyncio.gather(*(stream.leave() for stream in streams))
+
+
+def waiting(browser: Browser) -> Connection:
+    """A POST whose sender would wait for half a minute."""
+    token = {"x-csrftoken": browser.csrf["X-CSRFToken"], "prefer": "wait=30"}
+    return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **token)
+
+
+async def accepted() -> Run:
+    async with asyncio.timeout(10):
+        while (run := await Run.objects.afirst()) is None:
+            await asyncio.sleep(0.01)
+    return run
+
+
+async def test_nobody_waits_for_a_reply_on_behalf_of_one_who_has_left(browser: Browser) -> None:
+    asker = waiting(browser)
+    await accepted()
+    await asker.leave()
+
+
+async def test_one_who_waits_is_answered_when_the_process_ends(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = waiting(browser)
+    await accepted()
+    monkeypatch.setattr(followers(), "draining", True)
+    await asyncio.wait_for(asker.task, 5)
+    assert (asker.status, b"queued" in asker.body) == (202, True)
+
+
+async def test_one_who_waits_is_answered_when_the_conversation_is_deleted(browser: Browser) -> None:
+    asker = waiting(browser)
+    await accepted()
+    await Conversation.objects.all().adelete()
+    await asyncio.wait_for(asker.task, 5)
+    assert asker.status == 202
+
+
+async def test_whether_the_process_lives_waits_for_no_other_request(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = threading.Event()
+    monkeypatch.setattr("streams.health._database_answers", lambda: going_on.wait(20))
+    try:
+        others = [Connection(browser, "/health/ready") for _ in range(70)]
+        live = Connection(browser, "/health/live")
+        await asyncio.wait_for(live.task, 5)
+        assert live.status == 200
+    finally:
+        going_on.set()
+    await asyncio.gather(*(other.task for other in others))
