@@ -102,14 +102,14 @@ def said_by(look: Look | None, runs: list[Run]) -> Q | None:
 def live_run(run: Run, look: Look | None) -> LiveRun | None:
     """The run as readers at the look's head know it; None where they don't, or it has ended."""
     if look is None:
-        return _as_stored(run) if run.live else None
+        return _as_stored(run, look) if run.live else None
     queued = run.queued_event or look.once.get((run.id, "queued"))
     if (run.id, "ending") in look.once or queued is None or queued > look.head:
         return None
     said = look.runs.get(run.id)
     if said is None and (run.id, "queued") in look.once:
         said = UNSTARTED  # a worker may have claimed it, but run.started is yet to be said
-    return _as_said(run, said) if said else _as_stored(run)
+    return _as_said(run, said) if said else _as_stored(run, look)
 
 
 def _as_said(run: Run, said: Said) -> LiveRun:
@@ -123,8 +123,9 @@ def _as_said(run: Run, said: Said) -> LiveRun:
     )
 
 
-def _as_stored(run: Run) -> LiveRun:
-    claimed = run.status == Run.Status.RUNNING and run.started_event is None  # and no more yet
+def _as_stored(run: Run, look: Look | None) -> LiveRun:
+    begun = run.started_event is not None and (look is None or run.started_event <= look.head)
+    claimed = run.status == Run.Status.RUNNING and not begun  # the tail will say that it is
     return LiveRun(
         id=run.id,
         status=Run.Status.QUEUED if claimed else run.status if run.live else Run.Status.RUNNING,
