@@ -53,6 +53,7 @@ def start(run: Run) -> int:
     channel = channel_of(run.conversation_id)
     id = the_log().start(channel, event, known=run.conversation.head)
     Run.objects.filter(pk=run.pk, attempt=run.attempt).update(started_event=id)
+    run.conversation.heard(id)
     return id
 
 

@@ -509,6 +509,7 @@ class TestASnapshotIsTrueAtItsCursor:
         assert snapshot(run.conversation).runs == (live,)
         publish.start(taken)
         valkey.flushall()
+        run.conversation.refresh_from_db()
         assert [now.attempt for now in snapshot(run.conversation).runs] == [1]
 
     def test_a_question_that_was_not_said_is_left_to_the_tail(
