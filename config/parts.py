@@ -4,7 +4,6 @@ honcho starts them and passes their lines on. What it says of their process ids 
 they can be ended even if honcho itself was killed.
 """
 
-import ctypes
 import os
 import re
 import signal
@@ -15,6 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from threading import Condition, Thread
+
+from config.lifeline import tie
 
 LAST_LINES = 20  # of each part, shown if it dies at start
 HANDING_OVER = 3.5  # seconds in which the worker gives its replies back, the rest still running
@@ -59,7 +60,7 @@ class Parts:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the terminal's Ctrl-C is ours to pass on, in order
             pass_fds=[heard, lock],  # the data folder is in use until the last of them has ended
-            preexec_fn=end_with_parent,
+            preexec_fn=tie(signal.SIGTERM),
         )
         os.close(spoken)
         self.reader = Thread(target=self.read, args=[heard], daemon=True)
@@ -132,9 +133,3 @@ class Parts:
                 os.killpg(self.groups[name], sig)
             except ProcessLookupError:
                 pass  # it has ended by itself
-
-
-def end_with_parent() -> None:
-    """In the child: have the kernel end it if we are killed without a chance to do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -6,7 +6,6 @@ kills the runner leaves four behind that block the next start. Where GRIP_URL is
 another machine's, it waits.
 """
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -14,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -23,9 +23,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 
+from config.lifeline import tie
+
 PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 HEAD = 16_384  # bytes of a request's head, cookies included
 REQUESTS = 10_000  # to the web processes at once
+STARTING = 10.0  # seconds for each program
 LIBRARY = Path("/usr/lib/pushpin")  # where Debian keeps the names of Pushpin's inner sockets
 LONGEST = 70  # bytes: a Unix socket's path ends at 107, and Pushpin adds up to 35
 
@@ -103,23 +106,27 @@ out_hwm=1000
 """
 
 
-def services(home: Path, run: Path) -> list[list[str]]:
-    """Pushpin's four programs, as its own runner would start them."""
+def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
+    """Pushpin's four programs, as its own runner would start them, and the last socket of each.
+
+    The listener comes first, and every other after those to whose sockets it connects.
+    """
     config = f"--config={home / 'pushpin.conf'}"
     inside = ["--ipc-prefix=pushpin-", "--loglevel=1"]
     host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+    listener = [
+        "condure",
+        "--log-level=1",
+        f"--listen={host}:{settings.PUSHPIN_PORT},stream",
+        f"--zclient-stream=ipc://{run}/pushpin-condure",
+        f"--buffer-size={HEAD}",
+        f"--stream-maxconn={settings.PUSHPIN_READERS}",
+    ]
     return [
-        [
-            "condure",
-            "--log-level=1",
-            f"--listen={host}:{settings.PUSHPIN_PORT},stream",
-            f"--zclient-stream=ipc://{run}/pushpin-condure",
-            f"--buffer-size={HEAD}",
-            f"--stream-maxconn={settings.PUSHPIN_READERS}",
-        ],
-        ["zurl", f"--config={home / 'zurl.conf'}", "--loglevel=1"],
-        ["pushpin-proxy", config, *inside, "--quiet-check"],
-        ["pushpin-handler", config, *inside],
+        (listener, "condure-in"),
+        (["zurl", f"--config={home / 'zurl.conf'}", "--loglevel=1"], "zurl-out"),
+        (["pushpin-proxy", config, *inside, "--quiet-check"], "proxy-command"),
+        (["pushpin-handler", config, *inside], "stats"),
     ]
 
 
@@ -133,10 +140,16 @@ def seize(home: Path) -> int:
     return lock
 
 
-def end_with_parent() -> None:
-    """In the child: have the kernel kill it as soon as we are gone, however we went."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+def start(command: list[str], socket: Path) -> subprocess.Popen[bytes]:
+    """A program that has made its socket."""
+    part = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=tie(signal.SIGKILL))
+    end = time.monotonic() + STARTING
+    while not socket.exists():
+        if part.poll() is not None or time.monotonic() > end:
+            part.kill()
+            sys.exit(f"{command[0]} did not start.")
+        time.sleep(0.01)
+    return part
 
 
 def leave(signum: int, frame: FrameType | None) -> NoReturn:
@@ -151,6 +164,8 @@ def run_here() -> NoReturn:
     run, home = folder(), settings.DATA_DIR / "pushpin"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = seize(home)
+    for stale in run.iterdir():
+        stale.unlink()
     config = home / "pushpin.conf"
     config.touch(mode=0o600)  # it holds the key
     config.write_text(configuration(run))
@@ -158,17 +173,22 @@ def run_here() -> NoReturn:
     (home / "routes").write_text(f"* {settings.PUSHPIN_ORIGIN or f'127.0.0.1:{settings.PORT}'}\n")
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    parts: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
+    services = programs(home, run)
+    parts: list[subprocess.Popen[bytes]] = []
     try:
-        for command in services(home, run):
-            part = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
-            parts[part.pid] = command[0], part
+        for command, socket in services:
+            parts.append(start(command, run / f"pushpin-{socket}"))
+            # Whoever is let in before the last can answer is refused with 503, from which a
+            # browser does not come back: so the listener is held, and they wait at its port.
+            parts[0].send_signal(signal.SIGSTOP)
+        parts[0].send_signal(signal.SIGCONT)
         print(f"Pushpin listens on {settings.HOST} port {settings.PUSHPIN_PORT}", flush=True)
         gone, status = os.wait()
         # A part that has ended alone leaves the others waiting for it.
-        sys.exit(f"{parts[gone][0]} has ended with {os.waitstatus_to_exitcode(status)}.")
+        command, _ = services[[part.pid for part in parts].index(gone)]
+        sys.exit(f"{command[0]} has ended with {os.waitstatus_to_exitcode(status)}.")
     finally:
-        for _, part in parts.values():
+        for part in parts:
             part.kill()  # there is nothing to finish: readers come back from their cursor
         os.close(lock)
 

@@ -19,6 +19,7 @@ from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, ending, following, numbered_since
 from tests.acceptance.follower import Follower
 from tests.acceptance.gripped import Gripped
+from tests.acceptance.place import listens
 from tests.acceptance.recording import Heard
 from tests.acceptance.stack import Stack
 from tests.acceptance.test_access import SESSION_ENDS, SOMEBODY
@@ -252,11 +253,15 @@ async def test_whatever_is_killed_in_mid_reply_nothing_is_lost(
 async def test_what_is_killed_alone_leaves_nothing_in_its_successors_way(grip: Grip) -> None:
     async with grip() as (_, gripped):
         for victim in ("itself", "condure", "pushpin-handler"):
-            parts = psutil.Process(gripped.pushpin.pid).children()
+            runner = psutil.Process(gripped.pushpin.pid)
+            await until(lambda: len(runner.children()) == 4, within=5, what="its programs")  # noqa: B023
+            parts = runner.children()
             doomed = next((p.pid for p in parts if p.name() == victim), gripped.pushpin.pid)
             os.kill(doomed, signal.SIGKILL)
             await gripped.pushpin.ended(within=5)
             await until(lambda: not any(map(alive, parts)), within=5, what="the end of all")  # noqa: B023
+            # A killed program's last thread may hold the port for a moment longer.
+            await until(lambda: not listens(gripped.port), within=5, what="a free port")
             gripped.pushpin.start()
             await gripped.ready()
             visitor = await gripped.visitor()
