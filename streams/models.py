@@ -170,7 +170,8 @@ class Run(models.Model):
         # part of the table that everybody looks for. (A condition on the status would be of no
         # use: SQLite does not see it through a bound parameter.)
         indexes: ClassVar = [
-            models.Index(fields=["owner"], name="owners_unsaid_runs", condition=UNSAID),
+            # With the status, by which SQLite prefers it to that of all that the owner ever ran.
+            models.Index(fields=["owner", "status"], name="owners_live_runs", condition=UNSAID),
             models.Index(fields=["conversation"], name="unsaid_runs", condition=UNSAID),
             models.Index(fields=["owner", "created_at"], name="owners_latest_runs"),
             models.Index(fields=["worker"], name="workers_runs"),

@@ -1,0 +1,30 @@
+"""What is asked at each POST stays as cheap as it is, however much its owner has asked before."""
+
+import pytest
+from django.db import connection
+
+from streams.models import Conversation, Message, Run
+
+pytestmark = pytest.mark.django_db
+
+MANY = 2000  # runs that have ended
+
+
+def test_an_owners_live_runs_are_found_without_a_look_at_the_others() -> None:
+    talk = Conversation.objects.create(owner="user:1", title="t", model="m")
+    asked = Message.objects.create(conversation=talk, role="user", content="?", turn=1)
+    Run.objects.bulk_create(
+        Run(
+            conversation=talk,
+            owner=talk.owner,
+            message=asked,
+            model="m",
+            status=Run.Status.COMPLETED,
+            ended_event=number,
+        )
+        for number in range(MANY)
+    )
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")  # as its daemon does
+    assert "owners_live_runs" in Run.alive().filter(owner=talk.owner).explain()
