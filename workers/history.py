@@ -15,19 +15,19 @@ def history(run: Run) -> list[Turn]:
     messages = run.conversation.messages
     system = messages.filter(role=Message.Role.SYSTEM)
     questions = messages.filter(role=Message.Role.USER, turn__lte=run.message.turn)
-    replies: dict[int, Message] = {}
     written = messages.filter(turn__lt=run.message.turn, written_by__status__in=WORTH_KEEPING)
-    for reply in written.select_related("written_by").order_by("-turn", "-created_at")[:LATEST]:
-        kept = replies.setdefault(reply.turn, reply)
-        if _completed(reply) and not _completed(kept):
-            replies[reply.turn] = reply
-    turns = [Turn("system", message.content) for message in system]
-    for question in reversed(questions.order_by("-turn")[:LATEST]):
-        turns.append(Turn("user", question.content))
-        if question.turn in replies:
-            turns.append(Turn("assistant", replies[question.turn].content))
+    latest = written.order_by("-turn", "-created_at").values_list(
+        "turn", "written_by__status", "content"
+    )
+    replies: dict[int, tuple[str, str]] = {}
+    for turn, status, content in latest[:LATEST]:
+        kept, _ = replies.setdefault(turn, (status, content))
+        if status == Run.Status.COMPLETED and kept != status:
+            replies[turn] = status, content
+    turns = [Turn("system", content) for content in system.values_list("content", flat=True)]
+    asked = questions.order_by("-turn").values_list("turn", "content")
+    for turn, content in reversed(asked[:LATEST]):
+        turns.append(Turn("user", content))
+        if turn in replies:
+            turns.append(Turn("assistant", replies[turn][1]))
     return turns
-
-
-def _completed(reply: Message) -> bool:
-    return reply.written_by.status == Run.Status.COMPLETED
