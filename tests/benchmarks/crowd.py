@@ -52,6 +52,7 @@ class Reader(asyncio.Protocol):
     status: bytes = b""
     last: str | None = None
     begun: float = 0.0  # the first body byte of this connection
+    arrived: float = 0.0  # the last bytes, before they were looked at
     late: array[float] = field(default_factory=lambda: array("d"))  # µs, where `timing`
     numbers: set[int] | None = None
     awaited: tuple[Callable[[bytes], bool], asyncio.Future[float]] | None = None
@@ -88,6 +89,7 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
             return
+        self.arrived = time.monotonic()
         self.bytes += len(data)
         if self._head:
             self._rest += data

@@ -20,15 +20,14 @@ LATE = b"conversation.snapshot"
 
 
 async def until_quiet(reader: Reader, *, least: int) -> float:
-    """Seconds from the connection until no byte has come for a while."""
+    """Seconds from the connection until the last byte, after which none has come for a while."""
     begun = time.monotonic()
     await reader.connect()
-    arrived, seen = begun, 0
-    while time.monotonic() - arrived < 0.5 or (seen < least and time.monotonic() - begun < 20):
-        await asyncio.sleep(0.0005)
-        if reader.bytes != seen:
-            arrived, seen = time.monotonic(), reader.bytes
-    return arrived - begun
+    while reader.bytes < least and time.monotonic() - begun < 20:
+        await asyncio.sleep(0.01)
+    while time.monotonic() - reader.arrived < 0.5:
+        await asyncio.sleep(0.01)
+    return reader.arrived - begun
 
 
 async def visits(name: str, readers: list[Reader], *, text: int) -> Row:
