@@ -27,4 +27,5 @@ def test_an_owners_live_runs_are_found_without_a_look_at_the_others() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")  # as its daemon does
-    assert "owners_live_runs" in Run.alive().filter(owner=talk.owner).explain()
+    plan = Run.alive().filter(owner=talk.owner).order_by().explain()
+    assert "owners_live_runs" in plan or "unsaid_runs" in plan  # both hold but the live ones
