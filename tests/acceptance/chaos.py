@@ -134,6 +134,8 @@ class Breaker:
             self._connections_cut,
             self.stack.valkey.cut_subscriptions,
         ]
+        if stack.holders:
+            self.faults += [self._holder_killed] * 2
         self.done: list[str] = []
 
     async def break_until(self, end: float) -> None:
@@ -188,12 +190,21 @@ class Breaker:
         await asyncio.sleep(self.chance.uniform(1, FREEZE))
         worker.thaw()
 
+    async def _holder_killed(self) -> None:
+        """A bridge or a Pushpin."""
+        holder = self.chance.choice(self.stack.holders)
+        self.done[-1] += f" {holder.name}"
+        holder.kill()
+        await asyncio.sleep(self.chance.uniform(0, 2))
+        holder.start()
+
     async def _redis_away(self) -> None:
         outage = self.chance.choice(OUTAGES)
         self.done[-1] += f" {outage.__name__}"
         await outage(self.stack, self.chance.uniform(0.2, 6))
 
     async def _connections_cut(self) -> None:
+        self.stack.entrance.reset()
         self.stack.front.reset()
         self.stack.worker_redis.reset()
 

@@ -1,14 +1,15 @@
 """What every acceptance test gets: sizes, one seed, stacks of real processes, and the judge.
 
 RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice comes from it.
+BEHIND_PUSHPIN=1 has two Pushpins hold every reader that a test does not send elsewhere.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import pytest
 from tests.acceptance.checker import Truth, check
 from tests.acceptance.database import copied, migrated
 from tests.acceptance.follower import Follower
+from tests.acceptance.gripped import Gripped
 from tests.acceptance.report import Report
 from tests.acceptance.stack import Stack
 from tests.acceptance.visitor import Asked, Visitor
@@ -29,6 +31,7 @@ Stacks = Callable[..., AbstractAsyncContextManager[Stack]]
 Judge = Callable[..., Awaitable[Report]]
 
 RELEASE = os.environ.get("RELEASE") == "1"
+BEHIND_PUSHPIN = os.environ.get("BEHIND_PUSHPIN") == "1"
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
 REPORTS = pytest.StashKey[list[Report]]()
 
@@ -72,14 +75,23 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | str]:
 
 @pytest.fixture
 def stacks(database: Path | str, tmp_path: Path) -> Stacks:
-    """`async with stacks(webs=2) as stack`: see `Stack` for the wishes."""
+    """`async with stacks(webs=2) as stack`: see `Stack` for the wishes, or wish for `pushpin`."""
     numbers = count()
 
     @asynccontextmanager
-    async def one(**wishes: Any) -> AsyncIterator[Stack]:
-        with copied(database) as own:
-            async with Stack(tmp_path / f"stack{next(numbers)}", own, **wishes) as stack:
-                yield stack
+    async def one(
+        *, pushpin: bool = BEHIND_PUSHPIN, also: Mapping[str, str] | None = None, **wishes: Any
+    ) -> AsyncIterator[Stack]:
+        chosen = Gripped.chosen() if pushpin else {}
+        wishes["also"] = {**chosen, **(also or {})}
+        async with AsyncExitStack() as parts:
+            own = parts.enter_context(copied(database))
+            directory = tmp_path / f"stack{next(numbers)}"
+            stack = await parts.enter_async_context(Stack(directory, own, **wishes))
+            if pushpin:
+                gripped = Gripped(stack, chosen, pushpins=2, bridges=2)
+                await parts.enter_async_context(gripped)
+            yield stack
 
     return one
 

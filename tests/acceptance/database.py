@@ -27,11 +27,11 @@ SERVER = os.environ.get("TEST_DATABASE_URL", "")
 def migrated(directory: Path) -> Iterator[Path | str]:
     """A fresh database with all tables: an SQLite file, or a PostgreSQL URL."""
     if not SERVER:
-        _migrate({"DATA_DIR": str(directory)})
+        migrate({"DATA_DIR": str(directory)})
         yield directory / "db.sqlite3"
         return
     with _created() as url:
-        _migrate({"DATA_DIR": str(directory), "DATABASE_URL": url})
+        migrate({"DATA_DIR": str(directory), "DATABASE_URL": url})
         yield url
 
 
@@ -56,7 +56,8 @@ def _created(template: str = "template1") -> Iterator[str]:
             server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
-def _migrate(settings: dict[str, str]) -> None:
+def migrate(settings: dict[str, str]) -> None:
+    """Bring the database of these settings up to date."""
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
         cwd=CHECKOUT,

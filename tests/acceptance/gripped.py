@@ -18,7 +18,7 @@ from tests.acceptance.waiting import until
 
 
 class Gripped:
-    """`async with Gripped(stack) as gripped`: bridges and Pushpins around a stack that runs.
+    """`async with Gripped(stack, settings) as gripped`: bridges, Pushpins, and a door before them.
 
     The stack must have been started with `settings` of this class. Each Pushpin hears each bridge,
     or with `cut` the first one alone, over the proxy `wire`.
@@ -44,6 +44,7 @@ class Gripped:
             for n, address in enumerate(addresses)
         ]
         self.ports = [free_port() for _ in range(pushpins)]
+        self.door = Proxy(*((HOST, port) for port in self.ports))
         self.pushpins = [
             self._part(f"pushpin{n}", "pushpin", self._of_pushpin(n, port, heard))
             for n, port in enumerate(self.ports)
@@ -67,7 +68,7 @@ class Gripped:
         return self.ports[0]
 
     async def visitor(self) -> Visitor:
-        """Somebody new, who comes through the first Pushpin."""
+        """Somebody new, who comes to the first Pushpin itself."""
         return await self.stack.visitor(port=self.port)
 
     async def ready(self) -> None:
@@ -78,11 +79,13 @@ class Gripped:
 
     async def __aenter__(self) -> Self:
         await self.wire.accept()
+        await self.door.accept()
         for part in (*self.bridges, *self.pushpins):
             part.start()
         for bridge in self.bridges:
             await bridge.says("listens on", within=READY_WITHIN)
         await self.ready()
+        self.stack.door, self.stack.holders = self.door, [*self.bridges, *self.pushpins]
         return self
 
     async def __aexit__(
@@ -95,7 +98,9 @@ class Gripped:
             if error is not None:
                 sys.stderr.write(part.tail())
             part.kill()
-        await self.wire.__aexit__(kind, error, trace)
+        self.stack.door, self.stack.holders = None, []
+        for proxy in (self.door, self.wire):
+            await proxy.__aexit__(kind, error, trace)
 
     def _of_pushpin(self, number: int, port: int, bridges: list[str]) -> dict[str, Any]:
         data: Path = self.stack.data / f"node{number}"

@@ -22,12 +22,12 @@ from typing import Self
 
 from tests.acceptance.part import Part
 from tests.acceptance.place import HOST, essentials, free_port, listens
+from tests.acceptance.postgresql import UP_WITHIN, PostgreSQL
 from tests.acceptance.stack import CHECKOUT, KEY, MODEL
 from tests.acceptance.waiting import until
 
 DEPLOY = CHECKOUT / "docs" / "deploy"
 NAME = "chat.example.org"  # as the shipped files call it
-UP_WITHIN = 30.0  # seconds
 PLACES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # where nginx puts what is large
 
 
@@ -39,7 +39,8 @@ class Machine:
         self.directory = Path(tempfile.mkdtemp(prefix="machine"))
         self.directory.chmod(0o755)
         self.port, self.http, self.https = free_port(), free_port(), free_port()
-        self._redis_port, self.database_port, self._model_port = (free_port() for _ in "123")
+        self._redis_port, self._model_port = free_port(), free_port()
+        self.database = PostgreSQL(self.directory)
         self.settings = self._settings()
         self.parts: list[Part] = []
 
@@ -64,10 +65,6 @@ class Machine:
 
     def words(self) -> str:
         return "\n".join(part.tail() for part in self.parts)
-
-    @property
-    def database(self) -> Part:
-        return next(part for part in self.parts if part.name == "postgresql")
 
     def service(self, line: str, number: int) -> Part:
         """One instance of `unspool-<line>@.service`, started as systemd would."""
@@ -127,7 +124,7 @@ class Machine:
         given = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
         filled = {
             "SECRET_KEY": secrets.token_urlsafe(50),
-            "DATABASE_URL": given["DATABASE_URL"].replace(":5432", f":{self.database_port}"),
+            "DATABASE_URL": given["DATABASE_URL"].replace(":5432", f":{self.database.port}"),
             "REDIS_URL": given["REDIS_URL"].replace(":6379", f":{self._redis_port}"),
             "OPENAI_API_KEY": KEY,
             "DATA_DIR": str(self.directory / "data"),
@@ -157,27 +154,14 @@ class Machine:
         self._begin("redis", ["redis-server", str(file)])
 
     async def _postgresql(self) -> None:
-        """As Debian's package sets it up: peers by socket, passwords over TCP."""
-        programs = max(
-            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda bin: int(bin.parent.name)
-        )
-        place, sockets = self.directory / "database", self.directory / "sockets"
-        place.mkdir()
-        sockets.mkdir()
-        owner: list[str] = []
-        if os.getuid() == 0:
-            for folder in (place, sockets):
-                shutil.chown(folder, "postgres", "postgres")
-            owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
-        ways = ("--auth-local=trust", "--auth-host=scram-sha-256", "-U", "postgres")
-        self._do([*owner, str(programs / "initdb"), "-D", str(place), *ways, "-E", "UTF8"])
-        wishes = ["-k", str(sockets), "-p", str(self.database_port), "-h", HOST]
-        self._begin("postgresql", [*owner, str(programs / "postgres"), "-D", str(place), *wishes])
-        await until(lambda: listens(self.database_port), within=UP_WITHIN, what="PostgreSQL")
+        """With the user and the database that the shipped steps make."""
+        self.parts.append(self.database)
+        self.database.start()
+        await self.database.answers()
         steps = (DEPLOY / "README.md").read_text()
         making = re.search("^runuser -u postgres -- (psql .*)$", steps, re.MULTILINE)
         assert making
-        there = ["-h", str(sockets), "-p", str(self.database_port), "-U", "postgres"]
+        there = ["-h", str(self.database.sockets), "-p", str(self.database.port), "-U", "postgres"]
         self._do([*shlex.split(making[1]), *there])
 
     def _certificate(self, place: Path) -> None:
@@ -216,7 +200,7 @@ class Machine:
             name,
             words,
             environment={**essentials(), **(also or {})},
-            directory=CHECKOUT if name != "postgresql" else self.directory,
+            directory=CHECKOUT,
             log=self.directory / f"{name}.log",
         )
         self.parts.append(part)
@@ -225,7 +209,7 @@ class Machine:
 
     async def _end(self) -> None:
         for part in reversed(self.parts):
-            if part.name == "postgresql":  # its children are groups of their own
+            if part is self.database:  # its children are groups of their own
                 part.terminate()
                 await part.ended(within=20)
             part.kill()

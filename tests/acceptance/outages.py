@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 
+from tests.acceptance.place import HOST
 from tests.acceptance.stack import Stack
+from tests.acceptance.valkey import Valkey
 
 Outage = Callable[[Stack, float], Coroutine[None, None, None]]
 Loss = Callable[[Stack, random.Random], Coroutine[None, None, None]]
@@ -34,9 +37,7 @@ async def stalled(stack: Stack, seconds: float) -> None:
 
 
 async def unreachable(stack: Stack, seconds: float) -> None:
-    for proxy in (stack.web_redis, stack.worker_redis):
-        proxy.refuse()
-        proxy.reset()
+    cut_off(stack)
     await asyncio.sleep(seconds)
     for proxy in (stack.web_redis, stack.worker_redis):
         await proxy.accept()
@@ -69,6 +70,36 @@ async def tail_lost(stack: Stack, chance: random.Random) -> None:
     stack.valkey.lose(chance.randrange(500, 20_000))
     stack.valkey.start()
     await stack.valkey.answers()
+
+
+@asynccontextmanager
+async def replica_of(stack: Stack) -> AsyncIterator[Valkey]:
+    """One more Valkey, which has copied all that the stack's holds, and goes on copying."""
+    replica = Valkey(stack.directory, stack.logs / "replica.log", name="replica")
+    replica.start()
+    try:
+        await replica.answers()
+        await replica.copies(stack.valkey)
+        yield replica
+    finally:
+        await replica.client.aclose()
+        replica.kill()
+
+
+def cut_off(stack: Stack) -> None:
+    """Nobody of the service reaches it any more: what it holds is all that there will be."""
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.refuse()
+        proxy.reset()
+
+
+async def taken_over(stack: Stack, replica: Valkey) -> None:
+    """The primary is dead, and its address leads to what was its replica."""
+    stack.valkey.kill()
+    await replica.promote()
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.upstreams = [(HOST, replica.port)]
+        await proxy.accept()
 
 
 OUTAGES: tuple[Outage, ...] = (killed, restarted, stalled, unreachable, swallowed, full)

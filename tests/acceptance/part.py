@@ -111,3 +111,11 @@ class Part:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             return  # it has gone already, with all of its children
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it still runs; one that nobody has asked how it ended does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -46,6 +46,8 @@ class Proxy:
     ) -> None:
         self.refuse()
         self.flow()
+        for _ in range(5):  # one that was just accepted is ours some turns of the loop later
+            await asyncio.sleep(0)
         self.reset()
         for passage in self.open[:]:
             await passage.over.wait()

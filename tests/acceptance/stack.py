@@ -70,6 +70,8 @@ class Stack:
         self.web_redis = Proxy((HOST, self.valkey.port))
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
+        self.door: Proxy | None = None  # where visitors come in instead, if there is one
+        self.holders: list[Part] = []  # what holds readers in front of the web processes
         self.webs: list[Part] = []
         self.workers: list[Part] = []
         self.ports: dict[str, int] = {}
@@ -106,6 +108,11 @@ class Stack:
 
     def parts(self) -> list[Part]:
         return [*self.webs, *self.workers, self.model, self.valkey]
+
+    @property
+    def entrance(self) -> Proxy:
+        """The balancer before the web processes, or before what holds their readers."""
+        return self.door or self.front
 
     def words(self) -> str:
         return "\n".join(part.tail() for part in self.parts())
@@ -151,7 +158,9 @@ class Stack:
             raise RuntimeError(f"{web.name} ended before it was ready")
 
     async def visitor(self, web: Part | None = None, *, port: int | None = None) -> Visitor:
-        """Somebody new, at the first web process unless told otherwise."""
+        """Somebody new, at the door or the first web process unless told otherwise."""
+        if self.door and web is None:
+            port = port or self.door.port
         visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
         self._visitors.append(visitor)
         await visitor.arrive()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.acceptance.conftest import Judge
 from tests.acceptance.crowd import all_hear, delta, ending, following
-from tests.acceptance.machine import UP_WITHIN, Machine
-from tests.acceptance.place import HOST, listens
+from tests.acceptance.machine import Machine
+from tests.acceptance.place import HOST
+from tests.acceptance.postgresql import UP_WITHIN
 from tests.acceptance.visitor import Visitor, script
-from tests.acceptance.waiting import until
 
 
 async def test_readers_go_on_without_the_database_and_no_accepted_reply_is_lost(
@@ -37,7 +37,7 @@ async def test_readers_go_on_without_the_database_and_no_accepted_reply_is_lost(
             assert (await visitor.http.get("/health/live")).status_code == 200
             await followers[1].hears(delta(500), within=30)
             database.start()
-            await until(lambda: listens(machine.database_port), within=UP_WITHIN, what="PostgreSQL")
+            await database.answers()
             await all_hear(followers, ending(), within=60)
         report = await judge(visitor, asked, followers)
         await visitor.leave()

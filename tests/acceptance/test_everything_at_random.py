@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,15 @@ ASKERS = 3  # who ask at the same time
 
 
 @pytest.mark.timeout(3600 if RELEASE else 420)
+@pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
 @pytest.mark.parametrize("lossy", [False, True], ids=["nothing lost", "history lost"])
 async def test_everything_at_random(
-    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, lossy: bool
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, lossy: bool, pushpin: bool
 ) -> None:
     seconds = size(20, 200) if lossy else size(60, 600)
-    async with stacks(webs=2, workers=2, proxied=True, also={"RUN_LEASE": "4"}) as stack:
-        visitor = await stack.visitor(port=stack.front.port)
+    wishes: dict[str, Any] = {"webs": 2, "workers": 2, "proxied": True, "pushpin": pushpin}
+    async with stacks(**wishes, also={"RUN_LEASE": "4"}) as stack:
+        visitor = await stack.visitor(port=stack.entrance.port)
         crowd = Crowd(visitor, chance)
         breaker = Breaker(stack, chance, lossy=lossy)
         end = time.monotonic() + seconds
@@ -45,4 +48,4 @@ async def test_everything_at_random(
             visitor, crowd.asked, crowd.followers, resets_allowed=lossy, resets_in=doubted
         )
         assert report.clean, report
-        assert all(part.running for part in stack.parts())
+        assert all(part.running for part in (*stack.parts(), *stack.holders))

@@ -12,38 +12,24 @@ import pytest
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following
 from tests.acceptance.follower import Follower
-from tests.acceptance.gripped import Gripped
-from tests.acceptance.place import HOST
+from tests.acceptance.outages import cut_off, replica_of, taken_over
 from tests.acceptance.stack import Stack
 from tests.acceptance.valkey import Valkey
 from tests.acceptance.visitor import Asked, Visitor, script
 
 BACK_WITHIN = 10.0  # seconds after the primary's death
-Pair = Callable[[bool], AbstractAsyncContextManager[tuple[Stack, Valkey, int]]]
+Pair = Callable[[bool], AbstractAsyncContextManager[tuple[Stack, Valkey]]]
 in_front = pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
 
 
 @pytest.fixture
 def pair(stacks: Stacks) -> Pair:
-    """`async with pair(pushpin) as (stack, replica, port)`: the port is where readers come."""
+    """`async with pair(pushpin) as (stack, replica)`."""
 
     @asynccontextmanager
-    async def one(pushpin: bool) -> AsyncIterator[tuple[Stack, Valkey, int]]:
-        chosen = Gripped.chosen() if pushpin else {}
-        async with stacks(proxied=True, also=chosen) as stack:
-            replica = Valkey(stack.directory, stack.logs / "replica.log", name="replica")
-            replica.start()
-            try:
-                await replica.answers()
-                await replica.copies(stack.valkey)
-                if pushpin:
-                    async with Gripped(stack, chosen) as gripped:
-                        yield stack, replica, gripped.port
-                else:
-                    yield stack, replica, stack.ports[stack.web.name]
-            finally:
-                await replica.client.aclose()
-                replica.kill()
+    async def one(pushpin: bool) -> AsyncIterator[tuple[Stack, Valkey]]:
+        async with stacks(proxied=True, pushpin=pushpin) as stack, replica_of(stack) as replica:
+            yield stack, replica
 
     return one
 
@@ -53,14 +39,12 @@ async def test_a_replica_that_has_everything_takes_over_and_nobody_loses_a_word(
     pair: Pair, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
 ) -> None:
     for number in range(size(1, 10)):
-        async with pair(pushpin) as (stack, replica, port):
-            visitor = await stack.visitor(port=port)
+        async with pair(pushpin) as (stack, replica):
+            visitor = await stack.visitor()
             asked, followers = await begun(visitor, chance, seed=number)
             async with following(followers, within=60):
                 await all_hear(followers, delta(chance.randrange(20, 80)), within=30)
-                for proxy in (stack.web_redis, stack.worker_redis):
-                    proxy.refuse()
-                    proxy.reset()
+                cut_off(stack)
                 await replica.copies(stack.valkey)
                 killed = time.monotonic()
                 await taken_over(stack, replica)
@@ -76,8 +60,8 @@ async def test_a_replica_that_lagged_takes_over_and_what_is_lost_is_said_to_be_l
     pair: Pair, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
 ) -> None:
     for number in range(size(1, 10)):
-        async with pair(pushpin) as (stack, replica, port):
-            visitor = await stack.visitor(port=port)
+        async with pair(pushpin) as (stack, replica):
+            visitor = await stack.visitor()
             asked, followers = await begun(visitor, chance, seed=number)
             stopped, followed_up = asked[0], asked[1]
             async with following(followers, within=60):
@@ -117,12 +101,3 @@ async def begun(
         for drops in (0, 0, 2, 4)
     ]
     return asked, followers
-
-
-async def taken_over(stack: Stack, replica: Valkey) -> None:
-    """The primary is dead, and its address leads to what was its replica."""
-    stack.valkey.kill()
-    await replica.promote()
-    for proxy in (stack.web_redis, stack.worker_redis):
-        proxy.upstreams = [(HOST, replica.port)]
-        await proxy.accept()

@@ -17,8 +17,9 @@ import pytest
 
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following, numbered_since
-from tests.acceptance.machine import NAME, UP_WITHIN, Machine
+from tests.acceptance.machine import NAME, Machine
 from tests.acceptance.place import HOST, essentials
+from tests.acceptance.postgresql import UP_WITHIN
 from tests.acceptance.stack import CHECKOUT, command_of
 from tests.acceptance.visitor import Visitor, script
 

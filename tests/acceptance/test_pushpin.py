@@ -19,6 +19,7 @@ from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, ending, following, numbered_since
 from tests.acceptance.follower import Follower
 from tests.acceptance.gripped import Gripped
+from tests.acceptance.part import alive
 from tests.acceptance.place import listens
 from tests.acceptance.recording import Heard
 from tests.acceptance.stack import Stack
@@ -270,13 +271,6 @@ async def test_what_is_killed_alone_leaves_nothing_in_its_successors_way(grip: G
                 assert (await visitor.follower(one.conversation).follow()).whole
 
 
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 async def test_a_last_event_that_is_lost_on_its_way_is_heard_soon(
     grip: Grip, judge: Judge, size: Size[int]
 ) -> None:
@@ -340,32 +334,6 @@ async def commands_and_head(stack: Stack, channel: str) -> Counter[str]:
     stats, head = await both.info("commandstats").hget(f"{{{channel}}}:state", "head").execute()
     calls = {name.removeprefix("cmdstat_"): told["calls"] for name, told in stats.items()}
     return Counter(calls | {"head": int(head)})
-
-
-async def test_two_of_everything_may_lose_each_in_turn(
-    grip: Grip, judge: Judge, size: Size[list[int]]
-) -> None:
-    async with grip(pushpins=2, bridges=2, webs=2, workers=2) as (stack, gripped):
-        visitor = await gripped.visitor()
-        asked = [await visitor.ask(script(tokens=LONG, rate=20, seed=n)) for n in range(4)]
-        readers = [
-            visitor.follower(one.conversation, cursor=one.cursor, port=port, retry_at_most=0.5)
-            for one in asked
-            for port in gripped.ports
-            for _ in range(3)
-        ]
-        async with following(readers, within=60):
-            await all_hear(readers, delta(0), within=30)
-            every = [*gripped.bridges, *gripped.pushpins, *stack.webs, *stack.workers]
-            for part in [every[at] for at in size([0, 4, 6], list(range(len(every))))]:
-                part.kill()
-                await asyncio.sleep(1)
-                part.start()
-                await all_hear(readers, numbered_since(time.monotonic() + 1), within=40)
-            await gripped.ready()
-            await asyncio.gather(*(visitor.cancel(one.run) for one in asked))
-        report = await judge(visitor, asked, readers)
-        assert report.clean, report
 
 
 def heartbeat(head: int | None) -> Callable[[Heard], bool]:
