@@ -5,10 +5,12 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any, cast
 
 import django
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
@@ -23,8 +25,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
 from streams.api.waiting import waited  # noqa: E402  # its models exist once Django is set up
+from streams.problems import Problem, refusal  # noqa: E402
 from streams.sweep import Sweeper  # noqa: E402
 
+HALF = Problem(
+    408,
+    "request_timeout",
+    "The rest of the request did not come.",
+    headers={"Connection": "close"},
+)
 LIVE = "/health/live"
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
 
@@ -46,8 +55,11 @@ class Lane(ASGIHandler):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await self.read_body(receive)
+            body = await self.read_body(in_time(receive)) if wanted(scope) else BytesIO()
         except RequestAborted:
+            return
+        except TimeoutError:
+            await self.send_response(refusal(HALF), send)
             return
         made = cast("tuple[ASGIRequest, HttpResponse | None]", self.create_request(scope, body))
         request, refused = made
@@ -78,6 +90,24 @@ class Lane(ASGIHandler):
             request.close()
             # This thread's connections are free, however long the response lasts.
             signals.request_finished.send(sender=self.__class__)
+
+
+def wanted(scope: Scope) -> bool:
+    """Whether to wait for the body: one that is too long, or does not say how long, is refused."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    short = length.isdigit() and int(length) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return short and b"transfer-encoding" not in headers
+
+
+def in_time(receive: Receive) -> Receive:
+    """To hear the next piece of a body, or `TimeoutError`."""
+
+    async def next_piece() -> Mapping[str, Any]:
+        async with asyncio.timeout(settings.CONNECTION_TIMEOUT):
+            return await receive()
+
+    return next_piece
 
 
 async def unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:

@@ -18,6 +18,7 @@ import uvicorn
 from django.conf import settings
 
 from config import tracing
+from config.connection import Connection
 from streams import metrics
 
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
@@ -99,7 +100,7 @@ def serve() -> None:
         uvicorn.Config(
             "config.asgi:application",
             loop="uvloop",
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="on",
             backlog=BACKLOG,
