@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -29,7 +30,13 @@ async def answered(port: int, said: bytes, *, more: bytes = b"") -> tuple[bytes,
         async with asyncio.timeout(20):
             return await reader.read(-1), time.monotonic() - begun
     finally:
-        writer.close()
+        await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):  # the service has hung up on us
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -74,9 +81,13 @@ async def test_a_body_that_is_not_wanted_is_refused_before_it_comes(
     stacks: Stacks, head: bytes, status: bytes
 ) -> None:
     async with stacks(workers=0) as stack:
-        port = stack.ports[stack.web.name]
-        reader, writer = await asyncio.open_connection(HOST, port)
-        writer.write(POST + head + b"\r\n")
-        async with asyncio.timeout(10):
-            assert (await reader.readuntil(b"\r\n"))[9:12] == status
-        writer.close()
+        visitor = await stack.visitor()
+        known = {**visitor.identity(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+        who = "".join(f"{name}: {value}\r\n" for name, value in known.items())
+        reader, writer = await asyncio.open_connection(HOST, stack.ports[stack.web.name])
+        try:
+            writer.write(POST + head + who.encode() + b"\r\n")
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n"))[9:12] == status
+        finally:
+            await closed(writer)
