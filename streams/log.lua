@@ -17,6 +17,9 @@ local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARG
 -- new life must begin above these, too.
 local BEYOND = 1000000
 
+-- As `R:told`: the attempt whose words are kept has not said them in this life.
+local UNTOLD = 'none'
+
 -- Sixteen digits joined to a string come out as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
 local function field(name) return redis.call('HGET', state, name) end
@@ -150,14 +153,16 @@ if verb == 'start' then
   return {'ok', id}
 end
 
--- Set a fence that was lost, for an attempt that the run's row says is the one.
+-- Set a fence that was lost, for an attempt that the run's row says is the one. What it holds of
+-- the reply is kept at once, for whoever closes it before the whole of that is said again.
 if verb == 'fence' then
-  local attempt, index = tonumber(ARGV[9]), ARGV[10]
+  local attempt, index, piece = tonumber(ARGV[9]), ARGV[10], ARGV[11]
   live_on()
   if refusal(attempt) == 'superseded' then return {'superseded'} end
-  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', attempt, run .. ':index', index,
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', UNTOLD, run .. ':index', index,
     run .. ':latest', digits(head()), 'server', server())
   redis.call('DEL', thought)
+  redis.call('SET', text, piece, 'EX', life)
   return {'ok', digits(head())}
 end
 
@@ -174,7 +179,12 @@ if verb == 'speak' then
   local id = say(type, data)
   redis.call('HSET', state, run .. ':index', index, run .. ':latest', id)
   local key = where == 'thought' and thought or text
-  if where == 'whole' then redis.call('SET', key, piece) else redis.call('APPEND', key, piece) end
+  if where == 'whole' then
+    redis.call('SET', key, piece)
+    redis.call('HSET', state, run .. ':told', attempt)
+  else
+    redis.call('APPEND', key, piece)
+  end
   redis.call('EXPIRE', key, life)
   return {'ok', id}
 end
@@ -218,7 +228,7 @@ if verb == 'end' then
   if before then return {'ok', before} end
   local told = field(run .. ':told')
   if (redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt) then
-    local index = told == attempt and tonumber(field(run .. ':index')) + 1 or 0
+    local index = (told == attempt or told == UNTOLD) and tonumber(field(run .. ':index')) + 1 or 0
     say(whole_type, whole_before .. digits(index) .. whole_after)
   end
   local id = say(type, data)

@@ -92,9 +92,14 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         named = (event.type, encode(event), event.attempt)
         return self._one(channel, "start", known, event.run, *named)
 
-    def fence(self, channel: str, run: UUID, attempt: int, *, index: int, known: int) -> int:
-        """Set a lost fence for the attempt that the run's row names. Gives the log's last id."""
-        return self._one(channel, "fence", known, run, attempt, index)
+    def fence(
+        self, channel: str, run: UUID, attempt: int, *, index: int, text: str, known: int
+    ) -> int:
+        """Set a lost fence for the attempt that the run's row names, with its text so far.
+
+        Gives the log's last id. That text is to be said as a whole, next.
+        """
+        return self._one(channel, "fence", known, run, attempt, index, text)
 
     def speak(self, pieces: Sequence[Piece]) -> list[int | Exception]:
         """Say the pieces in one trip, in order. For each its id, or why it was refused."""

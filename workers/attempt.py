@@ -180,6 +180,7 @@ class Attempt:
                     self._run.id,
                     self._run.attempt,
                     index=self._index - 1,
+                    text=self.text,
                     known=self.known,
                 )
             return head

@@ -90,7 +90,7 @@ async def test_a_crash_among_equal_requests_leaves_no_key_half_used(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with stacks() as stack:
-        visitor = await stack.visitor()
+        visitor = await stack.visitor(stack.web)
         asked: list[Asked] = []
         for number in range(size(5, 30)):
             message = script(tokens=5, seed=number)

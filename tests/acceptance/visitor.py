@@ -54,6 +54,7 @@ class Visitor:
         self.host = host
         self.port = port
         self.tls = tls
+        self.behind_proxy = False
         self.http = httpx.AsyncClient(
             base_url=f"{'https' if tls else 'http'}://{host}:{port}",
             verify=tls or True,
@@ -90,7 +91,8 @@ class Visitor:
 
     def follower(self, conversation: str, **wishes: Any) -> Follower:
         """A follower of the conversation in this visitor's name; see `Follower` for the rest."""
-        where: dict[str, Any] = {"host": self.host, "port": self.port, "tls": self.tls, **wishes}
+        where: dict[str, Any] = {"host": self.host, "port": self.port, "tls": self.tls}
+        where |= {"opens_anew": self.behind_proxy, **wishes}
         return Follower(conversation=conversation, headers=self.identity(), **where)
 
     async def ask(self, message: str, **also: object) -> Asked:

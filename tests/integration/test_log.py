@@ -221,13 +221,29 @@ def test_a_lost_log_begins_a_new_life_above_every_id_that_was_heard(
     valkey.flushall()
     clock.now += 1_000_000
     assert teller.speak(teller.piece(1, known=heard)) == ["Unfenced"]
-    teller.log.fence(teller.channel, teller.run, 1, index=1, known=heard)
+    teller.log.fence(teller.channel, teller.run, 1, index=1, text="w0 w1 ", known=heard)
     whole = TextSnapshot(run=teller.run, attempt=1, index=2, text="w0 w1 ")
     (id,) = teller.log.speak([Piece(channel=teller.channel, event=whole, known=heard)])
     assert isinstance(id, int)
     assert id > heard
     assert teller.log.read(teller.channel, heard) == Torn(reason="lost")
     assert teller.log.look(teller.channel, known=0).runs[teller.run].text == "w0 w1 "
+
+
+def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its_words(
+    teller: Teller, valkey: "redis.Redis"
+) -> None:
+    teller.start()
+    (heard,) = teller.speak(teller.piece(0))
+    assert isinstance(heard, int)
+    valkey.flushall()
+    head = teller.log.fence(teller.channel, teller.run, 1, index=0, text="w0 ", known=heard)
+    said = teller.log.close(teller.channel, teller.run, 1, known=0)
+    assert said
+    assert said.text == "w0 "
+    ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
+    teller.log.end(teller.channel, ending, said.text, known=0)
+    assert teller.types(head) == ["text.snapshot", "run.cancelled"]
 
 
 def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
@@ -256,7 +272,7 @@ def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
     assert teller.speak(teller.piece(10, known=heard)) == ["Unfenced"]
-    head = teller.log.fence(teller.channel, teller.run, 1, index=10, known=heard)
+    head = teller.log.fence(teller.channel, teller.run, 1, index=10, text="", known=heard)
     assert head >= heard
     assert teller.log.read(teller.channel, heard - 7) == Torn(reason="lost")
 
