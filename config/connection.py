@@ -19,9 +19,16 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Half a head, a blank line, or the rest of a body that was refused.
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and self._patience is None and not self.transport.is_closing():
+            self._wait()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._patience is None:  # the first was waited for from the beginning
+        if self._patience is None:  # the next one's head, while this one's answer is under way
             self._wait()
 
     def on_headers_complete(self) -> None:

@@ -148,7 +148,7 @@ def start(command: list[str], socket: Path) -> subprocess.Popen[bytes]:
         if part.poll() is not None or time.monotonic() > end:
             part.kill()
             sys.exit(f"{command[0]} did not start.")
-        time.sleep(0.01)
+        time.sleep(0.001)
     return part
 
 
@@ -180,8 +180,9 @@ def run_here() -> NoReturn:
             parts.append(start(command, run / f"pushpin-{socket}"))
             # Whoever is let in before the last can answer is refused with 503, from which a
             # browser does not come back: so the listener is held, and they wait at its port.
-            parts[0].send_signal(signal.SIGSTOP)
-        parts[0].send_signal(signal.SIGCONT)
+            # (By `os.kill`: a Popen would ask first whether it lives, and forget that it does not.)
+            os.kill(parts[0].pid, signal.SIGSTOP)
+        os.kill(parts[0].pid, signal.SIGCONT)
         print(f"Pushpin listens on {settings.HOST} port {settings.PUSHPIN_PORT}", flush=True)
         gone, status = os.wait()
         # A part that has ended alone leaves the others waiting for it.

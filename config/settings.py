@@ -72,7 +72,9 @@ HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds
 PORT = env.int("PORT", 8000)  # TCP port of the web process
 METRICS_PORT = env.int("METRICS_PORT", 0)  # where a process tells its own counts; 0: nowhere else
 WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds that plain requests may take to end at SIGTERM
-CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a peer's answer
+CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a word of a peer's
+if CONNECTION_TIMEOUT <= 0:
+    raise ImproperlyConfigured("CONNECTION_TIMEOUT must be more than 0 seconds.")
 
 # ── The model ────────────────────────────────────────────────────────────────────────────────
 OPENAI_API_KEY = env.str("OPENAI_API_KEY", "") or None

@@ -17,8 +17,8 @@ local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARG
 -- new life must begin above these, too.
 local BEYOND = 1000000
 
--- As `R:told`: the attempt whose words are kept has not said them in this life.
-local UNTOLD = 'none'
+-- As `R:told`, before the attempt whose words are kept: it has not said them in this life.
+local UNTOLD = 'not by '
 
 -- Sixteen digits joined to a string come out as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
@@ -158,8 +158,11 @@ end
 if verb == 'fence' then
   local attempt, index, piece = tonumber(ARGV[9]), ARGV[10], ARGV[11]
   live_on()
-  if refusal(attempt) == 'superseded' then return {'superseded'} end
-  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', UNTOLD, run .. ':index', index,
+  local why = refusal(attempt)
+  if why == 'superseded' then return {'superseded'} end
+  -- A trip that comes late, after what followed it, must not take that back.
+  if not why and tonumber(field(run .. ':index')) > tonumber(index) then return {'ok', digits(head())} end
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', UNTOLD .. attempt, run .. ':index', index,
     run .. ':latest', digits(head()), 'server', server())
   redis.call('DEL', thought)
   redis.call('SET', text, piece, 'EX', life)
@@ -228,7 +231,7 @@ if verb == 'end' then
   if before then return {'ok', before} end
   local told = field(run .. ':told')
   if (redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt) then
-    local index = (told == attempt or told == UNTOLD) and tonumber(field(run .. ':index')) + 1 or 0
+    local index = (told == attempt or told == UNTOLD .. attempt) and tonumber(field(run .. ':index')) + 1 or 0
     say(whole_type, whole_before .. digits(index) .. whole_after)
   end
   local id = say(type, data)

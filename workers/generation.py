@@ -50,6 +50,9 @@ def generate(run_id: UUID, process: Process) -> None:
                 attempt.bow_out()
         except Away:
             hand_over(run, known=attempt.known)
+        except (OperationalError, InterfaceError):
+            # The database is away. Nobody renews the lease now: whoever sees its end goes on.
+            logger.exception("run %s attempt %s", run.id, run.attempt)
         except Exception:
             logger.exception("run %s attempt %s", run.id, run.attempt)
             reason = "Something went wrong while the reply was written. It has been noted."

@@ -138,8 +138,9 @@ class Keeper(threading.Thread):
                 connection.close()
 
     def _renew(self) -> None:
-        mine = Run.objects.filter(worker=self.worker, status=Run.Status.RUNNING)
-        mine.update(lease_until=from_now(settings.RUN_LEASE))
+        # What was claimed here and let go of, by whatever accident, is to be another's.
+        held = Run.objects.filter(pk__in=list(self._holds), worker=self.worker)
+        held.filter(status=Run.Status.RUNNING).update(lease_until=from_now(settings.RUN_LEASE))
 
     def _confirm(self) -> None:
         """Tell a Redis that may be another one by now how far each reply has come."""

@@ -33,6 +33,7 @@ REFUSALS = {
     503: "The database is away: see Retry-After",
 }
 REFUSED_BODIES = {
+    408: "The rest of the body did not come",
     411: "The body's size is not announced",
     413: "The body is larger than any request needs",
     415: "The body is not application/json",

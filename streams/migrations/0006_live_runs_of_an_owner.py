@@ -10,12 +10,13 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RemoveIndex(
-            model_name='run',
-            name='owners_unsaid_runs',
-        ),
         migrations.AddIndex(
             model_name='run',
             index=models.Index(condition=models.Q(('ended_event__isnull', True)), fields=['owner', 'status'], name='owners_live_runs'),
+        ),
+        # After it: dropping locks out readers, too, and so must not wait for a scan.
+        migrations.RemoveIndex(
+            model_name='run',
+            name='owners_unsaid_runs',
         ),
     ]

@@ -116,6 +116,7 @@ class Follower:
                 await _read_head(reader, connection)
             if connection.status == 502 and self.opens_anew:
                 connection.status = 0
+                self.recording.gateways += 1
                 raise ConnectionError("nobody behind the proxy")
             await self._read_body(reader, connection)
             ended = Ended.CLOSED

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+import psycopg
 
 from tests.acceptance.part import Part, alive
-from tests.acceptance.place import HOST, essentials, free_port, listens
+from tests.acceptance.place import HOST, essentials, free_port
 from tests.acceptance.waiting import until
 
 UP_WITHIN = 30.0  # seconds
@@ -79,7 +80,15 @@ class PostgreSQL(Part):
         return f"postgres://postgres@{HOST}:{self.port}/postgres"
 
     async def answers(self) -> None:
-        await until(lambda: listens(self.port), within=UP_WITHIN, what="PostgreSQL")
+        """Wait until it lets somebody in: it listens some time before that."""
+        await until(self._lets_in, within=UP_WITHIN, what="PostgreSQL")
+
+    def _lets_in(self) -> bool:
+        try:
+            psycopg.connect(host=str(self.sockets), port=self.port, user="postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     async def dies(self) -> None:
         """SIGKILL, and wait for its children: groups of their own, which end when they notice."""

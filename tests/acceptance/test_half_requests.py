@@ -40,17 +40,19 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("said", "more", "status"),
     [
-        (b"", None),
-        (WHOLE[:20], None),
-        (WHOLE + WHOLE[:20], b"200"),
-        (POST + b'Content-Length: 40\r\n\r\n{"mess', b"408"),
+        (b"", b"", b""),
+        (WHOLE[:20], b"", b""),
+        (WHOLE + WHOLE[:20], b"", b"200"),
+        (WHOLE, b"\r\n", b"200"),
+        (POST + b'Content-Length: 40\r\n\r\n{"mess', b"", b"408"),
+        (POST + b"Content-Length: 99999999999\r\n\r\n", b"x", b"403"),
     ],
-    ids=["nothing", "half a head", "a second half", "half a body"],
+    ids=["nothing", "half a head", "a second half", "a blank line", "half a body", "too much"],
 )
 async def test_who_does_not_ask_is_closed_and_whom_a_reply_is_streamed_to_is_not(
-    stacks: Stacks, said: bytes, status: bytes | None
+    stacks: Stacks, said: bytes, more: bytes, status: bytes
 ) -> None:
     async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}) as stack:
         port = stack.ports[stack.web.name]
@@ -59,9 +61,9 @@ async def test_who_does_not_ask_is_closed_and_whom_a_reply_is_streamed_to_is_not
         reader = visitor.follower(one.conversation, cursor=one.cursor)
         begun = time.monotonic()
         async with following([reader], within=30):
-            words, seconds = await answered(port, said)
+            words, seconds = await answered(port, said, more=more)
             await reader.hears(numbered_since(begun + 2 * PATIENCE), within=20)
-        assert words[9:12] == (status or b"")
+        assert words[9:12] == status
         assert PATIENCE <= seconds < 3 * PATIENCE
         assert len(reader.recording.connections) == 2  # the second is told that all is said
 

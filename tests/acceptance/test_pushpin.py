@@ -41,7 +41,7 @@ def grip(stacks: Stacks) -> Grip:
     ) -> AsyncIterator[tuple[Stack, Gripped]]:
         chosen = Gripped.chosen()
         async with (
-            stacks(also={**chosen, **(also or {})}, **wishes) as stack,
+            stacks(pushpin=False, also={**chosen, **(also or {})}, **wishes) as stack,
             Gripped(stack, chosen, pushpins=pushpins, bridges=bridges, cut=cut) as gripped,
         ):
             yield stack, gripped
@@ -303,7 +303,7 @@ async def test_the_worker_sends_one_command_a_token_however_many_bridges_listen(
     stacks: Stacks,
 ) -> None:
     chosen = Gripped.chosen()
-    async with stacks(also=chosen) as stack:
+    async with stacks(pushpin=False, also=chosen) as stack:
         for bridges in (0, 1, 10):
             async with AsyncExitStack() as parts:
                 port = None

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from streams import asking, ending
@@ -22,6 +22,7 @@ from streams.publish import the_log
 from streams.snapshot import snapshot
 from streams.wire import decode
 from tests.openai_server import Running, expected, serving
+from workers import generation
 from workers.generation import generate
 from workers.history import history
 from workers.lease import claim
@@ -212,6 +213,30 @@ def test_a_worker_that_was_superseded_says_nothing_more(process: Process) -> Non
     assert not thread.is_alive()
     run.refresh_from_db()
     assert (run.status, run.attempt) == ("running", 2)
+
+
+def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
+    process: Process, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RUN_LEASE = 0.5
+    other, _ = asked(tokens=1000, rate=20)
+    thread = written(other, process)  # so that there is a lease to renew
+    until(says(other, 1))
+    run, text = asked(tokens=5)
+
+    def away(run: Run) -> list[Turn]:
+        raise OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "history", away)
+        generate(run.id, process)
+    lapsed = Run.objects.filter(pk=run.pk, status="running", lease_until__lt=Now())
+    until(lapsed.exists, 5)
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert (run.status, run.attempt, heard(run)[0]) == ("completed", 2, text)
+    ending.cancel(other.id)
+    thread.join(10)
 
 
 def test_at_a_deploy_what_is_left_is_handed_over_and_written_anew(process: Process) -> None:

@@ -243,7 +243,10 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     assert said.text == "w0 "
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
     teller.log.end(teller.channel, ending, said.text, known=0)
-    assert teller.types(head) == ["text.snapshot", "run.cancelled"]
+    whole = TextSnapshot(run=teller.run, attempt=1, index=1, text="w0 ")
+    page = teller.log.read(teller.channel, head)
+    assert isinstance(page, Page)
+    assert [decode(type, data) for _, type, data in page.entries] == [whole, ending]
 
 
 def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
