@@ -159,7 +159,8 @@ if verb == 'fence' then
   local attempt, index, piece = tonumber(ARGV[9]), ARGV[10], ARGV[11]
   live_on()
   local why = refusal(attempt)
-  if why == 'superseded' then return {'superseded'} end
+  -- Somebody may have ended it since the row was asked, and the fence goes with the ending.
+  if why == 'superseded' or field(run .. ':ending') then return {'superseded'} end
   -- A trip that comes late, after what followed it, must not take that back.
   if not why and tonumber(field(run .. ':index')) > tonumber(index) then return {'ok', digits(head())} end
   redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', UNTOLD .. attempt, run .. ':index', index,

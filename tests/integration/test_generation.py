@@ -22,10 +22,10 @@ from streams.publish import the_log
 from streams.snapshot import snapshot
 from streams.wire import decode
 from tests.openai_server import Running, expected, serving
-from workers import generation
+from workers import attempt, generation
 from workers.generation import generate
 from workers.history import history
-from workers.lease import claim
+from workers.lease import claim, mine
 from workers.process import Process
 from workers.prompt import Turn
 
@@ -180,6 +180,33 @@ def heard_from(page: Page, run: Run) -> str:
     for _, type, data in page.entries:
         known = fold(known, decode(type, data))
     return known.replies[run.id].text
+
+
+def test_nothing_follows_a_stop_that_comes_while_a_lost_log_is_fenced_anew(
+    process: Process, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = asked(tokens=1000, rate=50)
+    asks: list[bool] = []
+
+    def mine_and_stopped(held: Run) -> bool:
+        asks.append(mine(held))
+        if len(asks) == 2:  # the fence is there, and the row has just been asked again
+            ending.cancel(run.id)
+        return asks[-1]
+
+    monkeypatch.setattr(attempt, "mine", mine_and_stopped)
+    thread = written(run, process)
+    until(says(run, 3))
+    valkey.flushall()
+    thread.join(10)
+    run.refresh_from_db()
+    assert run.reply
+    assert run.reply.content.count(" ") >= 3
+    head = the_log().look(channel_of(run.conversation_id), known=0).head
+    last = the_log().tail(channel_of(run.conversation_id))
+    assert asks[:2] == [True, True]
+    assert last
+    assert (run.status, last[:2]) == ("cancelled", (head, "run.cancelled"))
 
 
 def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(

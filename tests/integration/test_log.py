@@ -249,6 +249,19 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     assert [decode(type, data) for _, type, data in page.entries] == [whole, ending]
 
 
+def test_a_run_that_has_ended_and_is_settled_gets_no_fence_again(teller: Teller) -> None:
+    teller.start()
+    teller.log.close(teller.channel, teller.run, 1, known=0)
+    ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
+    head = teller.log.end(teller.channel, ending, "", known=0)
+    teller.log.forget(teller.channel, teller.run)
+    # The attempt has asked the run's row just before.
+    with pytest.raises(Superseded):
+        teller.log.fence(teller.channel, teller.run, 1, index=0, text="w0 ", known=0)
+    assert teller.speak(teller.piece(1)) == ["Unfenced"]
+    assert teller.types(head) == []
+
+
 def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
     valkey: "redis.Redis",
 ) -> None:
