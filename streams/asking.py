@@ -13,7 +13,8 @@ from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 from django.urls import reverse
@@ -22,7 +23,7 @@ from streams.answers import Once, keep, recall
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel
-from streams.log import Away
+from streams.log import Away, Superseded
 from streams.models import Conversation, Message, Run, from_now
 from streams.publish import finish, the_log
 
@@ -172,7 +173,11 @@ def _accept(
         raise
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
-        _tell(conversation, run, instead)
+        try:
+            _tell(conversation, run, instead)
+        except (Away, Superseded, ObjectDoesNotExist, DatabaseError) as error:
+            # The sweep will; or there is nothing to tell, because it was deleted meanwhile.
+            logger.warning("run %s not told: %s", run.id, type(error).__name__)
     return accepted
 
 
@@ -187,10 +192,7 @@ def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
     if instead:
         for earlier in conversation.runs.filter(status__in=Run.LIVE, cancel_asked=True):
             cancel(earlier.id)
-    try:
-        finish(conversation)
-    except Away:
-        return  # the sweep will
+    finish(conversation)
     ring(run.id)
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
 from streams import metrics
 from streams.bell import ring
@@ -104,6 +104,8 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
     spent = usage or _estimate(run, text)
     mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=Run.LIVE)
     with transaction.atomic():
+        known = Greatest(F("head"), run.conversation.head)
+        Conversation.objects.filter(pk=run.conversation_id).update(head=known)
         ended = mine.update(
             **outcome,
             ended_at=Now(),
@@ -117,8 +119,6 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
         )
         if not ended:
             raise Superseded  # another worker has it, or somebody else has ended it
-        known = run.conversation.head
-        Conversation.objects.filter(pk=run.conversation_id, head__lt=known).update(head=known)
         if text or outcome["status"] == Run.Status.COMPLETED:
             reply = Message.objects.create(
                 conversation_id=run.conversation_id,

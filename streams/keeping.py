@@ -46,8 +46,6 @@ def delete(conversation: Conversation) -> None:
     A worker that writes in it loses its run with the row, and its word with the log.
     """
     with transaction.atomic():
-        # Locked as whoever ends a run does, so that no reply is added behind our back.
-        list(conversation.runs.select_for_update().values_list("pk"))
         Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
         Conversation.objects.filter(pk=conversation.pk).delete()
         Removal.objects.get_or_create(pk=conversation.pk)

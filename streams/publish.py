@@ -78,10 +78,10 @@ def announce(run: Run, conversation: Conversation, *, question: bool) -> None:
     channel = channel_of(conversation.id)
     ids = the_log().tell(channel, *news, known=conversation.head, run=run.id)
     with transaction.atomic():
+        conversation.heard(ids[-1])
+        Run.objects.filter(pk=run.pk).update(queued_event=ids[-1])
         if len(ids) > 1:
             Message.objects.filter(pk=run.message_id).update(event=ids[0])
-        Run.objects.filter(pk=run.pk).update(queued_event=ids[-1])
-        conversation.heard(ids[-1])
 
 
 def end(run: Run, conversation: Conversation) -> None:
@@ -90,10 +90,10 @@ def end(run: Run, conversation: Conversation) -> None:
     text = run.reply.content if run.reply else ""
     id = the_log().end(channel, ending_of(run), text, known=conversation.head)
     with transaction.atomic():
+        conversation.heard(id)
         Run.objects.filter(pk=run.pk).update(ended_event=id)
         if run.reply_id:
             Message.objects.filter(pk=run.reply_id).update(event=id)
-        conversation.heard(id)
     the_log().forget(channel, run.id)
     logger.info("run %s attempt %s %s, said as %s", run.id, run.attempt, run.status, id)
 

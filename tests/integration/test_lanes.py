@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from config.asgi import application
+from streams import keeping
 from streams.followers import followers
 from streams.models import Conversation, Run
 from tests.integration.browser import Browser, conversation
@@ -156,7 +157,7 @@ async def test_one_who_waits_is_answered_when_the_process_ends(
 async def test_one_who_waits_is_answered_when_the_conversation_is_deleted(browser: Browser) -> None:
     asker = waiting(browser)
     await accepted()
-    await Conversation.objects.all().adelete()
+    await sync_to_async(keeping.delete)(await Conversation.objects.aget())
     await asyncio.wait_for(asker.task, 5)
     assert asker.status == 202
 

@@ -1,0 +1,107 @@
+"""No two transactions wait for each other, and what comes between two steps fails no request."""
+
+import re
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+
+from streams import asking, ending, keeping, publish
+from streams.adoption import adopt
+from streams.models import Conversation, Run
+from workers.lease import claim
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+OWNER = "visitor:1"
+SAID_WITHOUT_LOCK = ("sqlite", "conversation")
+LOCKS = re.compile(
+    r'^(?:UPDATE|INSERT INTO|DELETE FROM|SELECT .* FROM) "streams_(\w+)".*', re.DOTALL
+)
+
+
+def transactions(queries: list[dict[str, str]]) -> Iterator[list[str]]:
+    """Of each transaction, the tables that it writes to, in order; a locking SELECT is a write."""
+    tables: list[str] | None = None
+    for query in queries:
+        said = query["sql"]
+        if said.startswith("BEGIN"):
+            tables = []
+        elif said in {"COMMIT", "ROLLBACK"} and tables is not None:
+            yield tables
+            tables = None
+        elif tables is not None and (found := LOCKS.match(said)):
+            # SQLite locks no rows: there the look at the conversation stands for its lock.
+            lock = "FOR UPDATE" in said or (connection.vendor, found[1]) == SAID_WITHOUT_LOCK
+            if lock or not said.startswith("SELECT"):
+                tables.append(found[1])
+
+
+def asked() -> tuple[Conversation, Run]:
+    made = asking.begin(owner=OWNER, text="Why?")
+    return Conversation.objects.get(pk=made.conversation), Run.objects.get(pk=made.run)
+
+
+def claimed() -> Run:
+    _, run = asked()
+    held = claim(run.id, uuid4())
+    assert held
+    publish.start(held)
+    return held
+
+
+def answered() -> Run:
+    run = claimed()
+    ending.complete(run, "So.", finish_reason="stop", usage=None)
+    return run
+
+
+def interrupted() -> None:
+    asking.ask(claimed().conversation, "And?", when_busy="interrupt")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        answered,
+        interrupted,
+        lambda: asking.retry(answered()),
+        lambda: ending.cancel(asked()[1].id),
+        lambda: keeping.delete(claimed().conversation),
+        lambda: adopt(visitor=OWNER, user=f"user:{asked()[1].id}"[:64]),
+    ],
+    ids=["answer", "interrupt", "retry", "cancel", "delete", "adopt"],
+)
+def test_every_transaction_writes_the_conversation_before_its_runs(
+    steps: Callable[[], object],
+) -> None:
+    """Else two that meet in one conversation may wait for each other: a deadlock, and a 503."""
+    with CaptureQueriesContext(connection) as captured:
+        steps()
+    written = [tables for tables in transactions(captured.captured_queries) if "run" in tables]
+    assert any("conversation" in tables for tables in written)
+    for tables in written:
+        if "conversation" in tables:
+            assert tables.index("conversation") < tables.index("run"), tables
+
+
+@pytest.mark.parametrize("fault", ["deleted", "forgotten", "database"])
+def test_nothing_after_the_commit_fails_who_asked(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = asking.finish
+
+    def meanwhile(conversation: Conversation) -> None:
+        match fault:
+            case "deleted":
+                keeping.delete(conversation)
+            case "forgotten":  # and its log's end is to be said yet
+                Conversation.objects.filter(pk=conversation.pk).delete()
+            case _:
+                raise OperationalError("deadlock detected")
+        finish(conversation)
+
+    monkeypatch.setattr(asking, "finish", meanwhile)
+    assert asking.begin(owner=OWNER, text="Why?").run
