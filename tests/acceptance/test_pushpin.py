@@ -299,28 +299,31 @@ async def test_a_last_event_that_is_lost_on_its_way_is_heard_soon(
         assert report.clean, report
 
 
-async def test_the_worker_sends_one_command_a_token_however_many_bridges_listen(
+async def test_the_worker_sends_one_command_a_token_however_many_nodes_listen(
     stacks: Stacks,
 ) -> None:
     chosen = Gripped.chosen()
     async with stacks(pushpin=False, also=chosen) as stack:
-        for bridges in (0, 1, 10):
+        for nodes in (0, 1, 10):  # each a Pushpin with its bridge
             async with AsyncExitStack() as parts:
-                port = None
-                if bridges:
-                    gripped = Gripped(stack, chosen, bridges=bridges)
-                    port = (await parts.enter_async_context(gripped)).port
-                visitor = await stack.visitor(port=port)
+                ports = [stack.ports[stack.web.name]]
+                if nodes:
+                    gripped = Gripped(stack, chosen, pushpins=nodes, bridges=nodes)
+                    ports = (await parts.enter_async_context(gripped)).ports
+                visitor = await stack.visitor(port=ports[0])
                 asked = await visitor.ask(script(tokens=LONG, rate=100))
-                reader = visitor.follower(asked.conversation, cursor=asked.cursor)
-                async with following([reader], within=30):
-                    await reader.hears(delta(100), within=30)
+                readers = [
+                    visitor.follower(asked.conversation, cursor=asked.cursor, port=port)
+                    for port in ports
+                ]
+                async with following(readers, within=30):
+                    await all_hear(readers, delta(100), within=30)
                     channel = f"conversation-{asked.conversation}"
                     listen = await stack.valkey.client.pubsub_numsub(channel)
                     # Without a bridge it is the web process.
-                    assert listen == [(channel.encode(), max(1, bridges))]
+                    assert listen == [(channel.encode(), max(1, nodes))]
                     before = await commands_and_head(stack, channel)
-                    await reader.hears(delta(600), within=30)
+                    await all_hear(readers, delta(600), within=30)
                     sent = await commands_and_head(stack, channel) - before
                     await visitor.cancel(asked.run)
             tokens = sent["head"]
