@@ -14,6 +14,8 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
+from config.framework import *  # noqa: F403  # what is the same in every copy
+
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -100,25 +102,11 @@ REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST 
 LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's log keeps
 LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
 LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is remembered
-EVENTSTREAM_STORAGE_CLASS = "streams.log.Log"
-EVENTSTREAM_CHANNELMANAGER_CLASS = "streams.channels.Channels"
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL
 if CELERY_BROKER_URL.startswith("unix://"):  # as kombu names a socket, and a database of it
     CELERY_BROKER_URL = f"redis+socket{CELERY_BROKER_URL[4:]}".replace("?db=", "?virtual_host=")
-CELERY_TASK_IGNORE_RESULT = True  # the run's row is the record
-CELERY_TASK_ACKS_LATE = False  # late ones run twice or die with Redis: docs/decisions.md
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process
-CELERY_WORKER_POOL = "threads"  # a reply is waiting, not computing
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_DISABLE_PREFETCH = True  # a ring that cannot be answered now is another's to answer
-CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_WORKER_CONSUMER = "workers.rings:Consumer"
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back for ever
-CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # what Redis refuses, being full, is as if it were away
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith(("redis", "unix")):
@@ -169,12 +157,6 @@ ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────
 ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # a visitor owns his session's own
 ALLOW_SIGNUP = env.bool("ALLOW_SIGNUP", not PRODUCTION)  # anybody may make himself a user
-ACCOUNT_ADAPTER = "streams.accounts.Accounts"
-ACCOUNT_LOGIN_METHODS = {"username"}
-ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = "none"  # there is no e-mail
-LOGIN_URL = "account_login"
-LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 AUTHENTICATION_BACKENDS = env.list(
     "AUTHENTICATION_BACKENDS", default=["django.contrib.auth.backends.ModelBackend"]
 )  # Django's, or another application's own
@@ -182,45 +164,16 @@ STREAM_SIGNING_KEY = env.str("STREAM_SIGNING_KEY", "")  # known to an applicatio
 if 0 < len(STREAM_SIGNING_KEY) < 32:
     raise ImproperlyConfigured("STREAM_SIGNING_KEY can be guessed: take 32 characters or more.")
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call us
-CORS_ALLOW_CREDENTIALS = True  # with their visitors' cookies: so the list is exact
-CORS_ALLOW_HEADERS = [
-    *("authorization", "content-type", "x-csrftoken", "last-event-id", "cache-control"),
-    *("idempotency-key", "prefer", "x-request-id"),
-]
-CORS_EXPOSE_HEADERS = [
-    *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
-]
-CORS_URLS_REGEX = "^/api/"
 CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS + env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", PRODUCTION)  # how browsers come; off, their passwords are in the clear
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS or bool(CORS_ALLOWED_ORIGINS)
 # Another site's page gets no cookie of ours along unless it is said so, and then only a secure one.
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "None" if CORS_ALLOWED_ORIGINS else "Lax"
-SESSION_COOKIE_HTTPONLY = True
-CSRF_COOKIE_HTTPONLY = False  # the page's script reads it to send X-CSRFToken
 
 # ── What browsers are told to refuse ─────────────────────────────────────────────────────────
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = ["^health/", "^metrics$"]  # asked by the platform, from inside
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)  # never HTTP again
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
-SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_REFERRER_POLICY = "same-origin"
-SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
-X_FRAME_OPTIONS = "DENY"
-CONTENT_SECURITY_POLICY = {
-    "DIRECTIVES": {
-        "default-src": ["'none'"],
-        "script-src": ["'self'"],
-        "style-src": ["'self'"],
-        "img-src": ["'self'", "data:"],
-        "connect-src": ["'self'"],
-        "font-src": ["'self'"],
-        "base-uri": ["'none'"],
-        "form-action": ["'self'"],
-        "frame-ancestors": ["'none'"],
-    }
-}
 
 # ── The database ─────────────────────────────────────────────────────────────────────────────
 DATABASE_URL = env.str("DATABASE_URL", "") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
@@ -239,68 +192,10 @@ else:
         "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
         "timeout": 10,  # seconds to wait for a free one
     }
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# ── Django ───────────────────────────────────────────────────────────────────────────────────
-INSTALLED_APPS = [
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
-    "corsheaders",
-    "csp",
-    "django_eventstream",
-    "ninja",
-    "streams",  # before allauth, whose pages it gives their looks
-    "allauth",
-    "allauth.account",
-]
-MIDDLEWARE = [
-    "streams.records.identify",
-    "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "allauth.account.middleware.AccountMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
+# ── What it tells its operators ──────────────────────────────────────────────────────────────
 # Base URL of an OpenTelemetry collector (OTLP over HTTP), which the SDK reads for itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-if OTEL_EXPORTER_OTLP_ENDPOINT:
-    MIDDLEWARE.insert(1, "streams.traces.trace_posts")
-ROOT_URLCONF = "config.urls"
-ASGI_APPLICATION = "config.asgi.application"
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ]
-        },
-    }
-]
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
-]
-STATIC_URL = "static/"
-WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
-LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
-USE_TZ = True
-DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # bytes of a request's body
-
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
 LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for programs; else for people
 LOGGING = {

@@ -23,9 +23,9 @@ from streams.answers import Once, keep, recall
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel
-from streams.log import Away, Superseded
 from streams.models import Conversation, Message, Run, from_now
 from streams.publish import finish, the_log
+from streams.verdicts import Away, Superseded
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
@@ -141,11 +141,7 @@ def offered(model: str) -> str:
 
 
 def _accept(
-    conversation: Conversation,
-    make: Callable[[], Run],
-    once: Once | None,
-    *,
-    instead: bool = False,
+    conversation: Conversation, make: Callable[[], Run], once: Once | None, *, instead: bool = False
 ) -> Accepted:
     if once:
         recall(once)

@@ -19,12 +19,12 @@ from streams.events import ENDINGS, Heartbeat
 from streams.follow import FORBIDDEN, GONE, NEVER, SOON, retry
 from streams.hold import Hold, hold_in
 from streams.hub import Feed, Hub
-from streams.log import Away, Superseded
 from streams.outlet import Item, Outlet
 from streams.passages import Torn
 from streams.publish import the_log
 from streams.reading import PAGE, in_thread, outlook
 from streams.relay import Relay
+from streams.verdicts import Away, Superseded
 from streams.wire import block, block_of
 
 logger = logging.getLogger(__name__)

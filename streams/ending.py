@@ -18,10 +18,10 @@ from streams import metrics
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.events import Usage
-from streams.log import Away, Doubtful, Superseded
 from streams.models import Conversation, Message, Run
 from streams.passages import Said
 from streams.publish import finish, the_log
+from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
 TOKEN = 4  # characters, about: what is counted here is always marked as estimated

@@ -18,10 +18,10 @@ from streams import metrics
 from streams.channels import Caller, channel_of
 from streams.events import Heartbeat, StreamError, StreamReset
 from streams.hub import Feed, Hub
-from streams.log import Away, Superseded
 from streams.models import Conversation
 from streams.passages import Torn
 from streams.reading import in_thread, outlook, page_of, snapshot_of
+from streams.verdicts import Away, Superseded
 from streams.wire import block_of
 
 logger = logging.getLogger(__name__)

@@ -23,12 +23,12 @@ from streams.channels import Caller, cursor_in, refusals
 from streams.events import StreamReset
 from streams.follow import FORBIDDEN, GONE, retry
 from streams.hold import Hold, beside, hold_in
-from streams.log import Away, Superseded
 from streams.models import Conversation
 from streams.passages import Torn
 from streams.problems import Problem, refusal
 from streams.publish import the_log
 from streams.reading import PAGE, outlook, snapshot_of
+from streams.verdicts import Away, Superseded
 from streams.wire import block, block_of
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

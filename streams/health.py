@@ -8,9 +8,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from streams.log import Away
 from streams.models import Run
 from streams.publish import the_log
+from streams.verdicts import Away
 
 FRESH = {"Cache-Control": "no-store"}
 

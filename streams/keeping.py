@@ -7,10 +7,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from streams.log import Away, Superseded
 from streams.models import Conversation, Removal
 from streams.moments import INSTANT, before
 from streams.publish import remove, update
+from streams.verdicts import Away, Superseded
 
 PAGE = 50  # conversations
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

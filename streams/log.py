@@ -31,27 +31,12 @@ from streams.events import (
     TextSnapshot,
 )
 from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
+from streams.verdicts import Away, Doubtful, Superseded, Unfenced
 from streams.wire import encode
 
 logger = logging.getLogger(__name__)
 SCRIPT = Path(__file__).with_name("log.lua").read_text()
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
-
-
-class Away(Exception):
-    """Redis does not answer, or refuses to write: nothing is known. Try again later."""
-
-
-class Doubtful(Away):
-    """The log may have lost its tail, and only a run's attempt knows: it says so within seconds."""
-
-
-class Superseded(Exception):
-    """Another worker has this run, or it has ended: stop, and say nothing."""
-
-
-class Unfenced(Exception):
-    """The log has lost this run's fence: ask the run's row whose it is, then `fence` and go on."""
 
 
 class Log(StorageBase):  # type: ignore[misc]  # the library has no types

@@ -1,10 +1,8 @@
 """What is so: conversations, their messages, and the runs that write the replies.
 
 The database decides; the log only says. A run's row is the queue of record: Celery is its
-doorbell. Time is the database's, so that no two machines disagree on it.
-
-A transaction that writes several rows of one conversation writes the conversation's own first,
-and then its runs': so no two wait for each other.
+doorbell. Time is the database's, so that no two machines disagree on it. A transaction writes a
+conversation's own row before its runs' rows: so no two wait for each other.
 """
 
 from __future__ import annotations

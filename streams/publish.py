@@ -24,9 +24,10 @@ from streams.events import (
     RunQueued,
     RunStarted,
 )
-from streams.log import Doubtful, Log, Superseded
+from streams.log import Log
 from streams.models import UNSAID, Conversation, Message, Removal, Run
 from streams.passages import Piece
+from streams.verdicts import Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from django.db import InterfaceError, OperationalError, connection
 
 from streams.channels import channel_of
 from streams.events import ENDINGS, Snapshot
-from streams.log import Superseded
 from streams.models import Conversation, Run
 from streams.passages import Torn
 from streams.publish import the_log
 from streams.snapshot import noted, snapshot
+from streams.verdicts import Superseded
 from streams.wire import block
 
 T = TypeVar("T")

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from streams.channels import channel_of
 from streams.events import Usage
-from streams.log import Away
 from streams.models import Run
 from streams.passages import Said
 from streams.publish import the_log
+from streams.verdicts import Away
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,10 +14,10 @@ from django.urls import reverse
 from streams import moments
 from streams.channels import channel_of
 from streams.events import LiveRun, Snapshot, Spoken
-from streams.log import Away
 from streams.models import Conversation, Message, Run
 from streams.passages import Look, Said
 from streams.publish import the_log
+from streams.verdicts import Away
 
 PAGE = 100  # messages
 UNSTARTED = Said(attempt=0, text="", reasoning="")

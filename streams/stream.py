@@ -10,12 +10,12 @@ from streams.api.refusals import refuse
 from streams.callers import caller_of, passed
 from streams.channels import Caller, channel_of, cursor_in
 from streams.followers import TooManyStreams, followers
-from streams.log import Away
 from streams.models import Conversation
 from streams.passages import Page
 from streams.problems import Problem, unauthorized
 from streams.publish import the_log
 from streams.reading import outlook
+from streams.verdicts import Away
 
 logger = logging.getLogger(__name__)
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

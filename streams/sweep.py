@@ -19,9 +19,9 @@ from streams.answers import expire
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import cancel, fail
-from streams.log import Away, Doubtful, Superseded
 from streams.models import UNSAID, Conversation, Removal, Run, from_now
 from streams.publish import finish, remove, the_log, update
+from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
 

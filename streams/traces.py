@@ -11,6 +11,8 @@ from datetime import datetime
 from time import time_ns
 from uuid import UUID
 
+from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponseBase
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
@@ -32,6 +34,8 @@ Said = Mapping[str, str | int]
 
 def trace_posts(answer: Answer) -> Answer:
     """Django middleware: a span for each POST to the API, in its caller's trace if it has one."""
+    if not settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+        raise MiddlewareNotUsed
 
     def traced(request: HttpRequest) -> HttpResponseBase:
         if request.method != "POST" or not request.path.startswith("/api/"):

@@ -19,11 +19,11 @@ from streams import metrics
 from streams.channels import channel_of
 from streams.ending import complete, fail, stop
 from streams.events import ReasoningDelta, TextDelta, TextSnapshot
-from streams.log import Away, Superseded, Unfenced
 from streams.models import Conversation, Run
 from streams.passages import Piece, Reach
 from streams.publish import the_log
 from streams.traces import first_token
+from streams.verdicts import Away, Superseded, Unfenced
 from workers.lease import Hold, hand_over, mine
 from workers.model import Finish, ModelFault, speak
 from workers.process import Process

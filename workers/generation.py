@@ -14,10 +14,10 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from streams.ending import fail
-from streams.log import Away, Superseded
 from streams.models import Run
 from streams.publish import start
 from streams.traces import attempted, ending
+from streams.verdicts import Away, Superseded
 from workers.attempt import Attempt, Outcome
 from workers.fault import ModelFault
 from workers.history import history

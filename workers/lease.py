@@ -20,10 +20,10 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.bell import ring
-from streams.log import Away
 from streams.models import Run, from_now, unspent
 from streams.passages import Reach
 from streams.publish import the_log
+from streams.verdicts import Away
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import uvloop
 
 from streams.sweep import Sweeper
 from workers.lease import Keeper
-from workers.model import hang_up
+from workers.voice import hang_up
 from workers.writer import Writer
 
 logger = logging.getLogger(__name__)

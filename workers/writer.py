@@ -11,9 +11,9 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import sleep
 
-from streams.log import Away
 from streams.passages import Piece
 from streams.publish import publish
+from streams.verdicts import Away
 
 logger = logging.getLogger(__name__)
 TRIP = 256  # pieces at most

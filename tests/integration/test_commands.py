@@ -14,9 +14,9 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 
 from streams.callers import issue
-from streams.log import Superseded
 from streams.models import Answer, Conversation, Run, Token
 from streams.publish import the_log
+from streams.verdicts import Superseded
 from tests.integration.browser import Browser, conversation
 from tests.integration.test_api_callers import bearing, begin
 from tests.openai_server import serving

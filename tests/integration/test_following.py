@@ -17,9 +17,10 @@ from streams import asking, ending, keeping, publish
 from streams.channels import Caller, channel_of
 from streams.events import TextDelta
 from streams.followers import Followers, TooManyStreams
-from streams.log import Away, Log
+from streams.log import Log
 from streams.models import Conversation
 from streams.passages import Piece
+from streams.verdicts import Away
 from streams.wire import encode
 from workers.lease import claim
 

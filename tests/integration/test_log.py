@@ -18,8 +18,9 @@ from streams.events import (
     Usage,
 )
 from streams.fold import Heard, fold
-from streams.log import Away, Doubtful, Log, Superseded, Unfenced
+from streams.log import Log
 from streams.passages import Page, Piece, Reach, Said, Torn
+from streams.verdicts import Away, Doubtful, Superseded, Unfenced
 from streams.wire import decode
 
 CLOCK = 1_800_000_000_000_000  # microseconds

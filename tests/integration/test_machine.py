@@ -36,10 +36,11 @@ from streams import asking, ending, keeping, publish
 from streams.channels import channel_of
 from streams.events import ENDINGS, Event, RunStarted, TextDelta, TextSnapshot
 from streams.fold import Heard
-from streams.log import Log, Superseded
+from streams.log import Log
 from streams.models import Conversation, Run
 from streams.passages import Piece
 from streams.publish import the_log
+from streams.verdicts import Superseded
 from streams.wire import decode
 from tests.integration.listener import READER, Listener, Time
 from tests.integration.test_rules import Killed, somebody_else_goes_on

@@ -15,7 +15,8 @@ import pytest
 from streams.events import Usage
 from tests.openai_server import Running, expected, pieces, serving
 from workers import lines, model
-from workers.model import Finish, ModelFault, Piece, Turn, hang_up, speak
+from workers.model import Finish, ModelFault, Piece, Turn, speak
+from workers.voice import hang_up
 
 KEY = "sk-never-say-this"
 SECRET = "a prompt that is nobody's business"

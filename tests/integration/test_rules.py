@@ -17,11 +17,12 @@ from django.db.models.functions import Now
 from streams import asking, ending, keeping, publish, sweep
 from streams.channels import channel_of
 from streams.events import LiveRun, TextDelta
-from streams.log import Away, Log, Superseded
+from streams.log import Log
 from streams.models import Conversation, Message, Removal, Run
 from streams.passages import Page, Piece, Reach, Torn
 from streams.publish import the_log
 from streams.snapshot import snapshot
+from streams.verdicts import Away, Superseded
 from workers.lease import claim, hand_over
 
 pytestmark = pytest.mark.django_db

@@ -6,8 +6,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from streams.log import Log, Superseded
+from streams.log import Log
 from streams.models import Conversation, Message, Run, Token
+from streams.verdicts import Superseded
 from tests.integration.browser import Browser
 from tests.integration.test_api_callers import bearing
 

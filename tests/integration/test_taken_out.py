@@ -25,6 +25,7 @@ from streams.events import Heartbeat
 from streams.follow import Follower
 from streams.followers import Followers
 from streams.hub import Feed
+from streams.verdicts import Away
 from streams.wire import block_of
 from tests.integration import test_following, test_log, test_rules
 from tests.integration.listener import Listener, Time
@@ -33,7 +34,7 @@ from tests.integration.test_log import Teller
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PROOFS = Path(__file__).resolve().parents[2] / "docs" / "proofs.md"
-RED = (AssertionError, pytest.fail.Exception, log.Away)
+RED = (AssertionError, pytest.fail.Exception, Away)
 Check = Callable[..., Any]
 
 

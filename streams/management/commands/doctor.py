@@ -13,9 +13,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from streams.log import Away
 from streams.models import Run, from_now
 from streams.publish import the_log
+from streams.verdicts import Away
 
 PATIENCE = 5  # seconds for one part
 SKEW = 1.0  # seconds that two clocks may differ
