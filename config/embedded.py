@@ -6,6 +6,7 @@ under honcho a line that ends would end all the others.
 """
 
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+from urllib.request import urlopen
 
 import django
 from django.conf import settings
@@ -22,6 +24,7 @@ MODEL_SLOTS = 4  # replies at once; further requests wait their turn
 MODEL_CONTEXT = 2048  # tokens of one slot: 23 KB of memory each
 MODEL_REQUESTS = 72  # connections at once: those that wait for a slot hold one as well
 MODEL_OUTPUT = 1024  # tokens: a model of this size may never come to an end by itself
+HANDING_OVER = 1.0  # seconds that a worker needs, once its replies may no longer finish
 MODEL_PROMPTS = 64  # MiB of old prompts kept to be continued
 
 
@@ -106,6 +109,15 @@ def parameters() -> Any:
     return model
 
 
+def speaks(url: str) -> bool:
+    """Whether the model is writing a reply."""
+    try:
+        with urlopen(f"{url.removesuffix('/v1')}/slots", timeout=1) as slots:
+            return any(slot["is_processing"] for slot in json.load(slots))
+    except OSError:
+        return True  # too busy to say
+
+
 def model() -> NoReturn:
     """Serve the small model in OpenAI's dialect, and say where in the data folder."""
     if not settings.EMBEDDED_MODEL:
@@ -117,6 +129,10 @@ def model() -> NoReturn:
     url = ""
 
     def end(signum: int, frame: FrameType | None) -> NoReturn:
+        # The worker is told to end at the same time where a part has died: it hands over first.
+        patience = time.monotonic() + settings.WORKER_DRAIN + HANDING_OVER
+        while url and time.monotonic() < patience and speaks(url):
+            time.sleep(0.1)
         # A successor may have written its own.
         if told.exists() and told.read_text().strip() == url:
             told.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 
 from tests.acceptance.part import Part
 from tests.acceptance.place import HOST, essentials, free_port, listens
+from tests.acceptance.recording import Recording
 from tests.acceptance.retelling import Retelling
 from tests.acceptance.visitor import Visitor
 from tests.acceptance.waiting import until
@@ -82,6 +83,13 @@ def control_c(part: Part) -> None:
     os.killpg(part.pid, signal.SIGINT)
 
 
+def a_part_dies(part: Part) -> None:
+    """honcho ends all others then, at the same moment."""
+    family = psutil.Process(part.pid).children(recursive=True)
+    (web,) = [process for process in family if "config.web" in process.cmdline()]
+    web.kill()
+
+
 def alive(processes: list[psutil.Process]) -> list[str]:
     """Those that still run. A zombie does not: it waits for whoever adopted it."""
     left = []
@@ -94,6 +102,17 @@ def alive(processes: list[psutil.Process]) -> list[str]:
     return left
 
 
+def retold(recording: Recording) -> tuple[Retelling, list[str]]:
+    """What the follower was told, and each rule that was broken in telling it."""
+    told, faults = Retelling(), []
+    for block in (heard.block for heard in recording.heard()):
+        if block.event == "conversation.snapshot":  # the worker may have found its Valkey gone
+            faults += told.begin(block.payload)
+        else:
+            faults += told.hear(block)
+    return told, faults
+
+
 async def asked_and_heard(port: int) -> tuple[str, str]:
     """What a visitor heard the model say, and what the service says that it was."""
     visitor = Visitor(HOST, port)
@@ -103,8 +122,7 @@ async def asked_and_heard(port: int) -> tuple[str, str]:
         follower = visitor.follower(asked.conversation, cursor=asked.cursor)
         recording = await asyncio.wait_for(follower.follow(), REPLIED_WITHIN)
         assert recording.whole
-        told = Retelling()
-        faults = [fault for heard in recording.heard() for fault in told.hear(heard.block)]
+        told, faults = retold(recording)
         assert faults == []
         truth = await visitor.conversation(asked.conversation)
         replies = [m["content"] for m in truth["messages"] if m["run"] == asked.run]
@@ -126,7 +144,10 @@ async def test_a_fresh_copy_answers_with_the_real_model_and_ends_at_control_c(co
         assert not listens(port)
 
 
-async def test_a_reply_cut_by_control_c_goes_on_at_the_next_start(copy: Path) -> None:
+@pytest.mark.parametrize("end", [control_c, a_part_dies])
+async def test_a_reply_cut_by_the_end_goes_on_at_the_next_start(
+    copy: Path, end: Callable[[Part], None]
+) -> None:
     port = free_port()
     visitor = Visitor(HOST, port)
     try:
@@ -138,7 +159,7 @@ async def test_a_reply_cut_by_control_c_goes_on_at_the_next_start(copy: Path) ->
             await follower.hears(
                 lambda heard: heard.block.event == "text.delta", within=REPLIED_WITHIN
             )
-            control_c(part)
+            end(part)
             await part.ended(within=ENDED_WITHIN)
         async with running(copy, port):
             await asyncio.wait_for(following, REPLIED_WITHIN)
@@ -147,8 +168,7 @@ async def test_a_reply_cut_by_control_c_goes_on_at_the_next_start(copy: Path) ->
     finally:
         await visitor.leave()
     replies = [m["content"] for m in truth["messages"] if m["run"] == asked.run]
-    told = Retelling()
-    faults = [fault for heard in follower.recording.heard() for fault in told.hear(heard.block)]
+    told, faults = retold(follower.recording)
     assert (run["status"], faults, told.text(asked.run)) == ("completed", [], replies[-1])
 
 
