@@ -7,4 +7,5 @@ from django.urls import include, path
 # One way in for everybody: it counts failed tries.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
+handler400 = "streams.api.refusals.unreadable"
 urlpatterns = [path("admin/", admin.site.urls), path("", include("streams.urls"))]

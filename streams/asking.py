@@ -120,9 +120,9 @@ def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None)
     """A new run for the same question. Raises `NotLast`, `Busy`, `TooManyRuns`."""
 
     def make() -> Run:
-        _take_turn(run.conversation, when_busy)
         if run.message.turn != _last_turn(run.conversation):
             raise NotLast
+        _take_turn(run.conversation, when_busy)
         return _run(run.conversation, run.message)
 
     return _accept(run.conversation, make, once, instead=when_busy == "interrupt")

@@ -15,7 +15,7 @@ from streams.api.front import fronted
 from streams.api.offers import router as models
 from streams.api.openapi import complete
 from streams.api.refusals import refuse
-from streams.api.rendering import Renderer
+from streams.api.rendering import Parser, Renderer
 from streams.api.runs import router as runs
 
 
@@ -39,6 +39,7 @@ api = Api(
     description="LLM replies that survive a lost connection.",
     urls_namespace="api",
     auth=Admission(),
+    parser=Parser(),
     renderer=Renderer(),
     docs_decorator=require_safe,
 )

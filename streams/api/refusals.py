@@ -6,6 +6,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.views.defaults import bad_request
 from ninja.errors import HttpError, ValidationError
 
 from streams.answers import Answered, OtherRequest
@@ -29,6 +30,13 @@ def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     if problem.status >= 500:
         logger.error("%s %s refused", request.method, request.path, exc_info=error)
     return refusal(problem)
+
+
+def unreadable(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What Django itself refuses before any address is looked for, as a wrong `Host`."""
+    if request.path.startswith("/api/"):
+        return refusal(problem_of(exception))
+    return bad_request(request, exception)
 
 
 def problem_of(error: Exception) -> Problem:

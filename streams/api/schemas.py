@@ -15,6 +15,7 @@ from streams.keeping import PLACE
 from streams.wire import clean
 
 TOO_LONG = "message_too_long"
+SHORT = 200  # characters
 
 
 def _clean(value: object) -> object:
@@ -25,6 +26,14 @@ def _bounded(value: str) -> str:
     if len(value) > settings.MAX_MESSAGE:
         limit = {"limit": settings.MAX_MESSAGE}
         raise PydanticCustomError(TOO_LONG, "At most {limit} characters are taken", limit)
+    return value
+
+
+def _short(value: str) -> str:
+    if len(value) > SHORT:
+        raise PydanticCustomError(
+            "too_long", "At most {limit} characters are taken", {"limit": SHORT}
+        )
     return value
 
 
@@ -43,7 +52,12 @@ Text = Annotated[
 Message = Annotated[
     Text, AfterValidator(_spoken), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
 ]
-Line = Annotated[str, BeforeValidator(_clean), Field(max_length=200)]
+Line = Annotated[
+    str,
+    BeforeValidator(_clean),
+    AfterValidator(_short),
+    Field(json_schema_extra={"maxLength": SHORT}),
+]
 Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
 
 _PLACE = f"^({PLACE})?$"
@@ -55,7 +69,9 @@ Place = Annotated[
 ]
 Search = Annotated[
     Line,
-    WithJsonSchema({"type": "string", "maxLength": 200, "description": "what the title contains"}),
+    WithJsonSchema(
+        {"type": "string", "maxLength": SHORT, "description": "what the title contains"}
+    ),
 ]
 # There is no null in a query.
 Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uuid"})]

@@ -42,6 +42,7 @@ def refused(answer: HttpResponse) -> tuple[int, str]:
         b'{"a":' * 100_000,
         b"9" * 10_000,
         b"\x00",
+        '{"message": "a"}'.encode("utf-16"),
     ],
 )
 def test_what_is_no_json_is_refused(browser: Browser, body: bytes) -> None:
@@ -242,3 +243,15 @@ def test_what_nobody_foresaw_is_logged_and_tells_nothing(
     assert refused(answer) == (500, "internal")
     assert b"inner truth" not in answer.content
     assert "the inner truth" in caplog.text
+
+
+def test_a_name_that_is_not_ours_is_a_problem_at_the_api_and_a_page_elsewhere() -> None:
+    stranger = Client(headers={"Host": "evil.example"})
+    assert refused(stranger.get("/api/models/")) == (400, "bad_request")
+    page = stranger.get("/")
+    assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
+
+
+def test_what_is_too_long_for_a_line_is_said_in_characters(browser: Browser) -> None:
+    answer = browser.post(BEGIN, {"message": "?", "title": "x" * 201})
+    assert answer.json()["detail"] == "body.title: At most 200 characters are taken"
