@@ -5,6 +5,7 @@ grows, is drawn anew. So a reply of any length costs the same, and all of it can
 """
 
 import time
+from threading import Event, RLock, Thread
 from types import TracebackType
 from typing import Self
 
@@ -35,18 +36,23 @@ class Screen:
         self._moved_at = 0.0  # when the reply was last heard to grow
         self._notice, self._notice_at = "", 0.0
         self._spinner = Spinner("dots", style="cyan")
+        # rich counts the lines above the cursor before it writes: nobody may draw in between.
+        self._drawing = RLock()
+        self._closed = Event()
 
     def __enter__(self) -> Self:
         self._moved_at = time.monotonic()
         self._live = Live(
             self,
             console=self._console,
-            refresh_per_second=FRAMES,
+            auto_refresh=False,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
         self._live.start()
+        self._painter = Thread(target=self._paint, daemon=True)
+        self._painter.start()
         return self
 
     def __exit__(
@@ -58,16 +64,18 @@ class Screen:
         if self._reply:
             self._print_until(len(harmless(self._reply.text)))  # left in its middle
         self._reply = None
+        self._closed.set()
+        self._painter.join()
         self._live.stop()
 
     def message(self, message: Spoken) -> None:
         match message.role:
             case "user":
-                self._console.print(Text(f"› {harmless(message.content)}\n", style="bold cyan"))
+                self._print(Text(f"› {harmless(message.content)}\n", style="bold cyan"))
             case "assistant":
-                self._console.print(markdown(harmless(message.content)), Text())
+                self._print(markdown(harmless(message.content)), Text())
             case "system":
-                self._console.print(Text(f"{harmless(message.content)}\n", style="dim"))
+                self._print(Text(f"{harmless(message.content)}\n", style="dim"))
 
     def writing(self, reply: Reply | None) -> None:
         if reply is None:
@@ -97,26 +105,35 @@ class Screen:
         self._reply, self._notice = None, ""
         if outcome.whole:
             words = f"{outcome.tokens} tokens" if outcome.tokens is not None else "done"
-            self._console.print(Text(f"{words}\n", style="dim"))
+            self._print(Text(f"{words}\n", style="dim"))
         else:
-            self._console.print(Text(f"{harmless(outcome.reason)}\n", style="yellow"))
+            self._print(Text(f"{harmless(outcome.reason)}\n", style="yellow"))
 
     def tell(self, words: str) -> None:
         self._notice, self._notice_at = harmless(words), time.monotonic()
 
     def _begin_anew(self) -> None:
         if self._printed:
-            self._console.print(Text("The reply starts anew:\n", style="dim"))
+            self._print(Text("The reply starts anew:\n", style="dim"))
         self._printed = 0
 
     def _print_until(self, end: int) -> None:
         text = harmless(self._reply.text) if self._reply else ""
         piece, self._printed = text[self._printed : end], max(end, self._printed)
         if piece.strip():
-            self._console.print(markdown(piece), Text())
+            self._print(markdown(piece), Text())
+
+    def _print(self, *what: RenderableType) -> None:
+        with self._drawing:
+            self._console.print(*what)
+
+    def _paint(self) -> None:
+        while not self._closed.wait(1 / FRAMES):
+            with self._drawing:
+                self._live.refresh()
 
     def __rich__(self) -> RenderableType:
-        """What is drawn below everything printed, asked for anew each time by rich's thread."""
+        """What is drawn below everything printed, asked for anew each time."""
         reply, printed = self._reply, self._printed
         self._spinner.update(text=Text(self._state(reply), style="dim"))
         rest = harmless(reply.text)[printed:] if reply else ""
