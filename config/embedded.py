@@ -130,8 +130,8 @@ def model() -> NoReturn:
 
     def end(signum: int, frame: FrameType | None) -> NoReturn:
         # The worker is told to end at the same time where a part has died: it hands over first.
-        patience = time.monotonic() + settings.WORKER_DRAIN + HANDING_OVER
-        while url and time.monotonic() < patience and speaks(url):
+        until = time.monotonic() + settings.WORKER_DRAIN + HANDING_OVER
+        while url and time.monotonic() < until and speaks(url):
             time.sleep(0.1)
         # A successor may have written its own.
         if told.exists() and told.read_text().strip() == url:
