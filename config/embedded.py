@@ -24,8 +24,8 @@ MODEL_SLOTS = 4  # replies at once; further requests wait their turn
 MODEL_CONTEXT = 2048  # tokens of one slot: 23 KB of memory each
 MODEL_REQUESTS = 72  # connections at once: those that wait for a slot hold one as well
 MODEL_OUTPUT = 1024  # tokens: a model of this size may never come to an end by itself
-HANDING_OVER = 1.0  # seconds that a worker needs, once its replies may no longer finish
 MODEL_PROMPTS = 64  # MiB of old prompts kept to be continued
+HANDING_OVER = 1.0  # seconds that a worker needs, once its replies may no longer finish
 
 
 def wait_quietly(name: str, instead: str) -> NoReturn:

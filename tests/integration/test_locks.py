@@ -87,21 +87,36 @@ def test_every_transaction_writes_the_conversation_before_its_runs(
             assert tables.index("conversation") < tables.index("run"), tables
 
 
-@pytest.mark.parametrize("fault", ["deleted", "forgotten", "database"])
-def test_nothing_after_the_commit_fails_who_asked(
-    fault: str, monkeypatch: pytest.MonkeyPatch
+def deleted_before(step: Callable[..., object]) -> Callable[..., object]:
+    """The step, with the conversation that it is about deleted from another device just before."""
+
+    def meanwhile(*about: object, **named: object) -> object:
+        keeping.delete(Conversation.objects.get())
+        return step(*about, **named)
+
+    return meanwhile
+
+
+def test_who_asks_is_answered_when_the_conversation_goes_before_it_is_announced(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    finish = asking.finish
+    monkeypatch.setattr(publish, "announce", deleted_before(publish.announce))
+    assert asking.begin(owner=OWNER, text="Why?").run
 
-    def meanwhile(conversation: Conversation) -> None:
-        match fault:
-            case "deleted":
-                keeping.delete(conversation)
-            case "forgotten":  # and its log's end is to be said yet
-                Conversation.objects.filter(pk=conversation.pk).delete()
-            case _:
-                raise OperationalError("deadlock detected")
-        finish(conversation)
 
-    monkeypatch.setattr(asking, "finish", meanwhile)
+def test_who_interrupts_is_answered_when_the_conversation_goes_before_anything_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conversation, _ = asked()
+    monkeypatch.setattr(asking, "cancel", deleted_before(asking.cancel))
+    assert asking.ask(conversation, "And?", when_busy="interrupt").run
+
+
+def test_who_asks_is_answered_when_the_database_goes_away_after_the_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(conversation: Conversation) -> None:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(asking, "finish", away)
     assert asking.begin(owner=OWNER, text="Why?").run
