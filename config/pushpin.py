@@ -1,15 +1,16 @@
 """Pushpin, which holds the readers' connections: `python -m config.pushpin` runs it here.
 
 It runs the four programs of Debian's package, as an ordinary user, with a configuration of our own
-in the data folder. Pushpin's own runner gives each a process group of its own, so that whoever
-kills the runner leaves four behind that block the next start. Where GRIP_URL is not set, or names
-another machine's, it waits.
+in the data folder, and the door beside them. Pushpin's own runner gives each a process group of its
+own, so that whoever kills the runner leaves four behind that block the next start. Where GRIP_URL
+is not set, or names another machine's, it waits.
 """
 
 import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from config.lifeline import tie
 PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 HEAD = 16_384  # bytes of a request's head, cookies included
 REQUESTS = 10_000  # to the web processes at once
+LINES = 20  # to zurl, each for 100 waiting requests: what finds no room is refused with 502
 STARTING = 10.0  # seconds for each program
 LIBRARY = Path("/usr/lib/pushpin")  # where Debian keeps the names of Pushpin's inner sockets
 LONGEST = 70  # bytes: a Unix socket's path ends at 107, and Pushpin adds up to 35
@@ -57,7 +59,7 @@ ipc_prefix=pushpin-
 [proxy]
 routesfile=routes
 # Debian's point at a system daemon, without which every request hangs.
-zurl_out_specs=ipc://{run}/pushpin-zurl-in
+zurl_out_specs={",".join([f"ipc://{run}/pushpin-zurl-in"] * LINES)}
 zurl_out_stream_specs=ipc://{run}/pushpin-zurl-in-stream
 zurl_in_specs=ipc://{run}/pushpin-zurl-out
 # Whether a browser came by HTTPS is for the proxy before Pushpin to say.
@@ -106,6 +108,11 @@ out_hwm=1000
 """
 
 
+def routes(door: int) -> str:
+    """Whom Pushpin asks: the web processes, and the door for what may be a stream's beginning."""
+    return f"*,path_beg=/api/conversations/ 127.0.0.1:{door}\n* {settings.PUSHPIN_ORIGIN}\n"
+
+
 def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
     """Pushpin's four programs, as its own runner would start them, and the last socket of each.
 
@@ -140,11 +147,19 @@ def seize(home: Path) -> int:
     return lock
 
 
-def start(command: list[str], socket: Path) -> subprocess.Popen[bytes]:
+def open_door(sock: socket.socket) -> subprocess.Popen[bytes]:
+    """The door, at a socket that takes connections already."""
+    command = [sys.executable, "-m", "config.door", str(sock.fileno())]
+    tied = tie(signal.SIGKILL)
+    with sock:
+        return subprocess.Popen(command, pass_fds=[sock.fileno()], preexec_fn=tied)
+
+
+def start(command: list[str], made: Path) -> subprocess.Popen[bytes]:
     """A program that has made its socket."""
     part = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=tie(signal.SIGKILL))
     end = time.monotonic() + STARTING
-    while not socket.exists():
+    while not made.exists():
         if part.poll() is not None or time.monotonic() > end:
             part.kill()
             sys.exit(f"{command[0]} did not start.")
@@ -170,24 +185,25 @@ def run_here() -> NoReturn:
     config.touch(mode=0o600)  # it holds the key
     config.write_text(configuration(run))
     (home / "zurl.conf").write_text(zurl(run))
-    (home / "routes").write_text(f"* {settings.PUSHPIN_ORIGIN or f'127.0.0.1:{settings.PORT}'}\n")
+    door = socket.create_server(("127.0.0.1", 0))
+    (home / "routes").write_text(routes(door.getsockname()[1]))
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    services = programs(home, run)
     parts: list[subprocess.Popen[bytes]] = []
     try:
-        for command, socket in services:
-            parts.append(start(command, run / f"pushpin-{socket}"))
+        for command, last in programs(home, run):
+            parts.append(start(command, run / f"pushpin-{last}"))
             # Whoever is let in before the last can answer is refused with 503, from which a
             # browser does not come back: so the listener is held, and they wait at its port.
             # (By `os.kill`: a Popen would ask first whether it lives, and forget that it does not.)
             os.kill(parts[0].pid, signal.SIGSTOP)
+        parts.append(open_door(door))
         os.kill(parts[0].pid, signal.SIGCONT)
         print(f"Pushpin listens on {settings.HOST} port {settings.PUSHPIN_PORT}", flush=True)
         gone, status = os.wait()
         # A part that has ended alone leaves the others waiting for it.
-        command, _ = services[[part.pid for part in parts].index(gone)]
-        sys.exit(f"{command[0]} has ended with {os.waitstatus_to_exitcode(status)}.")
+        name = [*PROGRAMS, "The door"][[part.pid for part in parts].index(gone)]
+        sys.exit(f"{name} has ended with {os.waitstatus_to_exitcode(status)}.")
     finally:
         for part in parts:
             part.kill()  # there is nothing to finish: readers come back from their cursor

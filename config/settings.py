@@ -141,7 +141,8 @@ if GRIP_URL and len(parse_qs(urlsplit(GRIP_URL).query).get("key", [""])[0]) < 32
     raise ImproperlyConfigured("GRIP_URL must end in ?key= and a secret of 32 characters or more.")
 PUSHPIN_PORT = env.int("PUSHPIN_PORT", 7999)  # TCP port of Pushpin, at HOST, for everybody
 PUSHPIN_READERS = env.int("PUSHPIN_READERS", 50_000)  # connections that one Pushpin takes
-PUSHPIN_ORIGIN = env.str("PUSHPIN_ORIGIN", "")  # host:port of the web processes; PORT, where unset
+# host:port of the web processes
+PUSHPIN_ORIGIN = env.str("PUSHPIN_ORIGIN", "") or f"127.0.0.1:{PORT}"
 BRIDGE = env.str("BRIDGE", "")  # ZeroMQ address at which the bridge listens
 if not BRIDGE:
     BRIDGE = f"ipc://{socket_of('bridge.sock')}"

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from streams.channels import Caller, conversation_of, refusals
 from streams.events import ENDINGS, Heartbeat
-from streams.follow import FORBIDDEN, GONE, NEVER, SOON, retry
+from streams.follow import FORBIDDEN, GONE, NEVER, SOON
 from streams.hold import Hold, hold_in
 from streams.hub import Feed, Hub
 from streams.outlet import Item, Outlet
@@ -25,7 +25,7 @@ from streams.publish import the_log
 from streams.reading import PAGE, in_thread, outlook
 from streams.relay import Relay
 from streams.verdicts import Away, Superseded
-from streams.wire import block, block_of
+from streams.wire import block, block_of, retry
 
 logger = logging.getLogger(__name__)
 AGAIN = 0.4  # seconds of silence after which the last event is said again, and the log looked at

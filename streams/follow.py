@@ -22,7 +22,7 @@ from streams.models import Conversation
 from streams.passages import Torn
 from streams.reading import in_thread, outlook, page_of, snapshot_of
 from streams.verdicts import Away, Superseded
-from streams.wire import block_of
+from streams.wire import block_of, retry
 
 logger = logging.getLogger(__name__)
 SOON = 0.2  # seconds until a doubt is looked at again: Redis away, an ending not yet noted
@@ -193,11 +193,3 @@ class Follower:
             case "ending":
                 self._idle_at = monotonic() + SOON
         return False
-
-
-def retry(least: int, most: int) -> bytes:
-    """When to come back after the connection ends, in ms: not everybody in the same second.
-
-    It opens the block that follows. Of one that it fills alone, some make an event without data.
-    """
-    return b"retry: %d\n" % random.randint(least, most)

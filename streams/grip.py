@@ -21,7 +21,7 @@ from gripcontrol import Channel
 
 from streams.channels import Caller, cursor_in, refusals
 from streams.events import StreamReset
-from streams.follow import FORBIDDEN, GONE, retry
+from streams.follow import FORBIDDEN, GONE
 from streams.hold import Hold, beside, hold_in
 from streams.models import Conversation
 from streams.passages import Torn
@@ -29,7 +29,7 @@ from streams.problems import Problem, refusal
 from streams.publish import the_log
 from streams.reading import PAGE, outlook, snapshot_of
 from streams.verdicts import Away, Superseded
-from streams.wire import block, block_of
+from streams.wire import block, block_of, retry
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 NEXT_LINK = 600  # seconds until Pushpin asks by itself: only where every bridge has died

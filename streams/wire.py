@@ -1,9 +1,10 @@
 """How a frame looks on its way: one line of JSON, in one block of Server-Sent Events.
 
 WHATWG HTML §9.2.6 allows more than all its readers agree on, so a block here is only ever
-`id`, `event` and one `data` line, each ended by LF.
+`id`, `event` and one `data` line, each ended by LF, with `retry` before the first of a stream.
 """
 
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -39,6 +40,14 @@ def block(type: str, data: str, id: int | None = None) -> bytes:
 def block_of(frame: Frame, id: int | None = None) -> bytes:
     """`block` for a frame that no log has encoded."""
     return block(frame.type, encode(frame), id)
+
+
+def retry(least: int, most: int) -> bytes:
+    """When to come back after the connection ends, in ms: not everybody in the same second.
+
+    It opens the block that follows. Of one that it fills alone, some make an event without data.
+    """
+    return b"retry: %d\n" % random.randint(least, most)
 
 
 def decode(type: str, said: str | bytes) -> Event | Snapshot:

@@ -26,8 +26,7 @@ class Follower:
     """Follows `path` from `cursor` on until the stream is over (204), refused, or `stop()`.
 
     Each of `cuts` is the number of body bytes after which the reader drops one more connection.
-    `pause` is what the reader waits between two reads of `portion` bytes. With `opens_anew` it
-    does what a page has to do behind a proxy: a dead web process is 502 there, and no end.
+    `pause` is what the reader waits between two reads of `portion` bytes.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Follower:
         portion: int = PORTION,
         pause: float = 0.0,
         tls: ssl.SSLContext | None = None,
-        opens_anew: bool = False,
     ) -> None:
         self.address = (host, port)
         self.headers = headers
@@ -57,7 +55,6 @@ class Follower:
         self.portion = portion
         self.pause = pause
         self.tls = tls
-        self.opens_anew = opens_anew
         self.recording = Recording(conversation)
         self._stopped = False
         self._writer: asyncio.StreamWriter | None = None
@@ -114,10 +111,6 @@ class Follower:
             self._writer.write(self.request(connection.cursor))
             async with asyncio.timeout(HEAD_WITHIN):
                 await _read_head(reader, connection)
-            if connection.status == 502 and self.opens_anew:
-                connection.status = 0
-                self.recording.gateways += 1
-                raise ConnectionError("nobody behind the proxy")
             await self._read_body(reader, connection)
             ended = Ended.CLOSED
         except (OSError, asyncio.IncompleteReadError, TimeoutError):

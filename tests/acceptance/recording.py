@@ -43,15 +43,11 @@ class Connection:
 
 @dataclass(slots=True)
 class Recording:
-    """One follower's whole story. `whole`: it went on until the stream said that all is said.
-
-    `gateways` counts the streams that a proxy answered 502, as nobody was behind it.
-    """
+    """One follower's whole story. `whole`: it went on until the stream said that all is said."""
 
     conversation: str
     connections: list[Connection] = field(default_factory=list)
     whole: bool = False
-    gateways: int = 0
 
     def heard(self) -> Iterator[Heard]:
         for connection in self.connections:

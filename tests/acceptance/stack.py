@@ -162,7 +162,6 @@ class Stack:
         if self.door and web is None:
             port = port or self.door.port
         visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
-        visitor.behind_proxy = self.door is not None and web is None
         self._visitors.append(visitor)
         await visitor.arrive()
         return visitor

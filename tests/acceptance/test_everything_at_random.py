@@ -50,7 +50,6 @@ async def test_everything_at_random(
             crowd.followers,
             resets_allowed=lossy,
             resets_in=doubted,
-            gateways=sum(fault.startswith("web_") for fault in breaker.done),
         )
         assert report.clean, report
         assert all(part.running for part in (*stack.parts(), *stack.holders))

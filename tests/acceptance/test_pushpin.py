@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from itertools import count
 from typing import Any
 
 import psutil
@@ -251,11 +252,65 @@ async def test_whatever_is_killed_in_mid_reply_nothing_is_lost(
             assert report.recovery(1) < 1.0
 
 
+async def test_who_opens_a_stream_as_the_web_process_dies_comes_back_by_himself(
+    grip: Grip, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    async with grip() as (stack, gripped):
+        visitor = await gripped.visitor()
+        asked = [await visitor.ask(script(tokens=400, rate=20, seed=n)) for n in range(5)]
+        readers = [
+            visitor.follower(
+                one.conversation,
+                cursor=one.cursor,
+                cuts=(chance.randrange(200, 2000) for _ in count()),
+            )
+            for one in asked
+            for _ in range(20)
+        ]
+        async with following(readers, within=60):
+            await all_hear(readers, delta(0), within=30)
+            for _ in range(size(4, 40)):
+                await asyncio.sleep(chance.uniform(0.5, 1.5))
+                stack.web.kill()
+                await asyncio.sleep(chance.uniform(0.1, 2))
+                stack.web.start()
+                await stack.ready(stack.web)
+            for reader in readers:
+                reader.cuts = iter(())
+        report = await judge(visitor, asked, readers)
+        assert report.clean, report
+        hasty = [
+            connection
+            for reader in readers
+            for connection in reader.recording.connections
+            if [heard.block.payload for heard in connection.heard] == [{"head": None}]
+        ]
+        assert hasty, "nobody came while the web process was away"
+
+
+async def test_a_thousand_who_come_faster_than_they_are_asked_for_are_all_let_in(
+    grip: Grip, judge: Judge
+) -> None:
+    async with grip() as (_, gripped):
+        visitor = await gripped.visitor()
+        one = await visitor.ask(script(tokens=5, rate=20, seed=1))
+        readers = [visitor.follower(one.conversation, cursor=one.cursor) for _ in range(1000)]
+        programs = psutil.Process(gripped.pushpin.pid).children()
+        (asking,) = (program for program in programs if program.name() == "zurl")
+        asking.suspend()
+        async with following(readers, within=60):
+            await asyncio.sleep(2)  # they have asked, and wait
+            asking.resume()
+        report = await judge(visitor, [one], readers)
+        assert report.clean, report
+        assert all(reader.recording.whole for reader in readers)
+
+
 async def test_what_is_killed_alone_leaves_nothing_in_its_successors_way(grip: Grip) -> None:
     async with grip() as (_, gripped):
         for victim in ("itself", "condure", "pushpin-handler"):
             runner = psutil.Process(gripped.pushpin.pid)
-            await until(lambda: len(runner.children()) == 4, within=5, what="its programs")  # noqa: B023
+            await until(lambda: len(runner.children()) == 5, within=5, what="its programs")  # noqa: B023
             parts = runner.children()
             doomed = next((p.pid for p in parts if p.name() == victim), gripped.pushpin.pid)
             os.kill(doomed, signal.SIGKILL)

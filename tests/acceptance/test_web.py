@@ -34,6 +34,7 @@ async def test_readers_of_a_web_process_that_is_killed_lose_nothing(
                 stack.web.kill()
                 stack.web.start()
                 await all_hear(followers, numbered_since(kills[-1] + 0.5), within=30)
+            await stack.ready(stack.web)  # held readers have gone on without it
             await visitor.cancel(asked.run)
         report = await judge(visitor, [asked], followers, broken_at=[k + 0.5 for k in kills])
         assert report.clean, report

@@ -54,7 +54,6 @@ class Visitor:
         self.host = host
         self.port = port
         self.tls = tls
-        self.behind_proxy = False
         self.http = httpx.AsyncClient(
             base_url=f"{'https' if tls else 'http'}://{host}:{port}",
             verify=tls or True,
@@ -92,8 +91,7 @@ class Visitor:
     def follower(self, conversation: str, **wishes: Any) -> Follower:
         """A follower of the conversation in this visitor's name; see `Follower` for the rest."""
         where: dict[str, Any] = {"host": self.host, "port": self.port, "tls": self.tls}
-        where |= {"opens_anew": self.behind_proxy, **wishes}
-        return Follower(conversation=conversation, headers=self.identity(), **where)
+        return Follower(conversation=conversation, headers=self.identity(), **{**where, **wishes})
 
     async def ask(self, message: str, **also: object) -> Asked:
         """Begin a conversation with this message."""

@@ -56,11 +56,14 @@ def grown(what: str, unit: str, few: float, many: float) -> Row:
     }
 
 
-async def each_delivery(wishes: Wishes, *, followers: int, channels: int) -> float:
-    """Processor µs of the web process."""
-    events = max(4, 20_000 // followers) if not wishes.small else 4
-    rate = 20 if channels == 1 else 1000
-    row = await load(OURS, wishes, followers=followers, channels=channels, events=events, rate=rate)
+async def each_delivery(
+    wishes: Wishes, *, followers: int, channels: int, events: int, rate: float
+) -> float:
+    """Processor µs of the web process, with `rate` events a second on each channel."""
+    events = min(events, 4) if wishes.small else events
+    row = await load(
+        OURS, wishes, followers=followers, channels=channels, events=events, rate=rate * channels
+    )
     delivered = row["events/s at a full core"]
     assert isinstance(delivered, int)
     return 1e6 / delivered
@@ -92,12 +95,16 @@ async def waits(home: House, wishes: Wishes) -> dict[str, float]:
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     many = wishes.size(500, 40)
-    few = await each_delivery(wishes, followers=many // 10, channels=1)
-    more = await each_delivery(wishes, followers=many, channels=1)
+    few = await each_delivery(wishes, followers=many // 10, channels=1, events=400, rate=20)
+    more = await each_delivery(wishes, followers=many, channels=1, events=40, rate=20)
     yield grown(f"followers of a channel, to {many}", "web CPU µs a delivery", few, more)
-    few = await each_delivery(wishes, followers=many // 10, channels=many // 10)
-    more = await each_delivery(wishes, followers=many, channels=many)
-    yield grown(f"channels followed, to {many}", "web CPU µs a delivery", few, more)
+    all_of = {"followers": many, "channels": many}
+    tenth = {"followers": many // 10, "channels": many // 10}
+    more = await each_delivery(wishes, **all_of, events=40, rate=2)
+    few = await each_delivery(wishes, **tenth, events=40, rate=2)
+    yield grown(f"channels followed, to {many}, each as lively", "the same", few, more)
+    few = await each_delivery(wishes, **tenth, events=400, rate=20)
+    yield grown(f"channels followed, to {many}, as much said in all", "the same", few, more)
     async with house(wishes.place) as home:
         pin(MEASURED, home.stack.web.pid)
         tokens = wishes.size(20_000, 1_000)

@@ -1,0 +1,140 @@
+"""The door between Pushpin and the web processes: no stream's reader hears that one has died.
+
+To an EventSource any status but 200 is final, and Pushpin says 502 where a web process is away or
+ends before it has answered. So an answer passes here as a whole or not at all, and in its place a
+stream's reader is asked to come back. Pushpin tells addresses apart by their beginnings alone, so
+whatever is asked of conversations passes. `config.pushpin` starts it, and hands it its socket.
+"""
+
+import asyncio
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+
+import uvloop
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    web,
+)
+from django.conf import settings
+from multidict import CIMultiDict
+from yarl import URL
+
+from streams.events import Heartbeat
+from streams.problems import Problem, refusal
+from streams.wire import block_of, retry
+
+STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
+HEAD = 16_384  # bytes of a request's head, cookies included
+REACH = 5.0  # seconds until a web process has taken a connection
+BACKLOG = 2048  # connections waiting to be accepted, when everybody comes back at once
+# RFC 9110 §7.6.1: they speak of one connection.
+HOP = ("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
+
+AWAY = Problem(
+    503,
+    "unavailable",
+    "The service is away for a moment. Nothing was begun.",
+    headers={"Retry-After": "1"},
+)
+CUT_OFF = Problem(
+    502, "cut_off", "The service ended before it had answered. It may have done what you asked."
+)
+UNHELD = Problem(
+    502, "grip_off", "Pushpin stands before web processes that were started without GRIP_URL."
+)
+
+
+class Door:
+    """Takes each request to a web process, over a connection of its own.
+
+    One that is kept for the next may be closed just as that is sent, and what changes something
+    cannot be sent twice.
+    """
+
+    def __init__(self, session: ClientSession, origin: str) -> None:
+        self._session = session
+        self._origin = origin
+
+    async def take(self, request: web.BaseRequest) -> web.Response:
+        try:
+            async with self._session.request(
+                request.method,
+                URL(f"http://{self._origin}{request.raw_path}", encoded=True),
+                headers=passed_on(request.headers),
+                data=request.content if request.body_exists else None,
+                allow_redirects=False,
+            ) as answer:
+                if answer.content_type == "text/event-stream" and answer.content_length is None:
+                    return refused(UNHELD)  # it would not end
+                whole = await answer.read()
+        except (ClientError, TimeoutError) as error:
+            if request.method == "GET" and STREAM.match(request.path):
+                return come_back(request)
+            return refused(AWAY if isinstance(error, ClientConnectorError) else CUT_OFF)
+        headers = passed_on(answer.headers)
+        headers.setdefault("Server", "Unspool")  # else aiohttp names itself, with its version
+        return web.Response(status=answer.status, headers=headers, body=whole)
+
+
+def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Those that speak of what is said."""
+    kept = CIMultiDict(headers)
+    for name in HOP:
+        kept.popall(name, None)
+    return kept
+
+
+def come_back(request: web.BaseRequest) -> web.Response:
+    """A stream that ends at once, as each does whose web process ends."""
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    page = request.headers.get("Origin", "")
+    if page in settings.CORS_ALLOWED_ORIGINS:
+        headers |= {"Access-Control-Allow-Origin": page, "Access-Control-Allow-Credentials": "true"}
+    said = retry(*settings.STREAM_RETRY) + block_of(Heartbeat(head=None))
+    return web.Response(headers=headers, body=said)
+
+
+def refused(problem: Problem) -> web.Response:
+    answer = refusal(problem)
+    return web.Response(status=problem.status, headers=answer.headers, body=answer.content)
+
+
+async def serve(sock: socket.socket) -> None:
+    connector = TCPConnector(limit=0, force_close=True)
+    async with ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        timeout=ClientTimeout(total=None, sock_connect=REACH),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        max_line_size=HEAD,
+        max_field_size=HEAD,
+    ) as session:
+        door = Door(session, settings.PUSHPIN_ORIGIN)
+        server = web.Server(
+            door.take,
+            handler_cancellation=True,  # who has left is not waited for
+            access_log=None,
+            max_line_size=HEAD,
+            max_field_size=HEAD,
+        )
+        runner = web.ServerRunner(server)
+        await runner.setup()
+        await web.SockSite(runner, sock, backlog=BACKLOG).start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    uvloop.run(serve(socket.socket(fileno=int(sys.argv[1]))))
