@@ -18,9 +18,9 @@ LONG = 20_000  # tokens: a reply that goes on until it is cancelled
 async def test_redis_away_and_back_loses_nothing(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
-    rounds = size(10, 60)
+    rounds = size(7, 60)
     long_ones = -(-rounds // 3)
-    seconds = [chance.uniform(8, 20) for _ in range(long_ones)]
+    seconds = [chance.uniform(8, size(12, 20)) for _ in range(long_ones)]
     seconds += [chance.uniform(0.2, 8) for _ in range(rounds - long_ones)]
     outages = [OUTAGES[n % len(OUTAGES)] for n in range(rounds)]
     chance.shuffle(outages)
