@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -45,27 +46,28 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def make_run(copy: Path, port: int) -> Part:
+def make_run(copy: Path, port: int, also: Mapping[str, str]) -> Part:
     """`make run` in the copy, as from a terminal, with the environment that runs this test."""
     venv = Path(sys.executable).parent.parent
     starts = len(list(copy.glob("make-run-*.log")))  # each says the same words anew
     return Part(
         f"make run on {port}",
         ["make", "run", f"VENV={venv}"],
-        environment={**essentials(), "PORT": str(port)},
+        environment={**essentials(), "PORT": str(port), **also},
         directory=copy,
         log=copy / f"make-run-{starts}.log",
     )
 
 
 @asynccontextmanager
-async def running(copy: Path, port: int) -> AsyncIterator[Part]:
+async def running(copy: Path, port: int, **also: str) -> AsyncIterator[Part]:
     """`make run` from its address on; whatever the test did, nothing of it is left."""
-    part = make_run(copy, port)
+    part = make_run(copy, port, also)
     part.start()
     family: list[psutil.Process] = []
+    at = also.get("PUSHPIN_PORT", port)
     try:
-        await part.says(f"Unspool answers at http://{HOST}:{port}/", within=STARTED_WITHIN)
+        await part.says(f"Unspool answers at http://{HOST}:{at}/", within=STARTED_WITHIN)
         family = psutil.Process(part.pid).children(recursive=True)
         yield part
     except BaseException:
@@ -144,6 +146,21 @@ async def test_a_fresh_copy_answers_with_the_real_model_and_ends_at_control_c(co
         assert not listens(port)
 
 
+async def test_a_fresh_copy_runs_behind_pushpin_where_a_setting_says_so(copy: Path) -> None:
+    port, held = free_port(), free_port()
+    grip = f"http://{HOST}:{free_port()}/?key={secrets.token_hex()}"
+    async with running(copy, port, GRIP_URL=grip, PUSHPIN_PORT=str(held)) as part:
+        heard, stored = await asked_and_heard(held)
+        assert heard == stored
+        assert heard.strip()
+        family = psutil.Process(part.pid).children(recursive=True)
+        assert {"condure", "zurl"} <= {process.name() for process in family}
+        control_c(part)
+        await part.ended(within=ENDED_WITHIN)
+        assert alive(family) == []
+        assert not listens(held)
+
+
 @pytest.mark.parametrize("end", [control_c, a_part_dies])
 async def test_a_reply_cut_by_the_end_goes_on_at_the_next_start(
     copy: Path, end: Callable[[Part], None]
@@ -192,7 +209,7 @@ async def test_a_taken_port_is_said_in_a_sentence_and_leaves_nothing_behind(copy
         taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        part = make_run(copy, port)
+        part = make_run(copy, port, {})
         part.start()
         await part.ended(within=STARTED_WITHIN)
         assert f"Port {port} cannot be had" in part.tail()
