@@ -69,7 +69,7 @@ class Door:
                 request.method,
                 URL(f"http://{self._origin}{request.raw_path}", encoded=True),
                 headers=passed_on(request.headers),
-                data=request.content if request.body_exists else None,
+                data=request.content if wanted(request) else None,
                 allow_redirects=False,
             ) as answer:
                 if answer.content_type == "text/event-stream" and answer.content_length is None:
@@ -82,6 +82,12 @@ class Door:
         headers = passed_on(answer.headers)
         headers.setdefault("Server", "Unspool")  # else aiohttp names itself, with its version
         return web.Response(status=answer.status, headers=headers, body=whole)
+
+
+def wanted(request: web.BaseRequest) -> bool:
+    """Whether the web process will read the body: one that is too long it refuses by its length."""
+    longest: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return request.body_exists and (request.content_length or 0) <= longest
 
 
 def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:

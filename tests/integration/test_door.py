@@ -158,6 +158,14 @@ async def test_request_and_answer_pass_as_they_are(settings: Any) -> None:
     assert "Keep-Alive" not in answer.headers
 
 
+async def test_a_body_that_is_too_long_is_refused_by_whom_it_was_meant_for(settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+    too_long = says(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
+    async with origin(too_long, settings), visitor() as client:
+        answer = await client.post(MESSAGES, content=b"x" * 9_000_000)
+    assert (answer.status_code, answer.text) == (413, "long")
+
+
 async def test_nobody_is_asked_any_longer_for_a_reader_who_has_left(
     settings: Any,
 ) -> None:
