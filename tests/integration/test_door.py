@@ -98,13 +98,13 @@ async def test_whoever_asks_anything_else_is_told_whether_it_can_have_been_done(
 ) -> None:
     async with origin(says(), settings), visitor() as client:
         cut_off = await client.post(MESSAGES, json={"message": "hello"})
+        unheard_of = await client.post(STREAM)
     settings.PUSHPIN_ORIGIN = f"{HOST}:{free_port()}"
     async with visitor() as client:
         away = await client.post(MESSAGES, json={"message": "hello"})
-    assert [(a.status_code, orjson.loads(a.content)["code"]) for a in (cut_off, away)] == [
-        (502, "cut_off"),
-        (503, "unavailable"),
-    ]
+    assert [
+        (a.status_code, orjson.loads(a.content)["code"]) for a in (cut_off, unheard_of, away)
+    ] == [(502, "cut_off"), (502, "cut_off"), (503, "unavailable")]
     assert {a.headers["Content-Type"] for a in (cut_off, away)} == {"application/problem+json"}
     assert away.headers["Retry-After"] == "1"
 
@@ -156,6 +156,29 @@ async def test_request_and_answer_pass_as_they_are(settings: Any) -> None:
     assert answer.headers["Grip-Hold"] == "stream"
     assert answer.headers["Server"] == "Unspool"
     assert "Keep-Alive" not in answer.headers
+
+
+async def test_one_visitors_cookie_is_not_anothers_and_a_redirect_is_the_visitors_to_follow(
+    settings: Any,
+) -> None:
+    heads: list[bytes] = []
+
+    async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: sessionid=his\r\n")
+        writer.write(b"Content-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with origin(asked, settings):
+        # By name: aiohttp keeps no cookies of addresses.
+        settings.PUSHPIN_ORIGIN = settings.PUSHPIN_ORIGIN.replace(HOST, "localhost")
+        async with visitor() as client:
+            answers = [await client.get(MESSAGES, headers={"Host": "a.example"}) for _ in range(2)]
+            client.cookies.clear()
+            answers.append(await client.get(MESSAGES, headers={"Host": "a.example"}))
+    assert [(a.status_code, a.headers["Location"]) for a in answers] == [(302, "/")] * 3
+    assert len(heads) == 3
+    assert b"Cookie" not in heads[-1]
 
 
 async def test_a_body_that_is_too_long_is_refused_by_whom_it_was_meant_for(settings: Any) -> None:
