@@ -71,7 +71,8 @@ def begin(
         caller=caller,
         until_idle=until_idle,
         ends_at=last_minute(),
-        begun=cursor is not None,
+        begun=False,
+        cursor=cursor,
     )
     answer = unheard(hold, cursor, conversation.head)
     opening = retry(*settings.STREAM_RETRY)
@@ -97,12 +98,13 @@ def go_on(request: HttpRequest) -> HttpResponse:
         hold = next(filter(None, map(hold_in, last)), None)
         if hold is None:
             raise Problem(400, "bad_cursor", "Grip-Last names no hold.")
-        cursor = cursor_in(last.get(hold.channel, ""), hold.channel) if hold.begun else None
+        place = last.get(hold.channel, "")
+        cursor = cursor_in(place, hold.channel) if hold.begun else hold.cursor
     except Problem as problem:
         return refusal(problem)
     except ValueError:
         return refusal(Problem(400, "bad_cursor", "Grip-Last names no place."))
-    return _response(request, hold, heard_next(hold, cursor))
+    return _response(request, replace(hold, cursor=cursor), heard_next(hold, cursor))
 
 
 def heard_next(hold: Hold, cursor: int | None) -> Answer:
@@ -119,7 +121,7 @@ def unheard(hold: Hold, cursor: int | None, known: int) -> Answer:
     try:
         answer = _beginning(hold.conversation) if cursor is None else _after(hold, cursor, known)
     except Away:
-        return Answer(said=b"", place=cursor)  # the bridge tells when Redis is back
+        return Answer(said=b"")  # the bridge tells when Redis is back
     except Superseded:
         return Answer(said=GONE, held=False)
     place = answer.place
@@ -154,7 +156,10 @@ def _after(hold: Hold, cursor: int, known: int) -> Answer:
 def _response(request: HttpRequest, hold: Hold, answer: Answer) -> HttpResponse:
     response = HttpResponse(answer.said, content_type="text/event-stream", headers=HEADERS)
     if answer.held:
-        hold = replace(hold, begun=answer.place is not None)
+        if answer.place is not None:
+            hold = replace(hold, begun=True, cursor=None)
+        else:
+            hold = replace(hold, begun=False)
         instruct = request.grip.start_instruct()  # type: ignore[attr-defined]
         instruct.set_hold_stream()
         if hold.begun:

@@ -28,7 +28,8 @@ SEAL = 16  # bytes
 class Hold:
     """What connections have in common that are told the same and end together.
 
-    `ends_at` is in minutes since 1970. Who has not `begun` awaits its snapshot: Redis was away.
+    `ends_at` is in minutes since 1970. Who has not `begun` awaits what comes after its `cursor`, or
+    a snapshot: Redis was away when it asked.
     """
 
     conversation: UUID
@@ -36,6 +37,7 @@ class Hold:
     until_idle: bool
     ends_at: int
     begun: bool
+    cursor: int | None = None
 
     @property
     def channel(self) -> str:
@@ -49,7 +51,7 @@ class Hold:
         said = [
             self.conversation.bytes.hex(),
             *(caller.owner, caller.session, caller.token),
-            *(self.until_idle, self.ends_at, self.begun),
+            *(self.until_idle, self.ends_at, self.begun, self.cursor),
         ]
         return STATE + _seal(orjson.dumps(said))
 
@@ -71,13 +73,14 @@ def hold_in(name: str) -> Hold | None:
     said = _open(name.removeprefix(STATE))
     if said is None:
         return None
-    conversation, owner, session, token, until_idle, ends_at, begun = said
+    conversation, owner, session, token, until_idle, ends_at, begun, cursor = said
     return Hold(
         conversation=UUID(conversation),
         caller=Caller(owner=owner, session=session, token=token),
         until_idle=until_idle,
         ends_at=ends_at,
         begun=begun,
+        cursor=cursor,
     )
 
 

@@ -21,7 +21,8 @@ class Gripped:
     """`async with Gripped(stack, settings) as gripped`: bridges, Pushpins, and a door before them.
 
     The stack must have been started with `settings` of this class. Each Pushpin hears each bridge,
-    or with `cut` the first one alone, over the proxy `wire`.
+    or with `cut` the first one alone, over the proxy `wire`. With `apart` the bridges do not reach
+    Valkey over the web processes' proxy.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Gripped:
         pushpins: int = 1,
         bridges: int = 1,
         cut: bool = False,
+        apart: bool = False,
     ) -> None:
         self.stack = stack
         self.settings = settings
@@ -39,8 +41,9 @@ class Gripped:
         self.wire = Proxy((HOST, ports[0]), port=free_port())
         addresses = [f"tcp://{HOST}:{port}" for port in ports]
         heard = [f"tcp://{HOST}:{self.wire.port}"] if cut else addresses
+        redis = {"REDIS_URL": f"redis://{HOST}:{stack.valkey.port}/0"} if apart else {}
         self.bridges = [
-            self._part(f"bridge{n}", "bridge", {"BRIDGE": address})
+            self._part(f"bridge{n}", "bridge", {"BRIDGE": address, **redis})
             for n, address in enumerate(addresses)
         ]
         self.ports = [free_port() for _ in range(pushpins)]

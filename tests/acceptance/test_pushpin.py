@@ -20,6 +20,7 @@ from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, ending, following, numbered_since
 from tests.acceptance.follower import Follower
 from tests.acceptance.gripped import Gripped
+from tests.acceptance.outages import Outage, killed, unreachable
 from tests.acceptance.part import alive
 from tests.acceptance.place import listens
 from tests.acceptance.recording import Heard
@@ -38,12 +39,13 @@ def grip(stacks: Stacks) -> Grip:
 
     @asynccontextmanager
     async def one(
-        *, pushpins: int = 1, bridges: int = 1, cut: bool = False, also: Any = None, **wishes: Any
+        *, also: Any = None, proxied: bool = False, **wishes: Any
     ) -> AsyncIterator[tuple[Stack, Gripped]]:
         chosen = Gripped.chosen()
+        settings = {**chosen, **(also or {})}
         async with (
-            stacks(pushpin=False, also={**chosen, **(also or {})}, **wishes) as stack,
-            Gripped(stack, chosen, pushpins=pushpins, bridges=bridges, cut=cut) as gripped,
+            stacks(pushpin=False, also=settings, proxied=proxied) as stack,
+            Gripped(stack, chosen, **wishes) as gripped,
         ):
             yield stack, gripped
 
@@ -215,6 +217,36 @@ async def test_heartbeats_tell_the_head_and_redis_is_missed_only_by_them(grip: G
                 newcomer.stop()
             reader.stop()
         assert [len(r.recording.connections) for r in (reader, newcomer)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("outage", "apart"),
+    [(killed, False), (unreachable, False), (unreachable, True)],
+    ids=["from all", "from web and bridge", "from the web process alone"],
+)
+async def test_who_comes_back_while_redis_is_away_hears_the_rest_when_it_is_there(
+    grip: Grip, judge: Judge, outage: Outage, apart: bool
+) -> None:
+    async with grip(proxied=True, apart=apart) as (stack, gripped):
+        visitor = await gripped.visitor()
+        direct = visitor.at(stack.ports[stack.web.name])  # the bridge is to know of none of it
+        asked = [await direct.ask(script(tokens=20, rate=50, seed=n)) for n in range(4)]
+        first = [direct.follower(one.conversation, cursor=one.cursor) for one in asked]
+        async with following(first, within=30):
+            pass
+        await direct.leave()
+        heads = [reader.recording.cursor() or 0 for reader in first]
+        late = [
+            visitor.follower(one.conversation, cursor=cursor)
+            for one, cursor in zip(asked, (heads[0] - 2, heads[1] - 1, heads[2], None), strict=True)
+        ]
+        away = asyncio.create_task(outage(stack, 3))
+        await asyncio.sleep(0.5)
+        async with following(late, within=8):  # before the next heartbeat
+            await away
+        report = await judge(visitor, asked, late)
+        assert report.clean, report
+        assert all(reader.recording.whole for reader in late)
 
 
 @pytest.mark.parametrize("victim", ["pushpin", "bridge", "web"])
