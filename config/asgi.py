@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from typing import Any, cast
 
@@ -24,7 +25,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from streams.api.waiting import waited  # noqa: E402  # its models exist once Django is set up
+from streams.absence import unanswered  # noqa: E402  # its models exist once Django is set up
+from streams.api.waiting import waited  # noqa: E402
 from streams.problems import Problem, refusal  # noqa: E402
 from streams.sweep import Sweeper  # noqa: E402
 
@@ -33,6 +35,12 @@ HALF = Problem(
     "request_timeout",
     "The rest of the request did not come.",
     headers={"Connection": "close"},
+)
+CUT_OFF = Problem(
+    503,
+    "unavailable",
+    "This process ends, and may have done what you asked. Ask again with the same Idempotency-Key.",
+    headers={"Retry-After": "1"},
 )
 LIVE = "/health/live"
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
@@ -55,15 +63,16 @@ class Lane(ASGIHandler):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await self.read_body(in_time(receive)) if wanted(scope) else BytesIO()
+            request, response = await self._answered(scope, receive)
         except RequestAborted:
             return
         except TimeoutError:
             await self.send_response(refusal(HALF), send)
             return
-        made = cast("tuple[ASGIRequest, HttpResponse | None]", self.create_request(scope, body))
-        request, refused = made
-        response = refused or await self._in_thread(request)
+        except asyncio.CancelledError:
+            # The process ends, and can wait no longer. uvicorn would say 500.
+            await self.send_response(cut_off(scope), send)
+            return
         if isinstance(response, StreamingHttpResponse):
             try:
                 await unless_gone(self.send_response(response, send), receive)
@@ -71,8 +80,17 @@ class Lane(ASGIHandler):
                 response.close()
             return
         if response.status_code == 202:
-            await unless_gone(waited(request, response), receive)
+            with suppress(asyncio.CancelledError):  # the process ends: accepted it is
+                await unless_gone(waited(request, response), receive)
         await self.send_response(response, send)
+
+    async def _answered(
+        self, scope: Scope, receive: Receive
+    ) -> tuple[ASGIRequest, HttpResponse | StreamingHttpResponse]:
+        body = await self.read_body(in_time(receive)) if wanted(scope) else BytesIO()
+        made = cast("tuple[ASGIRequest, HttpResponse | None]", self.create_request(scope, body))
+        request, refused = made
+        return request, refused or await self._in_thread(request)
 
     async def _in_thread(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
         answer = sync_to_async(self._answer, thread_sensitive=False, executor=self._threads)
@@ -90,6 +108,11 @@ class Lane(ASGIHandler):
             request.close()
             # This thread's connections are free, however long the response lasts.
             signals.request_finished.send(sender=self.__class__)
+
+
+def cut_off(scope: Scope) -> HttpResponse:
+    page = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
+    return unanswered(scope["method"], scope["path"], page, CUT_OFF)
 
 
 def wanted(scope: Scope) -> bool:

@@ -2,13 +2,12 @@
 
 To an EventSource any status but 200 is final, and Pushpin says 502 where a web process is away or
 ends before it has answered. So an answer passes here as a whole or not at all, and in its place a
-stream's reader is asked to come back. Pushpin tells addresses apart by their beginnings alone, so
-whatever is asked of conversations passes. `config.pushpin` starts it, and hands it its socket.
+stream's reader is asked to come back. All of the API passes, but for what Pushpin itself asks next.
+`config.pushpin` starts it, and hands it its socket.
 """
 
 import asyncio
 import os
-import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -24,14 +23,13 @@ from aiohttp import (
     web,
 )
 from django.conf import settings
+from django.http import HttpResponse
 from multidict import CIMultiDict
 from yarl import URL
 
-from streams.events import Heartbeat
+from streams.absence import unanswered
 from streams.problems import Problem, refusal
-from streams.wire import block_of, retry
 
-STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
 HEAD = 16_384  # bytes of a request's head, cookies included
 REACH = 5.0  # seconds until a web process has taken a connection
 BACKLOG = 2048  # connections waiting to be accepted, when everybody comes back at once
@@ -45,7 +43,10 @@ AWAY = Problem(
     headers={"Retry-After": "1"},
 )
 CUT_OFF = Problem(
-    502, "cut_off", "The service ended before it had answered. It may have done what you asked."
+    502,
+    "cut_off",
+    "The service ended before it had answered, and may have done what you asked. Ask again with the"
+    " same Idempotency-Key.",
 )
 UNHELD = Problem(
     502, "grip_off", "Pushpin stands before web processes that were started without GRIP_URL."
@@ -73,15 +74,13 @@ class Door:
                 allow_redirects=False,
             ) as answer:
                 if answer.content_type == "text/event-stream" and answer.content_length is None:
-                    return refused(UNHELD)  # it would not end
+                    return said(refusal(UNHELD))  # it would not end
                 whole = await answer.read()
-        except (ClientError, TimeoutError) as error:
-            if request.method == "GET" and STREAM.match(request.path):
-                return come_back(request)
-            return refused(AWAY if isinstance(error, ClientConnectorError) else CUT_OFF)
-        headers = passed_on(answer.headers)
-        headers.setdefault("Server", "Unspool")  # else aiohttp names itself, with its version
-        return web.Response(status=answer.status, headers=headers, body=whole)
+        except ClientConnectorError:
+            return instead(request, AWAY)
+        except (ClientError, TimeoutError):
+            return instead(request, CUT_OFF)
+        return answered(answer.status, answer.headers, whole)
 
 
 def wanted(request: web.BaseRequest) -> bool:
@@ -90,27 +89,27 @@ def wanted(request: web.BaseRequest) -> bool:
     return request.body_exists and (request.content_length or 0) <= longest
 
 
+def instead(request: web.BaseRequest, problem: Problem) -> web.Response:
+    page = request.headers.get("Origin", "")
+    return said(unanswered(request.method, request.path, page, problem))
+
+
+def said(answer: HttpResponse) -> web.Response:
+    return answered(answer.status_code, answer.headers, answer.content)
+
+
+def answered(status: int, headers: Mapping[str, str], whole: bytes) -> web.Response:
+    kept = passed_on(headers)
+    kept.setdefault("Server", "Unspool")  # else aiohttp names itself, with its version
+    return web.Response(status=status, headers=kept, body=whole)
+
+
 def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Those that speak of what is said."""
     kept = CIMultiDict(headers)
     for name in HOP:
         kept.popall(name, None)
     return kept
-
-
-def come_back(request: web.BaseRequest) -> web.Response:
-    """A stream that ends at once, as each does whose web process ends."""
-    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-    page = request.headers.get("Origin", "")
-    if page in settings.CORS_ALLOWED_ORIGINS:
-        headers |= {"Access-Control-Allow-Origin": page, "Access-Control-Allow-Credentials": "true"}
-    said = retry(*settings.STREAM_RETRY) + block_of(Heartbeat(head=None))
-    return web.Response(headers=headers, body=said)
-
-
-def refused(problem: Problem) -> web.Response:
-    answer = refusal(problem)
-    return web.Response(status=problem.status, headers=answer.headers, body=answer.content)
 
 
 async def serve(sock: socket.socket) -> None:

@@ -109,8 +109,12 @@ out_hwm=1000
 
 
 def routes(door: int) -> str:
-    """Whom Pushpin asks: the web processes, and the door for what may be a stream's beginning."""
-    return f"*,path_beg=/api/conversations/ 127.0.0.1:{door}\n* {settings.PUSHPIN_ORIGIN}\n"
+    """Whom Pushpin asks: the longest beginning that fits counts.
+
+    What comes next it asks the web processes themselves: it knows how to ask again.
+    """
+    origin = settings.PUSHPIN_ORIGIN
+    return f"*,path_beg=/api/ 127.0.0.1:{door}\n*,path_beg=/api/streams/ {origin}\n* {origin}\n"
 
 
 def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:

@@ -73,6 +73,34 @@ async def test_replacing_web_processes_one_by_one_is_invisible_to_readers(
         assert report.clean, report
 
 
+async def test_who_awaits_an_answer_as_the_web_process_ends_comes_back(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks(proxied=True) as stack:
+        visitor = await stack.visitor()
+        asked = await visitor.ask(script(tokens=20, rate=50, seed=1))
+        first = visitor.follower(asked.conversation, cursor=asked.cursor)
+        async with following([first], within=30):
+            pass
+        late = [visitor.follower(asked.conversation, cursor=asked.cursor) for _ in range(40)]
+        stack.web_redis.stall()  # each waits for seconds, a few at once
+        async with following(late, within=30):
+            await asyncio.sleep(0.5)
+            stack.web.terminate()
+            await stack.web.ended(within=10)
+            stack.web_redis.reset()
+            stack.web_redis.flow()
+            stack.web.start()
+        report = await judge(visitor, [asked], [first, *late])
+        assert report.clean, report
+        cut_off = [
+            reader.recording.connections[0].heard[0].block.payload
+            for reader in late
+            if reader.recording.connections[0].heard
+        ]
+        assert {"head": None} in cut_off, "nobody was waiting any more"
+
+
 async def test_a_web_process_with_five_hundred_open_streams_ends_in_time(
     stacks: Stacks, judge: Judge
 ) -> None:

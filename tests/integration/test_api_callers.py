@@ -45,6 +45,16 @@ def test_a_token_acts_for_its_user_without_any_csrf_token(ada: User) -> None:
     assert client.get(conversation(made["conversation"])).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_whoever_does_more_than_read_a_stream_is_told_what_may_be_done(
+    ada: User, method: str
+) -> None:
+    client = bearing(issue(ada, "script", scopes="read write"))
+    events = conversation(begin(client).json()["conversation"]) + "events/"
+    assert refused(getattr(client, method)(events)) == (405, "method_not_allowed")
+    assert refused(getattr(Client(enforce_csrf_checks=True), method)(events))[0] == 405
+
+
 def test_a_token_that_was_revoked_or_expired_or_never_was_is_refused(ada: User) -> None:
     shown = issue(ada, "script", scopes="read write")
     Token.objects.update(revoked_at=timezone.now())

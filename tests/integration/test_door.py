@@ -87,7 +87,10 @@ async def test_a_reader_who_comes_while_nobody_serves_is_asked_to_come_back(
         near = await client.get(STREAM)
         listed = await client.get(STREAM, headers={"Origin": "https://app.example"})
         other = await client.get(STREAM, headers={"Origin": "https://other.example"})
+        refused = await client.get(MESSAGES, headers={"Origin": "https://app.example"})
     assert [answer.status_code for answer in (near, listed, other)] == [200, 200, 200]
+    assert {answer.headers["Server"] for answer in (near, refused)} == {"Unspool"}
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example"
     assert listed.headers["Access-Control-Allow-Origin"] == "https://app.example"
     assert "Access-Control-Allow-Origin" not in near.headers
     assert "Access-Control-Allow-Origin" not in other.headers

@@ -1,0 +1,30 @@
+"""What is answered where no web process can: it is away, or ends before it has answered.
+
+To an EventSource any status but 200 is final, so a stream's reader is told in-band to come back,
+as by every stream whose web process ends; whoever asks for anything else is told the problem.
+"""
+
+import re
+
+from django.conf import settings
+from django.http import HttpResponse
+
+from streams.events import Heartbeat
+from streams.problems import Problem, refusal
+from streams.wire import block_of, retry
+
+STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
+
+
+def unanswered(method: str, path: str, page: str, problem: Problem) -> HttpResponse:
+    """The answer to this request, which came from a page of this origin, or from none: ""."""
+    if method == "GET" and STREAM.match(path):
+        said = retry(*settings.STREAM_RETRY) + block_of(Heartbeat(head=None))
+        answer = HttpResponse(said, content_type="text/event-stream")
+        answer["Cache-Control"], answer["X-Accel-Buffering"] = "no-cache", "no"
+    else:
+        answer = refusal(problem)
+    if page in settings.CORS_ALLOWED_ORIGINS:
+        answer["Access-Control-Allow-Origin"], answer["Vary"] = page, "origin"
+        answer["Access-Control-Allow-Credentials"] = "true"
+    return answer
