@@ -30,6 +30,7 @@ PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 HEAD = 16_384  # bytes of a request's head, cookies included
 REQUESTS = 10_000  # to the web processes at once
 LINES = 20  # to zurl, each for 100 waiting requests: what finds no room is refused with 502
+QUIET = 75  # seconds in which a connection says and takes nothing; Prefer: wait lasts 60
 STARTING = 10.0  # seconds for each program
 LIBRARY = Path("/usr/lib/pushpin")  # where Debian keeps the names of Pushpin's inner sockets
 LONGEST = 70  # bytes: a Unix socket's path ends at 107, and Pushpin adds up to 35
@@ -132,6 +133,7 @@ def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
         f"--zclient-stream=ipc://{run}/pushpin-condure",
         f"--buffer-size={HEAD}",
         f"--stream-maxconn={settings.PUSHPIN_READERS}",
+        f"--stream-timeout={max(QUIET, round(5 * settings.STREAM_HEARTBEAT))}",
     ]
     return [
         (listener, "condure-in"),

@@ -22,7 +22,7 @@ from tests.acceptance.follower import Follower
 from tests.acceptance.gripped import Gripped
 from tests.acceptance.outages import Outage, killed, unreachable
 from tests.acceptance.part import alive
-from tests.acceptance.place import listens
+from tests.acceptance.place import HOST, listens
 from tests.acceptance.recording import Heard
 from tests.acceptance.stack import Stack
 from tests.acceptance.test_access import SESSION_ENDS, SOMEBODY
@@ -336,6 +336,28 @@ async def test_a_thousand_who_come_faster_than_they_are_asked_for_are_all_let_in
         report = await judge(visitor, [one], readers)
         assert report.clean, report
         assert all(reader.recording.whole for reader in readers)
+
+
+async def test_who_sends_half_a_body_is_closed_and_who_waits_is_not(grip: Grip) -> None:
+    async with grip() as (_, gripped):
+        visitor = await gripped.visitor()
+        one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=90))
+        reader = visitor.follower(one.conversation, cursor=one.cursor)
+        half, sender = await asyncio.open_connection(HOST, gripped.port)
+        sender.write(b"POST /api/conversations/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        begun = time.monotonic()
+        async with following([reader], within=60), asyncio.timeout(150):
+            waited = await visitor.http.post(
+                f"/api/conversations/{one.conversation}/messages/",
+                json={"message": "?", "when_busy": "queue"},
+                headers={"Prefer": "wait=60"},
+                timeout=70,
+            )
+            assert (waited.status_code, await half.read()) == (202, b"")
+            assert 74 < time.monotonic() - begun < 90
+        sender.close()
+        assert reader.recording.whole
+        assert len(reader.recording.connections) == 2  # the second is told that all is said
 
 
 async def test_what_is_killed_alone_leaves_nothing_in_its_successors_way(grip: Grip) -> None:
