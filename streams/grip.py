@@ -156,10 +156,8 @@ def _after(hold: Hold, cursor: int, known: int) -> Answer:
 def _response(request: HttpRequest, hold: Hold, answer: Answer) -> HttpResponse:
     response = HttpResponse(answer.said, content_type="text/event-stream", headers=HEADERS)
     if answer.held:
-        if answer.place is not None:
-            hold = replace(hold, begun=True, cursor=None)
-        else:
-            hold = replace(hold, begun=False)
+        begun = answer.place is not None
+        hold = replace(hold, begun=begun, cursor=None if begun else hold.cursor)
         instruct = request.grip.start_instruct()  # type: ignore[attr-defined]
         instruct.set_hold_stream()
         if hold.begun:
