@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -175,3 +176,34 @@ async def test_whether_the_process_lives_waits_for_no_other_request(
     finally:
         going_on.set()
     await asyncio.gather(*(other.task for other in others))
+
+
+async def test_an_accepted_post_that_waits_as_the_process_ends_is_told_that_it_is_accepted(
+    browser: Browser,
+) -> None:
+    asker = waiting(browser)
+    run = await accepted()
+    await asyncio.sleep(0.5)  # it looks for the run's end
+    asker.task.cancel()  # as uvicorn does when its patience ends
+    await asyncio.wait_for(asker.task, 5)
+    assert (asker.status, str(run.pk).encode() in asker.body) == (202, True)
+
+
+async def test_who_is_not_answered_as_the_process_ends_is_told_in_his_own_words(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(self: object, request: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            request.close()  # as its thread does
+
+    monkeypatch.setattr("config.asgi.Lane._in_thread", never)
+    reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
+    caller = Connection(browser, "/api/models/")
+    await asyncio.sleep(0.1)  # they are being answered
+    for one in (reader, caller):
+        one.task.cancel()
+        await asyncio.wait_for(one.task, 5)
+    assert (reader.status, b'"head":null' in reader.body) == (200, True)
+    assert (caller.status, b'"unavailable"' in caller.body) == (503, True)
