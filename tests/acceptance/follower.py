@@ -81,10 +81,12 @@ class Follower:
         return self.recording
 
     def drop(self) -> None:
-        """Lose the connection now, at whatever byte it is."""
-        if self._writer is not None and self.recording.connections[-1].ended is Ended.OPEN:
-            self.recording.connections[-1].ended = Ended.DROPPED
-            self._writer.transport.abort()
+        """Lose the connection now, at whatever byte it is; one that is being opened, too."""
+        connections = self.recording.connections
+        if connections and connections[-1].ended is Ended.OPEN:
+            connections[-1].ended = Ended.DROPPED
+            if self._writer is not None:
+                self._writer.transport.abort()
 
     def stop(self) -> None:
         """Drop the connection and don't come back."""
@@ -108,6 +110,8 @@ class Follower:
             connection.ended_at = time.monotonic()
             return
         try:
+            if connection.ended is Ended.DROPPED:
+                return  # before it was open
             self._writer.write(self.request(connection.cursor))
             async with asyncio.timeout(HEAD_WITHIN):
                 await _read_head(reader, connection)

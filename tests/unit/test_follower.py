@@ -82,6 +82,25 @@ async def test_it_comes_back_while_nobody_listens() -> None:
     assert {c.ended for c in recording.connections[:-1]} == {Ended.UNANSWERED}
 
 
+class Hasty(Follower):
+    """Loses its first connection before that is open."""
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        opened = await super()._open()
+        if len(self.recording.connections) == 1:
+            self.drop()
+        return opened
+
+
+async def test_a_connection_that_is_lost_before_it_is_open_hears_nothing() -> None:
+    async with fake_stream(TIP) as (port, asked):
+        reader = Hasty("127.0.0.1", port, "c", headers={})
+        assert await ids(reader) == [*range(1, TIP + 1)]
+        first, *_ = reader.recording.connections
+        assert (first.ended, first.status) == (Ended.DROPPED, 0)
+        assert len(asked) == 2
+
+
 async def test_a_slow_reader_hears_the_same() -> None:
     async with fake_stream(TIP) as (port, _):
         assert await ids(follower(port, portion=100, pause=0.001)) == [*range(1, TIP + 1)]
