@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
@@ -76,9 +77,9 @@ class Channels(ChannelManagerBase):  # type: ignore[misc]  # the library has no 
 def refusals(pairs: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], str]:
     """Who of these callers may not (or no longer) read, and why: `gone` or `forbidden`.
 
-    Four queries, however many ask.
+    Four queries at most, however many ask.
     """
-    welcome = _still_in({caller for caller, _ in pairs})
+    welcome = still_in({caller for caller, _ in pairs})
     asked = {conversation for _, conversation in pairs}
     owners = dict(Conversation.objects.filter(pk__in=asked).values_list("id", "owner"))
     return {
@@ -88,32 +89,26 @@ def refusals(pairs: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], str]:
     }
 
 
-def _still_in(callers: set[Caller]) -> set[Caller]:
+def still_in(callers: set[Caller]) -> set[Caller]:
     """Those whose user is active, whose token is good, and whose session goes on."""
-    users = {caller.owner.removeprefix("user:") for caller in callers if is_user(caller.owner)}
-    active = {
-        f"user:{pk}"
-        for pk in get_user_model()
-        .objects.filter(pk__in=users, is_active=True)
-        .values_list("pk", flat=True)
-    }
-    tokens = set(
-        good_tokens()
-        .filter(pk__in={c.token for c in callers if c.token})
-        .values_list("pk", flat=True)
-    )
-    sessions = set(
-        Session.objects.filter(
-            pk__in={c.session for c in callers if c.session}, expire_date__gt=Now()
-        ).values_list("pk", flat=True)
-    )
+    users = {c.owner.removeprefix("user:") for c in callers if is_user(c.owner) and not c.token}
+    active = _known(get_user_model().objects.filter(is_active=True), users)
+    owners = {f"user:{pk}" for pk in active}
+    tokens = _known(good_tokens().filter(user__is_active=True), {c.token for c in callers})
+    sessions = _known(Session.objects.filter(expire_date__gt=Now()), {c.session for c in callers})
     return {
         caller
         for caller in callers
-        if (not is_user(caller.owner) or caller.owner in active)
-        and (caller.token is None or caller.token in tokens)
+        if (caller.token is None or caller.token in tokens)
+        and (caller.token or not is_user(caller.owner) or caller.owner in owners)
         and (caller.session is None or caller.session in sessions)
     }
+
+
+def _known(rows: QuerySet[Any], keys: set[Any]) -> set[Any]:
+    """Those of the keys that there is a row of; without any to look for, nobody is asked."""
+    keys = keys - {None}
+    return set(rows.filter(pk__in=keys).values_list("pk", flat=True)) if keys else set()
 
 
 def is_user(owner: str) -> bool:

@@ -19,7 +19,7 @@ from django.urls import reverse
 from django_grip import GripMiddleware
 from gripcontrol import Channel
 
-from streams.channels import Caller, cursor_in, refusals
+from streams.channels import Caller, cursor_in, still_in
 from streams.events import StreamReset
 from streams.follow import FORBIDDEN, GONE
 from streams.hold import Hold, beside, hold_in
@@ -109,11 +109,12 @@ def go_on(request: HttpRequest) -> HttpResponse:
 
 def heard_next(hold: Hold, cursor: int | None) -> Answer:
     """As `unheard`, for a reader who was let in some time ago and may have been shut out since."""
-    refused = refusals({(hold.caller, hold.conversation)})
-    if why := refused.get((hold.caller, hold.conversation)):
-        return Answer(said=GONE if why == "gone" else FORBIDDEN, held=False)
-    known = Conversation.objects.filter(pk=hold.conversation).values_list("head", flat=True).first()
-    return unheard(hold, cursor, known or 0)
+    found = Conversation.objects.filter(pk=hold.conversation).first()
+    if found is None:
+        return Answer(said=GONE, held=False)
+    if found.owner != hold.caller.owner or not still_in({hold.caller}):
+        return Answer(said=FORBIDDEN, held=False)
+    return unheard(hold, cursor, found.head)
 
 
 def unheard(hold: Hold, cursor: int | None, known: int) -> Answer:
