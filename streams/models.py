@@ -99,12 +99,13 @@ class Message(models.Model):
         return f"{self.role}: {self.content[:60]}"
 
     def spoken(self) -> Spoken:
+        written = self.role == self.Role.ASSISTANT and hasattr(self, "written_by")
         return Spoken(
             id=self.id,
             role=self.role,  # type: ignore[arg-type]  # its choices are the literal's
             content=self.content,
             reply_to=self.reply_to_id,
-            run=self.written_by.id if hasattr(self, "written_by") else None,
+            run=self.written_by.id if written else None,
             created_at=self.created_at,
         )
 

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 def claim(run: UUID, worker: UUID) -> Run | None:
     """Take the run for a new attempt, unless it is another worker's, not its turn, or over."""
-    seen = Run.objects.filter(pk=run).select_related("conversation").first()
-    if seen is None or seen.conversation.runs.filter(status__in=Run.LIVE).first() != seen:
+    seen = Run.alive().filter(conversation__runs=run).first()  # the others wait for their turn
+    if seen is None or seen.pk != run:
         return None
     free = Q(status=Run.Status.QUEUED) | Q(status=Run.Status.RUNNING, lease_until__lt=Now())
     try:
