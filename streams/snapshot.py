@@ -20,6 +20,7 @@ from streams.publish import the_log
 from streams.verdicts import Away
 
 PAGE = 100  # messages
+TOLD = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")  # of each
 UNSTARTED = Said(attempt=0, text="", reasoning="")
 
 
@@ -59,7 +60,7 @@ def page(
     conversation: Conversation, said: Q | None = None, before: Message | None = None
 ) -> tuple[tuple[Spoken, ...], str | None]:
     """The latest messages (before that one), oldest first, and the URL of those before them."""
-    messages = conversation.messages.select_related("written_by")
+    messages = conversation.messages.select_related("written_by").only(*TOLD)
     if said is not None:
         messages = messages.filter(said)
     if before is not None:

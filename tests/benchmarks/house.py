@@ -94,6 +94,10 @@ class Client:
         known = str(asked.cursor) if cursor else None
         return Reader(self.port, Place(path=path, headers=self.headers, cursor=known), timing=True)
 
+    def reads(self, path: str) -> Reader:
+        """Whoever reads what this address answers, on a connection of his own."""
+        return Reader(self.port, Place(path=path, headers=self.headers))
+
 
 @dataclass(eq=False)
 class House:

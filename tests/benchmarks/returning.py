@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -51,14 +50,9 @@ async def ours(home: House, tokens: int) -> AsyncIterator[Row]:
     async with asyncio.timeout(60):
         while f"w{tokens - 1}-" not in (await client.run(asked.run))["text"]:
             await asyncio.sleep(0.3)
-    took = []
-    for _ in range(TIMES):
-        _, answer, seconds = await client.call("GET", f"/api/runs/{asked.run}/")
-        took.append(seconds)
-    text = len(json.loads(answer)["text"].encode())
-    ms = round(1000 * part(took, 0.5), 1)
-    once = {"how": f"{OURS}: its text, read once (GET)", "ms": ms, "bytes": len(answer)}
-    yield {**once, "events with an id": 0, "bytes / text": round(len(answer) / text, 2)}
+    text = len((await client.run(asked.run))["text"].encode())
+    once = [client.reads(f"/api/runs/{asked.run}/") for _ in range(TIMES)]
+    yield await visits(f"{OURS}: its text, read once (GET)", once, text=text)
     fresh = [client.reader(asked, cursor=False) for _ in range(TIMES)]
     for reader in fresh:
         reader.timing = False
