@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -17,11 +18,13 @@ import pytest
 
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following, numbered_since
-from tests.acceptance.machine import NAME, Machine
-from tests.acceptance.place import HOST, essentials
+from tests.acceptance.machine import DEPLOY, NAME, Machine
+from tests.acceptance.part import Part
+from tests.acceptance.place import HOST, essentials, free_port, listens
 from tests.acceptance.postgresql import UP_WITHIN
 from tests.acceptance.stack import CHECKOUT, command_of
 from tests.acceptance.visitor import Visitor, script
+from tests.acceptance.waiting import until
 
 COMPLETE = {
     "PRODUCTION": "true",
@@ -200,3 +203,48 @@ async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_t
         await holder.leave()
         assert report.clean, report
         assert report.connections > 10 * len(followers), report
+
+
+async def test_behind_caddy_readers_outlast_the_web_process(
+    stacks: Stacks, judge: Judge, tmp_path: Path
+) -> None:
+    async with stacks() as stack:
+        port = free_port()
+        shipped = (DEPLOY / "Caddyfile").read_text()
+        for said, meant in (
+            (NAME, f"http://{HOST}:{port}"),
+            ("127.0.0.1:8000", f"{HOST}:{stack.ports[stack.web.name]}"),
+        ):
+            assert said in shipped
+            shipped = shipped.replace(said, meant)
+        file = tmp_path / "Caddyfile"
+        file.write_text("{\n\tadmin off\n}\n" + shipped)
+        caddy = Part(
+            "caddy",
+            ["caddy", "run", "--config", str(file)],
+            environment={**essentials(), "HOME": str(tmp_path)},
+            directory=tmp_path,
+            log=tmp_path / "caddy.log",
+        )
+        caddy.start()
+        try:
+            await until(lambda: listens(port), within=UP_WITHIN, what="Caddy")
+            visitor = await stack.visitor(port=port)
+            assert (await visitor.http.get("/metrics")).status_code == 404
+            asked = await visitor.ask(script(tokens=20_000, rate=30))
+            followers = [visitor.follower(asked.conversation) for _ in range(5)]
+            async with following(followers, within=30):
+                await all_hear(followers, delta(0), within=30)
+                stack.web.kill()
+                await asyncio.sleep(1)
+                refused = await visitor.http.get(f"/api/runs/{asked.run}/")
+                assert refused.status_code == 502
+                begun = time.monotonic()
+                stack.web.start()
+                await all_hear(followers, numbered_since(begun), within=30)
+                await visitor.cancel(asked.run)
+            report = await judge(visitor, [asked], followers)
+        finally:
+            caddy.kill()
+        assert report.clean, report
+        assert report.connections > 3 * len(followers), report
