@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +39,7 @@ class Gripped:
     ) -> None:
         self.stack = stack
         self.settings = settings
+        self.inside = tempfile.mkdtemp(prefix="grip")  # where what is too deep for a socket goes
         ports = [free_port() for _ in range(bridges)]
         self.wire = Proxy((HOST, ports[0]), port=free_port())
         addresses = [f"tcp://{HOST}:{port}" for port in ports]
@@ -104,12 +107,14 @@ class Gripped:
         self.stack.door, self.stack.holders = None, []
         for proxy in (self.door, self.wire):
             await proxy.__aexit__(kind, error, trace)
+        shutil.rmtree(self.inside)
 
     def _of_pushpin(self, number: int, port: int, bridges: list[str]) -> dict[str, Any]:
         data: Path = self.stack.data / f"node{number}"
         control = self.settings["GRIP_URL"].partition("?")[2]
         return {
             "DATA_DIR": str(data),
+            "TMPDIR": self.inside,
             "HOST": HOST,
             "PUSHPIN_PORT": str(port),
             "PUSHPIN_ORIGIN": f"{HOST}:{self.stack.front.port}",
