@@ -93,7 +93,7 @@ MAX_OUTPUT_TOKENS = env.int("MAX_OUTPUT_TOKENS", 4096)  # tokens of one reply
 HISTORY_TOKENS = env.int("HISTORY_TOKENS", 1500 if EMBEDDED_MODEL else 32_000)  # sent per request
 
 # ── The log and the broker ───────────────────────────────────────────────────────────────────
-REDIS_URL = env.str("REDIS_URL", "")
+REDIS_URL = env.str("REDIS_URL", "")  # or several, with commas between
 EMBEDDED_VALKEY = not REDIS_URL
 VALKEY_SOCKET = socket_of("valkey.sock")
 if EMBEDDED_VALKEY:
@@ -103,7 +103,7 @@ LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's 
 LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
 LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is remembered
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL.partition(",")[0].strip()
 if CELERY_BROKER_URL.startswith("unix://"):  # as kombu names a socket, and a database of it
     CELERY_BROKER_URL = f"redis+socket{CELERY_BROKER_URL[4:]}".replace("?db=", "?virtual_host=")
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process

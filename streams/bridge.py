@@ -18,7 +18,7 @@ from streams.channels import Caller, conversation_of, refusals
 from streams.events import ENDINGS, Heartbeat
 from streams.follow import FORBIDDEN, GONE, NEVER, SOON
 from streams.hold import Hold, hold_in
-from streams.hub import Feed, Hub
+from streams.hub import Feed, Hubs
 from streams.outlet import Item, Outlet
 from streams.passages import Torn
 from streams.publish import the_log
@@ -38,7 +38,7 @@ class Bridge:
     """One process's: give Pushpins its `address`, then `run` until cancelled."""
 
     def __init__(self, address: str) -> None:
-        self._hub = Hub(settings.REDIS_URL, keep=settings.STREAM_RING)
+        self._hubs = Hubs(keep=settings.STREAM_RING)
         self._outlet = Outlet(address, self._asked)
         self._relays: dict[UUID, Relay] = {}
 
@@ -57,7 +57,7 @@ class Bridge:
         finally:
             for relay in list(self._relays.values()):
                 self._drop(relay)
-            await self._hub.close()
+            await self._hubs.close()
             self._outlet.close()
 
     def _asked(self, channel: str, wanted: bool, again: bool) -> None:
@@ -91,7 +91,7 @@ class Bridge:
             relay.task.cancel()
 
     async def _relay(self, relay: Relay) -> None:
-        with self._hub.listen(relay.channel) as relay.feed:
+        with self._hubs.listen(relay.channel) as relay.feed:
             while True:
                 turn = relay.feed.turn
                 try:

@@ -17,7 +17,7 @@ from django.conf import settings
 from streams import metrics
 from streams.channels import Caller, channel_of
 from streams.events import Heartbeat, StreamError, StreamReset
-from streams.hub import Feed, Hub
+from streams.hub import Feed, Hubs
 from streams.models import Conversation
 from streams.passages import Torn
 from streams.reading import in_thread, outlook, page_of, snapshot_of
@@ -37,7 +37,7 @@ class Follower:
 
     def __init__(
         self,
-        hub: Hub,
+        hubs: Hubs,
         *,
         caller: Caller,
         conversation: Conversation,
@@ -49,7 +49,7 @@ class Follower:
         self.task: asyncio.Task[object] | None = None
         self.handed_at: float | None = None  # when the server took a piece that it still holds
         self._feed: Feed | None = None
-        self._hub = hub
+        self._hubs = hubs
         self._cursor = cursor
         self._epoch = 0  # the subscription after which the log was read
         self._begun = False  # whether a block was sent
@@ -63,7 +63,7 @@ class Follower:
     async def frames(self) -> AsyncIterator[bytes]:
         """The stream's bytes: each piece is whole frames, so a cut in between loses nothing."""
         self.task = asyncio.current_task()
-        with self._hub.listen(channel_of(self.conversation)) as self._feed:
+        with self._hubs.listen(channel_of(self.conversation)) as self._feed:
             async for piece in self._tell(self._feed):
                 self.handed_at = monotonic()
                 yield piece

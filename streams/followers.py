@@ -13,7 +13,7 @@ from django.conf import settings
 from streams import metrics
 from streams.channels import Caller, refusals
 from streams.follow import FORBIDDEN, GONE, Follower
-from streams.hub import Hub
+from streams.hub import Hubs
 from streams.models import Conversation
 from streams.reading import in_thread
 
@@ -52,7 +52,7 @@ class Followers:
     """The open streams of one process."""
 
     def __init__(self) -> None:
-        self._hub = Hub(settings.REDIS_URL, keep=settings.STREAM_RING)
+        self._hubs = Hubs(keep=settings.STREAM_RING)
         self._open: set[Follower] = set()
         self._of: Counter[str] = Counter()
         self._watching: asyncio.Task[None] | None = None
@@ -69,7 +69,7 @@ class Followers:
                 raise TooManyStreams
             self._of[caller.owner] += 1
         follower = Follower(
-            self._hub,
+            self._hubs,
             caller=caller,
             conversation=conversation,
             cursor=cursor,
@@ -93,7 +93,7 @@ class Followers:
         """Let go of Redis."""
         if self._watching:
             self._watching.cancel()
-        await self._hub.close()
+        await self._hubs.close()
 
     async def _stream(self, follower: Follower) -> AsyncGenerator[bytes]:
         if self._watching is None:

@@ -10,7 +10,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import redis
@@ -19,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from streams.events import ENDINGS
 from streams.metrics import subscribed
+from streams.servers import server_of, urls
 from streams.wire import block
 
 logger = logging.getLogger(__name__)
@@ -110,10 +111,25 @@ class Feed:
         return True
 
 
-class Hub:
-    """Every feed of this process, and the one connection that they arrive on."""
+class Hubs:
+    """A hub for each Redis server."""
 
-    def __init__(self, url: str, *, keep: int) -> None:
+    def __init__(self, *, keep: int) -> None:
+        self._hubs = [Hub(url, place, keep=keep) for place, url in enumerate(urls())]
+
+    def listen(self, channel: str) -> AbstractContextManager[Feed]:
+        """The channel's feed, which stays subscribed for as long as somebody listens."""
+        return self._hubs[server_of(channel)].listen(channel)
+
+    async def close(self) -> None:
+        for hub in self._hubs:
+            await hub.close()
+
+
+class Hub:
+    """Every feed that comes from one server, and the one connection that they arrive on."""
+
+    def __init__(self, url: str, place: int = 0, *, keep: int) -> None:
         # No time-out of redis-py's own: in Python 3.11 its `wait_for` can swallow a cancellation.
         self._pool = ConnectionPool.from_url(
             url,
@@ -123,6 +139,7 @@ class Hub:
             decode_responses=True,
         )
         self._keep = keep
+        self._place = place  # the server's
         self._feeds: dict[str, Feed] = {}
         self._asked: set[str] = set()
         self._unanswered: Counter[str] = Counter()
@@ -144,11 +161,6 @@ class Hub:
             if not feed.listeners:
                 self._changed.set()  # kept until it is unsubscribed: somebody may come meanwhile
 
-    def wake(self) -> None:
-        """Let every follower look up from its waiting."""
-        for feed in self._feeds.values():
-            feed.wake()
-
     async def close(self) -> None:
         if self._task:
             self._task.cancel()
@@ -160,7 +172,7 @@ class Hub:
             connection = self._pool.make_connection()
             try:
                 await connection.connect()
-                subscribed(True)
+                subscribed(self._place, True)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hear(connection))
                     tasks.create_task(self._subscribe(connection))
@@ -168,7 +180,7 @@ class Hub:
             except* (redis.RedisError, OSError, TimeoutError) as lost:
                 logger.warning("subscription lost: %s", lost.exceptions[0])
             finally:
-                subscribed(False)
+                subscribed(self._place, False)
                 self._asked.clear()
                 self._unanswered.clear()
                 self._forget_the_unheard()

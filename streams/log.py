@@ -31,6 +31,7 @@ from streams.events import (
     TextSnapshot,
 )
 from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
+from streams.servers import apart, server_of, urls
 from streams.verdicts import Away, Doubtful, Superseded, Unfenced
 from streams.wire import encode
 
@@ -50,14 +51,11 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         # A pooled connection may be a dead one of a Redis that has restarted: try once more at
         # once. Never after a time-out: a request has promised to answer in seconds.
         again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._redis = client or redis.Redis.from_url(
-            settings.REDIS_URL,
-            decode_responses=True,
-            socket_timeout=settings.REDIS_TIMEOUT,
-            socket_connect_timeout=settings.REDIS_TIMEOUT,
-            retry=again,
-            protocol=2,
+        wishes: dict[str, Any] = {"decode_responses": True, "protocol": 2, "retry": again}
+        wishes |= dict.fromkeys(
+            ("socket_timeout", "socket_connect_timeout"), settings.REDIS_TIMEOUT
         )
+        self._servers = [client] if client else [redis.Redis.from_url(u, **wishes) for u in urls()]
         self._clock = clock
 
     def tell(
@@ -70,7 +68,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         """Say what needs no fence, in one trip; what belongs to a run, once. Gives the ids."""
         told = [(event.type, encode(event), ONCE.get(event.type, "")) for event in events]
         calls = [self._call(channel, "tell", known, run, *words) for words in told]
-        return [int(_raised(answer)[1]) for answer in self._many(calls)]
+        return [int(_raised(answer)[1]) for answer in self._many(channel, calls)]
 
     def start(self, channel: str, event: RunStarted, *, known: int) -> int:
         """Say run.started and raise the fence, in one step. Gives the event's id."""
@@ -87,15 +85,22 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         return self._one(channel, "fence", known, run, attempt, index, text)
 
     def speak(self, pieces: Sequence[Piece]) -> list[int | Exception]:
-        """Say the pieces in one trip, in order. For each its id, or why it was refused."""
+        """Say the pieces in one trip, in order. For each its id, or why it was refused.
+
+        Their channels are all on one server.
+        """
+        calls = [self._piece(piece) for piece in pieces]
         return [
             answer if isinstance(answer, Exception) else int(answer[1])
-            for answer in self._many([self._piece(piece) for piece in pieces])
+            for answer in self._many(pieces[0].channel, calls)
         ]
 
     def confirm(self, reached: Sequence[Reach]) -> None:
-        """Tell a log that may be another one by now what it must hold."""
-        self._many([self._call(r.channel, "confirm", r.known, r.run, r.attempt) for r in reached])
+        """Tell a log that may be another one by now what it must hold: each server that answers."""
+        for its in apart(reached):
+            calls = [self._call(r.channel, "confirm", r.known, r.run, r.attempt) for r in its]
+            with suppress(Away):
+                self._many(its[0].channel, calls)
 
     def close(
         self, channel: str, run: UUID, attempt: int, *, known: int, doubt: Doubt = "none"
@@ -150,7 +155,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     def tail(self, channel: str) -> tuple[int, str, str] | None:
         """The last event that the log holds: its id, type and data."""
         try:
-            last: Any = self._redis.xrevrange(f"{{{channel}}}:events", count=1)
+            last: Any = self._on(channel).xrevrange(f"{{{channel}}}:events", count=1)
         except redis.RedisError as error:
             raise Away from error
         if not last:
@@ -158,10 +163,10 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         ((id, event),) = last
         return int(id.partition("-")[0]), event["type"], event["data"]
 
-    def ask(self, *words: str) -> Any:
-        """What the server says of itself, for whoever looks after it."""
+    def ask(self, *words: str) -> list[Any]:
+        """What each server says of itself, for whoever looks after it."""
         try:
-            return self._redis.execute_command(*words)
+            return [server.execute_command(*words) for server in self._servers]
         except redis.RedisError as error:
             raise Away from error
 
@@ -198,17 +203,21 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         return int(self._answer(channel, verb, known, run, *rest)[1])
 
     def _answer(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> Any:
-        (answer,) = self._many([self._call(channel, verb, known, run, *rest)])
+        (answer,) = self._many(channel, [self._call(channel, verb, known, run, *rest)])
         return _raised(answer)
 
-    def _many(self, calls: Sequence[list[Any]]) -> list[Any]:
+    def _on(self, channel: str) -> "redis.Redis":
+        return self._servers[server_of(channel)]
+
+    def _many(self, channel: str, calls: Sequence[list[Any]]) -> list[Any]:
         """Each call's answer, or the exception that it means. Raises `Away`."""
+        server = self._on(channel)
         try:
-            answers = self._trip(calls)
+            answers = _trip(server, calls)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 # Redis was emptied or is another one. A repeated call adds nothing.
-                self._redis.script_load(SCRIPT)
-                answers = self._trip(calls)
+                server.script_load(SCRIPT)
+                answers = _trip(server, calls)
             faults = [answer for answer in answers if isinstance(answer, Exception)]
         except redis.RedisError as error:
             faults = [error]
@@ -216,12 +225,6 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             logger.warning("log away: %s: %s", type(faults[0]).__name__, faults[0])
             raise Away from faults[0]
         return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
-
-    def _trip(self, calls: Sequence[list[Any]]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command("EVALSHA", DIGEST, *call)
-        return pipeline.execute(raise_on_error=False)
 
 
 ONCE = {MessageCreated.type: "message", RunQueued.type: "queued"}  # what a run says once
@@ -232,6 +235,13 @@ REFUSALS: dict[str, type[Exception]] = {
     "gap": Unfenced,
     "doubtful": Doubtful,
 }
+
+
+def _trip(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
+    pipeline = server.pipeline(transaction=False)
+    for call in calls:
+        pipeline.execute_command("EVALSHA", DIGEST, *call)
+    return pipeline.execute(raise_on_error=False)
 
 
 def _raised(answer: Any) -> Any:

@@ -25,12 +25,14 @@ REPLAYS = Counter("unspool_replays", "Readings of the log for one follower")
 RESETS = Counter("unspool_resets", "Followers sent to a snapshot", ["reason"])
 HEALS = Counter("unspool_heals", "Gaps in what arrived live, filled from the log")
 SUBSCRIPTIONS = Counter("unspool_subscriptions", "Connections made to hear Redis; beyond one, anew")
-SUBSCRIBED = Gauge("unspool_subscribed_since_seconds", "When the subscription began; 0 while lost")
+SUBSCRIBED = Gauge(
+    "unspool_subscribed_since_seconds", "When the subscription began; 0 while lost", ["server"]
+)
 
 
-def subscribed(up: bool) -> None:
-    """Note that the subscription has begun, or is lost."""
-    SUBSCRIBED.set(time.time() if up else 0)
+def subscribed(server: int, up: bool) -> None:
+    """Note that the subscription to this server has begun, or is lost."""
+    SUBSCRIBED.labels(server).set(time.time() if up else 0)
     if up:
         SUBSCRIPTIONS.inc()
 

@@ -7,7 +7,9 @@ conditional update or by the log. So no single process is the one that must not 
 import logging
 import random
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from uuid import UUID
 
 from django.conf import settings
 from django.db import close_old_connections, connection
@@ -21,54 +23,78 @@ from streams.channels import channel_of
 from streams.ending import cancel, fail
 from streams.models import UNSAID, Conversation, Removal, Run, from_now
 from streams.publish import finish, remove, the_log, update
+from streams.servers import server_of
 from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
+BROKERS = 0  # the server that brings the rings, too, unless CELERY_BROKER_URL names another
+
+
+class Round:
+    """One look, which asks a Redis server no more once it was found away."""
+
+    def __init__(self) -> None:
+        self.away: set[int] = set()
+
+    def visit(self, conversation: UUID, do: Callable[..., None], *given: object) -> None:
+        """Do it, unless the conversation's server is away."""
+        server = server_of(channel_of(conversation))
+        if server in self.away:
+            return
+        try:
+            do(*given)
+        except Doubtful:
+            pass  # until the attempt that knows has spoken
+        except Away:
+            self.away.add(server)
 
 
 def sweep() -> None:
-    """Do what is left undone. Raises `Away` where Redis is."""
-    _say_what_is_unsaid()
-    _end_what_is_over()
+    """Do what is left undone, wherever Redis answers. Raises `Away` where nobody can be rung."""
+    look = Round()
+    _say_what_is_unsaid(look)
+    _end_what_is_over(look)
+    if BROKERS in look.away:
+        raise Away
     _ring_what_waits()
     expire()
     metrics.SWEEPS.inc()
 
 
-def _say_what_is_unsaid() -> None:
+def _say_what_is_unsaid(look: Round) -> None:
     unsaid = UNSAID & (Q(queued_event=None) | ~Q(status__in=Run.LIVE))
     # What has just been written is being said by whoever wrote it.
     late = Q(created_at__lt=from_now(-1)) & (Q(ended_at=None) | Q(ended_at__lt=from_now(-1)))
     left = Run.objects.filter(unsaid & late).values("conversation")
     for conversation in Conversation.objects.filter(pk__in=left):
-        with suppress(Doubtful):  # until the attempt that knows has spoken
-            finish(conversation)
+        look.visit(conversation.id, finish, conversation)
     for conversation in Conversation.objects.filter(retitled_at__lt=from_now(-1)):
-        with suppress(Doubtful):
-            update(conversation)
+        look.visit(conversation.id, update, conversation)
     for removal in Removal.objects.filter(created_at__lt=from_now(-1)):
-        remove(removal.conversation)
+        look.visit(removal.conversation, remove, removal.conversation)
 
 
 def _abandoned() -> Q:
     return Q(status=Run.Status.RUNNING, lease_until__lt=Now())
 
 
-def _end_what_is_over() -> None:
+def _end_what_is_over(look: Round) -> None:
     unheld = Q(status=Run.Status.QUEUED) | _abandoned()
     for run in Run.alive().filter(unheld, cancel_asked=True):
-        cancel(run.id)
+        look.visit(run.conversation_id, cancel, run.id)
     spent = Q(attempt__gte=F("forgiven") + settings.RUN_ATTEMPTS)
     lost = Run.alive().filter(_abandoned() & spent).select_related("conversation", "message")
     for run in lost:
-        try:
-            channel = channel_of(run.conversation_id)
-            known = run.conversation.head
-            said = the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
-            reason = "The reply was interrupted several times and could not be finished."
-            fail(run, said.text if said else "", code="worker_lost", reason=reason)
-        except (Doubtful, Superseded):
-            continue  # it is another run's to say what is lost, or it has ended after all
+        look.visit(run.conversation_id, _give_up, run)
+
+
+def _give_up(run: Run) -> None:
+    """End a run that was lost too often, with what was said of it. Raises `Away`."""
+    channel, known = channel_of(run.conversation_id), run.conversation.head
+    reason = "The reply was interrupted several times and could not be finished."
+    with suppress(Superseded):  # it has ended after all
+        said = the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
+        fail(run, said.text if said else "", code="worker_lost", reason=reason)
 
 
 def _ring_what_waits() -> None:

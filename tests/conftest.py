@@ -2,6 +2,8 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
@@ -17,7 +19,13 @@ from streams.publish import the_log
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey of this test run's own."""
-    folder = tmp_path_factory.mktemp("v")
+    with a_valkey(tmp_path_factory.mktemp("v")) as url:
+        yield url
+
+
+@contextmanager
+def a_valkey(folder: Path) -> Iterator[str]:
+    """The URL of one that runs meanwhile."""
     socket = folder / "s"
     server = subprocess.Popen(
         [get_binary_path(), "--port", "0", "--unixsocket", str(socket), "--save", ""],

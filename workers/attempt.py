@@ -22,6 +22,7 @@ from streams.events import ReasoningDelta, TextDelta, TextSnapshot
 from streams.models import Conversation, Run
 from streams.passages import Piece, Reach
 from streams.publish import the_log
+from streams.servers import server_of
 from streams.traces import first_token
 from streams.verdicts import Away, Superseded, Unfenced
 from workers.lease import Hold, hand_over, mine
@@ -44,6 +45,7 @@ class Attempt:
         self._run = run
         self._process = process
         self._channel = channel_of(run.conversation_id)
+        self._writer = process.writers[server_of(self._channel)]
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._index = 0
@@ -129,7 +131,7 @@ class Attempt:
         self._index += 1
         self._unsaid += 1
         piece = Piece(channel=self._channel, event=event, known=self.known)
-        self._process.writer.write(piece, self._hear)
+        self._writer.write(piece, self._hear)
 
     def _hear(self, answer: int | Exception) -> None:
         self._unsaid -= 1

@@ -8,7 +8,7 @@ attempt when its run is no longer its own.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -23,7 +23,6 @@ from streams.bell import ring
 from streams.models import Run, from_now, unspent
 from streams.passages import Reach
 from streams.publish import the_log
-from streams.verdicts import Away
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +144,7 @@ class Keeper(threading.Thread):
     def _confirm(self) -> None:
         """Tell a Redis that may be another one by now how far each reply has come."""
         reached = [hold.reach() for hold in list(self._holds.values())]
-        with suppress(Away):
-            the_log().confirm([reach for reach in reached if reach.known])
+        the_log().confirm([reach for reach in reached if reach.known])
 
     def _look(self) -> None:
         holds = dict(self._holds)

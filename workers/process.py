@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from streams.servers import urls
 from streams.sweep import Sweeper
 from workers.lease import Keeper
 from workers.voice import hang_up
@@ -28,11 +29,12 @@ class Process:
     def __init__(self) -> None:
         self.draining = False
         self.loop = uvloop.new_event_loop()
-        self.writer = Writer(self.loop)
+        # One for each Redis server: where one is away, the others are written to.
+        self.writers = [Writer(self.loop) for _ in urls()]
         self.keeper = Keeper()
         self.sweeper = Sweeper()
         self._turning = threading.Thread(target=self._turn, name="loop", daemon=True)
-        for thread in (self._turning, self.writer, self.keeper, self.sweeper):
+        for thread in (self._turning, *self.writers, self.keeper, self.sweeper):
             thread.start()
 
     def end(self) -> None:
@@ -40,8 +42,9 @@ class Process:
         self.carry_out(hang_up())
         self.sweeper.stop()
         self.keeper.stop()
-        self.writer.stop()
-        for thread in (self.sweeper, self.keeper, self.writer):
+        for writer in self.writers:
+            writer.stop()
+        for thread in (self.sweeper, self.keeper, *self.writers):
             thread.join()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._turning.join()

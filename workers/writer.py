@@ -23,7 +23,7 @@ Heard = Callable[[int | Exception], None]
 
 
 class Writer(threading.Thread):
-    """The one thread of a worker process that adds to the log."""
+    """The one thread of a worker process that adds to the log on one Redis server."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="writer", daemon=True)

@@ -46,7 +46,7 @@ def command_of(line: str) -> list[str]:
 class Stack:
     """`async with Stack(directory, database) as stack`; `also` are settings for web and workers.
 
-    `proxied`: web and workers reach Valkey over proxies of their own, to be cut off alone.
+    `proxied`: they reach the first Valkey over proxies of their own, to be cut off alone.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Stack:
         *,
         webs: int = 1,
         workers: int = 1,
+        valkeys: int = 1,
         proxied: bool = False,
         also: Mapping[str, str] | None = None,
     ) -> None:
@@ -66,7 +67,8 @@ class Stack:
         self.data.mkdir()
         self.database = database
         self.also = dict(also or {})
-        self.valkey = Valkey(directory, self.logs / "valkey.log")
+        names = ["valkey", *(f"valkey{n}" for n in range(2, valkeys + 1))]
+        self.valkeys = [Valkey(directory, self.logs / f"{name}.log", name=name) for name in names]
         self.web_redis = Proxy((HOST, self.valkey.port))
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
@@ -107,7 +109,12 @@ class Stack:
         await self._end()
 
     def parts(self) -> list[Part]:
-        return [*self.webs, *self.workers, self.model, self.valkey]
+        return [*self.webs, *self.workers, self.model, *self.valkeys]
+
+    @property
+    def valkey(self) -> Valkey:
+        """The first, which is the broker, too."""
+        return self.valkeys[0]
 
     @property
     def entrance(self) -> Proxy:
@@ -197,9 +204,11 @@ class Stack:
             await self._proxies.enter_async_context(proxy)
         if isinstance(self.database, Path):
             shutil.copy(self.database, self.data / "db.sqlite3")
-        self.valkey.start()
+        for valkey in self.valkeys:
+            valkey.start()
         self.model.start()
-        await self.valkey.answers()
+        for valkey in self.valkeys:
+            await valkey.answers()
         await until(lambda: listens(self._model_port), within=READY_WITHIN, what="the model")
         webs, workers = self._counts
         for _ in range(workers):
@@ -212,7 +221,8 @@ class Stack:
     async def _end(self) -> None:
         for visitor in self._visitors:
             await visitor.leave()
-        await self.valkey.client.aclose()
+        for valkey in self.valkeys:
+            await valkey.client.aclose()
         for part in self.parts():
             part.kill()
         await self._proxies.aclose()
@@ -229,12 +239,14 @@ class Stack:
     def _settings(self, redis_proxy: Proxy) -> dict[str, str]:
         copy = f"sqlite:///{self.data / 'db.sqlite3'}"
         database = copy if isinstance(self.database, Path) else self.database
-        redis_port = redis_proxy.port if self.proxied else self.valkey.port
+        ports = [valkey.port for valkey in self.valkeys]
+        if self.proxied:
+            ports[0] = redis_proxy.port
         return {
             "DATA_DIR": str(self.data),
             "SECRET_KEY": self._secret,
             "DATABASE_URL": database,
-            "REDIS_URL": f"redis://{HOST}:{redis_port}/0",
+            "REDIS_URL": ",".join(f"redis://{HOST}:{port}/0" for port in ports),
             "OPENAI_BASE_URL": f"http://{HOST}:{self._model_port}/v1",
             "OPENAI_API_KEY": KEY,
             "LLM_MODEL": "scripted",

@@ -21,7 +21,7 @@ ASKERS = 3  # who ask at the same time
 async def test_everything_at_random(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, lossy: bool, pushpin: bool
 ) -> None:
-    seconds = size(20, 200) if lossy else size(60, 600)
+    seconds = size(20, 200) if lossy else size(45, 600)
     wishes: dict[str, Any] = {"webs": 2, "workers": 2, "proxied": True, "pushpin": pushpin}
     async with stacks(**wishes, also={"RUN_LEASE": "4"}) as stack:
         visitor = await stack.visitor(port=stack.entrance.port)

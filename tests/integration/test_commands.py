@@ -1,6 +1,7 @@
 """What operators run beside the service: looking after its parts, and after what is kept."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
@@ -206,7 +207,7 @@ def test_the_doctor_sees_clocks_that_differ_and_runs_that_wait(
     ill("workers", "1 runs", "Start workers")
     real: Callable[..., Any] = the_log().ask
     monkeypatch.setattr(
-        the_log(), "ask", lambda *w: (int(real("TIME")[0]) + 90, 0) if w == ("TIME",) else real(*w)
+        the_log(), "ask", lambda *w: [(time.time() + 90, 0)] if w == ("TIME",) else real(*w)
     )
     ill("clocks", "NTP")
 

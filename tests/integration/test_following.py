@@ -204,7 +204,7 @@ async def test_a_deaf_subscription_is_healed_by_the_heartbeat(
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(ids(stream, story.first + 1))
     await asyncio.sleep(0.1)
-    crowd._hub._receive = lambda *_: None  # type: ignore[method-assign]
+    crowd._hubs._hubs[0]._receive = lambda *_: None  # type: ignore[method-assign]
     await sync_to_async(story.say)(1)
     assert await reading == [story.first + 1]
 
@@ -220,7 +220,7 @@ async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
         page = read(*asked, **how)
         if not story.index:
             story.say(3)
-            arrived = crowd._hub._feeds[story.channel]
+            arrived = crowd._hubs._hubs[0]._feeds[story.channel]
             while arrived.last != last:
                 time.sleep(0.001)
         return page

@@ -107,7 +107,7 @@ class Worker:
         self.over = False
         self.unsent: list[tuple[Piece, Callable[[int | Exception], None]]] = []
         self.loop = loop
-        process: Any = SimpleNamespace(loop=loop, writer=self, draining=False)
+        process: Any = SimpleNamespace(loop=loop, writers=[self], draining=False)
         self.attempt = Attempt(run, process)
 
     def write(self, piece: Piece, heard: Callable[[int | Exception], None]) -> None:

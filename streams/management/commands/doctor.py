@@ -44,7 +44,10 @@ def database() -> str:
 
 
 def redis() -> str:
-    told = _redis("INFO")
+    return "; ".join(map(_fit, _redis("INFO")))
+
+
+def _fit(told: dict[str, Any]) -> str:
     if not int(told.get("aof_enabled", 0)):
         raise Ill("keeps nothing over a restart", "Set `appendonly yes` in its configuration.")
     if told.get("aof_last_write_status", "ok") != "ok":
@@ -96,8 +99,8 @@ def model() -> str:
 
 
 def clocks() -> str:
-    seconds, micros = _redis("TIME")
-    apart = abs(int(seconds) + int(micros) / 1e6 - time.time())
+    told = [int(seconds) + int(micros) / 1e6 for seconds, micros in _redis("TIME")]
+    apart = max(abs(clock - time.time()) for clock in told)
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
@@ -118,7 +121,7 @@ def pushpin() -> str:
     return "answers"
 
 
-def _redis(*words: str) -> Any:
+def _redis(*words: str) -> list[Any]:
     try:
         return the_log().ask(*words)
     except Away as error:

@@ -1,0 +1,168 @@
+"""Conversations spread over two Redis servers: each is on one, and each server is on its own."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from asgiref.sync import sync_to_async
+
+from streams import asking
+from streams.channels import channel_of
+from streams.events import TextDelta
+from streams.followers import followers
+from streams.models import Run
+from streams.passages import Piece, Reach
+from streams.publish import the_log
+from streams.servers import server_of
+from streams.sweep import sweep
+from tests.conftest import a_valkey
+from tests.integration.test_following import VISITOR, Told
+from workers.attempt import Attempt
+from workers.process import Process
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NOWHERE = "redis://127.0.0.1:1/0"  # where everything is refused at once
+SERVERS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def second_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with a_valkey(tmp_path_factory.mktemp("w")) as url:
+        yield url
+
+
+@pytest.fixture
+def two(valkey: "redis.Redis", second_url: str, settings: Any) -> Iterator[list["redis.Redis"]]:
+    """Both servers, as the settings name them."""
+    settings.REDIS_URL += f", {second_url}"
+    with redis.Redis.from_url(second_url, decode_responses=True) as second:
+        second.flushall()
+        yield [valkey, second]
+
+
+@pytest.fixture
+def pair(two: list["redis.Redis"]) -> list[Told]:
+    """A reply on each server."""
+    return [told_on(server) for server in SERVERS]
+
+
+def told_on(server: int) -> Told:
+    while server_of((story := Told()).channel) != server:
+        pass
+    return story
+
+
+def second_is_away(settings: Any) -> None:
+    settings.REDIS_URL = f"{settings.REDIS_URL.split(',')[0]},{NOWHERE}"
+    the_log.cache_clear()
+
+
+def test_a_server_that_is_added_takes_its_share_and_all_else_stays(settings: Any) -> None:
+    channels = [channel_of(uuid4()) for _ in range(4000)]
+    settings.REDIS_URL = "a,b,c"
+    before = [server_of(channel) for channel in channels]
+    settings.REDIS_URL = "a,b,c,d"
+    after = [server_of(channel) for channel in channels]
+    shares = Counter(after)
+    assert set(shares) == {0, 1, 2, 3}
+    assert all(800 < share < 1200 for share in shares.values()), shares
+    assert {now for was, now in zip(before, after, strict=True) if was != now} == {3}
+
+
+def test_all_of_a_channel_is_on_its_own_server(two: list["redis.Redis"], pair: list[Told]) -> None:
+    for server, story in enumerate(pair):
+        story.say(3)
+        its = [client.keys(f"*{story.channel}*") for client in two]
+        assert len(its[server]) >= 2
+        assert its[1 - server] == []
+        assert the_log().look(story.channel, known=0).head == the_log().tail(story.channel)[0]  # type: ignore[index]
+
+
+async def test_who_follows_hears_what_either_server_says(two: list["redis.Redis"]) -> None:
+    crowd = followers()
+    for server in SERVERS:
+        story = await sync_to_async(told_on)(server)
+        stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+        assert (await anext(stream)).startswith(b"retry: ")
+        for word in (b"w0 ", b"w1 ", b"w2 "):  # the first may be read from the log
+            heard = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0.1)
+            await sync_to_async(story.say)()
+            assert word in await asyncio.wait_for(heard, 2)
+        await stream.aclose()
+    await crowd.close()
+
+
+def test_where_one_server_is_away_the_sweep_goes_on_with_the_other(
+    two: list["redis.Redis"],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    both, rung = settings.REDIS_URL, list[object]()
+    settings.REDIS_URL = f"{NOWHERE},{NOWHERE}"
+    the_log.cache_clear()
+    asked: list[list[UUID]] = [[], []]
+    server = 0
+    while server == 0 or not asked[0] or len(asked[1]) < 3:  # the newest is looked at first
+        one = asking.begin(owner=VISITOR.owner, text="Why?")
+        server = server_of(channel_of(one.conversation))
+        asked[server].append(one.run)
+    Run.objects.update(created_at="2026-01-01T00:00:00Z")
+    monkeypatch.setattr("streams.sweep.ring", rung.append)
+    settings.REDIS_URL = both
+    second_is_away(settings)
+    caplog.clear()
+    sweep()
+    said = set(Run.objects.exclude(queued_event=None).values_list("pk", flat=True))
+    assert said == set(asked[0])
+    assert set(rung) == {*asked[0], *asked[1]}
+    assert [record.message[:8] for record in caplog.records].count("log away") == 1
+
+
+def test_where_one_server_is_away_the_others_attempts_are_confirmed(
+    two: list["redis.Redis"], pair: list[Told], settings: Any
+) -> None:
+    reached = [
+        Reach(channel=story.channel, run=story.run.id, attempt=1, known=story.first)
+        for story in reversed(pair)
+    ]
+    state = f"{{{pair[0].channel}}}:state"
+    two[0].hset(state, "server", "another")
+    second_is_away(settings)
+    the_log().confirm(reached)
+    assert two[0].hget(state, "server") != "another"
+
+
+def test_where_one_server_is_away_pieces_for_the_other_do_not_wait(
+    two: list["redis.Redis"], pair: list[Told], settings: Any
+) -> None:
+    second_is_away(settings)
+    process = Process()
+    heard = list[object]()
+    try:
+        for story in reversed(pair):
+            attempt = Attempt(story.run, process)
+            event = TextDelta(run=story.run.id, attempt=1, index=0, text="w ")
+            piece = Piece(channel=story.channel, event=event, known=story.first)
+            attempt._writer.write(piece, heard.append)
+
+        async def while_nothing_is_heard() -> None:
+            async with asyncio.timeout(5):
+                while not heard:
+                    await asyncio.sleep(0.01)
+
+        process.carry_out(while_nothing_is_heard())
+    finally:
+        settings.REDIS_URL = ",".join(client_url(client) for client in two)
+        the_log.cache_clear()
+        process.end()
+    assert heard == [pair[0].first + 1, pair[1].first + 1]
+
+
+def client_url(client: "redis.Redis") -> str:
+    return f"unix://{client.connection_pool.connection_kwargs['path']}"
