@@ -5,6 +5,7 @@ welcome. `PRODUCTION=true` takes nothing for granted and says what is missing.
 """
 
 import os
+import re
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -95,6 +96,9 @@ HISTORY_TOKENS = env.int("HISTORY_TOKENS", 1500 if EMBEDDED_MODEL else 32_000)  
 # ── The log and the broker ───────────────────────────────────────────────────────────────────
 REDIS_URL = env.str("REDIS_URL", "")  # or several, with commas between
 EMBEDDED_VALKEY = not REDIS_URL
+REDIS_URL = ",".join(filter(None, map(str.strip, REDIS_URL.split(","))))
+if not (EMBEDDED_VALKEY or re.fullmatch("(,?(redis|rediss|unix)://[^,;]+)+", REDIS_URL)):
+    raise ImproperlyConfigured("REDIS_URL must be redis://…, rediss://… or unix://…, or several.")
 VALKEY_SOCKET = socket_of("valkey.sock")
 if EMBEDDED_VALKEY:
     REDIS_URL = f"unix://{VALKEY_SOCKET}"
@@ -103,7 +107,9 @@ LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's 
 LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
 LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is remembered
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL.partition(",")[0].strip()
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "")
+RINGS_BY_REDIS = not CELERY_BROKER_URL
+CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if CELERY_BROKER_URL.startswith("unix://"):  # as kombu names a socket, and a database of it
     CELERY_BROKER_URL = f"redis+socket{CELERY_BROKER_URL[4:]}".replace("?db=", "?virtual_host=")
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process

@@ -138,7 +138,7 @@ class Bridge:
         relay.doubted |= 0 < relay.epoch != feed.epoch
         epoch, channel, last = feed.epoch, relay.channel, relay.last
         if last is not None:
-            page = await in_thread(lambda: the_log().read(channel, last, count=PAGE))
+            page = await in_thread(lambda: the_log().read(channel, last, count=PAGE), of=channel)
             if isinstance(page, Torn):
                 logger.info("conversation %s goes on elsewhere: %s", relay.conversation, page)
                 self._hint(relay.holds.values())
@@ -149,7 +149,7 @@ class Bridge:
                 if len(frames) == PAGE:
                     return
         if relay.last is None or (relay.doubted and not relay.frame):
-            tail = await in_thread(lambda: the_log().tail(channel))
+            tail = await in_thread(lambda: the_log().tail(channel), of=channel)
             relay.doubted |= tail is None  # the first that will be said is somebody's news
             if tail:
                 relay.last = tail[0]

@@ -8,6 +8,7 @@ said once, nothing follows it, and the text said is the text stored.
 """
 
 import logging
+from contextlib import suppress
 from uuid import UUID
 
 from django.db import transaction
@@ -54,14 +55,18 @@ def cancel(run: UUID) -> None:
     the worker that writes it ends it, or the sweep.
     """
     Run.objects.filter(pk=run, status__in=Run.LIVE).update(cancel_asked=True)
+    with suppress(Away):
+        end_cancelled(run)
+
+
+def end_cancelled(run: UUID) -> None:
+    """End a run that was told to stop, wherever it is. Raises `Away`."""
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).live:
         try:
             said = _close(now)
             if said is None and _held(now):
                 return  # only the worker knows what it holds, and looks at its row every second
             stop(now, said.text if said else "")
-        except Away:
-            return
         except Superseded:
             continue  # a worker has claimed it since we read it
 

@@ -129,8 +129,8 @@ class Follower:
 
     async def _begin(self, feed: Feed) -> bytes:
         """The snapshot, from whose cursor the events go on. Raises `Away`."""
-        epoch = feed.epoch
-        now = await in_thread(lambda: snapshot_of(self.conversation))
+        epoch, channel = feed.epoch, channel_of(self.conversation)
+        now = await in_thread(lambda: snapshot_of(self.conversation), of=channel)
         if now is None:
             self._farewell = GONE
             return b""
@@ -146,7 +146,7 @@ class Follower:
         epoch, channel = feed.epoch, channel_of(self.conversation)
         try:
             page = await feed.together(
-                cursor, lambda: in_thread(partial(page_of, self.conversation, cursor))
+                cursor, lambda: in_thread(partial(page_of, self.conversation, cursor), of=channel)
             )
         except Superseded:
             self._farewell = GONE  # and the announcement that it was deleted never came

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from streams.models import Run
 from streams.publish import the_log
+from streams.servers import urls
 from streams.verdicts import Away
 
 FRESH = {"Cache-Control": "no-store"}
@@ -71,7 +72,8 @@ def _database_answers() -> bool:
 
 def _log_answers() -> bool:
     try:
-        the_log().ask("PING")
+        for server in range(len(urls())):
+            the_log().ask(server, "PING")
         return True
     except Away:
         return False

@@ -163,10 +163,10 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         ((id, event),) = last
         return int(id.partition("-")[0]), event["type"], event["data"]
 
-    def ask(self, *words: str) -> list[Any]:
-        """What each server says of itself, for whoever looks after it."""
+    def ask(self, server: int, *words: str) -> Any:
+        """What the server says of itself, for whoever looks after it."""
         try:
-            return [server.execute_command(*words) for server in self._servers]
+            return self._servers[server].execute_command(*words)
         except redis.RedisError as error:
             raise Away from error
 

@@ -18,13 +18,14 @@ from streams.events import ENDINGS, Snapshot
 from streams.models import Conversation, Run
 from streams.passages import Torn
 from streams.publish import the_log
+from streams.servers import server_of
 from streams.snapshot import noted, snapshot
 from streams.verdicts import Superseded
 from streams.wire import block
 
 T = TypeVar("T")
 PAGE = 200  # events read from the log at once: a long replay lets others pass in between
-THREADS = 4  # that ask for all streams, a connection each
+THREADS = 4  # that ask for all streams, of the database or of one Redis server; a connection each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +72,16 @@ def outlook(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"
 
 
 @cache
-def threads() -> ThreadPoolExecutor:
+def threads(server: int | None) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, "follow")
 
 
-async def in_thread(ask: Callable[[], T]) -> T:
-    """Ask in a thread, once more where the database may have restarted."""
+async def in_thread(ask: Callable[[], T], *, of: str | None = None) -> T:
+    """Ask in a thread, once more where the database may have restarted.
+
+    What asks the log `of` a channel has the threads of its server: where that does not answer,
+    nobody waits but for it.
+    """
 
     def asked() -> T:
         try:
@@ -85,4 +90,5 @@ async def in_thread(ask: Callable[[], T]) -> T:
             connection.close()  # each thread keeps one
             return ask()
 
-    return await asyncio.get_running_loop().run_in_executor(threads(), asked)
+    pool = threads(None if of is None else server_of(of))
+    return await asyncio.get_running_loop().run_in_executor(pool, asked)

@@ -22,8 +22,13 @@ Placed = TypeVar("Placed", bound=OnChannel)
 
 
 def urls() -> list[str]:
-    """The servers, in the order in which they are named. The first is also the broker's."""
-    return [url.strip() for url in settings.REDIS_URL.split(",") if url.strip()]
+    """The servers, in the order in which they are named."""
+    return [url.strip() for url in settings.REDIS_URL.split(",")]
+
+
+def rings_server() -> int | None:
+    """The server that brings the rings, too; None where CELERY_BROKER_URL names another."""
+    return 0 if settings.RINGS_BY_REDIS else None
 
 
 def server_of(channel: str) -> int:

@@ -20,14 +20,13 @@ from streams import metrics
 from streams.answers import expire
 from streams.bell import ring
 from streams.channels import channel_of
-from streams.ending import cancel, fail
+from streams.ending import end_cancelled, fail
 from streams.models import UNSAID, Conversation, Removal, Run, from_now
 from streams.publish import finish, remove, the_log, update
-from streams.servers import server_of
+from streams.servers import rings_server, server_of
 from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
-BROKERS = 0  # the server that brings the rings, too, unless CELERY_BROKER_URL names another
 
 
 class Round:
@@ -54,7 +53,7 @@ def sweep() -> None:
     look = Round()
     _say_what_is_unsaid(look)
     _end_what_is_over(look)
-    if BROKERS in look.away:
+    if rings_server() in look.away:
         raise Away
     _ring_what_waits()
     expire()
@@ -81,7 +80,7 @@ def _abandoned() -> Q:
 def _end_what_is_over(look: Round) -> None:
     unheld = Q(status=Run.Status.QUEUED) | _abandoned()
     for run in Run.alive().filter(unheld, cancel_asked=True):
-        look.visit(run.conversation_id, cancel, run.id)
+        look.visit(run.conversation_id, end_cancelled, run.id)
     spent = Q(attempt__gte=F("forgiven") + settings.RUN_ATTEMPTS)
     lost = Run.alive().filter(_abandoned() & spent).select_related("conversation", "message")
     for run in lost:

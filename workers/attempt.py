@@ -72,6 +72,11 @@ class Attempt:
         run = self._run
         return Reach(channel=self._channel, run=run.id, attempt=run.attempt, known=self.known)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it was told to stop: its run is another's, or is to end."""
+        return isinstance(self._refused, Superseded)
+
     def give_up(self) -> None:
         """Stop at once: the run is no longer ours, or the process ends. From any thread."""
         self._process.loop.call_soon_threadsafe(self._stop)
@@ -84,7 +89,7 @@ class Attempt:
     async def write(self, turns: list[Turn], hold: Hold) -> Outcome:
         """Say the model's reply, piece by piece, and tell how it went."""
         self._task = asyncio.current_task()
-        if isinstance(self._refused, Superseded):
+        if self.given_up:
             return "lost"
         try:
             async with asyncio.timeout(settings.RUN_LIFE):

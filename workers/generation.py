@@ -37,7 +37,7 @@ def generate(run_id: UUID, process: Process) -> None:
     attempt = Attempt(run, process)
     with attempted(run), process.keeper.hold(run, attempt.give_up, attempt.reach) as hold:
         try:
-            attempt.known = _started(run, process)
+            attempt.known = _started(run, attempt, process)
             turns = fit(history(run), settings.HISTORY_TOKENS)
             _note_prompt(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
@@ -60,12 +60,12 @@ def generate(run_id: UUID, process: Process) -> None:
                 fail(run, attempt.text, code="internal", reason=reason)
 
 
-def _started(run: Run, process: Process) -> int:
+def _started(run: Run, attempt: Attempt, process: Process) -> int:
     while True:
         try:
             return start(run)
         except Away:
-            if process.draining or not mine(run):
+            if process.draining or attempt.given_up or not mine(run):
                 raise
             sleep(PAUSE)
 

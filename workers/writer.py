@@ -49,6 +49,8 @@ class Writer(threading.Thread):
             while len(batch) < TRIP:
                 word = self._queue.get(block=not batch)
                 if word is None:
+                    if batch:
+                        self._queue.put(None)  # the end is next
                     break
                 batch.append(word)
         except Empty:

@@ -89,6 +89,13 @@ def test_a_signing_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     assert "STREAM_SIGNING_KEY can be guessed" in done.stderr
 
 
+@pytest.mark.parametrize("url", [",", "redis:6379", "redis://a,http://b", "redis://a;redis://b"])
+def test_a_redis_that_cannot_be_is_named_at_once(url: str, tmp_path: Path) -> None:
+    done = manage({"REDIS_URL": url}, tmp_path, "check")
+    assert done.returncode != 0
+    assert "REDIS_URL must be" in done.stderr
+
+
 async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks: Stacks) -> None:
     """As behind a proxy that speaks HTTPS with the browser."""
     own = ("PRODUCTION", "SECRET_KEY", "ALLOWED_HOSTS")  # where the parts are, the stack knows

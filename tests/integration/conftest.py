@@ -14,12 +14,13 @@ from streams.reading import THREADS, threads
 def _nobody_holds_the_database(django_db_setup: None) -> Iterator[None]:
     """Threads keep a connection each, and PostgreSQL minds when its database is dropped."""
     yield
-    everybody = Barrier(THREADS)
+    for pool in (threads(None), threads(0), threads(1)):
+        everybody = Barrier(THREADS)
 
-    def close() -> None:
-        everybody.wait(10)
-        connection.close()
+        def close(everybody: Barrier = everybody) -> None:
+            everybody.wait(10)
+            connection.close()
 
-    for closing in [threads().submit(close) for _ in range(THREADS)]:
-        closing.result(20)
+        for closing in [pool.submit(close) for _ in range(THREADS)]:
+            closing.result(20)
     SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result(10)  # its own

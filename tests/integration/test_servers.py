@@ -1,28 +1,36 @@
 """Conversations spread over two Redis servers: each is on one, and each server is on its own."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import redis
 from asgiref.sync import sync_to_async
+from celery import current_app
 
 from streams import asking
-from streams.channels import channel_of
+from streams.channels import channel_of, refusals
 from streams.events import TextDelta
 from streams.followers import followers
 from streams.models import Run
 from streams.passages import Piece, Reach
 from streams.publish import the_log
+from streams.reading import THREADS, in_thread
 from streams.servers import server_of
 from streams.sweep import sweep
+from streams.verdicts import Away
 from tests.conftest import a_valkey
 from tests.integration.test_following import VISITOR, Told
 from workers.attempt import Attempt
+from workers.generation import generate
 from workers.process import Process
+from workers.writer import Writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOWHERE = "redis://127.0.0.1:1/0"  # where everything is refused at once
@@ -54,6 +62,13 @@ def told_on(server: int) -> Told:
     while server_of((story := Told()).channel) != server:
         pass
     return story
+
+
+def asked_on(server: int) -> asking.Accepted:
+    while True:
+        made = asking.begin(owner=VISITOR.owner, text="Why?")
+        if server_of(channel_of(made.conversation)) == server:
+            return made
 
 
 def second_is_away(settings: Any) -> None:
@@ -122,6 +137,90 @@ def test_where_one_server_is_away_the_sweep_goes_on_with_the_other(
     assert said == set(asked[0])
     assert set(rung) == {*asked[0], *asked[1]}
     assert [record.message[:8] for record in caplog.records].count("log away") == 1
+
+
+def test_cancelled_runs_of_a_server_that_is_away_hold_the_sweep_up_once(
+    two: list["redis.Redis"], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [told_on(1).run.id for _ in range(3)]
+    Run.objects.filter(pk__in=runs).update(lease_until="2026-01-01T00:00:00Z", cancel_asked=True)
+    second_is_away(settings)
+    caplog.clear()
+    sweep()
+    assert [record.message[:8] for record in caplog.records].count("log away") == 1
+
+
+@pytest.mark.parametrize("by_redis", [True, False], ids=["the first server", "another broker"])
+def test_where_the_first_server_is_away_only_another_broker_is_asked_to_ring(
+    two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch, by_redis: bool
+) -> None:
+    sent = list[object]()
+    monkeypatch.setattr(current_app, "send_task", lambda *said, **_: sent.append(said))
+    settings.REDIS_URL = f"{NOWHERE},{settings.REDIS_URL.split(',')[1]}"
+    settings.RINGS_BY_REDIS = by_redis
+    the_log.cache_clear()
+    asked_on(1)
+    assert bool(sent) is not by_redis
+    made = asked_on(0)  # what it says is unsaid
+    Run.objects.filter(pk=made.run).update(created_at="2026-01-01T00:00:00Z")
+    Run.objects.update(rung_at=None)
+    sent.clear()
+    with nullcontext() if not by_redis else pytest.raises(Away):
+        sweep()
+    assert bool(sent) is not by_redis
+
+
+async def test_who_asks_a_server_that_does_not_answer_keeps_nobody_else_waiting(
+    two: list["redis.Redis"],
+) -> None:
+    stories = [await sync_to_async(told_on)(server) for server in SERVERS]
+    waiting = [
+        asyncio.ensure_future(in_thread(lambda: time.sleep(2), of=stories[1].channel))
+        for _ in range(2 * THREADS)
+    ]
+    async with asyncio.timeout(1):
+        await in_thread(lambda: the_log().tail(stories[0].channel), of=stories[0].channel)
+        await in_thread(lambda: refusals({(VISITOR, stories[1].conversation.id)}))
+    await asyncio.gather(*waiting)
+
+
+def test_a_run_that_waits_for_its_server_lets_go_when_it_is_told_to_stop(
+    two: list["redis.Redis"], settings: Any
+) -> None:
+    made = asked_on(1)
+    both = settings.REDIS_URL
+    second_is_away(settings)
+    process = Process()
+    try:
+        writing = threading.Thread(target=generate, args=(made.run, process))
+        writing.start()
+        time.sleep(0.5)
+        assert writing.is_alive()
+        Run.objects.filter(pk=made.run).update(cancel_asked=True)
+        writing.join(5)
+        assert not writing.is_alive()
+    finally:
+        settings.REDIS_URL = both
+        the_log.cache_clear()
+        process.end()
+    sweep()
+    assert Run.objects.get(pk=made.run).status == Run.Status.CANCELLED
+
+
+def test_a_writer_that_is_told_to_end_in_the_middle_of_a_trip_ends_after_it(
+    two: list["redis.Redis"], pair: list[Told]
+) -> None:
+    process = Process()
+    try:
+        event = TextDelta(run=pair[0].run.id, attempt=1, index=0, text="w ")
+        writer, heard = Writer(process.loop), list[object]()
+        writer.write(Piece(channel=pair[0].channel, event=event, known=0), heard.append)
+        writer.stop()
+        writer.start()
+        writer.join(5)
+        assert not writer.is_alive()
+    finally:
+        process.end()
 
 
 def test_where_one_server_is_away_the_others_attempts_are_confirmed(

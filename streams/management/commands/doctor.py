@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from streams.models import Run, from_now
 from streams.publish import the_log
+from streams.servers import urls
 from streams.verdicts import Away
 
 PATIENCE = 5  # seconds for one part
@@ -43,11 +45,8 @@ def database() -> str:
     return f"{connection.vendor} answers, and is up to date"
 
 
-def redis() -> str:
-    return "; ".join(map(_fit, _redis("INFO")))
-
-
-def _fit(told: dict[str, Any]) -> str:
+def redis(server: int) -> str:
+    told = _redis(server, "INFO")
     if not int(told.get("aof_enabled", 0)):
         raise Ill("keeps nothing over a restart", "Set `appendonly yes` in its configuration.")
     if told.get("aof_last_write_status", "ok") != "ok":
@@ -99,8 +98,10 @@ def model() -> str:
 
 
 def clocks() -> str:
-    told = [int(seconds) + int(micros) / 1e6 for seconds, micros in _redis("TIME")]
-    apart = max(abs(clock - time.time()) for clock in told)
+    apart = 0.0
+    for server in range(len(urls())):
+        seconds, micros = _redis(server, "TIME")
+        apart = max(apart, abs(int(seconds) + int(micros) / 1e6 - time.time()))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
@@ -121,17 +122,24 @@ def pushpin() -> str:
     return "answers"
 
 
-def _redis(*words: str) -> list[Any]:
+def _redis(server: int, *words: str) -> Any:
     try:
-        return the_log().ask(*words)
+        return the_log().ask(server, *words)
     except Away as error:
         raise Ill("does not answer", "Look at REDIS_URL and its server.") from error
 
 
-def parts() -> Iterator[Callable[[], str]]:
-    yield from (database, redis, broker, model, clocks, workers)
+def parts() -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "database", database
+    for server, url in enumerate(urls()):
+        yield (
+            f"redis {server + 1}" if url != settings.REDIS_URL else "redis",
+            partial(redis, server),
+        )
+    for part in (broker, model, clocks, workers):
+        yield part.__name__, part
     if getattr(settings, "GRIP_URL", ""):
-        yield pushpin
+        yield "pushpin", pushpin
 
 
 class Command(BaseCommand):
@@ -140,14 +148,14 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **__: Any) -> None:
         ill = 0
-        for part in parts():
+        for name, part in parts():
             try:
-                self.stdout.write(f"well  {part.__name__:9} {part()}")
+                self.stdout.write(f"well  {name:9} {part()}")
             except Ill as error:
                 ill += 1
-                self.stdout.write(f"ILL   {part.__name__:9} {error}. {error.mend}")
+                self.stdout.write(f"ILL   {name:9} {error}. {error.mend}")
             except DatabaseError:
                 ill += 1
-                self.stdout.write(f"ILL   {part.__name__:9} cannot be asked without the database.")
+                self.stdout.write(f"ILL   {name:9} cannot be asked without the database.")
         if ill:
             raise CommandError(f"{ill} of the parts are ill.")
