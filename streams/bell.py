@@ -8,11 +8,10 @@ import logging
 from uuid import UUID
 
 from celery import current_app
-from django.conf import settings
 
 from streams.publish import the_log
 from streams.records import current
-from streams.servers import urls
+from streams.servers import rings_server, urls
 from streams.traces import carried
 
 logger = logging.getLogger(__name__)
@@ -22,8 +21,9 @@ TASK = "workers.tasks.generate"
 def ring(run: UUID) -> None:
     """Ask for a worker. Never raises: the run's row is what counts."""
     try:
-        if len(urls()) > 1 and settings.RINGS_BY_REDIS:
-            the_log().ask(0, "PING")  # one that is away takes kombu seconds, and not us
+        server = rings_server()
+        if server is not None and len(urls()) > 1:
+            the_log().ask(server, "PING")  # where it is away, kombu would take seconds to say so
         headers = {"asked_by": current(), **carried(run)}
         current_app.send_task(TASK, [str(run)], headers=headers, ignore_result=True, retry=False)
     except Exception as error:  # every broker has its own

@@ -51,10 +51,9 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         # A pooled connection may be a dead one of a Redis that has restarted: try once more at
         # once. Never after a time-out: a request has promised to answer in seconds.
         again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        wishes: dict[str, Any] = {"decode_responses": True, "protocol": 2, "retry": again}
-        wishes |= dict.fromkeys(
-            ("socket_timeout", "socket_connect_timeout"), settings.REDIS_TIMEOUT
-        )
+        wait = settings.REDIS_TIMEOUT
+        wishes: dict[str, Any] = {"socket_timeout": wait, "socket_connect_timeout": wait}
+        wishes |= {"decode_responses": True, "protocol": 2, "retry": again}
         self._servers = [client] if client else [redis.Redis.from_url(u, **wishes) for u in urls()]
         self._clock = clock
 

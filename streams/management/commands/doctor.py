@@ -131,11 +131,9 @@ def _redis(server: int, *words: str) -> Any:
 
 def parts() -> Iterator[tuple[str, Callable[[], str]]]:
     yield "database", database
-    for server, url in enumerate(urls()):
-        yield (
-            f"redis {server + 1}" if url != settings.REDIS_URL else "redis",
-            partial(redis, server),
-        )
+    for server in range(len(urls())):
+        name = f"redis {server + 1}" if len(urls()) > 1 else "redis"
+        yield name, partial(redis, server)
     for part in (broker, model, clocks, workers):
         yield part.__name__, part
     if getattr(settings, "GRIP_URL", ""):
