@@ -24,6 +24,8 @@ def unanswered(method: str, path: str, page: str, problem: Problem) -> HttpRespo
         answer["Cache-Control"], answer["X-Accel-Buffering"] = "no-cache", "no"
     else:
         answer = refusal(problem)
+    # A stream whose length is not known is taken for one that Pushpin was not told to hold.
+    answer["Content-Length"] = str(len(answer.content))
     if page in settings.CORS_ALLOWED_ORIGINS:
         answer["Access-Control-Allow-Origin"], answer["Vary"] = page, "origin"
         answer["Access-Control-Allow-Credentials"] = "true"

@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 
+import pytest
+
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following, numbered_since
 from tests.acceptance.place import HOST
@@ -73,10 +75,11 @@ async def test_replacing_web_processes_one_by_one_is_invisible_to_readers(
         assert report.clean, report
 
 
+@pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
 async def test_who_awaits_an_answer_as_the_web_process_ends_comes_back(
-    stacks: Stacks, judge: Judge
+    stacks: Stacks, judge: Judge, pushpin: bool
 ) -> None:
-    async with stacks(proxied=True) as stack:
+    async with stacks(proxied=True, pushpin=pushpin) as stack:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=20, rate=50, seed=1))
         first = visitor.follower(asked.conversation, cursor=asked.cursor)
