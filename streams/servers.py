@@ -23,7 +23,8 @@ Placed = TypeVar("Placed", bound=OnChannel)
 
 def urls() -> list[str]:
     """The servers, in the order in which they are named."""
-    return [url.strip() for url in settings.REDIS_URL.split(",")]
+    named: list[str] = settings.REDIS_URL.split(",")
+    return named
 
 
 def rings_server() -> int | None:

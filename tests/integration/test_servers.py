@@ -46,7 +46,7 @@ def second_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def two(valkey: "redis.Redis", second_url: str, settings: Any) -> Iterator[list["redis.Redis"]]:
     """Both servers, as the settings name them."""
-    settings.REDIS_URL += f", {second_url}"
+    settings.REDIS_URL += f",{second_url}"
     with redis.Redis.from_url(second_url, decode_responses=True) as second:
         second.flushall()
         yield [valkey, second]
@@ -194,8 +194,8 @@ def test_a_run_that_waits_for_its_server_lets_go_when_it_is_told_to_stop(
     try:
         writing = threading.Thread(target=generate, args=(made.run, process))
         writing.start()
-        time.sleep(0.5)
-        assert writing.is_alive()
+        while Run.objects.get(pk=made.run).status != Run.Status.RUNNING:
+            assert writing.is_alive()
         Run.objects.filter(pk=made.run).update(cancel_asked=True)
         writing.join(5)
         assert not writing.is_alive()
