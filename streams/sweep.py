@@ -55,7 +55,7 @@ def sweep() -> None:
     _end_what_is_over(look)
     if rings_server() in look.away:
         raise Away
-    _ring_what_waits()
+    _ring_what_waits(look)
     expire()
     metrics.SWEEPS.inc()
 
@@ -96,16 +96,25 @@ def _give_up(run: Run) -> None:
         fail(run, said.text if said else "", code="worker_lost", reason=reason)
 
 
-def _ring_what_waits() -> None:
-    unanswered = Q(rung_at=None) | Q(rung_at__lt=from_now(-settings.RUN_RING))
-    waiting = Run.alive().filter(Q(status=Run.Status.QUEUED) | _abandoned(), unanswered)
+def _unanswered() -> Q:
+    return Q(rung_at=None) | Q(rung_at__lt=from_now(-settings.RUN_RING))
+
+
+def _ring_what_waits(look: Round) -> None:
+    waiting = Run.alive().filter(Q(status=Run.Status.QUEUED) | _abandoned(), _unanswered())
     running = Run.alive().filter(status=Run.Status.RUNNING, lease_until__gte=Now())
     # Another of its conversation's runs is being written: this one is rung after it.
     for run in waiting.exclude(conversation__in=running.values("conversation")):
-        if Run.objects.filter(unanswered, pk=run.pk).update(rung_at=Now()):
-            logger.info("run %s rung again", run.id)
-            metrics.RUNG.inc()
-            ring(run.id)
+        look.visit(run.conversation_id, _ring_again, run)
+
+
+def _ring_again(run: Run) -> None:
+    """Ring for a run that waits. Raises `Away`: a worker would keep a place for it in vain."""
+    the_log().ask(server_of(channel_of(run.conversation_id)), "PING")
+    if Run.objects.filter(_unanswered(), pk=run.pk).update(rung_at=Now()):
+        logger.info("run %s rung again", run.id)
+        metrics.RUNG.inc()
+        ring(run.id)
 
 
 class Sweeper(threading.Thread):
