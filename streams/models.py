@@ -220,8 +220,8 @@ class Answer(models.Model):
     route = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="SHA-256 of the request's body")
-    status = models.PositiveSmallIntegerField(default=0)
-    body = models.JSONField(null=True)
+    status = models.PositiveSmallIntegerField()
+    body = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
