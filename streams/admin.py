@@ -37,11 +37,9 @@ class Shown(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def may_act(self, request: HttpRequest) -> bool:
+    def has_act_permission(self, request: HttpRequest) -> bool:
         """Actions are for those who may change what they only look at here."""
         return request.user.has_perm(f"streams.change_{self.opts.model_name}")
-
-    has_act_permission = may_act
 
 
 @admin.register(Conversation)

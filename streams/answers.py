@@ -4,8 +4,8 @@ So no crash can leave a key behind that is neither answered nor free.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
+import orjson
 from django.conf import settings
 
 from streams.models import Answer, from_now
@@ -42,7 +42,7 @@ def recall(once: Once) -> None:
         raise Answered(answer)
 
 
-def keep(once: Once, status: int, body: dict[str, Any]) -> None:
+def keep(once: Once, status: int, said: object) -> None:
     """Keep the answer. An `IntegrityError` says that an equal request was first: recall it."""
     Answer.objects.create(
         owner=once.owner,
@@ -50,7 +50,7 @@ def keep(once: Once, status: int, body: dict[str, Any]) -> None:
         key=once.key,
         digest=once.digest,
         status=status,
-        body=body,
+        body=orjson.loads(orjson.dumps(said, option=orjson.OPT_UTC_Z)),
     )
 
 

@@ -9,22 +9,22 @@ Nothing after the commit may fail the request: whatever is left undone, the swee
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 from django.urls import reverse
 
 from streams.answers import Once, keep, recall
 from streams.bell import ring
-from streams.channels import channel_of
-from streams.ending import cancel
+from streams.ending import end_cancelled
 from streams.models import Conversation, Message, Run, from_now
-from streams.publish import finish, the_log
+from streams.publish import finish
+from streams.snapshot import look_at
 from streams.verdicts import Away, Superseded
 
 logger = logging.getLogger(__name__)
@@ -53,25 +53,14 @@ class TooManyPosts(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """What was made. Following from `cursor` misses nothing; None where Redis is away."""
+    """A run was accepted. `events` follows from `cursor`, which is null while Redis is away."""
 
     conversation: UUID
     message: UUID
     run: UUID
+    status: Literal["queued"]
     cursor: int | None
-
-    def body(self) -> dict[str, Any]:
-        """The answer's JSON, as docs/design.md §3.1 gives it."""
-        events = reverse("api:events", kwargs={"conversation": self.conversation})
-        after = "" if self.cursor is None else f"?lastEventId={self.cursor}"
-        return {
-            "conversation": str(self.conversation),
-            "message": str(self.message),
-            "run": str(self.run),
-            "status": "queued",
-            "cursor": self.cursor,
-            "events": events + after,
-        }
+    events: str
 
 
 def begin(
@@ -147,26 +136,27 @@ def _accept(
         recall(once)
     _room(conversation, instead)  # and again below; but who is refused here leaves nothing behind
     # Looked up before the commit: whatever this run will ever say comes after it.
-    cursor = _cursor(conversation)
-    try:
-        with transaction.atomic():
-            _alone(conversation)
-            if once:
-                recall(once)
-            _room(conversation, instead)
-            run = make()
-            if cursor is not None:
-                run.rung_at = Now()  # as good as: if nobody comes, the sweep rings again
-            run.save(force_insert=True)
-            accepted = Accepted(
-                conversation=conversation.id, message=run.message_id, run=run.id, cursor=cursor
-            )
-            if once:
-                keep(once, 202, accepted.body())
-    except IntegrityError:
+    look = look_at(conversation)
+    cursor = look.head if look else None
+    with transaction.atomic():
+        _alone(conversation)
         if once:
-            recall(once)  # an equal request was first
-        raise
+            recall(once)
+        _room(conversation, instead)
+        run = make()
+        if cursor is not None:
+            run.rung_at = Now()  # as good as: if nobody comes, the sweep rings again
+        run.save(force_insert=True)
+        accepted = Accepted(
+            conversation=conversation.id,
+            message=run.message_id,
+            run=run.id,
+            status="queued",
+            cursor=cursor,
+            events=_events(conversation, cursor),
+        )
+        if once:
+            keep(once, 202, accepted)
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
         try:
@@ -177,17 +167,15 @@ def _accept(
     return accepted
 
 
-def _cursor(conversation: Conversation) -> int | None:
-    try:
-        return the_log().look(channel_of(conversation.id), known=conversation.head).head
-    except Away:
-        return None
+def _events(conversation: Conversation, cursor: int | None) -> str:
+    path = reverse("api:events", kwargs={"conversation": conversation.id})
+    return path if cursor is None else f"{path}?lastEventId={cursor}"
 
 
 def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
     if instead:
         for earlier in conversation.runs.filter(status__in=Run.LIVE, cancel_asked=True):
-            cancel(earlier.id)
+            end_cancelled(earlier.id)
     finish(conversation)
     ring(run.id)
 

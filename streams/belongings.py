@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.models import Session
+from django.core.management.base import CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
@@ -26,21 +27,17 @@ TOKEN = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at", "last
 USER = ("id", "username", "email", "first_name", "last_name", "date_joined", "last_login")
 
 
-class Unnamed(Exception):
-    """Nobody is named so."""
-
-
 def owner_named(user: str | None, owner: str | None) -> str:
-    """The owner: a user by his name, or anybody as rows name him. Raises `Unnamed`."""
+    """The owner: a user by his name, or anybody as rows name him. Raises `CommandError`."""
     if bool(user) == bool(owner):
-        raise Unnamed("Name a user, or an --owner such as visitor:<uuid>.")
+        raise CommandError("Name a user, or an --owner such as visitor:<uuid>.")
     if owner:
         return owner
     users = get_user_model()
     try:
         return f"user:{users.objects.get_by_natural_key(user).pk}"
     except users.DoesNotExist:
-        raise Unnamed(f"There is no user {user}.") from None
+        raise CommandError(f"There is no user {user}.") from None
 
 
 def told(owner: str) -> Iterator[Told]:
@@ -78,10 +75,13 @@ def _user(owner: str) -> "QuerySet[Any]":
 
 
 def _end_sessions(owner: str) -> None:
-    named = VISITOR if owner.startswith("visitor:") else "_auth_user_id"
+    kind, _, name = owner.partition(":")
+    if kind not in ("user", "visitor"):
+        return  # another application's, who comes with a pass and has none
+    named = SESSION_KEY if kind == "user" else VISITOR
     store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")()
     for session in Session.objects.iterator():
-        if str(store.decode(session.session_data).get(named)) == owner.partition(":")[2]:
+        if str(store.decode(session.session_data).get(named)) == name:
             session.delete()
 
 

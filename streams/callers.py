@@ -19,6 +19,7 @@ from ninja.utils import check_csrf
 from streams import passes
 from streams.channels import Caller, good_tokens, is_user
 from streams.models import Token
+from streams.problems import Problem, unauthorized
 
 VISITOR = "visitor"  # where a session keeps who its visitor is
 NOBODY = "visitor:"  # owns nothing, ever
@@ -27,24 +28,18 @@ SCOPES = ("read", "write")
 USED = timedelta(minutes=1)  # how closely a token's last use is known: not a write per request
 
 
-class ScopeMissing(Exception):
-    """The token or pass is good, but not for this: it needs the scope that is named."""
-
-
-class Forged(Exception):
-    """A browser sent it, and nothing shows that our page asked it to: no valid CSRF token."""
-
-
-def caller_of(request: HttpRequest) -> Caller | None:
-    """Who is asking; None for one who must say so first. Raises `ScopeMissing`, `Forged`."""
+def caller_of(request: HttpRequest) -> Caller:
+    """Who is asking. Raises `Problem`."""
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _holder(request, shown.strip())
     known = request.user.is_authenticated
     if not known and not settings.ALLOW_ANONYMOUS:
-        return None
+        raise unauthorized(token_shown="Authorization" in request.headers)
     if request.method not in SAFE and check_csrf(request):
-        raise Forged
+        # A browser sent it, and nothing shows that our page asked it to.
+        detail = "Send the csrftoken cookie's value as X-CSRFToken; GET / sets the cookie."
+        raise Problem(403, "csrf_failed", detail)
     if known:
         return Caller(owner=f"user:{request.user.pk}", session=request.session.session_key)
     return _visitor(request)
@@ -81,30 +76,30 @@ def digest_of(token: str) -> str:
     return sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
-def passed(request: HttpRequest, shown: str) -> Caller | None:
-    """Whom the pass lets in; None where it does not. Raises `ScopeMissing`."""
+def passed(request: HttpRequest, shown: str) -> Caller:
+    """Whom the pass lets in. Raises `Problem`."""
     known = passes.read(shown)
     if known is None:
-        return None
+        raise unauthorized(token_shown=True)
     _demand(request, known.scopes)
     active = get_user_model().objects.filter(is_active=True)
     if is_user(known.owner) and not active.filter(pk=known.owner.partition(":")[2]).exists():
-        return None
+        raise unauthorized(token_shown=True)
     return Caller(owner=known.owner)
 
 
 def _demand(request: HttpRequest, scopes: Collection[str]) -> None:
     needed = "read" if request.method in SAFE else "write"
     if needed not in scopes:
-        raise ScopeMissing(needed)
+        raise Problem(403, "scope_missing", f"The token lacks the scope: {needed}.")
 
 
-def _holder(request: HttpRequest, shown: str) -> Caller | None:
+def _holder(request: HttpRequest, shown: str) -> Caller:
     if "." in shown:  # as in no token
         return passed(request, shown)
     token = good_tokens().filter(digest=digest_of(shown), user__is_active=True).first()
     if token is None:
-        return None
+        raise unauthorized(token_shown=True)
     _demand(request, token.scopes.split())
     if token.last_used_at is None or token.last_used_at < timezone.now() - USED:
         Token.objects.filter(pk=token.pk).update(last_used_at=Now())

@@ -1,10 +1,11 @@
 """Keeping conversations: finding one's own, renaming them, and deleting them for good."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from streams.models import Conversation, Removal
@@ -40,19 +41,22 @@ def rename(conversation: Conversation, title: str) -> None:
         return  # the sweep will tell them, or it was deleted meanwhile
 
 
-def delete(conversation: Conversation) -> None:
-    """End its runs, its log and its streams, and forget what was said.
+def delete(conversation: Conversation, among: QuerySet[Conversation] | None = None) -> bool:
+    """End its runs, its log and its streams, and forget what was said; tells whether it did.
 
-    A worker that writes in it loses its run with the row, and its word with the log.
+    It does if the conversation is `among` these, where that is given: nobody can ask in it between
+    the look and the deletion. A worker that writes in it loses its run with the row, and its word
+    with the log.
     """
     with transaction.atomic():
         Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
+        if among is not None and not among.filter(pk=conversation.pk).exists():
+            return False
         Conversation.objects.filter(pk=conversation.pk).delete()
         Removal.objects.get_or_create(pk=conversation.pk)
-    try:
+    with suppress(Away):  # nobody may read it any more, and the sweep will
         remove(conversation.id)
-    except Away:
-        return  # nobody may read it any more, and the sweep will
+    return True
 
 
 def _place(last: Conversation) -> str:

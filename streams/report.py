@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from streams.channels import channel_of
 from streams.events import Usage
 from streams.models import Run
-from streams.passages import Said
-from streams.publish import the_log
-from streams.verdicts import Away
+from streams.snapshot import look_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +49,8 @@ class Report:
 def report(run: Run) -> Report:
     """The run as it is. Its text so far is the log's to tell: empty while Redis is away."""
     # The log first: what it no longer knows of a run stands in the row that is read after it.
-    said = _said(run) if run.live else None
+    look = look_at(run.conversation) if run.live else None
+    said = look.runs.get(run.id) if look else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
     heard = said if said and run.live and said.attempt == run.attempt else None
     text = run.reply.content if run.reply else ""
@@ -76,11 +74,3 @@ def report(run: Run) -> Report:
             ended_at=run.ended_at,
         ),
     )
-
-
-def _said(run: Run) -> Said | None:
-    try:
-        look = the_log().look(channel_of(run.conversation_id), known=run.conversation.head)
-    except Away:
-        return None
-    return look.runs.get(run.id)

@@ -26,10 +26,7 @@ UNSTARTED = Said(attempt=0, text="", reasoning="")
 
 def snapshot(conversation: Conversation) -> Snapshot:
     """The conversation as it is. `cursor` is None while Redis is away: the database tells all."""
-    try:
-        look = the_log().look(channel_of(conversation.id), known=conversation.head)
-    except Away:
-        look = None
+    look = look_at(conversation)
     conversation.refresh_from_db(fields=["title", "model"])
     runs = unsettled(conversation, look)
     messages, earlier = page(conversation, said_by(look, runs))
@@ -44,6 +41,14 @@ def snapshot(conversation: Conversation) -> Snapshot:
         runs=tuple(run for run in live if run),
         cursor=look.head if look else None,
     )
+
+
+def look_at(conversation: Conversation) -> Look | None:
+    """What its channel is at this moment; None while Redis is away."""
+    try:
+        return the_log().look(channel_of(conversation.id), known=conversation.head)
+    except Away:
+        return None
 
 
 def noted(conversation: UUID) -> int:

@@ -1,5 +1,6 @@
 """Conversations over HTTP: begin, list, look, rename, delete, ask."""
 
+from dataclasses import asdict
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -20,7 +21,6 @@ from streams.api.schemas import (
     Place,
     Rename,
     Search,
-    Started,
 )
 from streams.events import Snapshot
 from streams.models import Conversation
@@ -29,21 +29,12 @@ from streams.snapshot import page, snapshot
 from streams.wire import encode
 
 router = Router(tags=["conversations"])
-STARTED = {202: Started, 200: Report}  # 200: it was waited for
+STARTED = {202: asking.Accepted, 200: Report}  # 200: it was waited for
 
 
 def own(request: Asked, conversation: UUID) -> Conversation:
     """The caller's conversation. Raises `DoesNotExist` for anybody else's as well."""
     return Conversation.objects.get(pk=conversation, owner=request.auth.owner)
-
-
-def entry(conversation: Conversation) -> Entry:
-    return Entry(
-        id=conversation.id,
-        title=conversation.title,
-        model=conversation.model,
-        created_at=conversation.created_at,
-    )
 
 
 @router.post("/", response=STARTED, summary="Begin a conversation")
@@ -56,7 +47,7 @@ def begin(request: Asked, body: Begin) -> HttpResponse:
         title=body.title if body.title and body.title.strip() else None,
         once=once_of(request, body),
     )
-    return answer(202, accepted.body())
+    return answer(202, asdict(accepted))
 
 
 @router.get("/", response=Entries, url_name="conversations", summary="Your conversations")
@@ -64,13 +55,11 @@ def conversations(
     request: Asked,
     cursor: Place = "",
     search: Search = "",
-) -> Entries:
+) -> dict[str, object]:
     found, place = keeping.newest(request.auth.owner, after=cursor, search=search)
     following = {"cursor": place or ""} | ({"search": search} if search else {})
-    return Entries(
-        items=[entry(conversation) for conversation in found],
-        next=f"{reverse('api:conversations')}?{urlencode(following)}" if place else None,
-    )
+    next = f"{reverse('api:conversations')}?{urlencode(following)}" if place else None
+    return {"items": found, "next": next}
 
 
 @router.get(
@@ -85,10 +74,10 @@ def conversation(request: Asked, conversation: UUID) -> HttpResponse:
 
 
 @router.patch("/{uuid:conversation}/", response=Entry, summary="Rename a conversation")
-def rename(request: Asked, conversation: UUID, body: Rename) -> Entry:
+def rename(request: Asked, conversation: UUID, body: Rename) -> Conversation:
     renamed = own(request, conversation)
     keeping.rename(renamed, body.title)
-    return entry(renamed)
+    return renamed
 
 
 @router.delete(
@@ -120,4 +109,4 @@ def ask(request: Asked, conversation: UUID, body: Ask) -> HttpResponse:
         when_busy=body.when_busy,
         once=once_of(request, body),
     )
-    return answer(202, accepted.body())
+    return answer(202, asdict(accepted))

@@ -13,8 +13,8 @@ from streams.answers import Answered, OtherRequest
 from streams.api.repeats import answer
 from streams.api.schemas import TOO_LONG
 from streams.asking import Busy, NotLast, TooManyPosts, TooManyRuns, UnknownModel
-from streams.callers import Forged, ScopeMissing
 from streams.problems import Problem, not_found, refusal
+from streams.verdicts import Superseded
 
 logger = logging.getLogger(__name__)
 SOON = {"Retry-After": "5"}  # seconds
@@ -23,7 +23,7 @@ SOON = {"Retry-After": "5"}  # seconds
 def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     """The answer to a request that raised this."""
     if isinstance(error, Answered):
-        again = answer(error.answer.status, error.answer.body or {})
+        again = answer(error.answer.status, error.answer.body)
         again.headers["Idempotency-Replayed"] = "true"
         return again
     problem = problem_of(error)
@@ -48,7 +48,7 @@ def problem_of(error: Exception) -> Problem:
             return _invalid(error)
         case HttpError():
             return Problem(400, "bad_json", "The body is not JSON in UTF-8.")
-        case Http404() | ObjectDoesNotExist():
+        case Http404() | ObjectDoesNotExist() | Superseded():  # deleted since it was found
             return not_found()
         case Busy():
             detail = "A reply is being written: when_busy says whether to queue or to interrupt."
@@ -66,11 +66,6 @@ def problem_of(error: Exception) -> Problem:
         case OtherRequest():
             detail = "This Idempotency-Key came before, with another body."
             return Problem(422, "idempotency_key_reused", detail)
-        case ScopeMissing():
-            return Problem(403, "scope_missing", f"The token lacks the scope: {error}.")
-        case Forged():
-            detail = "Send the csrftoken cookie's value as X-CSRFToken; GET / sets the cookie."
-            return Problem(403, "csrf_failed", detail)
         case UpdateError():
             return Problem(403, "session_ended", "The session ended meanwhile. Begin another.")
         case RequestDataTooBig():

@@ -1,10 +1,10 @@
 """Requests that their sender may repeat: `Idempotency-Key`, and the first answer given again."""
 
 import re
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
-import orjson
 from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from django.urls import reverse
@@ -45,12 +45,11 @@ def answer(status: int, body: dict[str, Any]) -> HttpResponse:
 
 def reported(report: Report, once: Once | None) -> HttpResponse:
     """The report as an answer, kept for a repeated request. Raises `Answered`, `OtherRequest`."""
-    body = orjson.loads(rendered(report))
     if once:
         try:
             with transaction.atomic():
-                keep(once, 200, body)
+                keep(once, 200, report)
         except IntegrityError:
             recall(once)  # an equal request was first
             raise
-    return answer(200, body)
+    return answer(200, asdict(report))

@@ -1,5 +1,6 @@
 """Runs over HTTP: look at one, stop it, have it done again."""
 
+from dataclasses import asdict
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -9,7 +10,7 @@ from streams import asking, ending
 from streams.answers import recall
 from streams.api.admission import Asked
 from streams.api.repeats import answer, once_of, reported
-from streams.api.schemas import Nothing, Retry, Started
+from streams.api.schemas import Nothing, Retry
 from streams.models import Run
 from streams.report import Report, report
 
@@ -39,7 +40,7 @@ def cancel(request: Asked, run: UUID, body: Nothing | None = None) -> HttpRespon
 
 @router.post(
     "/{uuid:run}/retry/",
-    response={202: Started, 200: Report},
+    response={202: asking.Accepted, 200: Report},
     summary="Have the last turn answered anew",
 )
 def retry(request: Asked, run: UUID, body: Retry | None = None) -> HttpResponse:
@@ -47,4 +48,4 @@ def retry(request: Asked, run: UUID, body: Retry | None = None) -> HttpResponse:
     accepted = asking.retry(
         own(request, run), when_busy=wish.when_busy, once=once_of(request, wish)
     )
-    return answer(202, accepted.body())
+    return answer(202, asdict(accepted))

@@ -1,12 +1,20 @@
 """What requests say and answers hold, where the domain has no value of its own for it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from django.conf import settings
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from ninja import Schema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from streams.asking import WhenBusy
@@ -16,6 +24,7 @@ from streams.wire import clean
 
 TOO_LONG = "message_too_long"
 SHORT = 200  # characters
+FIELDS = 20  # of a body: more than any request has
 
 
 def _clean(value: object) -> object:
@@ -26,14 +35,6 @@ def _bounded(value: str) -> str:
     if len(value) > settings.MAX_MESSAGE:
         limit = {"limit": settings.MAX_MESSAGE}
         raise PydanticCustomError(TOO_LONG, "At most {limit} characters are taken", limit)
-    return value
-
-
-def _short(value: str) -> str:
-    if len(value) > SHORT:
-        raise PydanticCustomError(
-            "too_long", "At most {limit} characters are taken", {"limit": SHORT}
-        )
     return value
 
 
@@ -52,27 +53,13 @@ Text = Annotated[
 Message = Annotated[
     Text, AfterValidator(_spoken), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
 ]
-Line = Annotated[
-    str,
-    BeforeValidator(_clean),
-    AfterValidator(_short),
-    Field(json_schema_extra={"maxLength": SHORT}),
-]
+Line = Annotated[str, Field(max_length=SHORT), BeforeValidator(_clean)]
 Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
 
-_PLACE = f"^({PLACE})?$"
 Place = Annotated[
-    str,
-    BeforeValidator(_clean),
-    Field(pattern=_PLACE),
-    WithJsonSchema({"type": "string", "pattern": _PLACE, "description": "from `next`"}),
+    str, Field(pattern=f"^({PLACE})?$", json_schema_extra={"description": "from `next`"})
 ]
-Search = Annotated[
-    Line,
-    WithJsonSchema(
-        {"type": "string", "maxLength": SHORT, "description": "what the title contains"}
-    ),
-]
+Search = Annotated[Line, Field(json_schema_extra={"description": "what the title contains"})]
 # There is no null in a query.
 Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uuid"})]
 
@@ -80,6 +67,14 @@ Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uui
 class _Body(BaseModel):
     # A misspelt `when_busy` must not be taken for the default.
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, body: object) -> object:
+        # Each unknown field would be an error of its own, and a body may bring a million.
+        if isinstance(body, dict) and len(body) > FIELDS:
+            raise PydanticCustomError("too_many_fields", "No request has so many fields")
+        return body
 
 
 class Begin(_Body):
@@ -118,20 +113,7 @@ class Nothing(_Body):
     """No words are needed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
-    """A run was accepted. `events` follows from `cursor`, which is null while Redis is away."""
-
-    conversation: UUID
-    message: UUID
-    run: UUID
-    status: Literal["queued"]
-    cursor: int | None
-    events: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Schema):
     """A conversation in a list."""
 
     id: UUID
@@ -140,39 +122,34 @@ class Entry:
     created_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entries:
+class Entries(Schema):
     """Conversations, newest first; `next` is the URL of those after these."""
 
     items: list[Entry]
     next: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Messages:
+class Messages(Schema):
     """Messages in turn order; `earlier` is the URL of those before these."""
 
     messages: list[Spoken]
     earlier: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
+class Offer(Schema):
     """A model that may be asked for."""
 
     id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offers:
+class Offers(Schema):
     """The models that may be asked for, and the one that answers where none was."""
 
     items: list[Offer]
     default: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mistake:
+class Mistake(BaseModel):
     """What is wrong with one part of a request."""
 
     field: str

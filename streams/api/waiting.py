@@ -4,6 +4,7 @@ import asyncio
 import re
 from functools import partial
 from time import monotonic
+from urllib.request import parse_http_list
 
 import orjson
 from django.db import DatabaseError
@@ -17,12 +18,11 @@ from streams.report import Report, report
 
 LONGEST = 60  # seconds
 LOOK = 0.2  # seconds between looks at the run's row
-PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
 
 
 def seconds_of(prefer: str) -> int:
     """How long the caller wishes to wait. What is malformed is no wish (RFC 7240 §2)."""
-    for preference in PREFERENCE.findall(prefer):
+    for preference in parse_http_list(prefer):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             digits = value.strip().strip('"')

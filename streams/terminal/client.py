@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.cookiejar import LoadError, MozillaCookieJar
+from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ from httpx_sse import EventSource, connect_sse
 
 from streams.terminal.patience import Patience, Tell, Unreachable
 
-PASSING = frozenset({429, 502, 503, 504})  # what a later try may find changed
+PASSING = frozenset({502, 503, 504})  # what a later try may find changed
 SILENCE = 37.5  # seconds without a byte on a stream: two heartbeats have not come, and half a third
 ANSWER = 30.0  # seconds for any other answer
 CONNECT = 5.0  # seconds
@@ -35,19 +35,27 @@ class Accepted:
     cursor: int | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended. `reply` is the message that holds `text`; `reason`: why there is no more."""
+
+    run: UUID
+    reply: UUID | None
+    text: str
+    tokens: int
+    reason: str
+
+
 class Client:
     """Somebody at the service: the holder of `token`, or the visitor that `cookies` keep."""
 
     def __init__(self, url: str, *, token: str | None, cookies: Path, tell: Tell) -> None:
         self.url = url
-        self._tell = tell
+        self.tell = tell
         self._token = token
         self._jar = MozillaCookieJar(cookies)
         if not token and cookies.exists():
-            try:
-                self._jar.load(ignore_discard=True)
-            except LoadError:
-                pass  # no cookies are in it: this visitor is new
+            self._jar.load(ignore_discard=True)
         try:
             near = httpx.URL(url).host in NEAR
             self._http = httpx.Client(
@@ -84,8 +92,25 @@ class Client:
     def cancel(self, run: UUID) -> None:
         self._call("POST", f"api/runs/{run}/cancel/", {})
 
-    def run(self, run: UUID) -> dict[str, Any]:
-        return self._call("GET", f"api/runs/{run}/")
+    def outcome(self, run: UUID) -> Outcome | None:
+        """How the run ended; None for one that goes on."""
+        told = self._call("GET", f"api/runs/{run}/")
+        match told["status"]:
+            case "queued" | "running":
+                return None
+            case "completed":
+                reason = ""
+            case "cancelled":
+                reason = "stopped"
+            case _:
+                reason = f"failed: {told['error']['reason']}"
+        return Outcome(
+            run=run,
+            reply=UUID(told["reply"]) if told["reply"] else None,
+            text=told["text"],
+            tokens=told["usage"]["output_tokens"],
+            reason=reason,
+        )
 
     def newest(self) -> UUID:
         """The conversation that was begun last."""
@@ -114,7 +139,7 @@ class Client:
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         # Whoever did not hear the answer may ask again: the key makes it the same request.
         headers = {} if method == "GET" else {"Idempotency-Key": str(uuid4()), **self._proof()}
-        patience = Patience(self._tell)
+        patience = Patience(self.tell)
         while True:
             least = 0.0
             try:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
@@ -9,42 +10,31 @@ from httpx_sse import EventSource, SSEError
 
 from streams.events import EVENTS, Event, Snapshot, StreamError, StreamReset
 from streams.terminal.client import PASSING, Client, Refused, retry_after
-from streams.terminal.patience import Patience, Tell
+from streams.terminal.patience import Patience
 from streams.wire import decode
 
-FINAL = frozenset({"forbidden", "gone"})  # of a stream-error: coming back would not help
 
-
+@dataclass(kw_only=True, slots=True)
 class Listening:
     """`cursor` is the last event that was heard; None for one who has heard nothing."""
 
-    def __init__(
-        self,
-        client: Client,
-        conversation: UUID,
-        *,
-        cursor: int | None,
-        until_idle: bool,
-        tell: Tell,
-    ) -> None:
-        self.cursor = cursor
-        self._client = client
-        self._conversation = conversation
-        self._until_idle = until_idle
-        self._tell = tell
-        self._retry = 0.0  # seconds that the service wants us to stay away, once a connection ends
+    client: Client
+    conversation: UUID
+    cursor: int | None
+    until_idle: bool
+    retry: float = 0.0  # seconds that the service wants us to stay away, once a connection ends
 
     def events(self) -> Generator[Event | Snapshot, None, None]:
         """What is said from the cursor on; ends once nothing is left to hear, if until idle.
 
         Raises `Refused` where the conversation may not be heard, or not any more; `Unreachable`.
         """
-        patience = Patience(self._tell)
+        patience = Patience(self.client.tell)
         while True:
             least = 0.0
             try:
-                with self._client.stream(
-                    self._conversation, self.cursor, until_idle=self._until_idle
+                with self.client.stream(
+                    self.conversation, self.cursor, until_idle=self.until_idle
                 ) as source:
                     status = source.response.status_code
                     if status == 204:
@@ -58,21 +48,19 @@ class Listening:
                 pass  # nothing is lost: the cursor says where to go on
             except SSEError:
                 raise Refused("What answers there is no event stream.") from None
-            patience.pause(max(least, self._retry))
+            patience.pause(max(least, self.retry))
 
     def _heard(self, source: EventSource, patience: Patience) -> Iterator[Event | Snapshot]:
         for sse in source.iter_sse():
             patience.answered()
             if sse.retry is not None:
-                self._retry = sse.retry / 1000
+                self.retry = sse.retry / 1000
             match sse.event:
                 case StreamReset.type:
                     self.cursor = None  # if the connection ends here, the snapshot must come again
-                    self._tell("the log was lost: this is the text as it is now")
+                    self.client.tell("the log was lost: this is the text as it is now")
                 case StreamError.type:
-                    said = json.loads(sse.data)
-                    if said["condition"] in FINAL:
-                        raise Refused(said["text"])
+                    raise Refused(json.loads(sse.data)["text"])
                 case type if type in EVENTS or type == Snapshot.type:
                     self.cursor = int(sse.id)
                     yield decode(type, sse.data)

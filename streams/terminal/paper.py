@@ -4,15 +4,14 @@ What has been written there cannot be taken back, and a reply may start anew wit
 So whoever reads a pipe gets a reply that is whole, or what was kept of it, exactly as it is stored.
 """
 
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from streams.events import Spoken
 from streams.fold import Reply
-from streams.terminal.outcome import Outcome
+from streams.terminal.client import Outcome
 
 
 class Paper:
@@ -24,16 +23,10 @@ class Paper:
         self._dialogue = dialogue
         self._progress = aside.status("waiting")  # nothing, where that is no terminal either
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self._progress.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *how: object) -> None:
         self._progress.stop()
 
     def message(self, message: Spoken) -> None:

@@ -21,31 +21,21 @@ class Patience:
     `pause` after each failure, `answered` after each success.
     """
 
-    def __init__(
-        self,
-        tell: Tell,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._sleep = sleep
-        self._clock = clock
-        self._chance = chance
         self._tries = 0
         self._since = 0.0
 
     def pause(self, least: float = 0.0) -> None:
         """Wait until the next try, `least` seconds or longer. Raises `Unreachable`."""
         if not self._tries:
-            self._since = self._clock()
+            self._since = time.monotonic()
             self._tell("reconnecting…")
-        elif self._clock() - self._since > GIVEN_UP:
+        elif time.monotonic() - self._since > GIVEN_UP:
             raise Unreachable(f"The service has not answered for {GIVEN_UP / 60:.0f} minutes.")
-        wait = min(LONGEST, FIRST * 2**self._tries) * (0.5 + self._chance())
-        self._tries = min(self._tries + 1, 10)
-        self._sleep(max(least, wait))
+        wait = min(LONGEST, FIRST * 2**self._tries) * random.uniform(0.5, 1.5)
+        self._tries += 1
+        time.sleep(max(least, wait))
 
     def answered(self) -> None:
         if self._tries:

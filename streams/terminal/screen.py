@@ -6,8 +6,6 @@ grows, is drawn anew. So a reply of any length costs the same, and all of it can
 
 import time
 from threading import Event, RLock, Thread
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +14,7 @@ from rich.text import Text
 
 from streams.events import Spoken
 from streams.fold import Reply
-from streams.terminal.outcome import Outcome
+from streams.terminal.client import Outcome
 from streams.terminal.prose import Tail, finished, harmless, markdown
 
 FRAMES = 10  # a second
@@ -40,7 +38,7 @@ class Screen:
         self._drawing = RLock()
         self._closed = Event()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self._moved_at = time.monotonic()
         self._live = Live(
             self,
@@ -53,14 +51,8 @@ class Screen:
         self._live.start()
         self._painter = Thread(target=self._paint, daemon=True)
         self._painter.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *how: object) -> None:
         if self._reply:
             self._print_until(len(harmless(self._reply.text)))  # left in its middle
         self._reply = None
@@ -103,11 +95,10 @@ class Screen:
         self._reply = Reply(run=outcome.run, text=outcome.text)
         self._print_until(len(harmless(outcome.text)))
         self._reply, self._notice = None, ""
-        if outcome.whole:
-            words = f"{outcome.tokens} tokens" if outcome.tokens is not None else "done"
-            self._print(Text(f"{words}\n", style="dim"))
-        else:
+        if outcome.reason:
             self._print(Text(f"{harmless(outcome.reason)}\n", style="yellow"))
+        else:
+            self._print(Text(f"{outcome.tokens} tokens\n", style="dim"))
 
     def tell(self, words: str) -> None:
         self._notice, self._notice_at = harmless(words), time.monotonic()

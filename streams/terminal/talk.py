@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from threading import Thread
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 from uuid import UUID
 
 from streams.events import (
@@ -17,9 +16,8 @@ from streams.events import (
     Spoken,
 )
 from streams.fold import Heard, Reply, fold
-from streams.terminal.client import Accepted, Client, Refused
+from streams.terminal.client import Client, Outcome, Refused
 from streams.terminal.listening import Listening
-from streams.terminal.outcome import Outcome, heard, reported
 from streams.terminal.patience import Unreachable
 
 HISTORY = 6  # messages that are shown of a conversation that is gone on with
@@ -40,14 +38,9 @@ class Stage(Protocol):
     def tell(self, words: str) -> None:
         """How the connection is. Called from any thread."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> None: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *how: object) -> None: ...
 
 
 class Talk:
@@ -79,15 +72,19 @@ class Talk:
         """Ask, and show the reply until it has ended. Raises `Refused`, `Unreachable`."""
         self._stopping, self._mine = False, None
         with self._stage:
-            accepted = self._accepted(text)
+            if self.conversation is None:
+                accepted = self._client.begin(text, system=self._system, model=self._model)
+                self._listen(accepted.conversation, accepted.cursor)
+            else:
+                accepted = self._client.say(self.conversation, text)
+                self._listen(self.conversation, None)
             run = self._mine = accepted.run
             if self._stopping:
                 self.stop()  # said before there was anything to stop
             self._told.add(accepted.message)
-            self._listen(accepted.conversation, accepted.cursor)
-            self._hear(lambda: run in self._outcomes)
-            if run not in self._outcomes:
-                self._over(reported(self._client.run(run)))
+            while run not in self._outcomes:
+                self._hear(lambda: run in self._outcomes)
+                self._over(run)
         return self._outcomes[run]
 
     def join(self, conversation: UUID) -> None:
@@ -118,22 +115,15 @@ class Talk:
         except (Refused, Unreachable) as error:
             self._stage.tell(str(error))
 
-    def _accepted(self, text: str) -> Accepted:
-        if self.conversation is not None:
-            return self._client.say(self.conversation, text)
-        return self._client.begin(text, system=self._system, model=self._model)
-
     def _listen(self, conversation: UUID, cursor: int | None, *, until_idle: bool = True) -> None:
         # One who listened goes on from his own cursor: what others said meanwhile comes first.
+        self.conversation = conversation
         if self._listening is None:
-            first = None if self.conversation else cursor
-            self.conversation = conversation
             self._listening = Listening(
-                self._client,
-                conversation,
-                cursor=first,
+                client=self._client,
+                conversation=conversation,
+                cursor=cursor,
                 until_idle=until_idle,
-                tell=self._stage.tell,
             )
 
     def _hear(self, enough: Callable[[], bool]) -> None:
@@ -153,7 +143,7 @@ class Talk:
             case MessageCreated():
                 self._message(event.message)
             case RunCompleted() | RunCancelled() | RunFailed():
-                self._over(heard(self._heard.replies[event.run]))
+                self._over(event.run)
         live = self._live()
         self._stage.writing(live if live and self._shown(live.run) else None)
 
@@ -161,8 +151,8 @@ class Talk:
         """Show what ended and what was said while nothing was heard."""
         waited = {run for run, reply in before.replies.items() if not reply.ending}
         waited |= {self._mine} if self._mine else set()
-        for run in waited - {live.id for live in now.runs} - self._outcomes.keys():
-            self._over(reported(self._client.run(run)))
+        for run in waited - {live.id for live in now.runs}:
+            self._over(run)
         new = [message for message in now.messages if message.id not in self._told]
         for message in new if self._told else new[-HISTORY:]:
             self._message(message)
@@ -180,11 +170,12 @@ class Talk:
             self._stage.message(message)
         self._told.add(message.id)
 
-    def _over(self, outcome: Outcome) -> None:
-        if outcome.run in self._outcomes:
-            return
-        self._outcomes[outcome.run] = outcome
+    def _over(self, run: UUID) -> None:
+        outcome = None if run in self._outcomes else self._client.outcome(run)
+        if outcome is None:
+            return  # it was told already; or it goes on, and nobody has said so yet
+        self._outcomes[run] = outcome
         if outcome.reply:
             self._told.add(outcome.reply)
-        if self._shown(outcome.run):
+        if self._shown(run):
             self._stage.over(outcome)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.test import Client
 
 from streams import keeping
 from streams.models import Conversation
-from tests.integration.browser import Browser, conversation
+from tests.integration.browser import Browser, conversation, run
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 BEGIN = "/api/conversations/"
@@ -252,6 +253,38 @@ def test_a_name_that_is_not_ours_is_a_problem_at_the_api_and_a_page_elsewhere() 
     assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
 
 
+def test_a_body_of_a_million_fields_is_refused_as_a_whole(browser: Browser) -> None:
+    answer = browser.post(BEGIN, {str(n): n for n in range(100_000)})
+    assert refused(answer) == (422, "invalid_request")
+    assert len(answer.content) < 1000
+
+
+def deleted_meanwhile(monkeypatch: pytest.MonkeyPatch, views: str) -> None:
+    """Whoever looks a conversation up finds it, and then it is deleted."""
+    module = import_module(f"streams.api.{views}")
+    find = module.own
+
+    def found(*which: Any) -> Any:
+        it = find(*which)
+        keeping.delete(getattr(it, "conversation", it))
+        return it
+
+    monkeypatch.setattr(module, "own", found)
+
+
+def test_a_conversation_that_goes_after_it_was_found_is_not_found(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [browser.begin() for _ in range(3)]
+    ids = [conversation(one["conversation"]) for one in made]
+    with monkeypatch.context() as patch:
+        deleted_meanwhile(patch, "conversations")
+        assert refused(browser.get(ids[0])) == (404, "not_found")
+        assert refused(browser.post(f"{ids[1]}messages/", {"message": "?"})) == (404, "not_found")
+    deleted_meanwhile(monkeypatch, "runs")
+    assert refused(browser.get(run(made[2]["run"]))) == (404, "not_found")
+
+
 def test_what_is_too_long_for_a_line_is_said_in_characters(browser: Browser) -> None:
     answer = browser.post(BEGIN, {"message": "?", "title": "x" * 201})
-    assert answer.json()["detail"] == "body.title: At most 200 characters are taken"
+    assert answer.json()["detail"] == "body.title: String should have at most 200 characters"

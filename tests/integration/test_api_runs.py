@@ -1,5 +1,6 @@
 """Runs over HTTP: what is told of one, stopping it, having it done again, waiting for it."""
 
+from time import monotonic
 from typing import Any
 from unittest.mock import ANY
 from uuid import uuid4
@@ -160,6 +161,12 @@ def test_who_has_as_many_live_runs_as_he_may_is_told_when_to_come_back(
 )
 def test_a_wish_to_wait_is_read_as_rfc_7240_says(prefer: str, seconds: int) -> None:
     assert seconds_of(prefer) == seconds
+
+
+def test_a_wish_without_end_holds_nobody_up() -> None:
+    begun = monotonic()
+    assert seconds_of('wait=9, a="' + '\\"' * 100_000) == 9
+    assert monotonic() - begun < 1
 
 
 @pytest.mark.django_db(transaction=True)  # its connection is given back while it waits

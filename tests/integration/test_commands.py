@@ -8,13 +8,16 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis as server
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db.models import F
+from django.test import Client
 
 from streams.callers import issue
+from streams.keeping import delete
 from streams.models import Answer, Conversation, Run, Token
 from streams.publish import the_log
 from streams.verdicts import Superseded
@@ -123,6 +126,21 @@ def test_a_visitor_is_forgotten_with_his_session() -> None:
     assert not Conversation.objects.filter(owner=owner).exists()
 
 
+def test_another_applications_user_is_forgotten_and_nobody_signed_out(ada: User) -> None:
+    client = Client()
+    client.force_login(ada)
+    said("forget", "--owner", f"external:{ada.pk}", "--yes")
+    assert client.get("/api/conversations/").json()["items"]
+
+
+@pytest.mark.usefixtures("valkey")
+def test_what_was_asked_in_meanwhile_is_not_purged() -> None:
+    Browser().begin()
+    asked_in = Conversation.objects.get()
+    assert not delete(asked_in, among=Conversation.objects.exclude(runs__status="queued"))
+    assert delete(asked_in, among=Conversation.objects.filter(runs__status="queued"))
+
+
 @pytest.mark.usefixtures("ada")
 def test_nothing_is_forgotten_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda _: "")
@@ -189,12 +207,19 @@ def test_the_doctor_says_how_to_mend_redis(service: "server.Redis", settings: An
 
 
 def test_the_doctor_says_how_to_mend_the_model(
-    service: "server.Redis", settings: Any, tmp_path: Path
+    service: "server.Redis", settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.LLM_MODELS = ["another"]
     ill("model", "LLM_MODELS", "offers test")
     settings.OPENAI_BASE_URL = "http://127.0.0.1:1/v1"
     ill("model", "OPENAI_BASE_URL")
+    settings.OPENAI_BASE_URL = "http://[/v1"
+    ill("model", "OPENAI_BASE_URL")
+    for answer in (httpx.Response(404), httpx.Response(200, text="<html>")):
+        answer.request = httpx.Request("GET", "http://model")
+        with monkeypatch.context() as patch:
+            patch.setattr(httpx, "get", lambda *_, **__: answer)  # noqa: B023
+            ill("model", str(answer.status_code), "OPENAI_BASE_URL")
     settings.EMBEDDED_MODEL, settings.MODEL_URL_FILE = True, tmp_path / "model.url"
     ill("model", "not running")
 

@@ -108,7 +108,7 @@ def test_who_interrupts_is_answered_when_the_conversation_goes_before_anything_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conversation, _ = asked()
-    monkeypatch.setattr(asking, "cancel", deleted_before(asking.cancel))
+    monkeypatch.setattr(asking, "end_cancelled", deleted_before(asking.end_cancelled))
     assert asking.ask(conversation, "And?", when_busy="interrupt").run
 
 

@@ -213,7 +213,7 @@ class TestInterrupting:
         asking.ask(run.conversation, "Rather this.", when_busy="interrupt")
         assert said(run.conversation_id) == TOLD
 
-    @pytest.mark.parametrize("step", ["cancel", "finish"])
+    @pytest.mark.parametrize("step", ["end_cancelled", "finish"])
     def test_killed_before_what_was_live_has_ended(
         self, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:
@@ -231,7 +231,7 @@ class TestInterrupting:
     ) -> None:
         run = claimed(begun())
         speak(run, "So ")
-        with killed(monkeypatch, asking, "cancel"):
+        with killed(monkeypatch, asking, "end_cancelled"):
             asking.ask(run.conversation, "Rather this.", when_busy="interrupt")
         somebody_else_goes_on()  # the worker still holds it
         assert said(run.conversation_id) == TOLD[:-3]
@@ -411,6 +411,25 @@ class TestAnEndingIsSaidOnce:
         somebody_else_goes_on()
         run.refresh_from_db()
         assert (run.status, run.reply) == ("cancelled", None)
+
+    def test_where_the_log_knows_of_a_later_attempt_than_the_row_nobody_asks_for_ever(self) -> None:
+        run = claimed(begun())
+        Run.objects.filter(pk=run.pk).update(attempt=0)  # a failover lost the claim
+        ending.cancel(run.id)
+        run.refresh_from_db()
+        assert (run.status, run.cancel_asked) == (Run.Status.RUNNING, True)
+
+    def test_a_row_whose_log_was_deleted_keeps_no_other_from_being_rung(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost, waiting = begun(), begun()
+        the_log().delete(channel_of(lost.conversation_id))
+        Run.objects.filter(pk=lost.pk).update(queued_event=None)
+        Run.objects.update(rung_at=None)
+        rung = list[UUID]()
+        monkeypatch.setattr(sweep, "ring", rung.append)
+        somebody_else_goes_on()
+        assert waiting.id in rung
 
     def test_a_run_that_was_cancelled_before_its_start_is_never_claimed(self) -> None:
         run = begun()

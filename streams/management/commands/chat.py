@@ -135,7 +135,7 @@ def _everything() -> str:
 def _ask(talk: Talk, text: str) -> int:
     with _stoppable(talk) as stopped:
         outcome = talk.ask(clean(text))
-    return 0 if outcome.whole else INTERRUPTED if stopped else 1
+    return 0 if not outcome.reason else INTERRUPTED if stopped else 1
 
 
 def _watch(talk: Talk, conversation: UUID) -> int:

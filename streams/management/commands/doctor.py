@@ -85,15 +85,18 @@ def model() -> str:
         answer = httpx.get(f"{url.rstrip('/')}/models", headers=shown, timeout=PATIENCE)
     except FileNotFoundError as error:
         raise Ill("is not running", "Start the `model` line, or set OPENAI_API_KEY.") from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         said = f"does not answer: {type(error).__name__}"
         raise Ill(said, "Look at OPENAI_BASE_URL, and at what lies between.") from error
     if answer.status_code in (401, 403):
         raise Ill("does not let us in", "Look at OPENAI_API_KEY.")
-    if answer.is_success:
-        offered = {str(offer.get("id")) for offer in answer.json().get("data", [])}
-        if offered and not offered & set(settings.LLM_MODELS):
-            raise Ill("offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}.")
+    try:
+        offered = {str(offer["id"]) for offer in answer.raise_for_status().json()["data"]}
+    except (httpx.HTTPStatusError, ValueError, LookupError, TypeError) as error:
+        said = f"answers {answer.status_code}, and no list of models"
+        raise Ill(said, "OPENAI_BASE_URL ends in /v1, as a rule.") from error
+    if offered and not offered & set(settings.LLM_MODELS):
+        raise Ill("offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}.")
     return f"answers at {urlsplit(url).netloc}"
 
 
@@ -117,8 +120,6 @@ def pushpin() -> str:
         socket.create_connection((where.hostname or "", where.port or 80), PATIENCE).close()
     except OSError as error:
         raise Ill(f"does not answer: {error}", "Start it, or unset GRIP_URL.") from error
-    if "key=" not in where.query:
-        raise Ill("lets anybody sign", "Put `?key=` and its sig_key into GRIP_URL.")
     return "answers"
 
 
@@ -136,7 +137,7 @@ def parts() -> Iterator[tuple[str, Callable[[], str]]]:
         yield name, partial(redis, server)
     for part in (broker, model, clocks, workers):
         yield part.__name__, part
-    if getattr(settings, "GRIP_URL", ""):
+    if settings.GRIP_URL:
         yield "pushpin", pushpin
 
 

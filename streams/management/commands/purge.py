@@ -37,8 +37,6 @@ class Command(BaseCommand):
         while found := list(old[:BATCH]):
             for conversation in found:
                 # Somebody may have asked in it since we looked.
-                if old.filter(pk=conversation.pk).exists():
-                    delete(conversation)
-                    count += 1
+                count += delete(conversation, among=old)
         call_command("clearsessions")
         self.stdout.write(f"{count} conversations and {expire()} kept answers were deleted.")
