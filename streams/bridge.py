@@ -14,9 +14,9 @@ from uuid import UUID
 
 from django.conf import settings
 
-from streams.channels import Caller, conversation_of, refusals
+from streams.channels import conversation_of
 from streams.events import ENDINGS, Heartbeat
-from streams.follow import FORBIDDEN, GONE, NEVER, SOON
+from streams.follow import GONE, NEVER, SOON, shut_out
 from streams.hold import Hold, hold_in
 from streams.hub import Feed, Hubs
 from streams.outlet import Item, Outlet
@@ -49,11 +49,7 @@ class Bridge:
                 await asyncio.sleep(settings.STREAM_ACCESS)
                 self._outlet.hear()
                 self._look_who_is_due()
-                try:
-                    await self._look_who_may()
-                except Exception:
-                    # Without the database nobody can be asked, nor can anybody have been shut out.
-                    logger.exception("looking who may still read")
+                await self._look_who_may()
         finally:
             for relay in list(self._relays.values()):
                 self._drop(relay)
@@ -110,7 +106,7 @@ class Bridge:
     async def _attend(self, relay: Relay, feed: Feed) -> None:
         if feed.removed:
             relay.look_at = relay.idle_at = NEVER
-            for hold in relay.holds.values():
+            for hold in list(relay.holds.values()):
                 self._end(hold, GONE)
             return
         if relay.beat_at == NEVER:
@@ -189,7 +185,7 @@ class Bridge:
                 head = None
         first = monotonic() - relay.said_at < 1.5 * settings.STREAM_HEARTBEAT
         beat, now = block_of(Heartbeat(head=head)), int(time.time() // settings.STREAM_HEARTBEAT)
-        for hold in relay.holds.values():
+        for hold in list(relay.holds.values()):
             self._outlet.say(hold.aside, {b"content": beat}, id=f"heartbeat-{head}-{now}")
         if first and relay.frame:
             # Pushpin keeps a hundred events for a reader that does not take them, and drops the
@@ -216,21 +212,20 @@ class Bridge:
                 relay.idle_at = monotonic() + SOON
 
     async def _look_who_may(self) -> None:
-        holds = [hold for relay in self._relays.values() for hold in relay.holds.values()]
-        asked: set[tuple[Caller, UUID]] = {(hold.caller, hold.conversation) for hold in holds}
-        if not asked:
-            return
-        refused = await in_thread(lambda: refusals(asked))
-        for hold in holds:
-            if why := refused.get((hold.caller, hold.conversation)):
-                self._end(hold, GONE if why == "gone" else FORBIDDEN)
+        out = await shut_out({(hold.caller, hold.conversation) for _, hold in self._holds()})
+        for _, hold in self._holds():
+            if farewell := out.get((hold.caller, hold.conversation)):
+                self._end(hold, farewell)
 
     def _look_who_is_due(self) -> None:
-        for relay in self._relays.values():
-            for hold in relay.holds.values():
-                if hold.ends_at * 60 <= time.time():
-                    beat = block_of(Heartbeat(head=relay.last))
-                    self._end(hold, retry(*settings.STREAM_RETRY) + beat)
+        for relay, hold in self._holds():
+            if hold.ends_at * 60 <= time.time():
+                beat = block_of(Heartbeat(head=relay.last))
+                self._end(hold, retry(*settings.STREAM_RETRY) + beat)
+
+    def _holds(self) -> list[tuple[Relay, Hold]]:
+        # A list: while one is told something, Pushpins are heard, and others come and go.
+        return [(relay, hold) for relay in self._relays.values() for hold in relay.holds.values()]
 
     def _end(self, hold: Hold, farewell: bytes) -> None:
         # Said again while the hold lasts: one that was just asking what comes next may not have
@@ -241,5 +236,5 @@ class Bridge:
         self._outlet.say(hold.aside, CLOSE, id=f"close-{now}")
 
     def _hint(self, holds: Iterable[Hold]) -> None:
-        for hold in holds:
+        for hold in list(holds):
             self._outlet.say(hold.aside, HINT, id=f"hint-{int(time.time() / LOOK)}")

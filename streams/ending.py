@@ -28,11 +28,6 @@ logger = logging.getLogger(__name__)
 TOKEN = 4  # characters, about: what is counted here is always marked as estimated
 
 
-def tokens_in(text: str) -> int:
-    """About how many tokens a text is; at least one where there is any."""
-    return -(-len(text) // TOKEN)
-
-
 def complete(run: Run, text: str, *, finish_reason: str, usage: Usage | None) -> None:
     """The model has finished. Raises `Superseded` where the run is not this attempt's."""
     _end(run, text, usage, status=Run.Status.COMPLETED, finish_reason=finish_reason[:40])
@@ -61,7 +56,11 @@ def cancel(run: UUID) -> None:
 
 def end_cancelled(run: UUID) -> None:
     """End a run that was told to stop, wherever it is. Raises `Away`."""
+    tried = None
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).live:
+        if now.attempt == tried:
+            return  # refused for another reason than a new claim: the sweep asks again
+        tried = now.attempt
         try:
             said = _close(now)
             if said is None and _held(now):
@@ -137,7 +136,7 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
 
 
 def _estimate(run: Run, text: str) -> Usage:
-    output = tokens_in(text)
+    output = -(-len(text) // TOKEN)  # rounded up
     return Usage(
         input_tokens=run.input_tokens,
         output_tokens=output,

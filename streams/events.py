@@ -6,7 +6,7 @@ module alone.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 from uuid import UUID
 
 Role = Literal["user", "assistant", "system"]
@@ -199,19 +199,5 @@ Event = (
 )
 Frame = Event | Snapshot | StreamReset | StreamError | Heartbeat
 
-ENDINGS = frozenset({RunCompleted.type, RunCancelled.type, RunFailed.type})
-EVENTS: dict[str, type[Event]] = {
-    kind.type: kind
-    for kind in (
-        ConversationUpdated,
-        MessageCreated,
-        RunQueued,
-        RunStarted,
-        TextDelta,
-        TextSnapshot,
-        ReasoningDelta,
-        RunCompleted,
-        RunCancelled,
-        RunFailed,
-    )
-}
+ENDINGS = frozenset(kind.type for kind in get_args(Ending))
+EVENTS: dict[str, type[Event]] = {kind.type: kind for kind in get_args(Event)}

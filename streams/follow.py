@@ -11,16 +11,16 @@ import random
 from collections.abc import AsyncIterator
 from functools import partial
 from time import monotonic
+from uuid import UUID
 
 from django.conf import settings
 
 from streams import metrics
-from streams.channels import Caller, channel_of
-from streams.events import Heartbeat, StreamError, StreamReset
+from streams.channels import Caller, channel_of, refusals
+from streams.events import Heartbeat, StreamError
 from streams.hub import Feed, Hubs
 from streams.models import Conversation
-from streams.passages import Torn
-from streams.reading import in_thread, outlook, page_of, snapshot_of
+from streams.reading import in_thread, outlook, page_of
 from streams.verdicts import Away, Superseded
 from streams.wire import block_of, retry
 
@@ -30,6 +30,17 @@ NEVER = float("inf")
 
 GONE = block_of(StreamError(condition="gone", text="This conversation has been deleted."))
 FORBIDDEN = block_of(StreamError(condition="forbidden", text="You may no longer read this."))
+
+
+async def shut_out(readers: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], bytes]:
+    """The farewell to each of these who may no longer read."""
+    try:
+        refused = await in_thread(lambda: refusals(readers)) if readers else {}
+    except Exception:
+        # Without the database nobody can be asked, nor can anybody have been shut out.
+        logger.exception("looking who may still read")
+        return {}
+    return {reader: GONE if why == "gone" else FORBIDDEN for reader, why in refused.items()}
 
 
 class Follower:
@@ -53,7 +64,6 @@ class Follower:
         self._cursor = cursor
         self._epoch = 0  # the subscription after which the log was read
         self._begun = False  # whether a block was sent
-        self._preface = b""  # said before the next snapshot: why there is one
         self._farewell: bytes | None = None
         self._until_idle = until_idle
         self._idle_at = 0.0 if until_idle else NEVER  # when to ask whether all is said
@@ -114,36 +124,21 @@ class Follower:
         if not feed.up or feed.removed:
             return b""
         self._again_at = NEVER
-        try:
-            if self._cursor is None:
-                return await self._begin(feed)
-            live = feed.after(self._cursor) if self._epoch == feed.epoch else None
-            if live is None:
-                metrics.HEALS.inc(self._epoch == feed.epoch)
-                return await self._replay(feed, self._cursor)
-        except Away:
-            self._again_at = monotonic() + SOON
-            return b""
-        self._hear(self._cursor + len(live), ending=feed.last_ending > self._cursor)
+        cursor, caught_up = self._cursor, self._epoch == feed.epoch
+        live = feed.after(cursor) if cursor is not None and caught_up else None
+        if cursor is None or live is None:
+            try:
+                metrics.HEALS.inc(caught_up)
+                return await self._replay(feed)
+            except Away:
+                self._again_at = monotonic() + SOON
+                return b""
+        self._hear(cursor + len(live), ending=feed.last_ending > cursor)
         return b"".join(live)
 
-    async def _begin(self, feed: Feed) -> bytes:
-        """The snapshot, from whose cursor the events go on. Raises `Away`."""
-        epoch, channel = feed.epoch, channel_of(self.conversation)
-        now = await in_thread(lambda: snapshot_of(self.conversation), of=channel)
-        if now is None:
-            self._farewell = GONE
-            return b""
-        if now.cursor is None:
-            raise Away
-        self._epoch = epoch
-        self._hear(now.cursor, ending=True)
-        preface, self._preface = self._preface, b""
-        return preface + block_of(now, now.cursor)
-
-    async def _replay(self, feed: Feed, cursor: int) -> bytes:
-        """What the log holds after the cursor. Raises `Away`."""
-        epoch, channel = feed.epoch, channel_of(self.conversation)
+    async def _replay(self, feed: Feed) -> bytes:
+        """What the log holds after the cursor, or a snapshot. Raises `Away`."""
+        epoch, cursor, channel = feed.epoch, self._cursor, channel_of(self.conversation)
         try:
             page = await feed.together(
                 cursor, lambda: in_thread(partial(page_of, self.conversation, cursor), of=channel)
@@ -151,13 +146,10 @@ class Follower:
         except Superseded:
             self._farewell = GONE  # and the announcement that it was deleted never came
             return b""
-        metrics.REPLAYS.inc()
-        if isinstance(page, Torn):
-            logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reason)
-            metrics.RESETS.labels(page.reason).inc()
-            self._cursor = None
-            self._preface = block_of(StreamReset(reason=page.reason, channels=(channel,)))
-            return await self._begin(feed)
+        metrics.REPLAYS.inc(cursor is not None)
+        if page.reset:
+            logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reset)
+            metrics.RESETS.labels(page.reset).inc()
         if page.last:
             self._epoch = epoch  # caught up: what comes next arrives live
         self._hear(page.cursor, ending=page.ending)
@@ -173,7 +165,7 @@ class Follower:
         piece, head = b"", None
         if feed.up and self._cursor is not None:
             try:
-                piece = await self._replay(feed, self._cursor)
+                piece = await self._replay(feed)
                 head = self._cursor
                 metrics.HEALS.inc(bool(piece))
             except Away:

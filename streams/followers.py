@@ -11,11 +11,10 @@ from time import monotonic
 from django.conf import settings
 
 from streams import metrics
-from streams.channels import Caller, refusals
-from streams.follow import FORBIDDEN, GONE, Follower
+from streams.channels import Caller
+from streams.follow import Follower, shut_out
 from streams.hub import Hubs
 from streams.models import Conversation
-from streams.reading import in_thread
 
 logger = logging.getLogger(__name__)
 SPREAD = (500, 5000)  # ms until readers come back after a shutdown, least and most
@@ -56,7 +55,6 @@ class Followers:
         self._open: set[Follower] = set()
         self._of: Counter[str] = Counter()
         self._watching: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.draining = False
         self._counting = Lock()
 
@@ -84,10 +82,10 @@ class Followers:
                 del self._of[owner]
 
     def drain(self) -> None:
-        """Let every stream end by itself, now and from now on. May be called by a signal."""
+        """Let every stream end by itself, now and from now on. In the streams' own loop."""
         self.draining = True
-        if self._loop:
-            self._loop.call_soon_threadsafe(self._dismiss)
+        for follower in self._open:
+            follower.leave(follower.sent_round(*SPREAD))
 
     async def close(self) -> None:
         """Let go of Redis."""
@@ -97,7 +95,6 @@ class Followers:
 
     async def _stream(self, follower: Follower) -> AsyncGenerator[bytes]:
         if self._watching is None:
-            self._loop = asyncio.get_running_loop()
             self._watching = asyncio.create_task(self._watch())
         self._open.add(follower)
         metrics.FOLLOWERS.inc()
@@ -110,19 +107,11 @@ class Followers:
             self._open.discard(follower)
             metrics.FOLLOWERS.dec()
 
-    def _dismiss(self) -> None:
-        for follower in self._open:
-            follower.leave(follower.sent_round(*SPREAD))
-
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(settings.STREAM_ACCESS)
             self._hang_up()
-            try:
-                await self._look_who_may()
-            except Exception:
-                # Without the database nobody can be asked, nor can anybody have been shut out.
-                logger.exception("looking who may still read")
+            await self._look_who_may()
 
     def _hang_up(self) -> None:
         """Give up readers that do not read: they resume later, without loss."""
@@ -133,14 +122,10 @@ class Followers:
                 follower.task.cancel()
 
     async def _look_who_may(self) -> None:
-        asked = {(follower.caller, follower.conversation) for follower in self._open}
-        if not asked:
-            return
-        refused = await in_thread(lambda: refusals(asked))
-        for follower in self._open:
-            why = refused.get((follower.caller, follower.conversation))
-            if why:
-                follower.leave(GONE if why == "gone" else FORBIDDEN)
+        out = await shut_out({(reader.caller, reader.conversation) for reader in self._open})
+        for reader in self._open:
+            if farewell := out.get((reader.caller, reader.conversation)):
+                reader.leave(farewell)
 
 
 @cache

@@ -20,16 +20,13 @@ from django_grip import GripMiddleware
 from gripcontrol import Channel
 
 from streams.channels import Caller, cursor_in, still_in
-from streams.events import StreamReset
 from streams.follow import FORBIDDEN, GONE
-from streams.hold import Hold, beside, hold_in
+from streams.hold import Hold, hold_in
 from streams.models import Conversation
-from streams.passages import Torn
 from streams.problems import Problem, refusal
-from streams.publish import the_log
-from streams.reading import PAGE, outlook, snapshot_of
+from streams.reading import outlook, page_of
 from streams.verdicts import Away, Superseded
-from streams.wire import block, block_of, retry
+from streams.wire import retry
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 NEXT_LINK = 600  # seconds until Pushpin asks by itself: only where every bridge has died
@@ -120,7 +117,7 @@ def heard_next(hold: Hold, cursor: int | None) -> Answer:
 def unheard(hold: Hold, cursor: int | None, known: int) -> Answer:
     """Everything after the cursor, or a snapshot, and whether there is more to wait for."""
     try:
-        answer = _beginning(hold.conversation) if cursor is None else _after(hold, cursor, known)
+        answer = _after(hold.conversation, cursor, known)
     except Away:
         return Answer(said=b"")  # the bridge tells when Redis is back
     except Superseded:
@@ -130,27 +127,13 @@ def unheard(hold: Hold, cursor: int | None, known: int) -> Answer:
     return replace(answer, held=answer.held and not over)
 
 
-def _beginning(conversation: UUID) -> Answer:
-    now = snapshot_of(conversation)
-    if now is None:
-        return Answer(said=GONE, held=False)
-    if now.cursor is None:
-        raise Away
-    return Answer(said=block_of(now, now.cursor), place=now.cursor)
-
-
-def _after(hold: Hold, cursor: int, known: int) -> Answer:
+def _after(conversation: UUID, cursor: int | None, known: int) -> Answer:
     said: list[bytes] = []
     while True:
-        page = the_log().read(hold.channel, cursor, known=known, count=PAGE)
-        if isinstance(page, Torn):
-            reset = block_of(StreamReset(reason=page.reason, channels=(hold.channel,)))
-            anew = _beginning(hold.conversation)
-            return replace(anew, said=b"".join([*said, reset, anew.said]))
-        said += [block(type, data, id) for id, type, data in page.entries]
-        if page.entries:
-            cursor = page.entries[-1][0]
-        if len(page.entries) < PAGE:
+        page = page_of(conversation, cursor, known=known)
+        said.append(page.blocks)
+        cursor = page.cursor
+        if page.last:
             return Answer(said=b"".join(said), place=cursor)
 
 
@@ -165,9 +148,8 @@ def _response(request: HttpRequest, hold: Hold, answer: Answer) -> HttpResponse:
             # No `build-id` filter: our frames bring their ids, and with it Pushpin refuses to
             # begin a hold with more than 100,000 bytes.
             instruct.add_channel(Channel(hold.channel, prev_id=str(answer.place)))
-        state = hold.state
-        instruct.add_channel(Channel(state, prev_id=ANY))
-        instruct.add_channel(beside(state))
+        instruct.add_channel(Channel(hold.state, prev_id=ANY))
+        instruct.add_channel(hold.aside)
         instruct.set_next_link(reverse("api:next"), timeout=NEXT_LINK)
     answered: HttpResponse = library.process_response(request, response)
     return answered

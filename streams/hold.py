@@ -9,7 +9,6 @@ written into logs, so it is sealed.
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256, shake_256
 from typing import Any
 from uuid import UUID
@@ -58,12 +57,7 @@ class Hold:
     @property
     def aside(self) -> str:
         """Where these holds alone are told something: heartbeats, and their end."""
-        return beside(self.state)
-
-
-def beside(state: str) -> str:
-    """The `aside` of the hold that has this state, for one who knows that already."""
-    return ASIDE + state.removeprefix(STATE)
+        return ASIDE + self.state.removeprefix(STATE)
 
 
 def hold_in(name: str) -> Hold | None:
@@ -110,9 +104,4 @@ def _hidden(words: bytes, seal: bytes) -> bytes:
 
 
 def _key(purpose: str) -> bytes:
-    return _derived(settings.SECRET_KEY, purpose)
-
-
-@cache
-def _derived(secret: str, purpose: str) -> bytes:
-    return hmac.digest(secret.encode(), f"hold/{purpose}".encode(), sha256)
+    return hmac.digest(settings.SECRET_KEY.encode(), f"hold/{purpose}".encode(), sha256)

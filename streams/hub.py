@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-import redis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
@@ -43,7 +42,7 @@ class Feed:
         self._first = 0
         self._blocks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
-        self._asked: dict[tuple[int, int], asyncio.Future[Any]] = {}
+        self._asked: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
 
     @property
     def last(self) -> int:
@@ -85,8 +84,8 @@ class Feed:
             if not future.done():
                 future.set_result(None)
 
-    async def together(self, cursor: int, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the log holds after the cursor: one asks, for all who want it at the same time.
+    async def together(self, cursor: int | None, ask: Callable[[], Awaitable[T]]) -> T:
+        """What comes after the cursor: one asks, for all who want it at the same time.
 
         When Redis is back, everybody does. What was asked before a subscription began does not
         say what has happened until then.
@@ -177,7 +176,7 @@ class Hub:
                     tasks.create_task(self._hear(connection))
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._ping(connection))
-            except* (redis.RedisError, OSError, TimeoutError) as lost:
+            except* Exception as lost:  # also what uvloop says of a connection that was lost
                 logger.warning("subscription lost: %s", lost.exceptions[0])
             finally:
                 subscribed(self._place, False)
@@ -218,10 +217,11 @@ class Hub:
                         self._receive(feed, said)
                 case ["subscribe", channel, _]:
                     self._unanswered[channel] -= 1
-                    feed = self._feeds.get(channel)
                     # An earlier subscription's answer says nothing about the one asked for last.
-                    if feed and not self._unanswered[channel]:
-                        feed.subscribed()
+                    if not self._unanswered[channel]:
+                        del self._unanswered[channel]
+                        if feed := self._feeds.get(channel):
+                            feed.subscribed()
 
     def _receive(self, feed: Feed, said: str) -> None:
         if not said:

@@ -31,7 +31,7 @@ from streams.events import (
     TextSnapshot,
 )
 from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
-from streams.servers import apart, server_of, urls
+from streams.servers import server_of, urls
 from streams.verdicts import Away, Doubtful, Superseded, Unfenced
 from streams.wire import encode
 
@@ -96,7 +96,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
     def confirm(self, reached: Sequence[Reach]) -> None:
         """Tell a log that may be another one by now what it must hold: each server that answers."""
-        for its in apart(reached):
+        for server in {server_of(reach.channel) for reach in reached}:
+            its = [reach for reach in reached if server_of(reach.channel) == server]
             calls = [self._call(r.channel, "confirm", r.known, r.run, r.attempt) for r in its]
             with suppress(Away):
                 self._many(its[0].channel, calls)

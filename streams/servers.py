@@ -5,20 +5,9 @@ alone: each server is drawn a number for it, and the highest has it (rendezvous 
 Ravishankar 1998). So one that is added at the end takes its share, and all else stays.
 """
 
-from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import blake2b
-from typing import Protocol, TypeVar
 
 from django.conf import settings
-
-
-class OnChannel(Protocol):
-    @property
-    def channel(self) -> str: ...
-
-
-Placed = TypeVar("Placed", bound=OnChannel)
 
 
 def urls() -> list[str]:
@@ -34,20 +23,8 @@ def rings_server() -> int | None:
 
 def server_of(channel: str) -> int:
     """The channel's server: its place in `urls()`."""
-    return _drawn(channel, len(urls()))
 
-
-def apart(on: Iterable[Placed]) -> list[list[Placed]]:
-    """These, those of each server by themselves."""
-    found: dict[int, list[Placed]] = {}
-    for one in on:
-        found.setdefault(server_of(one.channel), []).append(one)
-    return list(found.values())
-
-
-@lru_cache(10_000)
-def _drawn(channel: str, servers: int) -> int:
     def number(server: int) -> bytes:
         return blake2b(f"{server} {channel}".encode(), digest_size=8).digest()
 
-    return max(range(servers), key=number)
+    return max(range(len(urls())), key=number)

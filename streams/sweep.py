@@ -8,12 +8,12 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections, connection
-from django.db.models import F, Q
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connection
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from streams import metrics
@@ -21,7 +21,7 @@ from streams.answers import expire
 from streams.bell import ring
 from streams.channels import channel_of
 from streams.ending import end_cancelled, fail
-from streams.models import UNSAID, Conversation, Removal, Run, from_now
+from streams.models import UNSAID, Conversation, Removal, Run, from_now, unspent
 from streams.publish import finish, remove, the_log, update
 from streams.servers import rings_server, server_of
 from streams.verdicts import Away, Doubtful, Superseded
@@ -42,8 +42,8 @@ class Round:
             return
         try:
             do(*given)
-        except Doubtful:
-            pass  # until the attempt that knows has spoken
+        except (Doubtful, Superseded, ObjectDoesNotExist):
+            pass  # until the attempt that knows has spoken; or it has ended, or was deleted
         except Away:
             self.away.add(server)
 
@@ -81,8 +81,7 @@ def _end_what_is_over(look: Round) -> None:
     unheld = Q(status=Run.Status.QUEUED) | _abandoned()
     for run in Run.alive().filter(unheld, cancel_asked=True):
         look.visit(run.conversation_id, end_cancelled, run.id)
-    spent = Q(attempt__gte=F("forgiven") + settings.RUN_ATTEMPTS)
-    lost = Run.alive().filter(_abandoned() & spent).select_related("conversation", "message")
+    lost = Run.alive().filter(_abandoned() & ~unspent()).select_related("conversation", "message")
     for run in lost:
         look.visit(run.conversation_id, _give_up, run)
 
@@ -91,9 +90,8 @@ def _give_up(run: Run) -> None:
     """End a run that was lost too often, with what was said of it. Raises `Away`."""
     channel, known = channel_of(run.conversation_id), run.conversation.head
     reason = "The reply was interrupted several times and could not be finished."
-    with suppress(Superseded):  # it has ended after all
-        said = the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
-        fail(run, said.text if said else "", code="worker_lost", reason=reason)
+    said = the_log().close(channel, run.id, run.attempt, known=known, doubt="settle")
+    fail(run, said.text if said else "", code="worker_lost", reason=reason)
 
 
 def _unanswered() -> Q:
@@ -127,7 +125,6 @@ class Sweeper(threading.Thread):
     def run(self) -> None:
         while not self._stopped.wait(settings.RUN_SWEEP * random.uniform(0.7, 1.3)):
             try:
-                close_old_connections()
                 sweep()
             except Away:
                 continue  # nothing can be said, and nobody can be rung

@@ -6,15 +6,12 @@ WHATWG HTML §9.2.6 allows more than all its readers agree on, so a block here i
 
 import random
 import re
-from collections.abc import Mapping
-from dataclasses import fields
-from datetime import datetime
-from typing import Any
-from uuid import UUID
+from functools import cache
 
 import orjson
+from pydantic import TypeAdapter
 
-from streams.events import EVENTS, Event, Frame, LiveRun, Snapshot, Spoken, Usage
+from streams.events import EVENTS, Event, Frame, Snapshot
 
 # NUL, and halves of surrogate pairs, which are no characters: UTF-8 cannot hold the one,
 # PostgreSQL the other. CommonMark §2.3 replaces NUL the same way.
@@ -52,49 +49,9 @@ def retry(least: int, most: int) -> bytes:
 
 def decode(type: str, said: str | bytes) -> Event | Snapshot:
     """The event or snapshot that this data says. Unknown fields are passed over."""
-    data = orjson.loads(said)
-    if type == Snapshot.type:
-        return _snapshot(data)
-    kind = EVENTS[type]
-    return kind(**{part.name: _value(part.name, data[part.name]) for part in fields(kind)})
+    return _reader(type).validate_json(said)
 
 
-def _value(name: str, value: Any) -> Any:
-    match name, value:
-        case "run" | "reply", str():
-            return UUID(value)
-        case "message", str():
-            return UUID(value)
-        case "message", dict():
-            return _spoken(value)
-        case "usage", dict():
-            return Usage(**value)
-        case _:
-            return value
-
-
-def _spoken(told: Mapping[str, Any]) -> Spoken:
-    return Spoken(
-        id=UUID(told["id"]),
-        role=told["role"],
-        content=told["content"],
-        reply_to=told["reply_to"] and UUID(told["reply_to"]),
-        run=told["run"] and UUID(told["run"]),
-        created_at=datetime.fromisoformat(told["created_at"]),
-    )
-
-
-def _snapshot(told: Mapping[str, Any]) -> Snapshot:
-    return Snapshot(
-        id=UUID(told["id"]),
-        title=told["title"],
-        model=told["model"],
-        created_at=datetime.fromisoformat(told["created_at"]),
-        messages=tuple(_spoken(message) for message in told["messages"]),
-        earlier=told["earlier"],
-        runs=tuple(
-            LiveRun(**{**run, "id": UUID(run["id"]), "message": UUID(run["message"])})
-            for run in told["runs"]
-        ),
-        cursor=told["cursor"],
-    )
+@cache
+def _reader(type: str) -> TypeAdapter[Event | Snapshot]:
+    return TypeAdapter(Snapshot if type == Snapshot.type else EVENTS[type])

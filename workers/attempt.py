@@ -29,9 +29,9 @@ from workers.lease import Hold, hand_over, mine
 from workers.model import Finish, ModelFault, speak
 from workers.process import Process
 from workers.prompt import Turn
+from workers.writer import PAUSE
 
 logger = logging.getLogger(__name__)
-PAUSE = 0.2  # seconds between two tries while Redis is away
 UNSAID = 2000  # pieces that may wait for Redis before the model is no longer read
 
 Outcome = Literal["finished", "lost", "too long"] | ModelFault
@@ -72,11 +72,6 @@ class Attempt:
         run = self._run
         return Reach(channel=self._channel, run=run.id, attempt=run.attempt, known=self.known)
 
-    @property
-    def given_up(self) -> bool:
-        """Whether it was told to stop: its run is another's, or is to end."""
-        return isinstance(self._refused, Superseded)
-
     def give_up(self) -> None:
         """Stop at once: the run is no longer ours, or the process ends. From any thread."""
         self._process.loop.call_soon_threadsafe(self._stop)
@@ -89,12 +84,12 @@ class Attempt:
     async def write(self, turns: list[Turn], hold: Hold) -> Outcome:
         """Say the model's reply, piece by piece, and tell how it went."""
         self._task = asyncio.current_task()
-        if self.given_up:
-            return "lost"
+        if self._refused:
+            return "lost"  # told to stop before it began
         try:
             async with asyncio.timeout(settings.RUN_LIFE):
                 fault = await self._relay(turns, hold)
-                await self._all_said()
+            await self._all_said()
         except TimeoutError:
             return "too long"
         except (asyncio.CancelledError, Superseded):

@@ -21,12 +21,12 @@ from streams.verdicts import Away, Superseded
 from workers.attempt import Attempt, Outcome
 from workers.fault import ModelFault
 from workers.history import history
-from workers.lease import claim, hand_over, mine
+from workers.lease import claim, give_back
 from workers.process import Process
-from workers.prompt import Turn, estimate, fit
+from workers.prompt import Turn, fit, tokens_of
+from workers.writer import PAUSE
 
 logger = logging.getLogger(__name__)
-PAUSE = 0.2  # seconds between two tries while Redis is away
 
 
 def generate(run_id: UUID, process: Process) -> None:
@@ -37,7 +37,7 @@ def generate(run_id: UUID, process: Process) -> None:
     attempt = Attempt(run, process)
     with attempted(run), process.keeper.hold(run, attempt.give_up, attempt.reach) as hold:
         try:
-            attempt.known = _started(run, attempt, process)
+            attempt.known = start(run)
             turns = fit(history(run), settings.HISTORY_TOKENS)
             _note_prompt(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
@@ -46,10 +46,10 @@ def generate(run_id: UUID, process: Process) -> None:
             with ending(how, attempt.pieces):
                 _ended(attempt, outcome, process)
         except Superseded:
-            with suppress(Superseded):  # somebody else has just ended it
+            with suppress(Superseded, Away):  # somebody else has just ended it, or will
                 attempt.bow_out()
         except Away:
-            hand_over(run, known=attempt.known)
+            give_back(run, known=attempt.known)  # and not wait for Redis in a place of others
         except (OperationalError, InterfaceError):
             # The database is away. Nobody renews the lease now: whoever sees its end goes on.
             logger.exception("run %s attempt %s", run.id, run.attempt)
@@ -58,16 +58,6 @@ def generate(run_id: UUID, process: Process) -> None:
             reason = "Something went wrong while the reply was written. It has been noted."
             with suppress(Away, Superseded):
                 fail(run, attempt.text, code="internal", reason=reason)
-
-
-def _started(run: Run, attempt: Attempt, process: Process) -> int:
-    while True:
-        try:
-            return start(run)
-        except Away:
-            if process.draining or attempt.given_up or not mine(run):
-                raise
-            sleep(PAUSE)
 
 
 def _ended(attempt: Attempt, outcome: Outcome, process: Process) -> None:
@@ -82,5 +72,5 @@ def _ended(attempt: Attempt, outcome: Outcome, process: Process) -> None:
 
 
 def _note_prompt(run: Run, turns: list[Turn]) -> None:
-    run.input_tokens = estimate(turns, "").input_tokens
+    run.input_tokens = tokens_of(turns)
     Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)

@@ -66,19 +66,26 @@ def hand_over(run: Run, *, known: int = 0) -> None:
 
     `known` is the highest event id that the attempt knows to have been said.
     """
-    run.conversation.heard(known)
-    given = Run.objects.filter(
-        pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
-    ).update(
-        status=Run.Status.QUEUED,
-        forgiven=F("forgiven") + 1,
-        worker=None,
-        lease_until=None,
-        rung_at=Now(),
-    )
-    if given:
+    if give_back(run, known=known):
         logger.info("run %s handed over after attempt %s", run.id, run.attempt)
         ring(run.id)
+
+
+def give_back(run: Run, *, known: int = 0) -> bool:
+    """Put the run back among those that wait, if it is this attempt's: the sweep rings for it."""
+    run.conversation.heard(known)
+    mine = Run.objects.filter(
+        pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
+    )
+    return bool(
+        mine.update(
+            status=Run.Status.QUEUED,
+            forgiven=F("forgiven") + 1,
+            worker=None,
+            lease_until=None,
+            rung_at=Now(),
+        )
+    )
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -105,7 +112,7 @@ class Keeper(threading.Thread):
     def hold(
         self, run: Run, lost: Callable[[], None], reach: Callable[[], Reach]
     ) -> Iterator[Hold]:
-        """Keep the run's lease; `lost` is called, once, when it is no longer this attempt's."""
+        """Keep the run's lease; `lost` is called, again and again, once it is another's."""
         hold = self._holds[run.id] = Hold(run=run, lost=lost, reach=reach)
         try:
             yield hold

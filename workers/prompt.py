@@ -1,10 +1,8 @@
 """What the model is told: turns, how many tokens they are, and which of them fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-from streams.events import Usage
 
 BYTES_PER_TOKEN = 4  # English; other scripts take more bytes and more tokens for a character
 TURN_OVERHEAD = 4  # tokens around each turn: its role and its borders
@@ -26,24 +24,19 @@ def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
     """
     system = [turn for turn in turns if turn.role == "system"]
     said = [turn for turn in turns if turn.role != "system"]
-    left = budget_tokens - sum(map(_cost, [*system, *said[-1:]]))
+    left = budget_tokens - tokens_of([*system, *said[-1:]])
     first = max(len(said) - 1, 0)
-    while first and _cost(said[first - 1]) <= left:
+    while first and (cost := tokens_of(said[first - 1 : first])) <= left:
         first -= 1
-        left -= _cost(said[first])
+        left -= cost
     while first < len(said) - 1 and said[first].role == "assistant":
         first += 1
     return system + said[first:]
 
 
-def estimate(turns: Sequence[Turn], text: str) -> Usage:
-    """The usage of a reply, for where the provider gave none. `text` is all that was written."""
-    told, wrote = sum(map(_cost, turns)), _tokens(text)
-    return Usage(input_tokens=told, output_tokens=wrote, total_tokens=told + wrote, estimated=True)
-
-
-def _cost(turn: Turn) -> int:
-    return TURN_OVERHEAD + _tokens(turn.content)
+def tokens_of(turns: Iterable[Turn]) -> int:
+    """About how many tokens these turns are to a model."""
+    return sum(TURN_OVERHEAD + _tokens(turn.content) for turn in turns)
 
 
 def _tokens(text: str) -> int:

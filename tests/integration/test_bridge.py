@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import redis
@@ -19,7 +21,7 @@ from streams.bridge import Bridge
 from streams.channels import Caller
 from streams.hold import ASIDE, STATE, Hold, hold_in
 from streams.models import Conversation
-from streams.outlet import tnetstring
+from streams.outlet import Outlet, tnetstring
 from tests.integration.test_following import VISITOR, Told, told
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -161,6 +163,29 @@ async def test_a_hold_ends_when_its_life_is_over_and_its_reader_comes_back(
         said = await pushpin.hears(lambda said: said["channel"] == over.aside)
         assert said["content"].startswith("retry: ")
         await pushpin.hears(lambda said: said.get("action") == "close")
+
+
+async def test_holds_that_come_while_others_are_ended_end_nothing_else(
+    short: Path, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STREAM_ACCESS = 0.1  # type: ignore[attr-defined]
+    story = await told()
+    over = [hold_of(story.conversation, minutes=-minutes) for minutes in (0, 1)]
+    say, minute = Outlet.say, count(60)
+
+    def while_somebody_comes(outlet: Outlet, *words: Any, **place: Any) -> None:
+        other = hold_of(story.conversation, minutes=next(minute))
+        outlet._asked(other.state, True, False)
+        say(outlet, *words, **place)
+
+    monkeypatch.setattr(Outlet, "say", while_somebody_comes)
+    async with bridging(short) as pushpin:
+        for hold in over:
+            pushpin.want(hold.state, hold.aside)
+        for hold in over:
+            await pushpin.hears(
+                lambda said: (said["channel"], said.get("action")) == (hold.aside, "close")  # noqa: B023
+            )
 
 
 async def test_a_deleted_conversation_ends_its_holds(short: Path) -> None:

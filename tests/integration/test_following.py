@@ -12,6 +12,7 @@ import pytest
 import redis
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
+from redis.asyncio.connection import AbstractConnection
 
 from streams import asking, ending, keeping, publish
 from streams.channels import Caller, channel_of
@@ -178,6 +179,39 @@ async def test_a_subscription_that_is_cut_is_healed_from_the_log(
         await sync_to_async(story.say)(5)
         await asyncio.sleep(0.05)
     assert await reading == list(range(story.first + 1, story.first + 101))
+
+
+async def test_a_subscription_that_is_lost_as_it_is_spoken_to_begins_anew(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, lost = AbstractConnection.send_command, list[str]()
+
+    async def as_uvloop_says_it(connection: AbstractConnection, *words: Any, **how: Any) -> None:
+        if words == ("PING",) and not lost:
+            lost.append("once")
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+        await send(connection, *words, **how)
+
+    monkeypatch.setattr(AbstractConnection, "send_command", as_uvloop_says_it)
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    heard = asyncio.create_task(ids(stream, story.first + 1))
+    async with asyncio.timeout(5):
+        while not lost:
+            await asyncio.sleep(0.01)
+        await sync_to_async(story.say)()
+        assert await heard == [story.first + 1]
+
+
+async def test_nothing_is_kept_of_a_channel_that_nobody_follows_any_more(crowd: Followers) -> None:
+    story = await told()
+    last = await sync_to_async(story.say)()
+    await ids(crowd.admit(VISITOR, story.conversation, story.first, until_idle=False), last)
+    (hub,) = crowd._hubs._hubs
+    async with asyncio.timeout(5):
+        while hub._feeds or hub._asked:
+            await asyncio.sleep(0.01)
+    assert not hub._unanswered
 
 
 async def test_an_announcement_that_never_came_is_healed_at_the_next(

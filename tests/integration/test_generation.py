@@ -16,10 +16,12 @@ from django.db.models.functions import Now
 from streams import asking, ending
 from streams.channels import channel_of
 from streams.fold import Heard, fold
+from streams.log import Log
 from streams.models import Message, Run
 from streams.passages import Page
 from streams.publish import the_log
 from streams.snapshot import snapshot
+from streams.verdicts import Away
 from streams.wire import decode
 from tests.openai_server import Running, expected, serving
 from workers import attempt, generation
@@ -301,6 +303,25 @@ def test_a_run_that_lasts_too_long_is_ended(process: Process, settings: Any) -> 
     assert run.reply
     assert (run.status, run.code) == ("failed", "run_too_long")
     assert heard(run)[0] == run.reply.content
+
+
+def test_a_reply_that_waits_for_redis_is_not_too_long(
+    process: Process, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RUN_LIFE = 1.0
+    run, text = asked(tokens=5, rate=1000)
+    speak, away = Log.speak, monotonic() + 2
+
+    def until_then(log: Log, pieces: Any) -> Any:
+        if monotonic() < away:
+            raise Away
+        return speak(log, pieces)
+
+    monkeypatch.setattr(Log, "speak", until_then)
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert (run.status, run.code) == ("completed", "")
+    assert heard(run)[0] == text
 
 
 def test_reasoning_is_heard_and_not_stored(process: Process) -> None:

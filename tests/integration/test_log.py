@@ -242,7 +242,7 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     said = teller.log.close(teller.channel, teller.run, 1, known=0)
     assert said
     assert said.text == "w0 "
-    ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
+    ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
     teller.log.end(teller.channel, ending, said.text, known=0)
     whole = TextSnapshot(run=teller.run, attempt=1, index=1, text="w0 ")
     page = teller.log.read(teller.channel, head)

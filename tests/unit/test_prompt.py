@@ -2,8 +2,7 @@
 
 import pytest
 
-from streams.events import Usage
-from workers.prompt import Turn, estimate, fit
+from workers.prompt import Turn, fit, tokens_of
 
 SYSTEM = Turn("system", "be kind")
 
@@ -45,11 +44,6 @@ def test_nothing_said_is_nothing_sent() -> None:
     assert fit([SYSTEM], 0) == [SYSTEM]
 
 
-def test_usage_of_our_own_is_marked_as_an_estimate() -> None:
-    usage = Usage(input_tokens=6, output_tokens=3, total_tokens=9, estimated=True)
-    assert estimate([SYSTEM], "twelve chars") == usage
-
-
-def test_scripts_with_longer_characters_count_for_more() -> None:
-    assert estimate([], "漢字漢字").output_tokens == 3
-    assert estimate([], "abcd").output_tokens == 1
+def test_a_turn_costs_its_bytes_and_its_borders() -> None:
+    assert tokens_of([SYSTEM]) == 4 + 2
+    assert tokens_of([Turn("user", "漢字漢字"), Turn("user", "abcd")]) == 4 + 3 + 4 + 1
