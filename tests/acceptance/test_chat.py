@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -49,11 +50,17 @@ def words(text: str) -> list[str]:
     return re.findall(r"w\d+-[0-9a-f]{3}", text)
 
 
+def cookies(stack: Stack, data: Path) -> Path:
+    """Where this chat keeps who it is."""
+    return data / f"chat-{HOST}-{stack.ports[stack.web.name]}.cookies"
+
+
 async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
     """The run that this chat has just asked for, once so many pieces of it were said."""
-    cookies = data / f"chat-{HOST}-{stack.ports[stack.web.name]}.cookies"
     await until(
-        lambda: cookies.exists() and stack.model_stats()["speaking"], within=30, what="a reply"
+        lambda: cookies(stack, data).exists() and stack.model_stats()["speaking"],
+        within=30,
+        what="a reply",
     )
     async with same_person(stack, data) as visitor:
         while True:
@@ -223,6 +230,18 @@ async def test_an_attempt_that_was_lost_leaves_nothing_in_the_pipe(
         service.worker.kill()
         service.workers.pop(0)
         await service.add_worker()
+        assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
+
+
+async def test_a_reply_that_waits_for_redis_is_waited_for(service: Stack, tmp_path: Path) -> None:
+    asked = script(tokens=20, rate=100, seed="away")
+    service.valkey.kill()
+    async with Chat(service, tmp_path, piped=asked) as chat:
+        await until(cookies(service, tmp_path).exists, within=30, what="a session")
+        async with same_person(service, tmp_path) as visitor:
+            while not await visitor.conversations():
+                await asyncio.sleep(0.1)
+        service.valkey.start()
         assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
 
 
