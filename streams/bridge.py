@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from time import monotonic
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from streams.passages import Torn
 from streams.publish import the_log
 from streams.reading import PAGE, in_thread, outlook
 from streams.relay import Relay
+from streams.snapshot import noted
 from streams.verdicts import Away, Superseded
 from streams.wire import block, block_of, retry
 
@@ -134,7 +136,10 @@ class Bridge:
         relay.doubted |= 0 < relay.epoch != feed.epoch
         epoch, channel, last = feed.epoch, relay.channel, relay.last
         if last is not None:
-            page = await in_thread(lambda: the_log().read(channel, last, count=PAGE), of=channel)
+            fresh = relay.epoch != epoch  # while nothing was heard, Redis may have lost its last
+            known = await in_thread(lambda: noted(relay.conversation)) if fresh else 0
+            ask = partial(the_log().read, channel, last, known=known, count=PAGE)
+            page = await in_thread(ask, of=channel)
             if isinstance(page, Torn):
                 logger.info("conversation %s goes on elsewhere: %s", relay.conversation, page)
                 self._hint(relay.holds.values())

@@ -73,7 +73,8 @@ async def speak(turns: Sequence[Turn], *, model: str) -> AsyncGenerator[Piece | 
 async def _listen(messages: list[BaseMessage], model: str) -> AsyncGenerator[Piece | Finish, None]:
     finish_reason, usage = "stop", None
     # `astream` around it would bring LangChain's callbacks, and tracing that sends prompts away.
-    async with aclosing(voice_of(model)._astream(messages)) as chunks:
+    voice = await voice_of(model)
+    async with aclosing(voice._astream(messages)) as chunks:
         async for chunk in chunks:
             message = cast(AIMessageChunk, chunk.message)
             thought = message.additional_kwargs.get("reasoning_content", "")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -127,22 +128,25 @@ def _usage(counts: dict[str, int]) -> UsageMetadata:
     return UsageMetadata(input_tokens=told, output_tokens=wrote, total_tokens=total)
 
 
-def _base_url() -> str:
+async def _base_url() -> str:
     if not settings.EMBEDDED_MODEL:
         return settings.OPENAI_BASE_URL or OPENAI
-    try:
-        # Read each time: a restarted model listens on another port.
-        return str(settings.MODEL_URL_FILE.read_text().strip())
-    except FileNotFoundError:
-        raise ModelFault("model_unreachable") from None
+    given_up = monotonic() + settings.MODEL_CONNECT
+    while monotonic() < given_up:  # it may be loading yet, where all was started at once
+        try:
+            # Read each time: a restarted model listens on another port.
+            return str(settings.MODEL_URL_FILE.read_text().strip())
+        except FileNotFoundError:
+            await asyncio.sleep(0.1)
+    raise ModelFault("model_unreachable")
 
 
 _clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
 
 
-def voice_of(model: str) -> Voice:
+async def voice_of(model: str) -> Voice:
     """The model's voice in this loop. Raises ModelFault where the embedded one is not there."""
-    return _voice(asyncio.get_running_loop(), _base_url(), model)
+    return _voice(asyncio.get_running_loop(), await _base_url(), model)
 
 
 async def hang_up() -> None:

@@ -132,6 +132,19 @@ async def test_an_event_that_redis_did_not_bring_is_found_within_two_seconds(
         assert monotonic() - said_at < 2.0
 
 
+async def test_what_a_failover_lost_and_the_row_notes_is_not_waited_for(
+    short: Path, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    hold = hold_of(story.conversation)
+    async with bridging(short) as pushpin:
+        last = await followed(pushpin, story, hold)
+        await sync_to_async(story.conversation.heard)(last + 9)
+        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
+        said = await pushpin.hears(lambda said: said.get("action") == "hint")
+        assert said["channel"] == hold.aside
+
+
 async def test_the_last_event_is_said_again_in_case_it_was_lost(short: Path) -> None:
     story = await told()
     async with bridging(short) as pushpin:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -109,9 +110,12 @@ async def test_the_embedded_model_is_asked_where_it_listens_now(
     settings.EMBEDDED_MODEL = True
     settings.OPENAI_API_KEY = settings.OPENAI_BASE_URL = None
     settings.MODEL_URL_FILE = tmp_path / "model.url"
+    settings.MODEL_CONNECT = 0.3
     said, fault = await hear_until_fault("hello")
     assert (said, fault.code, fault.transient) == ([], "model_unreachable", True)
-    settings.MODEL_URL_FILE.write_text(server.url + "\n")
+    settings.MODEL_CONNECT, settings.MODEL_TRIES = 5.0, 1
+    loading = threading.Timer(1, settings.MODEL_URL_FILE.write_text, [server.url + "\n"])
+    loading.start()
     assert (await hear("hello"))[0] == Piece(pieces("hello")[0])
     body = server.last()
     asked = {name: body[name] for name in ("temperature", "max_tokens", "repeat_penalty")}
