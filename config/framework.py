@@ -61,7 +61,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # bytes of a request's body
 # ── Celery, the doorbell ─────────────────────────────────────────────────────────────────────
 CELERY_TASK_IGNORE_RESULT = True  # the run's row is the record
 CELERY_TASK_ACKS_LATE = False  # late ones run twice or die with Redis: docs/decisions.md
-CELERY_WORKER_POOL = "threads"  # a reply is waiting, not computing
+CELERY_WORKER_POOL = "workers.rings:Pool"  # threads: a reply is waiting, not computing
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_DISABLE_PREFETCH = True  # a ring that cannot be answered now is another's to answer
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False

@@ -1,4 +1,4 @@
-"""Taking rings off the broker: one that nobody of ours can have sent is put aside.
+"""Taking rings off the broker: at once where there is room, and none that nobody of ours sent.
 
 Celery's consumer ends when it meets a task whose parts are not what it expects, and gives it
 back, so that each of its successors meets it again. Here it is said, rejected and forgotten; the
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.concurrency import thread
 from celery.worker import consumer
 
 from workers.broker import UNREADABLE
@@ -30,3 +31,19 @@ class Consumer(consumer.Consumer):
                 return message.reject_log_error(logger, self.connection_errors)  # type: ignore[attr-defined]
 
         return careful
+
+
+class Pool(thread.TaskPool):
+    """Celery's threads; one that is free says so. By itself the consumer looks once a second."""
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        self._loop = loop
+
+    def on_apply(self, *given: Any, **wishes: Any) -> Any:
+        applied = super().on_apply(*given, **wishes)
+        applied.f.add_done_callback(lambda _: self._loop.call_soon(_look))
+        return applied
+
+
+def _look() -> None:
+    """To be called is all it takes: the loop then asks who has room."""

@@ -15,6 +15,7 @@ TAKEN_UP_WITHIN = 25.0  # seconds after a worker's death
 HANDED_OVER_WITHIN = 5.0  # seconds after SIGTERM
 LEASE = 10.0  # seconds; twice of it is what a frozen worker sleeps
 AT_ONCE = 10  # replies
+FILLED_WITHIN = 5.0  # seconds in which two places write twenty short replies
 
 
 async def speaking(
@@ -144,3 +145,12 @@ async def test_the_same_task_delivered_five_times_at_once_is_done_once(
             for worker in stack.workers:
                 worker.kill()
             stack.workers.clear()
+
+
+async def test_a_place_that_is_free_again_is_taken_at_once(stacks: Stacks) -> None:
+    async with stacks(also={"WORKER_REPLIES": "2"}) as stack:
+        visitor = await stack.visitor()
+        begun = time.monotonic()
+        asked = await asyncio.gather(*(visitor.ask(script(tokens=1, seed=n)) for n in range(20)))
+        while {(await visitor.run(one.run))["status"] for one in asked} != {"completed"}:
+            assert time.monotonic() - begun < FILLED_WITHIN
