@@ -4,6 +4,7 @@ Without any of them this is a development copy: embedded parts, a key of its own
 welcome. `PRODUCTION=true` takes nothing for granted and says what is missing.
 """
 
+import logging
 import os
 import re
 import tempfile
@@ -11,13 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
+from config.environment import Environment
 from config.framework import *  # noqa: F403  # what is the same in every copy
 
-env = environ.Env()
+env = Environment()
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # ── What kind of copy this is ────────────────────────────────────────────────────────────────
@@ -137,7 +138,9 @@ STREAM_HEARTBEAT = env.float("STREAM_HEARTBEAT", 15.0)  # seconds without an eve
 STREAM_LIFE = env.float("STREAM_LIFE", 3600.0)  # seconds, ± a fifth, until readers are sent round
 STREAM_STALL = env.float("STREAM_STALL", 30.0)  # seconds that a reader may take nothing
 STREAM_ACCESS = env.float("STREAM_ACCESS", 2.0)  # seconds between looks at who may still read
-STREAM_RETRY = env.list("STREAM_RETRY", cast=int, default=[500, 2000])  # ms, least and most
+STREAM_RETRY = env.tuple("STREAM_RETRY", cast=int, default=[500, 2000])  # ms, least and most
+if len(STREAM_RETRY) != 2 or not 0 <= STREAM_RETRY[0] <= STREAM_RETRY[1]:
+    raise ImproperlyConfigured("STREAM_RETRY must be two numbers of ms, the least and the most.")
 STREAM_RING = env.int("STREAM_RING", 512)  # frames of a channel that a web process holds for all
 
 # ── Pushpin, which holds the connections where there are many ────────────────────────────────
@@ -184,7 +187,12 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
 
 # ── The database ─────────────────────────────────────────────────────────────────────────────
 DATABASE_URL = env.str("DATABASE_URL", "") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
-DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+try:
+    DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+except ValueError:
+    DATABASES = {"default": {}}
+if not DATABASES["default"].get("ENGINE"):  # what it is instead may hold a password
+    raise ImproperlyConfigured("DATABASE_URL must be postgres://user:password@host:port/name.")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["CONN_MAX_AGE"] = None  # a thread's, for as long as it lives
     DATABASES["default"]["OPTIONS"] = {
@@ -204,6 +212,8 @@ else:
 # Base URL of an OpenTelemetry collector (OTLP over HTTP), which the SDK reads for itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+if LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR.")
 LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for programs; else for people
 LOGGING = {
     "version": 1,

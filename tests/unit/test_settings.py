@@ -1,0 +1,100 @@
+"""Settings as the environment gives them, read anew for each test."""
+
+import os
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+SETTINGS = Path(__file__).resolve().parents[2] / "config" / "settings.py"
+Read = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
+    """What the settings are where nothing is set but this."""
+
+    def settings(**environment: str) -> dict[str, Any]:
+        for name in os.environ:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("DATA_DIR", str(tmp_path))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(SETTINGS))
+
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("DEBUG", "ture", "DEBUG must be true or false, not 'ture'."),
+        ("HTTPS", "2", "HTTPS must be true or false, not '2'."),
+        ("PORT", "abc", "PORT must be a whole number, not 'abc'."),
+        ("PORT", "80.5", "PORT must be a whole number, not '80.5'."),
+        ("RUN_LIFE", "1,500", "RUN_LIFE must be a number, not '1,500'."),
+        ("RUN_LIFE", "10m", "RUN_LIFE must be a number, not '10m'."),
+        ("RUN_LIFE", "inf", "RUN_LIFE must be a number, not 'inf'."),
+        ("MODEL_TEMPERATURE", "hot", "MODEL_TEMPERATURE must be a number, not 'hot'."),
+        (
+            "STREAM_RETRY",
+            "1s,2s",
+            "STREAM_RETRY must be whole numbers with commas between, not '1s,2s'.",
+        ),
+        ("STREAM_RETRY", "1000", "STREAM_RETRY must be two numbers of ms, the least and the most."),
+        (
+            "STREAM_RETRY",
+            "2000,500",
+            "STREAM_RETRY must be two numbers of ms, the least and the most.",
+        ),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
+        (
+            "DATABASE_URL",
+            "postgres://unspool:se/cret@localhost/unspool",
+            "DATABASE_URL must be postgres://user:password@host:port/name.",
+        ),
+        pytest.param(
+            "DATABASE_URL",
+            "unspool",
+            "DATABASE_URL must be postgres://user:password@host:port/name.",
+            marks=pytest.mark.filterwarnings("ignore:Engine not recognized"),
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_by_name(
+    read: Read, name: str, value: str, sentence: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(**{name: value})
+    assert str(refusal.value) == sentence
+
+
+def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
+    told = read(
+        DEBUG="True ",
+        ALLOW_SIGNUP="off",
+        PORT=" 8080 ",
+        RUN_LIFE="1e3",
+        STREAM_RETRY="10,20",
+        ALLOWED_HOSTS="a.example,b.example,",
+        STREAM_SIGNING_KEY="$SHELL and a long line of other signs",
+    )
+    assert {
+        "DEBUG": True,
+        "ALLOW_SIGNUP": False,
+        "PORT": 8080,
+        "RUN_LIFE": 1000.0,
+        "STREAM_RETRY": (10, 20),
+        "ALLOWED_HOSTS": ["a.example", "b.example"],
+        "STREAM_SIGNING_KEY": "$SHELL and a long line of other signs",
+    }.items() <= told.items()
+
+
+def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -> None:
+    unset = read()
+    names = [name for name in unset if name.isupper() and name != "DATA_DIR"]
+    empty = read(**dict.fromkeys(names, ""))
+    assert {name: empty[name] for name in names} == {name: unset[name] for name in names}
