@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -38,16 +39,14 @@ DEMANDED = {  # in production; one of those that stand together is enough
 def development_key() -> str:
     """A secret of this copy's own, made once and kept in its data folder."""
     kept = DATA_DIR / "secret_key"
-    try:
-        with os.fdopen(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(get_random_string(50))
-    except FileExistsError:
-        pass
-    return kept.read_text() or development_key_lost(kept)
-
-
-def development_key_lost(kept: Path) -> str:
-    raise ImproperlyConfigured(f"{kept} is empty: delete it, and a new key is made.")
+    if not kept.exists():
+        # Another process may read it as soon as it is there: so it comes to its place whole.
+        with tempfile.NamedTemporaryFile("w", dir=DATA_DIR) as draft:  # mode 0600
+            draft.write(get_random_string(50))
+            draft.flush()
+            with suppress(FileExistsError):  # another process was quicker: then it is that one
+                os.link(draft.name, kept)
+    return kept.read_text()
 
 
 def socket_of(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,20 @@ def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -
     names = [name for name in unset if name.isupper() and name != "DATA_DIR"]
     empty = read(**dict.fromkeys(names, ""))
     assert {name: empty[name] for name in names} == {name: unset[name] for name in names}
+
+
+def test_two_processes_that_start_at_once_have_one_key(read: Read, tmp_path: Path) -> None:
+    key = read(SECRET_KEY="given")["development_key"]
+    others: list[str] = []
+
+    def made(length: int) -> str:
+        if not others:
+            others.append("")
+            others.append(key())  # another process, between this one's look and its word
+        return f"{len(others)}" * length
+
+    key.__globals__["get_random_string"] = made
+    assert [key(), others[1]] == ["1" * 50] * 2
+    kept = tmp_path / "secret_key"
+    assert list(tmp_path.iterdir()) == [kept]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
