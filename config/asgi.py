@@ -27,6 +27,7 @@ django.setup()
 
 from streams.absence import unanswered  # noqa: E402  # its models exist once Django is set up
 from streams.api.waiting import waited  # noqa: E402
+from streams.followers import followers  # noqa: E402
 from streams.problems import Problem, refusal  # noqa: E402
 from streams.sweep import Sweeper  # noqa: E402
 
@@ -136,7 +137,7 @@ def in_time(receive: Receive) -> Receive:
 async def unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Do it, but no longer than whoever asked for it is there."""
     working = asyncio.create_task(work)
-    leaving = asyncio.ensure_future(receive())  # the body was read: nothing else can come
+    leaving = asyncio.create_task(gone(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -145,6 +146,12 @@ async def unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None
         await asyncio.gather(working, leaving, return_exceptions=True)
     if not working.cancelled():
         working.result()
+
+
+async def gone(receive: Receive) -> None:
+    """Wait for his leaving. What comes before is a body that nobody wanted."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def whole(response: StreamingHttpResponse) -> HttpResponse:
@@ -156,6 +163,7 @@ def whole(response: StreamingHttpResponse) -> HttpResponse:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
+    followers()  # else two lanes' threads could each make its own, of which only one is drained
     Sweeper().start()  # of every process that lives: no single one must not die
     while True:
         message = await receive()

@@ -4,12 +4,13 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
 
-from config.asgi import application
+from config import asgi
 from streams import keeping
 from streams.followers import followers
 from streams.models import Conversation, Run
@@ -44,7 +45,7 @@ class Connection:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
-        self.task = asyncio.create_task(application(self._scope, self._receive, self._send))
+        self.task = asyncio.create_task(asgi.application(self._scope, self._receive, self._send))
 
     async def leave(self) -> None:
         self._left.set()
@@ -85,6 +86,37 @@ async def test_open_streams_hold_no_threads(browser: Browser) -> None:
     assert 0 < len(lane) <= 4
     assert {stream.status for stream in streams} == {200}
     await asyncio.gather(*(stream.leave() for stream in streams))
+
+
+@pytest.mark.parametrize(
+    "unread", [{"transfer-encoding": "chunked"}, {"content-length": "99999999"}]
+)
+async def test_a_body_that_nobody_reads_is_not_taken_for_leaving(
+    browser: Browser, unread: dict[str, str]
+) -> None:
+    made = await sync_to_async(browser.begin)()
+    stream = Connection(browser, f"{conversation(made['conversation'])}events/", **unread)
+    await stream.hears(b"conversation.snapshot")
+    await stream.leave()
+
+
+async def test_who_follows_is_known_in_one_place_before_anybody_is_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Mock()
+    monkeypatch.setattr(asgi, "Sweeper", Mock())
+    monkeypatch.setattr(asgi, "followers", made)
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    made_when_told: list[bool] = []
+
+    async def receive() -> Mapping[str, Any]:
+        return next(messages)
+
+    async def send(message: Mapping[str, Any]) -> None:
+        made_when_told.append(made.called)
+
+    await asgi.application({"type": "lifespan"}, receive, send)
+    assert made_when_told == [True, True]
 
 
 async def test_a_stream_knows_its_request_to_its_end(
