@@ -18,6 +18,7 @@ from aiohttp import (
     ClientError,
     ClientSession,
     ClientTimeout,
+    ConnectionTimeoutError,
     DummyCookieJar,
     TCPConnector,
     web,
@@ -76,7 +77,7 @@ class Door:
                 if answer.content_type == "text/event-stream" and answer.content_length is None:
                     return said(refusal(UNHELD))  # it would not end
                 whole = await answer.read()
-        except ClientConnectorError:
+        except (ClientConnectorError, ConnectionTimeoutError):
             return instead(request, AWAY)
         except (ClientError, TimeoutError):
             return instead(request, CUT_OFF)

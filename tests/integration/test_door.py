@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -110,6 +110,22 @@ async def test_whoever_asks_anything_else_is_told_whether_it_can_have_been_done(
     ] == [(502, "cut_off"), (502, "cut_off"), (503, "unavailable")]
     assert {a.headers["Content-Type"] for a in (cut_off, away)} == {"application/problem+json"}
     assert away.headers["Retry-After"] == "1"
+
+
+async def test_a_web_process_that_takes_no_connection_has_begun_nothing(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "REACH", 0.2)
+    with ExitStack() as sockets:
+        deaf = sockets.enter_context(socket.create_server((HOST, 0), backlog=0))
+        for _ in range(3):  # more than fit: the kernel lets nobody else in
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        settings.PUSHPIN_ORIGIN = f"{HOST}:{deaf.getsockname()[1]}"
+        async with visitor() as client:
+            answer = await client.post(MESSAGES, json={"message": "hello"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
 async def test_a_stream_that_would_not_end_is_refused_by_name(settings: Any) -> None:
