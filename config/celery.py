@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init
+from celery.signals import setup_logging, worker_init, worker_ready
 from kombu.transport import TRANSPORT_ALIASES
 
 from config import tracing
@@ -25,3 +25,9 @@ def _leave_logging(**_: Any) -> None:
 @worker_init.connect
 def _trace(**_: Any) -> None:
     tracing.begin("worker")
+
+
+@worker_ready.connect
+def _say(**_: Any) -> None:
+    # Celery says so itself, but not where LOG_LEVEL is above INFO.
+    print("The worker takes runs", flush=True)

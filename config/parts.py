@@ -1,4 +1,4 @@
-"""The Procfile's parts as one running whole: who has started, who has ended, what each said last.
+"""The Procfile's parts as one running whole: who is ready, who has ended, what each said last.
 
 honcho starts them and passes their lines on. What it says of their process ids is kept, so that
 they can be ended even if honcho itself was killed.
@@ -21,6 +21,7 @@ LAST_LINES = 20  # of each part, shown if it dies at start
 HANDING_OVER = 3.5  # seconds in which the worker gives its replies back, the rest still running
 ENDING = 9.0  # seconds until whoever is left is killed
 LINE = re.compile(r"^\S+ (?P<name>[\w-]+)(?:\.\d+)?\s*\| (?P<text>.*)$")
+READY = re.compile(r"^(The [a-z ]+|Pushpin) (listens on|takes runs|is not needed)")
 NEWS = re.compile(
     r"^(?P<name>[\w-]+)\.\d+ (?P<what>started|stopped) \((?:pid|rc)=(?P<number>-?\d+)\)"
 )
@@ -41,6 +42,7 @@ class Parts:
         self.groups: dict[str, int] = {}  # a part's process id, which is its group's too
         self.stopped: dict[str, int] = {}  # in the order in which they ended
         self.lines: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
+        self.ready: set[str] = set()  # those that have said so; Valkey never does
         self.loud = False  # whether the parts' lines are shown as they come
         self.changed = Condition()
         environment = dict(os.environ)
@@ -82,14 +84,12 @@ class Parts:
                 self.groups[news["name"]] = int(news["number"])
             elif news:
                 self.stopped[news["name"]] = int(news["number"])
+            if READY.match(text):
+                self.ready.add(name)
             self.lines[name].append(text)
             self.changed.notify_all()
         if self.loud and name != "system":
             print(line, flush=True)
-
-    def said(self, name: str, words: str) -> bool:
-        with self.changed:
-            return any(words in line for line in self.lines[name])
 
     def wait(self, question: Callable[[], bool], seconds: float) -> bool:
         """Whether it came true in time. Raises Died where a part ended instead."""

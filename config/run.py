@@ -1,14 +1,13 @@
 """`make run`: every part of the service on this machine, until Ctrl-C."""
 
 import fcntl
-import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -95,50 +94,29 @@ def valkey_answers() -> bool:
             return False
 
 
-def answers(host: str, port: int, path: str) -> bool:
-    """Whether something there speaks HTTP and is not in trouble."""
-    line = http.client.HTTPConnection(host, port, timeout=2)
-    try:
-        line.request("GET", path)
-        return line.getresponse().status < 500
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        line.close()
-
-
-def model_answers() -> bool:
-    try:
-        url = settings.MODEL_URL_FILE.read_text().strip()
-    except FileNotFoundError:
-        return False
-    host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
-    return answers(host, int(port), "/v1/models")
-
-
-def start(parts: Parts, host: str) -> None:
+def start(parts: Parts) -> None:
     """Wait for each part, in plain words."""
-    questions: dict[str, Callable[[], bool]] = {
-        "worker": lambda: parts.said("worker", " ready."),
-        "web": lambda: answers(host, settings.PORT, "/health/ready"),
-    }
+    awaited = ["worker", "web"]
     if settings.EMBEDDED_MODEL:
-        questions = {"model": model_answers} | questions
+        awaited.insert(0, "model")
     else:
         say(f"  model     {settings.OPENAI_BASE_URL or 'the one of OPENAI_API_KEY'}, not embedded")
     if settings.EMBEDDED_VALKEY:
-        questions = {"valkey": valkey_answers} | questions
+        awaited.insert(0, "valkey")
     else:
         say("  valkey    the one at REDIS_URL, not embedded")
     if settings.GRIP_URL:
-        questions["bridge"] = lambda: parts.said("bridge", "listens on")
-        questions["pushpin"] = lambda: answers(host, settings.PUSHPIN_PORT, "/health/ready")
+        awaited += ["bridge", "pushpin"]
     started = time.monotonic()
-    for name, question in questions.items():
-        if not parts.wait(question, PATIENCE):
+    for name in awaited:
+        if not parts.wait(partial(ready, parts, name), PATIENCE):
             show(parts, name)
             sys.exit(f"The {name} was not ready after {PATIENCE:.0f} seconds.")
         say(f"  {name:<9} ready after {time.monotonic() - started:.1f} s")
+
+
+def ready(parts: Parts, name: str) -> bool:
+    return valkey_answers() if name == "valkey" else name in parts.ready
 
 
 def welcome(host: str, data: Path) -> None:
@@ -196,7 +174,7 @@ def main() -> None:
 def run(parts: Parts, host: str, data: Path) -> None:
     """Stay until somebody ends it, or a part ends by itself."""
     try:
-        start(parts, host)
+        start(parts)
         parts.loud = True
         welcome(host, data)
         parts.wait(lambda: False, float("inf"))
