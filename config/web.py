@@ -13,13 +13,14 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-import django
 import uvicorn
 from django.conf import settings
 
 from config import tracing
+from config.asgi import application  # sets Django up, without which the rest has no models
 from config.connection import Connection
 from streams import metrics
+from streams.followers import followers
 
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
 SEND_BUFFER = 128 * 1024  # bytes that the kernel keeps for one peer that does not read
@@ -42,13 +43,6 @@ def listener(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
     sock.bind((host, port))
     return sock
-
-
-def drain() -> None:
-    """Let every open stream end by itself; its reader comes back to another process."""
-    from streams.followers import followers  # its models exist once Django is set up
-
-    followers().drain()
 
 
 class Web(uvicorn.Server):
@@ -78,7 +72,7 @@ class Web(uvicorn.Server):
     def leave(self) -> None:
         for server in self.servers:
             server.close()  # nobody new: connections go to another process or are refused
-        drain()
+        followers().drain()  # each ends by itself; its reader comes back to another process
 
     def give_up(self) -> NoReturn:
         print("The web process left requests behind that did not end in time", flush=True)
@@ -98,7 +92,7 @@ def serve() -> None:
     sys.setswitchinterval(0.001)
     web = Web(
         uvicorn.Config(
-            "config.asgi:application",
+            application,
             loop="uvloop",
             http=Connection,
             ws="none",
@@ -118,6 +112,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    django.setup()
     serve()
