@@ -10,22 +10,18 @@ import signal
 import django
 from django.conf import settings
 
+from config.idle import idle
+
 
 def main() -> None:
     if not settings.GRIP_URL:
-        print("The bridge is not needed: GRIP_URL is not set.", flush=True)
-        while True:
-            signal.pause()
+        idle("The bridge", "GRIP_URL is not set")
     django.setup()
-    asyncio.run(serve())
-
-
-async def serve() -> None:
     from streams.bridge import Bridge  # its models exist once Django is set up
 
     bridge = Bridge(settings.BRIDGE)
     print(f"The bridge listens on {settings.BRIDGE}", flush=True)
-    await bridge.run()
+    asyncio.run(bridge.run())
 
 
 if __name__ == "__main__":

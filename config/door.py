@@ -28,12 +28,11 @@ from django.http import HttpResponse
 from multidict import CIMultiDict
 from yarl import URL
 
+from config.bounds import BACKLOG, HEAD
 from streams.absence import unanswered
 from streams.problems import Problem, refusal
 
-HEAD = 16_384  # bytes of a request's head, cookies included
 REACH = 5.0  # seconds until a web process has taken a connection
-BACKLOG = 2048  # connections waiting to be accepted, when everybody comes back at once
 # RFC 9110 §7.6.1: they speak of one connection.
 HOP = ("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
 

