@@ -13,10 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from base64 import b64encode
-from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -34,17 +32,6 @@ LINES = 20  # to zurl, each for 100 waiting requests: what finds no room is refu
 QUIET = 75  # seconds in which a connection says and takes nothing; Prefer: wait lasts 60
 STARTING = 10.0  # seconds for each program
 LIBRARY = Path("/usr/lib/pushpin")  # where Debian keeps the names of Pushpin's inner sockets
-LONGEST = 70  # bytes: a Unix socket's path ends at 107, and Pushpin adds up to 35
-
-
-def folder() -> Path:
-    """Where Pushpin's inner sockets are: near the other data, unless that is too deep."""
-    run: Path = settings.DATA_DIR / "pushpin" / "run"
-    if len(str(run)) > LONGEST:
-        place = sha256(str(settings.DATA_DIR).encode()).hexdigest()[:16]
-        run = Path(tempfile.gettempdir()) / f"unspool-{place}-pushpin"
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return run
 
 
 def configuration(run: Path) -> str:
@@ -183,8 +170,9 @@ def run_here() -> NoReturn:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         sys.exit(f"GRIP_URL is set, but {missing[0]} is missing: apt-get install pushpin")
-    run, home = folder(), settings.DATA_DIR / "pushpin"
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run, home = settings.PUSHPIN_RUN, settings.DATA_DIR / "pushpin"
+    for place in (run, home):
+        place.mkdir(mode=0o700, exist_ok=True)
     lock = seize(home)
     for stale in run.iterdir():
         stale.unlink()

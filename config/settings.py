@@ -49,11 +49,11 @@ def development_key() -> str:
     return kept.read_text()
 
 
-def socket_of(name: str) -> Path:
-    """Where a part's Unix socket is. Such a path ends at 107 bytes."""
+def socket_of(name: str, *, longest: int = 100) -> Path:
+    """Where a part's Unix socket is, or a folder of some. A socket's path ends at 107 bytes."""
     socket = DATA_DIR / name
     place = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
-    deep = len(str(socket)) > 100
+    deep = len(str(socket)) > longest
     return Path(tempfile.gettempdir()) / f"unspool-{place}-{name}" if deep else socket
 
 
@@ -151,6 +151,7 @@ PUSHPIN_PORT = env.int("PUSHPIN_PORT", 7999)  # TCP port of Pushpin, at HOST, fo
 PUSHPIN_READERS = env.int("PUSHPIN_READERS", 50_000)  # connections that one Pushpin takes
 # host:port of the web processes
 PUSHPIN_ORIGIN = env.str("PUSHPIN_ORIGIN", "") or f"127.0.0.1:{PORT}"
+PUSHPIN_RUN = socket_of("pushpin-run", longest=70)  # its inner sockets: it adds up to 35 bytes
 BRIDGE = env.str("BRIDGE", "")  # ZeroMQ address at which the bridge listens
 if not BRIDGE:
     BRIDGE = f"ipc://{socket_of('bridge.sock')}"
