@@ -33,7 +33,6 @@ MIDDLEWARE = [
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "config.urls"
-ASGI_APPLICATION = "config.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -55,7 +54,6 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
-USE_TZ = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # bytes of a request's body
 
 # ── Celery, the doorbell ─────────────────────────────────────────────────────────────────────
@@ -65,7 +63,6 @@ CELERY_WORKER_POOL = "workers.rings:Pool"  # threads: a reply is waiting, not co
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_DISABLE_PREFETCH = True  # a ring that cannot be answered now is another's to answer
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CONSUMER = "workers.rings:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back for ever

@@ -115,12 +115,11 @@ if CELERY_BROKER_URL.startswith("unix://"):  # as kombu names a socket, and a da
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
-if CELERY_BROKER_URL.startswith(("redis", "unix")):
+if CELERY_BROKER_URL.startswith("redis"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "socket_connect_timeout": REDIS_TIMEOUT,
         "socket_timeout": 5.0,  # seconds; above the second that a worker's blocking pop lasts
         "health_check_interval": 5,  # seconds
-        "visibility_timeout": 3600,  # seconds; moot with early acknowledgement
     }
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────
