@@ -156,9 +156,9 @@ def main() -> None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
     data, lock = claim(int(port))
-    os.environ |= {"DATA_DIR": str(data), "PORT": port}
     # honcho gives each line a PORT of its own.
-    os.environ.setdefault("PUSHPIN_ORIGIN", f"127.0.0.1:{port}")
+    origin = os.environ.get("PUSHPIN_ORIGIN") or f"127.0.0.1:{port}"
+    os.environ |= {"DATA_DIR": str(data), "PORT": port, "PUSHPIN_ORIGIN": origin}
     try:
         seat = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:

@@ -197,6 +197,12 @@ async def test_two_copies_on_two_ports_do_not_collide(copy: Path) -> None:
             assert heard == stored
 
 
+async def test_a_copy_that_is_told_to_log_little_starts_as_any(copy: Path) -> None:
+    async with running(copy, free_port(), LOG_LEVEL="ERROR") as part:
+        control_c(part)
+        await part.ended(within=ENDED_WITHIN)
+
+
 async def test_nothing_is_left_when_make_run_is_killed_without_a_chance(copy: Path) -> None:
     async with running(copy, free_port()) as part:
         family = psutil.Process(part.pid).children(recursive=True)
