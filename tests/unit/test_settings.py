@@ -101,6 +101,13 @@ def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -
     assert {name: empty[name] for name in names} == {name: unset[name] for name in names}
 
 
+def test_the_database_is_in_the_data_folder_whatever_that_is_called(
+    read: Read, tmp_path: Path
+) -> None:
+    folder = tmp_path / "c++ 100% #1?"
+    assert read(DATA_DIR=str(folder))["DATABASES"]["default"]["NAME"] == f"{folder}/db.sqlite3"
+
+
 def test_two_processes_that_start_at_once_have_one_key(read: Read, tmp_path: Path) -> None:
     key = read(SECRET_KEY="given")["development_key"]
     others: list[str] = []
