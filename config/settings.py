@@ -126,7 +126,7 @@ if CELERY_BROKER_URL.startswith("redis"):
 RUN_LEASE = env.float("RUN_LEASE", 10.0)  # seconds a worker may be silent before another takes over
 RUN_WATCH = env.float("RUN_WATCH", 1.0)  # seconds between a worker's looks at what it still holds
 RUN_ATTEMPTS = env.int("RUN_ATTEMPTS", 3)  # tries that may be lost before a run fails
-RUN_LIFE = env.float("RUN_LIFE", 900.0)  # seconds that one attempt may last
+RUN_LIFE = env.float("RUN_LIFE", 900.0)  # seconds that one attempt may write
 RUN_SWEEP = env.float("RUN_SWEEP", 3.0)  # seconds between looks for what nobody is doing
 RUN_RING = env.float("RUN_RING", 5.0)  # seconds a queued run may wait before it is rung again
 WORKER_DRAIN = env.float("WORKER_DRAIN", 2.5)  # seconds that replies may finish at SIGTERM

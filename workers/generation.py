@@ -7,7 +7,7 @@ Whoever finds that the run is no longer his own stops, and says nothing more.
 
 import logging
 from contextlib import suppress
-from time import sleep
+from time import monotonic, sleep
 from uuid import UUID
 
 from django.conf import settings
@@ -21,12 +21,13 @@ from streams.verdicts import Away, Superseded
 from workers.attempt import Attempt, Outcome
 from workers.fault import ModelFault
 from workers.history import history
-from workers.lease import claim, give_back
+from workers.lease import claim, give_back, mine
 from workers.process import Process
 from workers.prompt import Turn, fit, tokens_of
 from workers.writer import PAUSE
 
 logger = logging.getLogger(__name__)
+PATIENCE = 5.0  # seconds that a run which cannot be begun keeps its place from others
 
 
 def generate(run_id: UUID, process: Process) -> None:
@@ -37,7 +38,7 @@ def generate(run_id: UUID, process: Process) -> None:
     attempt = Attempt(run, process)
     with attempted(run), process.keeper.hold(run, attempt.give_up, attempt.reach) as hold:
         try:
-            attempt.known = start(run)
+            attempt.known = _started(run, process)
             turns = fit(history(run), settings.HISTORY_TOKENS)
             _note_prompt(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
@@ -49,7 +50,7 @@ def generate(run_id: UUID, process: Process) -> None:
             with suppress(Superseded, Away):  # somebody else has just ended it, or will
                 attempt.bow_out()
         except Away:
-            give_back(run, known=attempt.known)  # and not wait for Redis in a place of others
+            give_back(run, known=attempt.known)
         except (OperationalError, InterfaceError):
             # The database is away. Nobody renews the lease now: whoever sees its end goes on.
             logger.exception("run %s attempt %s", run.id, run.attempt)
@@ -58,6 +59,17 @@ def generate(run_id: UUID, process: Process) -> None:
             reason = "Something went wrong while the reply was written. It has been noted."
             with suppress(Away, Superseded):
                 fail(run, attempt.text, code="internal", reason=reason)
+
+
+def _started(run: Run, process: Process) -> int:
+    given_up = monotonic() + PATIENCE
+    while True:
+        try:
+            return start(run)
+        except Away:
+            if process.draining or monotonic() > given_up or not mine(run):
+                raise
+            sleep(PAUSE)
 
 
 def _ended(attempt: Attempt, outcome: Outcome, process: Process) -> None:

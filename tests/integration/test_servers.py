@@ -205,6 +205,7 @@ def test_a_run_whose_server_goes_before_it_is_begun_gives_its_place_back(
 ) -> None:
     made, rung = asked_on(1), list[UUID]()
     monkeypatch.setattr("workers.lease.ring", rung.append)
+    monkeypatch.setattr("workers.generation.PATIENCE", 0.5)
     both = settings.REDIS_URL
     second_is_away(settings)
     process = Process()
