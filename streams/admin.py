@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from streams import asking, ending, keeping
-from streams.callers import SCOPES, issue
+from streams.callers import SCOPES, digest_of, issue
 from streams.models import Conversation, Message, Run, Token
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Tokens(Shown):
             scopes=" ".join(wish["scopes"]),
             expires_at=wish["expires_at"],
         )
-        obj.pk = Token.objects.filter(user=wish["user"]).latest("pk").pk
+        obj.pk = Token.objects.get(digest=digest_of(shown)).pk
         self.message_user(request, f"Copy it now, it is shown this once: {shown}", messages.WARNING)
 
     @admin.action(description="Revoke", permissions=["act"])
