@@ -181,7 +181,7 @@ def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
 
 
 def _alone(conversation: Conversation) -> None:
-    """Let requests of one owner, and so of one conversation, pass one by one."""
+    """Let an owner's requests pass one by one: none comes between a key's `recall` and `keep`."""
     if connection.vendor == "postgresql":  # SQLite has one writer anyway
         with connection.cursor() as cursor:
             cursor.execute(

@@ -6,7 +6,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.models import Session
-from django.core.management.base import CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
@@ -27,17 +26,21 @@ TOKEN = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at", "last
 USER = ("id", "username", "email", "first_name", "last_name", "date_joined", "last_login")
 
 
+class Unnamed(Exception):
+    """Nobody is named so."""
+
+
 def owner_named(user: str | None, owner: str | None) -> str:
-    """The owner: a user by his name, or anybody as rows name him. Raises `CommandError`."""
+    """The owner: a user by his name, or anybody as rows name him. Raises `Unnamed`."""
     if bool(user) == bool(owner):
-        raise CommandError("Name a user, or an --owner such as visitor:<uuid>.")
+        raise Unnamed("Name a user, or an --owner such as visitor:<uuid>.")
     if owner:
         return owner
     users = get_user_model()
     try:
         return f"user:{users.objects.get_by_natural_key(user).pk}"
     except users.DoesNotExist:
-        raise CommandError(f"There is no user {user}.") from None
+        raise Unnamed(f"There is no user {user}.") from None
 
 
 def told(owner: str) -> Iterator[Told]:

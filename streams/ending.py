@@ -59,7 +59,8 @@ def end_cancelled(run: UUID) -> None:
     tried = None
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).live:
         if now.attempt == tried:
-            return  # refused for another reason than a new claim: the sweep asks again
+            logger.warning("run %s cannot be ended: its log knows of a later attempt", run)
+            return
         tried = now.attempt
         try:
             said = _close(now)

@@ -169,7 +169,7 @@ class Follower:
                 head = self._cursor
                 metrics.HEALS.inc(bool(piece))
             except Away:
-                head = None
+                self._epoch = 0  # not at the next heartbeat, but as soon as it answers
         return piece + block_of(Heartbeat(head=head))
 
     async def _all_said(self) -> bool:

@@ -177,7 +177,7 @@ class Hub:
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._ping(connection))
             except* Exception as lost:  # also what uvloop says of a connection that was lost
-                logger.warning("subscription lost: %s", lost.exceptions[0])
+                logger.warning("subscription lost: %r", lost.exceptions[0])
             finally:
                 subscribed(self._place, False)
                 self._asked.clear()

@@ -137,7 +137,7 @@ class Run(models.Model):
 
     # Whose it is. The attempt is also the fence that the log checks.
     attempt = models.PositiveIntegerField(default=0)
-    forgiven = models.PositiveIntegerField(default=0, help_text="attempts that a deploy cut short")
+    forgiven = models.PositiveIntegerField(default=0, help_text="attempts that do not count")
     worker = models.UUIDField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     rung_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -202,7 +202,7 @@ class Run(models.Model):
 
 
 def unspent() -> Q:
-    """Runs that may be tried once more: what a deploy cut short does not count."""
+    """Runs that may be tried once more: what a deploy or Redis cut short does not count."""
     return Q(attempt__lt=F("forgiven") + settings.RUN_ATTEMPTS)
 
 

@@ -25,7 +25,7 @@ from streams.wire import block, block_of
 
 T = TypeVar("T")
 PAGE = 200  # events read from the log at once: a long replay lets others pass in between
-THREADS = 4  # that ask for all streams, of the database or of one Redis server; a connection each
+THREADS = 4  # that ask for all streams, of the database or of one Redis server
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,6 +34,7 @@ class Round:
 
     def __init__(self) -> None:
         self.away: set[int] = set()
+        self._there: set[int] = set()
 
     def visit(self, conversation: UUID, do: Callable[..., None], *given: object) -> None:
         """Do it, unless the conversation's server is away."""
@@ -42,10 +43,23 @@ class Round:
             return
         try:
             do(*given)
-        except (Doubtful, Superseded, ObjectDoesNotExist):
-            pass  # until the attempt that knows has spoken; or it has ended, or was deleted
+        except Doubtful:
+            pass  # until the attempt that knows has spoken
+        except (Superseded, ObjectDoesNotExist) as error:  # it has ended, or was deleted
+            logger.info("conversation %s passed over: %s", conversation, type(error).__name__)
         except Away:
             self.away.add(server)
+
+    def answers(self, conversation: UUID) -> bool:
+        """Whether its server does: else a run would keep a worker's place in vain."""
+        server = server_of(channel_of(conversation))
+        if server not in self.away | self._there:
+            try:
+                the_log().ask(server, "PING")
+                self._there.add(server)
+            except Away:
+                self.away.add(server)
+        return server in self._there
 
 
 def sweep() -> None:
@@ -94,25 +108,18 @@ def _give_up(run: Run) -> None:
     fail(run, said.text if said else "", code="worker_lost", reason=reason)
 
 
-def _unanswered() -> Q:
-    return Q(rung_at=None) | Q(rung_at__lt=from_now(-settings.RUN_RING))
-
-
 def _ring_what_waits(look: Round) -> None:
-    waiting = Run.alive().filter(Q(status=Run.Status.QUEUED) | _abandoned(), _unanswered())
+    unanswered = Q(rung_at=None) | Q(rung_at__lt=from_now(-settings.RUN_RING))
+    waiting = Run.alive().filter(Q(status=Run.Status.QUEUED) | _abandoned(), unanswered)
     running = Run.alive().filter(status=Run.Status.RUNNING, lease_until__gte=Now())
     # Another of its conversation's runs is being written: this one is rung after it.
     for run in waiting.exclude(conversation__in=running.values("conversation")):
-        look.visit(run.conversation_id, _ring_again, run)
-
-
-def _ring_again(run: Run) -> None:
-    """Ring for a run that waits. Raises `Away`: a worker would keep a place for it in vain."""
-    the_log().ask(server_of(channel_of(run.conversation_id)), "PING")
-    if Run.objects.filter(_unanswered(), pk=run.pk).update(rung_at=Now()):
-        logger.info("run %s rung again", run.id)
-        metrics.RUNG.inc()
-        ring(run.id)
+        if not look.answers(run.conversation_id):
+            continue
+        if Run.objects.filter(unanswered, pk=run.pk).update(rung_at=Now()):
+            logger.info("run %s rung again", run.id)
+            metrics.RUNG.inc()
+            ring(run.id)
 
 
 class Sweeper(threading.Thread):

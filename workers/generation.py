@@ -21,7 +21,7 @@ from streams.verdicts import Away, Superseded
 from workers.attempt import Attempt, Outcome
 from workers.fault import ModelFault
 from workers.history import history
-from workers.lease import claim, give_back, mine
+from workers.lease import claim, hand_over, mine
 from workers.process import Process
 from workers.prompt import Turn, fit, tokens_of
 from workers.writer import PAUSE
@@ -50,7 +50,7 @@ def generate(run_id: UUID, process: Process) -> None:
             with suppress(Superseded, Away):  # somebody else has just ended it, or will
                 attempt.bow_out()
         except Away:
-            give_back(run, known=attempt.known)
+            hand_over(run, known=attempt.known, rings=process.draining)
         except (OperationalError, InterfaceError):
             # The database is away. Nobody renews the lease now: whoever sees its end goes on.
             logger.exception("run %s attempt %s", run.id, run.attempt)

@@ -61,31 +61,26 @@ def mine(run: Run) -> bool:
     return held.filter(status=Run.Status.RUNNING).exists()
 
 
-def hand_over(run: Run, *, known: int = 0) -> None:
-    """Give the run to whoever is there: a deploy's end of an attempt does not count as one.
+def hand_over(run: Run, *, known: int = 0, rings: bool = True) -> None:
+    """Give the run to whoever is there: what cut this attempt short does not count against it.
 
-    `known` is the highest event id that the attempt knows to have been said.
+    `known` is the highest event id that the attempt knows to have been said. Where it does not
+    ring, the sweep does once the log answers.
     """
-    if give_back(run, known=known):
-        logger.info("run %s handed over after attempt %s", run.id, run.attempt)
-        ring(run.id)
-
-
-def give_back(run: Run, *, known: int = 0) -> bool:
-    """Put the run back among those that wait, if it is this attempt's: the sweep rings for it."""
     run.conversation.heard(known)
-    mine = Run.objects.filter(
+    given = Run.objects.filter(
         pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
+    ).update(
+        status=Run.Status.QUEUED,
+        forgiven=F("forgiven") + 1,
+        worker=None,
+        lease_until=None,
+        rung_at=Now(),  # also where nobody is: a log that refuses all would be asked ever faster
     )
-    return bool(
-        mine.update(
-            status=Run.Status.QUEUED,
-            forgiven=F("forgiven") + 1,
-            worker=None,
-            lease_until=None,
-            rung_at=Now(),
-        )
-    )
+    if given:
+        logger.info("run %s handed over after attempt %s", run.id, run.attempt)
+        if rings:
+            ring(run.id)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -36,6 +36,8 @@ class Consumer(consumer.Consumer):
 class Pool(thread.TaskPool):
     """Celery's threads; one that is free says so. By itself the consumer looks once a second."""
 
+    _loop: Any  # with Redis and RabbitMQ there is one
+
     def register_with_event_loop(self, loop: Any) -> None:
         self._loop = loop
 

@@ -58,8 +58,8 @@ def conversations(
 ) -> dict[str, object]:
     found, place = keeping.newest(request.auth.owner, after=cursor, search=search)
     following = {"cursor": place or ""} | ({"search": search} if search else {})
-    next = f"{reverse('api:conversations')}?{urlencode(following)}" if place else None
-    return {"items": found, "next": next}
+    more = f"{reverse('api:conversations')}?{urlencode(following)}" if place else None
+    return {"items": found, "next": more}
 
 
 @router.get(

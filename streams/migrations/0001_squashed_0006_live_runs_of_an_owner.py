@@ -87,7 +87,7 @@ class Migration(migrations.Migration):
                 ('model', models.CharField(max_length=200)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('completed', 'Completed'), ('cancelled', 'Cancelled'), ('failed', 'Failed')], default='queued', max_length=9)),
                 ('attempt', models.PositiveIntegerField(default=0)),
-                ('forgiven', models.PositiveIntegerField(default=0, help_text='attempts that a deploy cut short')),
+                ('forgiven', models.PositiveIntegerField(default=0, help_text='attempts that do not count')),
                 ('worker', models.UUIDField(blank=True, editable=False, null=True)),
                 ('lease_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('rung_at', models.DateTimeField(blank=True, editable=False, null=True)),

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.cookiejar import MozillaCookieJar
+from http.cookiejar import LoadError, MozillaCookieJar
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +15,7 @@ from httpx_sse import EventSource, connect_sse
 from streams.terminal.patience import Patience, Tell, Unreachable
 
 PASSING = frozenset({502, 503, 504})  # what a later try may find changed
+CROWDED = PASSING | {429}  # of a stream: the one that broke may be counted yet
 SILENCE = 37.5  # seconds without a byte on a stream: two heartbeats have not come, and half a third
 ANSWER = 30.0  # seconds for any other answer
 CONNECT = 5.0  # seconds
@@ -55,7 +56,8 @@ class Client:
         self._token = token
         self._jar = MozillaCookieJar(cookies)
         if not token and cookies.exists():
-            self._jar.load(ignore_discard=True)
+            with suppress(LoadError):  # no cookies are in it: this visitor is new
+                self._jar.load(ignore_discard=True)
         try:
             near = httpx.URL(url).host in NEAR
             self._http = httpx.Client(
@@ -131,7 +133,7 @@ class Client:
         with connect_sse(
             self._http, "GET", path, headers=headers, params=params, timeout=timeout
         ) as source:
-            if source.response.is_client_error and source.response.status_code not in PASSING:
+            if source.response.is_client_error and source.response.status_code not in CROWDED:
                 source.response.read()
                 _read(source.response)
             yield source

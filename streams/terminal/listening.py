@@ -9,7 +9,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from streams.events import EVENTS, Event, Snapshot, StreamError, StreamReset
-from streams.terminal.client import PASSING, Client, Refused, retry_after
+from streams.terminal.client import CROWDED, Client, Refused, retry_after
 from streams.terminal.patience import Patience
 from streams.wire import decode
 
@@ -40,7 +40,7 @@ class Listening:
                     if status == 204:
                         patience.answered()
                         return
-                    if status in PASSING:
+                    if status in CROWDED:
                         least = retry_after(source.response)
                     else:
                         yield from self._heard(source, patience)

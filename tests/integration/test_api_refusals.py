@@ -253,7 +253,7 @@ def test_a_name_that_is_not_ours_is_a_problem_at_the_api_and_a_page_elsewhere() 
     assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
 
 
-def test_a_body_of_a_million_fields_is_refused_as_a_whole(browser: Browser) -> None:
+def test_a_body_of_ever_so_many_fields_is_refused_as_a_whole(browser: Browser) -> None:
     answer = browser.post(BEGIN, {str(n): n for n in range(100_000)})
     assert refused(answer) == (422, "invalid_request")
     assert len(answer.content) < 1000

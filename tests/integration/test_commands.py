@@ -16,8 +16,10 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
 
+from streams import asking
 from streams.callers import issue
 from streams.keeping import delete
+from streams.management.commands import purge
 from streams.models import Answer, Conversation, Run, Token
 from streams.publish import the_log
 from streams.verdicts import Superseded
@@ -134,11 +136,17 @@ def test_another_applications_user_is_forgotten_and_nobody_signed_out(ada: User)
 
 
 @pytest.mark.usefixtures("valkey")
-def test_what_was_asked_in_meanwhile_is_not_purged() -> None:
-    Browser().begin()
-    asked_in = Conversation.objects.get()
-    assert not delete(asked_in, among=Conversation.objects.exclude(runs__status="queued"))
-    assert delete(asked_in, among=Conversation.objects.filter(runs__status="queued"))
+def test_what_was_asked_in_meanwhile_is_not_purged(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ended(Browser().begin())
+    age(10, pk=old)
+
+    def asked_in(found: Conversation, **which: Any) -> bool:
+        asking.ask(found, "And now?")
+        return delete(found, **which)
+
+    monkeypatch.setattr(purge, "delete", asked_in)
+    assert said("purge", "--days", "5").startswith("0 conversations")
+    assert Run.objects.filter(conversation=old, status="queued").exists()
 
 
 @pytest.mark.usefixtures("ada")

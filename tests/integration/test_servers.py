@@ -220,6 +220,9 @@ def test_a_run_whose_server_goes_before_it_is_begun_gives_its_place_back(
         process.end()
     run = Run.objects.get(pk=made.run)
     assert (run.status, run.attempt, run.forgiven, rung) == (Run.Status.QUEUED, 1, 1, [])
+    Run.objects.filter(pk=made.run).update(cancel_asked=True)
+    sweep()
+    assert Run.objects.get(pk=made.run).status == Run.Status.CANCELLED
 
 
 def test_a_writer_that_is_told_to_end_in_the_middle_of_a_trip_ends_after_it(

@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from streams.belongings import owner_named, told
+from streams.belongings import Unnamed, owner_named, told
 
 
 class Command(BaseCommand):
@@ -17,6 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("--owner", help="visitor:<uuid>, external:<id> or user:<id>")
 
     def handle(self, user: str | None, owner: str | None, **_: Any) -> None:
-        named = owner_named(user, owner)
+        try:
+            named = owner_named(user, owner)
+        except Unnamed as error:
+            raise CommandError(str(error)) from None
         for row in told(named):
             self.stdout.write(orjson.dumps(row).decode())

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from streams.belongings import forget, owner_named
+from streams.belongings import Unnamed, forget, owner_named
 
 
 class Command(BaseCommand):
@@ -17,7 +17,10 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="do not ask")
 
     def handle(self, user: str | None, owner: str | None, yes: bool, **_: Any) -> None:
-        named = owner_named(user, owner)
+        try:
+            named = owner_named(user, owner)
+        except Unnamed as error:
+            raise CommandError(str(error)) from None
         if not yes and input(f"Delete {named} and all it has, for good? [y/N] ").lower() != "y":
             raise CommandError("Nothing was deleted.")
         self.stdout.write(f"{named} is forgotten, with {forget(named)} conversations.")
