@@ -360,3 +360,27 @@ async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
     monkeypatch.setattr(Log, "look", away_at_first)
     stream = crowd.admit(VISITOR, story.conversation, 7, until_idle=True)
     assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
+
+
+async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis", settings: Any
+) -> None:
+    settings.STREAM_HEARTBEAT = 3.0
+    story = await told()
+    look, calls = Log.look, []
+
+    def away_at_first(*args: Any, **named: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            raise Away
+        return look(*args, **named)
+
+    monkeypatch.setattr(Log, "look", away_at_first)
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    async with asyncio.timeout(5), aclosing(stream):
+        await anext(stream)
+        heard = asyncio.ensure_future(anext(stream))  # nothing, and then a heartbeat
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(valkey.flushall)
+        assert b'"head":null' in await heard
+        assert b"stream-reset" in await anext(stream)
