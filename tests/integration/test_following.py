@@ -344,12 +344,8 @@ async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: Followe
         assert await ids(stream, first) == [first]
 
 
-async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
-    crowd: Followers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    story = await told()
-    await sync_to_async(story.complete)()
-    look, calls = Log.look, []
+def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, calls = Log.look, list[object]()
 
     def away_at_first(*args: Any, **named: Any) -> Any:
         calls.append(args)
@@ -358,6 +354,14 @@ async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
         return look(*args, **named)
 
     monkeypatch.setattr(Log, "look", away_at_first)
+
+
+async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    await sync_to_async(story.complete)()
+    away_at_the_first_look(monkeypatch)
     stream = crowd.admit(VISITOR, story.conversation, 7, until_idle=True)
     assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
 
@@ -367,15 +371,7 @@ async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
 ) -> None:
     settings.STREAM_HEARTBEAT = 3.0
     story = await told()
-    look, calls = Log.look, []
-
-    def away_at_first(*args: Any, **named: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 1:
-            raise Away
-        return look(*args, **named)
-
-    monkeypatch.setattr(Log, "look", away_at_first)
+    away_at_the_first_look(monkeypatch)
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     async with asyncio.timeout(5), aclosing(stream):
         await anext(stream)
