@@ -376,7 +376,9 @@ async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
     async with asyncio.timeout(5), aclosing(stream):
         await anext(stream)
         heard = asyncio.ensure_future(anext(stream))  # nothing, and then a heartbeat
-        await asyncio.sleep(0.5)
+        (follower,) = crowd._open
+        while not (follower._feed and follower._caught_up(follower._feed)):
+            await asyncio.sleep(0.01)
         await asyncio.to_thread(valkey.flushall)
         assert b'"head":null' in await heard
         assert b"stream-reset" in await anext(stream)
