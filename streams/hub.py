@@ -177,7 +177,8 @@ class Hub:
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._ping(connection))
             except* Exception as lost:  # also what uvloop says of a connection that was lost
-                logger.warning("subscription lost: %r", lost.exceptions[0])
+                first = lost.exceptions[0]
+                logger.warning("subscription lost: %s: %s", type(first).__name__, first)
             finally:
                 subscribed(self._place, False)
                 self._asked.clear()
