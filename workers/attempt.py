@@ -115,7 +115,8 @@ class Attempt:
         return None
 
     async def _say(self, text: str, reasoning: str) -> None:
-        if self._refused:
+        # A fence may be set though no answer came: nothing may follow it before the whole has.
+        while self._refused:
             await self._mend()
         while self._unsaid > UNSAID:
             await self._answer()

@@ -177,6 +177,31 @@ def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
     assert heard_from(page, run) == text
 
 
+def test_a_log_that_is_lost_hears_the_whole_first_where_redis_falls_silent_over_its_fence(
+    process: Process, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, text = asked(tokens=60, rate=60)
+    fence, unanswered = Log.fence, [True, True]
+
+    def fence_and_say_nothing(log: Log, *args: Any, **kwargs: Any) -> int:
+        head = fence(log, *args, **kwargs)
+        if unanswered and unanswered.pop():
+            raise Away  # it is set all the same
+        return head
+
+    monkeypatch.setattr(Log, "fence", fence_and_say_nothing)
+    thread = written(run, process)
+    until(says(run, 10))
+    valkey.flushall()
+    thread.join(20)
+    assert unanswered == []
+    channel = channel_of(run.conversation_id)
+    page = the_log().read(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    assert isinstance(page, Page)
+    assert page.entries[0][1] == "text.snapshot"
+    assert heard_from(page, run) == text
+
+
 def heard_from(page: Page, run: Run) -> str:
     known = Heard()
     for _, type, data in page.entries:
