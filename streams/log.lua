@@ -39,10 +39,11 @@ local function clear()
   redis.call('DEL', state, events)
 end
 
--- A new life begins above every id that anyone can have heard.
+-- A new life begins above every id that anyone can have heard. Where two are lost within a second,
+-- and who begins the second knows nothing of the first, the clock's last digits keep them apart.
 local function begin(above)
   clear()
-  local first = math.max(clock, above + BEYOND)
+  local first = math.max(clock, above + BEYOND + clock % BEYOND)
   redis.call('HSET', state, 'head', digits(first - 1), 'first', digits(first), 'origin', above == 0 and 1 or 0)
   redis.call('EXPIRE', state, memory)
   return first - 1

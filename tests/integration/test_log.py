@@ -278,6 +278,22 @@ def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
     assert teller.log.read(teller.channel, heard - 10) == Torn(reason="lost")
 
 
+def test_a_life_that_begins_where_another_was_lost_at_once_is_not_taken_for_it(
+    valkey: "redis.Redis",
+) -> None:
+    clock = Clock()
+    known = Teller(valkey, clock).queue()
+    teller = Teller(valkey, clock)
+    heard = []
+    for _ in range(2):
+        valkey.flushall()
+        clock.now += 1000
+        # Whoever comes first knows what the row notes, and nothing of the life between.
+        heard.append(teller.queue(known=known))
+    assert heard[1] > heard[0]
+    assert teller.log.read(teller.channel, heard[0]) == Torn(reason="lost")
+
+
 def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -> None:
     teller.start()
     ids = teller.speak(*map(teller.piece, range(10)))

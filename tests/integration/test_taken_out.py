@@ -281,8 +281,16 @@ PARTS = [
     Part(
         name="a new life is above all that was heard (`begin`)",
         promise="2, with the clock a second back",
-        taken_out=script(("math.max(clock, above + BEYOND)", "clock")),
+        taken_out=script(("math.max(clock, above + BEYOND + clock % BEYOND)", "clock")),
         checks=(test_log.test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back,),
+    ),
+    Part(
+        name="two lives never begin at one id (`begin`)",
+        promise="2, where histories are lost within a second",
+        taken_out=script((" + clock % BEYOND", "")),
+        checks=(
+            test_log.test_a_life_that_begins_where_another_was_lost_at_once_is_not_taken_for_it,
+        ),
     ),
     Part(
         name="another server process begins a new life (`start`)",
