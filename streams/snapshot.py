@@ -5,9 +5,10 @@ stands in the rows by then, or is among what the look brought; whatever the rows
 cursor is left out, for the tail will say it.
 """
 
+from contextlib import suppress
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.db.models import Q
 from django.urls import reverse
 
@@ -16,8 +17,8 @@ from streams.channels import channel_of
 from streams.events import LiveRun, Snapshot, Spoken
 from streams.models import Conversation, Message, Run
 from streams.passages import Look, Said
-from streams.publish import the_log
-from streams.verdicts import Away
+from streams.publish import finish, the_log
+from streams.verdicts import Away, Superseded
 
 PAGE = 100  # messages
 TOLD = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")  # of each
@@ -27,8 +28,14 @@ UNSTARTED = Said(attempt=0, text="", reasoning="")
 def snapshot(conversation: Conversation) -> Snapshot:
     """The conversation as it is. `cursor` is None while Redis is away: the database tells all."""
     look = look_at(conversation)
-    conversation.refresh_from_db(fields=["title", "model"])
     runs = unsettled(conversation, look)
+    if look and any(_unannounced(run, look) for run in runs):
+        # Redis was away at its POST, and is back: whoever comes first says what is owed.
+        with suppress(Away, Superseded, DatabaseError):
+            finish(conversation)
+        look = look_at(conversation)
+        runs = unsettled(conversation, look)
+    conversation.refresh_from_db(fields=["title", "model"])
     messages, earlier = page(conversation, said_by(look, runs))
     live = (live_run(run, look) for run in runs)
     return Snapshot(
@@ -86,6 +93,10 @@ def unsettled(conversation: Conversation, look: Look | None) -> list[Run]:
     if look:
         unheard |= Q(ended_event__gt=look.head)
     return list(conversation.runs.filter(unheard).select_related("reply"))
+
+
+def _unannounced(run: Run, look: Look) -> bool:
+    return run.queued_event is None and (run.id, "queued") not in look.once
 
 
 def said_by(look: Look | None, runs: list[Run]) -> Q | None:
