@@ -12,7 +12,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
@@ -40,10 +40,11 @@ from streams.log import Log
 from streams.models import Conversation, Removal, Run
 from streams.passages import Piece
 from streams.publish import the_log
-from streams.verdicts import Superseded
+from streams.verdicts import Away, Superseded
 from streams.wire import decode
 from tests.integration.listener import READER, Listener, Time
 from tests.integration.test_rules import Killed, somebody_else_goes_on
+from workers import attempt
 from workers.attempt import Attempt
 from workers.lease import claim
 
@@ -205,13 +206,17 @@ class Machine(RuleBasedStateMachine):
         with self._dying(death):
             self._start()
 
-    @rule(words=WORDS, twice=st.booleans(), chosen=CHANCE)
+    @rule(words=WORDS, twice=st.booleans(), unanswered=st.booleans(), chosen=CHANCE)
     @precondition(lambda self: not self.deleted)
-    def token(self, words: list[str], twice: bool, chosen: random.Random) -> None:
-        """A worker, superseded or not, says words; it may have to say them again."""
+    def token(self, words: list[str], twice: bool, unanswered: bool, chosen: random.Random) -> None:
+        """A worker, superseded or not, says words; it may have to say them again.
+
+        Where its log was lost, the first answer to its fence may be lost, too.
+        """
         worker = self._speaker(chosen)
-        for word in words:
-            worker.say(word)
+        with self._unanswered() if unanswered else nullcontext():
+            for word in words:
+                worker.say(word)
         self._trip(worker, twice=twice)
 
     @rule(words=WORDS, chosen=CHANCE)
@@ -431,6 +436,22 @@ class Machine(RuleBasedStateMachine):
                 yield
             except Killed:
                 return
+
+    @contextmanager
+    def _unanswered(self) -> Iterator[None]:
+        """A fence is set, and nobody says so."""
+        fence = Log.fence
+
+        def silent(*args: Any, **kwargs: Any) -> int:
+            patch.setattr(Log, "fence", fence)
+            fence(*args, **kwargs)
+            self.world.seen["fences without an answer"] += 1
+            raise Away
+
+        with self.world.monkeypatch.context() as patch:
+            patch.setattr(attempt, "PAUSE", 0)
+            patch.setattr(Log, "fence", silent)
+            yield
 
     def _live(self) -> list[Run]:
         live = Run.objects.filter(status__in=Run.LIVE)
