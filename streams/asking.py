@@ -8,6 +8,7 @@ Nothing after the commit may fail the request: whatever is left undone, the swee
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID, uuid4
@@ -25,7 +26,7 @@ from streams.ending import end_cancelled
 from streams.models import Conversation, Message, Run, from_now
 from streams.publish import finish
 from streams.snapshot import look_at
-from streams.verdicts import Away, Superseded
+from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
@@ -175,7 +176,8 @@ def _events(conversation: Conversation, cursor: int | None) -> str:
 def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
     if instead:
         for earlier in conversation.runs.filter(status__in=Run.LIVE, cancel_asked=True):
-            end_cancelled(earlier.id)
+            with suppress(Doubtful):  # its attempt ends it
+                end_cancelled(earlier.id)
     finish(conversation)
     ring(run.id)
 

@@ -93,6 +93,8 @@ def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
     closed = the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
     if closed:  # whoever says the ending knows what it comes after, whatever Redis loses meanwhile
         run.conversation.head = max(run.conversation.head, closed.head)
+        if outcome["status"] == Run.Status.CANCELLED:
+            text = closed.text  # a worker may hold more, which came too late to be said
     commit(run, text, usage, **outcome)
     try:
         finish(run.conversation)

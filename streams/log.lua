@@ -90,11 +90,13 @@ end
 
 -- A server tells itself apart from the one that it replaces.
 local function server()
-  return string.match(tostring(redis.pcall('INFO', 'server')), 'run_id:(%x+)') or ''
+  local told = tostring(redis.pcall('INFO', 'server'))
+  local _, at = string.find(told, 'run_id:', 1, true)
+  return at and string.sub(told, at + 1, at + 40) or ''
 end
 
--- The run whose attempt alone knows whether a tail is lost, since this is another server than the
--- one that it was last sure of; nil where there is no doubt. Its own counts before another's.
+-- The run whose attempt must say whether a tail is lost, since this is another server than the one
+-- that it was last sure of; nil where there is no doubt. Its own counts before another's.
 local function doubtful()
   local sure = field('server')
   if not sure or sure == server() then return nil end
@@ -132,7 +134,7 @@ end
 
 -- Say run.started and raise the fence.
 if verb == 'start' then
-  local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
+  local type, data, attempt, abandoned = ARGV[9], ARGV[10], tonumber(ARGV[11]), ARGV[12] ~= ''
   local at = live_on()
   local fence = tonumber(field(run .. ':attempt') or '0')
   -- Somebody may have ended it between its claim and now, and the fence goes with the ending.
@@ -143,9 +145,10 @@ if verb == 'start' then
     if before then return {'ok', before} end
   end
   -- Where the worker before this one died, and Redis too, nobody may be left who knows of a tail
-  -- that was lost: its ids must not be given again. (One who handed over noted what he knew.)
+  -- that was lost: its ids must not be given again. One who handed over noted what he knew; of one
+  -- who was abandoned nobody knows how far he had come.
   local here = server()
-  if attempt > 1 and at ~= known and (field('server') or here) ~= here then begin(at) end
+  if attempt > 1 and (abandoned or at ~= known) and (field('server') or here) ~= here then begin(at) end
   local id = say(type, data)
   redis.call('HSET', state, 'server', here, run .. ':attempt', attempt, run .. ':told', attempt,
     run .. ':index', -1, run .. ':started', id)
@@ -167,7 +170,7 @@ if verb == 'fence' then
   redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', UNTOLD .. attempt, run .. ':index', index,
     run .. ':latest', digits(head()), 'server', server())
   redis.call('DEL', thought)
-  redis.call('SET', text, piece, 'EX', life)
+  redis.call('SET', text, piece, 'EX', memory)
   return {'ok', digits(head())}
 end
 
@@ -175,9 +178,13 @@ end
 if verb == 'speak' then
   local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
   local index, piece, where, beginning = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
+  -- Where the conversation was deleted, and Redis emptied since, no life begins any more.
+  if not field(run .. ':attempt') then return {'missing'} end
   live_on()
   local why = refusal(attempt)
   if why then return {why} end
+  -- Others' words, of which this attempt knows nothing, may be lost: they stand in the row.
+  if field('server') ~= server() then return {'doubtful'} end
   local last = tonumber(field(run .. ':index'))
   if index <= last then return {'ok', said(beginning, last - index)} end
   if index > last + 1 and where ~= 'whole' then return {'gap'} end
@@ -190,11 +197,11 @@ if verb == 'speak' then
   else
     redis.call('APPEND', key, piece)
   end
-  redis.call('EXPIRE', key, life)
+  redis.call('EXPIRE', key, memory)
   return {'ok', id}
 end
 
--- An attempt knows no more than this log holds: nothing that it said was lost.
+-- Neither an attempt nor the row knows more than this log holds: nothing that was said is lost.
 if verb == 'confirm' then
   live_on()
   if not refusal(tonumber(ARGV[9])) then redis.call('HSET', state, 'server', server()) end
@@ -207,33 +214,36 @@ end
 if verb == 'close' then
   local attempt, doubt = tonumber(ARGV[9]), ARGV[10]
   live_on()
-  local open = doubt ~= 'none' and doubtful()
-  if open then
-    if doubt == 'leave' or open ~= run then return {'doubtful'} end
-    local kept, thoughts, fence = redis.call('GET', text), redis.call('GET', thought), field(run .. ':attempt')
-    begin(head())
-    if fence then redis.call('HSET', state, run .. ':attempt', fence) end
-    if kept then redis.call('SET', text, kept, 'EX', life) end
-    if thoughts then redis.call('SET', thought, thoughts, 'EX', life) end
-  end
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt then return {'superseded'} end
   local remembered = fence >= 0 or field(run .. ':queued')
+  local open = doubt ~= 'none' and doubtful()
+  if open then
+    if doubt == 'leave' or open ~= run then return {'doubtful'} end
+    local kept, thoughts = redis.call('GET', text), redis.call('GET', thought)
+    begin(head())
+    if kept then redis.call('SET', text, kept, 'EX', memory) end
+    if thoughts then redis.call('SET', thought, thoughts, 'EX', memory) end
+  end
   redis.call('HSET', state, run .. ':attempt', attempt, run .. ':closed', 1)
   return {'ok', remembered and 1 or 0, redis.call('GET', text) or '', redis.call('GET', thought) or '', digits(head())}
 end
 
 -- Say a run's ending, once. The text said is the text stored: where they differ, or where it is
--- an earlier attempt's, it is said again, as a whole.
+-- an earlier attempt's, it is said again, as a whole, after the start that its attempt never said.
 if verb == 'end' then
   local type, data, attempt = ARGV[9], ARGV[10], ARGV[11]
   local stored, whole_type, whole_before, whole_after = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+  local start_type, start = ARGV[16], ARGV[17]
   live_on()
   local before = field(run .. ':ending')
   if before then return {'ok', before} end
+  local open = doubtful()
+  if open and open ~= run then return {'doubtful'} end
   local told = field(run .. ':told')
   if (redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt) then
     local index = (told == attempt or told == UNTOLD .. attempt) and tonumber(field(run .. ':index')) + 1 or 0
+    if told and (tonumber(told) or 0) > 0 and told ~= attempt then say(start_type, start) end
     say(whole_type, whole_before .. digits(index) .. whole_after)
   end
   local id = say(type, data)
@@ -276,6 +286,7 @@ end
 -- A run is settled: its ending stands in the database, with its id. What it said once stays known
 -- here for an hour, for whoever read the row before.
 if verb == 'forget' then
+  if head() == 0 then return {'ok'} end
   redis.call('HDEL', state, run .. ':attempt', run .. ':told', run .. ':closed', run .. ':index',
     run .. ':latest', run .. ':started')
   redis.call('DEL', text, thought)

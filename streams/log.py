@@ -32,7 +32,7 @@ from streams.events import (
 )
 from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
 from streams.servers import server_of, urls
-from streams.verdicts import Away, Doubtful, Superseded, Unfenced
+from streams.verdicts import REFUSALS, Away, Superseded
 from streams.wire import encode
 
 logger = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         calls = [self._call(channel, "tell", known, run, *words) for words in told]
         return [int(_raised(answer)[1]) for answer in self._many(channel, calls)]
 
-    def start(self, channel: str, event: RunStarted, *, known: int) -> int:
+    def start(self, channel: str, event: RunStarted, *, known: int, abandoned: bool) -> int:
         """Say run.started and raise the fence, in one step. Gives the event's id."""
-        named = (event.type, encode(event), event.attempt)
+        named = (event.type, encode(event), event.attempt, "abandoned" if abandoned else "")
         return self._one(channel, "start", known, event.run, *named)
 
     def fence(
@@ -112,12 +112,13 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         _, kept, text, mind, head = self._answer(channel, "close", known, run, attempt, doubt)
         return Said(attempt=attempt, text=text, reasoning=mind, head=int(head)) if kept else None
 
-    def end(self, channel: str, event: Ending, text: str, *, known: int) -> int:
+    def end(self, channel: str, event: Ending, text: str, *, model: str, known: int) -> int:
         """Say the ending, once, after the text that is stored. Gives the ending's id."""
+        start = RunStarted(run=event.run, attempt=event.attempt, model=model)
         whole = TextSnapshot(run=event.run, attempt=event.attempt, index=0, text=text)
         before, after = encode(whole).split('"index":0', 1)
         named = (event.type, encode(event), event.attempt)
-        again = (text, whole.type, before + '"index":', after)
+        again = (text, whole.type, before + '"index":', after, start.type, encode(start))
         return self._one(channel, "end", known, event.run, *named, *again)
 
     def forget(self, channel: str, run: UUID) -> None:
@@ -218,6 +219,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
                 # Redis was emptied or is another one. A repeated call adds nothing.
                 server.script_load(SCRIPT)
                 answers = _trip(server, calls)
+            answers = [["spoilt"] if _is_of_its_keys(answer) else answer for answer in answers]
             faults = [answer for answer in answers if isinstance(answer, Exception)]
         except redis.RedisError as error:
             faults = [error]
@@ -228,13 +230,6 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
 
 
 ONCE = {MessageCreated.type: "message", RunQueued.type: "queued"}  # what a run says once
-REFUSALS: dict[str, type[Exception]] = {
-    "superseded": Superseded,
-    "gone": Superseded,
-    "missing": Unfenced,
-    "gap": Unfenced,
-    "doubtful": Doubtful,
-}
 
 
 def _trip(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
@@ -242,6 +237,11 @@ def _trip(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
     for call in calls:
         pipeline.execute_command("EVALSHA", DIGEST, *call)
     return pipeline.execute(raise_on_error=False)
+
+
+def _is_of_its_keys(answer: Any) -> bool:
+    error = isinstance(answer, redis.ResponseError)
+    return error and str(answer).startswith(("user_script", "WRONGTYPE"))
 
 
 def _raised(answer: Any) -> Any:

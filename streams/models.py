@@ -124,6 +124,7 @@ class Run(models.Model):
         FAILED = "failed"
 
     LIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+    abandoned = False  # by the attempt before this one: told to whoever claims it, and not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="runs")
@@ -208,9 +209,8 @@ def unspent() -> Q:
 
 def from_now(seconds: float) -> models.Expression:
     """A moment by the database's clock."""
-    return models.ExpressionWrapper(
-        Now() + timedelta(seconds=seconds), output_field=models.DateTimeField()
-    )
+    moment = Now() + timedelta(seconds=seconds)
+    return models.ExpressionWrapper(moment, output_field=models.DateTimeField())
 
 
 class Answer(models.Model):

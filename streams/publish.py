@@ -7,6 +7,7 @@ word again, and only then does a row note that it was said.
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from streams.events import (
 )
 from streams.log import Log
 from streams.models import UNSAID, Conversation, Message, Removal, Run
-from streams.passages import Piece
+from streams.passages import Piece, Reach
 from streams.verdicts import Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
@@ -46,16 +47,41 @@ def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
     return answers
 
 
+def confirm(reached: Sequence[Reach]) -> None:
+    """Tell logs that may be others by now what they must hold: what these attempts have said, and
+    what anybody has, as far as the rows note it.
+    """
+    found = Run.objects.filter(pk__in=[reach.run for reach in reached])
+    noted = dict(found.values_list("id", "conversation__head"))
+    the_log().confirm([replace(r, known=max(r.known, noted.get(r.run, 0))) for r in reached])
+
+
 def start(run: Run) -> int:
     """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `Away`."""
     with suppress(Doubtful):  # which this ends
         finish(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
-    channel = channel_of(run.conversation_id)
-    id = the_log().start(channel, event, known=run.conversation.head)
-    Run.objects.filter(pk=run.pk, attempt=run.attempt).update(started_event=id)
-    run.conversation.heard(id)
+    id = _start(run, event)
+    noted = 0
+    while id != noted:
+        _note_start(run, id)
+        # Somebody may have looked at a life that was lost and began anew before the note.
+        noted, id = id, _start(run, event)
     return id
+
+
+def _start(run: Run, event: RunStarted) -> int:
+    channel, known = channel_of(run.conversation_id), run.conversation.head
+    return the_log().start(channel, event, known=known, abandoned=run.abandoned)
+
+
+def _note_start(run: Run, id: int) -> None:
+    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.RUNNING)
+    if not mine.update(started_event=id):
+        # It stood still while another attempt ended the run, and the log has forgotten since.
+        the_log().forget(channel_of(run.conversation_id), run.id)
+        raise Superseded
+    run.conversation.heard(id)
 
 
 def finish(conversation: Conversation) -> None:
@@ -89,7 +115,7 @@ def end(run: Run, conversation: Conversation) -> None:
     """Say the ending of a run that has ended, and note in its row that it was said."""
     channel = channel_of(conversation.id)
     text = run.reply.content if run.reply else ""
-    id = the_log().end(channel, ending_of(run), text, known=conversation.head)
+    id = the_log().end(channel, ending_of(run), text, model=run.model, known=conversation.head)
     with transaction.atomic():
         conversation.heard(id)
         Run.objects.filter(pk=run.pk).update(ended_event=id)

@@ -29,8 +29,8 @@ def snapshot(conversation: Conversation) -> Snapshot:
     """The conversation as it is. `cursor` is None while Redis is away: the database tells all."""
     look = look_at(conversation)
     runs = unsettled(conversation, look)
-    if look and any(_unannounced(run, look) for run in runs):
-        # Redis was away at its POST, and is back: whoever comes first says what is owed.
+    if look and any(_owed(run, look) for run in runs):
+        # Redis was away, or has lost it before it was noted: whoever comes first says it.
         with suppress(Away, Superseded, DatabaseError):
             finish(conversation)
         look = look_at(conversation)
@@ -95,8 +95,11 @@ def unsettled(conversation: Conversation, look: Look | None) -> list[Run]:
     return list(conversation.runs.filter(unheard).select_related("reply"))
 
 
-def _unannounced(run: Run, look: Look) -> bool:
-    return run.queued_event is None and (run.id, "queued") not in look.once
+def _owed(run: Run, look: Look) -> bool:
+    """Whether a word of it is so, and stands neither in this log nor, as said, in the row."""
+    asked = run.queued_event is None and (run.id, "queued") not in look.once
+    over = run.ended_event is None and (run.id, "ending") not in look.once
+    return asked or (over and not run.live)
 
 
 def said_by(look: Look | None, runs: list[Run]) -> Q | None:

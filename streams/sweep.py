@@ -24,7 +24,7 @@ from streams.ending import end_cancelled, fail
 from streams.models import UNSAID, Conversation, Removal, Run, from_now, unspent
 from streams.publish import finish, remove, the_log, update
 from streams.servers import rings_server, server_of
-from streams.verdicts import Away, Doubtful, Superseded
+from streams.verdicts import Away, Doubtful, Spoilt, Superseded
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class Round:
             do(*given)
         except Doubtful:
             pass  # until the attempt that knows has spoken
+        except Spoilt:
+            logger.error("the log of conversation %s is spoilt", conversation)
         except (Superseded, ObjectDoesNotExist) as error:  # it has ended, or was deleted
             logger.info("conversation %s passed over: %s", conversation, type(error).__name__)
         except Away:

@@ -6,7 +6,11 @@ class Away(Exception):
 
 
 class Doubtful(Away):
-    """The log may have lost its tail, and only a run's attempt knows: it says so within seconds."""
+    """The log may have lost its tail: a run's attempt says within seconds how far it had come."""
+
+
+class Spoilt(Away):
+    """What this one log holds is not what was written: the others are well."""
 
 
 class Superseded(Exception):
@@ -15,3 +19,13 @@ class Superseded(Exception):
 
 class Unfenced(Exception):
     """The log has lost this run's fence: ask the run's row whose it is, then `fence` and go on."""
+
+
+REFUSALS: dict[str, type[Exception]] = {  # as log.lua says them
+    "superseded": Superseded,
+    "gone": Superseded,
+    "missing": Unfenced,
+    "gap": Unfenced,
+    "doubtful": Doubtful,
+    "spoilt": Spoilt,
+}

@@ -23,6 +23,7 @@ from streams.models import Conversation, Run
 from streams.passages import Piece, Reach
 from streams.publish import the_log
 from streams.servers import server_of
+from streams.snapshot import noted
 from streams.traces import first_token
 from streams.verdicts import Away, Superseded, Unfenced
 from workers.lease import Hold, hand_over, mine
@@ -184,7 +185,7 @@ class Attempt:
                     self._run.attempt,
                     index=self._index - 1,
                     text=self.text,
-                    known=self.known,
+                    known=max(self.known, noted(self._run.conversation_id)),
                 )
             return head
         finally:

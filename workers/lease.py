@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from streams.bell import ring
 from streams.models import Run, from_now, unspent
 from streams.passages import Reach
-from streams.publish import the_log
+from streams.publish import confirm
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ def claim(run: UUID, worker: UUID) -> Run | None:
         return None  # another worker got there first, or somebody said stop
     logger.info("run %s claimed for attempt %s", run, seen.attempt + 1)
     claimed = Run.objects.select_related("conversation", "message").get(pk=run)
+    claimed.abandoned = seen.status == Run.Status.RUNNING
     return claimed if claimed.worker == worker else None
 
 
@@ -146,7 +147,7 @@ class Keeper(threading.Thread):
     def _confirm(self) -> None:
         """Tell a Redis that may be another one by now how far each reply has come."""
         reached = [hold.reach() for hold in list(self._holds.values())]
-        the_log().confirm([reach for reach in reached if reach.known])
+        confirm([reach for reach in reached if reach.known])
 
     def _look(self) -> None:
         holds = dict(self._holds)

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import sleep
 
-from streams.passages import Piece
-from streams.publish import publish
-from streams.verdicts import Away
+from django.db import InterfaceError, OperationalError, connection
+
+from streams.passages import Piece, Reach
+from streams.publish import confirm, publish
+from streams.verdicts import Away, Doubtful
 
 logger = logging.getLogger(__name__)
 TRIP = 256  # pieces at most
@@ -40,7 +42,8 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         while batch := self._gathered():
-            answers = self._say([piece for piece, _ in batch])
+            answers = say([piece for piece, _ in batch])
+            connection.close()  # there is one where a log was doubted
             self._loop.call_soon_threadsafe(_tell, [heard for _, heard in batch], answers)
 
     def _gathered(self) -> list[tuple[Piece, Heard]]:
@@ -57,15 +60,25 @@ class Writer(threading.Thread):
             pass
         return batch
 
-    def _say(self, pieces: list[Piece]) -> list[int | Exception]:
-        while True:
-            try:
-                return publish(pieces)
-            except Away:
-                sleep(PAUSE)
-            except Exception as error:
-                logger.exception("writing %s pieces", len(pieces))
-                return [error] * len(pieces)
+
+def say(pieces: list[Piece]) -> list[int | Exception]:
+    """Say the pieces, however long Redis is away. For each its id, or why it was refused."""
+    while True:
+        try:
+            answers = publish(pieces)
+            if not any(isinstance(answer, Doubtful) for answer in answers):
+                return answers
+            confirm([_reach(piece) for piece in pieces])
+        except (Away, OperationalError, InterfaceError):
+            sleep(PAUSE)
+        except Exception as error:
+            logger.exception("writing %s pieces", len(pieces))
+            return [error] * len(pieces)
+
+
+def _reach(piece: Piece) -> Reach:
+    event = piece.event
+    return Reach(channel=piece.channel, run=event.run, attempt=event.attempt, known=piece.known)
 
 
 def _tell(hearers: list[Heard], answers: list[int | Exception]) -> None:

@@ -51,9 +51,9 @@ class Teller:
         (id,) = self.log.tell(self.channel, event, known=known, run=self.run)
         return id
 
-    def start(self, attempt: int = 1, known: int = 0) -> int:
+    def start(self, attempt: int = 1, known: int = 0, abandoned: bool = False) -> int:
         event = RunStarted(run=self.run, attempt=attempt, model="m")
-        return self.log.start(self.channel, event, known=known)
+        return self.log.start(self.channel, event, known=known, abandoned=abandoned)
 
     def piece(self, index: int, text: str = "", attempt: int = 1, known: int = 0) -> Piece:
         event = TextDelta(run=self.run, attempt=attempt, index=index, text=text or f"w{index} ")
@@ -67,7 +67,7 @@ class Teller:
         event = RunCompleted(
             run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
         )
-        return self.log.end(self.channel, event, text, known=known)
+        return self.log.end(self.channel, event, text, model="m", known=known)
 
     def confirm(self, known: int, attempt: int = 1) -> None:
         reach = Reach(channel=self.channel, run=self.run, attempt=attempt, known=known)
@@ -243,7 +243,7 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     assert said
     assert said.text == "w0 "
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.log.end(teller.channel, ending, said.text, known=0)
+    teller.log.end(teller.channel, ending, said.text, model="m", known=0)
     whole = TextSnapshot(run=teller.run, attempt=1, index=1, text="w0 ")
     page = teller.log.read(teller.channel, head)
     assert isinstance(page, Page)
@@ -254,7 +254,7 @@ def test_a_run_that_has_ended_and_is_settled_gets_no_fence_again(teller: Teller)
     teller.start()
     teller.log.close(teller.channel, teller.run, 1, known=0)
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
-    head = teller.log.end(teller.channel, ending, "", known=0)
+    head = teller.log.end(teller.channel, ending, "", model="m", known=0)
     teller.log.forget(teller.channel, teller.run)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
@@ -356,7 +356,7 @@ def test_a_cancelled_run_that_never_spoke_can_end(teller: Teller) -> None:
     said = Said(attempt=0, text="", reasoning="")
     assert teller.log.close(teller.channel, teller.run, 0, known=0) == said
     event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
-    teller.log.end(teller.channel, event, "", known=0)
+    teller.log.end(teller.channel, event, "", model="m", known=0)
     assert teller.types(0) == ["run.queued", "run.cancelled"]
 
 
@@ -366,7 +366,7 @@ def test_a_run_that_has_ended_between_its_claim_and_its_start_never_starts(
     teller.queue()
     teller.log.close(teller.channel, teller.run, 1, known=0)
     event = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.log.end(teller.channel, event, "", known=0)
+    teller.log.end(teller.channel, event, "", model="m", known=0)
     for forgotten in (False, True):
         if forgotten:
             teller.log.forget(teller.channel, teller.run)
@@ -396,10 +396,11 @@ def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_sa
         attempt=2, text="half", reasoning=""
     )
     event = RunCancelled(run=teller.run, attempt=2, reply=uuid4(), usage=USAGE)
-    teller.log.end(teller.channel, event, "half", known=0)
+    teller.log.end(teller.channel, event, "half", model="m", known=0)
     page = teller.log.read(teller.channel, start)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
+        RunStarted(run=teller.run, attempt=2, model="m"),
         TextSnapshot(run=teller.run, attempt=2, index=0, text="half"),
         event,
     ]
@@ -420,6 +421,8 @@ def test_a_next_attempt_on_another_redis_begins_a_new_life(
     valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
     handed_over = teller.start(3, known=second)  # by one who knew all that was said
     assert handed_over == second + 1
+    valkey.hset(f"{{{teller.channel}}}:state", "server", "fedcba9876543210")
+    assert teller.start(4, known=handed_over, abandoned=True) > handed_over + 1
     valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
     fourth = teller.start(4)
     assert fourth > handed_over + 1

@@ -47,6 +47,7 @@ from tests.integration.test_rules import Killed, somebody_else_goes_on
 from workers import attempt
 from workers.attempt import Attempt
 from workers.lease import claim
+from workers.writer import say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
@@ -493,9 +494,9 @@ class Machine(RuleBasedStateMachine):
         batch, worker.unsent = worker.unsent, []
         if not batch:
             return
-        answers = publish.publish([piece for piece, _ in batch])
+        answers = say([piece for piece, _ in batch])
         if twice:
-            again = publish.publish([piece for piece, _ in batch])
+            again = say([piece for piece, _ in batch])
             ids = [answer for answer in answers if isinstance(answer, int)]
             assert [answer for answer in again if isinstance(answer, int)] == ids
         for (_, heard), answer in zip(batch, answers, strict=True):

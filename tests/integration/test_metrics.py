@@ -61,7 +61,7 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
 def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None:
     run = Run.objects.get(pk=begin(owner="visitor:1", text="?").run)
     channel = channel_of(run.conversation_id)
-    the_log().start(channel, RunStarted(run=run.id, attempt=2, model="m"), known=0)
+    the_log().start(channel, RunStarted(run=run.id, attempt=2, model="m"), known=0, abandoned=False)
 
     def piece(attempt: int) -> Piece:
         event = TextDelta(run=run.id, attempt=attempt, index=0, text="a")

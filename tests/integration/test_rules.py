@@ -295,6 +295,7 @@ class TestAnotherRedis:
         self, run: Run, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
     ) -> None:
         channel = channel_of(run.conversation_id)
+        publish.confirm([Reach(channel=channel, run=run.id, attempt=1, known=0)])
         kept = {key: valkey.dump(key) for key in valkey.keys(f"{{{channel}}}*")}
         heard = speak(run, "it ", "is.", index=1)[-1]
         assert isinstance(heard, int)
@@ -532,13 +533,15 @@ class TestASnapshotIsTrueAtItsCursor:
         run.conversation.refresh_from_db()
         assert [now.attempt for now in snapshot(run.conversation).runs] == [1]
 
-    def test_a_question_that_was_not_said_is_left_to_the_tail(
+    def test_a_question_that_cannot_be_said_yet_is_left_to_the_tail(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with killed(monkeypatch, asking, "finish"):
             begun()
         run = Run.objects.get()
-        now = snapshot(run.conversation)
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "tell", away)
+            now = snapshot(run.conversation)
         assert (now.messages, now.runs) == ((), ())
         publish.finish(run.conversation)
         page = the_log().read(channel_of(run.conversation_id), now.cursor or 0)
@@ -550,7 +553,9 @@ class TestASnapshotIsTrueAtItsCursor:
         speak(run, "So.")
         with killed(monkeypatch, Log, "end"):
             ending.complete(run, "So.", finish_reason="stop", usage=None)
-        now = snapshot(run.conversation)
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "end", away)
+            now = snapshot(run.conversation)
         assert now.runs == self.live(run, "So.")
         assert [message.role for message in now.messages] == ["user"]
 

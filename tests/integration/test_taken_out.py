@@ -25,15 +25,21 @@ from streams.events import Heartbeat
 from streams.follow import Follower
 from streams.followers import Followers
 from streams.hub import Feed
+from streams.publish import the_log
 from streams.verdicts import Away
 from streams.wire import block_of
-from tests.integration import test_following, test_log, test_rules
+from tests.integration import test_following, test_log, test_losses, test_rules
 from tests.integration.listener import Listener, Time
 from tests.integration.test_following import Told
 from tests.integration.test_log import Teller
+from workers import writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PROOFS = Path(__file__).resolve().parents[2] / "docs" / "proofs.md"
+OF_OTHERS = (
+    test_losses.TestWordsOfOthers.test_a_question_is_missed_before_the_reply_goes_on,
+    test_losses.TestWordsOfOthers.test_an_ending_is_missed_before_the_reply_goes_on,
+)
 RED = (AssertionError, pytest.fail.Exception, Away)
 Check = Callable[..., Any]
 
@@ -208,7 +214,10 @@ PARTS = [
     Part(
         name="the fence is asked (`speak`)",
         promise="5, one writer",
-        taken_out=script(("  if why then return {why} end\n", "")),
+        taken_out=script(
+            ("  if why then return {why} end\n", ""),
+            ("  if not field(run .. ':attempt') then return {'missing'} end\n", ""),
+        ),
         checks=(
             test_log.test_a_delta_without_a_fence_is_refused,
             test_log.test_one_run_cannot_speak_for_another,
@@ -319,6 +328,40 @@ PARTS = [
         ),
     ),
     Part(
+        name="others' words are doubted before a reply goes on (`speak`)",
+        promise="2, where Redis fails over in mid-reply",
+        taken_out=script(("  if field('server') ~= server() then return {'doubtful'} end\n", "")),
+        checks=OF_OTHERS,
+    ),
+    Part(
+        name="what others said stands in the row (`confirm`)",
+        promise="2, where Redis fails over in mid-reply",
+        taken_out=lambda patch: patch.setattr(writer, "confirm", lambda r: the_log().confirm(r)),
+        checks=OF_OTHERS,
+    ),
+    Part(
+        name="an ending is doubted where another reply's tail may be lost (`end`)",
+        promise="2, where Redis fails over in mid-reply",
+        taken_out=script(("  if open and open ~= run then return {'doubtful'} end\n", "")),
+        checks=(
+            test_losses.TestWordsOfOthers.test_are_not_given_the_ids_of_a_reply_that_lost_its_tail,
+        ),
+    ),
+    Part(
+        name="of an attempt that was abandoned nobody knows how far it came (`start`)",
+        promise="2, where worker and Redis die together",
+        taken_out=script(("(abandoned or at ~= known)", "at ~= known")),
+        checks=(
+            test_losses.TestWordsOfOthers.test_who_takes_over_from_the_dead_gives_no_id_of_theirs_again,
+        ),
+    ),
+    Part(
+        name="a start that was never said comes before the whole text (`end`)",
+        promise="5, nothing of an attempt before its start",
+        taken_out=script(("then say(start_type, start) end", "then local _ = start end")),
+        checks=(test_losses.test_a_cancel_between_claim_and_start_is_told_in_order,),
+    ),
+    Part(
         name="a cursor before this life is torn (`read`)",
         promise="2, loud when it cannot",
         taken_out=script(("elseif cursor < first - 1 then", "elseif false then")),
@@ -361,7 +404,7 @@ async def carry_out(
     if "teller" in wanted:
         brought["teller"] = Teller(valkey)
     if "self" in wanted:
-        brought["self"] = getattr(test_rules, check.__qualname__.partition(".")[0])()
+        brought["self"] = getattr(inspect.getmodule(check), check.__qualname__.partition(".")[0])()
     if "crowd" in wanted:
         brought["crowd"] = Followers()
     given = {name: brought[name] for name in wanted}

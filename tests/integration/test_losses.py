@@ -1,0 +1,262 @@
+"""A Redis that loses words: who else knew of them, and who looks between a word and its note."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from django.db.models.functions import Now
+
+from streams import asking, ending, publish, sweep
+from streams.channels import channel_of
+from streams.events import TextDelta
+from streams.log import Log
+from streams.models import Conversation, Run
+from streams.passages import Page, Piece
+from streams.publish import the_log
+from streams.reading import Blocks, outlook, page_of
+from streams.verdicts import Spoilt, Superseded
+from tests.acceptance.blocks import Splitter
+from tests.acceptance.retelling import Retelling
+from tests.integration.test_rules import begun, claimed, killed, somebody_else_goes_on, speak
+from workers.lease import claim
+from workers.writer import say
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+
+def piece(run: Run, index: int, text: str, *, known: int = 0) -> Piece:
+    event = TextDelta(run=run.id, attempt=run.attempt, index=index, text=text)
+    return Piece(channel=channel_of(run.conversation_id), event=event, known=known)
+
+
+def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
+    """Lets another server take over, which has what this one holds now, and nothing later."""
+    names = valkey.keys(f"{{{channel_of(run.conversation_id)}}}*")
+    kept = {name: valkey.dump(name) for name in names}
+
+    def fail_over() -> None:
+        valkey.flushall()
+        for name, value in kept.items():
+            valkey.restore(name, 0, value)
+        valkey.hset(f"{{{channel_of(run.conversation_id)}}}:state", "server", uuid4().hex)
+
+    return fail_over
+
+
+def abandon(run: Run) -> Run:
+    """Its worker is dead, and another takes the run."""
+    Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+    taken = claim(run.id, uuid4())
+    assert taken
+    return taken
+
+
+def told_faults(*pages: Blocks) -> list[str]:
+    """What a reader who hears this would find wrong, and which runs he takes to be going on."""
+    retelling, faults = Retelling(), []
+    for block in Splitter().feed(b"".join(page.blocks for page in pages)):
+        begins = block.event == "conversation.snapshot"
+        faults += retelling.begin(block.payload) if begins else retelling.hear(block)
+    return faults + [f"{run} goes on" for run in retelling.runs if retelling.live(run)]
+
+
+class TestWordsOfOthers:
+    """An attempt knows how far it has come; what others said meanwhile, the row does."""
+
+    def test_a_question_is_missed_before_the_reply_goes_on(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        _lost_before_it_goes_on(
+            valkey, run, lambda: asking.ask(run.conversation, "Or?", when_busy="queue")
+        )
+
+    def test_an_ending_is_missed_before_the_reply_goes_on(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        waiting = asking.ask(run.conversation, "And?", when_busy="queue")
+        _lost_before_it_goes_on(valkey, run, lambda: ending.cancel(waiting.run))
+
+    def test_are_not_doubted_where_none_is_lost(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        (known,) = speak(run, "So ")
+        assert isinstance(known, int)
+        fails_over(valkey, run)()
+        pieces = [piece(run, 1 + n, "on ", known=known) for n in range(4)]
+        answers = say(pieces)
+        assert answers == [known + 1 + n for n in range(4)]
+
+    def test_are_not_given_the_ids_of_a_reply_that_lost_its_tail(
+        self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = claimed(begun())
+        waiting = asking.ask(run.conversation, "And?", when_busy="queue")
+        with killed(monkeypatch, Log, "end"):
+            ending.cancel(waiting.run)
+        (known,) = speak(run, "So ")
+        assert isinstance(known, int)
+        fail_over = fails_over(valkey, run)
+        speak(run, "it ", index=1)
+        fail_over()
+        somebody_else_goes_on()  # before the worker's next word
+        page = the_log().read(channel_of(run.conversation_id), known)
+        assert isinstance(page, Page)
+        assert page.entries == []
+
+    def test_who_takes_over_from_the_dead_gives_no_id_of_theirs_again(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        fail_over = fails_over(valkey, run)
+        (heard,) = speak(run, "So ")
+        assert isinstance(heard, int)
+        fail_over()
+        assert publish.start(abandon(run)) > heard
+
+
+def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[], object]) -> None:
+    (known,) = speak(run, "So ")
+    assert isinstance(known, int)
+    fail_over = fails_over(valkey, run)
+    others()
+    heard = the_log().get_current_id(channel_of(run.conversation_id))
+    assert heard > known
+    fail_over()
+    answers = say([piece(run, 1 + n, "on ", known=known) for n in range(4)])
+    assert {type(answer).__name__ for answer in answers} == {"Unfenced"}
+    assert page_of(run.conversation_id, heard).reset == "lost"
+
+
+class TestBetweenAWordAndItsNote:
+    """Redis is emptied, and somebody looks, before the row notes what was said."""
+
+    @pytest.fixture
+    def lost(self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+        def lost_after(verb: str) -> list[Blocks]:
+            looks: list[Blocks] = []
+            real = getattr(Log, verb)
+
+            def say_and_lose(log: Log, *args: Any, **kwargs: Any) -> Any:
+                said = real(log, *args, **kwargs)
+                monkeypatch.setattr(Log, verb, real)
+                valkey.flushall()
+                looks.append(page_of(Conversation.objects.get().id, None))
+                return said
+
+            monkeypatch.setattr(Log, verb, say_and_lose)
+            return looks
+
+        return lost_after
+
+    def test_who_looked_is_told_the_question(self, lost: Callable[[str], Any]) -> None:
+        looks = lost("tell")
+        run = begun()
+        tail = page_of(run.conversation_id, looks[0].cursor)
+        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+
+    def test_who_looked_is_told_the_start(self, lost: Callable[[str], Any]) -> None:
+        run = begun()
+        looks = lost("start")
+        taken = claim(run.id, uuid4())
+        assert taken
+        taken.conversation.refresh_from_db()
+        publish.start(taken)
+        speak(taken, "So ")
+        tail = page_of(run.conversation_id, looks[0].cursor)
+        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+
+    def test_who_looked_is_told_the_ending(self, lost: Callable[[str], Any]) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        looks = lost("end")
+        run.conversation.refresh_from_db()
+        ending.complete(run, "So.", finish_reason="stop", usage=None)
+        tail = page_of(run.conversation_id, looks[0].cursor)
+        assert outlook(run.conversation_id, tail.cursor) == "idle"
+        assert told_faults(looks[0], tail) == []
+
+
+def test_what_comes_too_late_to_be_said_is_not_kept_by_a_cancel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = claimed(begun())
+    speak(run, "So ")
+    with killed(monkeypatch, ending, "commit"):
+        ending.cancel(run.id)
+    assert isinstance(speak(run, "late ", index=1)[0], Superseded)
+    ending.stop(run, "So late ")  # says the worker, who sees that it was told to stop
+    run.refresh_from_db()
+    assert run.reply
+    assert run.reply.content == "So "
+
+
+def test_a_cancel_between_claim_and_start_is_told_in_order() -> None:
+    run = claimed(begun())
+    speak(run, "half")
+    abandon(run)
+    ending.cancel(run.id)
+    assert told_faults(page_of(run.conversation_id, 0)) == []
+
+
+def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
+    valkey: "redis.Redis",
+) -> None:
+    run = begun()
+    late = claim(run.id, uuid4())  # and stands still before it says so
+    assert late
+    second = abandon(run)
+    second.conversation.refresh_from_db()
+    publish.start(second)
+    speak(second, "whole")
+    ending.complete(second, "whole", finish_reason="stop", usage=None)
+    valkey.flushall()
+    late.conversation.refresh_from_db()
+    with pytest.raises(Superseded):
+        publish.start(late)
+    assert the_log().look(channel_of(run.conversation_id), known=0).runs == {}
+
+
+def test_a_conversation_that_was_deleted_begins_no_life_when_redis_was_emptied(
+    valkey: "redis.Redis",
+) -> None:
+    run = claimed(begun())
+    (known,) = speak(run, "So ")
+    assert isinstance(known, int)
+    Conversation.objects.all().delete()
+    valkey.flushall()
+    publish.publish([piece(run, 1, "on ", known=known)])
+    assert valkey.keys("{*") == []
+
+
+def test_a_fence_that_is_older_than_the_logs_settles_nothing(valkey: "redis.Redis") -> None:
+    run = claimed(begun())
+    channel = channel_of(run.conversation_id)
+    speak(run, "So ")
+    fails_over(valkey, run)()
+    before = valkey.hgetall(f"{{{channel}}}:state")
+    with pytest.raises(Superseded):
+        the_log().close(channel, run.id, 0, known=0, doubt="settle")
+    assert valkey.hgetall(f"{{{channel}}}:state") == before
+
+
+class TestASpoiltLog:
+    """What one channel's keys hold is not what was written there."""
+
+    def test_keeps_no_other_reply_from_being_said(self, valkey: "redis.Redis") -> None:
+        spoilt, well = claimed(begun()), claimed(begun())
+        valkey.hdel(f"{{{channel_of(spoilt.conversation_id)}}}:state", f"{spoilt.id}:index")
+        answers = publish.publish([piece(spoilt, 0, "a"), piece(well, 0, "b")])
+        assert isinstance(answers[0], Spoilt)
+        assert isinstance(answers[1], int)
+
+    def test_keeps_no_other_run_from_being_rung(
+        self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spoilt, waiting = begun(), begun()
+        valkey.set(f"{{{channel_of(spoilt.conversation_id)}}}:state", "x")
+        Run.objects.filter(pk=spoilt.pk).update(queued_event=None)
+        Run.objects.update(rung_at=None)
+        rung: list[Any] = []
+        monkeypatch.setattr(sweep, "ring", rung.append)
+        somebody_else_goes_on()
+        assert waiting.id in rung
