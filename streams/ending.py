@@ -63,7 +63,7 @@ def end_cancelled(run: UUID) -> None:
             return
         tried = now.attempt
         try:
-            said = _close(now)
+            said = _close(now) if now.attempt else None  # whom no worker had, nobody spoke for
             if said is None and _held(now):
                 return  # only the worker knows what it holds, and looks at its row every second
             stop(now, said.text if said else "")
@@ -90,7 +90,9 @@ def _held(run: Run) -> bool:
 
 def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
     channel = channel_of(run.conversation_id)
-    closed = the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
+    closed = None
+    if run.attempt:
+        closed = the_log().close(channel, run.id, run.attempt, known=run.conversation.head)
     if closed:  # whoever says the ending knows what it comes after, whatever Redis loses meanwhile
         run.conversation.head = max(run.conversation.head, closed.head)
         if outcome["status"] == Run.Status.CANCELLED:

@@ -218,6 +218,9 @@ class Attempt:
     def bow_out(self) -> None:
         """Leave: to whoever has the run now; if it is ours, as the reader or the deploy says."""
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
+        if self._run.first_token_at:  # which whoever ended it did not know
+            unknown = Run.objects.filter(pk=self._run.pk, attempt=self._run.attempt)
+            unknown.filter(first_token_at=None).update(first_token_at=self._run.first_token_at)
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
             return
         if now.cancel_asked:

@@ -157,6 +157,20 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
     assert not thread.is_alive()
 
 
+def test_whoever_stops_it_a_run_knows_when_it_was_first_heard(
+    process: Process, settings: Any
+) -> None:
+    settings.RUN_WATCH = 3600  # nobody looks meanwhile
+    run, _ = asked(tokens=1000, rate=50)
+    thread = written(run, process)
+    until(says(run, 3))
+    ending.cancel(run.id)
+    thread.join(10)
+    run.refresh_from_db()
+    assert run.status == "cancelled"
+    assert run.first_token_at
+
+
 def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
     process: Process, valkey: "redis.Redis"
 ) -> None:

@@ -278,14 +278,13 @@ class TestAnotherRedis:
         assert run.reply.content == "So "
         assert the_log().read(channel_of(run.conversation_id), heard) == Torn(reason="lost")
 
-    def test_a_queued_run_is_told_to_stop_and_waits_for_the_one_that_is_written(
-        self, run: Run
-    ) -> None:
+    def test_a_queued_runs_ending_waits_for_the_one_that_is_written(self, run: Run) -> None:
         waiting = asking.ask(run.conversation, "And?", when_busy="queue")
         ending.cancel(waiting.run)
-        assert Run.alive().filter(pk=waiting.run, cancel_asked=True).exists()
+        assert not Run.alive().filter(pk=waiting.run).exists()
         channel = channel_of(run.conversation_id)
         known = the_log().get_current_id(channel)
+        assert said(run.conversation_id)[4:] == []
         reach = Reach(channel=channel, run=run.id, attempt=run.attempt, known=known)
         the_log().confirm([reach])
         somebody_else_goes_on()
