@@ -17,6 +17,10 @@ from streams.events import EVENTS, Event, Frame, Snapshot
 # PostgreSQL the other. CommonMark §2.3 replaces NUL the same way.
 _UNSPEAKABLE = re.compile("[\x00\ud800-\udfff]")
 
+# No ends of a line to the standard, but to readers that split text as Python's `str.splitlines`
+# does. In JSON they can only stand inside of strings, where they may be escaped.
+_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
 
 def clean(text: str) -> str:
     """`text` with U+FFFD for what no database and no reader can hold."""
@@ -24,8 +28,13 @@ def clean(text: str) -> str:
 
 
 def encode(frame: Frame) -> str:
-    """The frame's data: one line of JSON. Text must be `clean`."""
-    return orjson.dumps(frame, option=orjson.OPT_UTC_Z).decode()
+    """The frame's data: one line of JSON, to whoever reads it. Text must be `clean`."""
+    line = orjson.dumps(frame, option=orjson.OPT_UTC_Z).decode()
+    if not line.isascii():
+        for end, escaped in _LINE_ENDS.items():
+            if end in line:  # seldom, and to look is quicker
+                line = line.replace(end, escaped)
+    return line
 
 
 def block(type: str, data: str, id: int | None = None) -> bytes:

@@ -86,6 +86,24 @@ async def with_httpx_sse(recorded: Recorded, _: Path) -> list[Event]:
         return [(event.event, event.data, event.id) async for event in source.aiter_sse()]
 
 
+async def with_iter_lines(recorded: Recorded, _: Path) -> list[Event]:
+    heard: list[Event] = []
+    fields: dict[str, str] = {}
+    headers = {"Cookie": recorded.cookies}
+    async with (
+        httpx.AsyncClient(headers=headers, timeout=READ_WITHIN, trust_env=False) as client,
+        client.stream("GET", recorded.url) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif fields:
+                heard.append((fields["event"], fields["data"], fields["id"]))
+                fields = {}
+    return heard
+
+
 async def with_sseclient(recorded: Recorded, _: Path) -> list[Event]:
     def read() -> list[Event]:
         with session(recorded) as opened:
@@ -137,6 +155,7 @@ READERS: dict[str, Read] = {
     "eventsource-parser": npm("eventsource-parser"),
     "undici": npm("undici"),
     "httpx-sse": with_httpx_sse,
+    "httpx": with_iter_lines,
     "sseclient-py": with_sseclient,
     "requests-sse": with_requests_sse,
     "Chromium": with_chromium,
