@@ -1,4 +1,4 @@
-"""What is answered where no web process can: it is away, or ends before it has answered.
+"""What is answered where no web process can: it is away, ends before it has answered, or errs.
 
 To an EventSource any status but 200 is final, so a stream's reader is told in-band to come back,
 as by every stream whose web process ends; whoever asks for anything else is told the problem.
@@ -18,15 +18,17 @@ STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
 
 def unanswered(method: str, path: str, page: str, problem: Problem) -> HttpResponse:
     """The answer to this request, which came from a page of this origin, or from none: ""."""
-    if method == "GET" and STREAM.match(path):
-        said = retry(*settings.STREAM_RETRY) + block_of(Heartbeat(head=None))
-        answer = HttpResponse(said, content_type="text/event-stream")
-        answer["Cache-Control"], answer["X-Accel-Buffering"] = "no-cache", "no"
-    else:
-        answer = refusal(problem)
+    answer = come_back() if method == "GET" and STREAM.match(path) else refusal(problem)
     # A stream whose length is not known is taken for one that Pushpin was not told to hold.
     answer["Content-Length"] = str(len(answer.content))
     if page in settings.CORS_ALLOWED_ORIGINS:
         answer["Access-Control-Allow-Origin"], answer["Vary"] = page, "origin"
         answer["Access-Control-Allow-Credentials"] = "true"
     return answer
+
+
+def come_back() -> HttpResponse:
+    """The answer to a stream's reader: nothing yet, and when to ask again."""
+    said = retry(*settings.STREAM_RETRY) + block_of(Heartbeat(head=None))
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return HttpResponse(said, content_type="text/event-stream", headers=headers)

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 from django.views.decorators.csrf import csrf_exempt
 
 from streams import grip
+from streams.absence import come_back
 from streams.api.refusals import refuse
 from streams.callers import caller_of, passed
 from streams.channels import Caller, channel_of, cursor_in
@@ -25,7 +26,10 @@ ALLOWED = "GET, HEAD, OPTIONS"
 
 @csrf_exempt  # it changes nothing, and says so to whoever posts
 def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
-    """The conversation's events, from the reader's cursor on. Refusals come before the first."""
+    """The conversation's events, from the reader's cursor on. Refusals come before the first.
+
+    What may pass is none: to an EventSource any status but 200 is final.
+    """
     if request.method == "OPTIONS":
         return HttpResponse(status=204, headers={"Allow": ALLOWED})
     try:
@@ -36,7 +40,9 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
         caller, found = _may_read(request, conversation)
         return _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
     except Exception as error:
-        return refuse(request, error)
+        refused = refuse(request, error)
+        passing = request.method == "GET" and refused.status_code >= 500
+        return come_back() if passing else refused
 
 
 def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Conversation]:

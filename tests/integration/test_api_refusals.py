@@ -4,14 +4,16 @@ import json
 import logging
 from importlib import import_module
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 from django.test import Client
 
-from streams import keeping
+from streams import keeping, stream
 from streams.models import Conversation
+from tests.acceptance.blocks import Splitter
 from tests.integration.browser import Browser, conversation, run
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -230,6 +232,28 @@ def test_while_the_database_is_away_callers_are_told_when_to_come_back(
     assert refused(answer) == (503, "unavailable")
     assert answer["Retry-After"] == "5"
     assert b"secret-host" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OperationalError("away"), 503),
+        (InterfaceError("closed"), 503),
+        (RuntimeError("broken"), 500),
+    ],
+)
+def test_a_reader_whose_stream_cannot_begin_is_asked_to_come_back(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    events = f"{conversation(browser.begin()['conversation'])}events/"
+    monkeypatch.setattr(stream, "caller_of", Mock(side_effect=error))
+    answer = browser.get(events)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
+    (beat,) = Splitter().feed(answer.content)
+    assert (beat.id, beat.event, beat.payload) == (None, "heartbeat", {"head": None})
+    assert beat.retry is not None
+    assert answer["Content-Length"] == str(len(answer.content))  # Pushpin must not hold it
+    assert browser.client.head(events).status_code == status
 
 
 def test_what_nobody_foresaw_is_logged_and_tells_nothing(
