@@ -10,7 +10,7 @@ from django.views.defaults import bad_request
 from ninja.errors import HttpError, ValidationError
 
 from streams.answers import Answered, OtherRequest
-from streams.api.repeats import answer
+from streams.api.repeats import repeated
 from streams.api.schemas import TOO_LONG
 from streams.asking import Busy, NotLast, TooManyPosts, TooManyRuns, UnknownModel
 from streams.problems import Problem, not_found, refusal
@@ -23,9 +23,7 @@ SOON = {"Retry-After": "5"}  # seconds
 def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     """The answer to a request that raised this."""
     if isinstance(error, Answered):
-        again = answer(error.answer.status, error.answer.body)
-        again.headers["Idempotency-Replayed"] = "true"
-        return again
+        return repeated(error.answer.status, error.answer.body)
     problem = problem_of(error)
     if problem.status >= 500:
         logger.error("%s %s refused", request.method, request.path, exc_info=error)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from streams.answers import Once, keep, recall
 from streams.api.admission import Asked
 from streams.api.rendering import rendered
+from streams.models import Run
 from streams.problems import Problem
 from streams.report import Report
 
@@ -43,12 +44,23 @@ def answer(status: int, body: dict[str, Any]) -> HttpResponse:
     )
 
 
+def repeated(status: int, body: dict[str, Any]) -> HttpResponse:
+    """`answer`, to a request that was answered before."""
+    again = answer(status, body)
+    again.headers["Idempotency-Replayed"] = "true"
+    return again
+
+
 def reported(report: Report, once: Once | None) -> HttpResponse:
-    """The report as an answer, kept for a repeated request. Raises `Answered`, `OtherRequest`."""
-    if once:
+    """The report as an answer; that it was given is kept. Raises `Answered`, `OtherRequest`.
+
+    Its words are not, for they must go with the conversation: a run that has ended stays as it is,
+    and is reported anew. Of a live one it is not for ever, so nothing is kept.
+    """
+    if once and report.status not in Run.LIVE:
         try:
             with transaction.atomic():
-                keep(once, 200, report)
+                keep(once, 200, {})
         except IntegrityError:
             recall(once)  # an equal request was first
             raise

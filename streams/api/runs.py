@@ -7,9 +7,9 @@ from django.http import HttpResponse
 from ninja import Router
 
 from streams import asking, ending
-from streams.answers import recall
+from streams.answers import Answered, recall
 from streams.api.admission import Asked
-from streams.api.repeats import answer, once_of, reported
+from streams.api.repeats import answer, once_of, repeated, reported
 from streams.api.schemas import Nothing, Retry
 from streams.models import Run
 from streams.report import Report, report
@@ -32,10 +32,13 @@ def run(request: Asked, run: UUID) -> Report:
 def cancel(request: Asked, run: UUID, body: Nothing | None = None) -> HttpResponse:
     stopped = own(request, run)
     once = once_of(request, body or Nothing())
-    if once:
-        recall(once)
-    ending.cancel(stopped.id)
-    return reported(report(stopped), once)
+    try:
+        if once:
+            recall(once)
+        ending.cancel(stopped.id)
+        return reported(report(stopped), once)
+    except Answered:
+        return repeated(200, asdict(report(stopped)))
 
 
 @router.post(

@@ -9,7 +9,9 @@ from django.db import connection
 from streams import asking, ending
 from streams.answers import Once
 from streams.models import Answer, Conversation, Message, Run
+from streams.publish import the_log
 from tests.integration.browser import Browser, conversation, run
+from tests.integration.test_api_runs import write
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 
@@ -80,6 +82,44 @@ def test_a_cancel_that_was_answered_is_not_done_again(
     first = browser.post(path, Idempotency_Key="one")
     monkeypatch.setattr(ending, "cancel", None)
     assert browser.post(path, Idempotency_Key="one").content == first.content
+
+
+def test_a_cancel_is_answered_once_and_for_all_when_the_run_has_ended(
+    browser: Browser, settings: Any
+) -> None:
+    made = browser.begin()
+    write(made["run"], "Because")
+    path, there = f"{run(made['run'])}cancel/", settings.REDIS_URL
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+    the_log.cache_clear()
+    asked = browser.post(path, Idempotency_Key="one")
+    settings.REDIS_URL = there
+    the_log.cache_clear()
+    stopped, again = (browser.post(path, Idempotency_Key="one") for _ in range(2))
+    told = [answer.json()["status"] for answer in (asked, stopped, again)]
+    assert told == ["running", "cancelled", "cancelled"]
+    assert again.content == stopped.content
+    replayed = ["Idempotency-Replayed" in answer.headers for answer in (asked, stopped, again)]
+    assert replayed == [False, False, True]
+
+
+def test_what_a_deleted_conversation_said_is_in_no_answer_that_is_kept(browser: Browser) -> None:
+    begun = ("/api/conversations/", {"message": "A secret?"})
+    first = browser.post(*begun, Idempotency_Key="one")
+    made = first.json()
+    write(made["run"], "A secret.")
+    paths = {
+        f"{run(made['run'])}cancel/": None,
+        f"{run(made['run'])}retry/": {},
+        f"{conversation(made['conversation'])}messages/": {"message": "?", "when_busy": "queue"},
+    }
+    answers = [browser.post(*ask, Idempotency_Key="one") for ask in paths.items()]
+    assert [answer.status_code for answer in answers] == [200, 202, 202]
+    assert browser.send("DELETE", conversation(made["conversation"])).status_code == 204
+    assert "secret" not in str(list(Answer.objects.values()))
+    answers = [browser.post(*ask, Idempotency_Key="one") for ask in paths.items()]
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert browser.post(*begun, Idempotency_Key="one").content == first.content
 
 
 def test_the_same_key_with_another_body_is_refused(browser: Browser) -> None:
