@@ -54,7 +54,7 @@ def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Convers
 def _answer(
     request: HttpRequest, caller: Caller, conversation: Conversation, cursor: int | None
 ) -> HttpResponseBase:
-    until_idle = request.GET.get("until") == "idle"
+    until_idle = until_idle_of(request)
     if until_idle and cursor is not None and nothing_left(conversation, cursor):
         return HttpResponse(status=204, headers=HEADERS)
     if request.method == "HEAD":
@@ -86,6 +86,14 @@ def cursor_of(request: HttpRequest, channel: str) -> int | None:
     except ValueError:
         detail = "A cursor is an event's id, or this channel's name, a colon, and the id."
         raise Problem(400, "bad_cursor", detail) from None
+
+
+def until_idle_of(request: HttpRequest) -> bool:
+    """Whether the stream is to end once nothing is live. Raises `Problem`."""
+    until = request.GET.get("until", "")
+    if until not in ("", "idle"):
+        raise Problem(400, "bad_request", "`until` can only be `idle`.")
+    return until == "idle"
 
 
 def nothing_left(conversation: Conversation, cursor: int) -> bool:

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern
+from django.urls import URLPattern, resolve
 from django.views.decorators.csrf import csrf_exempt
 
 from streams.problems import Problem, not_found, refusal
 
 View = Callable[..., HttpResponse]
+UNSLASHED = Problem(
+    404, "not_found", "There is nothing here: the paths of this API end with a slash."
+)
 
 
 def fronted(address: URLPattern) -> URLPattern:
@@ -21,7 +24,8 @@ def fronted(address: URLPattern) -> URLPattern:
 @csrf_exempt
 def nowhere(request: HttpRequest) -> HttpResponse:
     """Any address that there is not."""
-    return refusal(not_found())
+    slashed = resolve(f"{request.path_info}/").func
+    return refusal(not_found() if slashed is nowhere else UNSLASHED)
 
 
 def _front(view: View) -> View:

@@ -45,7 +45,7 @@ def problem_of(error: Exception) -> Problem:
         case ValidationError():
             return _invalid(error)
         case HttpError():
-            return Problem(400, "bad_json", "The body is not JSON in UTF-8.")
+            return Problem(400, "bad_json", "The body cannot be read as JSON in UTF-8.")
         case Http404() | ObjectDoesNotExist() | Superseded():  # deleted since it was found
             return not_found()
         case Busy():

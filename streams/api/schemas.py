@@ -84,6 +84,7 @@ class Begin(_Body):
     system: Text | None = None
     model: Line | None = Field(
         None,
+        min_length=1,
         description="one of `/api/models/`; the default where null",
         json_schema_extra={"enum": [*settings.LLM_MODELS, None]},
     )

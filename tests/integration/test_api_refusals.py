@@ -49,7 +49,9 @@ def refused(answer: HttpResponse) -> tuple[int, str]:
     ],
 )
 def test_what_is_no_json_is_refused(browser: Browser, body: bytes) -> None:
-    assert refused(browser.post(BEGIN, body)) == (400, "bad_json")
+    answer = browser.post(BEGIN, body)
+    assert refused(answer) == (400, "bad_json")
+    assert answer.json()["detail"] == "The body cannot be read as JSON in UTF-8."
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,7 @@ def test_what_is_no_json_is_refused(browser: Browser, body: bytes) -> None:
         {"message": float("inf")},
         {"message": "?", "title": "x" * 201},
         {"message": "?", "model": 7},
+        {"message": "?", "model": ""},
         {"message": "?", "system": ["a"]},
         {"message": "?", "when_bussy": "queue"},
         {"message": "?", "\ud800": "\udfff"},
@@ -163,6 +166,36 @@ def test_an_address_that_there_is_not_is_a_problem_whatever_the_method(path: str
     for method in ("GET", "POST", "DELETE", "SING"):
         answer = Client(enforce_csrf_checks=True).generic(method, path)
         assert refused(answer) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "slash"),
+    [
+        ("/api/conversations", True),
+        ("/api/runs/7ab2b8a6-5a4a-4d4e-9d4e-1c1f4d3a2b1c/cancel", True),
+        ("/api/conversations/7ab2b8a6-5a4a-4d4e-9d4e-1c1f4d3a2b1c/events", True),
+        ("/api/openapi.json/", False),
+        ("/api/nothing", False),
+        ("/api/runs/none", False),
+        ("/api/", False),
+    ],
+)
+def test_whoever_leaves_out_the_slash_is_told(path: str, slash: bool) -> None:
+    answer = Client(enforce_csrf_checks=True).post(path)
+    assert refused(answer) == (404, "not_found")
+    assert answer.json()["detail"] == (
+        "There is nothing here: the paths of this API end with a slash."
+        if slash
+        else "There is nothing here, or it is not yours."
+    )
+
+
+def test_a_stream_ends_at_nothing_but_idleness(browser: Browser) -> None:
+    events = f"{conversation(browser.begin()['conversation'])}events/"
+    for wrong in ("foo", "IDLE", "idle%20", "%00", "idle&until=never"):
+        assert refused(browser.get(f"{events}?until={wrong}")) == (400, "bad_request")
+    for right in ("", "idle"):
+        assert browser.client.head(f"{events}?until={right}").status_code == 200
 
 
 @pytest.mark.parametrize(
