@@ -9,6 +9,8 @@ from django.conf import settings
 
 from streams.api.repeats import KEY
 from streams.api.schemas import Problem as ProblemSchema
+from streams.channels import PREFIX
+from streams.models import Run
 
 Document = dict[str, Any]
 
@@ -59,9 +61,33 @@ LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
     "required": False,
-    "description": "The last event id heard. Without it, a snapshot comes first.",
-    "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    "description": "The last event id heard, bare or after the channel's name. Without it, or"
+    " empty, a snapshot comes first.",
+    "schema": {"type": "string", "pattern": f"^({PREFIX}[0-9a-f-]{{36}}:)?[0-9]+$"},
 }
+HEADERS: dict[str, Document] = {
+    "Location": {
+        "description": "The conversation's URL",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Idempotency-Replayed": {
+        "description": "The Idempotency-Key was answered before, and this is the first answer",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Preference-Applied": {
+        "description": "The run ended while it was waited for",
+        "schema": {"type": "string", "enum": ["wait"]},
+    },
+    "Retry-After": {
+        "description": "Seconds after which to ask again",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "How to say who asks: RFC 6750 §3",
+        "schema": {"type": "string"},
+    },
+}
+REFUSALS_TELL = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 STREAM: Document = {
     "operationId": "events",
     "tags": ["conversations"],
@@ -80,7 +106,8 @@ STREAM: Document = {
             "name": "until",
             "in": "query",
             "required": False,
-            "description": "`idle`: the response ends once nothing is queued or running.",
+            "description": "`idle`: the response ends once nothing is queued or running."
+            " Empty, it does not count.",
             "schema": {"type": "string", "enum": ["idle"]},
         },
         {
@@ -93,7 +120,7 @@ STREAM: Document = {
     ],
     "responses": {
         "200": {
-            "description": "The stream",
+            "description": "The stream; one that ends at once, while the service cannot begin it",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         "204": {"description": "Nothing is left to hear: do not come back"},
@@ -117,6 +144,8 @@ def complete(document: Document) -> Document:
     problem = ProblemSchema.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"].update(problem.pop("$defs", {}))
     components["schemas"]["Problem"] = problem
+    for name, statuses in {"Report": Run.Status.values, "LiveRun": Run.LIVE}.items():
+        components["schemas"][name]["properties"]["status"]["enum"] = list(statuses)
     for path, methods in paths.items():
         for method, operation in methods.items():
             _complete(operation, method, path)
@@ -140,15 +169,27 @@ def _complete(operation: Document, method: str, path: str) -> None:
         refused |= REFUSED_BODIES
     if method == "post":
         operation["parameters"].append(IDEMPOTENCY_KEY)
+        _tell(operation, "Idempotency-Replayed")
         refused |= BUSY
     if 202 in operation["responses"]:
         operation["parameters"].append(PREFER)
+        _tell(operation, "Location")
+        operation["responses"][200]["headers"]["Preference-Applied"] = HEADERS["Preference-Applied"]
     _refuse(operation, refused)
+
+
+def _tell(operation: Document, name: str) -> None:
+    """With each success: nothing else is among the responses yet."""
+    for response in operation["responses"].values():
+        response.setdefault("headers", {})[name] = HEADERS[name]
 
 
 def _refuse(operation: Document, refused: dict[int, str]) -> None:
     for status, why in refused.items():
-        operation["responses"][str(status)] = {"description": why, "content": PROBLEM}
+        response: Document = {"description": why, "content": PROBLEM}
+        if told := REFUSALS_TELL.get(status):
+            response["headers"] = {told: HEADERS[told]}
+        operation["responses"][str(status)] = response
 
 
 def _platform(name: str, summary: str, schema: Document | None = None) -> Document:

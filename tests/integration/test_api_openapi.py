@@ -59,6 +59,52 @@ def test_every_post_may_be_repeated_and_every_run_waited_for(document: dict[str,
                 assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
 
 
+def test_the_headers_of_an_answer_are_told_where_they_occur(document: dict[str, Any]) -> None:
+    told = {
+        (method, status): sorted(answer["headers"])
+        for method, operation in document["paths"]["/api/conversations/"].items()
+        for status, answer in operation["responses"].items()
+        if "headers" in answer
+    }
+    refused = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
+    assert told == {
+        ("post", "202"): ["Idempotency-Replayed", "Location"],
+        ("post", "200"): ["Idempotency-Replayed", "Location", "Preference-Applied"],
+        **{
+            (method, status): names
+            for method in ("get", "post")
+            for status, names in refused.items()
+        },
+    }
+    cancelled = document["paths"]["/api/runs/{run}/cancel/"]["post"]["responses"]["200"]
+    assert sorted(cancelled["headers"]) == ["Idempotency-Replayed"]
+
+
+def test_a_status_is_one_of_those_that_there_are(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    live = ["queued", "running"]
+    assert schemas["LiveRun"]["properties"]["status"]["enum"] == live
+    ended = ["completed", "cancelled", "failed"]
+    assert schemas["Report"]["properties"]["status"]["enum"] == live + ended
+
+
+def test_a_cursor_that_is_taken_is_one_that_the_document_knows(document: dict[str, Any]) -> None:
+    browser = Browser()
+    made = browser.begin()
+    stream = document["paths"]["/api/conversations/{conversation}/events/"]["get"]
+    patterns = [
+        parameter["schema"]["pattern"]
+        for parameter in stream["parameters"]
+        if parameter["name"].lower() in ("last-event-id", "lasteventid")
+    ]
+    assert len(patterns) == 2
+    channel = f"conversation-{made['conversation']}"
+    for cursor, good in (("7", True), (f"{channel}:7", True), (f"{channel}:", False), ("x", False)):
+        where = f"/api/conversations/{made['conversation']}/events/?lastEventId={cursor}"
+        assert browser.client.head(where).status_code == (200 if good else 400)
+        assert [bool(re.search(pattern, cursor)) for pattern in patterns] == [good, good]
+
+
 def test_its_page_needs_nobody_elses_servers() -> None:
     page = Client().get("/api/docs")
     assert page.status_code == 200
