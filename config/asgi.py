@@ -104,6 +104,8 @@ class Lane(ASGIHandler):
             response = cast("HttpResponse | StreamingHttpResponse", self.get_response(request))
             if isinstance(response, StreamingHttpResponse) and not response.is_async:
                 return whole(response)
+            if response.status_code == 204:  # it has no body to speak of: RFC 9110 §8.6
+                del response["Content-Length"], response["Content-Type"]
             return response
         finally:
             request.close()

@@ -14,7 +14,7 @@ from config import asgi
 from streams import keeping
 from streams.followers import followers
 from streams.models import Conversation, Run
-from tests.integration.browser import Browser, conversation
+from tests.integration.browser import Browser, conversation, run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -23,12 +23,19 @@ class Connection:
     """One request as a server hands it over, and what is answered; its client may go away."""
 
     def __init__(
-        self, browser: Browser, path: str, query: str = "", *, body: bytes = b"", **headers: str
+        self,
+        browser: Browser,
+        path: str,
+        query: str = "",
+        *,
+        method: str = "",
+        body: bytes = b"",
+        **headers: str,
     ) -> None:
         cookies = "; ".join(f"{name}={one.value}" for name, one in browser.client.cookies.items())
         self._scope = {
             "type": "http",
-            "method": "POST" if body else "GET",
+            "method": method or ("POST" if body else "GET"),
             "path": path,
             "query_string": query.encode(),
             "headers": [
@@ -139,6 +146,23 @@ async def test_a_file_is_sent_whole(browser: Browser) -> None:
     file = Connection(browser, style)
     await asyncio.wait_for(file.task, 5)
     assert (file.status, file.headers["Content-Length"]) == (200, str(len(file.body)))
+
+
+async def test_an_answer_that_has_no_body_says_nothing_of_one(browser: Browser) -> None:
+    made = await sync_to_async(browser.begin)()
+    await sync_to_async(browser.post)(f"{run(made['run'])}cancel/")
+    where = conversation(made["conversation"])
+    heard = (await sync_to_async(browser.get)(where)).json()["cursor"]
+    token = {"x-csrftoken": browser.csrf["X-CSRFToken"]}
+    for method, path, query in (
+        ("OPTIONS", f"{where}events/", ""),
+        ("GET", f"{where}events/", f"until=idle&lastEventId={heard}"),
+        ("DELETE", where, ""),
+    ):
+        answer = Connection(browser, path, query, method=method, **token)
+        await asyncio.wait_for(answer.task, 5)
+        assert (answer.status, answer.body) == (204, b"")
+        assert not {"Content-Length", "Content-Type"} & set(answer.headers)
 
 
 async def test_an_owner_has_exactly_so_many_streams_also_at_once(
