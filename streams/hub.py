@@ -87,10 +87,10 @@ class Feed:
     async def together(self, cursor: int | None, ask: Callable[[], Awaitable[T]]) -> T:
         """What comes after the cursor: one asks, for all who want it at the same time.
 
-        When Redis is back, everybody does. What was asked before a subscription began does not
-        say what has happened until then.
+        When Redis is back, everybody does. What was asked before something new arrived may not
+        hold it, and whom that woke would sleep until the next.
         """
-        question = (self.epoch, cursor)
+        question = (self.turn, cursor)
         answer: asyncio.Future[T] | None = self._asked.get(question)
         if answer is None:
             answer = self._asked[question] = asyncio.ensure_future(ask())

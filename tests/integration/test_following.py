@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -17,6 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 from streams import asking, ending, keeping, publish
 from streams.channels import Caller, channel_of
 from streams.events import TextDelta
+from streams.follow import Follower
 from streams.followers import Followers, TooManyStreams
 from streams.log import Log
 from streams.models import Conversation
@@ -289,6 +291,70 @@ async def test_those_who_want_the_same_at_once_are_read_to_once(
     assert len(asked) <= 4, asked
 
 
+async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    read, asked, said = Log.read, list[int](), threading.Event()
+
+    def slowly(log: Log, channel: str, cursor: int, **named: Any) -> Any:
+        page = read(log, channel, cursor, **named)
+        asked.append(cursor)
+        assert said.wait(10)
+        return page
+
+    def reader() -> "asyncio.Task[list[int]]":
+        stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+        return asyncio.create_task(ids(stream, story.first + 1))
+
+    monkeypatch.setattr(Log, "read", slowly)
+    readers = [reader()]
+    async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
+        while not asked:
+            await asyncio.sleep(0.01)
+        await sync_to_async(story.say)()
+        feed = crowd._hubs._hubs[0]._feeds[story.channel]
+        while feed.last != story.first + 1:
+            await asyncio.sleep(0.01)
+        readers.append(reader())
+        while feed.listeners < len(readers):
+            await asyncio.sleep(0.01)
+        said.set()
+        assert await asyncio.gather(*readers) == [[story.first + 1]] * 2
+
+
+async def test_a_crowd_that_hears_redis_again_asks_once_though_events_go_on(
+    crowd: Followers, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    streams = [
+        crowd.admit(VISITOR, story.conversation, story.first, until_idle=True) for _ in range(100)
+    ]
+    readers = [asyncio.create_task(whole(stream)) for stream in streams]
+    read, asked = Log.read, list[int]()
+
+    def counted(log: Log, channel: str, cursor: int, **named: Any) -> Any:
+        asked.append(cursor)
+        return read(log, channel, cursor, **named)
+
+    async with asyncio.timeout(10):
+        while len(crowd._open) < len(readers) or not all(map(caught_up, crowd._open)):
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(Log, "read", counted)
+        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
+        while not asked or not all(map(caught_up, crowd._open)):
+            await sync_to_async(story.say)()
+    await sync_to_async(story.complete)()
+    assert await asyncio.gather(*readers) == [
+        [*["text.delta"] * story.index, "run.completed"] for _ in readers
+    ]
+    assert len(asked) < len(readers) / 2  # for each page that they have missed, one
+
+
+def caught_up(follower: Follower) -> bool:
+    return bool(follower._feed and follower._caught_up(follower._feed))
+
+
 async def test_deleting_the_conversation_ends_its_streams(crowd: Followers) -> None:
     story = await told()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
@@ -377,7 +443,7 @@ async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
         await anext(stream)
         heard = asyncio.ensure_future(anext(stream))  # nothing, and then a heartbeat
         (follower,) = crowd._open
-        while not (follower._feed and follower._caught_up(follower._feed)):
+        while not caught_up(follower):
             await asyncio.sleep(0.01)
         await asyncio.to_thread(valkey.flushall)
         assert b'"head":null' in await heard
