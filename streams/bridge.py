@@ -95,31 +95,32 @@ class Bridge:
                 try:
                     await self._attend(relay, relay.feed)
                 except Away:
-                    relay.look_at = monotonic() + SOON
+                    relay.look_at = relay.idle_at = monotonic() + SOON
                 except Superseded:
                     relay.feed.removed = True  # deleted before we came
                 except Exception:
                     logger.exception("conversation %s", relay.conversation)
-                    relay.look_at = monotonic() + LOOK
-                due = min(relay.look_at, relay.beat_at, relay.idle_at)
+                    relay.look_at = relay.idle_at = monotonic() + LOOK
+                due = relay.beat_at
+                if relay.feed.up:  # else nothing can be asked
+                    due = min(due, relay.look_at, relay.idle_at)
                 if relay.feed.turn == turn:  # else it woke nobody: we were asking the log
                     await relay.feed.change(max(0.01, due - monotonic()))
 
     async def _attend(self, relay: Relay, feed: Feed) -> None:
         if feed.removed:
             relay.look_at = relay.idle_at = NEVER
+            relay.beat_at = monotonic() + LOOK
             for hold in list(relay.holds.values()):
                 self._end(hold, GONE)
             return
         if relay.beat_at == NEVER:
             relay.beat_at = monotonic() + settings.STREAM_HEARTBEAT
+        if monotonic() >= relay.beat_at:  # first: Redis may be heard, and not answer
+            await self._beat(relay, feed)
         if feed.up:
             await self._pass_on(relay, feed)
             await self._dismiss_idle(relay)
-        if monotonic() >= relay.beat_at:
-            await self._beat(relay, feed)
-        if not feed.up:
-            relay.look_at = relay.idle_at = NEVER
 
     async def _pass_on(self, relay: Relay, feed: Feed) -> None:
         """Say what nobody was told yet. Raises `Away`."""
@@ -143,7 +144,7 @@ class Bridge:
             if isinstance(page, Torn):
                 logger.info("conversation %s goes on elsewhere: %s", relay.conversation, page)
                 self._hint(relay.holds.values())
-                relay.last, relay.frame = None, b""
+                relay.last, relay.frame, relay.doubted = None, b"", True  # the hint may be lost
             else:
                 frames = [block(type, data, id) for id, type, data in page.entries]
                 self._say(relay, frames, ending=any(e[1] in ENDINGS for e in page.entries))
@@ -153,7 +154,7 @@ class Bridge:
             tail = await in_thread(lambda: the_log().tail(channel), of=channel)
             relay.doubted |= tail is None  # the first that will be said is somebody's news
             if tail:
-                relay.last = tail[0]
+                relay.last, relay.idle_at = tail[0], 0.0  # an ending may have been passed over
                 relay.frame = block(tail[1], tail[2], tail[0]) if relay.doubted else b""
         self._hint(hold for hold in relay.holds.values() if not hold.begun)
         if relay.frame and (relay.doubted or relay.lively):
@@ -202,9 +203,9 @@ class Bridge:
         """End the holds of those who stay until all is said, once it is and they are past it."""
         staying = [hold for hold in relay.holds.values() if hold.until_idle and hold.begun]
         last = relay.last
-        if not staying or last is None or monotonic() < relay.idle_at:
-            if not staying:
-                relay.idle_at = NEVER
+        if not staying or last is None:
+            relay.idle_at = NEVER  # until somebody stays, and something was said
+        if last is None or monotonic() < relay.idle_at:
             return
         match await in_thread(lambda: outlook(relay.conversation, last)):
             case "idle":

@@ -14,14 +14,18 @@ import redis
 import zmq
 import zmq.asyncio
 from asgiref.sync import sync_to_async
+from django.db import OperationalError
 from django.test import AsyncClient
 
-from streams import keeping
+from streams import bridge, keeping
 from streams.bridge import Bridge
 from streams.channels import Caller
 from streams.hold import ASIDE, STATE, Hold, hold_in
+from streams.hub import Feed
+from streams.log import Log
 from streams.models import Conversation
 from streams.outlet import Outlet, tnetstring
+from streams.verdicts import Away
 from tests.integration.test_following import VISITOR, Told, told
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -91,6 +95,10 @@ def hold_of(conversation: Conversation, *, minutes: int = 60, until_idle: bool =
 
 def named(id: int) -> Callable[[Said], bool]:
     return lambda said: said.get("id") == str(id)
+
+
+def close(said: Said) -> bool:
+    return said.get("action") == "close"
 
 
 async def followed(pushpin: Pushpin, story: Told, hold: Hold) -> int:
@@ -165,6 +173,158 @@ async def test_who_stays_until_idle_is_dismissed_after_the_ending(short: Path) -
         assert str(ending) in [said.get("id") for said in heard[:-1]]
 
 
+async def test_who_stays_is_dismissed_also_by_a_bridge_that_came_after_the_ending(
+    short: Path,
+) -> None:
+    story = await told()
+    await sync_to_async(story.complete)()
+    staying = hold_of(story.conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        pushpin.want(staying.channel, staying.state, staying.aside)
+        await pushpin.hears(close)
+
+
+async def test_who_stays_is_dismissed_though_redis_left_before_the_ending_was_noted(
+    short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlook, subscribed, back = bridge.outlook, Feed.subscribed, asyncio.Event()
+
+    def subscribed_again(feed: Feed) -> None:
+        subscribed(feed)
+        if feed.epoch > 1:
+            back.set()
+
+    monkeypatch.setattr(Feed, "subscribed", subscribed_again)
+    monkeypatch.setattr(bridge, "outlook", lambda *at: outlook(*at) if back.is_set() else "ending")
+    story = await told()
+    staying = hold_of(story.conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, staying)
+        ending = await sync_to_async(story.complete)()
+        await pushpin.hears(named(ending))
+        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
+        await pushpin.hears(close)
+
+
+async def told_anew(story: Told, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> int:
+    """The history is lost, and the whole reply said again, before the bridge looks."""
+    in_thread, over = bridge.in_thread, asyncio.Event()
+
+    async def once_it_is_over(ask: Callable[[], Any], *, of: str | None = None) -> Any:
+        if of is not None:
+            await over.wait()
+        return await in_thread(ask, of=of)
+
+    monkeypatch.setattr(bridge, "in_thread", once_it_is_over)
+    await asyncio.to_thread(valkey.flushall)
+    ending = await sync_to_async(story.complete)()
+    over.set()
+    return ending
+
+
+async def test_who_stays_is_dismissed_though_a_lost_history_hid_the_ending(
+    short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    staying = hold_of(story.conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, staying)
+        await told_anew(story, valkey, monkeypatch)
+        await pushpin.hears(close)
+
+
+async def test_the_last_event_after_a_lost_history_is_said_in_case_the_hint_was_lost(
+    short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, hold_of(story.conversation))
+        ending = await told_anew(story, valkey, monkeypatch)
+        said = await pushpin.hears(named(ending))
+        assert said["prev-id"] == str(ending - 1)
+
+
+@pytest.mark.parametrize("answer", [Away(), None], ids=["does not answer", "holds nothing"])
+async def test_a_log_that_says_nothing_yet_is_asked_a_few_times_a_second(
+    short: Path, monkeypatch: pytest.MonkeyPatch, answer: Away | None
+) -> None:
+    tail, asked = Log.tail, list[float]()
+
+    def at_last(log: Log, channel: str) -> Any:
+        asked.append(monotonic())
+        if len(asked) > 10:
+            return tail(log, channel)
+        if answer:
+            raise answer
+        return None
+
+    monkeypatch.setattr(Log, "tail", at_last)
+    monkeypatch.setattr(bridge, "LOOK", bridge.SOON)
+    story = await told()
+    await sync_to_async(story.complete)()
+    staying = hold_of(story.conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        pushpin.want(staying.channel, staying.state, staying.aside)
+        await pushpin.hears(close, within=10)
+    assert asked[10] - asked[0] > 5 * bridge.SOON  # some at once, as they come to want it
+
+
+async def test_a_database_that_is_away_is_asked_once_a_second_whether_all_is_said(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlook, asked = bridge.outlook, list[float]()
+
+    def at_last(*at: Any) -> str:
+        asked.append(monotonic())
+        if len(asked) <= 4:  # each question is asked once more
+            raise OperationalError
+        return outlook(*at)
+
+    story = await told()
+    staying = hold_of(story.conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, staying)
+        monkeypatch.setattr(bridge, "outlook", at_last)
+        await sync_to_async(story.complete)()
+        await pushpin.hears(close)
+    assert asked[4] - asked[0] > bridge.LOOK
+
+
+async def test_nothing_but_heartbeats_is_due_while_redis_is_not_heard(
+    short: Path, monkeypatch: pytest.MonkeyPatch, settings: object
+) -> None:
+    settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
+    change, waits = Feed.change, list[float]()
+
+    def counted(feed: Feed, seconds: float) -> Any:
+        waits.append(seconds)
+        return change(feed, seconds)
+
+    monkeypatch.setattr(Feed, "change", counted)
+    monkeypatch.setattr(Feed, "subscribed", lambda feed: None)
+    hold = hold_of((await told()).conversation, until_idle=True)
+    async with bridging(short) as pushpin:
+        pushpin.want(hold.channel, hold.state, hold.aside)
+        await pushpin.hears(lambda said: said["channel"] == hold.aside)
+    assert len(waits) < 8
+
+
+async def test_heartbeats_go_on_while_redis_is_heard_but_does_not_answer(
+    short: Path, monkeypatch: pytest.MonkeyPatch, settings: object
+) -> None:
+    settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
+
+    def away(*_: Any) -> None:
+        raise Away
+
+    monkeypatch.setattr(Log, "tail", away)
+    hold = hold_of((await told()).conversation)
+    async with bridging(short) as pushpin:
+        pushpin.want(hold.channel, hold.state, hold.aside)
+        said = await pushpin.hears(lambda said: said["channel"] == hold.aside)
+        assert '"head":null' in said["content"]
+
+
 async def test_a_hold_ends_when_its_life_is_over_and_its_reader_comes_back(
     short: Path, settings: object
 ) -> None:
@@ -175,7 +335,7 @@ async def test_a_hold_ends_when_its_life_is_over_and_its_reader_comes_back(
         pushpin.want(over.channel, over.state, over.aside)
         said = await pushpin.hears(lambda said: said["channel"] == over.aside)
         assert said["content"].startswith("retry: ")
-        await pushpin.hears(lambda said: said.get("action") == "close")
+        await pushpin.hears(close)
 
 
 async def test_holds_that_come_while_others_are_ended_end_nothing_else(
@@ -209,7 +369,24 @@ async def test_a_deleted_conversation_ends_its_holds(short: Path) -> None:
         await sync_to_async(keeping.delete)(story.conversation)
         said = await pushpin.hears(lambda said: said["channel"] == hold.aside)
         assert '"gone"' in said["content"]
-        await pushpin.hears(lambda said: said.get("action") == "close")
+        await pushpin.hears(close)
+
+
+async def test_a_deleted_conversations_holds_are_ended_again_but_a_few_times_a_second(
+    short: Path, monkeypatch: pytest.MonkeyPatch, settings: object
+) -> None:
+    settings.STREAM_HEARTBEAT = bridge.SOON  # type: ignore[attr-defined]
+    monkeypatch.setattr(bridge, "LOOK", bridge.SOON)
+    story = await told()
+    hold = hold_of(story.conversation)
+    async with bridging(short) as pushpin:
+        await followed(pushpin, story, hold)
+        await sync_to_async(keeping.delete)(story.conversation)
+        await pushpin.hears(close)
+        since = monotonic()
+        for _ in range(5):
+            await pushpin.hears(close)
+        assert monotonic() - since > 3 * bridge.SOON
 
 
 def test_a_holds_name_tells_all_but_shows_nothing() -> None:
