@@ -70,6 +70,7 @@ def say(pieces: list[Piece]) -> list[int | Exception]:
                 return answers
             confirm([_reach(piece) for piece in pieces])
         except (Away, OperationalError, InterfaceError):
+            connection.close()  # it may be a dead one
             sleep(PAUSE)
         except Exception as error:
             logger.exception("writing %s pieces", len(pieces))
