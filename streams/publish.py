@@ -28,7 +28,7 @@ from streams.events import (
 from streams.log import Log
 from streams.models import UNSAID, Conversation, Message, Removal, Run
 from streams.passages import Piece, Reach
-from streams.verdicts import Doubtful, Superseded
+from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +61,14 @@ def start(run: Run) -> int:
     with suppress(Doubtful):  # which this ends
         finish(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
-    id = _start(run, event)
-    noted = 0
+    id, noted = _start(run, event), 0
     while id != noted:
         _note_start(run, id)
-        # Somebody may have looked at a life that was lost and began anew before the note.
-        noted, id = id, _start(run, event)
+        noted = id
+        # Whoever looked at a life that began between the two has not heard of it. But where Redis
+        # went away only now, everybody who looks finds it in the row.
+        with suppress(Away):
+            id = _start(run, event)
     return id
 
 

@@ -17,7 +17,7 @@ from streams.models import Conversation, Run
 from streams.passages import Page, Piece
 from streams.publish import the_log
 from streams.reading import Blocks, outlook, page_of
-from streams.verdicts import Spoilt, Superseded
+from streams.verdicts import Away, Spoilt, Superseded
 from tests.acceptance.blocks import Splitter
 from tests.acceptance.retelling import Retelling
 from tests.integration.test_rules import begun, claimed, killed, somebody_else_goes_on, speak
@@ -164,6 +164,27 @@ class TestBetweenAWordAndItsNote:
         speak(taken, "So ")
         tail = page_of(run.conversation_id, looks[0].cursor)
         assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+
+    def test_a_start_that_is_noted_is_not_said_to_those_who_look_later(
+        self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken = claim(begun().id, uuid4())
+        assert taken
+        taken.conversation.refresh_from_db()
+        start, looks = Log.start, []
+
+        def start_and_fall_silent(log: Log, *args: Any, **kwargs: Any) -> int:
+            if taken.started_event is None:
+                taken.started_event = start(log, *args, **kwargs)
+                return taken.started_event
+            valkey.flushall()
+            looks.append(page_of(taken.conversation_id, None))
+            raise Away
+
+        monkeypatch.setattr(Log, "start", start_and_fall_silent)
+        assert publish.start(taken) == taken.started_event
+        tail = page_of(taken.conversation_id, looks[0].cursor)
+        assert told_faults(looks[0], tail) == [f"{taken.id} goes on"]
 
     def test_who_looked_is_told_the_ending(self, lost: Callable[[str], Any]) -> None:
         run = claimed(begun())
