@@ -1,4 +1,4 @@
-"""What is answered where no web process can: it is away, ends before it has answered, or errs.
+"""What is answered while no web process can: it is away, ends too soon, or finds no database.
 
 To an EventSource any status but 200 is final, so a stream's reader is told in-band to come back,
 as by every stream whose web process ends; whoever asks for anything else is told the problem.

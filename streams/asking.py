@@ -176,7 +176,7 @@ def _events(conversation: Conversation, cursor: int | None) -> str:
 def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
     if instead:
         for earlier in conversation.runs.filter(status__in=Run.LIVE, cancel_asked=True):
-            with suppress(Doubtful):  # its attempt ends it
+            with suppress(Doubtful):  # its attempt ends it, or the sweep
                 end_cancelled(earlier.id)
     finish(conversation)
     ring(run.id)

@@ -116,7 +116,7 @@ class Bridge:
             return
         if relay.beat_at == NEVER:
             relay.beat_at = monotonic() + settings.STREAM_HEARTBEAT
-        if monotonic() >= relay.beat_at:  # first: Redis may be heard, and not answer
+        if monotonic() >= relay.beat_at:  # before Redis is asked: it may be heard, and not answer
             await self._beat(relay, feed)
         if feed.up:
             await self._pass_on(relay, feed)

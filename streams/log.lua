@@ -6,9 +6,11 @@
 --       8 the run, or nothing  9… the verb's own
 --
 -- The state holds `head`, the last id given; `first`, where this life of the log began;
--- `origin`, whether that was the conversation's beginning; `gone`, once it was deleted; and for
--- each unsettled run R: `R:attempt`, the fence; `R:closed`; `R:told`, the attempt whose words are
--- kept; `R:index` and `R:latest`, its last delta and that one's id; and `R:<kind>`, the id of what may be said once.
+-- `origin`, whether that was the conversation's beginning; `server`, which was last known to hold
+-- all that was said; `gone`, once it was deleted; and for each unsettled run R: `R:attempt`, the
+-- fence; `R:closed`; `R:told`, the attempt whose words are kept; `R:index` and `R:latest`, its last
+-- delta and that one's id; `R:<kind>`, the id of what may be said once; and of a settled one,
+-- `R:ended`, since when.
 local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -19,6 +21,9 @@ local BEYOND = 1000000
 
 -- As `R:told`, before the attempt whose words are kept: it has not said them in this life.
 local UNTOLD = 'not by '
+
+-- As `R:closed`: nothing of its reply was known here.
+local UNREAD = 'unread'
 
 -- Sixteen digits joined to a string come out as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
@@ -118,17 +123,12 @@ if field('gone') then return {'gone'} end
 -- Say an event that needs no fence. With a kind, once for its run.
 if verb == 'tell' then
   local type, data, kind = ARGV[9], ARGV[10], ARGV[11]
-  if kind == '' then
-    live_on()
-    if doubtful() then return {'doubtful'} end
-    return {'ok', say(type, data)}
-  end
   live_on()
-  local before = field(run .. ':' .. kind)
+  local before = kind ~= '' and field(run .. ':' .. kind)
   if before then return {'ok', before} end
   if doubtful() then return {'doubtful'} end
   local id = say(type, data)
-  redis.call('HSET', state, run .. ':' .. kind, id)
+  if kind ~= '' then redis.call('HSET', state, run .. ':' .. kind, id) end
   return {'ok', id}
 end
 
@@ -183,11 +183,11 @@ if verb == 'speak' then
   live_on()
   local why = refusal(attempt)
   if why then return {why} end
-  -- Others' words, of which this attempt knows nothing, may be lost: they stand in the row.
-  if field('server') ~= server() then return {'doubtful'} end
   local last = tonumber(field(run .. ':index'))
-  if index <= last then return {'ok', said(beginning, last - index)} end
   if index > last + 1 and where ~= 'whole' then return {'gap'} end
+  -- None of this attempt's words is lost, but others' may be: they stand in the row.
+  if field('server') ~= server() then return {'doubtful'} end
+  if index <= last then return {'ok', said(beginning, last - index)} end
   local id = say(type, data)
   redis.call('HSET', state, run .. ':index', index, run .. ':latest', id)
   local key = where == 'thought' and thought or text
@@ -201,8 +201,9 @@ if verb == 'speak' then
   return {'ok', id}
 end
 
--- Neither an attempt nor the row knows more than this log holds: nothing that was said is lost.
+-- What an attempt and the row know of must be here: where it is, this server is trusted.
 if verb == 'confirm' then
+  if not field(run .. ':attempt') then return {'ok'} end
   live_on()
   if not refusal(tonumber(ARGV[9])) then redis.call('HSET', state, 'server', server()) end
   return {'ok'}
@@ -216,7 +217,8 @@ if verb == 'close' then
   live_on()
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt then return {'superseded'} end
-  local remembered = fence >= 0 or field(run .. ':queued')
+  -- Who closed a fence that was lost read nothing here, and nor does whoever comes after him.
+  local remembered = (fence >= 0 and field(run .. ':closed') ~= UNREAD) or field(run .. ':queued')
   local open = doubt ~= 'none' and doubtful()
   if open then
     if doubt == 'leave' or open ~= run then return {'doubtful'} end
@@ -225,7 +227,7 @@ if verb == 'close' then
     if kept then redis.call('SET', text, kept, 'EX', memory) end
     if thoughts then redis.call('SET', thought, thoughts, 'EX', memory) end
   end
-  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':closed', 1)
+  redis.call('HSET', state, run .. ':attempt', attempt, run .. ':closed', remembered and 1 or UNREAD)
   return {'ok', remembered and 1 or 0, redis.call('GET', text) or '', redis.call('GET', thought) or '', digits(head())}
 end
 
@@ -243,7 +245,7 @@ if verb == 'end' then
   local told = field(run .. ':told')
   if (redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt) then
     local index = (told == attempt or told == UNTOLD .. attempt) and tonumber(field(run .. ':index')) + 1 or 0
-    if told and (tonumber(told) or 0) > 0 and told ~= attempt then say(start_type, start) end
+    if told and told ~= attempt and told ~= UNTOLD .. attempt then say(start_type, start) end
     say(whole_type, whole_before .. digits(index) .. whole_after)
   end
   local id = say(type, data)

@@ -77,10 +77,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
     def fence(
         self, channel: str, run: UUID, attempt: int, *, index: int, text: str, known: int
     ) -> int:
-        """Set a lost fence for the attempt that the run's row names, with its text so far.
-
-        Gives the log's last id. That text is to be said as a whole, next.
-        """
+        """Set a lost fence anew. The text so far is to be said whole, next. Gives the last id."""
         return self._one(channel, "fence", known, run, attempt, index, text)
 
     def speak(self, pieces: Sequence[Piece]) -> list[int | Exception]:
@@ -159,10 +156,9 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             last: Any = self._on(channel).xrevrange(f"{{{channel}}}:events", count=1)
         except redis.RedisError as error:
             raise Away from error
-        if not last:
-            return None
-        ((id, event),) = last
-        return int(id.partition("-")[0]), event["type"], event["data"]
+        for id, event in last:
+            return int(id.partition("-")[0]), event["type"], event["data"]
+        return None
 
     def ask(self, server: int, *words: str) -> Any:
         """What the server says of itself, for whoever looks after it."""
@@ -204,8 +200,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         return int(self._answer(channel, verb, known, run, *rest)[1])
 
     def _answer(self, channel: str, verb: str, known: int, run: UUID | None, *rest: Any) -> Any:
-        (answer,) = self._many(channel, [self._call(channel, verb, known, run, *rest)])
-        return _raised(answer)
+        return _raised(self._many(channel, [self._call(channel, verb, known, run, *rest)])[0])
 
     def _on(self, channel: str) -> "redis.Redis":
         return self._servers[server_of(channel)]
@@ -219,7 +214,7 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
                 # Redis was emptied or is another one. A repeated call adds nothing.
                 server.script_load(SCRIPT)
                 answers = _trip(server, calls)
-            answers = [["spoilt"] if _is_of_its_keys(answer) else answer for answer in answers]
+            answers = [["spoilt"] if _is_spoilt(answer) else answer for answer in answers]
             faults = [answer for answer in answers if isinstance(answer, Exception)]
         except redis.RedisError as error:
             faults = [error]
@@ -239,9 +234,12 @@ def _trip(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
     return pipeline.execute(raise_on_error=False)
 
 
-def _is_of_its_keys(answer: Any) -> bool:
+def _is_spoilt(answer: Any) -> bool:
     error = isinstance(answer, redis.ResponseError)
-    return error and str(answer).startswith(("user_script", "WRONGTYPE"))
+    spoilt = error and str(answer).startswith(("user_script", "WRONGTYPE"))
+    if spoilt:
+        logger.error("log spoilt: %s", answer)
+    return spoilt
 
 
 def _raised(answer: Any) -> Any:

@@ -48,8 +48,9 @@ def publish(pieces: Sequence[Piece]) -> list[int | Exception]:
 
 
 def confirm(reached: Sequence[Reach]) -> None:
-    """Tell logs that may be others by now what they must hold: what these attempts have said, and
-    what anybody has, as far as the rows note it.
+    """Tell logs whose server may be another by now what they must hold.
+
+    That is what these attempts have said, and of others' events those that the rows note.
     """
     found = Run.objects.filter(pk__in=[reach.run for reach in reached])
     noted = dict(found.values_list("id", "conversation__head"))
@@ -58,7 +59,7 @@ def confirm(reached: Sequence[Reach]) -> None:
 
 def start(run: Run) -> int:
     """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `Away`."""
-    with suppress(Doubtful):  # which this ends
+    with suppress(Doubtful):  # no longer, once this is said: the sweep says what is left
         finish(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
     id, noted = _start(run, event), 0
@@ -80,8 +81,9 @@ def _start(run: Run, event: RunStarted) -> int:
 def _note_start(run: Run, id: int) -> None:
     mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.RUNNING)
     if not mine.update(started_event=id):
-        # It stood still while another attempt ended the run, and the log has forgotten since.
-        the_log().forget(channel_of(run.conversation_id), run.id)
+        if not Run.alive().filter(pk=run.pk).exists():
+            # The log was lost since the run ended, and has taken this attempt for its first.
+            the_log().forget(channel_of(run.conversation_id), run.id)
         raise Superseded
     run.conversation.heard(id)
 

@@ -30,7 +30,7 @@ def snapshot(conversation: Conversation) -> Snapshot:
     look = look_at(conversation)
     runs = unsettled(conversation, look)
     if look and any(_owed(run, look) for run in runs):
-        # Redis was away, or has lost it before it was noted: whoever comes first says it.
+        # Redis was away, or has lost what it was told: whoever comes first says it.
         with suppress(Away, Superseded, DatabaseError):
             finish(conversation)
         look = look_at(conversation)
@@ -96,10 +96,10 @@ def unsettled(conversation: Conversation, look: Look | None) -> list[Run]:
 
 
 def _owed(run: Run, look: Look) -> bool:
-    """Whether a word of it is so, and stands neither in this log nor, as said, in the row."""
-    asked = run.queued_event is None and (run.id, "queued") not in look.once
-    over = run.ended_event is None and (run.id, "ending") not in look.once
-    return asked or (over and not run.live)
+    """Whether readers are yet to be told of its question or its ending, and nobody has."""
+    unasked = run.queued_event is None and (run.id, "queued") not in look.once
+    unended = run.ended_event is None and (run.id, "ending") not in look.once
+    return unasked or (unended and not run.live)
 
 
 def said_by(look: Look | None, runs: list[Run]) -> Q | None:

@@ -28,7 +28,7 @@ ALLOWED = "GET, HEAD, OPTIONS"
 def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     """The conversation's events, from the reader's cursor on. Refusals come before the first.
 
-    What may pass is none: to an EventSource any status but 200 is final.
+    A fault that may pass is no refusal: to an EventSource any status but 200 is final.
     """
     if request.method == "OPTIONS":
         return HttpResponse(status=204, headers={"Allow": ALLOWED})

@@ -44,7 +44,7 @@ class Round:
         try:
             do(*given)
         except Doubtful:
-            pass  # until the attempt that knows has spoken
+            pass  # until its attempt has said how far it had come
         except Spoilt:
             logger.error("the log of conversation %s is spoilt", conversation)
         except (Superseded, ObjectDoesNotExist) as error:  # it has ended, or was deleted

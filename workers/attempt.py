@@ -116,7 +116,7 @@ class Attempt:
         return None
 
     async def _say(self, text: str, reasoning: str) -> None:
-        # A fence may be set though no answer came: nothing may follow it before the whole has.
+        # The log may have taken the fence though its answer was lost: the whole is said first.
         while self._refused:
             await self._mend()
         while self._unsaid > UNSAID:

@@ -52,7 +52,9 @@ def claim(run: UUID, worker: UUID) -> Run | None:
         return None  # another worker got there first, or somebody said stop
     logger.info("run %s claimed for attempt %s", run, seen.attempt + 1)
     claimed = Run.objects.select_related("conversation", "message").get(pk=run)
-    claimed.abandoned = seen.status == Run.Status.RUNNING
+    # Whoever let it go before its start was noted knew no more than whoever vanished.
+    unstarted = seen.attempt > 0 and seen.started_event is None
+    claimed.abandoned = unstarted or seen.status == Run.Status.RUNNING
     return claimed if claimed.worker == worker else None
 
 

@@ -1,7 +1,8 @@
 """Writing into the log: the pieces of all replies of a process, one trip after another.
 
 What gathers while one trip is under way shares the next; each piece stays its own event. While
-Redis is away, the same pieces are offered again until it is back: a repeated one adds nothing.
+Redis is away, the same pieces are offered again until it is back: a repeated one adds nothing. A
+server that may be another by then is told first what the rows know of.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         while batch := self._gathered():
             answers = say([piece for piece, _ in batch])
-            connection.close()  # there is one where a log was doubted
+            connection.close()  # which a doubt has opened: no pool's is kept for the next
             self._loop.call_soon_threadsafe(_tell, [heard for _, heard in batch], answers)
 
     def _gathered(self) -> list[tuple[Piece, Heard]]:
@@ -63,12 +64,20 @@ class Writer(threading.Thread):
 
 def say(pieces: list[Piece]) -> list[int | Exception]:
     """Say the pieces, however long Redis is away. For each its id, or why it was refused."""
+    pause = 0.0
     while True:
         try:
             answers = publish(pieces)
-            if not any(isinstance(answer, Doubtful) for answer in answers):
+            doubted = [
+                _reach(piece)
+                for piece, answer in zip(pieces, answers, strict=True)
+                if isinstance(answer, Doubtful)
+            ]
+            if not doubted:
                 return answers
-            confirm([_reach(piece) for piece in pieces])
+            confirm(doubted)
+            sleep(pause)
+            pause = PAUSE  # where it is doubted again, Redis takes no writes
         except (Away, OperationalError, InterfaceError):
             connection.close()  # it may be a dead one
             sleep(PAUSE)

@@ -24,8 +24,8 @@ def fronted(address: URLPattern) -> URLPattern:
 @csrf_exempt
 def nowhere(request: HttpRequest) -> HttpResponse:
     """Any address that there is not."""
-    slashed = resolve(f"{request.path_info}/").func
-    return refusal(not_found() if slashed is nowhere else UNSLASHED)
+    meant = resolve(f"{request.path_info}/").func
+    return refusal(not_found() if meant is nowhere else UNSLASHED)
 
 
 def _front(view: View) -> View:

@@ -54,8 +54,8 @@ def repeated(status: int, body: dict[str, Any]) -> HttpResponse:
 def reported(report: Report, once: Once | None) -> HttpResponse:
     """The report as an answer; that it was given is kept. Raises `Answered`, `OtherRequest`.
 
-    Its words are not, for they must go with the conversation: a run that has ended stays as it is,
-    and is reported anew. Of a live one it is not for ever, so nothing is kept.
+    Its words are not, for they go with the conversation: a run that has ended stays as it is, and
+    is reported anew. A live one's report is yet to change, and is not kept at all.
     """
     if once and report.status not in Run.LIVE:
         try:

@@ -14,14 +14,15 @@ from streams.channels import channel_of
 from streams.events import TextDelta
 from streams.log import Log
 from streams.models import Conversation, Run
-from streams.passages import Page, Piece
+from streams.passages import Page, Piece, Reach
 from streams.publish import the_log
 from streams.reading import Blocks, outlook, page_of
 from streams.verdicts import Away, Spoilt, Superseded
 from tests.acceptance.blocks import Splitter
 from tests.acceptance.retelling import Retelling
 from tests.integration.test_rules import begun, claimed, killed, somebody_else_goes_on, speak
-from workers.lease import claim
+from workers import writer
+from workers.lease import claim, hand_over
 from workers.writer import say
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -113,6 +114,35 @@ class TestWordsOfOthers:
         fail_over()
         assert publish.start(abandon(run)) > heard
 
+    def test_are_not_given_the_ids_of_a_piece_that_was_answered_while_the_next_waited(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        (first,) = speak(run, "So ")
+        assert isinstance(first, int)
+        fail_over = fails_over(valkey, run)
+        assert say([piece(run, 1, "it ", known=first)]) == [first + 1]
+        fail_over()
+        say([piece(run, 2, "is.", known=first)])  # it was in the queue before that
+        asking.ask(run.conversation, "And?", when_busy="queue")
+        page = the_log().read(channel_of(run.conversation_id), first)
+        assert isinstance(page, Page)
+        assert page.entries == []
+
+    def test_who_takes_over_from_one_who_never_began_gives_no_id_of_theirs_again(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        fail_over = fails_over(valkey, run)
+        (heard,) = speak(run, "So ")
+        assert isinstance(heard, int)
+        hand_over(abandon(run), rings=False)  # for Redis was away
+        fail_over()
+        third = claim(run.id, uuid4())
+        assert third
+        third.conversation.refresh_from_db()
+        assert publish.start(third) > heard
+
 
 def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[], object]) -> None:
     (known,) = speak(run, "So ")
@@ -161,7 +191,7 @@ class TestBetweenAWordAndItsNote:
         assert taken
         taken.conversation.refresh_from_db()
         publish.start(taken)
-        speak(taken, "So ")
+        assert isinstance(speak(taken, "So ")[0], int)
         tail = page_of(run.conversation_id, looks[0].cursor)
         assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
 
@@ -211,12 +241,93 @@ def test_what_comes_too_late_to_be_said_is_not_kept_by_a_cancel(
     assert run.reply.content == "So "
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cancel_after_redis_was_emptied_keeps_what_the_worker_holds(
+    valkey: "redis.Redis", times: int
+) -> None:
+    run = claimed(begun())
+    speak(run, "So ")
+    valkey.flushall()
+    for _ in range(times):
+        ending.cancel(run.id)  # which is left to the worker
+    ending.stop(Run.objects.select_related("conversation", "message").get(pk=run.pk), "So ")
+    run.refresh_from_db()
+    assert run.reply
+    assert run.reply.content == "So "
+
+
 def test_a_cancel_between_claim_and_start_is_told_in_order() -> None:
     run = claimed(begun())
     speak(run, "half")
     abandon(run)
     ending.cancel(run.id)
     assert told_faults(page_of(run.conversation_id, 0)) == []
+
+
+def test_a_cancel_before_the_start_of_who_took_over_in_a_lost_log_is_told_in_order(
+    valkey: "redis.Redis",
+) -> None:
+    run = claimed(begun())
+    speak(run, "So ")
+    valkey.flushall()
+    the_log().fence(channel_of(run.conversation_id), run.id, 1, index=0, text="So ", known=0)
+    begins = page_of(run.conversation_id, None)
+    abandon(run)
+    Run.objects.filter(pk=run.pk).update(lease_until=None)
+    ending.cancel(run.id)
+    assert told_faults(begins, page_of(run.conversation_id, begins.cursor)) == []
+
+
+def test_a_worker_that_starts_late_leaves_the_one_who_writes_its_fence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = begun()
+    first = claim(run.id, uuid4())
+    assert first
+    first.conversation.refresh_from_db()
+    note, later = publish._note_start, []
+
+    def stand_still(starting: Run, id: int) -> None:
+        monkeypatch.setattr(publish, "_note_start", note)
+        second = abandon(run)
+        second.conversation.refresh_from_db()
+        publish.start(second)
+        speak(second, "whole ")
+        later.append(second)
+        note(starting, id)
+
+    monkeypatch.setattr(publish, "_note_start", stand_still)
+    with pytest.raises(Superseded):
+        publish.start(first)
+    assert isinstance(speak(later[0], "reply", index=1)[0], int)
+
+
+@pytest.mark.parametrize("refuses", ["maxmemory", "replica"])
+def test_a_writer_that_is_doubted_without_end_pauses(
+    valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    run = claimed(begun())
+    fails_over(valkey, run)()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            valkey.config_set("maxmemory", 0)
+            valkey.replicaof("NO", "ONE")
+
+    monkeypatch.setattr(writer, "sleep", pause)
+    if refuses == "maxmemory":
+        valkey.config_set("maxmemory", 1)
+    else:
+        valkey.config_set("replica-serve-stale-data", "yes")
+        valkey.replicaof("127.0.0.1", 1)
+    try:
+        assert isinstance(say([piece(run, 0, "So ")])[0], int)
+    finally:
+        valkey.config_set("maxmemory", 0)
+        valkey.replicaof("NO", "ONE")
+    assert [seconds > 0 for seconds in pauses[1:4]] == [True] * 3
 
 
 def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
@@ -243,9 +354,11 @@ def test_a_conversation_that_was_deleted_begins_no_life_when_redis_was_emptied(
     run = claimed(begun())
     (known,) = speak(run, "So ")
     assert isinstance(known, int)
+    gone = run.conversation_id
     Conversation.objects.all().delete()
     valkey.flushall()
     publish.publish([piece(run, 1, "on ", known=known)])
+    publish.confirm([Reach(channel=channel_of(gone), run=run.id, attempt=1, known=known)])
     assert valkey.keys("{*") == []
 
 
