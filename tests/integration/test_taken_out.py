@@ -249,7 +249,9 @@ PARTS = [
     Part(
         name="what is said once gets the id that it has (`tell`)",
         promise="6, a question is said once",
-        taken_out=script(("  local before = field(run .. ':' .. kind)", "  local before = nil")),
+        taken_out=script(
+            ("  local before = kind ~= '' and field(run .. ':' .. kind)", "  local before = nil")
+        ),
         checks=(
             test_log.test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing,
             test_rules.TestAskingIsNeverLost.test_killed_between_the_saying_and_its_note,
