@@ -296,7 +296,7 @@ class Machine(RuleBasedStateMachine):
 
     # What happens to Redis.
 
-    @rule(later=st.sampled_from([1000, 1_000_000, -1_000_000]))
+    @rule(later=st.sampled_from([1013, 1_000_003, -1_000_003]))
     def lose(self, later: int) -> None:
         """Redis is emptied; the clock may be a second back."""
         self.valkey.flushall()
@@ -305,9 +305,9 @@ class Machine(RuleBasedStateMachine):
         self.life, self.events, self.said = None, {}, {}
         self._allow_resets()
 
-    @rule(steps=st.integers(1, 4), back=st.sets(st.integers(0, READERS - 1)))
+    @rule(steps=st.integers(1, 4))
     @precondition(lambda self: len(self.past) > 4)
-    def lose_the_tail(self, steps: int, back: set[int]) -> None:
+    def lose_the_tail(self, steps: int) -> None:
         """A failover to a replica that lagged: another server goes on from an earlier moment."""
         kept = self.past[-1 - steps]
         self.valkey.flushall()
@@ -316,7 +316,7 @@ class Machine(RuleBasedStateMachine):
         state = f"{{{self.channel}}}:state"
         if self.valkey.hexists(state, "server"):
             self.valkey.hset(state, "server", uuid4().hex)
-        self.clock += 1000
+        self.clock += 1013
         self.lost = True
         self.life = self.valkey.hget(state, "first")
         self.said = dict(kept.said)
@@ -325,8 +325,8 @@ class Machine(RuleBasedStateMachine):
         if self.deleted:
             # A failover takes longer than a keeper's look: nobody writes for a run that is no more.
             self.workers.clear()
-        for who in back:  # at once; the others will
-            self._do(self.readers[who].cut())
+        for reader in self.readers:
+            self._do(reader.cut())
 
     @rule(kept=st.integers(0, 5))
     def trim(self, kept: int) -> None:
@@ -369,7 +369,7 @@ class Machine(RuleBasedStateMachine):
     def the_promises_hold(self) -> None:
         if not hasattr(self, "conversation"):
             return
-        self.clock += 1000
+        self.clock += 1009  # no round number: what differs by one would meet again at the next
         self._deliver()
         self._note()
         self.world.seen["steps"] += 1
