@@ -10,6 +10,7 @@ import re
 import tempfile
 from contextlib import suppress
 from hashlib import sha256
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -73,6 +74,14 @@ if PRODUCTION:
 # ── Where it listens, and for how long ───────────────────────────────────────────────────────
 HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds
 PORT = env.int("PORT", 8000)  # TCP port of the web process
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])  # addresses, or networks as 10.0.0.0/8
+for proxy in TRUSTED_PROXIES:
+    try:
+        ip_network(proxy)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"TRUSTED_PROXIES must be addresses or networks with commas between, not {proxy!r}."
+        ) from None
 METRICS_PORT = env.int("METRICS_PORT", 0)  # where a process tells its own counts; 0: nowhere else
 WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds that plain requests may take to end at SIGTERM
 CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a word of a peer's
@@ -197,7 +206,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # a transaction that will write waits at its start
         "timeout": 20,  # seconds
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=0;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+        "PRAGMA mmap_size=0; PRAGMA secure_delete=ON;",  # what is deleted is overwritten
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

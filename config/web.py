@@ -5,6 +5,7 @@ Several may share one port; each is replaced by starting its successor first.
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from config.connection import Connection
 from streams import metrics
 from streams.followers import followers
 
+logger = logging.getLogger(__name__)
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
 SEND_BUFFER = 128 * 1024  # bytes that the kernel keeps for one peer that does not read
 
@@ -79,32 +81,43 @@ class Web(uvicorn.Server):
         os._exit(1)
 
 
+def server_config() -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        application,
+        loop="uvloop",
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        access_log=False,
+        server_header=False,
+        # uvicorn would believe 127.0.0.1, from where any program of the machine can call.
+        proxy_headers=bool(settings.TRUSTED_PROXIES),
+        forwarded_allow_ips=settings.TRUSTED_PROXIES,
+        log_config=None,  # Django's settings say what is logged, and where
+        log_level="warning",
+        timeout_graceful_shutdown=max(1, round(settings.WEB_DRAIN)),  # whole seconds
+    )
+
+
 def serve() -> None:
     """Serve on HOST and PORT until SIGTERM or SIGINT."""
     try:
         sock = listener(settings.HOST, settings.PORT)
     except OSError as error:
         sys.exit(f"Cannot listen on {settings.HOST} port {settings.PORT}: {error.strerror}")
+    if settings.HTTPS and not settings.TRUSTED_PROXIES:
+        logger.warning(
+            "HTTPS is on and TRUSTED_PROXIES names no proxy, so X-Forwarded-Proto is not believed: "
+            "each page is a redirect to itself."
+        )
     metrics.serve()
     tracing.begin("web")
     # Threads that read the log for a burst of readers give way to the live ones sooner than after
     # Python's 5 ms.
     sys.setswitchinterval(0.001)
-    web = Web(
-        uvicorn.Config(
-            application,
-            loop="uvloop",
-            http=Connection,
-            ws="none",
-            lifespan="on",
-            backlog=BACKLOG,
-            access_log=False,
-            server_header=False,
-            log_config=None,  # Django's settings say what is logged, and where
-            log_level="warning",
-            timeout_graceful_shutdown=max(1, round(settings.WEB_DRAIN)),  # whole seconds
-        )
-    )
+    web = Web(server_config())
     try:
         web.run([sock])
     except KeyboardInterrupt:

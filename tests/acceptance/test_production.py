@@ -99,7 +99,8 @@ def test_a_redis_that_cannot_be_is_named_at_once(url: str, tmp_path: Path) -> No
 async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks: Stacks) -> None:
     """As behind a proxy that speaks HTTPS with the browser."""
     own = ("PRODUCTION", "SECRET_KEY", "ALLOWED_HOSTS")  # where the parts are, the stack knows
-    settings = {name: COMPLETE[name] for name in own} | {"ALLOW_ANONYMOUS": "false"}
+    settings = {name: COMPLETE[name] for name in own}
+    settings |= {"ALLOW_ANONYMOUS": "false", "TRUSTED_PROXIES": HOST}
     async with stacks(also=settings) as stack:
         environment = dict(stack.web.environment)
         make = "from django.contrib.auth.models import User; User.objects.create_user('ada')"

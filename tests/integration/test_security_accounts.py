@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from allauth.core.internal.ratelimit import parse_rates
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
@@ -11,13 +12,15 @@ from streams.models import Conversation, Run
 from tests.integration.browser import Browser, conversation
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey", "unhurried")]
+HERE, THERE = "127.0.0.1", "203.0.113.9"
 PASSWORD = "a-spool-of-blue-thread"
 
 
 @pytest.fixture
-def unhurried() -> None:
-    """Nobody has tried too often yet."""
+def unhurried(settings: Any) -> None:
+    """Nobody has tried too often yet. Passwords are compared fast, within the shortest window."""
     cache.clear()
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def send(browser: Browser, path: str, **fields: str) -> Any:
@@ -25,6 +28,14 @@ def send(browser: Browser, path: str, **fields: str) -> Any:
     token = {"csrfmiddlewaretoken": browser.client.cookies["csrftoken"].value}
     assert b"csrfmiddlewaretoken" in shown.content
     return browser.client.post(path, {**fields, **token})
+
+
+def sign_in(password: str, name: str = "ada", address: str = HERE, **headers: str) -> bool:
+    """Whether that let in. The address is the peer's, as the server saw it."""
+    browser = Browser()
+    browser.client.defaults["REMOTE_ADDR"] = address
+    browser.client.defaults.update({f"HTTP_{name}": text for name, text in headers.items()})
+    return "Location" in send(browser, "/accounts/login/", login=name, password=password)
 
 
 def sign_up(browser: Browser, name: str = "ada") -> Any:
@@ -71,12 +82,55 @@ def test_a_wrong_password_tells_nothing_of_who_there_is() -> None:
     assert known.context["form"].errors == unknown.context["form"].errors
 
 
-def test_whoever_tries_too_often_has_to_wait() -> None:
+def test_too_many_wrong_passwords_for_a_name_from_an_address_have_to_wait() -> None:
     sign_up(Browser())
-    for _ in range(5):
-        send(Browser(), "/accounts/login/", login="ada", password="wrong")
-    answer = send(Browser(), "/accounts/login/", login="ada", password=PASSWORD)
-    assert "Location" not in answer
+    assert not any(sign_in("wrong") for _ in range(5))
+    assert not sign_in(PASSWORD)
+
+
+def test_wrong_passwords_from_elsewhere_do_not_shut_the_user_out() -> None:
+    sign_up(Browser())
+    assert not any(sign_in("wrong", address=THERE) for _ in range(8))
+    assert not sign_in(PASSWORD, address=THERE)
+    assert sign_in(PASSWORD)
+    assert not any(sign_in("wrong", address="2001:db8::1") for _ in range(6))
+    assert not sign_in(PASSWORD, address="2001:db8::2")  # of the same network of one customer
+
+
+def test_wrong_passwords_for_one_name_do_not_shut_another_out() -> None:
+    sign_up(Browser())
+    sign_up(Browser(), "bob")
+    assert not any(sign_in("wrong", name="bob") for _ in range(6))
+    assert sign_in(PASSWORD)
+
+
+def test_a_right_password_between_counts_for_nothing() -> None:
+    sign_up(Browser())
+    for _ in range(4):
+        assert not sign_in("wrong")
+        assert sign_in(PASSWORD)
+    assert not sign_in("wrong")
+    assert not sign_in(PASSWORD)
+
+
+@pytest.mark.parametrize("name", ["X_FORWARDED_FOR", "X_REAL_IP", "FORWARDED", "HOST"])
+def test_what_a_client_writes_of_itself_does_not_change_how_it_is_counted(name: str) -> None:
+    sign_up(Browser())
+    for number in range(5):
+        text = f"{number}.localhost" if name == "HOST" else f"198.51.100.{number}"
+        assert not sign_in("wrong", **{name: text})
+    assert not sign_in(PASSWORD)
+    assert not sign_in(PASSWORD, **{name: "9.localhost" if name == "HOST" else "198.51.100.9"})
+
+
+def test_the_wait_grows_with_the_failures(settings: Any) -> None:
+    rates = parse_rates(settings.ACCOUNT_RATE_LIMITS["login_failed"])
+    windows = [(rate.amount, rate.duration) for rate in rates if rate.per == "key"]
+    assert len(windows) >= 3
+    assert windows == sorted(windows)
+    paces = [amount / duration for amount, duration in windows]
+    assert paces == sorted(paces, reverse=True)
+    assert windows[0][1] <= 10 < windows[-1][1] <= 600  # seconds: no lock, however many there were
 
 
 def test_where_sign_up_is_closed_nobody_is_made(settings: Any) -> None:

@@ -53,6 +53,21 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
             "2000,500",
             "STREAM_RETRY must be two numbers of ms, the least and the most.",
         ),
+        (
+            "TRUSTED_PROXIES",
+            "127.0.0.1,proxy",
+            "TRUSTED_PROXIES must be addresses or networks with commas between, not 'proxy'.",
+        ),
+        (
+            "TRUSTED_PROXIES",
+            "*",
+            "TRUSTED_PROXIES must be addresses or networks with commas between, not '*'.",
+        ),
+        (
+            "TRUSTED_PROXIES",
+            "10.1.0.0/8",
+            "TRUSTED_PROXIES must be addresses or networks with commas between, not '10.1.0.0/8'.",
+        ),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",
