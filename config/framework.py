@@ -101,6 +101,7 @@ CORS_EXPOSE_HEADERS = [
     *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
 ]
 CORS_URLS_REGEX = "^/api/"
+SESSION_ENGINE = "streams.sessions"  # a visitor's is stored when the visitor does something
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = False  # the page's script reads it to send X-CSRFToken
 

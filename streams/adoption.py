@@ -1,4 +1,4 @@
-"""What a visitor made becomes the user's as whom he signs in."""
+"""What a visitor made becomes the user's as whom the visitor signs in."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.http import HttpRequest
 
-from streams.callers import VISITOR
+from streams.authorization import VISITOR
 from streams.models import Answer, Conversation, Run
 
 
@@ -15,7 +15,7 @@ def adopt(*, visitor: str, user: str) -> None:
     with transaction.atomic():
         Conversation.objects.filter(owner=visitor).update(owner=user)
         Run.objects.filter(owner=visitor).update(owner=user)
-        # So that a request sent again after signing in is still known. His own keys stay his.
+        # So that a request sent again after signing in is still known. The user's own keys stay.
         used = Answer.objects.filter(owner=user).values("key")
         Answer.objects.filter(owner=visitor).exclude(key__in=used).update(owner=user)
 

@@ -24,6 +24,7 @@ from streams.ending import end_cancelled, fail
 from streams.models import UNSAID, Conversation, Removal, Run, from_now, unspent
 from streams.publish import finish, remove, the_log, update
 from streams.servers import rings_server, server_of
+from streams.token_usage import token_usage
 from streams.verdicts import Away, Doubtful, Spoilt, Superseded
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,14 @@ class Sweeper(threading.Thread):
             except Exception:
                 logger.exception("sweep")
             finally:
+                self._write_token_usage()
                 connection.close()
+
+    def _write_token_usage(self) -> None:
+        try:
+            token_usage.write()
+        except Exception:
+            logger.exception("writing when tokens were last used")
 
     def stop(self) -> None:
         self._stopped.set()

@@ -87,20 +87,6 @@ def test_a_token_does_only_what_its_scopes_say(ada: User) -> None:
     assert refused(writer.get("/api/conversations/")) == (403, "scope_missing")
 
 
-def test_a_tokens_last_use_is_noted_at_most_once_a_minute(ada: User) -> None:
-    client = bearing(issue(ada, "script", scopes="read write"))
-    client.get("/api/models/")
-    first = Token.objects.get().last_used_at
-    client.get("/api/models/")
-    assert first
-    assert Token.objects.get().last_used_at == first
-    Token.objects.update(last_used_at=first - timedelta(seconds=61))
-    client.get("/api/models/")
-    used = Token.objects.get().last_used_at
-    assert used
-    assert used >= first
-
-
 def test_a_user_who_is_signed_in_owns_what_he_begins(ada: User) -> None:
     browser = Browser()
     browser.client.force_login(ada)

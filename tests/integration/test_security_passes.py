@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.core.signing import Signer
+from django.core.signing import Signer, b64_encode
 from django.test import AsyncClient, Client
 
 from streams import passes
@@ -68,6 +68,15 @@ def test_what_it_began_is_the_other_applications_users_and_nobody_elses() -> Non
         assert follow(id, passes.write(stranger)) == 404
 
 
+def test_a_pass_names_a_user_in_one_spelling_only() -> None:
+    """Another one would be let in as the user, and own what the user never sees."""
+    ada = User.objects.create_user("ada")
+    for name in (f"user:0{ada.pk}", f"user:{ada.pk} ", f"user:+{ada.pk}", f"User:{ada.pk}"):
+        answer = begin(bearing(passes.write(name, scopes="read write")))
+        assert refused(answer) == (401, "unauthorized"), name
+    assert not Conversation.objects.exists()
+
+
 def test_a_pass_names_a_user_here_until_he_is_shut_out() -> None:
     ada = User.objects.create_user("ada")
     id = begin(bearing(issue(ada, "job", scopes="read write"))).json()["conversation"]
@@ -101,6 +110,10 @@ def wrong() -> list[str]:
         Signer(key="x" * 32, sep=".", salt="unspool.pass").sign_object(good),
         Signer(key=KEY, sep=".", salt="unspool").sign_object(good),
         *(passes.write(owner) for owner in ("visitor:1", "visitor:", "user:x", "user:", "ada", "")),
+        *(passes.write(owner) for owner in ("user:01", "user:0", "user:1 ", "external:1\n")),
+        ours.sign_object({**good, "until": 10**400}),
+        ours.sign(b64_encode(b"[" * 200_000).decode()),
+        ours.sign(".bm90IGNvbXByZXNzZWQ"),
         passes.write("external:" + "x" * 51),
         passes.write("external:a b"),
         ours.sign_object(["external:1"]),

@@ -1,0 +1,236 @@
+"""What a request checks, an open stream checks as well, directly and behind Pushpin."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from streams import passes
+from streams.callers import issue
+from streams.channels import Caller, refusals
+from streams.follow import FORBIDDEN, shut_out
+from streams.followers import Followers
+from streams.grip import heard_next
+from streams.hold import Hold
+from streams.models import Conversation, Token
+from tests.integration.browser import conversation
+from tests.integration.test_api_callers import bearing, begin
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+Way = Callable[[], None]
+
+
+class Directory(ModelBackend):
+    """Another application's users, known to it by their ids."""
+
+    shut_out = False
+
+    def get_user(self, user_id: Any) -> Any:
+        return None if self.shut_out else super().get_user(user_id)
+
+
+DIRECTORY = f"{__name__}.Directory"
+
+
+@pytest.fixture
+def ada(settings: Any, monkeypatch: pytest.MonkeyPatch) -> User:
+    settings.STREAM_SIGNING_KEY = "k" * 32
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", DIRECTORY]
+    monkeypatch.setattr(Directory, "shut_out", False)
+    return User.objects.create_user("ada", password="before")
+
+
+def change_password() -> None:
+    user = User.objects.get()
+    user.set_password("after")
+    user.save()
+
+
+def expire_sessions() -> None:
+    Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
+
+
+def end_sessions() -> None:
+    Session.objects.all().delete()
+
+
+def shut_user_out() -> None:
+    User.objects.update(is_active=False)
+
+
+def leave_directory() -> None:
+    Directory.shut_out = True
+
+
+def revoke_token() -> None:
+    Token.objects.update(revoked_at=timezone.now())
+
+
+def expire_token() -> None:
+    Token.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def take_scope() -> None:
+    Token.objects.update(scopes="write")
+
+
+def signed_in(user: User, backend: str = "") -> Client:
+    client = Client()
+    client.force_login(user, backend or None)
+    return client
+
+
+def visiting(_: User) -> Client:
+    client = Client()
+    client.get("/")
+    return client
+
+
+def holding(user: User) -> Client:
+    return bearing(issue(user, "job", scopes="read write"))
+
+
+def passing(user: User) -> Client:
+    return bearing(passes.write(f"user:{user.pk}", scopes="read write"))
+
+
+def of_directory(user: User) -> Client:
+    return signed_in(user, DIRECTORY)
+
+
+WAYS: dict[str, tuple[Callable[[User], Client], Way]] = {
+    "the password is changed": (signed_in, change_password),
+    "the session expires": (signed_in, expire_sessions),
+    "the session is deleted": (signed_in, end_sessions),
+    "the user is shut out": (signed_in, shut_user_out),
+    "the other application's user is shut out there": (of_directory, leave_directory),
+    "the other application's user is shut out here": (of_directory, shut_user_out),
+    "the visitor's session is deleted": (visiting, end_sessions),
+    "the visitor's session expires": (visiting, expire_sessions),
+    "the token is revoked": (holding, revoke_token),
+    "the token expires": (holding, expire_token),
+    "the token loses its scope": (holding, take_scope),
+    "the token's user is shut out": (holding, shut_user_out),
+    "the pass's user is shut out": (passing, shut_user_out),
+}
+
+
+def opened(client: Client) -> tuple[Caller, UUID]:
+    """Who the API takes this client for, and a conversation of theirs."""
+    id = UUID(begin(client).json()["conversation"])
+    caller = client.get("/api/conversations/").wsgi_request.auth
+    assert isinstance(caller, Caller)
+    return caller, id
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_where_a_request_is_refused_an_open_stream_ends(ada: User, way: str) -> None:
+    coming, end = WAYS[way]
+    client = coming(ada)
+    reader = opened(client)
+    events = f"{conversation(reader[1])}events/"
+    assert client.head(events).status_code == 200
+    assert refusals({reader}) == {}
+    end()
+    assert refusals({reader}) == {reader: "forbidden"}
+    assert client.head(events).status_code in (401, 403, 404)
+
+
+def test_visitors_streams_end_where_visitors_are_no_longer_let_in(ada: User, settings: Any) -> None:
+    reader = opened(visiting(ada))
+    settings.ALLOW_ANONYMOUS = False
+    assert refusals({reader}) == {reader: "forbidden"}
+
+
+def test_a_session_that_is_another_users_by_now_reads_nothing_more(ada: User) -> None:
+    client = signed_in(ada)
+    reader = opened(client)
+    session = client.session
+    client.force_login(User.objects.create_user("bob"))
+    Session.objects.filter(pk=client.session.session_key).update(session_key=session.session_key)
+    assert refusals({reader}) == {reader: "forbidden"}
+
+
+def test_a_backend_that_is_no_longer_named_signs_nobody_in(ada: User, settings: Any) -> None:
+    client = of_directory(ada)
+    reader = opened(client)
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+    assert refusals({reader}) == {reader: "forbidden"}
+    assert client.head(f"{conversation(reader[1])}events/").status_code == 404
+    visitor = opened(client)  # what the session is without its user
+    assert visitor[0].owner.startswith("visitor:")
+    assert refusals({visitor}) == {}
+
+
+def test_a_key_that_was_changed_with_the_old_one_kept_ends_nothing(
+    ada: User, settings: Any
+) -> None:
+    client = signed_in(ada)
+    reader = opened(client)
+    data = client.session
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another" * 8
+    row = Session.objects.get()
+    row.session_data = data.encode(dict(data.items()))  # as Django stores it after the change
+    row.save()
+    assert refusals({reader}) == {}
+
+
+async def test_an_open_stream_ends_when_the_password_is_changed(ada: User, settings: Any) -> None:
+    settings.STREAM_ACCESS = 0.1
+    caller, id = await sync_to_async(lambda: opened(signed_in(ada)))()
+    found = await Conversation.objects.aget(pk=id)
+    crowd = Followers()
+    stream = crowd.admit(caller, found, None, until_idle=False)
+    async with asyncio.timeout(60), aclosing(stream):
+        await anext(stream)
+        await sync_to_async(change_password)()
+        pieces = [piece async for piece in stream]
+    await crowd.close()
+    assert pieces[-1] == FORBIDDEN
+
+
+async def test_behind_pushpin_it_ends_as_well(ada: User) -> None:
+    reader = caller, id = await sync_to_async(lambda: opened(signed_in(ada)))()
+    hold = Hold(conversation=id, caller=caller, until_idle=False, ends_at=2**31, begun=True)
+    assert (await sync_to_async(heard_next)(hold, None)).held
+    assert await shut_out({reader}) == {}
+    await sync_to_async(change_password)()
+    answer = await sync_to_async(heard_next)(hold, None)
+    assert (answer.said, answer.held) == (FORBIDDEN, False)
+    assert await shut_out({reader}) == {reader: FORBIDDEN}  # as the bridge asks
+
+
+def test_many_readers_cost_as_many_queries_as_a_few(ada: User) -> None:
+    def asked(readers: set[tuple[Caller, UUID]]) -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert refusals(readers) == {}
+        return len(queries)
+
+    few = {opened(client) for client in (signed_in(ada), visiting(ada), holding(ada), passing(ada))}
+    many = set(few)
+    for number in range(5):
+        other = get_user_model().objects.create_user(f"user{number}")
+        many |= {opened(signed_in(other)), opened(visiting(other)), opened(holding(other))}
+    assert asked(many) == asked(few)
+
+
+def test_a_deleted_conversation_is_gone_for_its_own_reader(ada: User) -> None:
+    caller, _ = opened(signed_in(ada))
+    reader = caller, uuid4()
+    assert refusals({reader}) == {reader: "gone"}

@@ -1,0 +1,125 @@
+"""A visitor's session is stored when the visitor does something, and not before."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.test import Client
+
+from streams.models import Conversation
+from streams.sessions import SessionStore
+from tests.integration.browser import Browser, conversation
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+PAGES = (
+    "/",
+    f"/c/{uuid4()}",
+    "/accounts/login/",
+    "/accounts/signup/",
+    "/admin/login/?next=/admin/",
+)
+
+
+def post(client: Client, csrf: str) -> Any:
+    return client.post(
+        "/api/conversations/",
+        {"message": "?"},
+        content_type="application/json",
+        headers={"X-CSRFToken": csrf},
+    )
+
+
+@pytest.mark.parametrize("welcome", [True, False], ids=["visitors welcome", "visitors shut out"])
+def test_looking_at_a_page_stores_no_session(settings: Any, welcome: bool) -> None:
+    settings.ALLOW_ANONYMOUS = welcome
+    for page in PAGES:
+        client = Client()
+        client.get(page)
+        client.get(page)
+        client.get("/api/conversations/")
+        assert Session.objects.count() == 0, page
+    client = Client()
+    client.get("/")
+    assert ("sessionid" in client.cookies) is welcome
+    assert "csrftoken" in client.cookies
+
+
+def test_cookies_that_were_saved_at_the_page_alone_are_enough() -> None:
+    """As `curl -c` at the page, and `curl -b` from then on."""
+    arriving = Client()
+    arriving.get("/")
+    saved = arriving.cookies.copy()
+    csrf = saved["csrftoken"].value
+
+    def curl() -> Client:
+        client = Client(enforce_csrf_checks=True)
+        client.cookies = saved.copy()
+        return client
+
+    curl().get("/api/conversations/")
+    made = post(curl(), csrf).json()["conversation"]
+    post(curl(), csrf)
+    assert curl().get(conversation(made)).status_code == 200
+    assert Conversation.objects.values("owner").distinct().count() == 1
+    assert Session.objects.count() == 1
+    assert Session.objects.get().session_key == saved["sessionid"].value
+
+
+def test_a_look_at_the_api_does_not_take_the_key_away() -> None:
+    client = Client()
+    client.get("/")
+    key = client.cookies["sessionid"].value
+    for path in ("/", "/api/conversations/", "/api/models/"):
+        client.get(path)
+        assert client.cookies["sessionid"].value == key
+
+
+def test_a_session_that_has_ended_comes_back_as_another_visitor() -> None:
+    browser = Browser()
+    made = browser.begin()["conversation"]
+    Session.objects.all().delete()
+    assert browser.get(conversation(made)).status_code == 404
+    browser.begin()
+    assert browser.get(conversation(made)).status_code == 404
+    assert Conversation.objects.values("owner").distinct().count() == 2
+
+
+@pytest.mark.parametrize("key", ["x" * 40, "x" * 32, "x", "", "x" * 20, "é" * 40, "a" * 41])
+def test_a_key_that_was_not_given_here_begins_no_session(key: str) -> None:
+    browser = Browser()
+    browser.client.cookies["sessionid"] = key
+    browser.begin()
+    assert not Session.objects.filter(pk=key).exists()
+
+
+def test_a_reserved_key_is_not_known_to_a_copy_with_another_secret(settings: Any) -> None:
+    browser = Browser()
+    key = browser.client.cookies["sessionid"].value
+    settings.SECRET_KEY = "another" * 8
+    browser.client.get("/")
+    assert browser.client.cookies["sessionid"].value != key
+
+
+def test_two_that_store_one_reserved_session_at_once_keep_what_both_put_in() -> None:
+    key = SessionStore().reserve()
+    one, other = SessionStore(key), SessionStore(key)
+    assert not one.is_empty()
+    one["visitor"], other["next"] = "a", "/"
+    one.save()
+    other.save()
+    assert dict(SessionStore(key).items()) == {"visitor": "a", "next": "/"}
+    late = SessionStore(key)
+    late.store()
+    assert late["visitor"] == "a"
+
+
+def test_signing_in_takes_another_key(django_user_model: Any) -> None:
+    browser = Browser()
+    browser.begin()
+    key = browser.client.cookies["sessionid"].value
+    browser.client.force_login(django_user_model.objects.create_user("ada"))
+    assert browser.client.cookies["sessionid"].value != key
+    fixed = SessionStore(browser.client.cookies["sessionid"].value)
+    fixed.flush()
+    assert Client().get("/api/conversations/").json()["items"] == []

@@ -1,0 +1,107 @@
+"""Reading with a token writes nothing; when the token was used is written later."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from streams import callers, token_usage
+from streams.callers import issue
+from streams.models import Token
+from streams.sweep import Sweeper
+from streams.token_usage import TokenUsage
+from tests.integration.browser import conversation, run
+from tests.integration.test_api_callers import bearing, begin
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+READS = ("SELECT", "PRAGMA", "SET ", "SHOW ")
+
+
+@pytest.fixture
+def usage(monkeypatch: pytest.MonkeyPatch) -> TokenUsage:
+    """A process that has noted nothing yet."""
+    fresh = TokenUsage()
+    monkeypatch.setattr(callers, "token_usage", fresh)
+    monkeypatch.setattr("streams.sweep.token_usage", fresh)
+    return fresh
+
+
+@pytest.fixture
+def token() -> Token:
+    issue(User.objects.create_user("ada"), "job", scopes="read write")
+    return Token.objects.get()
+
+
+def used(token: Token) -> Any:
+    token.refresh_from_db()
+    return token.last_used_at
+
+
+def test_reading_with_a_token_only_reads(usage: TokenUsage) -> None:
+    client = bearing(issue(User.objects.create_user("ada"), "job", scopes="read write"))
+    made = begin(client).json()
+    paths = [
+        "/api/models/",
+        "/api/conversations/",
+        conversation(made["conversation"]),
+        f"{conversation(made['conversation'])}messages/",
+        f"{conversation(made['conversation'])}events/?lastEventId=0",
+        run(made["run"]),
+    ]
+    for path in paths:
+        with CaptureQueriesContext(connection) as queries:
+            assert client.head(path).status_code == 200
+        written = [q["sql"] for q in queries if not q["sql"].lstrip("( ").startswith(READS)]
+        assert written == [], path
+        assert len(queries) > 0
+
+
+def test_the_last_use_is_written_later_and_once_a_minute(
+    usage: TokenUsage, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage.note(token.pk)
+    assert used(token) is None
+    usage.write()
+    first = used(token)
+    assert abs(timezone.now() - first) < timedelta(minutes=1)
+    usage.note(token.pk)
+    usage.write()
+    assert used(token) == first
+    monkeypatch.setattr(token_usage, "INTERVAL", 0)
+    usage.write()
+    assert used(token) >= first
+
+
+def test_a_later_use_that_another_process_wrote_stays(usage: TokenUsage, token: Token) -> None:
+    later = timezone.now() + timedelta(hours=1)
+    Token.objects.update(last_used_at=later)
+    usage.note(token.pk)
+    usage.write()
+    assert used(token) == later
+
+
+def test_what_nothing_was_noted_of_costs_no_query(usage: TokenUsage) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        usage.write()
+    assert len(queries) == 0
+
+
+def test_the_sweeper_writes_it(usage: TokenUsage, settings: Any) -> None:
+    settings.RUN_SWEEP = 0.05
+    client = bearing(issue(User.objects.create_user("ada"), "job", scopes="read"))
+    assert client.get("/api/models/").status_code == 200
+    sweeper = Sweeper()
+    sweeper.start()
+    try:
+        deadline = time.monotonic() + 60
+        while used(Token.objects.get()) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        sweeper.stop()
+        sweeper.join(60)
