@@ -101,6 +101,7 @@ def test_export_tells_all_that_is_kept_of_one_and_nothing_of_others(ada: User) -
         "message": 2,
         "run": 2,
         "answer": 1,
+        "event": 4,  # two questions, and that they were queued
     }
     assert SECRET in {row.get("content") for row in rows}
     assert "bob" not in json.dumps(rows)

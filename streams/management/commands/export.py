@@ -7,6 +7,7 @@ import orjson
 from django.core.management.base import BaseCommand, CommandError
 
 from streams.belongings import Unnamed, owner_named, told
+from streams.verdicts import Away
 
 
 class Command(BaseCommand):
@@ -21,5 +22,9 @@ class Command(BaseCommand):
             named = owner_named(user, owner)
         except Unnamed as error:
             raise CommandError(str(error)) from None
-        for row in told(named):
-            self.stdout.write(orjson.dumps(row).decode())
+        try:
+            for row in told(named):
+                self.stdout.write(orjson.dumps(row).decode())
+        except Away:
+            detail = "Redis does not answer: what only the log holds is missing. Export again."
+            raise CommandError(detail) from None

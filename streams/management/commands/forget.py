@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from streams.belongings import Unnamed, forget, owner_named
+from streams.erasure import erase_leftovers
 
 
 class Command(BaseCommand):
@@ -24,3 +25,5 @@ class Command(BaseCommand):
         if not yes and input(f"Delete {named} and all it has, for good? [y/N] ").lower() != "y":
             raise CommandError("Nothing was deleted.")
         self.stdout.write(f"{named} is forgotten, with {forget(named)} conversations.")
+        for sentence in erase_leftovers():
+            self.stdout.write(sentence)
