@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tests.script import Script, script_of
+from tests.script import Script, question_of, script_of
 
 JSON_HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
 STREAM_HEAD = (
@@ -113,7 +113,8 @@ class Connection(asyncio.Protocol):
         self.model.requests += 1
         self.model.last = body
         self.parting = CLOSE if re.search(r"(?im)^connection: *close", head) else b""
-        message = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
+        asked = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
+        message = question_of(asked)
         script = script_of(message)
         self.model.asked[message] += 1
         faulty = script.times is None or self.model.asked[message] <= script.times
@@ -128,10 +129,10 @@ class Connection(asyncio.Protocol):
             wait = f"Retry-After: {script.retry_after}\r\n" if script.retry_after else ""
             self.send_json({"error": error}, int(fault) if fault.isdigit() else 400, wait)
         else:
-            asked = (body.get("stream_options") or {}).get("include_usage", False)
+            counted = (body.get("stream_options") or {}).get("include_usage", False)
             self.model.speaking += 1
             try:
-                await self.speak(script, fault, usage=asked and script.usage)
+                await self.speak(script, fault, usage=counted and script.usage)
             finally:
                 self.model.speaking -= 1
         if self.parting:

@@ -1,6 +1,7 @@
 """What the scripted model says, and what goes wrong in it.
 
-The script is the LAST user message. If that is a JSON object, these keys of it are followed:
+The script is the LAST user message, or what stands after its last blank line: questions without a
+reply are joined with the next one. If it is a JSON object, these keys of it are followed:
 
     tokens       how many pieces of text (20)
     seed         changes every piece, so that two replies are never alike (0)
@@ -64,7 +65,13 @@ class Script:
         return f"{crc32(f'{self.seed}/{n}'.encode()) & 0xFFF:03x}"
 
 
+def question_of(message: str) -> str:
+    """The last of the questions that were joined."""
+    return message.rpartition("\n\n")[2]
+
+
 def script_of(message: str) -> Script:
+    message = question_of(message)
     try:
         wishes = json.loads(message)
     except ValueError:

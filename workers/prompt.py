@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 BYTES_PER_TOKEN = 4  # English; other scripts take more bytes and more tokens for a character
@@ -19,9 +20,12 @@ class Turn:
 def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
     """The system's turns and as many of the newest others as the budget holds.
 
-    The oldest are left out first, and whole. What is left begins with a user's turn, as some
-    models demand. The last turn is the question: it stays, whatever it costs.
+    The oldest are left out first, and whole. The last turn is the question: it stays, whatever it
+    costs. What is left begins with a user's turn, its roles alternate and no content is blank, as
+    some models demand: blank turns are left out, and turns of one role in a row are joined. They
+    are joined last, so that questions that found no answer can be left out one by one.
     """
+    turns = [turn for turn in turns if turn.content.strip()]
     system = [turn for turn in turns if turn.role == "system"]
     said = [turn for turn in turns if turn.role != "system"]
     left = budget_tokens - tokens_of([*system, *said[-1:]])
@@ -31,7 +35,13 @@ def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
         left -= cost
     while first < len(said) - 1 and said[first].role == "assistant":
         first += 1
-    return system + said[first:]
+    return _joined(system + said[first:])
+
+
+def _joined(turns: Iterable[Turn]) -> list[Turn]:
+    """Turns of one role in a row as one. It costs no more tokens than they did."""
+    rows = groupby(turns, key=lambda turn: turn.role)
+    return [Turn(role, "\n\n".join(turn.content for turn in row)) for role, row in rows]
 
 
 def tokens_of(turns: Iterable[Turn]) -> int:

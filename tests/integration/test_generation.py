@@ -384,6 +384,35 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
     ]
 
 
+def test_what_failed_was_stopped_or_had_no_text_leaves_roles_that_alternate(
+    process: Process, settings: Any, model: Running
+) -> None:
+    settings.MODEL_TRIES = 1
+    failed, _ = asked(fault="401")
+    generate(failed.id, process)
+    talk, questions = failed.conversation, [failed.message.content]
+
+    def go_on(**script: Any) -> Run:
+        accepted = asking.ask(talk, json.dumps(script))
+        questions.append(json.dumps(script))
+        return Run.objects.select_related("conversation", "message").get(pk=accepted.run)
+
+    stopped = go_on(seed="stopped")
+    ending.cancel(stopped.id)
+    empty = go_on(tokens=0)
+    generate(empty.id, process)
+    empty.refresh_from_db()
+    assert (empty.status, empty.reply and empty.reply.content) == ("completed", "")
+    generate(go_on(tokens=3, seed="good").id, process)
+    generate(go_on(tokens=3, seed="last").id, process)
+    *before, last = questions
+    assert model.last()["messages"] == [
+        {"role": "user", "content": "\n\n".join(before)},
+        {"role": "assistant", "content": expected(before[-1])},
+        {"role": "user", "content": last},
+    ]
+
+
 def test_a_ring_for_nothing_is_not_answered(process: Process) -> None:
     generate(UUID(int=0), process)
     assert not Run.objects.exists()
