@@ -26,7 +26,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from workers.fault import ModelFault
+from workers.fault import ModelFault, fault_of_body
 from workers.lines import Lines, LineTooLong
 
 OPENAI = "https://api.openai.com/v1"
@@ -105,7 +105,7 @@ def _chunk(line: bytes) -> ChatGenerationChunk:
             # Not so strict: it takes half a surrogate pair, and bytes that are no UTF-8.
             body = json.loads(line.decode("utf-8", "replace"))
         if body.get("error"):
-            raise ModelFault("model_error")
+            raise fault_of_body(body)
         choice = body["choices"][0] if body.get("choices") else {}
         delta = choice.get("delta") or {}
         thought = delta.get("reasoning_content") or delta.get("reasoning")
