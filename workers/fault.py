@@ -21,6 +21,7 @@ Code = Literal[
     "model_unauthorized",
     "model_unknown",
     "model_refused",
+    "model_redirected",
     "context_too_long",
 ]
 REASONS: dict[Code, str] = {
@@ -33,6 +34,7 @@ REASONS: dict[Code, str] = {
     "model_unauthorized": "The model does not let this service in.",
     "model_unknown": "There is no such model.",
     "model_refused": "The model refused the request.",
+    "model_redirected": "The model's server pointed to another address, which was not followed.",
     "context_too_long": "The conversation is too long for this model.",
 }
 TRANSIENT: set[Code] = {
@@ -132,6 +134,8 @@ def fault_of(error: Exception) -> ModelFault:
     if not isinstance(error, openai.APIStatusError):
         return ModelFault("model_unreachable")
     status, retry_after = error.status_code, _retry_after(error)
+    if 300 <= status < 400:
+        return ModelFault("model_redirected")
     try:
         body = orjson.loads(error.response.content)
     except orjson.JSONDecodeError:

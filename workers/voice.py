@@ -164,7 +164,10 @@ def _voice(loop: asyncio.AbstractEventLoop, base_url: str, model: str) -> Voice:
     if loop not in _clients:
         # aiohttp under the SDK takes half the time of httpx to hand over a token.
         limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=30)
-        _clients[loop] = openai.DefaultAioHttpClient(timeout=timeout, limits=limits)
+        # A redirect would take the conversation to a server that the operator did not name.
+        _clients[loop] = openai.DefaultAioHttpClient(
+            timeout=timeout, limits=limits, follow_redirects=False
+        )
     headers = {"Accept-Encoding": "identity"}
     if base_url.startswith("http:"):
         # Near by, a new connection costs less than to find the kept one dead: llama.cpp

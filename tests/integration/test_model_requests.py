@@ -1,11 +1,12 @@
 """How a model is asked, and what its server's refusals mean in the words of many providers."""
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.integration.answering import Answering, answering, refusal, stream
+from tests.integration.answering import Answering, answering, refusal, reply, stream
 from workers import model
 from workers.model import ModelFault, Turn, speak
 from workers.voice import hang_up
@@ -152,3 +153,16 @@ async def test_an_error_inside_of_a_stream_means_the_same_as_one_of_http(
 ) -> None:
     async with answering(lambda _: stream(body)) as server:
         assert await hear(server, settings) == (code, requests)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_takes_the_conversation_elsewhere(
+    settings: Any, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with answering(lambda _: reply("from elsewhere")) as elsewhere:
+        to = {"Location": f"{elsewhere.url}/chat/completions"}
+        async with answering(lambda _: refusal(status, "", to)) as server:
+            with caplog.at_level(logging.WARNING):
+                assert await hear(server, settings) == ("model_redirected", 1)
+        assert elsewhere.requests == []
+    assert f"model_redirected at m, try 1: APIStatusError, {status}" in caplog.text
