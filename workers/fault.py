@@ -113,20 +113,35 @@ WORDINGS: tuple[tuple[Code, tuple[str, ...]], ...] = (
 WORDS = [(code, re.compile("|".join(any_of), re.IGNORECASE)) for code, any_of in WORDINGS]
 REFUSED = re.compile(r"invalid[ _]?(?:request|argument)|badrequest|unprocessable", re.IGNORECASE)
 
+PARAMETERS = ("stream_options", "max_tokens", "max_completion_tokens")
+NOT_TAKEN = re.compile(  # unlike "max_tokens is too large", which is said of the value
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|forbidden"
+    r"|not allowed|not implemented|instead",
+    re.IGNORECASE,
+)
+
 
 class ModelFault(Exception):
     """The model did not finish its reply: end the run with `code` and `reason`.
 
     `transient` means that the same request may succeed later, `retry_after` after how many
-    seconds, if the provider said so. Nothing in it is the provider's text.
+    seconds, if the provider said so. `refuses` names those of PARAMETERS without which the request
+    may succeed at once. Nothing in it is the provider's text.
     """
 
-    def __init__(self, code: Code, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: Code,
+        *,
+        retry_after: float | None = None,
+        refuses: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(code)
         self.code: Code = code
         self.reason = REASONS[code]
         self.transient = code in TRANSIENT
         self.retry_after = retry_after
+        self.refuses = refuses
 
 
 def fault_of(error: Exception) -> ModelFault:
@@ -153,7 +168,9 @@ def _fault(
 ) -> ModelFault:
     # A gateway's answer may carry the status that another server gave to the gateway.
     statuses = error.statuses if status is None else (status, *error.statuses)
-    return ModelFault(_code_of(statuses, error.text), retry_after=retry_after)
+    code = _code_of(statuses, error.text)
+    refuses = _refused(error.text) if code == "model_refused" else frozenset[str]()
+    return ModelFault(code, retry_after=retry_after, refuses=refuses)
 
 
 def _code_of(statuses: tuple[int, ...], text: str) -> Code:
@@ -164,6 +181,13 @@ def _code_of(statuses: tuple[int, ...], text: str) -> Code:
         return known[0]
     refused = statuses[0] < 500 if statuses else REFUSED.search(text)
     return "model_refused" if refused else "model_error"
+
+
+def _refused(text: str) -> frozenset[str]:
+    """Those of PARAMETERS that these words name as not taken."""
+    named = {name for name in PARAMETERS if re.search(rf"(?<!\w){name}(?!\w)", text)}
+    # That tokens are counted can be done without, whatever is the matter with asking for it.
+    return frozenset(named if NOT_TAKEN.search(text) else named & {"stream_options"})
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -53,6 +53,12 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
             "2000,500",
             "STREAM_RETRY must be two numbers of ms, the least and the most.",
         ),
+        ("MODEL_STREAM_USAGE", "yes", "MODEL_STREAM_USAGE must be auto, on or off, not 'yes'."),
+        (
+            "MODEL_TOKEN_LIMIT_PARAM",
+            "max",
+            "MODEL_TOKEN_LIMIT_PARAM must be auto, max_tokens or max_completion_tokens, not 'max'.",
+        ),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",
