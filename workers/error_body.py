@@ -61,7 +61,7 @@ def _leaves(value: object, *, is_code: bool, depth: int) -> Iterator[tuple[objec
 
 def _status(value: object) -> int | None:
     """429, 429.0 and "429" are one; a server's own numbers, such as 50001, are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)

@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from workers.model import ModelFault, Turn, speak
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -63,3 +65,19 @@ async def answering(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator
         yield server
     finally:
         await runner.cleanup()
+
+
+async def hear(server: Answering, settings: Any, *, name: str = "m") -> Any:
+    """What `speak` gives, or the fault that it raises, and how many requests that took."""
+    settings.OPENAI_BASE_URL = server.url
+    before, said = len(server.requests), []
+    try:
+        async for one in speak([Turn("user", "hello")], model=name):
+            said.append(one)  # noqa: PERF401 - what came before the fault is wanted too
+    except ModelFault as fault:
+        return fault.code, len(server.requests) - before
+    return said, len(server.requests) - before
+
+
+def error(message: str, **also: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **also}}

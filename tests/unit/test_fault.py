@@ -47,6 +47,7 @@ def test_one_meaning_is_read_from_every_shape(body: Any) -> None:
         ({"text": "NETWORK ERROR", "error_code": 50001}, "model_error"),
         ({"choices": None, "error_type": "Oops", "error_message": "Oh"}, "model_error"),
         ({"error": {"code": True, "message": None}}, "model_error"),
+        ({"error": {"code": 429.5}}, "model_error"),
         (None, "model_error"),
         ({}, "model_error"),
         ([], "model_error"),
