@@ -53,3 +53,14 @@ class Environment(environ.Env):  # type: ignore[misc]  # it comes without types
             return self.parse_value(text, read)
         except ValueError:
             raise ImproperlyConfigured(f"{var} must be {kind}, not {text!r}.") from None
+
+    def choice(self, name: str, default: str, *others: str) -> str:
+        """One of these words."""
+        word = str(self.str(name, default)).strip()
+        if word not in (default, *others):
+            raise ImproperlyConfigured(f"{name} must be {_either(default, *others)}, not {word!r}.")
+        return word
+
+
+def _either(*words: str) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

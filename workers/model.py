@@ -18,8 +18,9 @@ from streams.events import Usage
 from streams.wire import clean
 from workers.fault import ModelFault as ModelFault
 from workers.fault import fault_of
+from workers.parameters import Parameters, remember
 from workers.prompt import Turn as Turn
-from workers.voice import voice_of
+from workers.voice import Voice, voice_of
 
 FIRST_PAUSE = 1.0  # seconds before the second try; each later pause is twice as long
 LONGEST_PAUSE = 20.0  # seconds; a provider that asks for more gets no second try
@@ -46,15 +47,23 @@ class Finish:
 async def speak(turns: Sequence[Turn], *, model: str) -> AsyncGenerator[Piece | Finish, None]:
     """The model's reply: each piece as it was sent, then one Finish. Raises ModelFault.
 
-    A transient fault before the first piece is tried again. Cancelling the task, or `aclose`,
-    closes the HTTP request at once; so use `contextlib.aclosing`.
+    A transient fault before the first piece is tried again, and a server that refuses a parameter
+    is asked once more without it. Cancelling the task, or `aclose`, closes the HTTP request at
+    once; so use `contextlib.aclosing`.
     """
     messages = convert_to_messages([(turn.role, turn.content) for turn in turns])
-    begun = False
-    for tried in range(1, settings.MODEL_TRIES + 1):
+    voice: Voice | None = None
+    parameters: Parameters | None = None  # those that are known to be taken
+    refused: frozenset[str] = frozenset()
+    begun, tried = False, 0
+    while True:
+        tried += 1
         try:
-            async with aclosing(_listen(messages, model)) as said:
+            voice = await voice_of(model, parameters)
+            async with aclosing(_listen(voice, messages)) as said:
                 async for piece in said:
+                    if parameters and not begun:
+                        remember(voice.openai_api_base or "", model, parameters)
                     begun = True
                     yield piece
             return
@@ -63,17 +72,23 @@ async def speak(turns: Sequence[Turn], *, model: str) -> AsyncGenerator[Piece | 
             status = getattr(error, "status_code", None)
             kind = type(error.__cause__ or error).__name__
             logger.warning("%s at %s, try %d: %s, %s", fault.code, model, tried, kind, status)
+        if fault.refuses and voice and not begun:
+            refused |= fault.refuses & voice.parameters.names
+            if instead := voice.parameters.without(refused):
+                parameters, tried = instead, tried - 1  # that request is not counted
+                continue
         jitter = random.uniform(0.5, 1)  # so that all replies do not come back in one second
         pause = (fault.retry_after or 0) + FIRST_PAUSE * 2 ** (tried - 1) * jitter
-        if begun or not fault.transient or tried == settings.MODEL_TRIES or pause > LONGEST_PAUSE:
+        if begun or not fault.transient or tried >= settings.MODEL_TRIES or pause > LONGEST_PAUSE:
             raise fault  # outside of `except`: the error's own text may hold the prompt
         await asyncio.sleep(pause)
 
 
-async def _listen(messages: list[BaseMessage], model: str) -> AsyncGenerator[Piece | Finish, None]:
+async def _listen(
+    voice: Voice, messages: list[BaseMessage]
+) -> AsyncGenerator[Piece | Finish, None]:
     finish_reason, usage = "stop", None
     # `astream` around it would bring LangChain's callbacks, and tracing that sends prompts away.
-    voice = await voice_of(model)
     async with aclosing(voice._astream(messages)) as chunks:
         async for chunk in chunks:
             message = cast(AIMessageChunk, chunk.message)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 BYTES_PER_TOKEN = 4  # English; other scripts take more bytes and more tokens for a character
@@ -16,14 +17,19 @@ class Turn:
     content: str
 
 
+NO_REPLY = Turn("assistant", "(No reply.)")  # stands for the reply that a question did not get
+
+
 def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
     """The system's turns and as many of the newest others as the budget holds.
 
-    The oldest are left out first, and whole. What is left begins with a user's turn, as some
-    models demand. The last turn is the question: it stays, whatever it costs.
+    The oldest are left out first, and whole. The last turn is the question: it stays, whatever it
+    costs. The result begins with a user's turn, its roles alternate and no content is blank,
+    because some servers refuse anything else.
     """
-    system = [turn for turn in turns if turn.role == "system"]
-    said = [turn for turn in turns if turn.role != "system"]
+    turns = [turn for turn in turns if turn.content.strip()]
+    system = _joined(turn for turn in turns if turn.role == "system")
+    said = _alternating(turn for turn in turns if turn.role != "system")
     left = budget_tokens - tokens_of([*system, *said[-1:]])
     first = max(len(said) - 1, 0)
     while first and (cost := tokens_of(said[first - 1 : first])) <= left:
@@ -32,6 +38,27 @@ def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
     while first < len(said) - 1 and said[first].role == "assistant":
         first += 1
     return system + said[first:]
+
+
+def _alternating(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns, with NO_REPLY after each question that has no reply."""
+    said: list[Turn] = []
+    for turn in _joined_replies(turns):
+        if turn.role == "user" and said and said[-1].role == "user":
+            said.append(NO_REPLY)
+        said.append(turn)
+    return said
+
+
+def _joined_replies(turns: Iterable[Turn]) -> Iterable[Turn]:
+    for role, row in groupby(turns, key=lambda turn: turn.role):
+        yield from _joined(row) if role == "assistant" else row
+
+
+def _joined(turns: Iterable[Turn]) -> list[Turn]:
+    """Turns of one role as one."""
+    row = list(turns)
+    return [Turn(row[0].role, "\n\n".join(turn.content for turn in row))] if row else []
 
 
 def tokens_of(turns: Iterable[Turn]) -> int:

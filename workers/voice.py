@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, aclosing
 from functools import lru_cache
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -26,8 +25,9 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from workers.fault import ModelFault
+from workers.fault import ModelFault, fault_of_body
 from workers.lines import Lines, LineTooLong
+from workers.parameters import Parameters, parameters_for
 
 OPENAI = "https://api.openai.com/v1"
 CONNECTIONS = 1024  # to the model, per process: more than a worker ever has replies
@@ -42,12 +42,13 @@ for _talkative in ("openai", "httpx2", "httpcore2", "langchain_openai", "langcha
 class Voice(ChatOpenAI):
     """LangChain's model, with a reader of its own for the stream."""
 
+    parameters: Parameters
+
     def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         payload: dict[str, Any] = super()._get_request_payload(*args, **kwargs)
-        # OpenAI's newer models refuse `max_tokens`; most compatible servers know nothing else.
-        host = urlsplit(self.openai_api_base or OPENAI).hostname or ""
-        if not host.endswith(("openai.com", "openai.azure.com")):
-            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        payload[self.parameters.token_limit] = payload.pop("max_completion_tokens")
+        if not self.parameters.stream_usage:
+            payload.pop("stream_options", None)
         # The SDK looks at each part of each message, which takes a worker 50 ms for 200 turns, and
         # changes none. What is in `extra_body` it sends as it is.
         also = {**(payload.get("extra_body") or {}), "messages": payload["messages"]}
@@ -105,7 +106,7 @@ def _chunk(line: bytes) -> ChatGenerationChunk:
             # Not so strict: it takes half a surrogate pair, and bytes that are no UTF-8.
             body = json.loads(line.decode("utf-8", "replace"))
         if body.get("error"):
-            raise ModelFault("model_error")
+            raise fault_of_body(body)
         choice = body["choices"][0] if body.get("choices") else {}
         delta = choice.get("delta") or {}
         thought = delta.get("reasoning_content") or delta.get("reasoning")
@@ -144,9 +145,14 @@ async def _base_url() -> str:
 _clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
 
 
-async def voice_of(model: str) -> Voice:
-    """The model's voice in this loop. Raises ModelFault where the embedded one is not there."""
-    return _voice(asyncio.get_running_loop(), await _base_url(), model)
+async def voice_of(model: str, parameters: Parameters | None = None) -> Voice:
+    """The model's voice in this loop. Raises ModelFault where the embedded one is not there.
+
+    It asks with these parameters, or with those that are known to be taken.
+    """
+    base_url = await _base_url()
+    asked_with = parameters or parameters_for(base_url, model)
+    return _voice(asyncio.get_running_loop(), base_url, model, asked_with)
 
 
 async def hang_up() -> None:
@@ -157,14 +163,19 @@ async def hang_up() -> None:
 
 
 @lru_cache(maxsize=32)
-def _voice(loop: asyncio.AbstractEventLoop, base_url: str, model: str) -> Voice:
+def _voice(
+    loop: asyncio.AbstractEventLoop, base_url: str, model: str, parameters: Parameters
+) -> Voice:
     """One for each model that may be asked for; all share the loop's connections."""
     # Read without a limit: what is silence is decided line by line.
     timeout = httpx2.Timeout(None, connect=settings.MODEL_CONNECT)
     if loop not in _clients:
         # aiohttp under the SDK takes half the time of httpx to hand over a token.
         limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=30)
-        _clients[loop] = openai.DefaultAioHttpClient(timeout=timeout, limits=limits)
+        # A redirect would take the conversation to a server that the operator did not name.
+        _clients[loop] = openai.DefaultAioHttpClient(
+            timeout=timeout, limits=limits, follow_redirects=False
+        )
     headers = {"Accept-Encoding": "identity"}
     if base_url.startswith("http:"):
         # Near by, a new connection costs less than to find the kept one dead: llama.cpp
@@ -172,6 +183,7 @@ def _voice(loop: asyncio.AbstractEventLoop, base_url: str, model: str) -> Voice:
         headers["Connection"] = "close"
     small = settings.EMBEDDED_MODEL  # it repeats itself without a penalty, and never stops
     return Voice(
+        parameters=parameters,
         model=model,
         base_url=base_url,
         api_key=SecretStr(settings.OPENAI_API_KEY or "unused"),

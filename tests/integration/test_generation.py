@@ -29,7 +29,7 @@ from workers.generation import generate
 from workers.history import history
 from workers.lease import claim, mine
 from workers.process import Process
-from workers.prompt import Turn
+from workers.prompt import NO_REPLY, Turn
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -381,6 +381,41 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
         Turn("user", first.message.content),
         Turn("assistant", text),
         Turn("user", "And then?"),
+    ]
+
+
+def test_what_failed_was_stopped_or_had_no_text_leaves_roles_that_alternate(
+    process: Process, settings: Any, model: Running
+) -> None:
+    settings.MODEL_TRIES = 1
+    failed, _ = asked(fault="401")
+    generate(failed.id, process)
+    talk, questions = failed.conversation, [failed.message.content]
+
+    def go_on(**script: Any) -> Run:
+        accepted = asking.ask(talk, json.dumps(script))
+        questions.append(json.dumps(script))
+        return Run.objects.select_related("conversation", "message").get(pk=accepted.run)
+
+    stopped = go_on(seed="stopped")
+    ending.cancel(stopped.id)
+    empty = go_on(tokens=0)
+    generate(empty.id, process)
+    empty.refresh_from_db()
+    assert (empty.status, empty.reply and empty.reply.content) == ("completed", "")
+    generate(go_on(tokens=3, seed="good").id, process)
+    generate(go_on(tokens=3, seed="last").id, process)
+    good, last = questions[3:]
+    unanswered = [
+        {"role": role, "content": content}
+        for question in questions[:3]
+        for role, content in (("user", question), ("assistant", NO_REPLY.content))
+    ]
+    assert model.last()["messages"] == [
+        *unanswered,
+        {"role": "user", "content": good},
+        {"role": "assistant", "content": expected(good)},
+        {"role": "user", "content": last},
     ]
 
 

@@ -68,6 +68,12 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
             "10.1.0.0/8",
             "TRUSTED_PROXIES must be addresses or networks with commas between, not '10.1.0.0/8'.",
         ),
+        ("MODEL_STREAM_USAGE", "yes", "MODEL_STREAM_USAGE must be auto, on or off, not 'yes'."),
+        (
+            "MODEL_TOKEN_LIMIT_PARAM",
+            "max",
+            "MODEL_TOKEN_LIMIT_PARAM must be auto, max_tokens or max_completion_tokens, not 'max'.",
+        ),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",
