@@ -71,6 +71,11 @@ def fault_of(error: Exception) -> ModelFault:
             return ModelFault("model_unreachable")
 
 
+def fault_of_body(body: object) -> ModelFault:
+    """What an error inside a 200 stream means. `body`: the decoded event that tells of it."""
+    return ModelFault("model_error")
+
+
 def _code_of(error: openai.APIStatusError) -> Code:
     match error.status_code:
         case 401 | 403:
