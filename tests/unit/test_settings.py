@@ -53,6 +53,8 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
             "2000,500",
             "STREAM_RETRY must be two numbers of ms, the least and the most.",
         ),
+        ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1."),
+        ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",
