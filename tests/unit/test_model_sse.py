@@ -10,6 +10,7 @@ from hypothesis import given
 from streams.events import Usage
 from tests.unit.support.model_response import DONE, HELLO, STOP, WHOLE, Reply, chunk, read, said
 from workers import sse_lines
+from workers.sse_events import EventJoiner, Signal
 
 
 def usage(read: int, written: int) -> Usage:
@@ -118,6 +119,15 @@ async def test_a_line_or_an_event_may_be_as_long_as_the_bound(
         for parts in ([body], [body[:-9], body[-9:]], [bytes([byte]) for byte in body]):
             assert await read(HELLO, *parts, STOP) == Reply("Hello", code="model_interrupted")
             assert await read(WHOLE, *parts) == Reply("Hello", finish_reason="stop")
+
+
+def test_an_event_of_many_lines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse_lines, "LONGEST_LINE", 100)
+    events = EventJoiner()
+    taken = [events.take(b"data: x") for _ in range(50)]
+    assert taken == [Signal.NOTHING] * 50
+    with pytest.raises(sse_lines.LineTooLong):
+        events.take(b"data: x")
 
 
 async def test_halves_of_a_character_are_joined_over_chunks() -> None:

@@ -86,6 +86,14 @@ async def test_a_text_after_a_finish_reason_has_the_usual_time_again(
     assert (reply.text, reply.code) == ("Hello", None)
 
 
+async def test_a_finish_reason_before_any_text_does_not_bound_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
+    reply = await read(said(""), STOP, PAUSE, said("Hello"), DONE)
+    assert (reply.text, reply.code) == ("Hello", None)
+
+
 async def test_a_finish_reason_alone_ends_the_reply_in_spite_of_comments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
