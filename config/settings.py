@@ -174,6 +174,9 @@ MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
 MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
 MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
 MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
+MAX_REPLY_BYTES = env.int("MAX_REPLY_BYTES", 1024 * 1024)  # UTF-8 of a reply and its reasoning
+if MAX_REPLY_BYTES < 1:
+    raise ImproperlyConfigured("MAX_REPLY_BYTES must be at least 1.")
 ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency-Key is remembered
 
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────

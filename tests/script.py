@@ -20,7 +20,7 @@ status such as `401`, `404`, `429`, `500`. In mid-stream: `reset` (RST), `cut` (
 body), `truncated` (half a line, then an orderly end), `no_finish` (an orderly end, too early),
 `error` (an error object as a line), `silence` (says nothing more, and stays), `drip` (the rest at
 one byte a second). Oddities that a reply survives: `no_done`, `empty_choices`, `big` (a piece of
-1 MB), `half_surrogate` (a piece that is no Unicode text).
+512 KB), `half_surrogate` (a piece that is no Unicode text).
 
 Any other message gets a short text that depends on the message alone.
 """
@@ -30,7 +30,7 @@ import re
 from dataclasses import dataclass
 from zlib import crc32
 
-BIG = 1024 * 1024  # characters
+BIG = 512 * 1024  # characters: within one line's bound and one reply's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,5 +80,9 @@ def pieces(message: str) -> list[str]:
 
 
 def expected(message: str) -> str:
-    """The whole text as it must reach a reader: what is no Unicode text is U+FFFD."""
-    return "".join(re.sub("[\0\ud800-\udfff]", "\ufffd", piece) for piece in pieces(message))
+    """The whole text as it must reach a reader: what is no Unicode text is U+FFFD.
+
+    Halves of a surrogate pair in two neighbouring pieces are one character.
+    """
+    units = "".join(pieces(message)).encode("utf-16-le", "surrogatepass")
+    return re.sub("[\0\ud800-\udfff]", "\ufffd", units.decode("utf-16-le", "surrogatepass"))

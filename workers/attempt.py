@@ -30,12 +30,14 @@ from workers.lease import Hold, hand_over, mine
 from workers.model import Finish, ModelFault, speak
 from workers.process import Process
 from workers.prompt import Turn
+from workers.reply_text import ReplyText, ReplyTooLong
+from workers.split import split
 from workers.writer import PAUSE
 
 logger = logging.getLogger(__name__)
 UNSAID = 2000  # pieces that may wait for Redis before the model is no longer read
 
-Outcome = Literal["finished", "lost", "too long"] | ModelFault
+Outcome = Literal["finished", "lost", "too long", "too large"] | ModelFault
 
 
 class Attempt:
@@ -47,8 +49,7 @@ class Attempt:
         self._process = process
         self._channel = channel_of(run.conversation_id)
         self._writer = process.writers[server_of(self._channel)]
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
+        self._reply = ReplyText(settings.MAX_REPLY_BYTES)
         self._index = 0
         self._unsaid = 0
         self._refused: Exception | None = None
@@ -61,7 +62,7 @@ class Attempt:
 
     @property
     def text(self) -> str:
-        return "".join(self._texts)
+        return self._reply.text
 
     @property
     def pieces(self) -> int:
@@ -89,15 +90,15 @@ class Attempt:
             return "lost"  # told to stop before it began
         try:
             async with asyncio.timeout(settings.RUN_LIFE):
-                fault = await self._relay(turns, hold)
+                outcome = await self._relay(turns, hold)
             await self._all_said()
         except TimeoutError:
             return "too long"
         except (asyncio.CancelledError, Superseded):
             return "lost"
-        return fault or "finished"
+        return outcome
 
-    async def _relay(self, turns: list[Turn], hold: Hold) -> ModelFault | None:
+    async def _relay(self, turns: list[Turn], hold: Hold) -> Outcome:
         try:
             async with aclosing(speak(turns, model=self._run.model)) as said:
                 async for piece in said:
@@ -113,20 +114,30 @@ class Attempt:
                     await self._say(piece.text, piece.reasoning)
         except ModelFault as fault:
             return fault
-        return None
+        except ReplyTooLong:
+            return "too large"
+        return "finished"
 
     async def _say(self, text: str, reasoning: str) -> None:
+        """Publish one piece. Raises ReplyTooLong after the part of it that there is room for."""
+        if reasoning:
+            for piece in split(self._reply.fit(reasoning)):
+                await self._until_it_may_speak()
+                self._reply.add_reasoning(piece)
+                self._publish(ReasoningDelta, piece)
+        if text:
+            for piece in split(self._reply.fit(text)):
+                await self._until_it_may_speak()
+                self._reply.add_text(piece)
+                self._publish(TextDelta, piece)
+        self._reply.check()
+
+    async def _until_it_may_speak(self) -> None:
         # The log may have taken the fence though its answer was lost: the whole is said first.
         while self._refused:
             await self._mend()
         while self._unsaid > UNSAID:
             await self._answer()
-        if reasoning:
-            self._thoughts.append(reasoning)
-            self._publish(ReasoningDelta, reasoning)
-        if text:
-            self._texts.append(text)
-            self._publish(TextDelta, text)
 
     def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
         event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
@@ -169,8 +180,8 @@ class Attempt:
             self._refused = Unfenced()
             await asyncio.sleep(PAUSE)
             return
-        if self._thoughts:
-            self._publish(ReasoningDelta, "".join(self._thoughts))
+        for piece in split(self._reply.reasoning):
+            self._publish(ReasoningDelta, piece)
         self._publish(TextSnapshot, self.text)
 
     def _fence(self) -> int:
@@ -210,6 +221,9 @@ class Attempt:
             case "too long":
                 reason = "The reply took too long and was ended."
                 fail(self._run, self.text, code="run_too_long", reason=reason)
+            case "too large":
+                reason = "The reply became too long and was ended."
+                fail(self._run, self.text, code="reply_too_long", reason=reason)
             case "lost":
                 self.bow_out()
             case fault:

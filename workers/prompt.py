@@ -28,7 +28,7 @@ def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
     because some servers refuse anything else.
     """
     turns = [turn for turn in turns if turn.content.strip()]
-    system = _joined(turn for turn in turns if turn.role == "system")
+    system = _joined([turn for turn in turns if turn.role == "system"])
     said = _alternating(turn for turn in turns if turn.role != "system")
     left = budget_tokens - tokens_of([*system, *said[-1:]])
     first = max(len(said) - 1, 0)
@@ -52,13 +52,13 @@ def _alternating(turns: Iterable[Turn]) -> list[Turn]:
 
 def _joined_replies(turns: Iterable[Turn]) -> Iterable[Turn]:
     for role, row in groupby(turns, key=lambda turn: turn.role):
-        yield from _joined(row) if role == "assistant" else row
+        same_role = list(row)
+        yield from _joined(same_role) if role == "assistant" else same_role
 
 
-def _joined(turns: Iterable[Turn]) -> list[Turn]:
+def _joined(turns: Sequence[Turn]) -> list[Turn]:
     """Turns of one role as one."""
-    row = list(turns)
-    return [Turn(row[0].role, "\n\n".join(turn.content for turn in row))] if row else []
+    return [Turn(turns[0].role, "\n\n".join(turn.content for turn in turns))] if turns else []
 
 
 def tokens_of(turns: Iterable[Turn]) -> int:

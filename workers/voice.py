@@ -1,12 +1,11 @@
 """The voice of a model on any OpenAI-compatible server, by way of LangChain.
 
-LangChain builds the request and the SDK sends it; the answer is read here, line by line. The
+LangChain builds the request and the SDK sends it; `workers.reply_stream` reads the answer. The
 SDK's own reading makes half a dozen pydantic objects of each token, and costs three to four
-times as much processor time as all of this (docs/performance.md).
+times as much processor time as all of it (docs/performance.md).
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
@@ -14,10 +13,8 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any
 
-import aiohttp
 import httpx2
 import openai
-import orjson
 from django.conf import settings
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -25,14 +22,14 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from workers.fault import ModelFault, fault_of_body
-from workers.lines import Lines, LineTooLong
+from workers.chunks import Chunk
+from workers.fault import ModelFault
 from workers.parameters import Parameters, parameters_for
+from workers.reply_stream import ReplyStream
+from workers.sse_lines import LineReader
 
 OPENAI = "https://api.openai.com/v1"
 CONNECTIONS = 1024  # to the model, per process: more than a worker ever has replies
-LAST_WORDS = 2.0  # seconds after the finish reason for the token counts and the end
-LAST_BYTES = 0.2  # seconds after [DONE] for the body's end, without which no connection is reused
 
 # At DEBUG these write prompts, and the headers with the key.
 for _talkative in ("openai", "httpx2", "httpcore2", "langchain_openai", "langchain_core"):
@@ -67,66 +64,29 @@ class Voice(ChatOpenAI):
                     answer = await stack.enter_async_context(request)
             except TimeoutError:
                 raise ModelFault("model_silent") from None
-            lines = Lines(answer.http_response, patience=settings.MODEL_SILENCE)
-            said = await stack.enter_async_context(aclosing(_chunks(lines)))
-            async for chunk in said:
-                yield chunk
+            lines = LineReader(answer.http_response, patience=settings.MODEL_SILENCE)
+            reply = await stack.enter_async_context(aclosing(ReplyStream(lines).read()))
+            async for chunk in reply:
+                yield _message_chunk(chunk)
 
 
-async def _chunks(lines: Lines) -> AsyncGenerator[ChatGenerationChunk, None]:
-    """What the lines say. Raises ModelFault unless they come to an end that is one."""
-    over = False
-    try:
-        async with aclosing(lines.read()) as arriving:
-            async for line in arriving:
-                if not line.startswith(b"data:"):
-                    continue  # a comment, by which some providers keep the connection open
-                if line == b"data: [DONE]":
-                    over, lines.patience = True, LAST_BYTES
-                    continue
-                chunk = _chunk(line[5:])
-                if chunk.generation_info:
-                    over, lines.patience = True, LAST_WORDS
-                yield chunk
-    except TimeoutError:
-        if not over:
-            raise ModelFault("model_silent") from None
-    except (httpx2.HTTPError, aiohttp.ClientError, LineTooLong) as error:
-        if not over:
-            raise ModelFault("model_interrupted") from error
-    if not over:
-        raise ModelFault("model_interrupted")
-
-
-def _chunk(line: bytes) -> ChatGenerationChunk:
-    try:
-        try:
-            body = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            # Not so strict: it takes half a surrogate pair, and bytes that are no UTF-8.
-            body = json.loads(line.decode("utf-8", "replace"))
-        if body.get("error"):
-            raise fault_of_body(body)
-        choice = body["choices"][0] if body.get("choices") else {}
-        delta = choice.get("delta") or {}
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
-        message = AIMessageChunk(
-            content=delta.get("content") or delta.get("refusal") or "",
-            additional_kwargs={"reasoning_content": thought} if thought else {},
-            usage_metadata=_usage(body["usage"]) if body.get("usage") else None,
+def _message_chunk(chunk: Chunk) -> ChatGenerationChunk:
+    """The chunk as LangChain's value. What is not set costs no validation."""
+    fields: dict[str, Any] = {}
+    if chunk.reasoning:
+        fields["additional_kwargs"] = {"reasoning_content": chunk.reasoning}
+    if usage := chunk.usage:
+        fields["usage_metadata"] = UsageMetadata(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            total_tokens=usage.total_tokens,
         )
-    except (ValueError, AttributeError, TypeError, LookupError):
-        raise ModelFault("model_interrupted") from None  # half a line, or nobody's format
-    reason = choice.get("finish_reason")
+    message = AIMessageChunk(content=chunk.text, **fields)
+    if chunk.finish_reason is None:
+        return ChatGenerationChunk(message=message)
     return ChatGenerationChunk(
-        message=message, generation_info={"finish_reason": str(reason)} if reason else None
+        message=message, generation_info={"finish_reason": chunk.finish_reason}
     )
-
-
-def _usage(counts: dict[str, int]) -> UsageMetadata:
-    told, wrote = counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0
-    total = counts.get("total_tokens") or told + wrote
-    return UsageMetadata(input_tokens=told, output_tokens=wrote, total_tokens=total)
 
 
 async def _base_url() -> str:

@@ -24,7 +24,8 @@ from streams.snapshot import snapshot
 from streams.verdicts import Away
 from streams.wire import decode
 from tests.openai_server import Running, expected, serving
-from workers import attempt, generation
+from tests.script import script_of
+from workers import attempt, generation, split
 from workers.generation import generate
 from workers.history import history
 from workers.lease import claim, mine
@@ -342,6 +343,72 @@ def test_a_run_that_lasts_too_long_is_ended(process: Process, settings: Any) -> 
     assert run.reply
     assert (run.status, run.code) == ("failed", "run_too_long")
     assert heard(run)[0] == run.reply.content
+
+
+def deltas(run: Run) -> list[str]:
+    """The data of the run's deltas."""
+    page = the_log().read(channel_of(run.conversation_id), 0)
+    assert isinstance(page, Page)
+    return [data for _, type, data in page.entries if type.endswith(".delta")]
+
+
+def test_a_long_piece_is_split_into_events_of_bounded_size(process: Process) -> None:
+    run, text = asked(text=["x" * 150_000, "short", '"\u2028\U0001f600' * 20_000])
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert run.reply
+    assert (run.status, run.reply.content, heard(run)[0]) == ("completed", text, text)
+    sizes = [len(data.encode()) for data in deltas(run)]
+    assert max(sizes) <= 64 * 1024
+    assert len(sizes) < 12
+
+
+@pytest.mark.parametrize("reasoning", [0, 2])
+def test_a_reply_that_grows_beyond_its_bound_is_ended_and_what_fits_is_kept(
+    process: Process, model: Running, settings: Any, reasoning: int
+) -> None:
+    run, text = asked(text=["\u6f22" * 20] * 5_000, rate=1000, reasoning=reasoning)
+    thoughts = len("".join(script_of(run.message.content).thoughts()))
+    settings.MAX_REPLY_BYTES = 100 + thoughts
+    closed = len(model.stats()["closed_by_client"])
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert run.reply
+    assert (run.status, run.code) == ("failed", "reply_too_long")
+    assert run.reason == "The reply became too long and was ended."
+    assert run.reply.content == heard(run)[0] == text[:33]
+    assert heard(run)[1][-1] == "run.failed"
+    until(lambda: len(model.stats()["closed_by_client"]) > closed)
+
+
+def test_a_reply_may_be_as_long_as_its_bound(process: Process, settings: Any) -> None:
+    run, text = asked(text=["\u6f22" * 20] * 5)
+    settings.MAX_REPLY_BYTES = len(text.encode())
+    generate(run.id, process)
+    run.refresh_from_db()
+    assert (run.status, heard(run)[0]) == ("completed", text)
+
+
+def test_a_lost_log_is_told_long_reasoning_in_pieces(
+    process: Process, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "LARGEST_DATA", 300)
+    run, text = asked(tokens=60, rate=60, reasoning=50)
+    thread = written(run, process)
+    until(says(run, 10))
+    valkey.flushall()
+    thread.join(20)
+    channel = channel_of(run.conversation_id)
+    page = the_log().read(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    assert isinstance(page, Page)
+    known = Heard()
+    for _, type, data in page.entries:
+        known = fold(known, decode(type, data))
+    told = "".join(script_of(run.message.content).thoughts())
+    assert (known.replies[run.id].reasoning, known.replies[run.id].text) == (told, text)
+    kinds = [type for _, type, _ in page.entries]
+    assert kinds[:3] == ["reasoning.delta"] * 3
+    assert max(len(data) for _, type, data in page.entries if type == "reasoning.delta") <= 300
 
 
 def test_a_reply_that_waits_for_redis_is_not_too_long(

@@ -15,7 +15,7 @@ import pytest
 
 from streams.events import Usage
 from tests.openai_server import Running, expected, pieces, serving
-from workers import lines, model
+from workers import model, sse_lines
 from workers.model import Finish, ModelFault, Piece, Turn, speak
 from workers.voice import hang_up
 
@@ -271,11 +271,12 @@ async def test_who_leaves_in_mid_reply_closes_the_models_request(server: Running
 
 
 async def test_hostile_text_passes_and_what_no_text_may_hold_is_replaced() -> None:
-    hostile = ["\n\r\n", "data: [DONE]\n\n", "\x00", "\ud83d", "\ude00", "\u2028\x85", '😀%,:"\\']
+    hostile = ["\n\r\n", "data: [DONE]\n\n", "\x00", "\ud83d", "\ude00"]
+    hostile += ["\ude00", "\u2028\x85", '😀%,:"\\']
     told = script(text=hostile)
     said = await hear(told)
     assert [piece.text for piece in said[:-1] if isinstance(piece, Piece)] == [
-        *["\n\r\n", "data: [DONE]\n\n", "\ufffd", "\ufffd", "\ufffd", "\u2028\x85", '😀%,:"\\']
+        *["\n\r\n", "data: [DONE]\n\n", "\ufffd", "😀", "\ufffd", "\u2028\x85", '😀%,:"\\']
     ]
 
 
@@ -307,7 +308,7 @@ async def test_sixty_four_replies_at_once_do_not_mix() -> None:
 async def test_a_line_without_an_end_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lines, "LONGEST_LINE", 500_000)
+    monkeypatch.setattr(sse_lines, "LONGEST_LINE", 500_000)
     _, fault = await hear_until_fault(script(fault="big"))
     assert fault.code == "model_interrupted"
 

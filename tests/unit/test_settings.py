@@ -74,6 +74,8 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
             "max",
             "MODEL_TOKEN_LIMIT_PARAM must be auto, max_tokens or max_completion_tokens, not 'max'.",
         ),
+        ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1."),
+        ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",

@@ -1,0 +1,82 @@
+"""A model's streamed response without a network: bytes, silences and faults, in order."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx2
+
+from streams.events import Usage
+from workers.fault import ModelFault
+from workers.reply_stream import ReplyStream
+from workers.sse_lines import LineReader
+
+DONE = b"data: [DONE]\n\n"
+Part = bytes | float | Exception
+
+
+@dataclass
+class Response:
+    """Each part in turn: bytes arrive, a number is that many seconds of silence."""
+
+    parts: Iterable[Part]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def aiter_raw(self) -> AsyncGenerator[bytes, None]:
+        for part in self.parts:
+            match part:
+                case bytes():
+                    yield part
+                case Exception():
+                    raise part
+                case seconds:
+                    await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What was read of a response. `code` is the fault's, where there was one."""
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    code: str | None = None
+
+
+def line_reader(parts: Iterable[Part], patience: float = 60) -> LineReader:
+    return LineReader(cast(httpx2.Response, Response(parts)), patience=patience)
+
+
+async def read(*parts: Part, patience: float = 60) -> Reply:
+    """The whole reply that a response of these parts is."""
+    texts, thoughts, reason, usage, code = [], [], None, None, None
+    try:
+        async for chunk in ReplyStream(line_reader(parts, patience)).read():
+            texts.append(chunk.text)
+            thoughts.append(chunk.reasoning)
+            reason = chunk.finish_reason or reason
+            usage = chunk.usage or usage
+    except ModelFault as fault:
+        code = fault.code
+    return Reply("".join(texts), "".join(thoughts), reason, usage, code)
+
+
+def event(body: object) -> bytes:
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def chunk(finish_reason: object = None, **delta: Any) -> bytes:
+    """One chunk of OpenAI's stream."""
+    return event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
+
+
+def said(content: Any, finish_reason: object = None) -> bytes:
+    return chunk(finish_reason, content=content)
+
+
+STOP = chunk("stop")
+HELLO = said("Hel") + said("lo")
+WHOLE = HELLO + STOP

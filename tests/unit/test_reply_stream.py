@@ -1,0 +1,173 @@
+"""What ends a reply, and what fails it."""
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.unit.support.model_response import (
+    DONE,
+    HELLO,
+    STOP,
+    WHOLE,
+    Part,
+    Reply,
+    chunk,
+    event,
+    read,
+    said,
+)
+from workers import reply_stream
+
+BROKEN = aiohttp.ClientPayloadError()
+HALF = b'data: {"choices":[{"ind'
+
+
+@pytest.mark.parametrize(
+    ("parts", "reply"),
+    [
+        ([WHOLE, DONE], Reply("Hello", finish_reason="stop")),
+        ([WHOLE], Reply("Hello", finish_reason="stop")),
+        ([WHOLE, BROKEN], Reply("Hello", finish_reason="stop")),
+        ([WHOLE, event({"error": "late"}), DONE], Reply("Hello", finish_reason="stop")),
+        ([WHOLE, b"data: nonsense\n\n", DONE], Reply("Hello", finish_reason="stop")),
+        ([WHOLE, HALF], Reply("Hello", finish_reason="stop")),
+        ([WHOLE, DONE, said("never"), b"data: x\n\n"], Reply("Hello", finish_reason="stop")),
+        ([said("Hello", "stop"), b"data: nonsense\n\n"], Reply("Hello", finish_reason="stop")),
+        ([said("Hello", "stop"), b"data: nonsense\n\n", DONE], Reply("Hello", "", "stop")),
+        ([HELLO, DONE], Reply("Hello")),
+        ([HELLO], Reply("Hello", code="model_interrupted")),
+        ([HELLO, BROKEN], Reply("Hello", code="model_interrupted")),
+        ([HELLO, HALF], Reply("Hello", code="model_interrupted")),
+        ([HELLO, b"data: nonsense\n\n", DONE], Reply("Hello", code="model_interrupted")),
+        ([said("Hello", "null")], Reply("Hello", code="model_interrupted")),
+        ([said("Hello", "stop"), BROKEN], Reply("Hello", "", "stop", code="model_interrupted")),
+        (
+            [said("Hel", "stop"), event({"error": "out of memory"})],
+            Reply("Hel", "", "stop", code="model_error"),
+        ),
+        (
+            [said("Hel", "stop"), said("lo", "stop"), b"data: nonsense\n\n"],
+            Reply("Hello", "", "stop", code="model_interrupted"),
+        ),
+    ],
+)
+async def test_what_ends_a_reply(parts: list[Part], reply: Reply) -> None:
+    assert await read(*parts) == reply
+
+
+PAUSE = 0.3  # seconds, far above LAST_WORDS here
+
+
+@pytest.mark.parametrize("reason", ["stop", "null", "length"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([], id="at once"),
+        pytest.param([chunk(role="assistant", content="")], id="after a role"),
+        pytest.param([chunk("stop", role="assistant", content="")], id="after a role with stop"),
+        pytest.param([said("", "stop"), PAUSE, said("", "stop")], id="after empty chunks"),
+    ],
+)
+async def test_a_finish_reason_beside_a_text_does_not_end_the_reply(
+    reason: str, before: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
+    first, last = said("The answer is ", reason), said("42.", reason)
+    reply = await read(*before, PAUSE, first, PAUSE, said("", reason), PAUSE, last, PAUSE, DONE)
+    assert (reply.text, reply.code) == ("The answer is 42.", None)
+
+
+async def test_a_text_after_a_finish_reason_has_the_usual_time_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
+    reply = await read(said("Hel"), STOP, said("l"), PAUSE, said("o"), PAUSE, DONE)
+    assert (reply.text, reply.code) == ("Hello", None)
+
+
+async def test_a_finish_reason_before_any_text_does_not_bound_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
+    reply = await read(said(""), STOP, PAUSE, said("Hello"), DONE)
+    assert (reply.text, reply.code) == ("Hello", None)
+
+
+async def test_a_finish_reason_alone_ends_the_reply_in_spite_of_comments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reply_stream, "LAST_WORDS", 0.1)
+    pings: list[Part] = [0.02, b": ping\n\n"]
+    assert await read(WHOLE, *pings * 1000) == Reply("Hello", finish_reason="stop")  # 20 s of them
+
+
+async def test_silence_beside_an_untrusted_finish_reason_is_silence() -> None:
+    silent = await read(said("The answer is ", "stop"), 60, patience=0.1)
+    assert silent == Reply("The answer is ", finish_reason="stop", code="model_silent")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"index": 0, "delta": {"content": "Half"}, "finish_reason": "error"}]},
+        {
+            "choices": [
+                {
+                    "delta": {"content": "Half"},
+                    "finish_reason": "error",
+                    "error": {"message": "provider", "code": 502},
+                }
+            ]
+        },
+        {"choices": [{"delta": {"content": "Half"}, "error": {"message": "x"}}]},
+        {"choices": [{"delta": {"content": "Half"}}], "error": {"message": "x"}},
+    ],
+)
+@pytest.mark.parametrize("before", [b"", said("One ", "stop"), said("One ")])
+async def test_an_error_beside_a_text_keeps_the_text(before: bytes, body: Any) -> None:
+    reply = await read(before, event(body), DONE)
+    assert (reply.text, reply.code) == ("One " * bool(before) + "Half", "model_error")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "CUDA error", "code": 500},
+        {"text": "NETWORK ERROR", "error_code": 50001},
+        {"choices": None, "error_type": "overloaded", "error_message": "busy"},
+        {"code": 500, "message": "no"},
+        {"detail": "Internal Server Error"},
+        {"type": "error", "error": {"type": "overloaded_error"}},
+        [{"error": {"code": 400, "status": "INVALID_ARGUMENT"}}],
+        {"error": "a string"},
+    ],
+)
+@pytest.mark.parametrize("before", [b"", HELLO])
+async def test_an_error_without_choices_fails_the_reply(before: bytes, body: Any) -> None:
+    reply = await read(before, event(body), DONE)
+    assert (reply.text, reply.code) == ("Hello" * bool(before), "model_error")
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"message":"x"}', b"Bad Gateway", b"null", b'{"error":{"a":1}}']
+)
+async def test_an_event_named_error_fails_the_reply(data: bytes) -> None:
+    body = b"event: error\ndata: " + data + b"\n\n"
+    assert await read(HELLO, body, DONE) == Reply("Hello", code="model_error")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": []},
+        {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {"type": "ping"},
+        {"code": 0, "msg": "ok"},
+        {"choices": [{"delta": {}}], "error": None},
+        {"choices": [{"delta": {}, "error": {}}], "error": {"message": "", "code": None}},
+        {"choices": [{"delta": None}]},
+    ],
+)
+async def test_what_only_looks_like_an_error_is_passed_over(body: Any) -> None:
+    assert await read(HELLO, event(body), STOP, DONE) == Reply("Hello", finish_reason="stop")
