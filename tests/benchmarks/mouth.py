@@ -53,7 +53,7 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
     places = []
     for conversation, run, name in zip(made, runs, names, strict=True):
         started = RunStarted(run=run, attempt=1, model="m")
-        cursor = the_log().start(name, started, known=0)
+        cursor = the_log().start(name, started, known=0, abandoned=False)
         path = f"/api/conversations/{conversation.id}/events/"
         headers = {"Authorization": f"Bearer {token}"}
         places.append({"path": path, "headers": headers, "cursor": str(cursor)})
