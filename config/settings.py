@@ -217,7 +217,10 @@ LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for progr
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request": {"()": "streams.records.Belonging"}},
+    "filters": {
+        "request": {"()": "streams.records.Belonging"},
+        "refused": {"()": "streams.refused_requests.Refused"},
+    },
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)s %(name)s [%(request)s] %(message)s"},
         "json": {"()": "streams.records.Json"},
@@ -226,7 +229,7 @@ LOGGING = {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "json" if LOG_JSON else "plain",
-            "filters": ["request"],
+            "filters": ["refused", "request"],  # the latter replaces `record.request` by its id
         }
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
