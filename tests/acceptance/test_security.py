@@ -174,6 +174,7 @@ def garbage() -> Iterator[str | bytes]:
         b"\xff\x00\xfe",
         "[" * 100_000,
     )
+    wrong: object
     for part in ("properties", "headers", "body", "content-type", "content-encoding"):
         yield json.dumps({name: value for name, value in ring.items() if name != part})
         for wrong in (None, 1, "text", [], {}, {"task": TASK}):

@@ -38,8 +38,8 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
     from streams.callers import issue
     from streams.channels import channel_of
     from streams.events import RunStarted, TextDelta
-    from streams.log import Piece
     from streams.models import Conversation
+    from streams.passages import Piece
     from streams.publish import publish, the_log
 
     user, _ = get_user_model().objects.get_or_create(username="bench")
