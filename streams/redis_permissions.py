@@ -38,6 +38,7 @@ def broker_commands() -> tuple[tuple[str | int, ...], ...]:
         *(("LPUSH", queue, "v"), ("RPUSH", queue, "v"), ("LLEN", queue)),
         ("BRPOP", queue, f"{queue}\x06\x163", 1),  # kombu has a list for each priority
         *(("SADD", binding, "v"), ("SMEMBERS", binding)),
+        ("SADD", f"_kombu.binding_permanent.{queue}", "v"),
         *(("HSET", task, "f", "v"), ("HGET", task, "f"), ("HDEL", task, "f")),
         *(("ZADD", index, 1, "v"), ("ZREM", index, "v"), ("ZRANGE", index, 0, 1)),
         *(("ZREVRANGEBYSCORE", index, 1, 0), ("SET", "unacked_mutex", "v", "NX", "EX", 1)),
@@ -118,4 +119,4 @@ def _named(words: tuple[str | int, ...], error: str) -> str:
 
 def _patterns() -> tuple[str, ...]:
     """How the keys begin."""
-    return "{conversation-", "_kombu.binding.", "unacked", settings.CELERY_TASK_DEFAULT_QUEUE
+    return "{conversation-", "_kombu.", "unacked", settings.CELERY_TASK_DEFAULT_QUEUE

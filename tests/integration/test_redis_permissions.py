@@ -28,6 +28,11 @@ REFUSED = [
         ["keys unspool*"],
         "~unspool*",
     ),
+    (
+        ("resetkeys", "~{conversation-*", "~unacked*", "~_kombu.binding.*", "~unspool*"),
+        ["keys _kombu.*"],
+        "~_kombu.*",
+    ),
 ]
 
 
