@@ -2,7 +2,8 @@
 # make setup   the environment, and the database brought up to date; nothing is started
 # make test    every test; RINGS="tests/unit tests/integration" for some
 # make check   style, types and the direction of imports
-# make bench   how fast it is, beside others; BENCH="--json FILE" keeps the figures as JSON lines
+# make bench   how fast it is, beside others; BENCH="--json FILE" keeps the figures as JSON lines,
+#              BENCH=--small shows within minutes whether each benchmark works
 # make format  what a formatter can do about style
 # make lock    requirements*.lock anew from pyproject.toml
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Condition, Thread
 
 from config.lifeline import tie
+from config.parts_file import PartsFile
 
 LAST_LINES = 20  # of each part, shown if it dies at start
 HANDING_OVER = 3.5  # seconds in which the worker gives its replies back, the rest still running
@@ -38,7 +39,8 @@ class Died(Exception):
 class Parts:
     """Started at once; `end` leaves no process behind."""
 
-    def __init__(self, checkout: Path, port: int, *, lock: int) -> None:
+    def __init__(self, checkout: Path, port: int, *, lock: int, file: PartsFile) -> None:
+        self.file = file
         self.groups: dict[str, int] = {}  # a part's process id, which is its group's too
         self.stopped: dict[str, int] = {}  # in the order in which they ended
         self.lines: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
@@ -82,6 +84,7 @@ class Parts:
             news = NEWS.match(text) if name == "system" else None
             if news and news["what"] == "started":
                 self.groups[news["name"]] = int(news["number"])
+                self.file.add(news["name"], int(news["number"]))
             elif news:
                 self.stopped[news["name"]] = int(news["number"])
             if READY.match(text):
@@ -126,6 +129,7 @@ class Parts:
             pass  # it has ended, and its helpers with it
         self.honcho.wait()
         self.reader.join(1.0)
+        self.file.clear()
 
     def send(self, sig: signal.Signals, *names: str) -> None:
         for name in names:

@@ -1,7 +1,9 @@
 """`make run`: every part of the service on this machine, until Ctrl-C."""
 
 import fcntl
+import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,7 +17,9 @@ from typing import NoReturn
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from config.data_dir import make_writable, unwritable
 from config.parts import Died, Parts
+from config.parts_file import PartsFile
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATIENCE = 90.0  # seconds for each part: the first start on a slow disk reads everything anew
@@ -32,13 +36,22 @@ def claim(port: int) -> tuple[Path, int]:
     own = CHECKOUT / "data"
     folders = [Path(given).resolve()] if given else [own, own / f"port-{port}"]
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            make_writable(folder)
+            lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except ImproperlyConfigured as error:
+            sys.exit(str(error))
+        except OSError as error:
+            sys.exit(str(unwritable(folder, error)))
+        # Both `make run` and honcho may have been killed: their parts then run on, unwatched.
+        if left := PartsFile(folder).left_behind():
+            sys.exit(left)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
         else:
+            PartsFile(folder).clear()  # those that it names have ended
             if folder != folders[0]:
                 say(f"Another copy is using {shown(own)}, so this one keeps to {shown(folder)}.")
             return folder, lock
@@ -62,6 +75,18 @@ def reserve(host: str, port: int) -> socket.socket:
     seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return seat
+
+
+def check_semaphores() -> None:
+    """honcho keeps its queue with a POSIX semaphore, which Linux makes in /dev/shm."""
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except OSError as error:
+        sys.exit(
+            f"A semaphore cannot be made ({error.strerror}), which honcho needs to run the parts:"
+            " make /dev/shm writable (mount -t tmpfs tmpfs /dev/shm; docker run --tmpfs /dev/shm),"
+            " or start each line of Procfile on its own, with DATA_DIR set alike."
+        )
 
 
 def migrate() -> None:
@@ -128,8 +153,8 @@ a session as a browser does:
 
   .venv/bin/python manage.py chat --url {address}
 
-  jar={shown(data)}/cookies; curl -s -o /dev/null -c $jar {address}
-  curl -s -b $jar -H "X-CSRFToken: $(awk '/csrftoken/ {{print $7}}' $jar)" \\
+  jar={shlex.quote(f"{shown(data)}/cookies")}; curl -s -o /dev/null -c "$jar" {address}
+  curl -s -b "$jar" -H "X-CSRFToken: $(awk '/csrftoken/ {{print $7}}' "$jar")" \\
        -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\
        -d '{{"message": "What is a river?"}}' {address}api/conversations/
 
@@ -155,6 +180,7 @@ def main() -> None:
     port = os.environ.get("PORT") or "8000"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
+    check_semaphores()
     data, lock = claim(int(port))
     # honcho gives each line a PORT of its own.
     origin = os.environ.get("PUSHPIN_ORIGIN") or f"127.0.0.1:{port}"
@@ -168,7 +194,7 @@ def main() -> None:
     with seat:
         migrate()
         settings.MODEL_URL_FILE.unlink(missing_ok=True)  # of a copy that was killed
-        run(Parts(CHECKOUT, settings.PORT, lock=lock), host, data)
+        run(Parts(CHECKOUT, settings.PORT, lock=lock, file=PartsFile(data)), host, data)
 
 
 def run(parts: Parts, host: str, data: Path) -> None:

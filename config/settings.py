@@ -9,7 +9,6 @@ import os
 import re
 import tempfile
 from contextlib import suppress
-from hashlib import sha256
 from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
@@ -17,8 +16,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
+from config.data_dir import make_writable, socket_path
 from config.environment import Environment
 from config.framework import *  # noqa: F403  # what is the same in every copy
+from config.redis_urls import broker_url, redis_url
 
 env = Environment()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -27,7 +28,6 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 PRODUCTION = env.bool("PRODUCTION", False)  # demands what is below, shuts visitors out
 DEBUG = env.bool("DEBUG", False)  # Django's own: tracebacks to the browser, never in production
 DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data"))).resolve()  # what embedded parts keep
-DATA_DIR.mkdir(parents=True, exist_ok=True)
 DEMANDED = {  # in production; one of those that stand together is enough
     ("SECRET_KEY",): "it signs sessions; make one of 50 random characters.",
     ("ALLOWED_HOSTS",): "the names it answers to.",
@@ -50,14 +50,6 @@ def development_key() -> str:
     return kept.read_text()
 
 
-def socket_of(name: str, *, longest: int = 100) -> Path:
-    """Where a part's Unix socket is, or a folder of some. A socket's path ends at 107 bytes."""
-    socket = DATA_DIR / name
-    place = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
-    deep = len(str(socket)) > longest
-    return Path(tempfile.gettempdir()) / f"unspool-{place}-{name}" if deep else socket
-
-
 if PRODUCTION and (
     missing := [
         f"PRODUCTION is set, so {' or '.join(names)} must be too: {why}"
@@ -66,6 +58,10 @@ if PRODUCTION and (
     ]
 ):
     raise ImproperlyConfigured("\n".join(missing))
+# What is not set is made or kept here: a key, the embedded Valkey, the embedded model, SQLite.
+kept_here = [names for names in DEMANDED if not any(env.str(name, "") for name in names)]
+if kept_here not in ([], [("ALLOWED_HOSTS",)]) or not DATA_DIR.is_dir():
+    make_writable(DATA_DIR)
 SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
 if PRODUCTION:
@@ -112,9 +108,10 @@ EMBEDDED_VALKEY = not REDIS_URL
 REDIS_URL = ",".join(filter(None, map(str.strip, REDIS_URL.split(","))))
 if not (EMBEDDED_VALKEY or re.fullmatch("(,?(redis|rediss|unix)://[^,;]+)+", REDIS_URL)):
     raise ImproperlyConfigured("REDIS_URL must be redis://…, rediss://… or unix://…, or several.")
-VALKEY_SOCKET = socket_of("valkey.sock")
+VALKEY_SOCKET = socket_path(DATA_DIR, "valkey.sock")
 if EMBEDDED_VALKEY:
-    REDIS_URL = f"unix://{VALKEY_SOCKET}"
+    REDIS_URL = f"unix://{quote(str(VALKEY_SOCKET))}"
+REDIS_URL = ",".join(redis_url("REDIS_URL", url) for url in REDIS_URL.split(","))
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST makes at most three
 LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's log keeps
 LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
@@ -123,8 +120,9 @@ LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "")
 RINGS_BY_REDIS = not CELERY_BROKER_URL
 CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
-if CELERY_BROKER_URL.startswith("unix://"):  # as kombu names a socket, and a database of it
-    CELERY_BROKER_URL = f"redis+socket{CELERY_BROKER_URL[4:]}".replace("?db=", "?virtual_host=")
+if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
+    CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
+CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
@@ -163,10 +161,11 @@ PUSHPIN_PORT = env.int("PUSHPIN_PORT", 7999)  # TCP port of Pushpin, at HOST, fo
 PUSHPIN_READERS = env.int("PUSHPIN_READERS", 50_000)  # connections that one Pushpin takes
 # host:port of the web processes
 PUSHPIN_ORIGIN = env.str("PUSHPIN_ORIGIN", "") or f"127.0.0.1:{PORT}"
-PUSHPIN_RUN = socket_of("pushpin-run", longest=70)  # its inner sockets: it adds up to 35 bytes
+# Pushpin's inner sockets are in it: it adds up to 35 bytes.
+PUSHPIN_RUN = socket_path(DATA_DIR, "pushpin-run", longest=70)
 BRIDGE = env.str("BRIDGE", "")  # ZeroMQ address at which the bridge listens
 if not BRIDGE:
-    BRIDGE = f"ipc://{socket_of('bridge.sock')}"
+    BRIDGE = f"ipc://{socket_path(DATA_DIR, 'bridge.sock')}"
 BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears; any of them may die
 
 # ── Limits of one owner, and of one message ──────────────────────────────────────────────────
@@ -234,7 +233,10 @@ LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for progr
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request": {"()": "streams.records.Belonging"}},
+    "filters": {
+        "request": {"()": "streams.records.Belonging"},
+        "refused": {"()": "streams.refused_requests.Refused"},
+    },
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)s %(name)s [%(request)s] %(message)s"},
         "json": {"()": "streams.records.Json"},
@@ -243,7 +245,7 @@ LOGGING = {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "json" if LOG_JSON else "plain",
-            "filters": ["request"],
+            "filters": ["refused", "request"],  # the latter replaces `record.request` by its id
         }
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

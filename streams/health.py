@@ -1,5 +1,7 @@
 """What the platform asks: is it alive, may it be sent requests, and is anybody waiting."""
 
+from itertools import chain
+
 from django.db import DatabaseError, connection
 from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -8,8 +10,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
+from streams import redis_permissions
 from streams.models import Run
-from streams.publish import the_log
 from streams.servers import urls
 from streams.verdicts import Away
 
@@ -26,11 +28,14 @@ def live(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """The database answers. Without Redis the service accepts, and its streams are silent."""
-    database, redis = _database_answers(), _log_answers()
-    status = "ok" if database and redis else "degraded"
-    parts = {"database": "ok" if database else "away", "redis": "ok" if redis else "away"}
-    return JsonResponse({"status": status, **parts}, status=200 if database else 503, headers=FRESH)
+    """The database answers. Without Redis the service accepts, and its streams are silent.
+
+    Where Redis answers, but refuses its user what the service needs, that is named.
+    """
+    database, redis = _database_answers(), _redis_state()
+    status = "ok" if database and redis == {"redis": "ok"} else "degraded"
+    told = {"status": status, "database": "ok" if database else "away", **redis}
+    return JsonResponse(told, status=200 if database else 503, headers=FRESH)
 
 
 @csrf_exempt
@@ -70,10 +75,10 @@ def _database_answers() -> bool:
         return False
 
 
-def _log_answers() -> bool:
+def _redis_state() -> dict[str, object]:
     try:
-        for server in range(len(urls())):
-            the_log().ask(server, "PING")
-        return True
+        refused = chain.from_iterable(map(redis_permissions.refused, range(len(urls()))))
+        named = list(dict.fromkeys(refused))
     except Away:
-        return False
+        return {"redis": "away"}
+    return {"redis": "refused", "refused": named} if named else {"redis": "ok"}

@@ -65,7 +65,7 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 def valkey(valkey_url: str, settings: object) -> Iterator["redis.Redis"]:
     """The Valkey, empty, and where the settings point."""
     settings.REDIS_URL = valkey_url  # type: ignore[attr-defined]
-    current_app.conf.broker_url = valkey_url.replace("unix://", "redis+socket://")
+    current_app.conf["broker_url"] = valkey_url.replace("unix://", "redis+socket://")
     the_log.cache_clear()
     followers.cache_clear()
     with redis.Redis.from_url(valkey_url, decode_responses=True) as client:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -140,7 +141,7 @@ class Machine:
         self._redis()
         await self._postgresql()
         for port, what in ((self._redis_port, "Redis"), (self._model_port, "the model")):
-            await until(lambda port=port: listens(port), within=UP_WITHIN, what=what)
+            await until(partial(listens, port), within=UP_WITHIN, what=what)
 
     def _redis(self) -> None:
         """With what docs/operations.md asks of it."""

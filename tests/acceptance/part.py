@@ -116,6 +116,6 @@ class Part:
 def alive(process: psutil.Process) -> bool:
     """Whether it still runs; one that nobody has asked how it ended does not."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -51,7 +51,7 @@ async def asked_by_schemathesis(
 async def test_every_answer_is_one_that_the_document_tells_of(
     stacks: Stacks, size: Size[int], tmp_path: Path
 ) -> None:
-    examples, least = size((8, 300), (240, 5000))
+    examples, least = size(8, 240), size(300, 5000)
     async with stacks(also={"MAX_LIVE_RUNS": "100000", "MAX_POSTS": "100000"}) as stack:
         visitor = await stack.visitor()
         session = visitor.identity() | {"X-CSRFToken": visitor.http.headers["X-CSRFToken"]}

@@ -101,17 +101,17 @@ async def test_a_history_that_is_lost_while_nothing_runs_is_said_to_be_lost(
                 await visitor.say(one.conversation, script(tokens=30, seed=f"x{number}-{n}"))
                 for n, one in enumerate(asked)
             ]
-            back = [
+            returned = [
                 visitor.follower(one.conversation, cursor=old.recording.cursor())
                 for one, old in zip(asked, gone, strict=True)
             ]
-            async with following(back, within=30):
+            async with following(returned, within=30):
                 pass
             for follower, one in zip(stayed, again, strict=True):
                 await follower.hears(mentions(one.run), within=30)
                 follower.stop()
             await asyncio.gather(*staying)
-            followers = [*stayed, *back]
+            followers = [*stayed, *returned]
             report = await judge(visitor, [*asked, *again], followers, resets_allowed=True)
             assert report.clean, report
             assert report.resets, "nothing was lost: this has shown nothing"

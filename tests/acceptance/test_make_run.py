@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -219,3 +220,31 @@ async def test_a_taken_port_is_said_in_a_sentence_and_leaves_nothing_behind(copy
         part.start()
         await part.ended(within=STARTED_WITHIN)
         assert f"Port {port} cannot be had" in part.tail()
+
+
+async def test_a_data_folder_of_any_name_holds_a_whole_service(copy: Path) -> None:
+    port = free_port()
+    folder = copy / "d" / ("漢" * 60 + "a,b#50%25?x=1")
+    async with running(copy, port, DATA_DIR=str(folder)):
+        heard, stored = await asked_and_heard(port)
+        assert heard == stored
+        assert (folder / "db.sqlite3").exists()
+
+
+async def test_parts_without_make_run_and_honcho_are_named_at_the_next_start(copy: Path) -> None:
+    port = free_port()
+    also = {"DATA_DIR": str(copy / "unwatched")}
+    async with running(copy, port, **also) as part:
+        family = psutil.Process(part.pid).children(recursive=True)
+        (run,) = [p for p in [psutil.Process(part.pid), *family] if "config.run" in p.cmdline()]
+        (honcho,) = [p for p in run.children() if "honcho" in p.cmdline()]
+        run.suspend()  # so that it cannot end the parts in between
+        honcho.kill()
+        run.kill()
+        await part.ended(within=ENDED_WITHIN)
+        again = make_run(copy, port, also)
+        again.start()
+        await again.ended(within=STARTED_WITHIN)
+        (command,) = re.findall("End them with `(kill -- [-0-9 ]+)`", again.tail())
+        subprocess.run(["sh", "-c", command], check=True)
+        await until(lambda: not alive(family), within=ENDED_WITHIN, what="the end of every part")

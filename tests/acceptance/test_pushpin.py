@@ -443,7 +443,9 @@ async def test_the_worker_sends_one_command_a_token_however_many_nodes_listen(
 async def commands_and_head(stack: Stack, channel: str) -> Counter[str]:
     """How often each command was sent to Redis, and, as `head`, the channel's last id."""
     both = stack.valkey.client.pipeline(transaction=True)
-    stats, head = await both.info("commandstats").hget(f"{{{channel}}}:state", "head").execute()
+    both.info("commandstats")
+    both.hget(f"{{{channel}}}:state", "head")
+    stats, head = await both.execute()
     calls = {name.removeprefix("cmdstat_"): told["calls"] for name, told in stats.items()}
     return Counter(calls | {"head": int(head)})
 

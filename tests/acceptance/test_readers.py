@@ -86,7 +86,7 @@ async def with_httpx_sse(recorded: Recorded, _: Path) -> list[Event]:
         return [(event.event, event.data, event.id) async for event in source.aiter_sse()]
 
 
-async def with_iter_lines(recorded: Recorded, _: Path) -> list[Event]:
+async def with_iter_lines(recorded: Recorded, project: Path) -> list[Event]:
     heard: list[Event] = []
     fields: dict[str, str] = {}
     headers = {"Cookie": recorded.cookies}
@@ -108,7 +108,8 @@ async def with_sseclient(recorded: Recorded, _: Path) -> list[Event]:
     def read() -> list[Event]:
         with session(recorded) as opened:
             answer = opened.get(recorded.url, stream=True, timeout=READ_WITHIN)
-            return [(said.event, said.data, said.id) for said in SSEClient(answer).events()]
+            chunks = answer.iter_content(None)
+            return [(said.event, said.data, said.id or "") for said in SSEClient(chunks).events()]
 
     return await asyncio.to_thread(read)
 

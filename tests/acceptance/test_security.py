@@ -131,7 +131,7 @@ def forged(call: object, /, **also: Any) -> str:
         "properties": {
             "correlation_id": id,
             "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": "celery"},
+            "delivery_info": {"exchange": "", "routing_key": "unspool"},
             "priority": 0,
             "body_encoding": "base64",
             "delivery_tag": secrets.token_hex(16),
@@ -174,6 +174,7 @@ def garbage() -> Iterator[str | bytes]:
         b"\xff\x00\xfe",
         "[" * 100_000,
     )
+    wrong: object
     for part in ("properties", "headers", "body", "content-type", "content-encoding"):
         yield json.dumps({name: value for name, value in ring.items() if name != part})
         for wrong in (None, 1, "text", [], {}, {"task": TASK}):
@@ -198,9 +199,9 @@ async def test_forged_rings_and_garbage_leave_the_worker_alive(stacks: Stacks) -
     async with stacks(also={"WORKER_REPLIES": "4"}) as stack:
         visitor = await stack.visitor()
         for task in (*forgeries(), *garbage()):
-            await stack.valkey.client.lpush("celery", task)
+            await stack.valkey.client.lpush("unspool", task)
         async with asyncio.timeout(60):
-            while await stack.valkey.client.llen("celery"):
+            while await stack.valkey.client.llen("unspool"):
                 assert stack.worker.running
                 await asyncio.sleep(LOOK_EVERY)
         one = await visitor.ask(script(tokens=5))

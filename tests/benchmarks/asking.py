@@ -75,7 +75,7 @@ async def by_the_model(home: House, questions: int) -> list[float]:
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     questions = wishes.size(200, 10)
-    async with house(wishes.place) as home:
+    async with house(wishes) as home:
         pin(MEASURED, home.stack.web.pid)
         model = part(await by_the_model(home, questions), 0.5)
         yield {"way": "POST to 202", "who": OURS, **milliseconds(await accepted(home, questions))}

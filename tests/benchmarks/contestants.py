@@ -44,10 +44,8 @@ class Arena:
             for n in range(count)
         ]
 
-    async def say(
-        self, events: int, *, rate: float = 0, within: float = 120
-    ) -> tuple[float, float]:
-        """Have events said, in turn on all channels; when that began and ended."""
+    async def say(self, events: int, *, rate: float = 0, within: float = 120) -> float:
+        """Have events said, in turn on all channels; when that began (monotonic seconds)."""
         assert self.mouth.stdin
         assert self.mouth.stdout
         self.mouth.stdin.write(json.dumps({"events": events, "rate": rate}).encode() + b"\n")

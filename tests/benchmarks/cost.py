@@ -23,7 +23,7 @@ class Cost:
 
     def _now(self) -> float:
         times = self._process.cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
 
     @property
     def seconds(self) -> float:

@@ -48,7 +48,7 @@ class Reader(asyncio.Protocol):
     count: int = 0  # events heard
     repeated: int = 0  # events heard that were heard before
     backwards: int = 0  # events heard after a later one
-    bytes: int = 0
+    received: int = 0  # bytes
     status: bytes = b""
     last: str | None = None
     begun: float = 0.0  # the first body byte of this connection
@@ -67,7 +67,7 @@ class Reader(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self.port)
         cursor = self.place.cursor if self.last is None else self.last
-        self._transport.write(self.place.request(cursor))  # type: ignore[attr-defined]
+        self._transport.write(self.place.request(cursor))
 
     def drop(self) -> None:
         if self._transport:
@@ -90,7 +90,7 @@ class Reader(asyncio.Protocol):
         if self._transport is None:
             return
         self.arrived = time.monotonic()
-        self.bytes += len(data)
+        self.received += len(data)
         if self._head:
             self._rest += data
             if b"\r\n\r\n" not in self._rest:

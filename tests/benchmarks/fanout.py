@@ -27,11 +27,12 @@ async def load(
         await connected(readers, within=120)
         server, client = Cost(ring.web.pid).begin(), Cost().begin()
         saying = asyncio.create_task(ring.say(events * channels, rate=rate))
-        last = await heard(readers, events, within=PATIENCE)
+        patience = wishes.size(PATIENCE, 5)
+        last = await heard(readers, events, within=patience)
         spent, share = server.seconds, client.share
         begun = await saying
         due, got = followers * events, sum(r.count - r.repeated for r in readers)
-        took = (last - begun) if last else float(PATIENCE)
+        took = (last - begun) if last else float(patience)
         return {
             "load": f"{followers} of {channels}, {rate:g}/s",
             "view": name,
@@ -54,7 +55,7 @@ async def waiting(name: str, wishes: Wishes, *, followers: int) -> Row:
         server = Cost(ring.web.pid)
         memory, threads = server.memory, server.threads
         await connected(ring.readers(followers), within=300, at_once=50)
-        await asyncio.sleep(2)  # what opening them cost is spent
+        await asyncio.sleep(wishes.size(2, 0))  # what opening them cost is spent
         memory, threads = server.memory - memory, server.threads - threads
         server.begin()
         await asyncio.sleep(wishes.size(15, 1))

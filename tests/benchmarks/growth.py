@@ -17,7 +17,7 @@ from tests.benchmarks.report import Row, Wishes, benchmark, part
 LOOKS = 60  # requests of a kind
 BITE = 10_000  # conversations
 
-FILL = f"""
+FILL = """
 from datetime import timedelta
 from django.utils import timezone
 from django.contrib.auth import get_user_model
@@ -26,7 +26,7 @@ owner = "user:%d" % get_user_model().objects.get(username="bench").pk
 for _ in range(5):
     made = Conversation.objects.bulk_create(
         Conversation(owner=owner, title="filled", model="scripted", head=9)
-        for _ in range({BITE // 5}))
+        for _ in range({count}))
     asked = Message.objects.bulk_create(
         Message(conversation=one, role="user", content="?", turn=1, event=1) for one in made)
     told = Message.objects.bulk_create(
@@ -42,8 +42,10 @@ for _ in range(5):
 
 async def fill(home: House, conversations: int) -> None:
     """Conversations of one finished turn each, in several bites: one is bounded in time."""
-    for _ in range(conversations // BITE):
-        await home.stack.manage("shell", "--no-imports", "-c", FILL)
+    bite = min(BITE, conversations)
+    for _ in range(conversations // bite):
+        script = FILL.replace("{count}", str(bite // 5))
+        await home.stack.manage("shell", "--no-imports", "-c", script)
 
 
 def grown(what: str, unit: str, few: float, many: float) -> Row:
@@ -105,12 +107,12 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     yield grown(f"channels followed, to {many}, each as lively", "the same", few, more)
     few = await each_delivery(wishes, **tenth, events=400, rate=20)
     yield grown(f"channels followed, to {many}, as much said in all", "the same", few, more)
-    async with house(wishes.place) as home:
+    async with house(wishes) as home:
         pin(MEASURED, home.stack.web.pid)
         tokens = wishes.size(20_000, 1_000)
         few, more = await each_token(home, tokens // 10), await each_token(home, tokens)
         yield grown(f"tokens of a reply, to {tokens:,}", "worker, Redis CPU µs a token", few, more)
-        stored = 100_000
+        stored = wishes.size(100_000, 1_000)
         await fill(home, stored // 10)
         before = await waits(home, wishes)
         await fill(home, stored - stored // 10)

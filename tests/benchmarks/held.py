@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
 
+from config.pushpin import PROGRAMS
 from tests.acceptance.database import migrated
 from tests.acceptance.gripped import Gripped
 from tests.acceptance.part import Part
@@ -93,15 +95,24 @@ async def load(
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        sys.exit(f"Pushpin's {missing[0]} is not on the PATH. On Debian: apt-get install pushpin")
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     fresh, crowd = wishes.size(500, 20), wishes.size(1000, 40)
-    yield await load(wishes, followers=2 * fresh, channels=fresh, events=20, rate=2 * fresh)
+    yield await load(
+        wishes, followers=2 * fresh, channels=fresh, events=wishes.size(20, 4), rate=2 * fresh
+    )
     yield await load(wishes, followers=crowd, channels=1, events=wishes.size(200, 40), rate=20)
     # As docs/scale.md plans for it: each reader with a reply of his own at 50 tokens a second, and
     # Pushpin has asked what comes next, as it does a second after it first wants a channel.
     for replies in (wishes.size(40, 4), wishes.size(80, 8)):
         yield await load(
-            wishes, followers=replies, channels=replies, events=400, rate=50 * replies, settled=3
+            wishes,
+            followers=replies,
+            channels=replies,
+            events=wishes.size(400, 40),
+            rate=50 * replies,
+            settled=3,
         )
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.acceptance.database import migrated
@@ -18,6 +17,7 @@ from tests.acceptance.visitor import script
 from tests.benchmarks.contestants import UNBOUND
 from tests.benchmarks.cost import MEASURED, pin
 from tests.benchmarks.crowd import SAID, Place, Reader
+from tests.benchmarks.report import Wishes
 
 MAKE_USER = """
 from django.contrib.auth import get_user_model
@@ -117,17 +117,21 @@ class House:
                 while (await self.client.run(one.run))["status"] in ("queued", "running"):
                     await asyncio.sleep(0.05)
 
-    async def warm(self, replies: int = 64) -> None:
+    async def warm(self, replies: int) -> None:
         """Let the worker's threads, connections and imports come to be."""
         await self.over([await self.client.ask(tokens=20) for _ in range(replies)], within=60)
 
 
 @asynccontextmanager
 async def house(
-    place: Path, *, workers: int = 1, stamped: bool = True, also: Mapping[str, str] | None = None
+    wishes: Wishes,
+    *,
+    workers: int = 1,
+    stamped: bool = True,
+    also: Mapping[str, str] | None = None,
 ) -> AsyncIterator[House]:
     """Web, worker, Valkey and model, warm; the worker on a core of its own."""
-    name = f"house-{time.monotonic_ns()}"
+    place, name = wishes.place, f"house-{time.monotonic_ns()}"
     (place / name).mkdir()
     with migrated(place / name) as database:
         settings = UNBOUND | dict(also or {})
@@ -141,7 +145,7 @@ async def house(
             token = (await stack.manage("shell", "--no-imports", "-c", MAKE_USER)).split()[-1]
             built = House(stack, Client(stack.ports["web0"], token), token)
             if workers:
-                await built.warm()
+                await built.warm(wishes.size(64, 4))
                 pin(MEASURED, stack.worker.pid)
             yield built
 

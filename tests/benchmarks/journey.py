@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from itertools import chain
 
 from tests.benchmarks.contestants import OURS
@@ -79,7 +80,7 @@ async def row(
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     tokens = wishes.size(500, 50)
     least = tokens / RATE  # what the model takes
-    async with house(wishes.place) as home:
+    async with house(wishes) as home:
         web = home.stack.web
         pin(MEASURED, web.pid)
         pids = [web.pid, home.stack.worker.pid]
@@ -89,10 +90,10 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
                 warm, _ = await directly(peer, 0, 5)
                 warm.drop()
                 costs = [Cost(peer.web.pid)]
-                yield await row(name, costs, lambda n, p=peer: directly(p, n, tokens), least)
+                yield await row(name, costs, partial(directly, peer, tokens=tokens), least)
                 if name == RESUMABLE:
                     came = f"{name}, came back"
-                    yield await row(came, costs, lambda n, p=peer: again(p, n, tokens), least)
+                    yield await row(came, costs, partial(again, peer, tokens=tokens), least)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
     from streams.callers import issue
     from streams.channels import channel_of
     from streams.events import RunStarted, TextDelta
-    from streams.log import Piece
     from streams.models import Conversation
+    from streams.passages import Piece
     from streams.publish import publish, the_log
 
     user, _ = get_user_model().objects.get_or_create(username="bench")
@@ -53,7 +53,7 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
     places = []
     for conversation, run, name in zip(made, runs, names, strict=True):
         started = RunStarted(run=run, attempt=1, model="m")
-        cursor = the_log().start(name, started, known=0)
+        cursor = the_log().start(name, started, known=0, abandoned=False)
         path = f"/api/conversations/{conversation.id}/events/"
         headers = {"Authorization": f"Bearer {token}"}
         places.append({"path": path, "headers": headers, "cursor": str(cursor)})

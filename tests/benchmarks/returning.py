@@ -22,7 +22,7 @@ async def until_quiet(reader: Reader, *, least: int) -> float:
     """Seconds from the connection until the last byte, after which none has come for a while."""
     begun = time.monotonic()
     await reader.connect()
-    while reader.bytes < least and time.monotonic() - begun < 20:
+    while reader.received < least and time.monotonic() - begun < 20:
         await asyncio.sleep(0.01)
     while time.monotonic() - reader.arrived < 0.5:
         await asyncio.sleep(0.01)
@@ -38,9 +38,9 @@ async def visits(name: str, readers: list[Reader], *, text: int) -> Row:
     return {
         "how": name,
         "ms": round(1000 * part(took, 0.5), 1),
-        "bytes": reader.bytes,
+        "bytes": reader.received,
         "events with an id": reader.count,
-        "bytes / text": round(reader.bytes / text, 2),
+        "bytes / text": round(reader.received / text, 2),
     }
 
 
@@ -77,7 +77,7 @@ async def theirs(peer: Streamer, tokens: int) -> Row:
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     tokens = wishes.size(50_000, 2_000)
-    async with house(wishes.place) as home:
+    async with house(wishes) as home:
         async for row in ours(home, tokens):
             yield row
         async with streamer(RESUMABLE, home, wishes.place) as peer:

@@ -30,7 +30,7 @@ async def commands(client: redis.asyncio.Redis) -> Counter[str]:
 
 
 async def ours(wishes: Wishes, tokens: int) -> Row:
-    async with house(wishes.place, stamped=False) as home:
+    async with house(wishes, stamped=False) as home:
         client, redis_cost = home.stack.valkey.client, Cost(home.stack.valkey.pid)
         await reset(client)
         redis_cost.begin()

@@ -142,10 +142,10 @@ class TestAskingIsNeverLost:
             patch.setattr(Log, "tell", away)
             accepted = asking.begin(owner="visitor:a", text="Why?")
         assert accepted.cursor is None
-        assert valkey.llen("celery") == 0
+        assert valkey.llen("unspool") == 0
         somebody_else_goes_on()
         assert said(accepted.conversation) == ASKED
-        assert valkey.llen("celery") == 1
+        assert valkey.llen("unspool") == 1
 
     def test_a_title_that_was_given_while_redis_was_away_is_told_later(
         self, monkeypatch: pytest.MonkeyPatch

@@ -7,13 +7,14 @@ import pytest
 
 from config import parts
 from config.parts import LAST_LINES, Parts
+from config.parts_file import PartsFile
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Parts:
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Parts:
     """Parts of which none has said anything."""
     monkeypatch.setattr(parts.subprocess, "Popen", Mock())
-    return Parts(Path(), 8000, lock=0)
+    return Parts(Path(), 8000, lock=0, file=PartsFile(tmp_path))
 
 
 def test_a_part_is_ready_when_it_has_said_so_however_much_it_says_after(started: Parts) -> None:

@@ -131,22 +131,27 @@ async def test_an_error_beside_a_text_keeps_the_text(before: bytes, body: Any) -
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "code"),
     [
-        {"object": "error", "message": "CUDA error", "code": 500},
-        {"text": "NETWORK ERROR", "error_code": 50001},
-        {"choices": None, "error_type": "overloaded", "error_message": "busy"},
-        {"code": 500, "message": "no"},
-        {"detail": "Internal Server Error"},
-        {"type": "error", "error": {"type": "overloaded_error"}},
-        [{"error": {"code": 400, "status": "INVALID_ARGUMENT"}}],
-        {"error": "a string"},
+        ({"object": "error", "message": "CUDA error", "code": 500}, "model_error"),
+        ({"text": "NETWORK ERROR", "error_code": 50001}, "model_error"),
+        (
+            {"choices": None, "error_type": "overloaded", "error_message": "busy"},
+            "model_rate_limited",
+        ),
+        ({"code": 500, "message": "no"}, "model_error"),
+        ({"detail": "Internal Server Error"}, "model_error"),
+        ({"type": "error", "error": {"type": "overloaded_error"}}, "model_rate_limited"),
+        ([{"error": {"code": 400, "status": "INVALID_ARGUMENT"}}], "model_refused"),
+        ({"error": "a string"}, "model_error"),
     ],
 )
 @pytest.mark.parametrize("before", [b"", HELLO])
-async def test_an_error_without_choices_fails_the_reply(before: bytes, body: Any) -> None:
+async def test_an_error_without_choices_fails_the_reply(
+    before: bytes, body: Any, code: str
+) -> None:
     reply = await read(before, event(body), DONE)
-    assert (reply.text, reply.code) == ("Hello" * bool(before), "model_error")
+    assert (reply.text, reply.code) == ("Hello" * bool(before), code)
 
 
 @pytest.mark.parametrize(

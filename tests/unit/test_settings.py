@@ -1,34 +1,13 @@
 """Settings as the environment gives them, read anew for each test."""
 
-import os
-import runpy
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from tests.unit.conftest import Read
 from tests.unit.test_documents import settings_read
-
-SETTINGS = Path(__file__).resolve().parents[2] / "config" / "settings.py"
-Read = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
-    """What the settings are where nothing is set but this."""
-
-    def settings(**environment: str) -> dict[str, Any]:
-        for name in os.environ:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("DATA_DIR", str(tmp_path))
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        return runpy.run_path(str(SETTINGS))
-
-    return settings
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from streams import redis_permissions
 from streams.models import Run, from_now
 from streams.publish import the_log
 from streams.servers import urls
@@ -46,6 +47,16 @@ def database() -> str:
 
 
 def redis(server: int) -> str:
+    try:
+        refused = redis_permissions.refused(server)
+    except Away as error:
+        raise _unanswered(error) from error
+    if refused:
+        unknown = " (so whether it keeps its data is not known)" if "INFO" in refused else ""
+        raise Ill(
+            f"refuses its user what the service needs: {', '.join(refused)}{unknown}",
+            f"Run `ACL SETUSER <user> {redis_permissions.acl_rules(refused)}`.",
+        )
     told = _redis(server, "INFO")
     if not int(told.get("aof_enabled", 0)):
         raise Ill("keeps nothing over a restart", "Set `appendonly yes` in its configuration.")
@@ -127,7 +138,17 @@ def _redis(server: int, *words: str) -> Any:
     try:
         return the_log().ask(server, *words)
     except Away as error:
-        raise Ill("does not answer", "Look at REDIS_URL and its server.") from error
+        if redis_permissions.denied(error):
+            said = f"cannot be told: Redis refuses its user {words[0]}"
+            mend = f"Run `ACL SETUSER <user> {redis_permissions.acl_rules([words[0]])}`."
+            raise Ill(said, mend) from error
+        raise _unanswered(error) from error
+
+
+def _unanswered(error: Away) -> Ill:
+    if redis_permissions.locked_out(error):
+        return Ill("does not let us in", "Look at the user and the password in REDIS_URL.")
+    return Ill("does not answer", "Look at REDIS_URL and its server.")
 
 
 def parts() -> Iterator[tuple[str, Callable[[], str]]]:

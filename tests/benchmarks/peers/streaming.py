@@ -9,11 +9,15 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import path
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 settings.configure(SECRET_KEY="a benchmark's own", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
 application = get_asgi_application()
 model = ChatOpenAI(
-    model="scripted", base_url=os.environ["OPENAI_BASE_URL"], api_key="unused", max_retries=0
+    model="scripted",
+    base_url=os.environ["OPENAI_BASE_URL"],
+    api_key=SecretStr("unused"),
+    max_retries=0,
 )
 
 

@@ -1,0 +1,67 @@
+"""What the platform asks is answered at any `Host`; what has a wrong one costs the log a line."""
+
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.test import Client
+
+pytestmark = [pytest.mark.django_db]
+HOSTS = ["10.2.3.4:8000", "evil.example", "a b", "x" * 5000, "[::1", ""]
+
+
+@pytest.fixture
+def production(settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["chat.example.org"]
+    settings.SECURE_SSL_REDIRECT = True
+
+
+@pytest.fixture
+def lines() -> Iterator[StringIO]:
+    """What the service's own handler writes."""
+    (handler,) = (h for h in logging.getLogger().handlers if h.name == "stderr")
+    assert isinstance(handler, logging.StreamHandler)
+    written = StringIO()
+    before = handler.setStream(written)
+    yield written
+    handler.setStream(before)
+
+
+@pytest.mark.usefixtures("valkey", "production")
+@pytest.mark.parametrize("host", HOSTS)
+def test_probes_are_answered_whatever_host_they_are_asked_by(host: str) -> None:
+    client = Client(headers={"Host": host})
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert answer["Cache-Control"] == "no-store"
+        assert answer["X-Content-Type-Options"] == "nosniff"
+        assert client.head(path).status_code == 200
+        assert client.post(path).status_code == 405
+
+
+@pytest.mark.usefixtures("production")
+@pytest.mark.parametrize("path", ["/", "/api/models/", "/health/live/", "/admin/login/"])
+def test_every_other_path_keeps_refusing_a_wrong_host(path: str) -> None:
+    answer = Client(headers={"Host": "evil.example"}).get(path, secure=True)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("host", ["evil.example", "x" * 9000, "a\x85b\nc", "é" * 300])
+@pytest.mark.parametrize("path", ["/", "/api/models/", f"/{'p' * 5000}"])
+def test_a_wrong_host_is_one_bounded_line(host: str, path: str, lines: StringIO) -> None:
+    assert Client(headers={"Host": host}).get(path).status_code == 400
+    (line,) = lines.getvalue().splitlines()
+    assert "WARNING django.security.DisallowedHost" in line
+    assert "Invalid HTTP_HOST header" in line
+    assert len(line) < 500
+
+
+def test_what_breaks_in_us_keeps_its_traceback(
+    lines: StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.page.render", lambda *_: 1 / 0)
+    assert Client(raise_request_exception=False).get("/").status_code == 500
+    assert "ZeroDivisionError" in lines.getvalue()

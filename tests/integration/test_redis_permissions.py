@@ -1,0 +1,120 @@
+"""A Redis user who may not do all: what is refused is named, with the rule that allows it."""
+
+import re
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from streams.log import SCRIPT
+from streams.publish import the_log
+from streams.redis_permissions import LOG
+
+pytestmark = [pytest.mark.django_db]
+Restrict = Callable[..., None]
+
+REFUSED = [
+    (("-@dangerous",), ["INFO"], "+info"),
+    (("resetchannels",), ["channels conversation-*"], "&conversation-*"),
+    (("-subscribe", "-xadd"), ["XADD", "SUBSCRIBE"], "+xadd +subscribe"),
+    (("-@scripting",), ["EVALSHA", "SCRIPT LOAD"], "+evalsha +script|load"),
+    (("-brpop",), ["BRPOP"], "+brpop"),
+    (("-multi",), ["MULTI"], "+multi"),
+    (
+        ("resetkeys", "~{conversation-*", "~unacked*", "~_kombu.*"),
+        ["keys unspool*"],
+        "~unspool*",
+    ),
+    (
+        ("resetkeys", "~{conversation-*", "~unacked*", "~_kombu.binding.*", "~unspool*"),
+        ["keys _kombu.*"],
+        "~_kombu.*",
+    ),
+]
+
+
+@pytest.fixture
+def user(valkey: Any, settings: Any) -> Iterator[Restrict]:
+    """Redis, with a user who may all but what a test takes away."""
+
+    def restrict(*rules: str) -> None:
+        valkey.execute_command(
+            "ACL", "SETUSER", "unspool", "reset", "on", ">pw", "~*", "&*", "+@all", *rules
+        )
+
+    restrict()
+    settings.REDIS_URL = settings.REDIS_URL.replace("unix://", "unix://unspool:pw@")
+    the_log.cache_clear()
+    yield restrict
+    valkey.execute_command("ACL", "DELUSER", "unspool")
+
+
+def ready() -> dict[str, Any]:
+    answer = Client().get("/health/ready")
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+@pytest.mark.parametrize(("rules", "refused", "mend"), REFUSED)
+def test_what_redis_refuses_our_user_is_named(
+    user: Restrict, valkey: Any, rules: tuple[str, ...], refused: list[str], mend: str
+) -> None:
+    assert ready() == {"status": "ok", "database": "ok", "redis": "ok"}
+    user(*rules)
+    told = {"status": "degraded", "database": "ok", "redis": "refused", "refused": refused}
+    assert ready() == told
+    user(*rules, *mend.split())  # as the doctor says
+    assert ready()["redis"] == "ok"
+    assert valkey.keys() == []  # nothing that was asked about was done
+
+
+def test_a_redis_that_is_full_refuses_nothing(user: Restrict, valkey: Any) -> None:
+    valkey.config_set("maxmemory", "1")
+    try:
+        assert ready()["redis"] == "ok"
+    finally:
+        valkey.config_set("maxmemory", "0")
+
+
+def test_each_command_of_the_script_is_asked_about() -> None:
+    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", SCRIPT))
+    assert called <= {str(words[0]) for words in LOG}
+
+
+def told_by_the_doctor(part: str) -> str:
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("doctor", stdout=out)
+    (line,) = (line for line in out.getvalue().splitlines() if line.split()[1] == part)
+    return line
+
+
+@pytest.mark.parametrize(("rules", "refused", "mend"), REFUSED)
+def test_the_doctor_says_what_is_refused_and_how_to_allow_it(
+    user: Restrict, rules: tuple[str, ...], refused: list[str], mend: str
+) -> None:
+    user(*rules)
+    line = told_by_the_doctor("redis")
+    assert line.startswith(f"ILL   redis     refuses its user what the service needs: {refused[0]}")
+    assert line.endswith(f"Run `ACL SETUSER <user> {mend}`.")
+    assert "does not answer" not in line
+
+
+def test_the_doctor_says_what_it_may_not_ask_itself(user: Restrict) -> None:
+    user("-@dangerous")
+    assert "whether it keeps its data is not known" in told_by_the_doctor("redis")
+    user("-time")
+    assert told_by_the_doctor("clocks") == (
+        "ILL   clocks    cannot be told: Redis refuses its user TIME."
+        " Run `ACL SETUSER <user> +time`."
+    )
+
+
+def test_the_doctor_tells_a_wrong_password_from_silence(user: Restrict, settings: Any) -> None:
+    settings.REDIS_URL = settings.REDIS_URL.replace(":pw@", ":wrong@")
+    the_log.cache_clear()
+    assert "does not let us in" in told_by_the_doctor("redis")
+    assert ready()["redis"] == "away"
