@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 from uuid import UUID, uuid4
 
+import regex
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, connection, transaction
@@ -29,6 +31,9 @@ from streams.snapshot import look_at
 from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
+TITLE_CLUSTERS = 60  # grapheme clusters (UAX #29): what a reader takes for one character
+TITLE_LIMIT = 200  # code points, which the column holds
+TITLE_READ = 4_000  # code points of the message that are looked at
 WhenBusy = Literal["reject", "queue", "interrupt"]
 
 
@@ -120,8 +125,14 @@ def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None)
 
 def title_of(text: str) -> str:
     """A title for a conversation that was given none: the beginning of its first message."""
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:60].rsplit(" ", 1)[0] + "…"
+    line = " ".join(text.lstrip()[:TITLE_READ].split())
+    # A family, a flag or a letter with its accents is several code points and one cluster.
+    clusters = regex.findall(r"\X", line)
+    if len(clusters) <= TITLE_CLUSTERS and len(line) <= TITLE_LIMIT:
+        return line
+    lengths = accumulate(len(cluster) for cluster in clusters[:TITLE_CLUSTERS])
+    end = max((length for length in lengths if length < TITLE_LIMIT), default=TITLE_LIMIT - 1)
+    return line[:end].rsplit(" ", 1)[0] + "…"
 
 
 def offered(model: str) -> str:

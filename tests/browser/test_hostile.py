@@ -6,7 +6,7 @@ import pytest
 
 from tests.acceptance.visitor import script
 from tests.browser.conftest import Readers
-from tests.browser.hostile import PAYLOADS
+from tests.browser.hostile import MUTATIONS, PAYLOADS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -18,7 +18,7 @@ def cut(text: str, size: int) -> list[str]:
 @pytest.mark.parametrize("size", [1, 5, 10_000])
 async def test_hostile_replies_stay_text(reader: Readers, size: int) -> None:
     one = await reader()
-    everything = "\n\n".join(PAYLOADS)
+    everything = "\n\n".join([*PAYLOADS, *MUTATIONS])
     await one.begin(script(text=cut(everything, size), rate=800))
     await one.done()
     assert len(await one.text()) > len(everything) / 2

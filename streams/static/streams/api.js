@@ -5,6 +5,8 @@
  * again under the same key, so that it is never done twice.
  */
 
+import { beginning } from "./dom.js";
+
 const TRIES = 3; // of a POST whose answer did not come
 const PAUSE = 600; // milliseconds before the first repetition
 
@@ -86,7 +88,7 @@ const conversation = (id) => `/api/conversations/${id}/`;
 export const models = () => send("GET", "/api/models/");
 export const conversations = (url = "/api/conversations/") => send("GET", url);
 export const conversationsWith = (words) =>
-  send("GET", `/api/conversations/?search=${encodeURIComponent(words.slice(0, 200))}`);
+  send("GET", `/api/conversations/?search=${encodeURIComponent(beginning(words, 200, 200))}`);
 export const snapshot = (id) => send("GET", conversation(id));
 export const earlier = (url) => send("GET", url);
 export const begin = (body) => post("/api/conversations/", body);

@@ -12,14 +12,13 @@ async function library() {
   return (await import("./vendor/highlight.min.js")).default;
 }
 
-/** The block around a `pre`; where it stands already, it only learns its language. */
+/** The block around a `pre`: what is written in it is laid out from left to right. */
 export function dressCode(pre, language = "") {
   const name = /^[\w+#.-]{1,30}$/.test(language) ? language.toLowerCase() : "";
-  const figure = pre.parentElement?.classList.contains("code") ? pre.parentElement : frame(pre);
+  const figure = frame(pre);
   figure.dataset.language = name;
   figure.querySelector(".code-language").textContent = name || "text";
   pre.setAttribute("aria-label", name ? `Code, ${name}` : "Code");
-  pre.firstChild.removeAttribute("class");
   return figure;
 }
 
@@ -28,13 +27,7 @@ function frame(pre) {
   pre.setAttribute("role", "region");
   const copy = el("button", { type: "button", class: "code-copy", "data-copy": "code" }, "Copy");
   const line = el("div", { class: "code-line" }, el("span", { class: "code-language" }), copy);
-  return el("div", { class: "code" }, line, pre);
-}
-
-export function isSameCode(one, other) {
-  const text = (block) => block.querySelector("code").textContent.trimEnd();
-  if (!other.classList?.contains("code")) return false;
-  return one.dataset.language === other.dataset.language && text(one) === text(other);
+  return el("div", { class: "code", dir: "ltr" }, line, pre);
 }
 
 /** Colour a block that has closed, when there is a moment. */
@@ -52,6 +45,9 @@ export async function highlight(code) {
   if (window.requestIdleCallback) requestIdleCallback(colour, { timeout: 500 });
   else setTimeout(colour, 0);
 }
+
+/** What is copied of a block: pasted into a shell, a line's end at the end would run it. */
+export const copyable = (code) => code.textContent.replace(/(?:[ \t]*[\n\r])+[ \t]*$/, "");
 
 /** Copy what a button stands for, and say so on it. */
 export async function copyText(button, text) {

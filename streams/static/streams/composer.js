@@ -1,6 +1,6 @@
 /** Where a message is written: it grows, keeps its draft, and sends on Enter. */
 
-import { announce } from "./dom.js";
+import { announce, isComposing } from "./dom.js";
 
 const DRAFTS = "unspool:draft:";
 const MODEL = "unspool:model";
@@ -29,7 +29,7 @@ export class Composer {
       this.#changed();
     });
     this.#field.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
       this.send();
     });

@@ -32,6 +32,26 @@ export function iconButton(name, label, click, attributes = {}) {
   return el("button", { ...properties, ...attributes, on: { click } }, icon(name));
 }
 
+/** The first `most` characters as a reader counts them (a family, a flag, a letter with its accents), in at most `units` of JavaScript's. */
+export function beginning(text, most, units = Infinity) {
+  if (text.length <= Math.min(most, units)) return text;
+  // Most characters are one or two units; no more of a long text is looked at than can be needed.
+  const some = text.slice(0, most * 32);
+  if (!Intl.Segmenter) return [...some].slice(0, most).join("");
+  const segments = new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(some);
+  let end = 0;
+  let count = 0;
+  for (const { index, segment } of segments) {
+    if (count === most || index + segment.length > units) break;
+    count += 1;
+    end = index + segment.length;
+  }
+  return some.slice(0, end);
+}
+
+/** Is this key a part of writing with an input method? Safari says so with a code alone. */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 /** Say it to screen readers, once, when they have a moment. */
 export function announce(sentence) {
   const region = document.getElementById("announcements");

@@ -7,8 +7,8 @@
 import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
-import { announce, el } from "./dom.js";
-import { copyText } from "./code.js";
+import { announce, beginning, el } from "./dom.js";
+import { copyable, copyText } from "./code.js";
 import { ENDINGS, fold, nothing, withEarlier } from "./fold.js";
 import { follow } from "./follow.js";
 import { Scroll } from "./scroll.js";
@@ -83,7 +83,7 @@ async function ask({ message, system, model, busy }) {
       : await sayHere(conversation, message, busy);
     if (state.id !== conversation) return sidebar.load(); // the reader has gone elsewhere
     if (conversation === null) {
-      sidebar.know(asked.conversation, message.trim().slice(0, 80), { tell: true });
+      sidebar.know(asked.conversation, beginning(message.trim(), 80), { tell: true });
       go(`/c/${asked.conversation}`);
     }
     // The stream says the same, perhaps later: whichever comes first counts.
@@ -108,7 +108,7 @@ async function sayHere(conversation, message, busy) {
 
 /** The message stands on the page at once; it becomes a real one when the service has it. */
 function showPending(message) {
-  const said = el("div", { class: "said sending" }, message);
+  const said = el("div", { class: "said sending", dir: "auto" }, message);
   pending.set(message, said);
   byId("pending").append(said);
   document.body.classList.remove("empty");
@@ -223,7 +223,7 @@ byId("sidebar").addEventListener("keydown", (event) => {
 byId("earlier").addEventListener("click", showEarlier);
 byId("turns").addEventListener("click", ({ target }) => {
   const button = target.closest("[data-copy]");
-  if (button) copyText(button, button.closest(".code").querySelector("code").textContent);
+  if (button) copyText(button, copyable(button.closest(".code").querySelector("code")));
 });
 byId("ideas").addEventListener("click", ({ target }) => {
   if (target.closest("button")) composer.fill(target.closest("button").dataset.idea);

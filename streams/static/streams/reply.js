@@ -3,11 +3,11 @@
 import { copyText } from "./code.js";
 import { el, icon, iconButton } from "./dom.js";
 import { factsOf, shortfall } from "./figures.js";
-import { Prose } from "./prose.js";
+import { Markdown } from "./markdown.js";
 
 export class Reply {
   element;
-  #prose;
+  #markdown;
   #parts = {};
   #reply = null;
   #last = false; // of the conversation's turns: only there may a reply be written anew
@@ -22,7 +22,7 @@ export class Reply {
     this.#grown = grown;
     const parts = this.#parts;
     parts.notice = el("p", { class: "notice", hidden: true });
-    parts.thoughts = el("div", { class: "thoughts-text" });
+    parts.thoughts = el("div", { class: "thoughts-text", dir: "auto" });
     parts.thinking = el("details", { class: "thoughts", hidden: true }, el("summary", {}, "Thinking"), parts.thoughts);
     parts.waiting = el("p", { class: "waiting", hidden: true }, el("span", { class: "dots", "aria-hidden": "true" }), el("span"));
     parts.text = el("div", { class: "prose" });
@@ -39,7 +39,7 @@ export class Reply {
     this.element = el("article", { class: "reply" },
       el("h2", { class: "unseen" }, "Reply"), parts.notice, parts.thinking, parts.text,
       parts.waiting, parts.shortfall, parts.again, parts.foot);
-    this.#prose = new Prose(parts.text);
+    this.#markdown = new Markdown(parts.text);
   }
 
   #text() {
@@ -67,7 +67,7 @@ export class Reply {
     parts.copy.hidden = this.#text() === "";
     this.#showVariants(variants);
     if (live === null) {
-      this.#prose.settle(reply.message?.content ?? "").then(this.#grown);
+      this.#markdown.settle(reply.message?.content ?? "").then(this.#grown);
       this.#showShortfall();
       if ((last || wasLive) && !this.#asked) this.#learn().then(this.#grown);
     }
@@ -77,7 +77,7 @@ export class Reply {
   write(live) {
     this.#reply = { ...this.#reply, live };
     if (live.reasoning) this.#showThoughts(live.reasoning);
-    return this.#prose.write(live.text, live.epoch);
+    return this.#markdown.write(live.text, live.epoch);
   }
 
   #showWaiting(live) {

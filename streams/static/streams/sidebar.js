@@ -1,7 +1,7 @@
 /** The reader's conversations: the newest first, to open, search, rename and delete. */
 
 import * as api from "./api.js";
-import { announce, el, iconButton } from "./dom.js";
+import { announce, el, iconButton, isComposing } from "./dom.js";
 
 const DAY = 24 * 3600 * 1000; // milliseconds
 const TYPED = 250; // ms without a key before the service is asked for what is not here
@@ -103,7 +103,7 @@ export class Sidebar {
 
   #row({ id, title }) {
     const name = title || "Untitled";
-    const link = el("a", { href: `/c/${id}`, "data-id": id, "data-key": `open-${id}`, title: name, on: {
+    const link = el("a", { href: `/c/${id}`, "data-id": id, "data-key": `open-${id}`, dir: "auto", title: name, on: {
       click: (event) => {
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;
         event.preventDefault();
@@ -124,7 +124,7 @@ export class Sidebar {
   }
 
   #rename(row, { id, title }) {
-    const field = el("input", { class: "rename", "aria-label": "New name", maxlength: "200" });
+    const field = el("input", { class: "rename", dir: "auto", "aria-label": "New name", maxlength: "200" });
     field.value = title;
     let over = false;
     const end = async (keep) => {
@@ -142,6 +142,7 @@ export class Sidebar {
       this.#list.querySelector(`[data-key="open-${id}"]`)?.focus();
     };
     field.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return; // Enter takes what was composed, Escape drops it
       if (event.key === "Enter") end(true);
       if (event.key === "Escape") end(false);
     });

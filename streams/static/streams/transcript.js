@@ -77,10 +77,10 @@ export class Transcript {
   #begin({ message }) {
     const element = el("li", { class: "turn" });
     if (message?.role === "system") {
-      const words = el("div", { class: "instructions-text" }, message.content);
+      const words = el("div", { class: "instructions-text", dir: "auto" }, message.content);
       element.append(el("details", { class: "instructions" }, el("summary", {}, "Instructions"), words));
     } else if (message) {
-      const said = el("div", { class: "said", "data-message": message.id }, message.content);
+      const said = el("div", { class: "said", dir: "auto", "data-message": message.id }, message.content);
       element.append(el("h2", { class: "unseen" }, "You said"), said);
     }
     const place = el("div", { class: "turn-reply" });

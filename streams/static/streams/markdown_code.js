@@ -1,0 +1,71 @@
+/** A code block that is being written: text is only ever added to it, however long it gets. */
+
+import { dressCode, highlight } from "./code.js";
+import { el } from "./dom.js";
+import { languageOf } from "./markdown_dom.js";
+
+const NODE = 8_000; // characters of one text node: adding to a long one copies it
+
+export class OpenCode {
+  element;
+  isOpen = true;
+  #code = el("code");
+  #closing;
+  #lines = 0;
+  #begun = false; // something of the line that is being written is on the page
+  #partial = 0; // characters of the line that has not ended yet, which are on the page
+
+  /** `head` is the line that opens the block. */
+  constructor(head) {
+    const [, fence, info] = /^(`{3,}|~{3,})(.*)$/.exec(head);
+    this.element = dressCode(el("pre", {}, this.#code), languageOf(info));
+    this.#closing = new RegExp(`^ {0,3}\\${fence[0]}{${fence.length},}[ \\t]*$`);
+  }
+
+  /** Take the lines of `text` up to the block's end; gives what is left. */
+  write(text, isLast) {
+    let start = 0;
+    for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n", start)) {
+      const line = text.slice(start, end);
+      start = end + 1;
+      if (this.#closing.test(line)) return this.#close(text.slice(start));
+      this.#line(line);
+    }
+    const rest = text.slice(start);
+    if (isLast) {
+      if (rest !== "" && !this.#closing.test(rest)) this.#line(rest);
+      return this.#close("");
+    }
+    if (!/^ {0,3}[`~]*[ \t]*$/.test(rest)) this.#show(rest);
+    return rest;
+  }
+
+  #line(line) {
+    this.#show(line);
+    this.#lines += 1;
+    this.#begun = false;
+    this.#partial = 0;
+  }
+
+  /** Show what is new of the line that is being written. */
+  #show(line) {
+    // A line's end is the next line's beginning: a block that is copied ends in none.
+    const end = this.#begun || this.#lines === 0 ? "" : "\n";
+    this.#begun = true;
+    this.#add(end + line.slice(this.#partial));
+    this.#partial = line.length;
+  }
+
+  #add(text) {
+    const last = this.#code.lastChild;
+    if (last && last.length < NODE) last.appendData(text);
+    else if (text !== "") this.#code.append(text);
+  }
+
+  #close(rest) {
+    this.isOpen = false;
+    this.#code.normalize();
+    highlight(this.#code);
+    return rest;
+  }
+}

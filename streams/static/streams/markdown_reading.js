@@ -1,0 +1,131 @@
+/**
+ * One reading of a reply, piece by piece: what has closed is on the page for good.
+ *
+ * Only the open end is read again when more comes: the last paragraph, or the last item of a
+ * list. Rows of a table that are whole, and the lines of an open code block, are read once.
+ */
+
+import { highlight } from "./code.js";
+import { OpenCode } from "./markdown_code.js";
+import { elementsOf, kindOf } from "./markdown_dom.js";
+import { morphChildren } from "./markdown_morph.js";
+import { grammar } from "./markdown_rules.js";
+import { settledLines, shown } from "./markdown_tail.js";
+
+export class Reading {
+  references;
+  #root;
+  #tail = ""; // what later text may change
+  #last = null; // the last block on the page that is settled, or open with settled parts
+  #open = null; // {kind, holder, last, head}: that block, if it is a list or table that may go on
+  #code = null; // a code block on the page that goes on
+
+  /** `references` are definitions of links that are known already. */
+  constructor(root, references = Object.create(null)) {
+    this.#root = root;
+    this.references = references;
+  }
+
+  /** The length of what is read again with the next text. */
+  get openLength() {
+    return this.#code ? 0 : this.#tail.length;
+  }
+
+  add(text) {
+    this.#tail += text;
+  }
+
+  /** Bring what no later text can change to the page; at the end, all there is. */
+  settle(isEnd = false) {
+    do {
+      if (!this.#settleCode(isEnd)) return;
+    } while (this.#settleBlocks(isEnd));
+    if (isEnd) morphChildren(this.#root, this.#last, []);
+  }
+
+  /** Show the open end as it stands. */
+  showEnd() {
+    if (this.#code) return;
+    const head = this.#open?.head ?? "";
+    const text = head + shown(this.#tail, head !== "");
+    this.#put(grammar.parse(text, { references: Object.create(this.references) }));
+  }
+
+  /** Show nothing after what is settled but these. */
+  append(...nodes) {
+    morphChildren(this.#root, this.#last, nodes);
+  }
+
+  /** Says whether no code block is open any more. */
+  #settleCode(isEnd) {
+    if (this.#code === null) return true;
+    this.#tail = this.#code.write(this.#tail, isEnd);
+    if (this.#code.isOpen) return false;
+    this.#code = null;
+    return true;
+  }
+
+  /** Says whether a code block was opened, which goes on in its own way. */
+  #settleBlocks(isEnd) {
+    const head = this.#open?.head ?? "";
+    const text = head + (isEnd ? this.#tail : this.#tail.slice(0, this.#tail.lastIndexOf("\n") + 1));
+    if (text === head && !isEnd) return false;
+    const found = isEnd ? { lines: Infinity } : settledLines(this.#blocksOf(text), text);
+    const end = lineStart(text, found.lines);
+    if (end > head.length || (found.fence && this.#open)) {
+      this.#keep(this.#put(grammar.parse(text.slice(0, end), { references: this.references }), true), found);
+      this.#tail = this.#tail.slice(end - head.length);
+    }
+    if (found.fence) this.#openCode();
+    return Boolean(found.fence);
+  }
+
+  #blocksOf(text) {
+    const tokens = [];
+    grammar.block.parse(text, grammar, { references: Object.create(this.references) }, tokens);
+    return tokens;
+  }
+
+  /** Bring these blocks to the page, after what is settled; the first may go on with what is open. */
+  #put(tokens, leave = false) {
+    let blocks = elementsOf(tokens);
+    let items = [];
+    if (this.#open) {
+      if (blocks.length > 0 && kindOf(tokens[0]) === this.#open.kind) items = [...holderOf(blocks.shift()).children];
+      items = morphChildren(this.#open.holder, this.#open.last, items);
+    }
+    blocks = morphChildren(this.#root, this.#last, blocks, leave);
+    return { items, blocks, hasCode: tokens.some(({ type }) => type === "fence" || type === "code_block") };
+  }
+
+  /** What was just put is settled; `goesOn` says what of it stays open. */
+  #keep({ items, blocks, hasCode }, { goesOn, head }) {
+    for (const block of hasCode ? [...items, ...blocks] : []) {
+      for (const code of block.querySelectorAll("pre > code")) highlight(code);
+    }
+    const isSame = blocks.length === 0;
+    this.#last = blocks.at(-1) ?? this.#last;
+    const holder = isSame ? this.#open?.holder : holderOf(this.#last);
+    const last = isSame ? items.at(-1) ?? this.#open?.last : holder.lastChild;
+    this.#open = goesOn ? { kind: goesOn, head, holder, last } : null;
+  }
+
+  #openCode() {
+    const end = this.#tail.indexOf("\n");
+    this.#code = new OpenCode(this.#tail.slice(0, end));
+    this.#tail = this.#tail.slice(end + 1);
+    this.append();
+    this.#last = this.#root.appendChild(this.#code.element);
+  }
+}
+
+/** What holds the items of a list, or the rows of a table. */
+const holderOf = (block) => block.querySelector(":scope > table")?.tBodies[0] ?? block;
+
+/** Where the line of this number begins. */
+function lineStart(text, line) {
+  if (line === Infinity) return text.length;
+  let place = 0;
+  for (let count = 0; count < line; count += 1) place = text.indexOf("\n", place) + 1;
+  return place;
+}

@@ -1,0 +1,297 @@
+"""Markdown on the page: hostile text stays text, and a reply has one reading."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Page
+
+from tests.browser.hostile import MUTATIONS, PAYLOADS
+from tests.browser.readings import MORE, PIECEWISE, READINGS
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# What may stand in a reply, and where its links may go; anything else is given back.
+STRANGERS = """
+(root) => {
+  const tags = new Set(("A BLOCKQUOTE BR BUTTON CODE DEL DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN "
+    + "STRONG TABLE TBODY TD TH THEAD TR UL").split(" "));
+  const attributes = new Set(["class", "href", "rel", "target", "align", "start", "type", "role",
+    "tabindex", "dir", "aria-label", "data-language", "data-copy", "data-coloured"]);
+  const found = [];
+  for (const node of root.querySelectorAll("*")) {
+    if (!tags.has(node.tagName)) found.push(node.outerHTML);
+    for (const { name } of node.attributes) if (!attributes.has(name)) found.push(node.outerHTML);
+    if (node.tagName !== "A" || !node.hasAttribute("href")) continue;
+    if (!/^(https?:|mailto:)/.test(node.getAttribute("href"))) found.push(node.outerHTML);
+    if (node.rel !== "noopener noreferrer" || node.target !== "_blank") found.push(node.outerHTML);
+  }
+  return found;
+}
+"""
+WRITTEN = f"""
+async ([text, size]) => {{
+  const {{ Markdown }} = await import("/markdown.js");
+  const strangers = {STRANGERS};
+  const here = document.getElementById("here");
+  const root = here.appendChild(document.createElement("div"));
+  const markdown = new Markdown(root);
+  for (let end = size; end < text.length + size; end += size) markdown.write(text.slice(0, end), 0);
+  const streamed = strangers(root);
+  await markdown.settle(text);
+  return [...streamed, ...strangers(root)];
+}}
+"""
+
+
+async def test_no_reply_becomes_more_than_text_however_it_is_cut(bare: Page) -> None:
+    seen: list[str] = []
+    bare.on("dialog", lambda dialog: seen.append(dialog.message))
+    bare.on("request", lambda request: seen.append(request.url) if "/x" in request.url else None)
+    await bare.evaluate(
+        """document.addEventListener("securitypolicyviolation",
+          (event) => (window.refused = event.blockedURI))"""
+    )
+    for payload in [*PAYLOADS, *MUTATIONS]:
+        for size in (1, 2, 3, 7, 1000):
+            strangers = await bare.evaluate(WRITTEN, [payload, size])
+            assert strangers == [], (payload, size)
+    for link in await bare.query_selector_all("#here a:not([href])"):
+        await link.evaluate("node => node.click()")
+    assert seen == []
+    assert await bare.evaluate("window.refused ?? null") is None
+
+
+TEXT = """# A title
+
+Some *words*, **strong** ones, `code` and [a link](https://example.org/a).
+A second line.
+
+1. one
+2. two
+   - inner
+
+> said
+
+```python
+print("x")
+```
+
+The end."""
+
+
+async def test_what_stands_on_the_page_stays_when_the_reply_is_over(bare: Page) -> None:
+    """A reader who has selected a word in a paragraph still has it when the reply is over."""
+    kept = await bare.evaluate(
+        """async (text) => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here");
+          const markdown = new Markdown(root);
+          for (let end = 1; end <= text.length; end += 1) markdown.write(text.slice(0, end), 0);
+          const before = [...root.children];
+          await markdown.settle(text);
+          return before.map((node) => [node.tagName, root.contains(node)]);
+        }""",
+        TEXT,
+    )
+    assert kept == [
+        ["H3", True], ["P", True], ["OL", True], ["BLOCKQUOTE", True], ["DIV", True], ["P", True],
+    ]  # fmt: skip
+
+
+async def test_a_new_epoch_starts_the_text_anew(bare: Page) -> None:
+    text = await bare.evaluate(
+        """async () => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here");
+          const markdown = new Markdown(root);
+          markdown.write("The first worker's **wor", 0);
+          markdown.write("The second's ", 1);
+          markdown.write("The second's words. ", 1);
+          return root.textContent;
+        }"""
+    )
+    assert text.strip() == "The second's words."
+
+
+async def test_half_a_character_waits_for_its_other_half(bare: Page) -> None:
+    text = await bare.evaluate(
+        """async () => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here");
+          const markdown = new Markdown(root);
+          const said = "A spool \\u{1F9F5} of thread\\n\\n";
+          for (let end = 1; end <= said.length; end += 1) markdown.write(said.slice(0, end), 0);
+          return root.textContent;
+        }"""
+    )
+    assert text.strip() == "A spool \U0001f9f5 of thread"
+
+
+@pytest.mark.parametrize("text", [*READINGS, *MORE])
+async def test_a_reply_has_one_reading_however_it_is_cut(bare: Page, text: str) -> None:
+    shown, differing = await bare.evaluate(PIECEWISE, [text, [1, 2, 3, 7]])
+    assert differing == []
+    if text in READINGS:
+        assert shown == READINGS[text]
+
+
+async def test_blocks_that_have_closed_are_not_touched_again(bare: Page) -> None:
+    """While it streams nothing is shown that the end contradicts, but in the open block."""
+    text = "\n\n".join([*READINGS, *MORE[:2]])
+    touched = await bare.evaluate(
+        """async (text) => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here").appendChild(document.createElement("div"));
+          const markdown = new Markdown(root);
+          const wrong = [];
+          let closed = [];
+          for (let end = 1; end <= text.length; end += 1) {
+            markdown.write(text.slice(0, end), 0);
+            const now = [...root.children].slice(0, -2);
+            closed.forEach(([node, html], place) => {
+              const isKept = root.children[place] === node && node.textContent === html;
+              if (!isKept) wrong.push([end, html]);
+            });
+            closed = now.map((node) => [node, node.textContent]);
+          }
+          await markdown.settle(text);
+          return [wrong, closed.length];
+        }""",
+        text,
+    )
+    assert touched[0] == []
+    assert touched[1] > 20
+
+
+# What takes a parser that looks ahead, or calls itself, time that grows faster than the text.
+QUADRATIC = {
+    "emphasis": "a**b" * 16_000,
+    "formulas": "\\(" * 100_000,
+    "quotes": ">" * 2_000 + " x",
+    "lists": "- " * 2_000 + "x",
+    "nested": "\n".join(" " * 2 * n + "- x" for n in range(300)),
+    "links": "[a](" * 16_000,
+    "brackets": "[" * 65_000,
+    "dollars": "$a " * 20_000,
+    "strokes": "~~a" * 20_000,
+    "stars": "*a **b " * 10_000,
+    "words": "some **bold** words in one line " * 6_000,
+    "cells": "|" + "a|" * 60 + "\n|" + "-|" * 60 + "\n" + "|\n" * 20_000,
+}
+
+
+@pytest.mark.parametrize("name", QUADRATIC)
+async def test_a_reply_takes_time_that_grows_with_its_length(bare: Page, name: str) -> None:
+    text = QUADRATIC[name]
+    half, whole, words = await bare.evaluate(
+        """async (text) => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here").appendChild(document.createElement("div"));
+          const took = async (some) => {
+            const start = performance.now();
+            await new Markdown(root).settle(some);
+            return performance.now() - start;
+          };
+          await took(text.slice(0, 4000));
+          const half = await took(text.slice(0, text.length / 2));
+          const whole = await took(text);
+          return [half, whole, root.textContent.replace(/\\W/g, "").length];
+        }""",
+        text,
+    )
+    assert whole < 6 * half + 1_000, (half, whole)
+    assert words >= len([sign for sign in text if sign.isalnum()])
+
+
+async def test_a_long_reply_leaves_the_page_its_turns(bare: Page) -> None:
+    text = "Some *words* and **strong** ones, [a link](https://e.test/a).\n\n- an item\n\n" * 2_500
+    turns, took = await bare.evaluate(
+        """async (text) => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here").appendChild(document.createElement("div"));
+          let turns = 0;
+          const timer = setInterval(() => (turns += 1), 0);
+          const start = performance.now();
+          await new Markdown(root).settle(text);
+          clearInterval(timer);
+          return [turns, performance.now() - start];
+        }""",
+        text,
+    )
+    assert turns >= 5, took
+
+
+async def test_what_is_too_long_to_be_formatted_stays_plain_and_says_so(bare: Page) -> None:
+    text = "A line with **bold** words.\n\n" * 12_000 + "**The end.**"
+    for size in (12_000, 400_000):
+        plain = await bare.evaluate(
+            """async ([text, size]) => {
+              const { Markdown } = await import("/markdown.js");
+              const root = document.createElement("div");
+              document.getElementById("here").replaceChildren(root);
+              const markdown = new Markdown(root);
+              for (let end = size; end < text.length; end += size) {
+                markdown.write(text.slice(0, end), 0);
+              }
+              await markdown.settle(text);
+              const [why, rest] = [...root.children].slice(-2);
+              const lines = root.querySelectorAll("strong").length;
+              const { length } = root.querySelectorAll(".plain");
+              return [why.textContent, rest.textContent, lines, length];
+            }""",
+            [text, size],
+        )
+        assert "plain text" in plain[0]
+        assert plain[1].endswith("words.\n\n**The end.**")
+        assert plain[2] + plain[1].count("**bold**") == 12_000
+        assert plain[3] == 1
+
+
+async def test_code_is_copied_without_a_line_end_that_would_run_it(bare: Page) -> None:
+    copied = await bare.evaluate(
+        """async () => {
+          const { Markdown } = await import("/markdown.js");
+          const { copyable } = await import("/code.js");
+          const root = document.getElementById("here");
+          const item = "- ```sh\\n  rm x\\n\\n  ```";
+          await new Markdown(root).settle("```sh\\nls \\\\\\n  -l\\n\\n  \\n```\\n\\n" + item);
+          return [...root.querySelectorAll("code")].map(copyable);
+        }"""
+    )
+    assert copied == ["ls \\\n  -l", "rm x"]
+
+
+async def test_each_block_has_the_direction_of_its_own_words(bare: Page) -> None:
+    text = (
+        "مرحبا بالعالم\n\nHello\n\n- שלום `code` עולם\n- English\n\n  سلام\n\n"
+        "> نقل قول\n\n# عنوان\n\n| الاسم | x |\n|---|---|\n| قيمة | abc |\n\n```\nسلام\n```"
+    )
+    found = await bare.evaluate(
+        """async (text) => {
+          const { Markdown } = await import("/markdown.js");
+          const root = document.getElementById("here");
+          await new Markdown(root).settle(text);
+          const blocks = root.querySelectorAll("p, li, blockquote, h3, table, td, code, pre");
+          const direction = (block) => getComputedStyle(block).direction;
+          return [...blocks].map((block) => `${block.localName} ${direction(block)}`);
+        }""",
+        text,
+    )
+    assert found == [
+        "p rtl", "p ltr", "li rtl", "code ltr", "li ltr", "p ltr", "p rtl", "blockquote rtl",
+        "p rtl", "h3 rtl", "table rtl", "td rtl", "td ltr", "pre ltr", "code ltr",
+    ]  # fmt: skip
+
+
+async def test_text_is_cut_between_the_characters_of_a_reader(bare: Page) -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
+    for sign in (family, "\U0001f1e9\U0001f1ea", "e\u0301", "हि", "x"):
+        cut = await bare.evaluate(
+            """async ([text]) => {
+              const { beginning } = await import("/dom.js");
+              return [beginning(text, 80), beginning(text, 80, 50), beginning(text, 1000)];
+            }""",
+            [sign * 90],
+        )
+        units = len(sign.encode("utf-16-le")) // 2
+        assert cut == [sign * 80, sign * min(50 // units, 80), sign * 90]

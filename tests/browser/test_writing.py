@@ -1,0 +1,58 @@
+"""Writing with an input method, and from right to left: what the page's fields do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.visitor import script
+from tests.browser.browsing import comes_true
+from tests.browser.conftest import Readers
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# Safari ends a composition before the key that ended it, and says so by its code alone.
+COMPOSING = [{"keyCode": 229, "isComposing": False}, {"keyCode": 13, "isComposing": True}]
+PRESS = """
+([field, key, how]) => document.querySelector(field).dispatchEvent(
+  new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...how }))
+"""
+
+
+@pytest.mark.parametrize("how", COMPOSING)
+async def test_enter_that_takes_what_was_composed_sends_nothing(
+    reader: Readers, how: dict[str, object]
+) -> None:
+    one = await reader()
+    posted: list[str] = []
+    one.page.on("request", lambda sent: posted.append(sent.url) if sent.method == "POST" else None)
+    await one.page.fill("#message", "にほん")
+    assert await one.page.evaluate(PRESS, ["#message", "Enter", how])  # its default is let be
+    assert await one.page.input_value("#message") == "にほん"
+    assert posted == []
+
+
+async def test_a_name_that_is_being_composed_stays_open(reader: Readers) -> None:
+    one = await reader()
+    await one.begin(script(tokens=2, seed=21))
+    await one.done()
+    row = ".conversation:has([aria-current])"
+    await one.page.hover(row)
+    await one.page.click(f"{row} [aria-label^='Rename']")
+    await one.page.fill(".rename", "日本")
+    for how in COMPOSING:
+        for key in ("Enter", "Escape"):
+            await one.page.evaluate(PRESS, [".rename", key, how])
+            assert await one.page.input_value(".rename") == "日本"
+    await one.page.press(".rename", "Enter")
+    await comes_true(one.page, "document.getElementById('title').textContent === '日本'")
+
+
+async def test_what_is_written_from_right_to_left_is_laid_out_so(reader: Readers) -> None:
+    one = await reader()
+    await one.page.fill("#message", "مرحبا، كيف الحال؟")
+    fact = "s => getComputedStyle(document.querySelector(s)).direction"
+    assert await one.page.evaluate(fact, "#message") == "rtl"
+    await one.page.press("#message", "Enter")
+    await one.done()
+    for place in (".said", "#title", ".conversation a[aria-current]"):
+        assert await one.page.evaluate(fact, place) == "rtl"
