@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 NOUNS = ("duplicates", "fanout", "opening", "publishing", "journey", "asking", "returning")
-NOUNS += ("storing", "growth", "held")
+NOUNS += ("storing", "growth", "held", "neighbours")
 MINUTES = 8  # for each
 
 
