@@ -207,6 +207,10 @@ else:
         "timeout": 10,  # seconds to wait for a free one
     }
 
+DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a lock
+if DATABASE_WAIT <= 0:
+    raise ImproperlyConfigured("DATABASE_WAIT must be more than 0 seconds.")
+
 # ── What it tells its operators ──────────────────────────────────────────────────────────────
 # Base URL of an OpenTelemetry collector (OTLP over HTTP), which the SDK reads for itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")

@@ -14,6 +14,7 @@ from config import asgi
 from streams import keeping
 from streams.followers import followers
 from streams.models import Conversation, Run
+from streams.probes import probes
 from tests.integration.browser import Browser, conversation, run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -223,7 +224,7 @@ async def test_whether_the_process_lives_waits_for_no_other_request(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going_on = threading.Event()
-    monkeypatch.setattr("streams.health._database_answers", lambda: going_on.wait(20))
+    monkeypatch.setattr("streams.health.probes", lambda: going_on.wait(20) and probes())
     try:
         others = [Connection(browser, "/health/ready") for _ in range(70)]
         live = Connection(browser, "/health/live")
