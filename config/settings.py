@@ -159,6 +159,7 @@ BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears;
 # ── Limits of one owner, and of one message ──────────────────────────────────────────────────
 MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
 MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
+MAX_REPEATS = env.int("MAX_REPEATS", 120 if PRODUCTION else 600)  # repeats a minute, per owner
 MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
 MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
 ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency-Key is remembered
