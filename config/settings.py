@@ -103,6 +103,9 @@ VALKEY_SOCKET = socket_of("valkey.sock")
 if EMBEDDED_VALKEY:
     REDIS_URL = f"unix://{VALKEY_SOCKET}"
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST makes at most three
+REDIS_MEMORY_LIMIT = env.float("REDIS_MEMORY_LIMIT", 0.9)  # of maxmemory; above it no run begins
+if not 0 < REDIS_MEMORY_LIMIT <= 1:
+    raise ImproperlyConfigured("REDIS_MEMORY_LIMIT must be more than 0 and at most 1.")
 LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's log keeps
 LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
 LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is remembered

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from streams.models import Run
 from streams.probes import probes
+from streams.redis_memory import tell_memory
 
 FRESH = {"Cache-Control": "no-store"}
 
@@ -44,6 +45,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     registry = CollectorRegistry()
     try:
         _tell_runs(registry)
+        tell_memory(registry)
     except DatabaseError:
         return HttpResponse("The database is away.\n", status=503, content_type="text/plain")
     told = generate_latest(registry) + generate_latest()

@@ -32,7 +32,7 @@ from streams.events import (
 )
 from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
 from streams.servers import server_of, urls
-from streams.verdicts import REFUSALS, Away, Superseded
+from streams.verdicts import REFUSALS, Away, Full, Superseded
 from streams.wire import encode
 
 logger = logging.getLogger(__name__)
@@ -221,7 +221,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             faults = [error]
         if faults:
             logger.warning("log away: %s: %s", type(faults[0]).__name__, faults[0])
-            raise Away from faults[0]
+            full = isinstance(faults[0], redis.exceptions.OutOfMemoryError)
+            raise (Full if full else Away) from faults[0]
         return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
 
 
