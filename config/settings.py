@@ -113,6 +113,9 @@ if EMBEDDED_VALKEY:
     REDIS_URL = f"unix://{quote(str(VALKEY_SOCKET))}"
 REDIS_URL = ",".join(redis_url("REDIS_URL", url) for url in REDIS_URL.split(","))
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST makes at most three
+REDIS_MEMORY_LIMIT = env.float("REDIS_MEMORY_LIMIT", 0.9)  # of maxmemory; above it no run begins
+if not 0 < REDIS_MEMORY_LIMIT <= 1:
+    raise ImproperlyConfigured("REDIS_MEMORY_LIMIT must be more than 0 and at most 1.")
 LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's log keeps
 LOG_LIFE = env.int("LOG_LIFE", 24 * 3600)  # seconds from its last event until a log expires
 LOG_MEMORY = env.int("LOG_MEMORY", 30 * 24 * 3600)  # seconds that its place is remembered
@@ -171,6 +174,7 @@ BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears;
 # ── Limits of one owner, and of one message ──────────────────────────────────────────────────
 MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
 MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
+MAX_REPEATS = env.int("MAX_REPEATS", 120 if PRODUCTION else 600)  # repeats a minute, per owner
 MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
 MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
 MAX_REPLY_BYTES = env.int("MAX_REPLY_BYTES", 1024 * 1024)  # UTF-8 of a reply and its reasoning
@@ -222,6 +226,10 @@ else:
         "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
         "timeout": 10,  # seconds to wait for a free one
     }
+
+DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a lock
+if DATABASE_WAIT <= 0:
+    raise ImproperlyConfigured("DATABASE_WAIT must be more than 0 seconds.")
 
 # ── What it tells its operators ──────────────────────────────────────────────────────────────
 # Base URL of an OpenTelemetry collector (OTLP over HTTP), which the SDK reads for itself.

@@ -3,7 +3,11 @@
 So no crash can leave a key behind that is neither answered nor free.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+from time import monotonic
 
 import orjson
 from django.conf import settings
@@ -33,12 +37,47 @@ class OtherRequest(Exception):
     """The key was used for a request with another body."""
 
 
+class TooManyRepeats(Exception):
+    """The owner has repeated as many requests in this minute as allowed, in this process."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds  # until the next minute begins
+
+
+class Repeats:
+    """How many requests each owner has repeated in the present minute, in this process."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._minute = 0
+        self._of: Counter[str] = Counter()
+
+    def count(self, owner: str) -> None:
+        """Count one more. Raises `TooManyRepeats`."""
+        minute, second = divmod(int(monotonic()), 60)
+        with self._lock:
+            if minute != self._minute:
+                self._minute = minute
+                self._of.clear()
+            if self._of[owner] >= settings.MAX_REPEATS:
+                raise TooManyRepeats(60 - second)
+            self._of[owner] += 1
+
+
+@cache
+def repeats() -> Repeats:
+    """This process's."""
+    return Repeats()
+
+
 def recall(once: Once) -> None:
-    """Raise `Answered` or `OtherRequest` if the key has been used."""
+    """Raise `Answered` or `OtherRequest` if the key has been used, or `TooManyRepeats`."""
     answer = Answer.objects.filter(owner=once.owner, route=once.route, key=once.key).first()
     if answer and answer.digest != once.digest:
         raise OtherRequest
     if answer:
+        repeats().count(once.owner)
         raise Answered(answer)
 
 

@@ -27,7 +27,7 @@ from streams.bell import ring
 from streams.ending import end_cancelled
 from streams.models import Conversation, Message, Run, from_now
 from streams.publish import finish
-from streams.snapshot import look_at
+from streams.redis_memory import head_for_a_run
 from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,10 @@ def begin(
     title: str | None = None,
     once: Once | None = None,
 ) -> Accepted:
-    """Begin a conversation with its first message. Raises `UnknownModel`, `TooManyRuns`."""
+    """Begin a conversation with its first message.
+
+    Raises `UnknownModel`, `TooManyRuns`, `RedisFull`.
+    """
     conversation = Conversation(
         id=uuid4(),
         owner=owner,
@@ -102,7 +105,7 @@ def ask(
     when_busy: WhenBusy = "reject",
     once: Once | None = None,
 ) -> Accepted:
-    """Ask in a conversation that exists. Raises `Busy`, `TooManyRuns`."""
+    """Ask in a conversation that exists. Raises `Busy`, `TooManyRuns`, `RedisFull`."""
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
@@ -112,7 +115,7 @@ def ask(
 
 
 def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None) -> Accepted:
-    """A new run for the same question. Raises `NotLast`, `Busy`, `TooManyRuns`."""
+    """A new run for the same question. Raises `NotLast`, `Busy`, `TooManyRuns`, `RedisFull`."""
 
     def make() -> Run:
         if run.message.turn != _last_turn(run.conversation):
@@ -148,8 +151,7 @@ def _accept(
         recall(once)
     _room(conversation, instead)  # and again below; but who is refused here leaves nothing behind
     # Looked up before the commit: whatever this run will ever say comes after it.
-    look = look_at(conversation)
-    cursor = look.head if look else None
+    cursor = head_for_a_run(conversation)
     with transaction.atomic():
         _alone(conversation)
         if once:

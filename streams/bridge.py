@@ -148,7 +148,8 @@ class Bridge:
             else:
                 frames = [block(type, data, id) for id, type, data in page.entries]
                 self._say(relay, frames, ending=any(e[1] in ENDINGS for e in page.entries))
-                if len(frames) == PAGE:
+                if not page.last:
+                    relay.look_at = monotonic()  # the rest follows at once
                     return
         if relay.last is None or (relay.doubted and not relay.frame):
             tail = await in_thread(lambda: the_log().tail(channel), of=channel)

@@ -1,8 +1,6 @@
 """What the platform asks: is it alive, may it be sent requests, and is anybody waiting."""
 
-from itertools import chain
-
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
@@ -10,10 +8,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from streams import redis_permissions
+from streams.health_checks import probes
 from streams.models import Run
-from streams.servers import urls
-from streams.verdicts import Away
+from streams.redis_memory import tell_memory
 
 FRESH = {"Cache-Control": "no-store"}
 
@@ -28,14 +25,20 @@ def live(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """The database answers. Without Redis the service accepts, and its streams are silent.
+    """The database can be written. Without Redis the service accepts, and its streams are silent.
 
-    Where Redis answers, but refuses its user what the service needs, that is named.
+    It answers within two seconds, whatever the parts do. Where Redis answers, but refuses its user
+    what the service needs, that is named.
     """
-    database, redis = _database_answers(), _redis_state()
-    status = "ok" if database and redis == {"redis": "ok"} else "degraded"
-    told = {"status": status, "database": "ok" if database else "away", **redis}
-    return JsonResponse(told, status=200 if database else 503, headers=FRESH)
+    of_database, of_redis = probes()
+    database_answer, redis_answer = of_database.ask(), of_redis.ask()  # both at the same time
+    database, redis = database_answer(), redis_answer()
+    status = "ok" if database == "ok" and redis == {"redis": "ok"} else "degraded"
+    return JsonResponse(
+        {"status": status, "database": database, **redis},
+        status=200 if database == "ok" else 503,
+        headers=FRESH,
+    )
 
 
 @csrf_exempt
@@ -45,6 +48,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     registry = CollectorRegistry()
     try:
         _tell_runs(registry)
+        tell_memory(registry)
     except DatabaseError:
         return HttpResponse("The database is away.\n", status=503, content_type="text/plain")
     told = generate_latest(registry) + generate_latest()
@@ -64,21 +68,3 @@ def _tell_runs(registry: CollectorRegistry) -> None:
     runs.labels("running").set(seen["running"])
     waiting = "How long the oldest queued run has waited"
     Gauge("unspool_oldest_queued_run_seconds", waiting, registry=registry).set(max(0.0, age))
-
-
-def _database_answers() -> bool:
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        return True
-    except DatabaseError:
-        return False
-
-
-def _redis_state() -> dict[str, object]:
-    try:
-        refused = chain.from_iterable(map(redis_permissions.refused, range(len(urls()))))
-        named = list(dict.fromkeys(refused))
-    except Away:
-        return {"redis": "away"}
-    return {"redis": "refused", "refused": named} if named else {"redis": "ok"}

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 PING = 1.0  # seconds between signs of life on the subscription
 PATIENCE = 3.0  # seconds without any, and the connection counts as lost
+KEPT_BYTES = 1024 * 1024  # of one channel's frames at most: a follower may be sent them at once
 RETURN = (0.1, 0.6)  # seconds until the next try to connect, least and most
 
 
@@ -41,6 +42,7 @@ class Feed:
         self._keep = keep
         self._first = 0
         self._blocks: list[bytes] = []
+        self._bytes = 0  # of these blocks
         self._waiting: list[asyncio.Future[None]] = []
         self._asked: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
 
@@ -59,18 +61,25 @@ class Feed:
 
     def push(self, id: int, frame: bytes) -> None:
         if id != self.last + 1 or not self._blocks:
-            self._blocks.clear()  # something was missed, or another life has begun
+            self._drop(len(self._blocks))  # something was missed, or another life has begun
             self._first = id
         elif len(self._blocks) >= 2 * self._keep:
-            del self._blocks[: self._keep]
-            self._first += self._keep
+            self._drop(self._keep)
         self._blocks.append(frame)
+        self._bytes += len(frame)
+        while self._bytes > KEPT_BYTES and len(self._blocks) > 1:
+            self._drop(len(self._blocks) // 2)
         self.wake()
+
+    def _drop(self, oldest: int) -> None:
+        self._bytes -= sum(map(len, self._blocks[:oldest]))
+        del self._blocks[:oldest]
+        self._first += oldest
 
     def subscribed(self) -> None:
         self.up = True
         self.epoch += 1
-        self._blocks.clear()
+        self._drop(len(self._blocks))
         self.wake()
 
     def deaf(self) -> None:

@@ -269,9 +269,27 @@ if verb == 'look' then
   return {'ok', fields, texts}
 end
 
--- Up to so many events after a cursor, or why the log cannot go on from there.
+-- Events after a cursor: up to so many, of up to so many bytes together, but one at least. They are
+-- taken from the stream a few at a time, so that a page of long ones is never here as a whole.
+local STEP = 16
+local function page(cursor, count, limit)
+  local found, bytes = {}, 0
+  while #found < count do
+    local step = redis.call('XRANGE', events, digits(cursor + 1) .. '-0', '+', 'COUNT', math.min(STEP, count - #found))
+    for _, entry in ipairs(step) do
+      bytes = bytes + #entry[2][2] + #entry[2][4]
+      if bytes > limit and #found > 0 then return found end
+      found[#found + 1] = entry
+    end
+    if #step < STEP then break end
+    cursor = tonumber(string.match(step[#step][1], '^%d+'))
+  end
+  return found
+end
+
+-- A page of events after a cursor, or why the log cannot go on from there.
 if verb == 'read' then
-  local cursor, count = tonumber(ARGV[9]), ARGV[10]
+  local cursor, count, limit = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
   local at = head()
   if at < known then return {'lost', digits(at)} end
   if at == 0 then return {cursor == 0 and 'ok' or 'lost', '0', {}} end
@@ -282,7 +300,7 @@ if verb == 'read' then
     if low ~= first then return {'expired', digits(at)} end
   elseif cursor < first - 1 then return {'lost', digits(at)}
   elseif cursor < low - 1 then return {'expired', digits(at)} end
-  return {'ok', digits(at), redis.call('XRANGE', events, digits(cursor + 1) .. '-0', '+', 'COUNT', count)}
+  return {'ok', digits(at), page(cursor, count, limit)}
 end
 
 -- A run is settled: its ending stands in the database, with its id. What it said once stays known

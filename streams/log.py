@@ -32,11 +32,12 @@ from streams.events import (
 )
 from streams.passages import Doubt, Look, Page, Piece, Reach, Said, Torn
 from streams.servers import server_of, urls
-from streams.verdicts import REFUSALS, Away, Superseded
+from streams.verdicts import REFUSALS, Away, Full, Superseded
 from streams.wire import encode
 
 logger = logging.getLogger(__name__)
 SCRIPT = Path(__file__).with_name("log.lua").read_text()
+PAGE_BYTES = 1024 * 1024  # of the events that are read at once, unless one alone has more
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
@@ -143,8 +144,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
         return Look(head=int(state["head"]), runs=runs, once=once)
 
     def read(self, channel: str, cursor: int, *, known: int = 0, count: int = 500) -> Page | Torn:
-        """Up to `count` events after the cursor, or why the log cannot go on from there."""
-        verdict, head, *rest = self._answer(channel, "read", known, None, cursor, count)
+        """Up to `count` events, and PAGE_BYTES, after the cursor; or why there can be none."""
+        verdict, head, *rest = self._answer(channel, "read", known, None, cursor, count, PAGE_BYTES)
         if verdict != "ok":
             return Torn(reason=verdict)
         entries = [(int(id.partition("-")[0]), fields[1], fields[3]) for id, fields in rest[0]]
@@ -220,7 +221,8 @@ class Log(StorageBase):  # type: ignore[misc]  # the library has no types
             faults = [error]
         if faults:
             logger.warning("log away: %s: %s", type(faults[0]).__name__, faults[0])
-            raise Away from faults[0]
+            full = isinstance(faults[0], redis.exceptions.OutOfMemoryError)
+            raise (Full if full else Away) from faults[0]
         return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
 
 

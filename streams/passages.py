@@ -36,6 +36,11 @@ class Page:
     head: int
     entries: list[tuple[int, str, str]]
 
+    @property
+    def last(self) -> bool:
+        """Whether the log held nothing after these."""
+        return not self.entries or self.entries[-1][0] >= self.head
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Torn:

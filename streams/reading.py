@@ -59,7 +59,7 @@ def page_of(conversation: UUID, cursor: int | None, *, known: int | None = None)
         blocks=b"".join(block(type, data, id) for id, type, data in page.entries),
         cursor=page.entries[-1][0] if page.entries else cursor,
         ending=any(type in ENDINGS for _, type, _ in page.entries),
-        last=len(page.entries) < PAGE,
+        last=page.last,
     )
 
 

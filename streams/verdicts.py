@@ -5,6 +5,10 @@ class Away(Exception):
     """Redis does not answer, or refuses to write: nothing is known. Try again later."""
 
 
+class Full(Away):
+    """Redis has no memory left for what is to be written."""
+
+
 class Doubtful(Away):
     """The log may have lost its tail: a run's attempt says within seconds how far it had come."""
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Literal
 
@@ -28,14 +29,14 @@ from streams.traces import first_token
 from streams.verdicts import Away, Superseded, Unfenced
 from workers.lease import Hold, hand_over, mine
 from workers.model import Finish, ModelFault, speak
+from workers.pending import Pending
 from workers.process import Process
 from workers.prompt import Turn
 from workers.reply_text import ReplyText, ReplyTooLong
 from workers.split import split
-from workers.writer import PAUSE
+from workers.writer import PAUSE, size
 
 logger = logging.getLogger(__name__)
-UNSAID = 2000  # pieces that may wait for Redis before the model is no longer read
 
 Outcome = Literal["finished", "lost", "too long", "too large"] | ModelFault
 
@@ -51,11 +52,10 @@ class Attempt:
         self._writer = process.writers[server_of(self._channel)]
         self._reply = ReplyText(settings.MAX_REPLY_BYTES)
         self._index = 0
-        self._unsaid = 0
+        self._unsaid = Pending(lambda: self._writer.away.is_set())
         self._refused: Exception | None = None
         self._finish = Finish("stop", None)
         self._task: asyncio.Task[object] | None = None
-        self._heard = asyncio.Event()
         self._begun_at = monotonic()
         assert run.started_at
         self._started_at = run.started_at
@@ -136,41 +136,36 @@ class Attempt:
         # The log may have taken the fence though its answer was lost: the whole is said first.
         while self._refused:
             await self._mend()
-        while self._unsaid > UNSAID:
-            await self._answer()
+        await self._unsaid.room()
 
     def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
         event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
         self._index += 1
-        self._unsaid += 1
         piece = Piece(channel=self._channel, event=event, known=self.known)
-        self._writer.write(piece, self._hear)
+        length = size(piece)
+        self._unsaid.add(length)
+        self._writer.write(piece, partial(self._hear, length))
 
-    def _hear(self, answer: int | Exception) -> None:
-        self._unsaid -= 1
+    def _hear(self, length: int, answer: int | Exception) -> None:
         if isinstance(answer, int):
             self.known = max(self.known, answer)
         elif isinstance(answer, Superseded):
             self._stop()
         else:
             self._refused = answer
-        self._heard.set()
-
-    async def _answer(self) -> None:
-        self._heard.clear()
-        await self._heard.wait()
+        self._unsaid.answered(length)
 
     async def _all_said(self) -> None:
         while self._unsaid or self._refused:
             if self._unsaid:
-                await self._answer()
+                await self._unsaid.answer()
             else:
                 await self._mend()
 
     async def _mend(self) -> None:
         """The log has lost what it held of this reply: fence it anew, and say it as a whole."""
         while self._unsaid:
-            await self._answer()
+            await self._unsaid.answer()
         if not isinstance(self._refused, Unfenced):
             raise self._refused or Superseded()
         self._refused = None

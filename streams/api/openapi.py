@@ -131,7 +131,7 @@ READY: Document = {
     "required": ["status", "database", "redis"],
     "properties": {
         "status": {"enum": ["ok", "degraded"]},
-        "database": {"enum": ["ok", "away"]},
+        "database": {"enum": ["ok", "read-only", "away"]},
         "redis": {"enum": ["ok", "away"]},
     },
 }
@@ -153,7 +153,7 @@ def complete(document: Document) -> Document:
     _refuse(stream, REFUSALS)
     paths["/api/conversations/{conversation}/events/"] = {"get": stream}
     paths["/health/live"] = {"get": _platform("live", "The process answers")}
-    paths["/health/ready"] = {"get": _platform("ready", "The database answers", READY)}
+    paths["/health/ready"] = {"get": _platform("ready", "The database can be written", READY)}
     return document
 
 

@@ -9,11 +9,12 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.views.defaults import bad_request
 from ninja.errors import HttpError, ValidationError
 
-from streams.answers import Answered, OtherRequest
+from streams.answers import Answered, OtherRequest, TooManyRepeats
 from streams.api.repeats import repeated
 from streams.api.schemas import TOO_LONG
 from streams.asking import Busy, NotLast, TooManyPosts, TooManyRuns, UnknownModel
 from streams.problems import Problem, not_found, refusal
+from streams.redis_memory import RedisFull
 from streams.verdicts import Superseded
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,12 @@ def problem_of(error: Exception) -> Problem:
         case TooManyPosts():
             detail = "You have begun as many replies in this minute as you may."
             return Problem(429, "too_many_posts", detail, headers={"Retry-After": "60"})
+        case TooManyRepeats(seconds=seconds):
+            detail = "You have repeated as many requests in this minute as you may."
+            return Problem(429, "too_many_posts", detail, headers={"Retry-After": str(seconds)})
+        case RedisFull():
+            detail = "There is no room for another reply at present. Try again in a few seconds."
+            return Problem(503, "unavailable", detail, headers=SOON)
         case OtherRequest():
             detail = "This Idempotency-Key came before, with another body."
             return Problem(422, "idempotency_key_reused", detail)

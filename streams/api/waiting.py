@@ -1,10 +1,12 @@
 """`Prefer: wait` (RFC 7240 §4.3): answering a POST with the whole reply, if it ends in time."""
 
 import asyncio
+import logging
 import re
-from functools import partial
-from time import monotonic
+from collections import Counter
+from functools import lru_cache, partial
 from urllib.request import parse_http_list
+from uuid import UUID
 
 import orjson
 from django.db import DatabaseError
@@ -14,10 +16,11 @@ from streams.api.rendering import rendered
 from streams.followers import followers
 from streams.models import Run
 from streams.reading import in_thread
-from streams.report import Report, report
+from streams.report import report
 
+logger = logging.getLogger(__name__)
 LONGEST = 60  # seconds
-LOOK = 0.2  # seconds between looks at the run's row
+LOOK = 0.2  # seconds between looks at the rows of all runs that are waited for
 
 
 def seconds_of(prefer: str) -> int:
@@ -37,24 +40,82 @@ async def waited(request: HttpRequest, accepted: HttpResponse) -> None:
 
     Outside of the view: nothing is held while nothing is asked.
     """
-    until = monotonic() + seconds_of(request.headers.get("Prefer", ""))
-    while monotonic() < until and not followers().draining:
-        try:
-            ended = await in_thread(partial(_ended, orjson.loads(accepted.content)["run"]))
-        except Run.DoesNotExist:
-            return  # its conversation was deleted
-        if ended:
-            accepted.status_code = 200
-            accepted.content = rendered(ended)
-            accepted.headers["Preference-Applied"] = "wait"
-            accepted.headers["Content-Length"] = str(len(accepted.content))
-            return
-        await asyncio.sleep(min(LOOK, max(0.0, until - monotonic())))
-
-
-def _ended(run: str) -> Report | None:
+    seconds = seconds_of(request.headers.get("Prefer", ""))
+    if not seconds:
+        return
+    run = UUID(orjson.loads(accepted.content)["run"])
     try:
-        found = Run.objects.get(pk=run)
-        return None if found.live else report(found)
+        async with asyncio.timeout(seconds):
+            ended = await endings(asyncio.get_running_loop()).report_of(run)
+    except TimeoutError:
+        return
+    if ended is not None:
+        accepted.status_code = 200
+        accepted.content = ended
+        accepted.headers["Preference-Applied"] = "wait"
+        accepted.headers["Content-Length"] = str(len(accepted.content))
+
+
+class Endings:
+    """The runs whose ending callers wait for, in one event loop. One look serves all of them."""
+
+    def __init__(self) -> None:
+        self._reports: dict[UUID, asyncio.Future[bytes | None]] = {}
+        self._callers: Counter[UUID] = Counter()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def report_of(self, run: UUID) -> bytes | None:
+        """The run's report once it has ended; None where it was deleted, or this process ends."""
+        report = self._reports.get(run)
+        if report is None:
+            report = self._reports[run] = asyncio.get_running_loop().create_future()
+        self._callers[run] += 1
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        try:
+            return await asyncio.shield(report)  # others wait for it, too
+        finally:
+            self._leave(run, report)
+
+    def _leave(self, run: UUID, report: asyncio.Future[bytes | None]) -> None:
+        self._callers[run] -= 1
+        if not self._callers[run]:
+            del self._callers[run], self._reports[run]
+            report.cancel()
+        if not self._callers and self._looking:
+            self._looking.cancel()
+            self._looking = None
+
+    async def _look(self) -> None:
+        while True:
+            over: dict[UUID, bytes | None] = dict.fromkeys(self._reports)
+            if not followers().draining:
+                try:
+                    over = await in_thread(partial(_ended, list(self._reports)))
+                except Exception:
+                    logger.exception("looking whether runs have ended")
+                    over = {}
+            for run, ended in over.items():
+                waiting = self._reports.get(run)
+                if waiting and not waiting.done():
+                    waiting.set_result(ended)
+            await asyncio.sleep(LOOK)
+
+
+@lru_cache(maxsize=4)
+def endings(loop: asyncio.AbstractEventLoop) -> Endings:
+    """This loop's: a web process has one loop, tests have several."""
+    return Endings()
+
+
+def _ended(runs: list[UUID]) -> dict[UUID, bytes | None]:
+    """The reports of those that have ended; None for those that were deleted."""
+    try:
+        found = Run.objects.in_bulk(runs)
+        return {
+            run: rendered(report(found[run])) if run in found else None
+            for run in runs
+            if run not in found or not found[run].live
+        }
     except DatabaseError:
-        return None  # accepted it stays
+        return {}  # accepted they stay

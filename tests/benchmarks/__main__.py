@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 # The longest first: where two run at once, neither is left over at the end.
 NOUNS = (
     *("fanout", "growth", "publishing", "journey", "held"),
-    *("returning", "storing", "asking", "duplicates", "opening"),
+    *("returning", "storing", "asking", "duplicates", "opening", "neighbours"),
 )
 SECONDS, SMALL_SECONDS = 8 * 60, 120  # for each
 

@@ -121,6 +121,7 @@ def test_the_stream_has_an_address() -> None:
     assert made["events"].startswith(where)
 
 
+@pytest.mark.django_db(transaction=True)  # it is asked in a thread whether it can be written
 def test_alive_and_ready() -> None:
     assert Client().get("/health/live").json() == {"status": "ok"}
     ready = Client().get("/health/ready")
@@ -130,6 +131,7 @@ def test_alive_and_ready() -> None:
     )
 
 
+@pytest.mark.django_db(transaction=True)
 def test_without_redis_it_is_degraded_but_ready(settings: Any) -> None:
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     the_log.cache_clear()

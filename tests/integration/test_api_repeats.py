@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from streams import asking, ending
-from streams.answers import Once
+from streams import answers, asking, ending
+from streams.answers import Once, Repeats, TooManyRepeats, repeats
 from streams.models import Answer, Conversation, Message, Run
 from streams.publish import the_log
 from tests.integration.browser import Browser, conversation, run
@@ -188,3 +188,38 @@ def test_equal_requests_at_once_are_done_once(browser: Browser) -> None:
     assert [answer.status_code for answer in answers] == [202] * 8
     assert len({answer.content for answer in answers}) == 1
     assert Conversation.objects.count() == 2
+
+
+def test_repeats_are_limited_and_nothing_else_is(browser: Browser, settings: Any) -> None:
+    settings.MAX_REPEATS = 3
+    repeats.cache_clear()
+    body = {"message": "Why?"}
+    first = browser.post("/api/conversations/", body, Idempotency_Key="one")
+    again = [browser.post("/api/conversations/", body, Idempotency_Key="one") for _ in range(5)]
+    assert [answer.status_code for answer in again] == [202] * 3 + [429] * 2
+    refused = again[-1]
+    assert refused.json()["code"] == "too_many_posts"
+    assert 0 < int(refused["Retry-After"]) <= 60
+    cancel = f"{run(first.json()['run'])}cancel/"
+    assert browser.post(cancel, Idempotency_Key="two").status_code == 200
+    assert browser.post(cancel, Idempotency_Key="two").status_code == 429
+    assert browser.post("/api/conversations/", body, Idempotency_Key="three").status_code == 202
+    assert browser.post("/api/conversations/", body).status_code == 202
+    other = Browser()
+    for _ in range(2):
+        answer = other.post("/api/conversations/", body, Idempotency_Key="one")
+        assert answer.status_code == 202
+
+
+def test_the_next_minute_allows_repeats_again(
+    browser: Browser, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAX_REPEATS = 1
+    counted, now = Repeats(), [59.5]
+    monkeypatch.setattr(answers, "monotonic", lambda: now[0])
+    counted.count("a")
+    with pytest.raises(TooManyRepeats) as refused:
+        counted.count("a")
+    assert refused.value.seconds == 1
+    now[0] += refused.value.seconds
+    counted.count("a")

@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import Any
 from unittest.mock import ANY
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -174,12 +174,12 @@ def test_who_waits_gets_the_whole_reply(browser: Browser, monkeypatch: pytest.Mo
     looks = []
     look = waiting._ended
 
-    def while_it_is_written(id: str) -> Any:
-        looks.append(id)
+    def while_it_is_written(ids: list[UUID]) -> Any:
+        looks.append(ids)
         if len(looks) == 2:
-            taken = write(id, "Because")
+            taken = write(str(ids[0]), "Because")
             ending.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
-        return look(id)
+        return look(ids)
 
     monkeypatch.setattr(waiting, "_ended", while_it_is_written)
     answer = browser.post("/api/conversations/", {"message": "Why?"}, Prefer="wait=20")

@@ -3,16 +3,19 @@
 import asyncio
 import threading
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 from unittest.mock import Mock
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
 
 from config import asgi
-from streams import keeping
+from streams import ending, keeping
+from streams.api import waiting as waits
 from streams.followers import followers
+from streams.health_checks import probes
 from streams.models import Conversation, Run
 from tests.integration.browser import Browser, conversation, run
 
@@ -182,10 +185,10 @@ async def test_an_owner_has_exactly_so_many_streams_also_at_once(
         await asyncio.gather(*(stream.leave() for stream in streams))
 
 
-def waiting(browser: Browser) -> Connection:
-    """A POST whose sender would wait for half a minute."""
-    token = {"x-csrftoken": browser.csrf["X-CSRFToken"], "prefer": "wait=30"}
-    return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **token)
+def waiting(browser: Browser, **also: str) -> Connection:
+    """A POST whose sender would wait for a minute."""
+    headers = {"x-csrftoken": browser.csrf["X-CSRFToken"], "prefer": "wait=60", **also}
+    return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **headers)
 
 
 async def accepted() -> Run:
@@ -199,6 +202,37 @@ async def test_nobody_waits_for_a_reply_on_behalf_of_one_who_has_left(browser: B
     asker = waiting(browser)
     await accepted()
     await asker.leave()
+
+
+async def test_all_that_wait_share_one_look_and_get_the_same_report(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    look, begun = waits._ended, monotonic()
+
+    def counted(runs: list[UUID]) -> Any:
+        looks.append(len(runs))
+        return look(runs)
+
+    monkeypatch.setattr(waits, "_ended", counted)
+    again = {"idempotency-key": "one"}
+    askers = [waiting(browser), *(waiting(browser, **again) for _ in range(60))]
+    shared = waits.endings(asyncio.get_running_loop())
+    async with asyncio.timeout(60):
+        while sum(shared._callers.values()) < len(askers):
+            await asyncio.sleep(0.01)
+        while looks[-1:] != [2]:  # both runs, in one look
+            await asyncio.sleep(0.01)
+    assert len(looks) <= 2 + (monotonic() - begun) / waits.LOOK
+    await askers[1].leave()  # the others go on waiting
+    async for one in Run.objects.all():
+        await sync_to_async(ending.cancel)(one.pk)
+    await asyncio.wait_for(asyncio.gather(*(asker.task for asker in askers[2:])), 30)
+    await asyncio.wait_for(askers[0].task, 30)
+    assert {asker.status for asker in (askers[0], *askers[2:])} == {200}
+    assert len({asker.body for asker in askers[2:]}) == 1
+    assert not shared._callers
+    assert shared._looking is None
 
 
 async def test_one_who_waits_is_answered_when_the_process_ends(
@@ -223,7 +257,7 @@ async def test_whether_the_process_lives_waits_for_no_other_request(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going_on = threading.Event()
-    monkeypatch.setattr("streams.health._database_answers", lambda: going_on.wait(20))
+    monkeypatch.setattr("streams.health.probes", lambda: going_on.wait(20) and probes())
     try:
         others = [Connection(browser, "/health/ready") for _ in range(70)]
         live = Connection(browser, "/health/live")

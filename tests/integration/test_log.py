@@ -18,7 +18,7 @@ from streams.events import (
     Usage,
 )
 from streams.fold import Heard, fold
-from streams.log import Log
+from streams.log import PAGE_BYTES, Log
 from streams.passages import Page, Piece, Reach, Said, Torn
 from streams.verdicts import Away, Doubtful, Superseded, Unfenced
 from streams.wire import decode
@@ -503,3 +503,53 @@ def test_what_is_said_again_costs_about_what_it_cost_at_first(
     between = spent()
     assert teller.speak(*pieces) == ids
     assert spent() - between < 20 * (between - before)
+
+
+@pytest.mark.parametrize("long", [3_000, 70_000, 400_000])
+def test_a_page_is_bounded_by_its_bytes_and_pages_miss_nothing(
+    valkey: "redis.Redis", long: int
+) -> None:
+    teller = Teller(valkey)
+    cursor = teller.queue()
+    teller.start()
+    texts = [f"{n} " + "é" * (long if n % 3 else 10) for n in range(40)]
+    teller.speak(*(teller.piece(n, text) for n, text in enumerate(texts)))
+    heard, pages = [], []
+    last = False
+    while not last:
+        page = teller.log.read(teller.channel, cursor, count=100)
+        assert isinstance(page, Page)
+        pages.append([len(type) + len(data.encode()) for _, type, data in page.entries])
+        heard += page.entries
+        cursor, last = page.entries[-1][0], page.last
+    assert [id for id, _, _ in heard] == list(range(heard[0][0], page.head + 1))
+    assert [decode(type, data).text for _, type, data in heard[1:]] == texts  # type: ignore[union-attr]
+    assert all(sum(sizes) <= PAGE_BYTES for sizes in pages)
+    # No page could have taken the next event, too: none is smaller than it need be.
+    following = pages[1:]
+    assert all(
+        sum(sizes) + next_[0] > PAGE_BYTES for sizes, next_ in zip(pages, following, strict=False)
+    )
+
+
+def test_an_event_that_is_longer_than_a_page_is_one(valkey: "redis.Redis") -> None:
+    teller = Teller(valkey)
+    cursor = teller.start()
+    long, short = "x" * (PAGE_BYTES + 1), "y"
+    teller.speak(teller.piece(0, long), teller.piece(1, short))
+    pages = []
+    for n in range(2):
+        page = teller.log.read(teller.channel, cursor + n)
+        assert isinstance(page, Page)
+        pages.append((len(page.entries), page.last))
+    assert pages == [(1, False), (1, True)]
+
+
+def test_a_page_that_ends_at_the_head_is_the_last(valkey: "redis.Redis") -> None:
+    teller = Teller(valkey)
+    cursor = teller.start()
+    teller.speak(*(teller.piece(n) for n in range(40)))
+    for count, last in ((16, False), (39, False), (40, True), (500, True)):
+        page = teller.log.read(teller.channel, cursor, count=count)
+        assert isinstance(page, Page)
+        assert (len(page.entries), page.last) == (min(count, 40), last)

@@ -43,6 +43,9 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
     assert families == {
         "unspool_live_runs",
         "unspool_oldest_queued_run_seconds",
+        "unspool_redis_memory_bytes",
+        "unspool_redis_memory_limit_bytes",
+        "unspool_redis_memory_fragmentation_ratio",
         "unspool_first_token_seconds",
         "unspool_deltas_total",
         "unspool_superseded_words_total",

@@ -17,6 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from streams import redis_permissions
 from streams.models import Run, from_now
 from streams.publish import the_log
+from streams.redis_memory import memory_in
 from streams.servers import urls
 from streams.verdicts import Away
 
@@ -65,6 +66,8 @@ def redis(server: int) -> str:
     if told.get("maxmemory_policy", "noeviction") != "noeviction":
         policy = told["maxmemory_policy"]
         raise Ill(f"throws away what it holds ({policy})", "Set `maxmemory-policy noeviction`.")
+    if memory_in(told).full:
+        raise Ill("is nearly full: no run may begin", "Raise maxmemory, or lower LOG_LIFE.")
     version = told.get("valkey_version") or told["redis_version"]
     if int(str(version).partition(".")[0]) < 7:
         raise Ill(f"is version {version}", "Take Redis or Valkey 7 or later.")

@@ -1,0 +1,163 @@
+"""While the database cannot be written: who is answered, how soon, and with what."""
+
+import asyncio
+import resource
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from config import asgi, lanes
+from config.lock_wait import in_request
+from streams import probes
+from streams.health_checks import Probe, database
+from streams.models import Answer, Run
+from tests.integration.browser import Browser
+from tests.integration.test_lanes import Connection
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Another process writes, and does not come to an end."""
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        other.close()
+
+
+@contextmanager
+def full() -> Iterator[None]:
+    """No file grows any more: neither the database nor what is written ahead of it."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else it has room from before
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (128 * 1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def in_a_thread(ask: Any) -> Any:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(ask()))
+    thread.start()
+    thread.join(30)
+    return found[0]
+
+
+def test_a_database_that_can_be_written_is_well_and_keeps_nothing_of_the_question() -> None:
+    assert in_a_thread(database) == "ok"
+    assert not Answer.objects.exists()
+
+
+def test_a_database_whose_writer_does_not_end_is_read_only() -> None:
+    with locked():
+        assert in_a_thread(database) == "read-only"
+    assert in_a_thread(database) == "ok"
+
+
+def test_a_database_whose_disk_is_full_is_read_only() -> None:
+    Answer.objects.create(owner="", route="", key="", digest="", status=0, body="")
+    with full():
+        assert in_a_thread(database) == "read-only"
+    assert in_a_thread(database) == "ok"
+
+
+def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probes, "PATIENCE", 0.2)
+    over = threading.Event()
+    asked: list[None] = []
+
+    def hang() -> str:
+        asked.append(None)
+        over.wait(30)
+        return "ok"
+
+    probe = Probe(hang)
+    answers = [probe.ask() for _ in range(100)]
+    begun = monotonic()
+    assert {answer() for answer in answers} == {"away"}
+    assert monotonic() - begun < 10  # not 100 times as long
+    assert (probe.ask()(), len(asked)) == ("away", 1)
+    over.set()
+
+
+@pytest.fixture
+async def browser() -> Browser:
+    return await sync_to_async(Browser)()
+
+
+def post(browser: Browser) -> Connection:
+    token = {"x-csrftoken": browser.csrf["X-CSRFToken"]}
+    return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **token)
+
+
+async def test_while_posts_wait_for_the_writer_all_else_is_answered(
+    browser: Browser, settings: Any
+) -> None:
+    await sync_to_async(browser.begin)()
+    settings.DATABASE_WAIT = 30.0
+    with await sync_to_async(locked)():
+        posts = [post(browser) for _ in range(100)]  # more than their lane has threads
+        others = [Connection(browser, path) for path in ("/api/conversations/", "/") * 20]
+        for other in others:
+            await asyncio.wait_for(other.task, 25)
+        ready = Connection(browser, "/health/ready")
+        await asyncio.wait_for(ready.task, 25)
+        assert not any(one.status == 202 for one in posts)
+    assert {other.status for other in others} == {200}
+    assert (ready.status, b'"read-only"' in ready.body) == (503, True)
+    await asyncio.gather(*(one.task for one in posts))
+
+
+async def test_posts_that_wait_for_the_writer_are_refused_in_time(
+    browser: Browser, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DATABASE_WAIT = 0.3
+    monkeypatch.setattr(asgi, "writes", lanes.Lane("few", threads=2, waiting=8))
+    monkeypatch.setattr(lanes, "TURN", 0.2)
+    runs = await Run.objects.acount()
+    with await sync_to_async(locked)():
+        posts = [post(browser) for _ in range(30)]
+        await asyncio.wait_for(asyncio.gather(*(one.task for one in posts)), 60)
+        assert {(one.status, one.headers["Retry-After"]) for one in posts} == {(503, "5")}
+        assert all(b'"code":"unavailable"' in one.body for one in posts)
+        crowded = [one for one in posts if b"Too many requests" in one.body]
+        assert 20 <= len(crowded) < 30
+    after = post(browser)
+    await asyncio.wait_for(after.task, 30)
+    assert after.status == 202
+    assert await Run.objects.acount() == runs + 1  # what was refused has not happened later
+
+
+async def test_whose_turn_comes_too_late_is_not_begun(browser: Browser) -> None:
+    turn = lanes.Turn()
+    assert (turn.take(), turn.take()) == (True, False)
+
+
+def test_a_lock_is_waited_for_as_long_as_the_setting_says(settings: Any) -> None:
+    settings.DATABASE_WAIT = 1.25
+
+    def bound() -> int:
+        in_request.set(True)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA busy_timeout")
+                return int(cursor.fetchone()[0])
+        finally:
+            connection.close()
+
+    assert in_a_thread(bound) == 1250

@@ -1,0 +1,139 @@
+"""Before Redis is full: what its memory is, who is refused, and what goes on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.test import Client
+
+from streams import redis_memory
+from streams.channels import channel_of
+from streams.events import RunStarted, TextDelta
+from streams.log import Log
+from streams.models import Conversation, Run
+from streams.passages import Piece
+from streams.publish import the_log
+from streams.redis_memory import Memory, memory_of
+from tests.integration.browser import Browser, conversation, run
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def server(valkey: "redis.Redis") -> Iterator["redis.Redis"]:
+    """The Valkey, which has bounded memory for as long as a test says."""
+    memory_of.cache_clear()
+    yield valkey
+    valkey.config_set("maxmemory", 0)
+    memory_of.cache_clear()
+
+
+def fill(server: "redis.Redis", share: float) -> None:
+    """Bound the memory so that this share of it is in use."""
+    server.config_set("maxmemory-policy", "noeviction")
+    server.config_set("maxmemory", int(server.info("memory")["used_memory"] / share))
+    memory_of.cache_clear()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the servers were asked for."""
+    words: list[tuple[str, ...]] = []
+    ask = Log.ask
+
+    def noted(self: Log, server: int, *of: str) -> Any:
+        words.append(of)
+        return ask(self, server, *of)
+
+    monkeypatch.setattr(Log, "ask", noted)
+    return words
+
+
+def test_new_runs_are_refused_before_it_is_full_and_replies_go_on(server: "redis.Redis") -> None:
+    browser = Browser()
+    body = {"message": "Why?"}
+    made = browser.post("/api/conversations/", body, Idempotency_Key="one").json()
+    row = Run.objects.get(pk=made["run"])
+    channel = channel_of(row.conversation_id)
+    event = RunStarted(run=row.id, attempt=1, model="m")
+    known = the_log().start(channel, event, known=0, abandoned=False)
+    fill(server, 0.95)
+    before = (Run.objects.count(), Conversation.objects.count(), server.dbsize())
+    where = conversation(made["conversation"])
+    for path, wish in (
+        ("/api/conversations/", body),
+        (f"{where}messages/", body | {"when_busy": "queue"}),
+        (f"{where}messages/", body | {"when_busy": "interrupt"}),
+        (f"{run(made['run'])}retry/", {"when_busy": "queue"}),
+    ):
+        refused = browser.post(path, wish)
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert refused["Retry-After"] == "5"
+    assert Run.objects.get(pk=made["run"]).cancel_asked is False
+    # The first look at a new log left its place there, before the memory was known.
+    assert (Run.objects.count(), Conversation.objects.count()) == before[:2]
+    assert server.dbsize() <= before[2] + 1
+    piece = TextDelta(run=row.id, attempt=1, index=0, text="Because")
+    answers = the_log().speak([Piece(channel=channel, event=piece, known=known)])
+    assert answers == [known + 1]
+    assert browser.get(where).status_code == 200
+    again = browser.post("/api/conversations/", body, Idempotency_Key="one")
+    assert (again.status_code, again.json()["run"]) == (202, made["run"])
+    fill(server, 0.5)
+    assert browser.post("/api/conversations/", body).status_code == 202
+
+
+def test_a_redis_that_is_full_gets_no_new_run(server: "redis.Redis") -> None:
+    browser = Browser()
+    fill(server, 1.05)
+    refused = browser.post("/api/conversations/", {"message": "Why?"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert not Run.objects.exists()
+
+
+def test_it_is_asked_at_most_once_in_a_while(
+    server: "redis.Redis", asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(redis_memory, "monotonic", lambda: now[0])
+    browser = Browser()
+    for _ in range(5):
+        browser.begin()
+    Client().get("/metrics")
+    assert asked == [("INFO", "memory")]
+    now[0] += redis_memory.FRESH
+    browser.begin()
+    assert asked == [("INFO", "memory")] * 2
+
+
+def test_while_redis_is_away_a_post_is_accepted_and_does_not_wait_for_its_memory(
+    settings: Any, asked: list[tuple[str, ...]]
+) -> None:
+    browser = Browser()
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+    the_log.cache_clear()
+    assert browser.post("/api/conversations/", {"message": "Why?"}).status_code == 202
+    assert asked == []
+    told = Client().get("/metrics").content.decode()
+    assert "unspool_redis_memory_bytes{" not in told
+
+
+def test_the_metrics_tell_each_servers_memory(server: "redis.Redis") -> None:
+    fill(server, 0.5)
+    limit = int(server.config_get("maxmemory")["maxmemory"])
+    told = dict(
+        line.rsplit(" ", 1)
+        for line in Client().get("/metrics").content.decode().splitlines()
+        if line.startswith("unspool_redis_memory")
+    )
+    assert float(told['unspool_redis_memory_limit_bytes{server="0"}']) == limit
+    assert 0.3 < float(told['unspool_redis_memory_bytes{server="0"}']) / limit < 0.7
+    assert float(told['unspool_redis_memory_fragmentation_ratio{server="0"}']) > 0
+
+
+def test_without_a_limit_of_its_own_it_is_never_full(settings: Any) -> None:
+    settings.REDIS_MEMORY_LIMIT = 0.9
+    assert not Memory(used=10**12, limit=0, fragmentation=1.0).full
+    assert not Memory(used=90, limit=100, fragmentation=1.0).full
+    assert Memory(used=91, limit=100, fragmentation=1.0).full
