@@ -1,6 +1,7 @@
 """What the web process answers with: Django, with a lane of its own for streams."""
 
 import asyncio
+import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -13,7 +14,7 @@ import django
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core import signals
-from django.core.exceptions import RequestAborted
+from django.core.exceptions import RequestAborted, RequestDataTooBig
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
@@ -26,6 +27,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
 from streams.absence import unanswered  # noqa: E402  # its models exist once Django is set up
+from streams.api.bodies import longest  # noqa: E402
 from streams.api.waiting import waited  # noqa: E402
 from streams.followers import followers  # noqa: E402
 from streams.problems import Problem, refusal  # noqa: E402
@@ -47,6 +49,22 @@ LIVE = "/health/live"
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
 
 
+class Request(ASGIRequest):
+    """A request whose body is bounded by its path, and is let go with its answer."""
+
+    @property
+    def body(self) -> bytes:
+        """As Django's. Raises `RequestDataTooBig`."""
+        if length_of(self.scope) > longest(self.path):
+            raise RequestDataTooBig
+        return super().body
+
+    def drop_body(self) -> None:
+        """Free the body. Django's requests are in cycles with their users, and stay for long."""
+        self._body = b""
+        self._stream: BytesIO = BytesIO()
+
+
 class Lane(ASGIHandler):
     """Django, with all that a request asks of it done at once, in one of a few threads.
 
@@ -54,6 +72,8 @@ class Lane(ASGIHandler):
     request. The thread is the request's own until its response has ended, and so is a database
     connection: a thousand open streams would be a thousand idle threads.
     """
+
+    request_class = Request
 
     def __init__(self, name: str, *, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
@@ -87,17 +107,17 @@ class Lane(ASGIHandler):
 
     async def _answered(
         self, scope: Scope, receive: Receive
-    ) -> tuple[ASGIRequest, HttpResponse | StreamingHttpResponse]:
+    ) -> tuple[Request, HttpResponse | StreamingHttpResponse]:
         body = await self.read_body(in_time(receive)) if wanted(scope) else BytesIO()
-        made = cast("tuple[ASGIRequest, HttpResponse | None]", self.create_request(scope, body))
+        made = cast("tuple[Request, HttpResponse | None]", self.create_request(scope, body))
         request, refused = made
         return request, refused or await self._in_thread(request)
 
-    async def _in_thread(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
+    async def _in_thread(self, request: Request) -> HttpResponse | StreamingHttpResponse:
         answer = sync_to_async(self._answer, thread_sensitive=False, executor=self._threads)
         return await answer(request)
 
-    def _answer(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
+    def _answer(self, request: Request) -> HttpResponse | StreamingHttpResponse:
         set_script_prefix(get_script_prefix(request.scope))
         signals.request_started.send(sender=self.__class__, scope=request.scope)
         try:
@@ -109,6 +129,7 @@ class Lane(ASGIHandler):
             return response
         finally:
             request.close()
+            request.drop_body()
             # This thread's connections are free, however long the response lasts.
             signals.request_finished.send(sender=self.__class__)
 
@@ -120,10 +141,14 @@ def cut_off(scope: Scope) -> HttpResponse:
 
 def wanted(scope: Scope) -> bool:
     """Whether to wait for the body: one that is too long, or does not say how long, is refused."""
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"0")
-    short = length.isdigit() and int(length) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return short and b"transfer-encoding" not in headers
+    chunked = b"transfer-encoding" in dict(scope["headers"])
+    return not chunked and length_of(scope) <= longest(scope["path"])
+
+
+def length_of(scope: Mapping[str, Any]) -> float:
+    """The bytes that the request announces."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else math.inf
 
 
 def in_time(receive: Receive) -> Receive:

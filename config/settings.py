@@ -161,6 +161,10 @@ MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
 MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
 MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
 MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
+# Bytes of the longest body, a message and a system text in JSON; streams/api/bodies.py has each.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 12 * MAX_MESSAGE + 16_384
+# Django would write what is longer to a file, and every stream would wait for the disk.
+FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE
 ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency-Key is remembered
 
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────
