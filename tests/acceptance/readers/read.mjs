@@ -4,7 +4,6 @@
 //
 //     node read.mjs <reader> <cookies> <url>...
 import { fetchEventSource } from "@microsoft/fetch-event-source";
-import polyfill from "event-source-polyfill";
 import { EventSource as NpmEventSource } from "eventsource";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { Agent, EventSource as UndiciEventSource } from "undici";
@@ -28,6 +27,14 @@ const whole = (source, tell) =>
     });
   });
 
+// A 204 has no body, which event-source-polyfill takes for a lost connection, and comes back. What
+// is no event stream it takes as the end.
+const plainFetch = globalThis.fetch;
+const fetchToTheEnd = async (input, init) => {
+  const answer = await plainFetch(input, init);
+  return answer.status === 204 ? new Response("over") : answer;
+};
+
 const READERS = {
   async eventsource(url, tell) {
     const withCookie = (input, init) => fetch(input, { ...init, headers: { ...init.headers, cookie } });
@@ -41,7 +48,7 @@ const READERS = {
   },
 
   async "event-source-polyfill"(url, tell) {
-    const { EventSourcePolyfill } = polyfill;
+    const { EventSourcePolyfill } = (await import("event-source-polyfill")).default;
     await whole(new EventSourcePolyfill(url, { headers: { cookie } }), tell);
   },
 
@@ -70,9 +77,11 @@ const READERS = {
   },
 };
 
-// fetch-event-source is made for a page.
-globalThis.window = globalThis;
-globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
+if (reader === "fetch-event-source") { // it is made for a page
+  globalThis.window = globalThis;
+  globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
+}
+if (reader === "event-source-polyfill") globalThis.fetch = fetchToTheEnd;
 
 // undici lets the process end while it waits to come back.
 const awake = setInterval(() => {}, 1000);
