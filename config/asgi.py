@@ -9,8 +9,9 @@ from django.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from config.lanes import Lane, Receive, Scope, Send  # noqa: E402  # models exist after setup
+from config.lanes import Lane  # noqa: E402  # models exist after setup
 from config.lock_wait import bound_lock_waits  # noqa: E402
+from config.request import Receive, Scope, Send  # noqa: E402
 from streams.followers import followers  # noqa: E402
 from streams.sweep import Sweeper  # noqa: E402
 

@@ -30,6 +30,7 @@ from yarl import URL
 
 from config.bounds import BACKLOG, HEAD
 from streams.absence import unanswered
+from streams.api.bodies import longest
 from streams.problems import Problem, refusal
 
 REACH = 5.0  # seconds until a web process has taken a connection
@@ -85,8 +86,7 @@ class Door:
 
 def wanted(request: web.BaseRequest) -> bool:
     """Whether the web process will read the body: one that is too long it refuses by its length."""
-    longest: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return request.body_exists and (request.content_length or 0) <= longest
+    return request.body_exists and (request.content_length or 0) <= longest(request.path)
 
 
 def instead(request: web.BaseRequest, problem: Problem) -> web.Response:

@@ -55,7 +55,6 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
-DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # bytes of a request's body
 
 # ── Celery, the doorbell ─────────────────────────────────────────────────────────────────────
 CELERY_TASK_IGNORE_RESULT = True  # the run's row is the record

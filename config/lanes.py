@@ -1,30 +1,26 @@
 """A lane: Django behind a few threads, so that requests of one kind wait for their own alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
 from config.lock_wait import in_request
+from config.request import Receive, Request, Scope, Send, in_time, wanted
 from streams.absence import unanswered
 from streams.api.waiting import waited
 from streams.problems import Problem, refusal
 
 T = TypeVar("T")
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
 HALF = Problem(
     408,
     "request_timeout",
@@ -53,6 +49,8 @@ class Lane(ASGIHandler):
     request. The thread is the request's own until its response has ended, and so is a database
     connection: a thousand open streams would be a thousand idle threads.
     """
+
+    request_class = Request
 
     def __init__(self, name: str, *, threads: int, waiting: int | None = None) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
@@ -91,13 +89,13 @@ class Lane(ASGIHandler):
 
     async def _answered(
         self, scope: Scope, receive: Receive
-    ) -> tuple[ASGIRequest, HttpResponse | StreamingHttpResponse]:
+    ) -> tuple[Request, HttpResponse | StreamingHttpResponse]:
         body = await self.read_body(in_time(receive)) if wanted(scope) else BytesIO()
-        made = cast("tuple[ASGIRequest, HttpResponse | None]", self.create_request(scope, body))
+        made = cast("tuple[Request, HttpResponse | None]", self.create_request(scope, body))
         request, refused = made
         return request, refused or await self._in_thread(request)
 
-    async def _in_thread(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
+    async def _in_thread(self, request: Request) -> HttpResponse | StreamingHttpResponse:
         if self._most is None:
             return await self._submit(self._answer, request)
         if self._inside >= self._most:
@@ -125,14 +123,14 @@ class Lane(ASGIHandler):
         self._inside -= 1
 
     def _answer_unless_late(
-        self, request: ASGIRequest, turn: "Turn"
+        self, request: Request, turn: "Turn"
     ) -> HttpResponse | StreamingHttpResponse:
         if turn.take():
             return self._answer(request)
         request.close()
         return HttpResponse()  # to a caller that was refused before the thread was free
 
-    def _answer(self, request: ASGIRequest) -> HttpResponse | StreamingHttpResponse:
+    def _answer(self, request: Request) -> HttpResponse | StreamingHttpResponse:
         in_request.set(True)
         set_script_prefix(get_script_prefix(request.scope))
         signals.request_started.send(sender=self.__class__, scope=request.scope)
@@ -145,6 +143,7 @@ class Lane(ASGIHandler):
             return response
         finally:
             request.close()
+            request.drop_body()
             # This thread's connections are free, however long the response lasts.
             signals.request_finished.send(sender=self.__class__)
 
@@ -171,24 +170,6 @@ def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
     """The answer to a request that no view answers."""
     page = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
     return unanswered(scope["method"], scope["path"], page, problem)
-
-
-def wanted(scope: Scope) -> bool:
-    """Whether to wait for the body: one that is too long, or does not say how long, is refused."""
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"0")
-    short = length.isdigit() and int(length) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return short and b"transfer-encoding" not in headers
-
-
-def in_time(receive: Receive) -> Receive:
-    """To hear the next piece of a body, or `TimeoutError`."""
-
-    async def next_piece() -> Mapping[str, Any]:
-        async with asyncio.timeout(settings.CONNECTION_TIMEOUT):
-            return await receive()
-
-    return next_piece
 
 
 async def unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:

@@ -4,6 +4,7 @@ Several may share one port; each is replaced by starting its successor first.
 """
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -27,6 +28,8 @@ from streams.followers import followers
 logger = logging.getLogger(__name__)
 EXIT = 4.7  # seconds from the signal: a supervisor such as honcho kills at 5
 SEND_BUFFER = 128 * 1024  # bytes that the kernel keeps for one peer that does not read
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt(3)
+BLOCK = 128 * 1024  # bytes from which memory goes back to the kernel as soon as it is freed
 
 
 def listener(host: str, port: int) -> socket.socket:
@@ -101,6 +104,17 @@ def server_config() -> uvicorn.Config:
     )
 
 
+def return_memory() -> None:
+    """Let the memory of a long body go back to the kernel when it is freed.
+
+    By itself glibc raises BLOCK to the longest body that it has seen, and keeps as much in each of
+    its arenas. Other C libraries return it always.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(M_MMAP_THRESHOLD, BLOCK)
+
+
 def serve() -> None:
     """Serve on HOST and PORT until SIGTERM or SIGINT."""
     try:
@@ -112,6 +126,7 @@ def serve() -> None:
             "HTTPS is on and TRUSTED_PROXIES names no proxy, so X-Forwarded-Proto is not believed: "
             "each page is a redirect to itself."
         )
+    return_memory()
     metrics.serve()
     tracing.begin("web")
     # Threads that read the log for a burst of readers give way to the live ones sooner than after

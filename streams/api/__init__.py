@@ -6,7 +6,7 @@ from django.http import Http404
 from django.urls import URLPattern
 from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
-from ninja.errors import HttpError, ValidationError
+from ninja.errors import HttpError, ValidationError, ValidationErrorContext
 from ninja.operation import Operation
 
 from streams.api.admission import Admission
@@ -14,7 +14,7 @@ from streams.api.conversations import router as conversations
 from streams.api.front import fronted
 from streams.api.offers import router as models
 from streams.api.openapi import complete
-from streams.api.refusals import refuse
+from streams.api.refusals import forget_frames, refuse
 from streams.api.rendering import Parser, Renderer
 from streams.api.runs import router as runs
 
@@ -24,6 +24,14 @@ class Api(NinjaAPI):
 
     def get_openapi_schema(self, **where: Any) -> Any:
         return complete(super().get_openapi_schema(**where))
+
+    def validation_error_from_error_contexts(
+        self, error_contexts: list[ValidationErrorContext[Any]]
+    ) -> ValidationError:
+        error = super().validation_error_from_error_contexts(error_contexts)
+        for context in error_contexts:
+            forget_frames(context.pydantic_validation_error)
+        return error
 
     def get_openapi_operation_id(self, operation: Operation) -> str:
         return operation.view_func.__name__

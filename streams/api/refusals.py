@@ -11,7 +11,7 @@ from ninja.errors import HttpError, ValidationError
 
 from streams.answers import Answered, OtherRequest, TooManyRepeats
 from streams.api.repeats import repeated
-from streams.api.schemas import TOO_LONG
+from streams.api.schemas import SHORT, TOO_LONG
 from streams.asking import Busy, NotLast, TooManyPosts, TooManyRuns, UnknownModel
 from streams.problems import Problem, not_found, refusal
 from streams.redis_memory import RedisFull
@@ -28,7 +28,19 @@ def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     problem = problem_of(error)
     if problem.status >= 500:
         logger.error("%s %s refused", request.method, request.path, exc_info=error)
+    forget_frames(error)
     return refusal(problem)
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Break the cycle of an exception and the frames that it passed, which hold it.
+
+    Ninja keeps an exception in a local variable of a frame in the exception's own traceback. That
+    frame also holds the request and its body, and a full collection comes seldom.
+    """
+    while error:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def unreadable(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -45,6 +57,8 @@ def problem_of(error: Exception) -> Problem:
             return error
         case ValidationError():
             return _invalid(error)
+        case HttpError(__cause__=Problem() as problem):
+            return problem
         case HttpError():
             return Problem(400, "bad_json", "The body cannot be read as JSON in UTF-8.")
         case Http404() | ObjectDoesNotExist() | Superseded():  # deleted since it was found
@@ -86,7 +100,7 @@ def problem_of(error: Exception) -> Problem:
 def _invalid(error: ValidationError) -> Problem:
     errors = [
         {
-            "field": ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0]),
+            "field": _field(fault["loc"]),
             "code": str(fault["type"]),
             "detail": str(fault["msg"]),
         }
@@ -96,3 +110,8 @@ def _invalid(error: ValidationError) -> Problem:
     if any(fault["code"] == TOO_LONG for fault in errors):
         return Problem(422, TOO_LONG, detail, errors=errors)
     return Problem(422, "invalid_request", detail, errors=errors)
+
+
+def _field(place: tuple[object, ...]) -> str:
+    """Where it is, cut: an unknown field's name may be as long as a body."""
+    return ".".join(str(part)[:SHORT] for part in place[1:]) or str(place[0])

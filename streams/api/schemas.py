@@ -28,7 +28,9 @@ FIELDS = 20  # of a body: more than any request has
 
 
 def _clean(value: object) -> object:
-    return clean(value) if isinstance(value, str) else value
+    # One character more than any text may have: as much as is needed to refuse it.
+    most = max(SHORT, settings.MAX_MESSAGE) + 1
+    return clean(value[:most]) if isinstance(value, str) else value
 
 
 def _bounded(value: str) -> str:

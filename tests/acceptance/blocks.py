@@ -27,6 +27,7 @@ EVENTS_WITH_ID = frozenset(
     }
 )
 SNAPSHOT = "conversation.snapshot"
+ORDER = ("retry", "event", "data", "id")
 ENDINGS = frozenset({"run.completed", "run.cancelled", "run.failed"})
 
 
@@ -58,6 +59,8 @@ def parse(raw: bytes) -> Block:
         if text.encode() != value:
             faults.append("bytes that are not UTF-8")
         fields.setdefault(name.decode(), []).append(text)
+    if list(fields) != [name for name in ORDER if name in fields]:
+        faults.append(f"lines in the order {', '.join(fields)}")
     faults += [f"{name} twice in a block" for name, values in fields.items() if len(values) > 1]
     event = fields.get("event", [""])[0]
     number = _digits(fields.get("id"), faults, "an id")

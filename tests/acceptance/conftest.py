@@ -20,6 +20,7 @@ from tests.acceptance.checker import Truth, check
 from tests.acceptance.database import copied, migrated
 from tests.acceptance.follower import Follower
 from tests.acceptance.gripped import Gripped
+from tests.acceptance.npm import install
 from tests.acceptance.report import Report
 from tests.acceptance.stack import Stack
 from tests.acceptance.visitor import Asked, Visitor
@@ -71,6 +72,11 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | str]:
     with migrated(tmp_path_factory.mktemp("migrated")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def npm_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("npm"))
 
 
 @pytest.fixture

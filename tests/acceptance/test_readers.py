@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 import requests
 from httpx_sse import aconnect_sse
 from requests_sse import EventSource, InvalidStatusCodeError
@@ -21,13 +18,12 @@ from sseclient import SSEClient
 from tests.acceptance.blocks import EVENTS_WITH_ID, SNAPSHOT, STATE_EVENTS
 from tests.acceptance.conftest import Judge, Stacks
 from tests.acceptance.crowd import following
+from tests.acceptance.npm import Event, made_of
 from tests.acceptance.place import HOST
 from tests.acceptance.stack import Stack
 from tests.acceptance.visitor import Visitor, script
 from tests.browser.browsing import chromium
 
-PROJECT = Path(__file__).with_name("readers")
-INSTALLED_WITHIN = 120.0  # seconds for npm
 READ_WITHIN = 60.0  # seconds for one reader
 HOSTILE = [
     "a\rb\r\nc\nd",
@@ -52,7 +48,6 @@ HOSTILE = [
     ":",
     "x" * 70_000,
 ]
-Event = tuple[str, str, str]  # its name, its data, and the last event id with it
 
 
 @dataclass(frozen=True)
@@ -69,10 +64,10 @@ Read = Callable[[Recorded, Path], Awaitable[list[Event]]]
 
 def npm(reader: str) -> Read:
     async def read(recorded: Recorded, project: Path) -> list[Event]:
-        command = ["node", "read.mjs", reader, recorded.url, recorded.cookies]
-        out = await ran(command, project, within=READ_WITHIN)
-        lines = out.split("\n")[:-1]  # not splitlines: U+2028 is no end of a line here
-        return [(type, data, id) for type, data, id in map(json.loads, lines)]
+        (heard,) = await made_of(
+            reader, [recorded.url], recorded.cookies, project, within=READ_WITHIN
+        )
+        return heard
 
     return read
 
@@ -178,47 +173,15 @@ def session(recorded: Recorded) -> Iterator[requests.Session]:
                 answer.close()
 
 
-async def ran(command: list[str], directory: Path, *, within: float) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(within):
-            out, complaint = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    assert process.returncode == 0, complaint.decode()[-2000:]
-    return out.decode()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small npm project, installed beside the checkout and not in it."""
-    place = tmp_path_factory.mktemp("npm") / "readers"
-    shutil.copytree(PROJECT, place, ignore=shutil.ignore_patterns("node_modules"))
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    await ran(command, place, within=INSTALLED_WITHIN)
-    return place
-
-
-def test_the_npm_project_names_no_place_to_load_from() -> None:
-    lock = json.loads((PROJECT / "package-lock.json").read_text())
-    wanted = json.loads((PROJECT / "package.json").read_text())["dependencies"]
-    locked = {name: lock["packages"][f"node_modules/{name}"]["version"] for name in wanted}
-    assert locked == wanted
-    assert not any("resolved" in package for package in lock["packages"].values())
-
-
 async def test_every_reader_makes_the_same_of_the_same_conversations(
-    stacks: Stacks, judge: Judge, project: Path
+    stacks: Stacks, judge: Judge, npm_project: Path
 ) -> None:
     async with stacks(also={"STREAM_RETRY": "10,20"}) as stack:
         visitor = await stack.visitor()
         recorded = await conversations(stack, visitor, judge)
         made = {
-            name: [await read(one, project) for one in recorded] for name, read in READERS.items()
+            name: [await read(one, npm_project) for one in recorded]
+            for name, read in READERS.items()
         }
     sent = [one.sent for one in recorded]
     assert [name for name, heard in made.items() if heard != sent] == []

@@ -98,7 +98,7 @@ def bare(channels: int) -> tuple[list[dict[str, Any]], Say]:
         for n in numbers:
             ids[n] += 1
             data = json.dumps({"run": str(uuid4()), "attempt": 1, "index": ids[n], "text": stamp()})
-            pipeline.publish(f"c{n}", f"id: {ids[n]}\nevent: text.delta\ndata: {data}\n\n")
+            pipeline.publish(f"c{n}", f"event: text.delta\ndata: {data}\nid: {ids[n]}\n\n")
         pipeline.execute()
 
     return [heard(f"c{n}", None) for n in range(channels)], say

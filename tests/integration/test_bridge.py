@@ -123,7 +123,8 @@ async def test_each_event_goes_out_with_its_predecessor(short: Path) -> None:
             said = await pushpin.hears(lambda said: said.get("id") != str(last))  # noqa: B023
             assert (said["id"], said["prev-id"]) == (str(id), str(id - 1))
             assert said["channel"] == story.channel
-            assert said["content"].startswith(f"id: {id}\nevent: text.delta\ndata: ")
+            assert said["content"].startswith("event: text.delta\ndata: ")
+            assert said["content"].endswith(f"}}\nid: {id}\n\n")
             last = id
 
 

@@ -18,67 +18,9 @@ from streams.followers import followers
 from streams.health_checks import probes
 from streams.models import Conversation, Run
 from tests.integration.browser import Browser, conversation, run
+from tests.integration.lane import Connection
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
-
-
-class Connection:
-    """One request as a server hands it over, and what is answered; its client may go away."""
-
-    def __init__(
-        self,
-        browser: Browser,
-        path: str,
-        query: str = "",
-        *,
-        method: str = "",
-        body: bytes = b"",
-        **headers: str,
-    ) -> None:
-        cookies = "; ".join(f"{name}={one.value}" for name, one in browser.client.cookies.items())
-        self._scope = {
-            "type": "http",
-            "method": method or ("POST" if body else "GET"),
-            "path": path,
-            "query_string": query.encode(),
-            "headers": [
-                (b"host", b"testserver"),
-                (b"cookie", cookies.encode()),
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                *((name.encode(), value.encode()) for name, value in headers.items()),
-            ],
-        }
-        self._sent = body
-        self._left = asyncio.Event()
-        self._begun = False
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.body = b""
-        self.task = asyncio.create_task(asgi.application(self._scope, self._receive, self._send))
-
-    async def leave(self) -> None:
-        self._left.set()
-        await asyncio.wait_for(self.task, 5)
-
-    async def hears(self, said: bytes) -> None:
-        async with asyncio.timeout(20):
-            while said not in self.body:
-                await asyncio.sleep(0.01)
-
-    async def _receive(self) -> Mapping[str, Any]:
-        if self._begun:
-            await self._left.wait()
-            return {"type": "http.disconnect"}
-        self._begun = True
-        return {"type": "http.request", "body": self._sent, "more_body": False}
-
-    async def _send(self, message: Mapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-        else:
-            self.body += message.get("body", b"")
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+from streams.wire import block
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 OVER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -13,7 +16,7 @@ FIRST = b"retry: 1\n\n"
 
 
 def said(number: int) -> bytes:
-    return b'id: %d\nevent: text.delta\ndata: {"n": %d}\n\n' % (number, number)
+    return block("text.delta", json.dumps({"n": number}), number)
 
 
 def chunk(portion: bytes) -> bytes:
@@ -39,7 +42,7 @@ async def fake_stream(
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         asked.append(head)
-        found = re.search(rb"(?:Last-Event-ID: |lastEventId=)(\d+)", head)
+        found = re.search(rb"(?:Last-Event-ID: |lastEventId=)(\d+)", head, re.IGNORECASE)
         writer.write((answer or whole)(int(found[1]) if found else None))
         writer.close()
 

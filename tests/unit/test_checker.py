@@ -19,8 +19,8 @@ TEXT = "".join(WORDS)
 
 
 def wire(event: str, number: int | None = None, **payload: Any) -> bytes:
-    lines = [] if number is None else [f"id: {number}"]
-    lines += [f"event: {event}", f"data: {json.dumps(payload)}"]
+    lines = [f"event: {event}", f"data: {json.dumps(payload)}"]
+    lines += [] if number is None else [f"id: {number}"]
     return "\n".join(lines).encode()
 
 
@@ -290,10 +290,11 @@ GOOD = wire("text.delta", 4, run=RUN, attempt=1, index=0, text="Hel")
     "raw",
     [
         GOOD.replace(b"\n", b"\r\n"),
-        GOOD.replace(b"id: 4\n", b""),
+        GOOD.replace(b"\nid: 4", b""),
         GOOD.replace(b"id: 4", b"id: conversation-1:4"),
         GOOD.replace(b"id: 4", b"id:4"),
         GOOD.replace(b"id: 4", b"id: 9007199254740992"),
+        b"id: 4\n" + GOOD.replace(b"\nid: 4", b""),
         GOOD.replace(b"text.delta", b"text.epsilon"),
         GOOD.replace(b"event: text.delta\n", b""),
         GOOD + b"\ndata: {}",
@@ -302,7 +303,7 @@ GOOD = wire("text.delta", 4, run=RUN, attempt=1, index=0, text="Hel")
         b"\xef\xbb\xbf" + GOOD,
         b"event: keep-alive\ndata:",
         b"event: heartbeat\ndata: ",
-        b'id: 4\nevent: heartbeat\ndata: {"head": 4}',
+        b'event: heartbeat\ndata: {"head": 4}\nid: 4',
         b": padding",
         b"",
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streams.events import (
     ConversationUpdated,
     Event,
+    Heartbeat,
     LiveRun,
     MessageCreated,
     ReasoningDelta,
@@ -24,7 +25,7 @@ from streams.events import (
     Usage,
 )
 from streams.fold import Heard, fold
-from streams.wire import clean, decode, encode
+from streams.wire import block_of, clean, decode, encode
 
 RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=True)
@@ -119,6 +120,13 @@ def test_what_is_encoded_is_one_line_and_decodes_to_the_same(event: Event) -> No
     line = encode(event)
     assert line.splitlines() == [line]
     assert decode(event.type, line) == event
+
+
+def test_a_block_is_its_name_its_data_and_last_its_id() -> None:
+    event = RunQueued(run=RUN, message=MESSAGE)
+    data = f'{{"run":"{RUN}","message":"{MESSAGE}"}}'
+    assert block_of(event, 7) == f"event: run.queued\ndata: {data}\nid: 7\n\n".encode()
+    assert block_of(Heartbeat(head=7)) == b'event: heartbeat\ndata: {"head":7}\n\n'
 
 
 @given(st.lists(events, max_size=30), st.data())

@@ -1,7 +1,9 @@
-// Reads a stream with one of the npm registry's readers until it is told that all is said, and
-// prints what that reader made of it: one JSON line per event, [type, data, last event id].
+// Reads streams with one of the npm registry's readers until each is told that all is said, and
+// prints what that reader made of them: one JSON line per event, [type, data, last event id, which
+// of the URLs].
 //
-//     node read.mjs <reader> <url> <cookies>
+//     node read.mjs <reader> <cookies> <url>...
+import { fetchEventSource } from "@microsoft/fetch-event-source";
 import { EventSource as NpmEventSource } from "eventsource";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { Agent, EventSource as UndiciEventSource } from "undici";
@@ -11,12 +13,11 @@ const EVENTS = [
   "run.started", "text.delta", "text.snapshot", "reasoning.delta", "run.completed",
   "run.cancelled", "run.failed", "stream-reset", "stream-error", "heartbeat",
 ];
-const [reader, url, cookie] = process.argv.slice(2);
-
-const tell = (type, data, id) => process.stdout.write(`${JSON.stringify([type, data, id])}\n`);
+const [reader, cookie, ...urls] = process.argv.slice(2);
+const AT_ONCE = 200; // some wait a second or more before they come back
 
 // Resolves when the source has closed for good, at a 204: a closed connection alone is tried again.
-const whole = (source) =>
+const whole = (source, tell) =>
   new Promise((resolve) => {
     for (const type of EVENTS) {
       source.addEventListener(type, (event) => tell(event.type, event.data, event.lastEventId));
@@ -26,28 +27,70 @@ const whole = (source) =>
     });
   });
 
+// A 204 has no body, which event-source-polyfill takes for a lost connection, and comes back. What
+// is no event stream it takes as the end.
+const plainFetch = globalThis.fetch;
+const fetchToTheEnd = async (input, init) => {
+  const answer = await plainFetch(input, init);
+  return answer.status === 204 ? new Response("over") : answer;
+};
+
 const READERS = {
-  async eventsource() {
+  async eventsource(url, tell) {
     const withCookie = (input, init) => fetch(input, { ...init, headers: { ...init.headers, cookie } });
-    await whole(new NpmEventSource(url, { fetch: withCookie }));
+    await whole(new NpmEventSource(url, { fetch: withCookie }), tell);
   },
 
-  async "eventsource-parser"() {
+  async "eventsource-parser"(url, tell) {
     const answer = await fetch(url, { headers: { cookie } });
     const events = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
     for await (const { event, data, id } of events) tell(event, data, id);
   },
 
-  async undici() {
+  async "event-source-polyfill"(url, tell) {
+    const { EventSourcePolyfill } = (await import("event-source-polyfill")).default;
+    await whole(new EventSourcePolyfill(url, { headers: { cookie } }), tell);
+  },
+
+  async "fetch-event-source"(url, tell) {
+    const over = new AbortController();
+    await fetchEventSource(url, {
+      headers: { cookie },
+      signal: over.signal,
+      openWhenHidden: true,
+      onopen: async ({ status }) => {
+        if (status === 204) over.abort();
+      },
+      onmessage: ({ event, data, id }) => tell(event, data, id),
+      onclose: () => {
+        if (!over.signal.aborted) throw new Error("come back");
+      },
+    });
+  },
+
+  async undici(url, tell) {
     const withCookie = (dispatch) => (options, handler) =>
       dispatch({ ...options, headers: { ...options.headers, cookie } }, handler);
     const dispatcher = new Agent().compose(withCookie);
-    await whole(new UndiciEventSource(url, { node: { dispatcher } }));
+    await whole(new UndiciEventSource(url, { node: { dispatcher } }), tell);
     await dispatcher.close();
   },
 };
 
+if (reader === "fetch-event-source") { // it is made for a page
+  globalThis.window = globalThis;
+  globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
+}
+if (reader === "event-source-polyfill") globalThis.fetch = fetchToTheEnd;
+
 // undici lets the process end while it waits to come back.
 const awake = setInterval(() => {}, 1000);
-await READERS[reader]();
+const waiting = urls.entries();
+const read = async () => {
+  for (const [which, url] of waiting) {
+    await READERS[reader](url, (type, data, id) =>
+      process.stdout.write(`${JSON.stringify([type, data, id, which])}\n`));
+  }
+};
+await Promise.all(Array.from({ length: AT_ONCE }, read));
 clearInterval(awake);

@@ -1,0 +1,48 @@
+"""Readers of the npm registry: a small project of them, and what one of them makes of streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).with_name("readers")
+INSTALLED_WITHIN = 120.0  # seconds for npm
+Event = tuple[str, str, str]  # its name, its data, and the last event id with it
+
+
+def install(directory: Path) -> Path:
+    """The project, installed by names and versions beside the checkout and not in it."""
+    project = directory / "readers"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("node_modules"))
+    flags = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+    subprocess.run(["npm", "install", *flags], cwd=project, timeout=INSTALLED_WITHIN, check=True)
+    return project
+
+
+async def made_of(
+    reader: str, urls: Sequence[str], cookies: str, project: Path, *, within: float
+) -> list[list[Event]]:
+    """What this reader makes of the stream at each URL, until each says that all is said."""
+    process = await asyncio.create_subprocess_exec(
+        *("node", "read.mjs", reader, cookies, *urls),
+        cwd=project,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(within):
+            out, complaint = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode == 0, complaint.decode()[-2000:]
+    heard: list[list[Event]] = [[] for _ in urls]
+    for line in out.decode().split("\n")[:-1]:  # not splitlines: U+2028 is no end of a line here
+        type, data, id, which = json.loads(line)
+        heard[which].append((type, data, id))
+    return heard

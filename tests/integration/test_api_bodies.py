@@ -1,0 +1,127 @@
+"""Bodies that cost much: they are refused by their length or shape, and nothing stays of them."""
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pydantic
+import pytest
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from ninja.errors import HttpError, ValidationError
+
+from streams.api.bodies import longest
+from streams.models import Conversation
+from tests.acceptance.hostile import BODIES
+from tests.integration.browser import Browser, conversation, run
+from tests.integration.lane import Connection
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+BEGIN = "/api/conversations/"
+SWITCH = 0.001  # seconds
+WITHIN = 60.0  # seconds, on a busy machine
+LAG = 0.05  # seconds of this process's work that the loop may wait for; 20 ms on a machine alone
+
+
+@pytest.fixture
+async def browser() -> Browser:
+    return await sync_to_async(Browser)()
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collection runs, so what is in a cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def interval() -> Iterator[None]:
+    """Threads take turns as often as in the web process."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
+    yield
+    sys.setswitchinterval(before)
+
+
+async def posted(browser: Browser, path: str, body: bytes, **headers: str) -> Connection:
+    asked = Connection(
+        browser, path, body=body, **{"x-csrftoken": browser.csrf["X-CSRFToken"], **headers}
+    )
+    await asyncio.wait_for(asked.task, WITHIN)
+    return asked
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_hostile_body_is_refused(browser: Browser, name: str) -> None:
+    asked = await posted(browser, BEGIN, BODIES[name])
+    assert asked.status in (400, 422)
+    assert len(asked.body) < 20_000
+    assert not await Conversation.objects.aexists()
+
+
+async def test_a_nested_body_is_told_what_is_wrong(browser: Browser) -> None:
+    asked = await posted(browser, BEGIN, BODIES["objects"])
+    assert (asked.status, b'"invalid_request"' in asked.body) == (422, True)
+    assert b"one object of a few strings" in asked.body
+
+
+async def test_a_body_longer_than_its_route_takes_is_refused_unread(browser: Browser) -> None:
+    made = await sync_to_async(browser.begin)()
+    where = conversation(made["conversation"])
+    for path in (BEGIN, f"{where}messages/", f"{run(made['run'])}retry/", f"{where}nowhere/"):
+        fits = await posted(browser, path, b'{"a":"' + b"x" * (longest(path) - 8) + b'"}')
+        assert fits.status in (404, 422)
+        announced = {"content-length": str(longest(path) + 1)}
+        asked = await posted(browser, path, b"what is never asked for", **announced)
+        told = asked.body.decode()
+        assert (asked.status, "body_too_large" in told) in ((413, True), (404, False))
+        assert path.endswith("nowhere/") or asked.status == 413
+
+
+async def test_nothing_stays_of_a_request_that_was_refused(
+    browser: Browser, uncollected: None
+) -> None:
+    for body in (b'{"message": [{}]}', b'{"mess', b'{"message": "?", "more": 1}', b"[" * 2000):
+        assert (await posted(browser, BEGIN, body)).status in (400, 422)
+    kept = [one for one in gc.get_objects() if _is_kept(one)]
+    assert kept == []
+
+
+async def test_nothing_stays_of_the_body_of_a_request_that_was_accepted(
+    browser: Browser, uncollected: None
+) -> None:
+    assert (await posted(browser, BEGIN, b'{"message": "Why?"}')).status == 202
+    assert [one for one in gc.get_objects() if _is_kept(one)] == []
+
+
+def _is_kept(one: object) -> bool:
+    kind = type(one)  # `isinstance` would wake what is made when it is asked for
+    if issubclass(kind, HttpRequest):
+        return bool(vars(one).get("_body"))
+    return issubclass(kind, (pydantic.ValidationError, ValidationError, HttpError))
+
+
+async def test_the_loop_waits_for_no_body(browser: Browser, interval: None) -> None:
+    waits: list[float] = []
+
+    async def probe() -> None:
+        # By this process's own time: what other processes take of the machine does not count.
+        while True:
+            begun = time.process_time()
+            await asyncio.sleep(0.001)
+            waits.append(time.process_time() - begun)
+
+    await posted(browser, BEGIN, b"{}")  # what is made once is there
+    probing = asyncio.create_task(probe())
+    for name, body in BODIES.items():
+        await posted(browser, BEGIN, body)
+        assert max(waits) < LAG, name
+    probing.cancel()
+    with suppress(asyncio.CancelledError):
+        await probing
