@@ -157,7 +157,10 @@ if not BRIDGE:
 BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears; any of them may die
 
 # ── Limits of one owner, and of one message ──────────────────────────────────────────────────
-MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
+# Queued or running, per owner. One owner alone must not fill a worker process in production.
+MAX_LIVE_RUNS = env.int(
+    "MAX_LIVE_RUNS", max(1, CELERY_WORKER_CONCURRENCY // 2) if PRODUCTION else 100
+)
 MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
 MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
 MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
