@@ -126,7 +126,7 @@ CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 64)  # replies at once in one worker process
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 88)  # replies at once in one process; 66 of one owner
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith("redis"):
@@ -172,7 +172,10 @@ if not BRIDGE:
 BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears; any of them may die
 
 # ── Limits of one owner, and of one message ──────────────────────────────────────────────────
-MAX_LIVE_RUNS = env.int("MAX_LIVE_RUNS", 100)  # queued or running, per owner
+# Queued or running, per owner. One owner alone must not fill a worker process in production.
+MAX_LIVE_RUNS = env.int(
+    "MAX_LIVE_RUNS", max(1, CELERY_WORKER_CONCURRENCY // 2) if PRODUCTION else 100
+)
 MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
 MAX_REPEATS = env.int("MAX_REPEATS", 120 if PRODUCTION else 600)  # repeats a minute, per owner
 MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process

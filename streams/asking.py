@@ -24,11 +24,12 @@ from django.urls import reverse
 
 from streams.answers import Once, keep, recall
 from streams.bell import ring
-from streams.ending import end_cancelled
+from streams.ending import cancel_unbegun, end_cancelled
 from streams.models import Conversation, Message, Run, from_now
-from streams.publish import finish
+from streams.publish import SAID_AT_ONCE, finish
 from streams.redis_memory import head_for_a_run
 from streams.verdicts import Away, Doubtful, Superseded
+from streams.waiting_runs import dispatch_next
 
 logger = logging.getLogger(__name__)
 TITLE_CLUSTERS = 60  # grapheme clusters (UAX #29): what a reader takes for one character
@@ -158,7 +159,8 @@ def _accept(
             recall(once)
         _room(conversation, instead)
         run = make()
-        if cursor is not None:
+        in_turn = not Run.alive().filter(conversation=conversation).exists()
+        if in_turn and cursor is not None:
             run.rung_at = Now()  # as good as: if nobody comes, the sweep rings again
         run.save(force_insert=True)
         accepted = Accepted(
@@ -174,7 +176,11 @@ def _accept(
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
         try:
-            _tell(conversation, run, instead)
+            _tell(conversation, instead)
+            if run.rung_at:
+                ring(run.id)
+            else:
+                dispatch_next(conversation.id)  # what it waits for may have ended meanwhile
         except (Away, Superseded, ObjectDoesNotExist, DatabaseError) as error:
             # The sweep will; or there is nothing to tell, because it was deleted meanwhile.
             logger.warning("run %s not told: %s", run.id, type(error).__name__)
@@ -186,13 +192,14 @@ def _events(conversation: Conversation, cursor: int | None) -> str:
     return path if cursor is None else f"{path}?lastEventId={cursor}"
 
 
-def _tell(conversation: Conversation, run: Run, instead: bool) -> None:
+def _tell(conversation: Conversation, instead: bool) -> None:
     if instead:
-        for earlier in conversation.runs.filter(status__in=Run.LIVE, cancel_asked=True):
+        begun = Run.alive().filter(conversation=conversation, cancel_asked=True)
+        for earlier in begun[:SAID_AT_ONCE]:
             with suppress(Doubtful):  # its attempt ends it, or the sweep
                 end_cancelled(earlier.id)
-    finish(conversation)
-    ring(run.id)
+    # What is left is said by the worker before the run's start, or by the sweep.
+    finish(conversation, most=SAID_AT_ONCE)
 
 
 def _alone(conversation: Conversation) -> None:
@@ -224,6 +231,7 @@ def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
                 raise Busy
         case "interrupt":
             # In the transaction of what is asked instead: at no moment is nothing live.
+            cancel_unbegun(conversation)
             live.update(cancel_asked=True)
         case "queue":
             pass  # its turn is after theirs

@@ -16,13 +16,14 @@ from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
 from streams import metrics
-from streams.bell import ring
 from streams.channels import channel_of
 from streams.events import Usage
-from streams.models import Conversation, Message, Run
+from streams.leases import held
+from streams.models import UNSAID, Conversation, Message, Run
 from streams.passages import Said
-from streams.publish import finish, the_log
+from streams.publish import SAID_AT_ONCE, finish, the_log
 from streams.verdicts import Away, Doubtful, Superseded
+from streams.waiting_runs import dispatch_next, dispatch_refused
 
 logger = logging.getLogger(__name__)
 TOKEN = 4  # characters, about: what is counted here is always marked as estimated
@@ -84,8 +85,7 @@ def _close(run: Run) -> Said | None:
 
 def _held(run: Run) -> bool:
     """Whether a worker has the run and was heard of within its lease."""
-    running = Run.objects.filter(pk=run.pk, status=Run.Status.RUNNING)
-    return running.filter(lease_until__gte=Now()).exists()
+    return Run.objects.filter(held(), pk=run.pk).exists()
 
 
 def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
@@ -99,13 +99,12 @@ def _end(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             text = closed.text  # a worker may hold more, which came too late to be said
     commit(run, text, usage, **outcome)
     try:
-        finish(run.conversation)
+        finish(run.conversation, most=SAID_AT_ONCE)
     except Away:
         logger.warning("run %s ended, to be said later", run.id)  # by the sweep
-        return
-    waiting = run.conversation.runs.filter(status=Run.Status.QUEUED).first()
-    if waiting:
-        ring(waiting.id)
+    else:
+        dispatch_next(run.conversation_id)
+    dispatch_refused(run.owner)
 
 
 def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
@@ -120,6 +119,7 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             ended_at=Now(),
             worker=None,
             lease_until=None,
+            lease_length=None,
             first_token_at=run.first_token_at or F("first_token_at"),
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
@@ -138,6 +138,17 @@ def commit(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             )
             Run.objects.filter(pk=run.pk).update(reply=reply)
     metrics.ENDED.labels(outcome["status"], outcome.get("code", "")).inc()
+
+
+def cancel_unbegun(conversation: Conversation) -> None:
+    """Cancel the conversation's runs that no worker ever had, in one update; said later.
+
+    They have no text and no usage. A worker that claims one of them at this moment gets it or not
+    by the same condition; what it got is ended by `end_cancelled`.
+    """
+    unbegun = conversation.runs.filter(UNSAID, status=Run.Status.QUEUED, attempt=0)
+    ended = unbegun.update(status=Run.Status.CANCELLED, cancel_asked=True, ended_at=Now())
+    metrics.ENDED.labels(Run.Status.CANCELLED, "").inc(ended)
 
 
 def _estimate(run: Run, text: str) -> Usage:

@@ -1,5 +1,7 @@
 """What the platform asks: is it alive, may it be sent requests, and is anybody waiting."""
 
+import math
+
 from django.db import DatabaseError
 from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -8,6 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
+from streams.broker_queue import queue_length
 from streams.health_checks import probes
 from streams.models import Run
 from streams.redis_memory import tell_memory
@@ -66,5 +69,8 @@ def _tell_runs(registry: CollectorRegistry) -> None:
     runs = Gauge("unspool_live_runs", "Runs that have not ended", ["status"], registry=registry)
     runs.labels("queued").set(seen["queued"])
     runs.labels("running").set(seen["running"])
+    queue = Gauge("unspool_queue_length", "Tasks in the broker's queue", registry=registry)
+    length = queue_length()
+    queue.set(math.nan if length is None else length)
     waiting = "How long the oldest queued run has waited"
     Gauge("unspool_oldest_queued_run_seconds", waiting, registry=registry).set(max(0.0, age))

@@ -30,7 +30,6 @@ class Conversation(models.Model):
     head = models.BigIntegerField(
         default=0, editable=False, help_text="the highest event id known to have been said"
     )
-
     retitled_at = models.DateTimeField(
         null=True, editable=False, help_text="since when its readers are to be told of a new title"
     )
@@ -141,6 +140,7 @@ class Run(models.Model):
     forgiven = models.PositiveIntegerField(default=0, help_text="attempts that do not count")
     worker = models.UUIDField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    lease_length = models.DurationField(null=True, editable=False)
     rung_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_asked = models.BooleanField(default=False)
 
@@ -169,15 +169,15 @@ class Run(models.Model):
                 fields=["conversation"], condition=Q(status="running"), name="one_running_run"
             )
         ]
-        # Whatever is live, or ended but not said, has no ending's event yet: that is the small
-        # part of the table that everybody looks for. (A condition on the status would be of no
-        # use: SQLite does not see it through a bound parameter.)
+        # Runs that are live, or ended but not said, have no ending's event yet. They are the small
+        # part that is looked for. (SQLite does not see a condition on the status in a parameter.)
         indexes: ClassVar = [
             # With the status, by which SQLite prefers it to that of all that the owner ever ran.
             models.Index(fields=["owner", "status"], name="owners_live_runs", condition=UNSAID),
             models.Index(fields=["conversation"], name="unsaid_runs", condition=UNSAID),
             models.Index(fields=["owner", "created_at"], name="owners_latest_runs"),
             models.Index(fields=["worker"], name="workers_runs"),
+            models.Index(fields=["status", "created_at"], name="waiting_runs", condition=UNSAID),
         ]
 
     def __str__(self) -> str:

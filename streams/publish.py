@@ -31,6 +31,7 @@ from streams.passages import Piece, Reach
 from streams.verdicts import Away, Doubtful, Superseded
 
 logger = logging.getLogger(__name__)
+SAID_AT_ONCE = 20  # runs of which a request says what is new; the worker or the sweep says the rest
 
 
 @cache
@@ -88,10 +89,17 @@ def _note_start(run: Run, id: int) -> None:
     run.conversation.heard(id)
 
 
-def finish(conversation: Conversation) -> None:
-    """Say whatever is so but was not said yet, in turn order. Raises `Away`."""
+def finish(conversation: Conversation, *, most: int | None = None) -> None:
+    """Say whatever is so but was not said yet, in turn order. Raises `Away`.
+
+    Of at most so many runs, where `most` is given: the next call goes on from there.
+    """
     asked: set[UUID] = set()  # questions that were said with an earlier run of theirs
+    said = 0
     for run in conversation.runs.filter(UNSAID).select_related("message", "reply"):
+        said += run.queued_event is None or not run.live
+        if most is not None and said > most:
+            return
         if run.queued_event is None:
             announce(run, conversation, question=run.message_id not in asked)
             asked.add(run.message_id)

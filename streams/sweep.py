@@ -19,13 +19,17 @@ from django.db.models.functions import Now
 from streams import metrics
 from streams.answers import expire
 from streams.bell import ring
+from streams.broker_queue import queue_length
 from streams.channels import channel_of
 from streams.ending import end_cancelled, fail
-from streams.models import UNSAID, Conversation, Removal, Run, from_now, unspent
+from streams.fair_share import startable
+from streams.leases import abandoned, passed
+from streams.models import UNSAID, Conversation, Removal, Run, unspent
 from streams.publish import finish, remove, the_log, update
 from streams.servers import rings_server, server_of
 from streams.token_usage import token_usage
 from streams.verdicts import Away, Doubtful, Spoilt, Superseded
+from streams.waiting_runs import Waiting, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -80,25 +84,21 @@ def sweep() -> None:
 def _say_what_is_unsaid(look: Round) -> None:
     unsaid = UNSAID & (Q(queued_event=None) | ~Q(status__in=Run.LIVE))
     # What has just been written is being said by whoever wrote it.
-    late = Q(created_at__lt=from_now(-1)) & (Q(ended_at=None) | Q(ended_at__lt=from_now(-1)))
+    late = passed("created_at", 1) & (Q(ended_at=None) | passed("ended_at", 1))
     left = Run.objects.filter(unsaid & late).values("conversation")
     for conversation in Conversation.objects.filter(pk__in=left):
         look.visit(conversation.id, finish, conversation)
-    for conversation in Conversation.objects.filter(retitled_at__lt=from_now(-1)):
+    for conversation in Conversation.objects.filter(passed("retitled_at", 1)):
         look.visit(conversation.id, update, conversation)
-    for removal in Removal.objects.filter(created_at__lt=from_now(-1)):
+    for removal in Removal.objects.filter(passed("created_at", 1)):
         look.visit(removal.conversation, remove, removal.conversation)
 
 
-def _abandoned() -> Q:
-    return Q(status=Run.Status.RUNNING, lease_until__lt=Now())
-
-
 def _end_what_is_over(look: Round) -> None:
-    unheld = Q(status=Run.Status.QUEUED) | _abandoned()
+    unheld = Q(status=Run.Status.QUEUED) | abandoned()
     for run in Run.alive().filter(unheld, cancel_asked=True):
         look.visit(run.conversation_id, end_cancelled, run.id)
-    lost = Run.alive().filter(_abandoned() & ~unspent()).select_related("conversation", "message")
+    lost = Run.alive().filter(abandoned() & ~unspent()).select_related("conversation", "message")
     for run in lost:
         look.visit(run.conversation_id, _give_up, run)
 
@@ -112,17 +112,39 @@ def _give_up(run: Run) -> None:
 
 
 def _ring_what_waits(look: Round) -> None:
-    unanswered = Q(rung_at=None) | Q(rung_at__lt=from_now(-settings.RUN_RING))
-    waiting = Run.alive().filter(Q(status=Run.Status.QUEUED) | _abandoned(), unanswered)
-    running = Run.alive().filter(status=Run.Status.RUNNING, lease_until__gte=Now())
-    # Another of its conversation's runs is being written: this one is rung after it.
-    for run in waiting.exclude(conversation__in=running.values("conversation")):
-        if not look.answers(run.conversation_id):
-            continue
-        if Run.objects.filter(unanswered, pk=run.pk).update(rung_at=Now()):
+    """Send as many tasks as are missing: those of the oldest runs, one a run.
+
+    Other processes may do so at the same time. The update of `rung_at` decides which of them sends
+    a run's task. The queue is asked before the rows are read: tasks that another process sends in
+    between are of runs that are no longer due.
+    """
+    if not (count := Run.alive().filter(waiting()).count()):
+        return
+    queued = queue_length()
+    if queued is not None and queued >= count:
+        return
+    able = [run for run in startable() if look.answers(run.conversation)]
+    due = Q(rung_at=None) | passed("rung_at", settings.RUN_RING)
+    missing = len(able) if queued is None else len(able) - queued
+    for run in able if queued is not None else filter(_due_by_age, able):
+        if missing <= 0:
+            return
+        if Run.objects.filter(due, pk=run.id).update(rung_at=Now()):
+            missing -= 1
             logger.info("run %s rung again", run.id)
             metrics.RUNG.inc()
             ring(run.id)
+
+
+def _due_by_age(run: Waiting) -> bool:
+    """Whether a run may be dispatched again where the queue's length is unknown.
+
+    It has waited twice as long as at its last dispatch: a run that waits for ten minutes has
+    eight tasks at most.
+    """
+    if run.dispatched_at is None or run.dispatched_at > run.seen_at:
+        return True
+    return run.seen_at - run.dispatched_at >= run.dispatched_at - run.created_at
 
 
 class Sweeper(threading.Thread):

@@ -16,12 +16,13 @@ from django.db import InterfaceError, OperationalError, connection
 from streams.ending import fail
 from streams.models import Run
 from streams.publish import start
-from streams.traces import attempted, ending
+from streams.records import belong
+from streams.traces import attempted, ending, joined
 from streams.verdicts import Away, Superseded
 from workers.attempt import Attempt, Outcome
 from workers.fault import ModelFault
 from workers.history import history
-from workers.lease import claim, hand_over, mine
+from workers.lease import claim, claim_in_turn, hand_over, mine
 from workers.process import Process
 from workers.prompt import Turn, fit, tokens_of
 from workers.writer import PAUSE
@@ -32,9 +33,17 @@ PATIENCE = 5.0  # seconds that a run which cannot be begun keeps its place from 
 
 def generate(run_id: UUID, process: Process) -> None:
     """Write the run's reply, if it is to be had. Returns when the run is over or another's."""
-    run = claim(run_id, process.keeper.worker)
-    if run is None:
-        return  # it has ended, or is another worker's: Celery delivers at least once
+    worker = process.keeper.worker
+    if run := claim(run_id, worker):
+        _write(run, process)
+    # It has ended, is another worker's (Celery delivers at least once), or has to wait.
+    elif instead := claim_in_turn(worker):
+        belong(None)  # the task named another request's run
+        with joined(instead.id, None):
+            _write(instead, process)
+
+
+def _write(run: Run, process: Process) -> None:
     attempt = Attempt(run, process)
     with attempted(run), process.keeper.hold(run, attempt.give_up, attempt.reach) as hold:
         try:

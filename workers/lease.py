@@ -16,42 +16,78 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import BooleanField, ExpressionWrapper, F, Q
 from django.db.models.functions import Now
 
 from streams.bell import ring
-from streams.models import Run, from_now, unspent
+from streams.fair_share import has_room
+from streams.leases import abandoned, held, new_lease
+from streams.models import Run, unspent
 from streams.passages import Reach
 from streams.publish import confirm
+from streams.waiting_runs import next_without_place
 
 logger = logging.getLogger(__name__)
 
 
 def claim(run: UUID, worker: UUID) -> Run | None:
-    """Take the run for a new attempt, unless it is another worker's, not its turn, or over."""
-    seen = Run.alive().filter(conversation__runs=run).first()  # the others wait for their turn
-    if seen is None or seen.pk != run:
-        return None
-    free = Q(status=Run.Status.QUEUED) | Q(status=Run.Status.RUNNING, lease_until__lt=Now())
+    """Take the run for a new attempt, unless it is another worker's, not its turn, or over.
+
+    A new run is refused while its owner has its share of the places. A run that is refused or not
+    in turn is noted as not dispatched, and what ends then dispatches it. An end between the look
+    and the note finds nothing noted, therefore the second look.
+    """
+    for _ in range(2):
+        live = Run.alive().filter(conversation__runs=run)  # the others wait for their turn
+        seen = live.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
+        if seen is None or (seen.pk == run and seen.held):
+            return None
+        if seen.pk == run:
+            taken = _take(seen, worker)
+            if taken is not None:
+                return _claimed(seen, worker) if taken else None
+        elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(rung_at=None):
+            return None
+    return None
+
+
+def claim_in_turn(worker: UUID) -> Run | None:
+    """Take the oldest new run of an owner for whom no worker writes.
+
+    A task whose run cannot be begun gives its place away: a new question waits for no task of runs
+    that are over or have to wait.
+    """
+    run = next_without_place()
+    return claim(run, worker) if run else None
+
+
+def _take(seen: Run, worker: UUID) -> bool | None:
+    """Whether the run was taken; None where its owner has no room, which is noted."""
+    same = Run.objects.filter(pk=seen.pk, attempt=seen.attempt)
+    free = Q(status=Run.Status.QUEUED) | abandoned()
     try:
         with transaction.atomic():
-            taken = Run.objects.filter(
-                free, unspent(), pk=run, attempt=seen.attempt, cancel_asked=False
-            ).update(
+            # A run that had a place and lost it goes on at once.
+            if not seen.attempt and not has_room(seen.owner, worker):
+                same.filter(status=Run.Status.QUEUED).update(rung_at=None)
+                return None
+            taken = same.filter(free, unspent(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
                 worker=worker,
-                lease_until=from_now(settings.RUN_LEASE),
                 started_at=Now(),
                 first_token_at=None,
                 started_event=None,
+                **new_lease(),
             )
     except IntegrityError:
-        return None  # another run of its conversation is running
-    if not taken:
-        return None  # another worker got there first, or somebody said stop
-    logger.info("run %s claimed for attempt %s", run, seen.attempt + 1)
-    claimed = Run.objects.select_related("conversation", "message").get(pk=run)
+        return False  # another run of its conversation is running
+    return bool(taken)  # else another worker got there first, or somebody said stop
+
+
+def _claimed(seen: Run, worker: UUID) -> Run | None:
+    logger.info("run %s claimed for attempt %s", seen.pk, seen.attempt + 1)
+    claimed = Run.objects.select_related("conversation", "message").get(pk=seen.pk)
     # Whoever let it go before its start was noted knew no more than whoever vanished.
     unstarted = seen.attempt > 0 and seen.started_event is None
     claimed.abandoned = unstarted or seen.status == Run.Status.RUNNING
@@ -78,6 +114,7 @@ def hand_over(run: Run, *, known: int = 0, rings: bool = True) -> None:
         forgiven=F("forgiven") + 1,
         worker=None,
         lease_until=None,
+        lease_length=None,
         rung_at=Now(),  # also where nobody is: a log that refuses all would be asked ever faster
     )
     if given:
@@ -144,7 +181,7 @@ class Keeper(threading.Thread):
     def _renew(self) -> None:
         # What was claimed here and let go of, by whatever accident, is to be another's.
         held = Run.objects.filter(pk__in=list(self._holds), worker=self.worker)
-        held.filter(status=Run.Status.RUNNING).update(lease_until=from_now(settings.RUN_LEASE))
+        held.filter(status=Run.Status.RUNNING).update(**new_lease())
 
     def _confirm(self) -> None:
         """Tell a Redis that may be another one by now how far each reply has come."""

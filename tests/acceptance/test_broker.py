@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following
+from tests.acceptance.database import CHECKOUT
+from tests.acceptance.place import essentials
 from tests.acceptance.rabbitmq import RabbitMQ
 from tests.acceptance.visitor import script
 
+TASKS = 3
 ACCEPTED_WITHIN = 4.0  # seconds, while nobody listens at the broker's port
 LEASE = {"RUN_LEASE": "4"}  # seconds: a killed worker's runs are taken over sooner
+
+SENT = f"[ring(uuid4()) for _ in range({TASKS})]; "
+LENGTH = "print(queue_length())"
+
+
+def in_a_process(what: str, settings: dict[str, str]) -> str:
+    """What one of the service's processes says, which has these settings."""
+    begun = (
+        "import config.celery, django; django.setup(); from uuid import uuid4; "
+        "from streams.bell import ring; from streams.broker_queue import queue_length; "
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", begun + what],
+        cwd=CHECKOUT,
+        env={**essentials(), "DJANGO_SETTINGS_MODULE": "config.settings", **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+async def test_rabbitmq_tells_how_many_tasks_wait(
+    tmp_path: Path,
+) -> None:
+    async with RabbitMQ(tmp_path / "rabbitmq") as broker:
+        url = {"CELERY_BROKER_URL": broker.url, "DATA_DIR": str(tmp_path / "data")}
+        assert await asyncio.to_thread(in_a_process, LENGTH, url) == "0"  # no task was ever sent
+        assert await asyncio.to_thread(in_a_process, SENT + LENGTH, url) == str(TASKS)
+        broker.kill()
+        assert await asyncio.to_thread(in_a_process, LENGTH, url) == "None"
 
 
 async def test_with_rabbitmq_as_the_broker_nothing_is_lost_whoever_dies(

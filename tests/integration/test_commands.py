@@ -203,6 +203,14 @@ def ill(part: str, *words: str) -> None:
     assert all(word in told[part] for word in words), told[part]
 
 
+def test_the_doctor_tells_how_many_tasks_wait(service: "server.Redis") -> None:
+    Browser().begin()
+    _, told = examined()
+    assert "1 wait in its queue, for 1 waiting runs" in told["broker"]
+    service.lpush("celery", *["{}"] * 1100)
+    ill("broker", "1101 tasks for 1 waiting runs", "Start workers")
+
+
 def test_the_doctor_says_how_to_mend_redis(service: "server.Redis", settings: Any) -> None:
     service.config_set("maxmemory-policy", "allkeys-lru")
     ill("redis", "allkeys-lru", "maxmemory-policy noeviction")

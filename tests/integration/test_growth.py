@@ -4,6 +4,7 @@ import pytest
 from django.db import connection
 
 from streams.models import Conversation, Message, Run
+from streams.waiting_runs import in_turn
 
 pytestmark = pytest.mark.django_db
 
@@ -29,3 +30,10 @@ def test_an_owners_live_runs_are_found_without_a_look_at_the_others() -> None:
             cursor.execute("ANALYZE")  # as its daemon does
     plan = Run.alive().filter(owner=talk.owner).order_by().explain()
     assert "owners_live_runs" in plan or "unsaid_runs" in plan  # both hold but the live ones
+
+
+def test_the_runs_that_could_begin_are_found_without_a_look_at_all_for_each() -> None:
+    """Of 1,000 that wait, each was compared with all before it: 110 ms of processor time."""
+    sweeps = in_turn().explain()
+    assert "waiting_runs" in sweeps or "unsaid_runs" in sweeps or connection.vendor != "sqlite"
+    assert "status=? AND created_at<?" not in sweeps

@@ -107,15 +107,16 @@ def test_who_asks_is_answered_when_the_conversation_goes_before_it_is_announced(
 def test_who_interrupts_is_answered_when_the_conversation_goes_before_anything_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    conversation, _ = asked()
+    conversation = claimed().conversation
     monkeypatch.setattr(asking, "end_cancelled", deleted_before(asking.end_cancelled))
     assert asking.ask(conversation, "And?", when_busy="interrupt").run
+    assert not Conversation.objects.exists()
 
 
 def test_who_asks_is_answered_when_the_database_goes_away_after_the_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def away(conversation: Conversation) -> None:
+    def away(conversation: Conversation, **_: object) -> None:
         raise OperationalError("the connection is lost")
 
     monkeypatch.setattr(asking, "finish", away)

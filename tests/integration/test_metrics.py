@@ -7,6 +7,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import redis
 from django.test import Client
 
 from streams import metrics
@@ -46,6 +47,7 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
         "unspool_redis_memory_bytes",
         "unspool_redis_memory_limit_bytes",
         "unspool_redis_memory_fragmentation_ratio",
+        "unspool_queue_length",
         "unspool_first_token_seconds",
         "unspool_deltas_total",
         "unspool_superseded_words_total",
@@ -85,8 +87,9 @@ def test_the_dashboard_asks_only_for_what_is_told() -> None:
     assert named == {name for name in families if not name.endswith("_created")}
 
 
-def test_a_run_that_waits_is_seen_and_rung_again() -> None:
+def test_a_run_that_waits_is_seen_and_rung_again(valkey: redis.Redis) -> None:
     run = begin(owner="visitor:1", text="?").run
+    valkey.delete("celery")  # its task is lost
     Run.objects.filter(pk=run).update(rung_at=None)
     before = counted()
     assert before['unspool_live_runs{status="queued"}'] == 1

@@ -19,20 +19,30 @@ from typing import Any
 import pytest
 import redis
 from asgiref.sync import sync_to_async
+from django.db.models import Q
 
-from streams import log, reading
+from streams import ending, leases, log, reading, sweep
 from streams.events import Heartbeat
 from streams.follow import Follower
 from streams.followers import Followers
 from streams.hub import Feed
+from streams.models import from_now
 from streams.publish import the_log
 from streams.verdicts import Away
 from streams.wire import block_of
-from tests.integration import test_following, test_log, test_losses, test_rules
+from tests.integration import (
+    test_fair_share,
+    test_following,
+    test_leases,
+    test_log,
+    test_losses,
+    test_queue,
+    test_rules,
+)
 from tests.integration.listener import Listener, Time
 from tests.integration.test_following import Told
 from tests.integration.test_log import Teller
-from workers import writer
+from workers import lease, writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PROOFS = Path(__file__).resolve().parents[2] / "docs" / "proofs.md"
@@ -386,6 +396,52 @@ PARTS = [
         promise="1, ids ascend by one",
         taken_out=script(("string.format('%.0f', n)", "tostring(n)")),
         checks=(test_log.test_ids_ascend_by_one_from_the_clock_and_are_written_in_full,),
+    ),
+    Part(
+        name="a sweep asks how many tasks wait (`queue_length`)",
+        promise="9, one task a waiting run",
+        taken_out=lambda patch: patch.setattr(sweep, "queue_length", lambda: 0),
+        checks=(
+            test_queue.test_without_a_worker_the_queue_holds_one_task_for_each_waiting_run,
+            test_queue.test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first,
+        ),
+    ),
+    Part(
+        name="an update decides which process sends a task (`_ring_what_waits`)",
+        promise="9, one task a waiting run",
+        taken_out=lambda patch: patch.setattr(sweep, "passed", lambda *_: Q()),
+        checks=(
+            test_queue.test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again,
+        ),
+    ),
+    Part(
+        name="a claim is refused beyond its owner's share (`has_room`)",
+        promise="9, places are given in turn",
+        taken_out=lambda patch: patch.setattr(lease, "has_room", lambda *_: True),
+        checks=(
+            test_fair_share.test_a_new_owner_finds_a_place_beside_one_who_wants_all,
+            test_fair_share.test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends,
+        ),
+    ),
+    Part(
+        name="an ending dispatches what was refused (`dispatch_refused`)",
+        promise="9, places are given in turn",
+        taken_out=lambda patch: patch.setattr(ending, "dispatch_refused", lambda _: None),
+        checks=(
+            test_fair_share.test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends,
+        ),
+    ),
+    Part(
+        name="a task whose run is over begins another (`next_without_place`)",
+        promise="9, no wait for tasks that are out of date",
+        taken_out=lambda patch: patch.setattr(lease, "next_without_place", lambda: None),
+        checks=(test_queue.test_a_task_of_a_run_that_is_over_begins_a_new_question,),
+    ),
+    Part(
+        name="a lease holds no longer than its length (`leases`)",
+        promise="6, whatever happens to the clock",
+        taken_out=lambda patch: patch.setattr(leases, "_latest_end", lambda: from_now(1e6)),
+        checks=(test_leases.test_a_lease_that_ends_later_than_it_could_has_ended,),
     ),
 ]
 

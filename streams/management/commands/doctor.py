@@ -15,6 +15,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from streams import redis_permissions
+from streams.broker_queue import queue_length
 from streams.models import Run, from_now
 from streams.publish import the_log
 from streams.redis_memory import memory_in
@@ -22,6 +23,7 @@ from streams.servers import urls
 from streams.verdicts import Away
 
 PATIENCE = 5  # seconds for one part
+TASKS_PER_RUN, MANY_TASKS = 2, 1000  # in the broker's queue: one a run is usual
 SKEW = 1.0  # seconds that two clocks may differ
 OPENAI = "https://api.openai.com/v1"
 
@@ -81,7 +83,14 @@ def broker() -> str:
     except Exception as error:  # every broker has its own
         said = f"does not answer: {type(error).__name__}"
         raise Ill(said, "Look at CELERY_BROKER_URL and its server.") from error
-    return "takes rings"
+    length = queue_length()
+    if length is None:
+        return "takes tasks; it does not tell how many wait in its queue"
+    waiting = Run.alive().filter(status=Run.Status.QUEUED).count()
+    if length > TASKS_PER_RUN * waiting + MANY_TASKS:
+        said = f"holds {length} tasks for {waiting} waiting runs"
+        raise Ill(said, "Start workers: each takes a task that is out of date in milliseconds.")
+    return f"takes tasks; {length} wait in its queue, for {waiting} waiting runs"
 
 
 def workers() -> str:

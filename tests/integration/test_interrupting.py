@@ -1,0 +1,121 @@
+"""Interrupting many runs: the request does a bounded part, and readers hear all of it in order."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from streams import asking, publish
+from streams.channels import channel_of
+from streams.log import Log
+from streams.models import Conversation, Run
+from streams.passages import Page
+from streams.publish import the_log
+from tests.integration.test_rules import somebody_else_goes_on
+from workers.lease import claim
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
+OWNER = "user:1"
+
+
+@pytest.fixture(autouse=True)
+def _patient(settings: Any) -> None:
+    settings.RUN_LEASE = 3600.0  # it needs no renewal
+
+
+def queue(count: int) -> Conversation:
+    """A conversation in which so many runs wait behind the one that is written."""
+    made = asking.begin(owner=OWNER, text="Why?")
+    talk = Conversation.objects.get(pk=made.conversation)
+    taken = claim(made.run, uuid4())
+    assert taken
+    publish.start(taken)
+    for _ in range(count):
+        asking.ask(talk, "And?", when_busy="queue")
+    return talk
+
+
+def interrupt(talk: Conversation) -> UUID:
+    return asking.ask(talk, "Rather this.", when_busy="interrupt").run
+
+
+def said(talk: Conversation) -> list[str]:
+    types, cursor = list[str](), 0
+    while True:
+        page = the_log().read(channel_of(talk.id), cursor)
+        assert isinstance(page, Page)
+        if not page.entries:
+            return types
+        types += [type for _, type, _ in page.entries]
+        cursor = page.entries[-1][0]
+
+
+def trips(monkeypatch: pytest.MonkeyPatch, settings: Any, count: int) -> tuple[int, int]:
+    """Queries and endings within a request that interrupts so many runs."""
+    settings.MAX_LIVE_RUNS = count + 2
+    talk = queue(count)
+    end, endings = Log.end, list[int]()
+
+    def counted(*given: Any, **named: Any) -> int:
+        endings.append(1)
+        return end(*given, **named)
+
+    with monkeypatch.context() as patch, CaptureQueriesContext(connection) as captured:
+        patch.setattr(Log, "end", counted)
+        interrupt(talk)
+    return len(captured), len(endings)
+
+
+def test_the_work_within_the_request_does_not_grow_with_the_runs(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    few, many = (trips(monkeypatch, settings, count) for count in (60, 120))
+    assert few == many
+    assert few[1] <= 2 * publish.SAID_AT_ONCE
+
+
+@pytest.mark.parametrize("by", ["the worker", "the sweep"])
+def test_all_endings_are_said_before_the_question_that_was_asked_instead(
+    settings: Any, by: str
+) -> None:
+    count = 60
+    settings.MAX_LIVE_RUNS = count + 2
+    talk = queue(count)
+    run = interrupt(talk)
+    assert [live.pk for live in Run.alive()] == [run]
+    if by == "the worker":
+        taken = claim(run, uuid4())
+        assert taken
+        publish.start(taken)
+    else:
+        somebody_else_goes_on()
+    told = said(talk)[3 + 2 * count :]  # what was said before
+    started = ["run.started"] if by == "the worker" else []
+    assert told == ["run.cancelled"] * (count + 1) + ["message.created", "run.queued", *started]
+    assert set(talk.runs.exclude(pk=run).values_list("status", "attempt")) == {
+        ("cancelled", 0),
+        ("cancelled", 1),
+    }
+
+
+def test_a_run_that_is_claimed_as_it_is_interrupted_ends_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = asking.begin(owner=OWNER, text="Why?")
+    talk = Conversation.objects.get(pk=made.conversation)
+    cancel_unbegun = asking.cancel_unbegun
+    worker = uuid4()
+
+    def claimed_before(conversation: Conversation) -> None:
+        taken = claim(made.run, worker)
+        assert taken
+        publish.start(taken)
+        cancel_unbegun(conversation)
+
+    monkeypatch.setattr(asking, "cancel_unbegun", claimed_before)
+    run = interrupt(talk)
+    assert said(talk).count("run.cancelled") == 1
+    assert claim(made.run, worker) is None
+    assert claim(run, worker)
