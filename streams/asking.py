@@ -10,11 +10,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 from uuid import UUID, uuid4
 
-import regex
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, connection, transaction
@@ -28,13 +26,11 @@ from streams.ending import cancel_unbegun, end_cancelled
 from streams.models import Conversation, Message, Run, from_now
 from streams.publish import SAID_AT_ONCE, finish
 from streams.redis_memory import head_for_a_run
+from streams.titles import title_of
 from streams.verdicts import Away, Doubtful, Superseded
 from streams.waiting_runs import dispatch_next
 
 logger = logging.getLogger(__name__)
-TITLE_CLUSTERS = 60  # grapheme clusters (UAX #29): what a reader takes for one character
-TITLE_LIMIT = 200  # code points, which the column holds
-TITLE_READ = 4_000  # code points of the message that are looked at
 WhenBusy = Literal["reject", "queue", "interrupt"]
 
 
@@ -125,18 +121,6 @@ def retry(run: Run, *, when_busy: WhenBusy = "reject", once: Once | None = None)
         return _run(run.conversation, run.message)
 
     return _accept(run.conversation, make, once, instead=when_busy == "interrupt")
-
-
-def title_of(text: str) -> str:
-    """A title for a conversation that was given none: the beginning of its first message."""
-    line = " ".join(text.lstrip()[:TITLE_READ].split())
-    # A family, a flag or a letter with its accents is several code points and one cluster.
-    clusters = regex.findall(r"\X", line)
-    if len(clusters) <= TITLE_CLUSTERS and len(line) <= TITLE_LIMIT:
-        return line
-    lengths = accumulate(len(cluster) for cluster in clusters[:TITLE_CLUSTERS])
-    end = max((length for length in lengths if length < TITLE_LIMIT), default=TITLE_LIMIT - 1)
-    return line[:end].rsplit(" ", 1)[0] + "…"
 
 
 def offered(model: str) -> str:

@@ -6,9 +6,12 @@ from datetime import timedelta
 from uuid import UUID
 
 import redis
+from django.conf import settings
 from django.db.models import F
 
 from streams.models import Run
+
+QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
 
 
 def later() -> None:
@@ -18,5 +21,5 @@ def later() -> None:
 
 def queued(valkey: redis.Redis) -> list[UUID]:
     """The runs of the tasks in the queue, in the order in which a worker takes them."""
-    tasks = [json.loads(task) for task in valkey.lrange("celery", 0, -1)]
+    tasks = [json.loads(task) for task in valkey.lrange(QUEUE, 0, -1)]
     return [UUID(json.loads(b64decode(task["body"]))[0][0]) for task in reversed(tasks)]

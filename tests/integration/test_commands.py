@@ -23,6 +23,7 @@ from streams.management.commands import purge
 from streams.models import Answer, Conversation, Run, Token
 from streams.publish import the_log
 from streams.verdicts import Superseded
+from tests.integration.broker import QUEUE
 from tests.integration.browser import Browser, conversation
 from tests.integration.test_api_callers import bearing, begin
 from tests.openai_server import serving
@@ -207,7 +208,7 @@ def test_the_doctor_tells_how_many_tasks_wait(service: "server.Redis") -> None:
     Browser().begin()
     _, told = examined()
     assert "1 wait in its queue, for 1 waiting runs" in told["broker"]
-    service.lpush("celery", *["{}"] * 1100)
+    service.lpush(QUEUE, *["{}"] * 1100)
     ill("broker", "1101 tasks for 1 waiting runs", "Start workers")
 
 

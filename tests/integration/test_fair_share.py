@@ -13,7 +13,7 @@ from django.db import connection
 from streams import asking, ending, sweep
 from streams.fair_share import Load, room
 from streams.models import Run
-from tests.integration.broker import later, queued
+from tests.integration.broker import QUEUE, later, queued
 from workers import lease
 from workers.lease import claim, claim_in_turn, hand_over
 
@@ -120,7 +120,7 @@ def test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends(
 ) -> None:
     patient(settings)
     runs = ask("user:1", 20)
-    valkey.delete("celery")  # a worker has taken all
+    valkey.delete(QUEUE)  # a worker has taken all
     begun = claimed(runs)
     for _ in range(3):
         later()
@@ -178,7 +178,7 @@ def test_runs_of_owners_who_want_all_places_end_one_by_one_and_none_is_left(
     swept = 0
     while Run.alive().exists():
         if len(running) < PLACES and (tasks := queued(valkey)):
-            valkey.rpop("celery")
+            valkey.rpop(QUEUE)
             if run := claim(tasks[0], WORKER) or claim_in_turn(WORKER):
                 running.append(run)
         elif running:

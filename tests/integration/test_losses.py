@@ -20,6 +20,7 @@ from streams.reading import Blocks, outlook, page_of
 from streams.verdicts import Away, Spoilt, Superseded
 from tests.acceptance.blocks import Splitter
 from tests.acceptance.retelling import Retelling
+from tests.integration.broker import QUEUE
 from tests.integration.test_rules import begun, claimed, killed, somebody_else_goes_on, speak
 from workers import writer
 from workers.lease import claim, hand_over
@@ -389,7 +390,7 @@ class TestASpoiltLog:
         spoilt, waiting = begun(), begun()
         valkey.set(f"{{{channel_of(spoilt.conversation_id)}}}:state", "x")
         Run.objects.filter(pk=spoilt.pk).update(queued_event=None)
-        valkey.delete("celery")  # their tasks are lost
+        valkey.delete(QUEUE)  # their tasks are lost
         Run.objects.update(rung_at=None)
         rung: list[Any] = []
         monkeypatch.setattr(sweep, "ring", rung.append)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
@@ -44,10 +45,10 @@ from streams.verdicts import Away, Superseded
 from streams.wire import decode
 from tests.integration.listener import READER, Listener, Time
 from tests.integration.test_rules import Killed, somebody_else_goes_on
-from workers import attempt
+from workers import attempt, pending, writer
 from workers.attempt import Attempt
 from workers.lease import claim
-from workers.writer import say
+from workers.writer import TRIP, Turns, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
@@ -101,19 +102,28 @@ class Kept:
 
 
 class Worker:
-    """A worker at one attempt. What it writes leaves when `trip` is called; it may be a ghost."""
+    """A worker at one attempt, and its writer. It may be a ghost.
+
+    What the attempt writes waits in the writer's turns until the machine makes a trip.
+    """
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self.run = run
         self.words: list[str] = []
         self.over = False
-        self.unsent: list[tuple[Piece, Callable[[int | Exception], None]]] = []
+        self.unsent = Turns()
+        self.away = threading.Event()
         self.loop = loop
         process: Any = SimpleNamespace(loop=loop, writers=[self], draining=False)
         self.attempt = Attempt(run, process)
 
     def write(self, piece: Piece, heard: Callable[[int | Exception], None]) -> None:
-        self.unsent.append((piece, heard))
+        self.unsent.add([(piece, heard)])
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the log that the attempt reads no further."""
+        return self.attempt._unsaid._pieces > self.attempt._unsaid._limit
 
     def say(self, text: str) -> None:
         """The model's next word. It is remembered as said even where the log refuses it."""
@@ -168,8 +178,10 @@ class Machine(RuleBasedStateMachine):
 
     # The steps.
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(waiting=st.sampled_from([2, 8, pending.WAITING]), trip=st.sampled_from([3, TRIP]))
+    def begin(self, waiting: int, trip: int) -> None:
+        self.world.monkeypatch.setattr(pending, "WAITING", waiting)
+        self.world.monkeypatch.setattr(writer, "TRIP", trip)
         accepted = asking.begin(owner=READER.owner, text="Why?")
         self.conversation = accepted.conversation
         self.channel = channel_of(self.conversation)
@@ -216,8 +228,7 @@ class Machine(RuleBasedStateMachine):
         """
         worker = self._speaker(chosen)
         with self._unanswered() if unanswered else nullcontext():
-            for word in words:
-                worker.say(word)
+            self._say(worker, words)
         self._trip(worker, twice=twice)
 
     @rule(words=WORDS, chosen=CHANCE)
@@ -227,8 +238,7 @@ class Machine(RuleBasedStateMachine):
         worker = self._speaker(chosen)
         if worker.refused and worker.unsent:
             self._trip(worker)
-        for word in words:
-            worker.say(word)
+        self._say(worker, words)
 
     @rule(
         chosen=CHANCE,
@@ -489,21 +499,30 @@ class Machine(RuleBasedStateMachine):
         running = Run.objects.filter(status=Run.Status.RUNNING)
         running.update(lease_until=Now() - timedelta(seconds=1))
 
+    def _say(self, worker: Worker, words: list[str]) -> None:
+        """The model's next words. An attempt that may read no further waits for a trip."""
+        for word in words:
+            if worker.full:
+                self.world.seen["waits for room"] += 1
+                self._trip(worker)
+                assert not worker.full
+            worker.say(word)
+
     def _trip(self, worker: Worker, *, twice: bool = False) -> None:
         """What a worker has written reaches the log; twice where the first answer got lost."""
-        batch, worker.unsent = worker.unsent, []
-        if not batch:
-            return
-        answers = say([piece for piece, _ in batch])
-        if twice:
-            again = say([piece for piece, _ in batch])
-            ids = [answer for answer in answers if isinstance(answer, int)]
-            assert [answer for answer in again if isinstance(answer, int)] == ids
-        for (_, heard), answer in zip(batch, answers, strict=True):
-            heard(answer)
-            self.world.seen[f"answered {type(answer).__name__}"] += 1
-            if isinstance(answer, Superseded):
-                worker.over = True
+        while batch := worker.unsent.trip():
+            pieces = [piece for piece, _ in batch]
+            answers = say(pieces, worker.away)
+            if twice:
+                again = say(pieces, worker.away)
+                ids = [answer for answer in answers if isinstance(answer, int)]
+                assert [answer for answer in again if isinstance(answer, int)] == ids
+            assert not worker.away.is_set()
+            for (_, heard), answer in zip(batch, answers, strict=True):
+                heard(answer)
+                self.world.seen[f"answered {type(answer).__name__}"] += 1
+                if isinstance(answer, Superseded):
+                    worker.over = True
 
     def _allow_resets(self, *, to_those_behind: bool = False) -> None:
         head = int(self.valkey.hget(f"{{{self.channel}}}:state", "head") or 0)

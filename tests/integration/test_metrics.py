@@ -19,6 +19,7 @@ from streams.passages import Piece
 from streams.publish import publish, the_log
 from streams.sweep import sweep
 from tests.acceptance.place import free_port
+from tests.integration.broker import QUEUE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -89,7 +90,7 @@ def test_the_dashboard_asks_only_for_what_is_told() -> None:
 
 def test_a_run_that_waits_is_seen_and_rung_again(valkey: redis.Redis) -> None:
     run = begin(owner="visitor:1", text="?").run
-    valkey.delete("celery")  # its task is lost
+    valkey.delete(QUEUE)  # its task is lost
     Run.objects.filter(pk=run).update(rung_at=None)
     before = counted()
     assert before['unspool_live_runs{status="queued"}'] == 1

@@ -20,13 +20,13 @@ from streams import sweep as sweeping
 from streams.broker_queue import queue_length
 from streams.models import Conversation, Run
 from streams.sweep import sweep
-from tests.integration.broker import later, queued
+from tests.integration.broker import QUEUE, later, queued
 from workers.lease import claim, claim_in_turn
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 OWNERS = 10
 RUNS = 30
-PRIORITY = "celery\x06\x163"  # where kombu keeps tasks of another priority
+PRIORITY = f"{QUEUE}\x06\x163"  # where kombu keeps tasks of another priority
 
 
 def ask(owner: str) -> UUID:
@@ -51,7 +51,7 @@ def test_without_a_worker_the_queue_holds_one_task_for_each_waiting_run(
 def test_many_processes_that_sweep_at_once_send_each_lost_task_once(valkey: redis.Redis) -> None:
     runs = ask_many()
     later()
-    valkey.delete("celery")
+    valkey.delete(QUEUE)
     together = Barrier(6, timeout=30)
 
     def one_process(_: int) -> None:
@@ -71,7 +71,7 @@ def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
 ) -> None:
     runs = ask_many()
     later()
-    valkey.delete("celery")
+    valkey.delete(QUEUE)
     asked: Callable[[], int | None] = sweeping.queue_length
 
     def meanwhile() -> int | None:
@@ -88,7 +88,7 @@ def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
 def test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first(valkey: redis.Redis) -> None:
     runs = ask_many()
     later()
-    valkey.ltrim("celery", 0, RUNS - 8)  # a worker that died has taken seven
+    valkey.ltrim(QUEUE, 0, RUNS - 8)  # a worker that died has taken seven
     sweep()
     assert len(queued(valkey)) == RUNS
     assert queued(valkey)[-7:] == runs[:7]
@@ -96,11 +96,11 @@ def test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first(valkey: redis
 
 def test_tasks_of_every_priority_count(valkey: redis.Redis) -> None:
     ask_many()
-    valkey.rename("celery", PRIORITY)
+    valkey.rename(QUEUE, PRIORITY)
     assert queue_length() == RUNS
     later()
     sweep()
-    assert valkey.llen("celery") == 0
+    assert valkey.llen(QUEUE) == 0
 
 
 def test_where_the_broker_cannot_say_how_many_wait_each_run_is_dispatched_ever_more_rarely(
@@ -140,7 +140,7 @@ def test_a_run_that_waits_for_its_turn_has_no_task_until_then(valkey: redis.Redi
         later()
         sweep()
     assert queued(valkey) == [first]
-    valkey.delete("celery")
+    valkey.delete(QUEUE)
     for run, waits in ((first, [second]), (second, [second, third])):
         taken = claim(run, uuid4())
         assert taken
@@ -153,7 +153,7 @@ def test_a_turn_that_comes_while_its_question_is_asked_is_not_missed(
 ) -> None:
     taken = claim(ask("user:1"), uuid4())
     assert taken
-    valkey.delete("celery")
+    valkey.delete(QUEUE)
     finish: Callable[..., None] = asking.finish
 
     def meanwhile(*about: Any, **named: Any) -> None:
@@ -182,7 +182,7 @@ def test_a_task_of_a_run_that_is_over_begins_a_new_question(valkey: redis.Redis)
 
 def test_a_clock_that_was_set_back_does_not_delay_a_dispatch(valkey: redis.Redis) -> None:
     run = ask("user:1")
-    valkey.delete("celery")
+    valkey.delete(QUEUE)
     Run.objects.update(rung_at=Now() + timedelta(seconds=60))
     sweep()
     assert queued(valkey) == [run]

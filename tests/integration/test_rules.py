@@ -23,6 +23,7 @@ from streams.passages import Page, Piece, Reach, Torn
 from streams.publish import the_log
 from streams.snapshot import snapshot
 from streams.verdicts import Away, Superseded
+from tests.integration.broker import QUEUE
 from workers.lease import claim, hand_over
 
 pytestmark = pytest.mark.django_db
@@ -142,10 +143,10 @@ class TestAskingIsNeverLost:
             patch.setattr(Log, "tell", away)
             accepted = asking.begin(owner="visitor:a", text="Why?")
         assert accepted.cursor is None
-        assert valkey.llen("unspool") == 0
+        assert valkey.llen(QUEUE) == 0
         somebody_else_goes_on()
         assert said(accepted.conversation) == ASKED
-        assert valkey.llen("unspool") == 1
+        assert valkey.llen(QUEUE) == 1
 
     def test_a_title_that_was_given_while_redis_was_away_is_told_later(
         self, monkeypatch: pytest.MonkeyPatch
@@ -423,7 +424,7 @@ class TestAnEndingIsSaidOnce:
         self, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
     ) -> None:
         lost, waiting = begun(), begun()
-        valkey.delete("celery")  # their tasks are lost
+        valkey.delete(QUEUE)  # their tasks are lost
         the_log().delete(channel_of(lost.conversation_id))
         Run.objects.filter(pk=lost.pk).update(queued_event=None)
         Run.objects.update(rung_at=None)

@@ -26,6 +26,7 @@ from streams.servers import server_of
 from streams.sweep import sweep
 from streams.verdicts import Away
 from tests.conftest import a_valkey
+from tests.integration.broker import QUEUE
 from tests.integration.test_following import VISITOR, Told
 from workers.attempt import Attempt
 from workers.generation import generate
@@ -145,7 +146,7 @@ def test_a_run_whose_server_is_away_takes_no_workers_place_until_it_is_back(
     both, rung = settings.REDIS_URL, list[UUID]()
     monkeypatch.setattr("streams.sweep.ring", rung.append)
     made = asked_on(1)
-    two[0].delete("celery")  # its task is lost
+    two[0].delete(QUEUE)  # its task is lost
     Run.objects.update(rung_at=None)
     second_is_away(settings)
     sweep()

@@ -2,19 +2,24 @@
 
 import os
 import runpy
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-SETTINGS = Path(__file__).resolve().parents[2] / "config" / "settings.py"
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+PARTS = ("deployment", "limits", "model_settings")  # whose names the settings take over
+SETTINGS_FILES = [CONFIG / f"{name}.py" for name in ("settings", *PARTS)]
 Read = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
     """What the settings are where nothing is set but this."""
+    whole = {f"config.{name}": import_module(f"config.{name}") for name in PARTS}
 
     def settings(**environment: str) -> dict[str, Any]:
         for name in os.environ:
@@ -22,6 +27,11 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
         monkeypatch.setenv("DATA_DIR", str(tmp_path))
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return runpy.run_path(str(SETTINGS))
+        for name in PARTS:  # to be read anew
+            del sys.modules[f"config.{name}"]
+        try:
+            return runpy.run_path(str(SETTINGS_FILES[0]))
+        finally:
+            sys.modules.update(whole)
 
     return settings

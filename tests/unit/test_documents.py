@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ import pytest
 from streams.api.schemas import TOO_LONG
 from streams.events import Frame, StreamReset
 from streams.models import Run
+from tests.unit.conftest import SETTINGS_FILES
 from workers.fault import Code
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -74,7 +76,8 @@ def settings_read() -> dict[str, ast.expr | None]:
     One that is read twice is read as a development copy does.
     """
     read: dict[str, ast.expr | None] = {}
-    for node in ast.walk(ast.parse((CHECKOUT / "config" / "settings.py").read_text())):
+    nodes = (ast.walk(ast.parse(file.read_text())) for file in SETTINGS_FILES)
+    for node in chain.from_iterable(nodes):
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("env."):
             name = constant(node.args[0])
             if name:
