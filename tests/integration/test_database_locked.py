@@ -15,11 +15,11 @@ from django.db import connection
 
 from config import asgi, lanes
 from config.lock_wait import in_request
-from streams import probes
+from streams import health_checks
 from streams.health_checks import Probe, database
 from streams.models import Answer, Run
 from tests.integration.browser import Browser
-from tests.integration.test_lanes import Connection
+from tests.integration.lane import Connection
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -77,7 +77,7 @@ def test_a_database_whose_disk_is_full_is_read_only() -> None:
 def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(probes, "PATIENCE", 0.2)
+    monkeypatch.setattr(health_checks, "PATIENCE", 0.2)
     over = threading.Event()
     asked: list[None] = []
 
@@ -86,7 +86,7 @@ def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
         over.wait(30)
         return "ok"
 
-    probe = Probe(hang)
+    probe = Probe(hang, "away")
     answers = [probe.ask() for _ in range(100)]
     begun = monotonic()
     assert {answer() for answer in answers} == {"away"}

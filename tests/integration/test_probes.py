@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-pytestmark = [pytest.mark.django_db]
+# The probe's threads see the database as another process would.
+pytestmark = [pytest.mark.django_db(transaction=True)]
 HOSTS = ["10.2.3.4:8000", "evil.example", "a b", "x" * 5000, "[::1", ""]
 
 
