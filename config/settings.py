@@ -126,7 +126,9 @@ CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 88)  # replies at once in one process; 66 of one owner
+CELERY_WORKER_CONCURRENCY = env.int(
+    "WORKER_REPLIES", 88
+)  # replies at once in one process; 66 of one owner
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith("redis"):
@@ -232,6 +234,9 @@ else:
         "min_size": 1,
         "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
         "timeout": 10,  # seconds to wait for a free one
+        # Seconds that one attempt to connect lasts. Its pauses double, and no other attempt begins
+        # meanwhile: with the library's 300 s, a database that is back is not asked for minutes.
+        "reconnect_timeout": 5,
     }
 
 DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a lock
