@@ -6,9 +6,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
@@ -24,9 +26,30 @@ from tests.integration.lane import Connection
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
+WRITTEN = ("streams_answer", "streams_conversation", "streams_message", "streams_run")
+
+
+def postgresql() -> "psycopg.Connection[Any]":
+    """A connection that no pool has."""
+    given = connection.settings_dict
+    return psycopg.connect(
+        host=given["HOST"],
+        port=given["PORT"],
+        user=given["USER"],
+        password=given["PASSWORD"] or None,
+        dbname=given["NAME"],
+        autocommit=True,
+    )
+
+
 @contextmanager
 def locked() -> Iterator[None]:
-    """Another process writes, and does not come to an end."""
+    """Another process writes, and does not come to an end. Others may read."""
+    if connection.vendor == "postgresql":
+        with postgresql() as server, server.transaction():
+            server.execute(f"LOCK TABLE {', '.join(WRITTEN)} IN SHARE MODE".encode())
+            yield
+        return
     other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -37,7 +60,19 @@ def locked() -> Iterator[None]:
 
 @contextmanager
 def full() -> Iterator[None]:
-    """No file grows any more: neither the database nor what is written ahead of it."""
+    """No file grows any more: neither the database nor what is written ahead of it.
+
+    Of PostgreSQL, which is another process: its table takes no row.
+    """
+    if connection.vendor == "postgresql":
+        with postgresql() as server:
+            check = "ADD CONSTRAINT full_disk CHECK (false) NOT VALID"
+            server.execute(f"ALTER TABLE streams_answer {check}".encode())
+            try:
+                yield
+            finally:
+                server.execute("ALTER TABLE streams_answer DROP CONSTRAINT full_disk")
+        return
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else it has room from before
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -72,6 +107,17 @@ def test_a_database_whose_disk_is_full_is_read_only() -> None:
     with full():
         assert in_a_thread(database) == "read-only"
     assert in_a_thread(database) == "ok"
+
+
+def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
+    """Of SQLite; PostgreSQL recycles its own."""
+    log = Path(f"{connection.settings_dict['NAME']}-wal")
+    Answer.objects.exists()  # the connection stays open, so the file stays
+    lengths = []
+    for _ in range(30):
+        assert in_a_thread(database) == "ok"
+        lengths.append(log.stat().st_size if log.exists() else 0)
+    assert lengths[-1] == lengths[0]
 
 
 def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
@@ -155,7 +201,10 @@ def test_a_lock_is_waited_for_as_long_as_the_setting_says(settings: Any) -> None
         in_request.set(True)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("PRAGMA busy_timeout")
+                if connection.vendor == "sqlite":
+                    cursor.execute("PRAGMA busy_timeout")
+                else:
+                    cursor.execute("SELECT setting FROM pg_settings WHERE name = 'lock_timeout'")
                 return int(cursor.fetchone()[0])
         finally:
             connection.close()
