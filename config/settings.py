@@ -126,9 +126,8 @@ CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
-CELERY_WORKER_CONCURRENCY = env.int(
-    "WORKER_REPLIES", 88
-)  # replies at once in one process; 66 of one owner
+# Replies at once in one process; 66 of one owner.
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 88)
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith("redis"):
