@@ -152,6 +152,9 @@ else:
         "min_size": 1,
         "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
         "timeout": 10,  # seconds to wait for a free one
+        # Seconds that one attempt to connect lasts. Its pauses double, and no other attempt begins
+        # meanwhile: with the library's 300 s, a database that is back is not asked for minutes.
+        "reconnect_timeout": 5,
     }
 
 DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a lock

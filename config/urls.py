@@ -8,4 +8,5 @@ from django.urls import include, path
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 handler400 = "streams.api.refusals.unreadable"
+handler500 = "streams.api.refusals.failed"
 urlpatterns = [path("admin/", admin.site.urls), path("", include("streams.urls"))]

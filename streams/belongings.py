@@ -40,7 +40,7 @@ LEFT_OUT: dict[type[Model], tuple[str, ...]] = {
     Conversation: ("owner", "head", "retitled_at"),
     Message: ("event",),
     Run: (
-        *("owner", "forgiven", "worker", "lease_until", "rung_at"),
+        *("owner", "forgiven", "worker", "lease_until", "lease_length", "rung_at"),
         *("queued_event", "started_event", "ended_event"),
     ),
     Answer: ("id", "owner", "digest"),

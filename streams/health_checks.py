@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from streams import redis_permissions
 from streams.models import Answer, Conversation
+from streams.redis_permissions import Permissions
 from streams.servers import urls
 from streams.verdicts import Away
 
@@ -64,14 +64,19 @@ def database() -> str:
         connection.close()
 
 
-def redis() -> dict[str, object]:
+class RedisQuestion:
     """`{"redis": "ok"}` where every server answers and refuses nothing that is needed."""
-    try:
-        refused = chain.from_iterable(map(redis_permissions.refused, range(len(urls()))))
-        named = list(dict.fromkeys(refused))
-    except Away:
-        return {"redis": "away"}
-    return {"redis": "refused", "refused": named} if named else {"redis": "ok"}
+
+    def __init__(self) -> None:
+        self._servers = [Permissions(server) for server in range(len(urls()))]
+
+    def __call__(self) -> dict[str, object]:
+        try:
+            refused = chain.from_iterable(server.refused() for server in self._servers)
+            named = list(dict.fromkeys(refused))
+        except Away:
+            return {"redis": "away"}
+        return {"redis": "refused", "refused": named} if named else {"redis": "ok"}
 
 
 def _writes() -> bool:
@@ -107,4 +112,4 @@ def _reads() -> bool:
 @cache
 def probes() -> tuple[Probe[str], Probe[dict[str, object]]]:
     """This process's: of the database and of Redis."""
-    return Probe(database, "away"), Probe(redis, {"redis": "away"})
+    return Probe(database, "away"), Probe(RedisQuestion(), {"redis": "away"})

@@ -5,6 +5,7 @@ transaction that is discarded: Redis checks each as it is queued, and nothing is
 """
 
 from functools import cache
+from time import monotonic
 from uuid import UUID
 
 import redis
@@ -15,6 +16,7 @@ from streams.channels import channel_of
 from streams.servers import rings_server, urls
 from streams.verdicts import Away
 
+FRESH = 60.0  # seconds that an answer counts: each question queues some 40 commands
 CHANNEL = channel_of(UUID(int=0))  # no conversation's
 KEY = f"{{{CHANNEL}}}:state"
 DIGEST = "0" * 40  # of no script
@@ -73,6 +75,35 @@ def refused(server: int) -> list[str]:
     except redis.RedisError as error:
         raise Away from error
     return list(found)
+
+
+class Permissions:
+    """What one server refuses, as this process knows it. One caller at a time."""
+
+    def __init__(self, server: int) -> None:
+        self._server = server
+        self._refused: list[str] = []
+        self._until = 0.0
+
+    def refused(self) -> list[str]:
+        """The latest answer of a server that answers now. Raises `Away`.
+
+        A change of the server's rules is seen within `FRESH` seconds.
+        """
+        _ping(self._server)
+        if monotonic() >= self._until:
+            self._refused = refused(self._server)
+            self._until = monotonic() + FRESH
+        return self._refused
+
+
+def _ping(server: int) -> None:
+    try:
+        _client(urls()[server]).ping()
+    except redis.exceptions.NoPermissionError:
+        pass  # it answers; `refused` names what it refuses
+    except redis.RedisError as error:
+        raise Away from error
 
 
 def _refusal(connection: Connection) -> str:

@@ -1,12 +1,13 @@
 """Which problem each exception is to a client. What nobody foresaw is logged, and tells nothing."""
 
 import logging
+import sys
 
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
-from django.views.defaults import bad_request
+from django.views.defaults import bad_request, server_error
 from ninja.errors import HttpError, ValidationError
 
 from streams.answers import Answered, OtherRequest, TooManyRepeats
@@ -48,6 +49,22 @@ def unreadable(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/api/"):
         return refusal(problem_of(exception))
     return bad_request(request, exception)
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """The answer where a page or a middleware raised: 503 where the database is away, else 500.
+
+    Django calls it while it handles the exception.
+    """
+    error = sys.exc_info()[1]
+    if not isinstance(error, OperationalError | InterfaceError):
+        return server_error(request)
+    problem = problem_of(error)
+    if request.path.startswith("/api/"):
+        return refusal(problem)
+    return HttpResponse(
+        f"{problem.detail}\n", status=problem.status, content_type="text/plain", headers=SOON
+    )
 
 
 def problem_of(error: Exception) -> Problem:

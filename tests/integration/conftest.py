@@ -7,7 +7,16 @@ import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection
 
+from streams.health_checks import probes
 from streams.reading import THREADS, threads
+
+
+@pytest.fixture(autouse=True)
+def _no_probe_outlives_its_test() -> Iterator[None]:
+    """A question that still waits for an earlier test's Redis would be joined by the next test."""
+    probes.cache_clear()
+    yield
+    probes.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,27 +6,50 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
 from config import asgi, lanes
 from config.lock_wait import in_request
-from streams import probes
+from streams import health_checks
 from streams.health_checks import Probe, database
 from streams.models import Answer, Run
 from tests.integration.browser import Browser
-from tests.integration.test_lanes import Connection
+from tests.integration.lane import Connection
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
+WRITTEN = ("streams_answer", "streams_conversation", "streams_message", "streams_run")
+
+
+def postgresql() -> "psycopg.Connection[Any]":
+    """A connection that no pool has."""
+    given = connection.settings_dict
+    return psycopg.connect(
+        host=given["HOST"],
+        port=given["PORT"],
+        user=given["USER"],
+        password=given["PASSWORD"] or None,
+        dbname=given["NAME"],
+        autocommit=True,
+    )
+
+
 @contextmanager
 def locked() -> Iterator[None]:
-    """Another process writes, and does not come to an end."""
+    """Another process writes, and does not come to an end. Others may read."""
+    if connection.vendor == "postgresql":
+        with postgresql() as server, server.transaction():
+            server.execute(f"LOCK TABLE {', '.join(WRITTEN)} IN SHARE MODE".encode())
+            yield
+        return
     other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -37,7 +60,19 @@ def locked() -> Iterator[None]:
 
 @contextmanager
 def full() -> Iterator[None]:
-    """No file grows any more: neither the database nor what is written ahead of it."""
+    """No file grows any more: neither the database nor what is written ahead of it.
+
+    Of PostgreSQL, which is another process: its table takes no row.
+    """
+    if connection.vendor == "postgresql":
+        with postgresql() as server:
+            check = "ADD CONSTRAINT full_disk CHECK (false) NOT VALID"
+            server.execute(f"ALTER TABLE streams_answer {check}".encode())
+            try:
+                yield
+            finally:
+                server.execute("ALTER TABLE streams_answer DROP CONSTRAINT full_disk")
+        return
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else it has room from before
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -74,10 +109,21 @@ def test_a_database_whose_disk_is_full_is_read_only() -> None:
     assert in_a_thread(database) == "ok"
 
 
+def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
+    """Of SQLite; PostgreSQL recycles its own."""
+    log = Path(f"{connection.settings_dict['NAME']}-wal")
+    Answer.objects.exists()  # the connection stays open, so the file stays
+    lengths = []
+    for _ in range(30):
+        assert in_a_thread(database) == "ok"
+        lengths.append(log.stat().st_size if log.exists() else 0)
+    assert lengths[-1] == lengths[0]
+
+
 def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(probes, "PATIENCE", 0.2)
+    monkeypatch.setattr(health_checks, "PATIENCE", 0.2)
     over = threading.Event()
     asked: list[None] = []
 
@@ -86,7 +132,7 @@ def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
         over.wait(30)
         return "ok"
 
-    probe = Probe(hang)
+    probe = Probe(hang, "away")
     answers = [probe.ask() for _ in range(100)]
     begun = monotonic()
     assert {answer() for answer in answers} == {"away"}
@@ -155,7 +201,10 @@ def test_a_lock_is_waited_for_as_long_as_the_setting_says(settings: Any) -> None
         in_request.set(True)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("PRAGMA busy_timeout")
+                if connection.vendor == "sqlite":
+                    cursor.execute("PRAGMA busy_timeout")
+                else:
+                    cursor.execute("SELECT setting FROM pg_settings WHERE name = 'lock_timeout'")
                 return int(cursor.fetchone()[0])
         finally:
             connection.close()

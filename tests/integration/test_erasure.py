@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from django.test import Client
 
 from streams import belongings, publish
 from streams.callers import issue
+from streams.erasure import _is_rewriting
 from streams.events import ReasoningDelta
 from streams.models import Answer, Conversation, Message, Removal, Run, Token
 from streams.publish import the_log
@@ -38,8 +40,12 @@ def said(*words: str) -> str:
 
 @pytest.fixture
 def append_only(valkey: "redis.Redis") -> Any:
-    """The folder of an append-only file that is being written."""
+    """The folder of an append-only file that is being written, and not being rewritten."""
     valkey.config_set("appendonly", "yes")
+    deadline = monotonic() + 60
+    while _is_rewriting(valkey.info("persistence")):
+        assert monotonic() < deadline, "Valkey did not write its first append-only file"
+        sleep(0.02)
     folder = Path(valkey.config_get("dir")["dir"]) / "appendonlydir"
     yield folder
     valkey.config_set("appendonly", "no")

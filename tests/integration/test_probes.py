@@ -6,9 +6,11 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.db import InterfaceError, OperationalError
 from django.test import Client
 
-pytestmark = [pytest.mark.django_db]
+# The probe's threads see the database as another process would.
+pytestmark = [pytest.mark.django_db(transaction=True)]
 HOSTS = ["10.2.3.4:8000", "evil.example", "a b", "x" * 5000, "[::1", ""]
 
 
@@ -57,6 +59,21 @@ def test_a_wrong_host_is_one_bounded_line(host: str, path: str, lines: StringIO)
     assert "WARNING django.security.DisallowedHost" in line
     assert "Invalid HTTP_HOST header" in line
     assert len(line) < 500
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+@pytest.mark.parametrize("path", ["/", "/admin/"])
+def test_a_page_without_the_database_says_when_to_try_again(
+    path: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("streams.sessions.SessionStore.load", away)
+    client = Client(raise_request_exception=False)
+    client.cookies["sessionid"] = "x" * 32
+    answer = client.get(path)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
 
 
 def test_what_breaks_in_us_keeps_its_traceback(

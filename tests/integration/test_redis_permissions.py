@@ -3,17 +3,20 @@
 import re
 from collections.abc import Callable, Iterator
 from io import StringIO
+from time import monotonic
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from streams import redis_permissions
 from streams.log import SCRIPT
 from streams.publish import the_log
 from streams.redis_permissions import LOG
 
-pytestmark = [pytest.mark.django_db]
+# The probe's threads see the database as another process would.
+pytestmark = [pytest.mark.django_db(transaction=True)]
 Restrict = Callable[..., None]
 
 REFUSED = [
@@ -60,8 +63,14 @@ def ready() -> dict[str, Any]:
 
 @pytest.mark.parametrize(("rules", "refused", "mend"), REFUSED)
 def test_what_redis_refuses_our_user_is_named(
-    user: Restrict, valkey: Any, rules: tuple[str, ...], refused: list[str], mend: str
+    user: Restrict,
+    valkey: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: tuple[str, ...],
+    refused: list[str],
+    mend: str,
 ) -> None:
+    monkeypatch.setattr(redis_permissions, "FRESH", 0.0)  # each question asks anew
     assert ready() == {"status": "ok", "database": "ok", "redis": "ok"}
     user(*rules)
     told = {"status": "degraded", "database": "ok", "redis": "refused", "refused": refused}
@@ -69,6 +78,40 @@ def test_what_redis_refuses_our_user_is_named(
     user(*rules, *mend.split())  # as the doctor says
     assert ready()["redis"] == "ok"
     assert valkey.keys() == []  # nothing that was asked about was done
+
+
+def calls(valkey: Any, command: str) -> int:
+    """How often Redis was given this command."""
+    told = valkey.info("commandstats").get(f"cmdstat_{command}", {})
+    return int(told.get("calls", 0))
+
+
+def test_redis_is_asked_each_time_whether_it_answers_and_once_a_minute_what_it_permits(
+    user: Restrict, valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pings, asked = calls(valkey, "ping"), calls(valkey, "multi")
+    for _ in range(10):
+        assert ready()["redis"] == "ok"
+    assert calls(valkey, "ping") >= pings + 10
+    assert calls(valkey, "multi") == asked + 1
+    user("-xadd")
+    assert ready()["redis"] == "ok"  # the minute has not passed
+    monkeypatch.setattr(redis_permissions, "monotonic", lambda: monotonic() + 60)
+    assert ready()["refused"] == ["XADD"]
+    assert calls(valkey, "multi") == asked + 2
+
+
+def test_a_redis_that_refuses_ping_answers_and_is_named(user: Restrict) -> None:
+    user("-ping")
+    assert ready()["refused"] == ["PING"]
+
+
+def test_a_redis_that_goes_away_is_noticed_by_the_next_question(
+    user: Restrict, valkey: Any
+) -> None:
+    assert ready()["redis"] == "ok"
+    valkey.execute_command("ACL", "DELUSER", "unspool")  # its connections are closed
+    assert ready()["redis"] == "away"
 
 
 def test_a_redis_that_is_full_refuses_nothing(user: Restrict, valkey: Any) -> None:
