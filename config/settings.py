@@ -126,7 +126,8 @@ CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 88)  # replies at once in one process; 66 of one owner
+# Replies at once in one process; 66 of one owner.
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 88)
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith("redis"):
@@ -183,7 +184,7 @@ MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
 MAX_REPLY_BYTES = env.int("MAX_REPLY_BYTES", 1024 * 1024)  # UTF-8 of a reply and its reasoning
 if MAX_REPLY_BYTES < 1:
     raise ImproperlyConfigured("MAX_REPLY_BYTES must be at least 1.")
-# Bytes of the longest body, a message and a system text in JSON; streams/api/bodies.py has each.
+# Bytes of the longest body, a message and a system text in JSON; streams/bodies.py has each.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 12 * MAX_MESSAGE + 16_384
 # Django would write what is longer to a file, and every stream would wait for the disk.
 FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE
