@@ -30,7 +30,7 @@ from yarl import URL
 
 from config.bounds import BACKLOG, HEAD
 from streams.absence import unanswered
-from streams.api.bodies import longest
+from streams.bodies import longest
 from streams.problems import Problem, refusal
 
 REACH = 5.0  # seconds until a web process has taken a connection

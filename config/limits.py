@@ -19,7 +19,7 @@ MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
 MAX_REPLY_BYTES = env.int("MAX_REPLY_BYTES", 1024 * 1024)  # UTF-8 of a reply and its reasoning
 if MAX_REPLY_BYTES < 1:
     raise ImproperlyConfigured("MAX_REPLY_BYTES must be at least 1.")
-# Bytes of the longest body, a message and a system text in JSON; streams/api/bodies.py has each.
+# Bytes of the longest body, a message and a system text in JSON; streams/bodies.py has each.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 12 * MAX_MESSAGE + 16_384
 # Django would write what is longer to a file, and every stream would wait for the disk.
 FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE

@@ -8,12 +8,13 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Count, Max, Q
 from django.db.models.functions import Now
 
 from streams import metrics
@@ -116,16 +117,17 @@ def _ring_what_waits(look: Round) -> None:
 
     Other processes may do so at the same time. The update of `rung_at` decides which of them sends
     a run's task. The queue is asked before the rows are read: tasks that another process sends in
-    between are of runs that are no longer due.
+    between are of runs that are no longer due. Tasks that POSTs send in between are not missing.
     """
-    if not (count := Run.alive().filter(waiting()).count()):
+    now = Run.alive().filter(waiting()).aggregate(count=Count("pk"), asked_at=Max(Now()))
+    if not now["count"]:
         return
     queued = queue_length()
-    if queued is not None and queued >= count:
+    if queued is not None and queued >= now["count"]:
         return
     able = [run for run in startable() if look.answers(run.conversation)]
     due = Q(rung_at=None) | passed("rung_at", settings.RUN_RING)
-    missing = len(able) if queued is None else len(able) - queued
+    missing = sum(not _dispatched_since(now["asked_at"], run) for run in able) - (queued or 0)
     for run in able if queued is not None else filter(_due_by_age, able):
         if missing <= 0:
             return
@@ -134,6 +136,11 @@ def _ring_what_waits(look: Round) -> None:
             logger.info("run %s rung again", run.id)
             metrics.RUNG.inc()
             ring(run.id)
+
+
+def _dispatched_since(moment: datetime, run: Waiting) -> bool:
+    """By the database's clock; a dispatch that lies ahead of it was before it was set back."""
+    return run.dispatched_at is not None and moment < run.dispatched_at <= run.seen_at
 
 
 def _due_by_age(run: Waiting) -> bool:

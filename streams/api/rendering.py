@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from ninja.parser import Parser as NinjaParser
 from ninja.renderers import BaseRenderer
 
-from streams.api.bodies import flat
+from streams.bodies import flat
 from streams.problems import Problem
 
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS

@@ -18,14 +18,19 @@ AT_ONCE = 10  # replies
 FILLED_WITHIN = 5.0  # seconds in which two places write twenty short replies
 
 
+def held(tokens: int) -> dict[str, object]:
+    """The model holds back the last piece in its first answer.
+
+    So the first attempt cannot end before the test ends its worker, however long that takes.
+    """
+    return {"tokens": tokens, "fault": "silence", "fault_at": tokens - 1, "times": 1}
+
+
 async def speaking(
-    visitor: Visitor, count: int, *, seed: object, tokens: int, rate: float
+    visitor: Visitor, count: int, *, seed: object, **wishes: object
 ) -> tuple[list[Asked], list[Follower]]:
     """Some replies, each with one reader who stays and one without a cursor."""
-    asked = [
-        await visitor.ask(script(tokens=tokens, rate=rate, seed=f"{seed}-{n}"))
-        for n in range(count)
-    ]
+    asked = [await visitor.ask(script(rate=20, seed=f"{seed}-{n}", **wishes)) for n in range(count)]
     followers = [
         visitor.follower(one.conversation, cursor=cursor)
         for one in asked
@@ -46,7 +51,7 @@ async def test_a_killed_workers_replies_are_written_by_another(
     async with stacks() as stack:
         visitor = await stack.visitor()
         for wave in range(size(2, 30)):
-            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, tokens=120, rate=20)
+            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(120))
             async with following(followers, within=90):
                 await each_at(followers, chance, 80)
                 killed_at = time.monotonic()
@@ -66,7 +71,7 @@ async def test_a_living_worker_takes_up_what_a_killed_one_was_writing(
 ) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()
-        asked, followers = await speaking(visitor, AT_ONCE, seed=1, tokens=160, rate=20)
+        asked, followers = await speaking(visitor, AT_ONCE, seed=1, **held(160))
         async with following(followers, within=90):
             await all_hear(followers, delta(0), within=30)
             await stack.add_worker()
@@ -84,7 +89,7 @@ async def test_a_frozen_worker_that_wakes_up_is_not_heard_again(
     async with stacks() as stack:
         visitor = await stack.visitor()
         for wave in range(size(1, 10)):
-            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, tokens=500, rate=20)
+            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(500))
             async with following(followers, within=120):
                 await each_at(followers, chance, 60)
                 await stack.add_worker()
@@ -106,7 +111,7 @@ async def test_a_worker_told_to_end_leaves_no_reply_behind(
     async with stacks() as stack:
         visitor = await stack.visitor()
         for wave in range(size(1, 5)):
-            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, tokens=300, rate=20)
+            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(300))
             async with following(followers, within=60):
                 await each_at(followers, chance, 60)
                 await stack.add_worker()
@@ -126,7 +131,7 @@ async def test_the_same_task_delivered_five_times_at_once_is_done_once(
     async with stacks(workers=0) as stack:
         visitor = await stack.visitor()
         for wave in range(size(1, 6)):
-            asked, followers = await speaking(visitor, count, seed=wave, tokens=20, rate=20)
+            asked, followers = await speaking(visitor, count, seed=wave, tokens=20)
             rings = await stack.valkey.rings()
             assert len(rings) >= count
             again = rings * 4

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from ninja.errors import HttpError, ValidationError
 
-from streams.api.bodies import longest
+from streams.bodies import longest
 from streams.models import Conversation
 from tests.acceptance.hostile import BODIES
 from tests.integration.browser import Browser, conversation, run

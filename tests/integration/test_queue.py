@@ -85,6 +85,24 @@ def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
     assert queued(valkey) == runs
 
 
+def test_what_a_post_sends_between_a_sweeps_looks_is_not_missing(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = ask_many()
+    later()
+    valkey.rpop(current_app.conf.task_default_queue)  # the oldest task is missing
+    asked: Callable[[], int | None] = sweeping.queue_length
+
+    def meanwhile() -> int | None:
+        length = asked()
+        runs.extend(ask_many())
+        return length
+
+    monkeypatch.setattr(sweeping, "queue_length", meanwhile)
+    sweep()
+    assert queued(valkey) == [*runs[1:], runs[0]]
+
+
 def test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first(valkey: redis.Redis) -> None:
     runs = ask_many()
     later()

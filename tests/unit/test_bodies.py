@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.api import bodies
-from streams.api.bodies import SYNTAX, flat, longest
+from streams import bodies
+from streams.bodies import SYNTAX, flat, longest
 
 UUID = "6f1c3b3e-0a52-4d8b-9a53-7f5a4e2f9c11"
 

@@ -1,0 +1,37 @@
+"""Each process of the Procfile, and what these start, finds its modules in a fresh interpreter.
+
+Tests share an interpreter in which Django's models are loaded. A process without them, like the
+door, would fail at its first import and no other unit or integration test would notice.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+MAIN = 'if __name__ == "__main__":'
+PROCESSES = sorted(
+    f"config.{file.stem}" for file in (CHECKOUT / "config").glob("*.py") if MAIN in file.read_text()
+)
+IMPORTED = "import importlib, sys; importlib.import_module(sys.argv[1])"
+
+
+@pytest.mark.parametrize("module", PROCESSES)
+def test_a_process_finds_its_modules_in_a_fresh_interpreter(module: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, module],
+        cwd=CHECKOUT,
+        env={
+            **os.environ,
+            "DATA_DIR": str(tmp_path),
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
