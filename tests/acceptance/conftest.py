@@ -25,16 +25,17 @@ from tests.acceptance.report import Report
 from tests.acceptance.stack import Stack
 from tests.acceptance.visitor import Asked, Visitor
 from tests.openai_server import expected
+from tests.sizes import RELEASE, SEED
+
+__all__ = ["RELEASE"]
 
 T = TypeVar("T")
 Size = Callable[[T, T], T]
 Stacks = Callable[..., AbstractAsyncContextManager[Stack]]
 Judge = Callable[..., Awaitable[Report]]
 
-RELEASE = os.environ.get("RELEASE") == "1"
 BEHIND_PUSHPIN = os.environ.get("BEHIND_PUSHPIN") == "1"
-SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
-REPORTS = pytest.StashKey[list[Report]]()
+CHECKED = "what the checker found"
 
 
 def pytest_report_header() -> str:
@@ -47,13 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(3600 if RELEASE else 300))
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    reports = config.stash.get(REPORTS, [])
-    if reports:
-        terminalreporter.section("what the checker found")
-    for report in reports:
-        terminalreporter.write_line(str(report))
-        terminalreporter.write_line(report.json())
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the checker found in each test, whichever test process ran it."""
+    tests = [one for those in terminalreporter.stats.values() for one in those]
+    calls = [one for one in tests if getattr(one, "when", "") == "call"]
+    found = [line for one in calls for name, line in one.user_properties if name == CHECKED]
+    if found:
+        terminalreporter.section(CHECKED)
+    for line in found:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture
@@ -125,7 +128,9 @@ def judge(request: pytest.FixtureRequest) -> Judge:
         }
         recordings = [follower.recording for follower in followers]
         report = check(request.node.name, recordings, truths, **known)
-        request.config.stash.setdefault(REPORTS, []).append(report)
+        request.node.user_properties.extend(
+            (CHECKED, line) for line in (str(report), report.json())
+        )
         return report
 
     return judged

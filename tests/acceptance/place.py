@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 
 HOST = "127.0.0.1"
 # Below those that the kernel gives to whoever asks for any, and none twice: what is free now is to
-# be free when a process comes to listen there, seconds later.
+# be free when a process comes to listen there, seconds later. So each test process has its own.
 PORTS = range(20_000, 32_000)
-_ports = cycle(random.SystemRandom().sample(PORTS, len(PORTS)))
+SHARE = 500  # ports of one test process
 
 
 def free_port() -> int:
-    return next(filter(free, _ports))
+    return next(filter(free, _ports()))
+
+
+@cache
+def _ports() -> Iterator[int]:
+    first = _claimed()
+    return cycle(random.SystemRandom().sample(range(first, first + SHARE), SHARE))
+
+
+def _claimed() -> int:
+    """The first port of a share that no other test process of this machine has."""
+    folder = Path(tempfile.gettempdir()) / f"unspool-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for first in random.SystemRandom().sample(PORTS[::SHARE], len(PORTS[::SHARE])):
+        claim = os.open(folder / str(first), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(claim)
+        else:
+            return first  # the lock lasts as long as this process
+    raise RuntimeError(f"{len(PORTS[::SHARE])} test processes use all ports already")
 
 
 def free(port: int) -> bool:

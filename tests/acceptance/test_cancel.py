@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 
+import pytest
+
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import delta, ending, following, share
 from tests.acceptance.follower import Follower
@@ -40,6 +42,7 @@ async def requests_closed(stack: Stack, count: int) -> None:
     )
 
 
+@pytest.mark.alone
 async def test_a_reply_stops_at_any_token(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
@@ -68,6 +71,7 @@ async def test_a_reply_stops_at_any_token(
             assert all(run["usage"]["output_tokens"] > 0 for run in runs)
 
 
+@pytest.mark.alone
 async def test_a_reply_stops_while_the_model_is_silent(stacks: Stacks, judge: Judge) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()

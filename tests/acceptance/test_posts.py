@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import httpx
+import pytest
 
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import following
@@ -16,6 +17,7 @@ ACCEPTED_WITHIN = 2.0  # seconds
 AT_ONCE = 5  # messages that one kill hits
 
 
+@pytest.mark.alone
 async def test_posts_while_redis_is_down_are_accepted_and_run_once(
     stacks: Stacks, judge: Judge, size: Size[float]
 ) -> None:
@@ -44,6 +46,7 @@ async def test_posts_while_redis_is_down_are_accepted_and_run_once(
         assert stack.model_stats()["requests"] - before == len(asked)
 
 
+@pytest.mark.alone
 async def test_posts_while_redis_swallows_everything_are_accepted_in_time(
     stacks: Stacks, judge: Judge
 ) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 
+import pytest
+
 from tests.acceptance.conftest import Judge, Size, Stacks
 from tests.acceptance.crowd import all_hear, delta, following, lateness, numbered_since, share
 from tests.acceptance.outages import OUTAGES, full
@@ -78,6 +80,7 @@ async def test_a_worker_that_begins_while_redis_is_full_is_there_when_it_is_not(
         assert (await visitor.run(asked.run))["status"] == "completed"
 
 
+@pytest.mark.alone
 async def test_cutting_the_subscription_again_and_again_loses_nothing(
     stacks: Stacks, judge: Judge, chance: random.Random
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.acceptance.conftest import Judge, Stacks
 from tests.acceptance.crowd import following, lateness, share
 from tests.acceptance.follower import Follower
@@ -17,6 +19,7 @@ TRIES = 2  # a neighbour may be busy in one; who does not read is there in both
 HUNDRED_MB = 100 * 1024 * 1024
 
 
+@pytest.mark.alone
 async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()

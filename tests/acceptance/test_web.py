@@ -104,6 +104,7 @@ async def test_who_awaits_an_answer_as_the_web_process_ends_comes_back(
         assert {"head": None} in cut_off, "nobody was waiting any more"
 
 
+@pytest.mark.alone
 async def test_a_web_process_with_five_hundred_open_streams_ends_in_time(
     stacks: Stacks, judge: Judge
 ) -> None:

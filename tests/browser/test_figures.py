@@ -12,7 +12,7 @@ from tests.acceptance.visitor import script
 from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.alone]
 
 BEFORE_PAINT = 200 * 1024  # bytes
 FRAME_P99 = 50.0  # ms

@@ -8,7 +8,6 @@ cases, the attempt and the following are the service's own; a small pure model s
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 from collections import Counter
@@ -45,14 +44,13 @@ from streams.verdicts import Away, Superseded
 from streams.wire import decode
 from tests.integration.listener import READER, Listener, Time
 from tests.integration.test_rules import Killed, somebody_else_goes_on
+from tests.sizes import RELEASE, SEED, THOROUGH
 from workers import attempt, pending, writer
 from workers.attempt import Attempt
 from workers.lease import claim
 from workers.writer import TRIP, Turns, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
-RELEASE = os.environ.get("RELEASE") == "1"
 CLOCK = 1_800_000_000_000_000  # microseconds
 ROUND = hypothesis.settings(
     max_examples=20,
@@ -62,6 +60,7 @@ ROUND = hypothesis.settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+SECONDS = 3600 if RELEASE else 25 if THOROUGH else 1  # the last round is finished after them
 READERS = 3
 SO_FAR = "so far"  # a channel of the machine's own: what is said on it comes after all else
 WORDS = st.lists(st.sampled_from(["a ", "bc", "d\r\n", "\u2028e", "🙂"]), min_size=1, max_size=4)
@@ -636,12 +635,13 @@ def known_to(heard: Heard) -> tuple[dict[UUID, str], dict[UUID, Said]]:
     return told, going
 
 
+@pytest.mark.hypothesis  # as Hypothesis marks what it generates itself
 @pytest.mark.timeout(2 * 3600 if RELEASE else 240)
 def test_readers_log_and_database_agree_whatever_happens(
     valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Round after round until the time is over. SEED=… repeats the round that prints it."""
-    until = monotonic() + (3600 if RELEASE else 25)  # seconds
+    until = monotonic() + SECONDS
     monkeypatch.setattr(current_app, "send_task", lambda *_, **__: None)
     loop = asyncio.new_event_loop()
     with redis.Redis.from_url(valkey_url) as raw:

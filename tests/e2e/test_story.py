@@ -1,0 +1,111 @@
+"""One story through real processes: a question, its reply, a lost connection, a stopped reply.
+
+The scripted model says what each text must be. The embedded model is asked once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import Judge, Stacks
+from tests.acceptance.crowd import all_hear, delta, following
+from tests.acceptance.part import Part
+from tests.acceptance.place import HOST, essentials, free_port
+from tests.acceptance.stack import CHECKOUT
+from tests.acceptance.visitor import Visitor, script
+
+PATIENCE = 90.0  # seconds for each step; it bounds a busy machine and measures nothing
+
+pytestmark = pytest.mark.timeout(300)
+
+
+async def test_a_reader_hears_each_reply_whole_over_lost_connections_and_can_stop_one(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        first = await visitor.ask(script(tokens=80, rate=40, seed="first"))
+        steady = visitor.follower(first.conversation, cursor=first.cursor)
+        resuming = visitor.follower(first.conversation, cursor=first.cursor, cuts=[700, 1500, 2500])
+        async with following([steady, resuming], within=PATIENCE):
+            pass
+        report = await judge(visitor, [first], [steady, resuming])
+        assert report.clean, report
+        assert len(resuming.recording.connections) > 3
+
+        second = await visitor.say(first.conversation, script(tokens=20_000, rate=20, seed="long"))
+        readers = [
+            visitor.follower(second.conversation, cursor=second.cursor),
+            visitor.follower(second.conversation),
+        ]
+        async with following(readers, within=PATIENCE):
+            await all_hear(readers, delta(3, second.run), within=PATIENCE)
+            assert (await visitor.cancel(second.run))["status"] == "cancelled"
+        report = await judge(visitor, [first, second], readers)
+        assert report.clean, report
+
+        third = await visitor.say(first.conversation, script(tokens=5, seed="third"))
+        late = visitor.follower(third.conversation, cursor=first.cursor)
+        async with following([late], within=PATIENCE):
+            pass
+        asked = [first, second, third]
+        report = await judge(visitor, asked, [late])
+        assert report.clean, report
+        statuses = [(await visitor.run(one.run))["status"] for one in asked]
+        assert statuses == ["completed", "cancelled", "completed"]
+
+
+async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_path: Path) -> None:
+    port = free_port()
+    part = Part(
+        "make run",
+        [sys.executable, "-m", "config.run"],
+        environment={**essentials(), "PORT": str(port), "DATA_DIR": str(tmp_path / "data")},
+        directory=CHECKOUT,
+        log=tmp_path / "make-run.log",
+    )
+    part.start()
+    family: list[psutil.Process] = []
+    try:
+        await part.says(f"Unspool answers at http://{HOST}:{port}/", within=PATIENCE)
+        family = psutil.Process(part.pid).children(recursive=True)
+        assert await reply_to("Say hello in one sentence.", port)
+        os.killpg(part.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
+        await part.ended(within=PATIENCE)
+    finally:
+        sys.stderr.write(part.tail())  # shown where the test fails
+        part.kill()
+        left = [process for process in family if process.is_running()]
+        for process in left:
+            process.kill()
+    assert left == []
+
+
+async def reply_to(question: str, port: int) -> str:
+    """The stored reply, once a reader has heard the whole stream."""
+    visitor = Visitor(HOST, port)
+    try:
+        await visitor.arrive()
+        asked = await visitor.ask(question)
+        follower = visitor.follower(asked.conversation, cursor=asked.cursor)
+        async with asyncio.timeout(PATIENCE):
+            recording = await follower.follow()
+        assert recording.whole
+        deltas = [
+            heard.block.payload["text"]
+            for heard in recording.heard()
+            if heard.block.event == "text.delta"
+        ]
+        truth = await visitor.conversation(asked.conversation)
+        (reply,) = [m["content"] for m in truth["messages"] if m["run"] == asked.run]
+        assert "".join(deltas) == reply
+        return str(reply)
+    finally:
+        await visitor.leave()
