@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import SEED, Size, Stacks
+from tests.acceptance.conftest import Size, Stacks
 from tests.acceptance.place import HOST, essentials
 from tests.acceptance.stack import Stack
+from tests.sizes import SEED
 
 CHECKS = (
     "not_a_server_error",
