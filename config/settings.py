@@ -1,71 +1,28 @@
 """Every setting of Unspool, one line each, read from the environment, with its unit and reason.
 
 Without any of them this is a development copy: embedded parts, a key of its own, visitors
-welcome. `PRODUCTION=true` takes nothing for granted and says what is missing.
+welcome. `PRODUCTION=true` takes nothing for granted and says what is missing. Which kind of copy
+this is, the model's settings and the limits have modules of their own.
 """
 
 import logging
-import os
 import re
-import tempfile
-from contextlib import suppress
 from ipaddress import ip_network
-from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.crypto import get_random_string
 
-from config.data_dir import make_writable, socket_path
+from config.data_dir import socket_path
+from config.deployment import *  # noqa: F403
+from config.deployment import DATA_DIR, PRODUCTION
 from config.environment import Environment
 from config.framework import *  # noqa: F403  # what is the same in every copy
+from config.limits import *  # noqa: F403
+from config.model_settings import *  # noqa: F403
 from config.redis_urls import broker_url, redis_url
 
 env = Environment()
-BASE_DIR = Path(__file__).resolve().parent.parent
-
-# ── What kind of copy this is ────────────────────────────────────────────────────────────────
-PRODUCTION = env.bool("PRODUCTION", False)  # demands what is below, shuts visitors out
-DEBUG = env.bool("DEBUG", False)  # Django's own: tracebacks to the browser, never in production
-DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data"))).resolve()  # what embedded parts keep
-DEMANDED = {  # in production; one of those that stand together is enough
-    ("SECRET_KEY",): "it signs sessions; make one of 50 random characters.",
-    ("ALLOWED_HOSTS",): "the names it answers to.",
-    ("DATABASE_URL",): "what holds the conversations; postgres://user:password@host:port/name.",
-    ("REDIS_URL",): "the log and the broker; redis://host:port/0, with an append-only file.",
-    ("OPENAI_API_KEY", "OPENAI_BASE_URL"): "the embedded model is for trying things out.",
-}
-
-
-def development_key() -> str:
-    """A secret of this copy's own, made once and kept in its data folder."""
-    kept = DATA_DIR / "secret_key"
-    if not kept.exists():
-        # Another process may read it as soon as it is there: so it comes to its place whole.
-        with tempfile.NamedTemporaryFile("w", dir=DATA_DIR) as draft:  # mode 0600
-            draft.write(get_random_string(50))
-            draft.flush()
-            with suppress(FileExistsError):  # another process was quicker: then it is that one
-                os.link(draft.name, kept)
-    return kept.read_text()
-
-
-if PRODUCTION and (
-    missing := [
-        f"PRODUCTION is set, so {' or '.join(names)} must be too: {why}"
-        for names, why in DEMANDED.items()
-        if not any(env.str(name, "") for name in names)
-    ]
-):
-    raise ImproperlyConfigured("\n".join(missing))
-# What is not set is made or kept here: a key, the embedded Valkey, the embedded model, SQLite.
-kept_here = [names for names in DEMANDED if not any(env.str(name, "") for name in names)]
-if kept_here not in ([], [("ALLOWED_HOSTS",)]) or not DATA_DIR.is_dir():
-    make_writable(DATA_DIR)
-SECRET_KEY = env.str("SECRET_KEY", "") or development_key()
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[".localhost", "127.0.0.1", "[::1]"])
-if PRODUCTION:
-    ALLOWED_HOSTS += ["127.0.0.1", "[::1]"]  # at which the machine itself asks how it is
+MODEL_URL_FILE = DATA_DIR / "model.url"  # where the embedded model says at which URL it listens
 
 # ── Where it listens, and for how long ───────────────────────────────────────────────────────
 HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds
@@ -83,24 +40,6 @@ WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds that plain requests may take 
 CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a word of a peer's
 if CONNECTION_TIMEOUT <= 0:
     raise ImproperlyConfigured("CONNECTION_TIMEOUT must be more than 0 seconds.")
-
-# ── The model ────────────────────────────────────────────────────────────────────────────────
-OPENAI_API_KEY = env.str("OPENAI_API_KEY", "") or None
-OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "") or None  # any OpenAI-compatible server's /v1
-EMBEDDED_MODEL = not (OPENAI_API_KEY or OPENAI_BASE_URL)  # SmolLM2 on this machine's processor
-MODEL_URL_FILE = DATA_DIR / "model.url"  # where the embedded model says at which URL it listens
-LLM_MODEL = env.str("LLM_MODEL", "smollm2-135m-instruct" if EMBEDDED_MODEL else "gpt-4o-mini")
-LLM_MODELS = list(dict.fromkeys([LLM_MODEL, *env.list("LLM_MODELS", default=[])]))  # may be asked
-MODEL_CONNECT = env.float("MODEL_CONNECT", 5.0)  # seconds to connect
-MODEL_SILENCE = env.float("MODEL_SILENCE", 60.0)  # seconds without a line before it is given up
-MODEL_TRIES = env.int("MODEL_TRIES", 3)  # requests before the first token, at a passing fault
-MODEL_TEMPERATURE = env.float("MODEL_TEMPERATURE", default=None)  # the model's own, where unset
-MODEL_STREAM_USAGE = env.choice("MODEL_STREAM_USAGE", "auto", "on", "off")  # ask for token counts
-MODEL_TOKEN_LIMIT_PARAM = env.choice(  # what MAX_OUTPUT_TOKENS is sent as
-    "MODEL_TOKEN_LIMIT_PARAM", "auto", "max_tokens", "max_completion_tokens"
-)
-MAX_OUTPUT_TOKENS = env.int("MAX_OUTPUT_TOKENS", 4096)  # tokens of one reply
-HISTORY_TOKENS = env.int("HISTORY_TOKENS", 1500 if EMBEDDED_MODEL else 32_000)  # sent per request
 
 # ── The log and the broker ───────────────────────────────────────────────────────────────────
 REDIS_URL = env.str("REDIS_URL", "")  # or several, with commas between
@@ -126,8 +65,6 @@ CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
-# Replies at once in one process; 66 of one owner.
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_REPLIES", 88)
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
 if CELERY_BROKER_URL.startswith("redis"):
@@ -172,24 +109,6 @@ if not BRIDGE:
     BRIDGE = f"ipc://{socket_path(DATA_DIR, 'bridge.sock')}"
 BRIDGES = env.list("BRIDGES", default=[]) or [BRIDGE]  # all that Pushpin hears; any of them may die
 
-# ── Limits of one owner, and of one message ──────────────────────────────────────────────────
-# Queued or running, per owner. One owner alone must not fill a worker process in production.
-MAX_LIVE_RUNS = env.int(
-    "MAX_LIVE_RUNS", max(1, CELERY_WORKER_CONCURRENCY // 2) if PRODUCTION else 100
-)
-MAX_POSTS = env.int("MAX_POSTS", 120 if PRODUCTION else 6000)  # runs begun a minute, per owner
-MAX_REPEATS = env.int("MAX_REPEATS", 120 if PRODUCTION else 600)  # repeats a minute, per owner
-MAX_STREAMS = env.int("MAX_STREAMS", 1000)  # open at once, per owner and web process
-MAX_MESSAGE = env.int("MAX_MESSAGE", 200_000)  # characters of one message
-MAX_REPLY_BYTES = env.int("MAX_REPLY_BYTES", 1024 * 1024)  # UTF-8 of a reply and its reasoning
-if MAX_REPLY_BYTES < 1:
-    raise ImproperlyConfigured("MAX_REPLY_BYTES must be at least 1.")
-# Bytes of the longest body, a message and a system text in JSON; streams/bodies.py has each.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 12 * MAX_MESSAGE + 16_384
-# Django would write what is longer to a file, and every stream would wait for the disk.
-FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE
-ANSWERS_KEPT = env.int("ANSWERS_KEPT", 24 * 3600)  # seconds that an Idempotency-Key is remembered
-
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────
 ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # a visitor owns his session's own
 ALLOW_SIGNUP = env.bool("ALLOW_SIGNUP", not PRODUCTION)  # anybody may make himself a user
@@ -233,6 +152,9 @@ else:
         "min_size": 1,
         "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
         "timeout": 10,  # seconds to wait for a free one
+        # Seconds that one attempt to connect lasts. Its pauses double, and no other attempt begins
+        # meanwhile: with the library's 300 s, a database that is back is not asked for minutes.
+        "reconnect_timeout": 5,
     }
 
 DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a lock
