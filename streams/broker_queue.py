@@ -35,7 +35,8 @@ def _ask(queue: str) -> int:
         try:
             declared = channel.queue_declare(queue=queue, passive=True)
         except ChannelError as error:
-            if int(error.code or 0) == NO_SUCH_QUEUE:
+            # `code` is the class's number, and kombu's Redis raises the base class, which has none.
+            if int(error.reply_code or 0) == NO_SUCH_QUEUE:
                 return 0
             raise
         return int(declared.message_count)

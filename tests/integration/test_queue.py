@@ -144,6 +144,10 @@ def test_a_broker_that_is_away_has_no_length(monkeypatch: pytest.MonkeyPatch) ->
     assert "unspool_queue_length NaN" in Client().get("/metrics").content.decode()
 
 
+def test_a_queue_without_a_task_has_the_length_0() -> None:
+    assert queue_length() == 0
+
+
 def test_the_queues_length_is_told_to_operators() -> None:
     ask_many()
     assert "unspool_queue_length 30.0" in Client().get("/metrics").content.decode()
