@@ -56,8 +56,12 @@ def free(port: int) -> bool:
 
 
 def essentials() -> dict[str, str]:
-    """What any child needs, and nothing of the tests' own environment."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
+    """What any child needs, and nothing of the tests' own environment.
+
+    By UNSPOOL_CI, `.ci/run` finds what is left of a part that it has stopped.
+    """
+    names = ("HOME", "LANG", "TZ", "UNSPOOL_CI")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
