@@ -23,7 +23,7 @@ ALONE = $(if $(shell command -v flock),flock requirements.lock)
 
 # Brings the database up to date itself, in whichever data folder it comes to use.
 run: environment
-	exec $(PYTHON) -m config.run
+	exec $(PYTHON) -m config.dev.run
 
 setup: environment
 	echo "Bringing the database up to date"
@@ -53,10 +53,10 @@ test-release: environment-dev
 	RELEASE=1 $(PYTHON) -m pytest tests
 
 faults-beside: environment-dev
-	$(call MINUTES,40) $(PYTHON) -m pytest $(BESIDE) -m "not alone" tests/acceptance
+	$(call MINUTES,40) $(PYTHON) -m pytest $(BESIDE) -m "not alone" tests/faults
 
 faults-alone: environment-dev
-	$(call MINUTES,20) $(PYTHON) -m pytest -m alone tests/acceptance
+	$(call MINUTES,20) $(PYTHON) -m pytest -m alone tests/faults
 
 # The generated tests of `make test` once more, with their full budget.
 generators: environment-dev

@@ -9,11 +9,11 @@ from django.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from config.lanes import Lane  # noqa: E402  # models exist after setup
 from config.lock_wait import bound_lock_waits  # noqa: E402
 from config.request import Receive, Scope, Send  # noqa: E402
-from streams.followers import followers  # noqa: E402
-from streams.sweep import Sweeper  # noqa: E402
+from config.threaded_handler import ThreadedHandler  # noqa: E402  # models exist after setup
+from streams.chat.sweep import Sweeper  # noqa: E402
+from streams.delivery.open_streams import open_streams  # noqa: E402
 
 LIVE, READY = "/health/live", "/health/ready"
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -23,7 +23,7 @@ READING = 8  # of a pool's connections are never held by writes
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    followers()  # else two lanes' threads could each make its own, of which only one is drained
+    open_streams()  # else two lanes' threads could each make its own, of which only one is drained
     Sweeper().start()  # of every process that lives: no single one must not die
     while True:
         message = await receive()
@@ -42,11 +42,13 @@ def writing_threads(most: int = 64) -> int:
 # requests, each may wait for a Redis that does not answer, and one that writes for a lock of the
 # database as well: those have a lane of their own.
 bound_lock_waits()
-streams = Lane("stream", threads=4)
-plain = Lane("request", threads=64)
-writes = Lane("write", threads=writing_threads(), waiting=WAITING)
-alive = Lane("alive", threads=1)  # waits for nobody: who restarts what is silent asks here
-ready = Lane("ready", threads=2)  # waits for a bounded time
+streams = ThreadedHandler("stream", threads=4)
+plain = ThreadedHandler("request", threads=64)
+writes = ThreadedHandler("write", threads=writing_threads(), waiting=WAITING)
+alive = ThreadedHandler(
+    "alive", threads=1
+)  # waits for nobody: who restarts what is silent asks here
+ready = ThreadedHandler("ready", threads=2)  # waits for a bounded time
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +59,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await lane_of(scope["method"], scope["path"])(scope, receive, send)
 
 
-def lane_of(method: str, path: str) -> Lane:
+def lane_of(method: str, path: str) -> ThreadedHandler:
     if path in (LIVE, READY):
         return alive if path == LIVE else ready
     if method not in SAFE:

@@ -7,14 +7,14 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready
 from kombu.transport import TRANSPORT_ALIASES
 
-from config import tracing
+from config import telemetry
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("unspool")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.imports = ("workers.tasks",)
-TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.broker:Transport")
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.celery_transport:Transport")
 
 
 @setup_logging.connect
@@ -24,7 +24,7 @@ def _leave_logging(**_: Any) -> None:
 
 @worker_init.connect
 def _trace(**_: Any) -> None:
-    tracing.begin("worker")
+    telemetry.begin("worker")
 
 
 @worker_ready.connect

@@ -12,7 +12,7 @@ from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from config.bounds import HEAD
-from streams.problems import Problem, refusal
+from streams.http.problems import Problem, problem_response
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
 UNREADABLE = Problem(400, "bad_request", "This is no HTTP request.")
@@ -23,7 +23,7 @@ class HeadTooLarge(Exception):
     """Raised in a callback of the parser, which ends the parsing."""
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """uvicorn's, with bounds for a request's head; an upgrade that is not offered is ignored."""
 
     _patience: asyncio.TimerHandle | None = None
@@ -127,7 +127,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         if self.cycle is None or self.cycle.response_complete:  # else it would land in an answer
-            answer = refusal(problem)
+            answer = problem_response(problem)
             fields: dict[str, Any] = {
                 **answer.headers,
                 "Content-Length": len(answer.content),

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
 
-from streams.bodies import longest
+from streams.http.bodies import max_bytes
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -23,7 +23,7 @@ class Request(ASGIRequest):
     @property
     def body(self) -> bytes:
         """As Django's. Raises `RequestDataTooBig`."""
-        if length_of(self.scope) > longest(self.path):
+        if length_of(self.scope) > max_bytes(self.path):
             raise RequestDataTooBig
         return super().body
 
@@ -33,10 +33,10 @@ class Request(ASGIRequest):
         self._stream: BytesIO = BytesIO()
 
 
-def wanted(scope: Scope) -> bool:
+def wants_body(scope: Scope) -> bool:
     """Whether to wait for the body: one that is too long, or does not say how long, is refused."""
     chunked = b"transfer-encoding" in dict(scope["headers"])
-    return not chunked and length_of(scope) <= longest(scope["path"])
+    return not chunked and length_of(scope) <= max_bytes(scope["path"])
 
 
 def length_of(scope: Mapping[str, Any]) -> float:
@@ -45,7 +45,7 @@ def length_of(scope: Mapping[str, Any]) -> float:
     return int(length) if length.isdigit() else math.inf
 
 
-def in_time(receive: Receive) -> Receive:
+def receive_in_time(receive: Receive) -> Receive:
     """To hear the next piece of a body, or `TimeoutError`."""
 
     async def next_piece() -> Mapping[str, Any]:

@@ -7,6 +7,6 @@ from django.urls import include, path
 # One way in for everybody: it counts failed tries.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
-handler400 = "streams.api.refusals.unreadable"
-handler500 = "streams.api.refusals.failed"
+handler400 = "streams.api.errors.malformed_request"
+handler500 = "streams.api.errors.failed"
 urlpatterns = [path("admin/", admin.site.urls), path("", include("streams.urls"))]

@@ -13,9 +13,9 @@ from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
-from streams import asking, ending, keeping
-from streams.callers import SCOPES, digest_of, issue
-from streams.models import Conversation, Message, Run, Token
+from streams.access.api_tokens import SCOPES, create_token, digest_of
+from streams.chat import ask, conversations, finish
+from streams.models import ApiToken, Conversation, Message, Run
 
 logger = logging.getLogger(__name__)
 PAGE = 50  # rows
@@ -52,7 +52,7 @@ class Conversations(Shown):
     @admin.action(description="Delete, with all that was said", permissions=["act"])
     def delete_for_good(self, request: HttpRequest, chosen: QuerySet[Conversation]) -> None:
         for conversation in chosen:
-            keeping.delete(conversation)
+            conversations.delete(conversation)
             logger.info("conversation %s deleted by staff %s", conversation.pk, request.user.pk)
 
 
@@ -83,14 +83,14 @@ class Runs(Shown):
 
     @admin.action(description="Stop", permissions=["act"])
     def cancel(self, request: HttpRequest, chosen: QuerySet[Run]) -> None:
-        self._each(request, chosen, lambda run: ending.cancel(run.pk))
+        self._each(request, chosen, lambda run: finish.cancel(run.pk))
 
     @admin.action(description="Have answered anew", permissions=["act"])
     def retry(self, request: HttpRequest, chosen: QuerySet[Run]) -> None:
-        self._each(request, chosen, asking.retry)
+        self._each(request, chosen, ask.retry)
 
     def _each(self, request: HttpRequest, chosen: QuerySet[Run], act: Callable[[Run], Any]) -> None:
-        refused = (asking.Busy, asking.NotLast, asking.TooManyPosts, asking.TooManyRuns)
+        refused = (ask.ConversationBusy, ask.NotLastTurn, ask.RateLimited, ask.ActiveRunLimit)
         for run in chosen.select_related("conversation", "message"):
             try:
                 act(run)
@@ -109,11 +109,11 @@ class NewToken(forms.ModelForm):  # type: ignore[type-arg]
     )
 
     class Meta:
-        model = Token
+        model = ApiToken
         fields: ClassVar = ["user", "name", "scopes", "expires_at"]
 
 
-@admin.register(Token)
+@admin.register(ApiToken)
 class Tokens(Shown):
     form = NewToken
     list_display = (
@@ -133,17 +133,17 @@ class Tokens(Shown):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("streams.add_token")
 
-    def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         wish = form.cleaned_data
-        shown = issue(
+        shown = create_token(
             wish["user"],
             wish["name"],
             scopes=" ".join(wish["scopes"]),
             expires_at=wish["expires_at"],
         )
-        obj.pk = Token.objects.get(digest=digest_of(shown)).pk
+        obj.pk = ApiToken.objects.get(digest=digest_of(shown)).pk
         self.message_user(request, f"Copy it now, it is shown this once: {shown}", messages.WARNING)
 
     @admin.action(description="Revoke", permissions=["act"])
-    def revoke(self, request: HttpRequest, chosen: QuerySet[Token]) -> None:
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ApiToken]) -> None:
         chosen.filter(revoked_at=None).update(revoked_at=Now())

@@ -8,6 +8,6 @@ class StreamsConfig(AppConfig):
     name = "streams"
 
     def ready(self) -> None:
-        from streams.adoption import at_log_in  # it needs the models
+        from streams.access.visitors import on_log_in  # it needs the models
 
-        user_logged_in.connect(at_log_in, dispatch_uid="adoption")
+        user_logged_in.connect(on_log_in, dispatch_uid="adoption")

@@ -16,7 +16,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from streams.events import Spoken, Usage
+from streams.protocol.events import MessageView, Usage
 
 
 class Conversation(models.Model):
@@ -30,7 +30,7 @@ class Conversation(models.Model):
     head = models.BigIntegerField(
         default=0, editable=False, help_text="the highest event id known to have been said"
     )
-    retitled_at = models.DateTimeField(
+    title_pending_since = models.DateTimeField(
         null=True, editable=False, help_text="since when its readers are to be told of a new title"
     )
 
@@ -38,19 +38,19 @@ class Conversation(models.Model):
         ordering: ClassVar = ["-created_at", "-id"]
         indexes: ClassVar = [
             models.Index(fields=["owner", "-created_at", "-id"], name="owners_newest"),
-            models.Index(fields=["retitled_at"], name="unsaid_titles"),
+            models.Index(fields=["title_pending_since"], name="unsaid_titles"),
         ]
 
     def __str__(self) -> str:
         return self.title
 
-    def heard(self, id: int) -> None:
+    def advance_head(self, id: int) -> None:
         """Note that event `id` was said: a log whose last id is below it has lost its tail."""
         Conversation.objects.filter(pk=self.pk, head__lt=id).update(head=id)
         self.head = max(self.head, id)
 
 
-class Removal(models.Model):
+class DeletedConversation(models.Model):
     """A conversation that is deleted, and whose log is to be deleted yet."""
 
     conversation = models.UUIDField(primary_key=True)
@@ -97,9 +97,9 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
 
-    def spoken(self) -> Spoken:
+    def view(self) -> MessageView:
         written = self.role == self.Role.ASSISTANT and hasattr(self, "written_by")
-        return Spoken(
+        return MessageView(
             id=self.id,
             role=self.role,  # type: ignore[arg-type]  # its choices are the literal's
             content=self.content,
@@ -109,7 +109,7 @@ class Message(models.Model):
         )
 
 
-UNSAID = Q(ended_event__isnull=True)
+UNPUBLISHED = Q(ended_event_id__isnull=True)
 
 
 class Run(models.Model):
@@ -122,7 +122,7 @@ class Run(models.Model):
         CANCELLED = "cancelled"
         FAILED = "failed"
 
-    LIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+    ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
     abandoned = False  # by the attempt before this one: told to whoever claims it, and not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -137,17 +137,19 @@ class Run(models.Model):
 
     # Whose it is. The attempt is also the fence that the log checks.
     attempt = models.PositiveIntegerField(default=0)
-    forgiven = models.PositiveIntegerField(default=0, help_text="attempts that do not count")
+    uncounted_attempts = models.PositiveIntegerField(
+        default=0, help_text="attempts that do not count"
+    )
     worker = models.UUIDField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     lease_length = models.DurationField(null=True, editable=False)
-    rung_at = models.DateTimeField(null=True, blank=True, editable=False)
+    dispatched_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_asked = models.BooleanField(default=False)
 
     # What was said of it, so that anybody can say the rest.
-    queued_event = models.BigIntegerField(null=True, editable=False)
-    started_event = models.BigIntegerField(null=True, editable=False)  # of this attempt
-    ended_event = models.BigIntegerField(null=True, editable=False)
+    queued_event_id = models.BigIntegerField(null=True, editable=False)
+    started_event_id = models.BigIntegerField(null=True, editable=False)  # of this attempt
+    ended_event_id = models.BigIntegerField(null=True, editable=False)
 
     # How it went.
     finish_reason = models.CharField(max_length=40, blank=True)
@@ -173,24 +175,28 @@ class Run(models.Model):
         # part that is looked for. (SQLite does not see a condition on the status in a parameter.)
         indexes: ClassVar = [
             # With the status, by which SQLite prefers it to that of all that the owner ever ran.
-            models.Index(fields=["owner", "status"], name="owners_live_runs", condition=UNSAID),
-            models.Index(fields=["conversation"], name="unsaid_runs", condition=UNSAID),
+            models.Index(
+                fields=["owner", "status"], name="owners_live_runs", condition=UNPUBLISHED
+            ),
+            models.Index(fields=["conversation"], name="unsaid_runs", condition=UNPUBLISHED),
             models.Index(fields=["owner", "created_at"], name="owners_latest_runs"),
             models.Index(fields=["worker"], name="workers_runs"),
-            models.Index(fields=["status", "created_at"], name="waiting_runs", condition=UNSAID),
+            models.Index(
+                fields=["status", "created_at"], name="waiting_runs", condition=UNPUBLISHED
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.id} ({self.status})"
 
     @classmethod
-    def alive(cls) -> models.QuerySet[Run]:
+    def active(cls) -> models.QuerySet[Run]:
         """Those that are queued or running."""
-        return cls.objects.filter(UNSAID, status__in=cls.LIVE)
+        return cls.objects.filter(UNPUBLISHED, status__in=cls.ACTIVE)
 
     @property
-    def live(self) -> bool:
-        return self.status in self.LIVE
+    def is_active(self) -> bool:
+        return self.status in self.ACTIVE
 
     @property
     def usage(self) -> Usage:
@@ -202,9 +208,9 @@ class Run(models.Model):
         )
 
 
-def unspent() -> Q:
+def retryable() -> Q:
     """Runs that may be tried once more: what a deploy or Redis cut short does not count."""
-    return Q(attempt__lt=F("forgiven") + settings.RUN_ATTEMPTS)
+    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
 
 
 def from_now(seconds: float) -> models.Expression:
@@ -213,7 +219,7 @@ def from_now(seconds: float) -> models.Expression:
     return models.ExpressionWrapper(moment, output_field=models.DateTimeField())
 
 
-class Answer(models.Model):
+class IdempotencyRecord(models.Model):
     """What an Idempotency-Key was answered, kept in the transaction that made it so."""
 
     owner = models.CharField(max_length=64)
@@ -234,7 +240,7 @@ class Answer(models.Model):
         return f"{self.route} {self.key}"
 
 
-class Token(models.Model):
+class ApiToken(models.Model):
     """What an API client shows as `Authorization: Bearer`. Only its digest is kept."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")

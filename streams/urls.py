@@ -2,19 +2,19 @@
 
 from django.urls import include, path, re_path
 
-from streams import accounts, page
 from streams.api import addresses
-from streams.api.front import nowhere
-from streams.grip import go_on
-from streams.health import live, metrics, ready
-from streams.stream import events
+from streams.api.events import events
+from streams.api.routing import not_found_view
+from streams.pushpin.views import next_link
+from streams.web import accounts, page
+from streams.web.health import live, metrics, ready
 
 api = [
     path("conversations/<uuid:conversation>/events/", events, name="events"),
-    path("streams/next/", go_on, name="next"),
-    re_path("^$", nowhere),
+    path("streams/next/", next_link, name="next"),
+    re_path("^$", not_found_view),
     *addresses(),
-    re_path("", nowhere),
+    re_path("", not_found_view),
 ]
 urlpatterns = [
     path("api/", include((api, "api"))),

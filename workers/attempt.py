@@ -16,45 +16,45 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
 
-from streams import metrics
-from streams.channels import channel_of
-from streams.ending import complete, fail, stop
-from streams.events import ReasoningDelta, TextDelta, TextSnapshot
+from streams.chat.finish import complete, fail, finish_cancelled
+from streams.chat.snapshot import recorded_head
+from streams.log.channels import channel_of
+from streams.log.errors import FenceMissing, LogUnavailable, Superseded
+from streams.log.event_log import the_log
+from streams.log.sharding import server_of
+from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
-from streams.passages import Piece, Reach
-from streams.publish import the_log
-from streams.servers import server_of
-from streams.snapshot import noted
-from streams.traces import first_token
-from streams.verdicts import Away, Superseded, Unfenced
-from workers.lease import Hold, hand_over, mine
-from workers.model import Finish, ModelFault, speak
-from workers.pending import Pending
-from workers.process import Process
-from workers.prompt import Turn
+from streams.observability import metrics
+from streams.observability.tracing import record_first_token
+from streams.protocol.events import ReasoningDelta, TextDelta, TextSnapshot
+from workers.backpressure import Backpressure
+from workers.generators.base import Completion, ModelError, generate
+from workers.lease import HeldRun, release, still_held
+from workers.log_writer import PAUSE, size
+from workers.prompt.budget import Turn
 from workers.reply_text import ReplyText, ReplyTooLong
+from workers.runtime import Runtime
 from workers.split import split
-from workers.writer import PAUSE, size
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["finished", "lost", "too long", "too large"] | ModelFault
+Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError
 
 
 class Attempt:
     """What one attempt has said, and what of it the log has confirmed."""
 
-    def __init__(self, run: Run, process: Process) -> None:
-        self.known = 0  # the highest event id that this attempt knows to have been said
+    def __init__(self, run: Run, process: Runtime) -> None:
+        self.head = 0  # the highest event id that this attempt knows to have been said
         self._run = run
         self._process = process
         self._channel = channel_of(run.conversation_id)
         self._writer = process.writers[server_of(self._channel)]
         self._reply = ReplyText(settings.MAX_REPLY_BYTES)
         self._index = 0
-        self._unsaid = Pending(lambda: self._writer.away.is_set())
+        self._unconfirmed = Backpressure(lambda: self._writer.away.is_set())
         self._refused: Exception | None = None
-        self._finish = Finish("stop", None)
+        self._finish = Completion("stop", None)
         self._task: asyncio.Task[object] | None = None
         self._begun_at = monotonic()
         assert run.started_at
@@ -65,16 +65,16 @@ class Attempt:
         return self._reply.text
 
     @property
-    def pieces(self) -> int:
+    def chunks(self) -> int:
         """How many it has said."""
         return self._index
 
-    def reach(self) -> Reach:
+    def watermark(self) -> Watermark:
         """How far it has come. From any thread."""
         run = self._run
-        return Reach(channel=self._channel, run=run.id, attempt=run.attempt, known=self.known)
+        return Watermark(channel=self._channel, run=run.id, attempt=run.attempt, head=self.head)
 
-    def give_up(self) -> None:
+    def stop(self) -> None:
         """Stop at once: the run is no longer ours, or the process ends. From any thread."""
         self._process.loop.call_soon_threadsafe(self._stop)
 
@@ -83,26 +83,26 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[Turn], hold: Hold) -> Outcome:
+    async def write(self, turns: list[Turn], hold: HeldRun) -> Outcome:
         """Say the model's reply, piece by piece, and tell how it went."""
         self._task = asyncio.current_task()
         if self._refused:
             return "lost"  # told to stop before it began
         try:
-            async with asyncio.timeout(settings.RUN_LIFE):
+            async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(turns, hold)
-            await self._all_said()
+            await self._drain()
         except TimeoutError:
             return "too long"
         except (asyncio.CancelledError, Superseded):
             return "lost"
         return outcome
 
-    async def _relay(self, turns: list[Turn], hold: Hold) -> Outcome:
+    async def _relay(self, turns: list[Turn], hold: HeldRun) -> Outcome:
         try:
-            async with aclosing(speak(turns, model=self._run.model)) as said:
+            async with aclosing(generate(turns, model=self._run.model)) as said:
                 async for piece in said:
-                    if isinstance(piece, Finish):
+                    if isinstance(piece, Completion):
                         self._finish = piece
                         continue
                     if not self._index:
@@ -110,9 +110,9 @@ class Attempt:
                         self._run.first_token_at = self._started_at + hold.first_token
                         waited = self._run.first_token_at - self._run.created_at
                         metrics.FIRST_TOKEN.observe(waited.total_seconds())
-                        first_token(hold.first_token.total_seconds())
+                        record_first_token(hold.first_token.total_seconds())
                     await self._say(piece.text, piece.reasoning)
-        except ModelFault as fault:
+        except ModelError as fault:
             return fault
         except ReplyTooLong:
             return "too large"
@@ -135,75 +135,75 @@ class Attempt:
     async def _until_it_may_speak(self) -> None:
         # The log may have taken the fence though its answer was lost: the whole is said first.
         while self._refused:
-            await self._mend()
-        await self._unsaid.room()
+            await self._restore()
+        await self._unconfirmed.wait_for_room()
 
     def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
         event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
         self._index += 1
-        piece = Piece(channel=self._channel, event=event, known=self.known)
+        piece = Append(channel=self._channel, event=event, min_head=self.head)
         length = size(piece)
-        self._unsaid.add(length)
-        self._writer.write(piece, partial(self._hear, length))
+        self._unconfirmed.add(length)
+        self._writer.write(piece, partial(self._on_result, length))
 
-    def _hear(self, length: int, answer: int | Exception) -> None:
+    def _on_result(self, length: int, answer: int | Exception) -> None:
         if isinstance(answer, int):
-            self.known = max(self.known, answer)
+            self.head = max(self.head, answer)
         elif isinstance(answer, Superseded):
             self._stop()
         else:
             self._refused = answer
-        self._unsaid.answered(length)
+        self._unconfirmed.confirmed(length)
 
-    async def _all_said(self) -> None:
-        while self._unsaid or self._refused:
-            if self._unsaid:
-                await self._unsaid.answer()
+    async def _drain(self) -> None:
+        while self._unconfirmed or self._refused:
+            if self._unconfirmed:
+                await self._unconfirmed.wait_for_result()
             else:
-                await self._mend()
+                await self._restore()
 
-    async def _mend(self) -> None:
+    async def _restore(self) -> None:
         """The log has lost what it held of this reply: fence it anew, and say it as a whole."""
-        while self._unsaid:
-            await self._unsaid.answer()
-        if not isinstance(self._refused, Unfenced):
+        while self._unconfirmed:
+            await self._unconfirmed.wait_for_result()
+        if not isinstance(self._refused, FenceMissing):
             raise self._refused or Superseded()
         self._refused = None
         try:
-            self.known = await sync_to_async(self._fence, thread_sensitive=False)()
-        except Away:
-            self._refused = Unfenced()
+            self.head = await sync_to_async(self._restore_fence, thread_sensitive=False)()
+        except LogUnavailable:
+            self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
         for piece in split(self._reply.reasoning):
             self._publish(ReasoningDelta, piece)
         self._publish(TextSnapshot, self.text)
 
-    def _fence(self) -> int:
+    def _restore_fence(self) -> int:
         """Set anew, from the run's row. Raises `Superseded`, `Away`."""
         try:
             for _ in range(2):  # and ask again after: what was closed in between stays closed
-                if not mine(self._run):
+                if not still_held(self._run):
                     raise Superseded
-                head = the_log().fence(
+                head = the_log().restore_fence(
                     self._channel,
                     self._run.id,
                     self._run.attempt,
                     index=self._index - 1,
                     text=self.text,
-                    known=max(self.known, noted(self._run.conversation_id)),
+                    min_head=max(self.head, recorded_head(self._run.conversation_id)),
                 )
             return head
         finally:
             connection.close()
 
-    def end(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Say how it ended, unless it is not ours to say. Raises `Superseded`, `Away`."""
         found = Conversation.objects.filter(pk=self._run.conversation_id).first()
         if found is None:
             raise Superseded  # it was deleted
         self._run.conversation = found
-        self._run.conversation.head = max(self._run.conversation.head, self.known)
+        self._run.conversation.head = max(self._run.conversation.head, self.head)
         match outcome:
             case "finished":
                 finish = self._finish
@@ -220,11 +220,11 @@ class Attempt:
                 reason = "The reply became too long and was ended."
                 fail(self._run, self.text, code="reply_too_long", reason=reason)
             case "lost":
-                self.bow_out()
+                self.resign()
             case fault:
                 fail(self._run, self.text, code=fault.code, reason=fault.reason)
 
-    def bow_out(self) -> None:
+    def resign(self) -> None:
         """Leave: to whoever has the run now; if it is ours, as the reader or the deploy says."""
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
         if self._run.first_token_at:  # which whoever ended it did not know
@@ -233,7 +233,7 @@ class Attempt:
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
             return
         if now.cancel_asked:
-            now.conversation.head = max(now.conversation.head, self.known)
-            stop(now, self.text)
+            now.conversation.head = max(now.conversation.head, self.head)
+            finish_cancelled(now, self.text)
         else:
-            hand_over(self._run, known=self.known)
+            release(self._run, head=self.head)

@@ -19,13 +19,13 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 from django.db.models.functions import Now
 
-from streams.bell import ring
-from streams.fair_share import has_room
-from streams.leases import abandoned, held, new_lease
-from streams.models import Run, unspent
-from streams.passages import Reach
-from streams.publish import confirm
-from streams.waiting_runs import next_without_place
+from streams.chat.dispatch import dispatch
+from streams.chat.fair_share import has_room
+from streams.chat.leases import abandoned, held, new_lease
+from streams.chat.publisher import verify
+from streams.chat.waiting_runs import next_without_place
+from streams.log.values import Watermark
+from streams.models import Run, retryable
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def claim(run: UUID, worker: UUID) -> Run | None:
     and the note finds nothing noted, therefore the second look.
     """
     for _ in range(2):
-        live = Run.alive().filter(conversation__runs=run)  # the others wait for their turn
+        live = Run.active().filter(conversation__runs=run)  # the others wait for their turn
         seen = live.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
         if seen is None or (seen.pk == run and seen.held):
             return None
@@ -46,7 +46,7 @@ def claim(run: UUID, worker: UUID) -> Run | None:
             taken = _take(seen, worker)
             if taken is not None:
                 return _claimed(seen, worker) if taken else None
-        elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(rung_at=None):
+        elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(dispatched_at=None):
             return None
     return None
 
@@ -69,15 +69,15 @@ def _take(seen: Run, worker: UUID) -> bool | None:
         with transaction.atomic():
             # A run that had a place and lost it goes on at once.
             if not seen.attempt and not has_room(seen.owner, worker):
-                same.filter(status=Run.Status.QUEUED).update(rung_at=None)
+                same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
                 return None
-            taken = same.filter(free, unspent(), cancel_asked=False).update(
+            taken = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
                 worker=worker,
                 started_at=Now(),
                 first_token_at=None,
-                started_event=None,
+                started_event_id=None,
                 **new_lease(),
             )
     except IntegrityError:
@@ -89,76 +89,76 @@ def _claimed(seen: Run, worker: UUID) -> Run | None:
     logger.info("run %s claimed for attempt %s", seen.pk, seen.attempt + 1)
     claimed = Run.objects.select_related("conversation", "message").get(pk=seen.pk)
     # Whoever let it go before its start was noted knew no more than whoever vanished.
-    unstarted = seen.attempt > 0 and seen.started_event is None
+    unstarted = seen.attempt > 0 and seen.started_event_id is None
     claimed.abandoned = unstarted or seen.status == Run.Status.RUNNING
     return claimed if claimed.worker == worker else None
 
 
-def mine(run: Run) -> bool:
+def still_held(run: Run) -> bool:
     """Whether the run's row still says that this attempt is the one."""
     held = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
     return held.filter(status=Run.Status.RUNNING).exists()
 
 
-def hand_over(run: Run, *, known: int = 0, rings: bool = True) -> None:
+def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
     """Give the run to whoever is there: what cut this attempt short does not count against it.
 
     `known` is the highest event id that the attempt knows to have been said. Where it does not
     ring, the sweep does once the log answers.
     """
-    run.conversation.heard(known)
+    run.conversation.advance_head(head)
     given = Run.objects.filter(
         pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
     ).update(
         status=Run.Status.QUEUED,
-        forgiven=F("forgiven") + 1,
+        uncounted_attempts=F("uncounted_attempts") + 1,
         worker=None,
         lease_until=None,
         lease_length=None,
-        rung_at=Now(),  # also where nobody is: a log that refuses all would be asked ever faster
+        dispatched_at=Now(),  # also where nobody is: a log that refuses all would be asked ever faster
     )
     if given:
         logger.info("run %s handed over after attempt %s", run.id, run.attempt)
-        if rings:
-            ring(run.id)
+        if redispatch:
+            dispatch(run.id)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class Hold:
+class HeldRun:
     """A run that this process holds, and what is to be done when it does no longer."""
 
     run: Run
     lost: Callable[[], None]
-    reach: Callable[[], Reach]
+    watermark: Callable[[], Watermark]
     first_token: timedelta | None = field(default=None)  # from the claim until the first token
 
 
-class Keeper(threading.Thread):
+class LeaseKeeper(threading.Thread):
     """Renews the leases of all that this process holds, and looks whether it still holds it."""
 
     def __init__(self) -> None:
         super().__init__(name="lease keeper", daemon=True)
         self.worker = uuid4()
-        self._holds: dict[UUID, Hold] = {}
+        self._held: dict[UUID, HeldRun] = {}
         self._noted: set[UUID] = set()
         self._stopped = threading.Event()
 
     @contextmanager
     def hold(
-        self, run: Run, lost: Callable[[], None], reach: Callable[[], Reach]
-    ) -> Iterator[Hold]:
+        self, run: Run, lost: Callable[[], None], reach: Callable[[], Watermark]
+    ) -> Iterator[HeldRun]:
         """Keep the run's lease; `lost` is called, again and again, once it is another's."""
-        hold = self._holds[run.id] = Hold(run=run, lost=lost, reach=reach)
+        hold = self._held[run.id] = HeldRun(run=run, lost=lost, watermark=reach)
         try:
             yield hold
         finally:
-            if self._holds.get(run.id) is hold:
-                del self._holds[run.id]
+            if self._held.get(run.id) is hold:
+                del self._held[run.id]
             self._noted.discard(run.id)
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Stop every attempt: the process ends, and another goes on with its runs."""
-        for hold in list(self._holds.values()):
+        for hold in list(self._held.values()):
             hold.lost()
 
     def stop(self) -> None:
@@ -166,13 +166,13 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         renewed = 0.0
-        while not self._stopped.wait(settings.RUN_WATCH):
+        while not self._stopped.wait(settings.LEASE_CHECK_INTERVAL):
             try:
-                if self._holds and monotonic() - renewed > settings.RUN_LEASE / 4:
+                if self._held and monotonic() - renewed > settings.RUN_LEASE / 4:
                     self._renew()
                     renewed = monotonic()
-                    self._confirm()
-                self._look()
+                    self._verify()
+                self._check()
             except Exception:
                 logger.exception("looking after leases")  # the next look may find a database
             finally:
@@ -180,16 +180,16 @@ class Keeper(threading.Thread):
 
     def _renew(self) -> None:
         # What was claimed here and let go of, by whatever accident, is to be another's.
-        held = Run.objects.filter(pk__in=list(self._holds), worker=self.worker)
+        held = Run.objects.filter(pk__in=list(self._held), worker=self.worker)
         held.filter(status=Run.Status.RUNNING).update(**new_lease())
 
-    def _confirm(self) -> None:
+    def _verify(self) -> None:
         """Tell a Redis that may be another one by now how far each reply has come."""
-        reached = [hold.reach() for hold in list(self._holds.values())]
-        confirm([reach for reach in reached if reach.known])
+        reached = [hold.watermark() for hold in list(self._held.values())]
+        verify([reach for reach in reached if reach.head])
 
-    def _look(self) -> None:
-        holds = dict(self._holds)
+    def _check(self) -> None:
+        holds = dict(self._held)
         if not holds:
             return
         mine = Run.objects.filter(worker=self.worker, status=Run.Status.RUNNING, cancel_asked=False)

@@ -7,8 +7,8 @@ encoded data, and a cut is always between two code points.
 from collections.abc import Iterator
 from uuid import UUID
 
-from streams.events import TextDelta
-from streams.wire import encode
+from streams.protocol.events import TextDelta
+from streams.protocol.sse import encode
 
 LARGEST_DATA = 64 * 1024  # bytes of one event's data
 LONGEST_ESCAPE = 6  # bytes that one character takes in JSON at most: \u0001

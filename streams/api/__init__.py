@@ -9,13 +9,13 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError, ValidationErrorContext
 from ninja.operation import Operation
 
-from streams.api.admission import Admission
+from streams.api.authentication import Authentication
 from streams.api.conversations import router as conversations
-from streams.api.front import fronted
-from streams.api.offers import router as models
+from streams.api.errors import error_response, forget_frames
+from streams.api.json import Parser, Renderer
+from streams.api.models import router as models
 from streams.api.openapi import complete
-from streams.api.refusals import forget_frames, refuse
-from streams.api.rendering import Parser, Renderer
+from streams.api.routing import wrapped
 from streams.api.runs import router as runs
 
 
@@ -42,13 +42,13 @@ api = Api(
     version="0.1.0",
     description="LLM replies that survive a lost connection.",
     urls_namespace="api",
-    auth=Admission(),
+    auth=Authentication(),
     parser=Parser(),
     renderer=Renderer(),
     docs_decorator=require_safe,
 )
 for kind in (Exception, Http404, HttpError, ValidationError):  # each has a handler of Ninja's
-    api.add_exception_handler(kind, refuse)  # type: ignore[arg-type]  # it is never the class
+    api.add_exception_handler(kind, error_response)  # type: ignore[arg-type]  # it is never the class
 api.add_router("/conversations", conversations)
 api.add_router("/runs", runs)
 api.add_router("/models", models)
@@ -56,4 +56,4 @@ api.add_router("/models", models)
 
 def addresses() -> list[URLPattern]:
     """Every address of the API but the stream's, under `/api/`."""
-    return [fronted(address) for address in api.urls[0] if isinstance(address, URLPattern)]
+    return [wrapped(address) for address in api.urls[0] if isinstance(address, URLPattern)]

@@ -8,55 +8,56 @@ from django.http import HttpResponse
 from django.urls import reverse
 from ninja import Router, Status
 
-from streams import asking, keeping
-from streams.api.admission import Asked
-from streams.api.repeats import answer, once_of
+from streams.api.authentication import ApiRequest
+from streams.api.idempotency import answer, idempotency_key
 from streams.api.schemas import (
     Ask,
     Before,
     Begin,
-    Entries,
-    Entry,
+    ConversationItem,
+    ConversationList,
     Messages,
-    Place,
+    PageCursor,
     Rename,
     Search,
 )
-from streams.events import Snapshot
+from streams.chat import ask as asking
+from streams.chat import conversations as keeping
+from streams.chat.run_status import RunStatus
+from streams.chat.snapshot import message_page, snapshot
 from streams.models import Conversation
-from streams.report import Report
-from streams.snapshot import page, snapshot
-from streams.wire import encode
+from streams.protocol.events import Snapshot
+from streams.protocol.sse import encode
 
 router = Router(tags=["conversations"])
-STARTED = {202: asking.Accepted, 200: Report}  # 200: it was waited for
+STARTED = {202: asking.Accepted, 200: RunStatus}  # 200: it was waited for
 
 
-def own(request: Asked, conversation: UUID) -> Conversation:
+def own(request: ApiRequest, conversation: UUID) -> Conversation:
     """The caller's conversation. Raises `DoesNotExist` for anybody else's as well."""
     return Conversation.objects.get(pk=conversation, owner=request.auth.owner)
 
 
 @router.post("/", response=STARTED, summary="Begin a conversation")
-def begin(request: Asked, body: Begin) -> HttpResponse:
+def begin(request: ApiRequest, body: Begin) -> HttpResponse:
     accepted = asking.begin(
         owner=request.auth.owner,
         text=body.message,
         system=body.system if body.system and body.system.strip() else None,
         model=body.model,
         title=body.title if body.title and body.title.strip() else None,
-        once=once_of(request, body),
+        key=idempotency_key(request, body),
     )
     return answer(202, asdict(accepted))
 
 
-@router.get("/", response=Entries, url_name="conversations", summary="Your conversations")
+@router.get("/", response=ConversationList, url_name="conversations", summary="Your conversations")
 def conversations(
-    request: Asked,
-    cursor: Place = "",
+    request: ApiRequest,
+    cursor: PageCursor = "",
     search: Search = "",
 ) -> dict[str, object]:
-    found, place = keeping.newest(request.auth.owner, after=cursor, search=search)
+    found, place = keeping.list_newest(request.auth.owner, after=cursor, search=search)
     following = {"cursor": place or ""} | ({"search": search} if search else {})
     more = f"{reverse('api:conversations')}?{urlencode(following)}" if place else None
     return {"items": found, "next": more}
@@ -68,13 +69,13 @@ def conversations(
     url_name="conversation",
     summary="A conversation as it is now",
 )
-def conversation(request: Asked, conversation: UUID) -> HttpResponse:
+def conversation(request: ApiRequest, conversation: UUID) -> HttpResponse:
     told = encode(snapshot(own(request, conversation)))
     return HttpResponse(told, content_type="application/json")
 
 
-@router.patch("/{uuid:conversation}/", response=Entry, summary="Rename a conversation")
-def rename(request: Asked, conversation: UUID, body: Rename) -> Conversation:
+@router.patch("/{uuid:conversation}/", response=ConversationItem, summary="Rename a conversation")
+def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversation:
     renamed = own(request, conversation)
     keeping.rename(renamed, body.title)
     return renamed
@@ -83,7 +84,7 @@ def rename(request: Asked, conversation: UUID, body: Rename) -> Conversation:
 @router.delete(
     "/{uuid:conversation}/", response={204: None}, summary="Delete a conversation for good"
 )
-def delete(request: Asked, conversation: UUID) -> Status[None]:
+def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
     keeping.delete(own(request, conversation))
     return Status(204, None)
 
@@ -94,19 +95,19 @@ def delete(request: Asked, conversation: UUID) -> Status[None]:
     url_name="messages",
     summary="The latest messages, or those before one",
 )
-def messages(request: Asked, conversation: UUID, before: Before = None) -> Messages:
+def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> Messages:
     asked = own(request, conversation)
     last = asked.messages.get(pk=before) if before else None
-    spoken, earlier = page(asked, before=last)
+    spoken, earlier = message_page(asked, before=last)
     return Messages(messages=list(spoken), earlier=earlier)
 
 
 @router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Ask")
-def ask(request: Asked, conversation: UUID, body: Ask) -> HttpResponse:
+def ask(request: ApiRequest, conversation: UUID, body: Ask) -> HttpResponse:
     accepted = asking.ask(
         own(request, conversation),
         body.message,
         when_busy=body.when_busy,
-        once=once_of(request, body),
+        key=idempotency_key(request, body),
     )
     return answer(202, asdict(accepted))

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 
-from streams.api.repeats import KEY
+from streams.api.idempotency import KEY
 from streams.api.schemas import Problem as ProblemSchema
-from streams.channels import PREFIX
+from streams.log.channels import PREFIX
 from streams.models import Run
 
 Document = dict[str, Any]
@@ -144,7 +144,7 @@ def complete(document: Document) -> Document:
     problem = ProblemSchema.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"].update(problem.pop("$defs", {}))
     components["schemas"]["Problem"] = problem
-    for name, statuses in {"Report": Run.Status.values, "LiveRun": Run.LIVE}.items():
+    for name, statuses in {"Report": Run.Status.values, "LiveRun": Run.ACTIVE}.items():
         components["schemas"][name]["properties"]["status"]["enum"] = list(statuses)
     for path, methods in paths.items():
         for method, operation in methods.items():

@@ -17,10 +17,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from streams.asking import WhenBusy
-from streams.events import Spoken
-from streams.keeping import PLACE
-from streams.wire import clean
+from streams.chat.ask import WhenBusy
+from streams.chat.conversations import PAGE_CURSOR
+from streams.protocol.events import MessageView
+from streams.protocol.sse import clean
 
 TOO_LONG = "message_too_long"
 SHORT = 200  # characters
@@ -29,13 +29,13 @@ FIELDS = 20  # of a body: more than any request has
 
 def _clean(value: object) -> object:
     # One character more than any text may have: as much as is needed to refuse it.
-    most = max(SHORT, settings.MAX_MESSAGE) + 1
+    most = max(SHORT, settings.MAX_MESSAGE_CHARS) + 1
     return clean(value[:most]) if isinstance(value, str) else value
 
 
 def _bounded(value: str) -> str:
-    if len(value) > settings.MAX_MESSAGE:
-        limit = {"limit": settings.MAX_MESSAGE}
+    if len(value) > settings.MAX_MESSAGE_CHARS:
+        limit = {"limit": settings.MAX_MESSAGE_CHARS}
         raise PydanticCustomError(TOO_LONG, "At most {limit} characters are taken", limit)
     return value
 
@@ -50,7 +50,7 @@ Text = Annotated[
     str,
     BeforeValidator(_clean),
     AfterValidator(_bounded),
-    Field(json_schema_extra={"maxLength": settings.MAX_MESSAGE}),
+    Field(json_schema_extra={"maxLength": settings.MAX_MESSAGE_CHARS}),
 ]
 Message = Annotated[
     Text, AfterValidator(_spoken), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
@@ -58,8 +58,8 @@ Message = Annotated[
 Line = Annotated[str, Field(max_length=SHORT), BeforeValidator(_clean)]
 Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
 
-Place = Annotated[
-    str, Field(pattern=f"^({PLACE})?$", json_schema_extra={"description": "from `next`"})
+PageCursor = Annotated[
+    str, Field(pattern=f"^({PAGE_CURSOR})?$", json_schema_extra={"description": "from `next`"})
 ]
 Search = Annotated[Line, Field(json_schema_extra={"description": "what the title contains"})]
 # There is no null in a query.
@@ -112,11 +112,11 @@ class Rename(_Body):
     title: Title
 
 
-class Nothing(_Body):
+class EmptyBody(_Body):
     """No words are needed."""
 
 
-class Entry(Schema):
+class ConversationItem(Schema):
     """A conversation in a list."""
 
     id: UUID
@@ -125,34 +125,34 @@ class Entry(Schema):
     created_at: datetime
 
 
-class Entries(Schema):
+class ConversationList(Schema):
     """Conversations, newest first; `next` is the URL of those after these."""
 
-    items: list[Entry]
+    items: list[ConversationItem]
     next: str | None
 
 
 class Messages(Schema):
     """Messages in turn order; `earlier` is the URL of those before these."""
 
-    messages: list[Spoken]
+    messages: list[MessageView]
     earlier: str | None
 
 
-class Offer(Schema):
+class ModelItem(Schema):
     """A model that may be asked for."""
 
     id: str
 
 
-class Offers(Schema):
+class ModelList(Schema):
     """The models that may be asked for, and the one that answers where none was."""
 
-    items: list[Offer]
+    items: list[ModelItem]
     default: str
 
 
-class Mistake(BaseModel):
+class FieldError(BaseModel):
     """What is wrong with one part of a request."""
 
     field: str
@@ -168,4 +168,6 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str
-    errors: list[Mistake] | None = Field(default_factory=list, description="where it is at fault")
+    errors: list[FieldError] | None = Field(
+        default_factory=list, description="where it is at fault"
+    )

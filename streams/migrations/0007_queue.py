@@ -15,6 +15,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('ended_event__isnull', True)), fields=['status', 'created_at'], name='waiting_runs'),
+            index=models.Index(condition=models.Q(('ended_event_id__isnull', True)), fields=['status', 'created_at'], name='waiting_runs'),
         ),
     ]

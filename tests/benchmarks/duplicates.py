@@ -11,9 +11,9 @@ import random
 import time
 from collections.abc import AsyncIterator
 
-from tests.benchmarks.contestants import DATABASE_STORAGE, OURS, REDIS_STORAGE, arena
 from tests.benchmarks.cost import Cost
-from tests.benchmarks.crowd import Reader, connected, heard
+from tests.benchmarks.peer_servers import DATABASE_STORAGE, OURS, REDIS_STORAGE, peer_server
+from tests.benchmarks.readers import Reader, connected, heard
 from tests.benchmarks.report import Row, Wishes, benchmark
 
 RATE = 100  # events a second
@@ -32,7 +32,7 @@ async def contest(name: str, wishes: Wishes) -> Row:
     readers_count, drops = wishes.size(20, 4), wishes.size(15, 3)
     events = wishes.size(1500, 150) if name != DATABASE_STORAGE else wishes.size(1500, 60)
     chance = random.Random(SEED)
-    async with arena(name, wishes.place, channels=1) as ring:
+    async with peer_server(name, wishes.place, channels=1) as ring:
         readers = ring.readers(readers_count)
         for reader in readers:
             reader.numbers = set()

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import chain
 
-from tests.benchmarks.contestants import BARE, DATABASE_STORAGE, OURS, REDIS_STORAGE, arena
 from tests.benchmarks.cost import Cost
-from tests.benchmarks.crowd import connected, heard
+from tests.benchmarks.peer_servers import BARE, DATABASE_STORAGE, OURS, REDIS_STORAGE, peer_server
+from tests.benchmarks.readers import connected, heard
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 
 PATIENCE = 90  # seconds from the first event until what has not arrived counts as lost
@@ -22,7 +22,7 @@ async def load(
     name: str, wishes: Wishes, *, followers: int, channels: int, events: int, rate: float
 ) -> Row:
     """So many events on each channel, `rate` a second in all channels together."""
-    async with arena(name, wishes.place, channels=channels) as ring:
+    async with peer_server(name, wishes.place, channels=channels) as ring:
         readers = ring.readers(followers, timed=followers // 5)
         await connected(readers, within=120)
         server, client = Cost(ring.web.pid).begin(), Cost().begin()
@@ -49,7 +49,7 @@ async def load(
 
 async def waiting(name: str, wishes: Wishes, *, followers: int) -> Row:
     """What followers cost to whom nothing is said."""
-    async with arena(name, wishes.place, channels=1) as ring:
+    async with peer_server(name, wishes.place, channels=1) as ring:
         some = ring.readers(20)
         await connected(some, within=30)  # whatever is made once, is made now
         server = Cost(ring.web.pid)

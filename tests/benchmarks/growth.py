@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from tests.benchmarks.contestants import OURS
 from tests.benchmarks.cost import MEASURED, Cost, pin
 from tests.benchmarks.fanout import load
-from tests.benchmarks.house import House, house
+from tests.benchmarks.peer_servers import OURS
 from tests.benchmarks.report import Row, Wishes, benchmark, part
+from tests.benchmarks.service import Service, service
 
 LOOKS = 60  # requests of a kind
 BITE = 10_000  # conversations
@@ -34,13 +34,13 @@ for _ in range(5):
                 reply_to=one, event=9) for one in asked)
     Run.objects.bulk_create(
         Run(conversation=one.conversation, owner=owner, message=one.reply_to, reply=one,
-            model="scripted", status="completed", attempt=1, queued_event=2, ended_event=9,
+            model="scripted", status="completed", attempt=1, queued_event_id=2, ended_event_id=9,
             created_at=timezone.now() - timedelta(days=1))
         for one in told)
 """
 
 
-async def fill(home: House, conversations: int) -> None:
+async def fill(home: Service, conversations: int) -> None:
     """Conversations of one finished turn each, in several bites: one is bounded in time."""
     bite = min(BITE, conversations)
     for _ in range(conversations // bite):
@@ -71,14 +71,14 @@ async def each_delivery(
     return 1e6 / delivered
 
 
-async def each_token(home: House, tokens: int) -> float:
+async def each_token(home: Service, tokens: int) -> float:
     """Processor µs of the worker and of Redis, for a reply as fast as the model can."""
     costs = [Cost(pid).begin() for pid in (home.stack.worker.pid, home.stack.valkey.pid)]
     await home.over([await home.client.ask(tokens=tokens)], within=120)
     return 1e6 * sum(cost.seconds for cost in costs) / tokens
 
 
-async def waits(home: House, wishes: Wishes) -> dict[str, float]:
+async def waits(home: Service, wishes: Wishes) -> dict[str, float]:
     """The median ms of a POST, a snapshot and the list."""
     asked, took = [], []
     for n in range(wishes.size(LOOKS, 5)):
@@ -107,7 +107,7 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     yield grown(f"channels followed, to {many}, each as lively", "the same", few, more)
     few = await each_delivery(wishes, **tenth, events=400, rate=20)
     yield grown(f"channels followed, to {many}, as much said in all", "the same", few, more)
-    async with house(wishes) as home:
+    async with service(wishes) as home:
         pin(MEASURED, home.stack.web.pid)
         tokens = wishes.size(20_000, 1_000)
         few, more = await each_token(home, tokens // 10), await each_token(home, tokens)

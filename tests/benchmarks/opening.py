@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from tests.benchmarks.contestants import OURS, REDIS_STORAGE, arena
 from tests.benchmarks.cost import Cost
-from tests.benchmarks.crowd import heard
+from tests.benchmarks.peer_servers import OURS, REDIS_STORAGE, peer_server
+from tests.benchmarks.readers import heard
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 
 CHANNELS = 100
@@ -17,7 +17,7 @@ PATIENCE = 90  # seconds
 
 async def rush(name: str, wishes: Wishes, *, readers: int, events: int) -> Row:
     channels = min(CHANNELS, readers)
-    async with arena(name, wishes.place, channels=channels) as ring:
+    async with peer_server(name, wishes.place, channels=channels) as ring:
         await ring.say(events * channels)
         # A stranger's visit: what a web process does once, it has done.
         early = ring.readers(1)

@@ -10,21 +10,28 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from tests.acceptance.place import essentials
-from tests.acceptance.stack import CHECKOUT
 from tests.benchmarks.cost import MEASURED, Cost, pin
-from tests.benchmarks.house import Ear, House, house
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
+from tests.benchmarks.service import Ear, Service, service
+from tests.support.ports import essentials
+from tests.support.stack import CHECKOUT
 
 RATE = 50  # tokens a second and reply
 # Seconds until the first token: by then all are asked, and wait.
 START, SMALL_START = 6, 3
 
 
-async def reading(home: House, *, replies: int, seconds: float) -> float:
+async def reading(home: Service, *, replies: int, seconds: float) -> float:
     """Processor µs per token of a process that only reads the model's streams."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.benchmarks.silent", str(replies), str(RATE), str(seconds)),
+        *(
+            sys.executable,
+            "-m",
+            "tests.benchmarks.model_reading",
+            str(replies),
+            str(RATE),
+            str(seconds),
+        ),
         cwd=CHECKOUT,
         env={**essentials(), **home.stack.worker.environment},
         stdout=asyncio.subprocess.PIPE,
@@ -36,7 +43,7 @@ async def reading(home: House, *, replies: int, seconds: float) -> float:
     return float(said)
 
 
-async def saying(home: House, *, replies: int, seconds: float, start: float) -> Row:
+async def saying(home: Service, *, replies: int, seconds: float, start: float) -> Row:
     worker = Cost(home.stack.worker.pid)
     empty = worker.memory
     tokens = int((seconds + 3) * RATE)
@@ -72,7 +79,7 @@ async def saying(home: House, *, replies: int, seconds: float, start: float) -> 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     seconds = wishes.size(15, 2)
-    async with house(wishes) as home:
+    async with service(wishes) as home:
         for replies in (wishes.size(16, 2), wishes.size(64, 4)):
             start = wishes.size(START, SMALL_START)
             row = await saying(home, replies=replies, seconds=seconds, start=start)

@@ -9,13 +9,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 
-from tests.acceptance.conftest import chance, database, size, stacks
-from tests.acceptance.database import copied
-from tests.acceptance.place import HOST
-from tests.acceptance.stack import Stack
-from tests.browser.browsing import chromium
-from tests.browser.modules import modules
-from tests.browser.reader import Reader
+from tests.browser.support.chromium import chromium
+from tests.browser.support.modules import modules
+from tests.browser.support.reader import Reader
+from tests.faults.conftest import chance, database, size, stacks
+from tests.support.databases import copied
+from tests.support.ports import HOST
+from tests.support.stack import Stack
 
 __all__ = ["chance", "database", "size", "stacks"]
 

@@ -8,10 +8,10 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser
 
-from tests.acceptance.visitor import script
-from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
-from tests.browser.reader import Reader
+from tests.browser.support.chromium import comes_true
+from tests.browser.support.reader import Reader
+from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

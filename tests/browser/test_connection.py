@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.stack import Stack
-from tests.acceptance.visitor import script
-from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
-from tests.browser.reader import Reader
-from tests.script import expected
+from tests.browser.support.chromium import comes_true
+from tests.browser.support.reader import Reader
+from tests.support.script import expected
+from tests.support.stack import Stack
+from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

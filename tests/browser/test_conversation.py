@@ -8,11 +8,11 @@ import random
 import pytest
 from playwright.async_api import Browser, Route
 
-from tests.acceptance.conftest import Size
-from tests.acceptance.visitor import script
-from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
-from tests.script import expected
+from tests.browser.support.chromium import comes_true
+from tests.faults.conftest import Size
+from tests.support.script import expected
+from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from playwright.async_api import Browser
 
-from tests.acceptance.visitor import script
-from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
+from tests.browser.support.chromium import comes_true
+from tests.support.visitor import script
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.alone]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from tests.browser.browsing import comes_true
+from tests.browser.support.chromium import comes_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

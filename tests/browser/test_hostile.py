@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.visitor import script
 from tests.browser.conftest import Readers
-from tests.browser.hostile import MUTATIONS, PAYLOADS
+from tests.browser.support.hostile import MUTATIONS, PAYLOADS
+from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page
 
-from tests.browser.hostile import MUTATIONS, PAYLOADS
-from tests.browser.readings import MORE, PIECEWISE, READINGS
+from tests.browser.support.hostile import MUTATIONS, PAYLOADS
+from tests.browser.support.readings import MORE, PIECEWISE, READINGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

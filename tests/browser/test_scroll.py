@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.visitor import script
-from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
-from tests.browser.reader import WRITTEN_WITHIN, Reader
+from tests.browser.support.chromium import comes_true
+from tests.browser.support.reader import WRITTEN_WITHIN, Reader
+from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

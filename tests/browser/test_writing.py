@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.visitor import script
-from tests.browser.browsing import comes_true
 from tests.browser.conftest import Readers
+from tests.browser.support.chromium import comes_true
+from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

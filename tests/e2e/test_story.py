@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Judge, Stacks
-from tests.acceptance.crowd import all_hear, delta, following
-from tests.acceptance.part import Part
-from tests.acceptance.place import HOST, essentials, free_port
-from tests.acceptance.stack import CHECKOUT
-from tests.acceptance.visitor import Visitor, script
+from tests.faults.conftest import Judge, Stacks
+from tests.support.many_followers import all_hear, delta, following
+from tests.support.ports import HOST, essentials, free_port
+from tests.support.process import Process
+from tests.support.stack import CHECKOUT
+from tests.support.visitor import Visitor, script
 
 PATIENCE = 90.0  # seconds for each step; it bounds a busy machine and measures nothing
 
@@ -64,9 +64,9 @@ async def test_a_reader_hears_each_reply_whole_over_lost_connections_and_can_sto
 
 async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_path: Path) -> None:
     port = free_port()
-    part = Part(
+    part = Process(
         "make run",
-        [sys.executable, "-m", "config.run"],
+        [sys.executable, "-m", "config.dev.run"],
         environment={**essentials(), "PORT": str(port), "DATA_DIR": str(tmp_path / "data")},
         directory=CHECKOUT,
         log=tmp_path / "make-run.log",

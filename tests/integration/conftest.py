@@ -7,8 +7,8 @@ import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection
 
-from streams.health_checks import probes
-from streams.reading import THREADS, threads
+from streams.delivery.threads import THREADS, threads
+from streams.web.health_checks import probes
 
 
 @pytest.fixture(autouse=True)

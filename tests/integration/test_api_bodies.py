@@ -13,11 +13,11 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from ninja.errors import HttpError, ValidationError
 
-from streams.bodies import longest
+from streams.http.bodies import max_bytes
 from streams.models import Conversation
-from tests.acceptance.hostile import BODIES
-from tests.integration.browser import Browser, conversation, run
-from tests.integration.lane import Connection
+from tests.integration.support.api_client import ApiClient, conversation, run
+from tests.integration.support.handler import Connection
+from tests.support.hostile_requests import BODIES
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 BEGIN = "/api/conversations/"
@@ -27,8 +27,8 @@ LAG = 0.05  # seconds of this process's work that the loop may wait for; 20 ms o
 
 
 @pytest.fixture
-async def browser() -> Browser:
-    return await sync_to_async(Browser)()
+async def browser() -> ApiClient:
+    return await sync_to_async(ApiClient)()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def interval() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-async def posted(browser: Browser, path: str, body: bytes, **headers: str) -> Connection:
+async def posted(browser: ApiClient, path: str, body: bytes, **headers: str) -> Connection:
     asked = Connection(
         browser, path, body=body, **{"x-csrftoken": browser.csrf["X-CSRFToken"], **headers}
     )
@@ -58,26 +58,26 @@ async def posted(browser: Browser, path: str, body: bytes, **headers: str) -> Co
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_hostile_body_is_refused(browser: Browser, name: str) -> None:
+async def test_a_hostile_body_is_refused(browser: ApiClient, name: str) -> None:
     asked = await posted(browser, BEGIN, BODIES[name])
     assert asked.status in (400, 422)
     assert len(asked.body) < 20_000
     assert not await Conversation.objects.aexists()
 
 
-async def test_a_nested_body_is_told_what_is_wrong(browser: Browser) -> None:
+async def test_a_nested_body_is_told_what_is_wrong(browser: ApiClient) -> None:
     asked = await posted(browser, BEGIN, BODIES["objects"])
     assert (asked.status, b'"invalid_request"' in asked.body) == (422, True)
     assert b"one object of a few strings" in asked.body
 
 
-async def test_a_body_longer_than_its_route_takes_is_refused_unread(browser: Browser) -> None:
+async def test_a_body_longer_than_its_route_takes_is_refused_unread(browser: ApiClient) -> None:
     made = await sync_to_async(browser.begin)()
     where = conversation(made["conversation"])
     for path in (BEGIN, f"{where}messages/", f"{run(made['run'])}retry/", f"{where}nowhere/"):
-        fits = await posted(browser, path, b'{"a":"' + b"x" * (longest(path) - 8) + b'"}')
+        fits = await posted(browser, path, b'{"a":"' + b"x" * (max_bytes(path) - 8) + b'"}')
         assert fits.status in (404, 422)
-        announced = {"content-length": str(longest(path) + 1)}
+        announced = {"content-length": str(max_bytes(path) + 1)}
         asked = await posted(browser, path, b"what is never asked for", **announced)
         told = asked.body.decode()
         assert (asked.status, "body_too_large" in told) in ((413, True), (404, False))
@@ -85,7 +85,7 @@ async def test_a_body_longer_than_its_route_takes_is_refused_unread(browser: Bro
 
 
 async def test_nothing_stays_of_a_request_that_was_refused(
-    browser: Browser, uncollected: None
+    browser: ApiClient, uncollected: None
 ) -> None:
     for body in (b'{"message": [{}]}', b'{"mess', b'{"message": "?", "more": 1}', b"[" * 2000):
         assert (await posted(browser, BEGIN, body)).status in (400, 422)
@@ -94,7 +94,7 @@ async def test_nothing_stays_of_a_request_that_was_refused(
 
 
 async def test_nothing_stays_of_the_body_of_a_request_that_was_accepted(
-    browser: Browser, uncollected: None
+    browser: ApiClient, uncollected: None
 ) -> None:
     assert (await posted(browser, BEGIN, b'{"message": "Why?"}')).status == 202
     assert [one for one in gc.get_objects() if _is_kept(one)] == []
@@ -107,7 +107,7 @@ def _is_kept(one: object) -> bool:
     return issubclass(kind, (pydantic.ValidationError, ValidationError, HttpError))
 
 
-async def test_the_loop_waits_for_no_body(browser: Browser, interval: None) -> None:
+async def test_the_loop_waits_for_no_body(browser: ApiClient, interval: None) -> None:
     waits: list[float] = []
 
     async def probe() -> None:

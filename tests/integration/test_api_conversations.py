@@ -5,20 +5,20 @@ from unittest.mock import ANY
 
 import pytest
 
-from streams import keeping, snapshot
+from streams.chat import conversations, snapshot
 from streams.models import Conversation, Message
-from tests.integration.browser import Browser, conversation
+from tests.integration.support.api_client import ApiClient, conversation
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 
 
 @pytest.fixture
-def browser() -> Browser:
-    return Browser()
+def browser() -> ApiClient:
+    return ApiClient()
 
 
 def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
-    browser: Browser,
+    browser: ApiClient,
 ) -> None:
     answer = browser.post("/api/conversations/", {"message": "Why is the sky blue?"})
     assert answer.status_code == 202
@@ -62,8 +62,8 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
     }
 
 
-def test_a_message_is_accepted_while_redis_is_away(browser: Browser, settings: Any) -> None:
-    from streams.publish import the_log
+def test_a_message_is_accepted_while_redis_is_away(browser: ApiClient, settings: Any) -> None:
+    from streams.log.event_log import the_log
 
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     the_log.cache_clear()
@@ -73,7 +73,7 @@ def test_a_message_is_accepted_while_redis_is_away(browser: Browser, settings: A
     assert browser.get(conversation(made["conversation"])).json()["cursor"] is None
 
 
-def test_system_and_title_are_taken_and_blank_ones_are_none(browser: Browser) -> None:
+def test_system_and_title_are_taken_and_blank_ones_are_none(browser: ApiClient) -> None:
     made = browser.begin("Why?", system="Be kind.", title="A question")
     told = browser.get(conversation(made["conversation"])).json()
     assert told["title"] == "A question"
@@ -86,7 +86,7 @@ def test_system_and_title_are_taken_and_blank_ones_are_none(browser: Browser) ->
     assert (told["title"], [m["role"] for m in told["messages"]]) == ("Why?", ["user"])
 
 
-def test_what_no_database_can_hold_is_replaced(browser: Browser) -> None:
+def test_what_no_database_can_hold_is_replaced(browser: ApiClient) -> None:
     body = rb'{"message": "a\u0000b\ud800c", "title": "\udfff", "system": "\u0000"}'
     answer = browser.post("/api/conversations/", body)
     assert answer.status_code == 202, answer.content
@@ -95,7 +95,7 @@ def test_what_no_database_can_hold_is_replaced(browser: Browser) -> None:
     assert [m["content"] for m in told["messages"]] == ["\ufffd", "a\ufffdb\ufffdc"]
 
 
-def test_a_busy_conversation_refuses_queues_or_is_interrupted(browser: Browser) -> None:
+def test_a_busy_conversation_refuses_queues_or_is_interrupted(browser: ApiClient) -> None:
     made = browser.begin()
     messages = f"{conversation(made['conversation'])}messages/"
     refused = browser.post(messages, {"message": "And?"})
@@ -110,10 +110,10 @@ def test_a_busy_conversation_refuses_queues_or_is_interrupted(browser: Browser) 
 
 
 def test_the_list_is_ones_own_newest_first_page_by_page(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "PAGE", 2)
-    Browser().begin("Somebody else's")
+    monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
+    ApiClient().begin("Somebody else's")
     ids = [browser.begin(f"Question {n}")["conversation"] for n in range(5)]
     url, pages = "/api/conversations/", []
     while url:
@@ -125,9 +125,9 @@ def test_the_list_is_ones_own_newest_first_page_by_page(
 
 
 def test_conversations_begun_in_the_same_moment_are_each_listed_once(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "PAGE", 2)
+    monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
     ids = {browser.begin(f"Question {n}")["conversation"] for n in range(5)}
     moment = Conversation.objects.get(pk=min(ids)).created_at
     Conversation.objects.update(created_at=moment)
@@ -140,9 +140,9 @@ def test_conversations_begun_in_the_same_moment_are_each_listed_once(
 
 
 def test_the_list_can_be_searched_by_title(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "PAGE", 1)
+    monkeypatch.setattr(conversations, "PAGE_SIZE", 1)
     for title in ("Blue skies", "Green hills", "Deep blue & wide"):
         browser.begin(title=title)
     first = browser.get("/api/conversations/?search=blue").json()
@@ -159,7 +159,7 @@ def test_the_list_can_be_searched_by_title(
     assert second["next"] is None
 
 
-def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: Browser, valkey: Any) -> None:
+def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: ApiClient, valkey: Any) -> None:
     made = browser.begin()
     answer = browser.send("PATCH", conversation(made["conversation"]), {"title": "Skies"})
     assert (answer.status_code, answer.json()) == (
@@ -177,7 +177,7 @@ def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: Browser, val
 
 
 def test_a_deleted_conversation_is_gone_with_all_that_was_said(
-    browser: Browser, valkey: Any
+    browser: ApiClient, valkey: Any
 ) -> None:
     made = browser.begin()
     gone = conversation(made["conversation"])
@@ -191,9 +191,9 @@ def test_a_deleted_conversation_is_gone_with_all_that_was_said(
 
 
 def test_earlier_messages_come_page_by_page(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "PAGE", 2)
+    monkeypatch.setattr(snapshot, "PAGE_SIZE", 2)
     made = browser.begin("0")
     url = conversation(made["conversation"])
     for n in range(1, 5):
@@ -209,7 +209,7 @@ def test_earlier_messages_come_page_by_page(
     assert [m["content"] for m in latest["messages"]] == ["3", "4"]
 
 
-def test_the_models_are_those_that_the_operator_offers(browser: Browser, settings: Any) -> None:
+def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
     assert browser.get("/api/models/").json() == {
         "items": [{"id": "smollm2-135m-instruct"}, {"id": "another"}],

@@ -8,8 +8,8 @@ from django.contrib.staticfiles import finders
 from django.test import Client
 from django.urls import reverse
 
-from streams.publish import the_log
-from tests.integration.browser import Browser
+from streams.log.event_log import the_log
+from tests.integration.support.api_client import ApiClient
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 
@@ -89,7 +89,7 @@ def test_a_status_is_one_of_those_that_there_are(document: dict[str, Any]) -> No
 
 
 def test_a_cursor_that_is_taken_is_one_that_the_document_knows(document: dict[str, Any]) -> None:
-    browser = Browser()
+    browser = ApiClient()
     made = browser.begin()
     stream = document["paths"]["/api/conversations/{conversation}/events/"]["get"]
     patterns = [
@@ -116,7 +116,7 @@ def test_its_page_needs_nobody_elses_servers() -> None:
 
 
 def test_the_stream_has_an_address() -> None:
-    made = Browser().begin()
+    made = ApiClient().begin()
     where = reverse("api:events", kwargs={"conversation": made["conversation"]})
     assert made["events"].startswith(where)
 
@@ -143,7 +143,7 @@ def test_without_redis_it_is_degraded_but_ready(settings: Any) -> None:
 
 
 def test_the_metrics_tell_whether_anybody_waits() -> None:
-    Browser().begin()
+    ApiClient().begin()
     told = Client().get("/metrics").content.decode()
     assert 'unspool_live_runs{status="queued"} 1.0' in told
     assert 'unspool_live_runs{status="running"} 0.0' in told

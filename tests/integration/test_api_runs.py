@@ -7,14 +7,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from streams import ending, publish
-from streams.api import waiting
-from streams.api.waiting import seconds_of
-from streams.channels import channel_of
-from streams.events import TextDelta, Usage
+from streams.api import prefer_wait
+from streams.api.prefer_wait import seconds_of
+from streams.chat import finish, publisher
+from streams.log.channels import channel_of
+from streams.log.values import Append
 from streams.models import Run
-from streams.passages import Piece
-from tests.integration.browser import Browser, conversation, run
+from streams.protocol.events import TextDelta, Usage
+from tests.integration.support.api_client import ApiClient, conversation, run
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -22,19 +22,19 @@ SPENT = Usage(input_tokens=3, output_tokens=2, total_tokens=5, estimated=False)
 
 
 @pytest.fixture
-def browser() -> Browser:
-    return Browser()
+def browser() -> ApiClient:
+    return ApiClient()
 
 
 def write(id: str, *pieces: str) -> Run:
     """A worker takes the run and says these pieces."""
     taken = claim(Run.objects.get(pk=id).pk, uuid4())
     assert taken
-    publish.start(taken)
+    publisher.publish_start(taken)
     channel = channel_of(taken.conversation_id)
     for index, text in enumerate(pieces):
         delta = TextDelta(run=taken.id, attempt=taken.attempt, index=index, text=text)
-        publish.publish([Piece(channel=channel, event=delta, known=0)])
+        publisher.append([Append(channel=channel, event=delta, min_head=0)])
     return taken
 
 
@@ -58,7 +58,7 @@ def told(**known: Any) -> dict[str, Any]:
     return report | known
 
 
-def test_a_run_is_told_from_its_queue_to_its_end(browser: Browser) -> None:
+def test_a_run_is_told_from_its_queue_to_its_end(browser: ApiClient) -> None:
     made = browser.begin()
     names = {"id": made["run"], "conversation": made["conversation"], "message": made["message"]}
     assert browser.get(run(made["run"])).json() == told(**names)
@@ -67,7 +67,7 @@ def test_a_run_is_told_from_its_queue_to_its_end(browser: Browser) -> None:
     assert browser.get(run(made["run"])).json() == told(
         **names, status="running", attempt=1, text="Because of", timings=started
     )
-    ending.complete(taken, "Because of light.", finish_reason="stop", usage=SPENT)
+    finish.complete(taken, "Because of light.", finish_reason="stop", usage=SPENT)
     done = browser.get(run(made["run"])).json()
     assert done == told(
         **names,
@@ -83,24 +83,24 @@ def test_a_run_is_told_from_its_queue_to_its_end(browser: Browser) -> None:
     assert done["timings"]["ended_at"] is not None
 
 
-def test_a_run_that_failed_says_why(browser: Browser) -> None:
+def test_a_run_that_failed_says_why(browser: ApiClient) -> None:
     made = browser.begin()
-    ending.fail(write(made["run"]), "", code="model_refused", reason="The model said no.")
+    finish.fail(write(made["run"]), "", code="model_refused", reason="The model said no.")
     failed = browser.get(run(made["run"])).json()
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "model_refused", "reason": "The model said no."}
 
 
-def test_a_runs_text_is_unknown_while_redis_is_away(browser: Browser, settings: Any) -> None:
+def test_a_runs_text_is_unknown_while_redis_is_away(browser: ApiClient, settings: Any) -> None:
     made = browser.begin()
     write(made["run"], "Because")
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
-    publish.the_log.cache_clear()
+    publisher.the_log.cache_clear()
     away = browser.get(run(made["run"])).json()
     assert (away["status"], away["text"]) == ("running", "")
 
 
-def test_a_run_is_stopped_and_again_and_again_the_same(browser: Browser) -> None:
+def test_a_run_is_stopped_and_again_and_again_the_same(browser: ApiClient) -> None:
     made = browser.begin()
     write(made["run"], "Because", " of")
     stopped = browser.post(f"{run(made['run'])}cancel/")
@@ -111,7 +111,7 @@ def test_a_run_is_stopped_and_again_and_again_the_same(browser: Browser) -> None
     assert browser.get(run(made["run"])).content == stopped.content
 
 
-def test_only_the_last_turn_is_answered_anew(browser: Browser) -> None:
+def test_only_the_last_turn_is_answered_anew(browser: ApiClient) -> None:
     made = browser.begin()
     again = f"{run(made['run'])}retry/"
     busy = browser.post(again)
@@ -129,7 +129,7 @@ def test_only_the_last_turn_is_answered_anew(browser: Browser) -> None:
 
 
 def test_who_has_as_many_live_runs_as_he_may_is_told_when_to_come_back(
-    browser: Browser, settings: Any
+    browser: ApiClient, settings: Any
 ) -> None:
     settings.MAX_LIVE_RUNS = 1
     browser.begin()
@@ -170,18 +170,20 @@ def test_a_wish_without_end_holds_nobody_up() -> None:
 
 
 @pytest.mark.django_db(transaction=True)  # its connection is given back while it waits
-def test_who_waits_gets_the_whole_reply(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_gets_the_whole_reply(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks = []
-    look = waiting._ended
+    look = prefer_wait._ended
 
     def while_it_is_written(ids: list[UUID]) -> Any:
         looks.append(ids)
         if len(looks) == 2:
             taken = write(str(ids[0]), "Because")
-            ending.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
+            finish.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
         return look(ids)
 
-    monkeypatch.setattr(waiting, "_ended", while_it_is_written)
+    monkeypatch.setattr(prefer_wait, "_ended", while_it_is_written)
     answer = browser.post("/api/conversations/", {"message": "Why?"}, Prefer="wait=20")
     assert (answer.status_code, answer["Preference-Applied"]) == (200, "wait")
     assert answer["Location"] == conversation(answer.json()["conversation"])
@@ -192,10 +194,10 @@ def test_who_waits_gets_the_whole_reply(browser: Browser, monkeypatch: pytest.Mo
 
 @pytest.mark.django_db(transaction=True)
 def test_who_waits_in_vain_gets_what_was_accepted(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "LOOK", 0.01)
-    monkeypatch.setattr(waiting, "LONGEST", 0.05)
+    monkeypatch.setattr(prefer_wait, "LOOK", 0.01)
+    monkeypatch.setattr(prefer_wait, "LONGEST", 0.05)
     answer = browser.post("/api/conversations/", {"message": "Why?"}, Prefer="wait=1")
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert "Preference-Applied" not in answer.headers

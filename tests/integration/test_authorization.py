@@ -18,16 +18,16 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from streams import passes
-from streams.callers import issue
-from streams.channels import Caller, refusals
-from streams.follow import FORBIDDEN, shut_out
-from streams.followers import Followers
-from streams.grip import heard_next
-from streams.hold import Hold
-from streams.models import Conversation, Token
-from tests.integration.browser import conversation
-from tests.integration.test_api_callers import bearing, begin
+from streams.access import signed_tokens
+from streams.access.api_tokens import create_token
+from streams.access.authorization import Caller, read_refusals
+from streams.delivery.follower import FORBIDDEN, revoked
+from streams.delivery.open_streams import OpenStreams
+from streams.models import ApiToken, Conversation
+from streams.pushpin.hold import Hold
+from streams.pushpin.views import next_page
+from tests.integration.support.api_client import conversation
+from tests.integration.test_api_authentication import bearing, begin
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 Way = Callable[[], None]
@@ -76,15 +76,15 @@ def leave_directory() -> None:
 
 
 def revoke_token() -> None:
-    Token.objects.update(revoked_at=timezone.now())
+    ApiToken.objects.update(revoked_at=timezone.now())
 
 
 def expire_token() -> None:
-    Token.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
 
 def take_scope() -> None:
-    Token.objects.update(scopes="write")
+    ApiToken.objects.update(scopes="write")
 
 
 def signed_in(user: User, backend: str = "") -> Client:
@@ -100,11 +100,11 @@ def visiting(_: User) -> Client:
 
 
 def holding(user: User) -> Client:
-    return bearing(issue(user, "job", scopes="read write"))
+    return bearing(create_token(user, "job", scopes="read write"))
 
 
 def passing(user: User) -> Client:
-    return bearing(passes.write(f"user:{user.pk}", scopes="read write"))
+    return bearing(signed_tokens.sign(f"user:{user.pk}", scopes="read write"))
 
 
 def of_directory(user: User) -> Client:
@@ -143,16 +143,16 @@ def test_where_a_request_is_refused_an_open_stream_ends(ada: User, way: str) -> 
     reader = opened(client)
     events = f"{conversation(reader[1])}events/"
     assert client.head(events).status_code == 200
-    assert refusals({reader}) == {}
+    assert read_refusals({reader}) == {}
     end()
-    assert refusals({reader}) == {reader: "forbidden"}
+    assert read_refusals({reader}) == {reader: "forbidden"}
     assert client.head(events).status_code in (401, 403, 404)
 
 
 def test_visitors_streams_end_where_visitors_are_no_longer_let_in(ada: User, settings: Any) -> None:
     reader = opened(visiting(ada))
     settings.ALLOW_ANONYMOUS = False
-    assert refusals({reader}) == {reader: "forbidden"}
+    assert read_refusals({reader}) == {reader: "forbidden"}
 
 
 def test_a_session_that_is_another_users_by_now_reads_nothing_more(ada: User) -> None:
@@ -161,18 +161,18 @@ def test_a_session_that_is_another_users_by_now_reads_nothing_more(ada: User) ->
     session = client.session
     client.force_login(User.objects.create_user("bob"))
     Session.objects.filter(pk=client.session.session_key).update(session_key=session.session_key)
-    assert refusals({reader}) == {reader: "forbidden"}
+    assert read_refusals({reader}) == {reader: "forbidden"}
 
 
 def test_a_backend_that_is_no_longer_named_signs_nobody_in(ada: User, settings: Any) -> None:
     client = of_directory(ada)
     reader = opened(client)
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
-    assert refusals({reader}) == {reader: "forbidden"}
+    assert read_refusals({reader}) == {reader: "forbidden"}
     assert client.head(f"{conversation(reader[1])}events/").status_code == 404
     visitor = opened(client)  # what the session is without its user
     assert visitor[0].owner.startswith("visitor:")
-    assert refusals({visitor}) == {}
+    assert read_refusals({visitor}) == {}
 
 
 def test_a_key_that_was_changed_with_the_old_one_kept_ends_nothing(
@@ -186,14 +186,14 @@ def test_a_key_that_was_changed_with_the_old_one_kept_ends_nothing(
     row = Session.objects.get()
     row.session_data = data.encode(dict(data.items()))  # as Django stores it after the change
     row.save()
-    assert refusals({reader}) == {}
+    assert read_refusals({reader}) == {}
 
 
 async def test_an_open_stream_ends_when_the_password_is_changed(ada: User, settings: Any) -> None:
-    settings.STREAM_ACCESS = 0.1
+    settings.ACCESS_CHECK_INTERVAL = 0.1
     caller, id = await sync_to_async(lambda: opened(signed_in(ada)))()
     found = await Conversation.objects.aget(pk=id)
-    crowd = Followers()
+    crowd = OpenStreams()
     stream = crowd.admit(caller, found, None, until_idle=False)
     async with asyncio.timeout(60), aclosing(stream):
         await anext(stream)
@@ -206,12 +206,12 @@ async def test_an_open_stream_ends_when_the_password_is_changed(ada: User, setti
 async def test_behind_pushpin_it_ends_as_well(ada: User) -> None:
     reader = caller, id = await sync_to_async(lambda: opened(signed_in(ada)))()
     hold = Hold(conversation=id, caller=caller, until_idle=False, ends_at=2**31, begun=True)
-    assert (await sync_to_async(heard_next)(hold, None)).held
-    assert await shut_out({reader}) == {}
+    assert (await sync_to_async(next_page)(hold, None)).held
+    assert await revoked({reader}) == {}
     await sync_to_async(change_password)()
-    answer = await sync_to_async(heard_next)(hold, None)
+    answer = await sync_to_async(next_page)(hold, None)
     assert (answer.said, answer.held) == (FORBIDDEN, False)
-    assert await shut_out({reader}) == {reader: FORBIDDEN}  # as the bridge asks
+    assert await revoked({reader}) == {reader: FORBIDDEN}  # as the bridge asks
 
 
 def test_many_readers_cost_as_many_queries_as_a_few(ada: User) -> None:
@@ -219,7 +219,7 @@ def test_many_readers_cost_as_many_queries_as_a_few(ada: User) -> None:
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            assert refusals(readers) == {}
+            assert read_refusals(readers) == {}
         return len(queries)
 
     few = {opened(client) for client in (signed_in(ada), visiting(ada), holding(ada), passing(ada))}
@@ -233,4 +233,4 @@ def test_many_readers_cost_as_many_queries_as_a_few(ada: User) -> None:
 def test_a_deleted_conversation_is_gone_for_its_own_reader(ada: User) -> None:
     caller, _ = opened(signed_in(ada))
     reader = caller, uuid4()
-    assert refusals({reader}) == {reader: "gone"}
+    assert read_refusals({reader}) == {reader: "gone"}

@@ -7,12 +7,12 @@ import redis as server
 from celery import Celery, current_app
 
 from config.celery import app
-from streams.bell import ring
+from streams.chat.dispatch import dispatch
 
 
 @pytest.mark.usefixtures("valkey")
 def test_a_worker_consumes_the_queue_that_runs_are_dispatched_to(valkey: "server.Redis") -> None:
-    ring(uuid4())
+    dispatch(uuid4())
     assert (valkey.llen("unspool"), valkey.llen("celery")) == (1, 0)
     # What `celery worker` without -Q consumes.
     assert list(app.amqp.queues.consume_from) == ["unspool"]
@@ -21,7 +21,7 @@ def test_a_worker_consumes_the_queue_that_runs_are_dispatched_to(valkey: "server
 def test_another_application_with_celerys_defaults_takes_none_of_our_tasks(
     valkey: "server.Redis",
 ) -> None:
-    ring(uuid4())
+    dispatch(uuid4())
     other = Celery("other", broker=current_app.conf.broker_url, set_as_current=False)
     with other.connection_for_read() as connection:
         queues = list(other.amqp.queues.consume_from)

@@ -16,17 +16,17 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
 
-from streams import asking
-from streams.callers import issue
-from streams.keeping import delete
+from streams.access.api_tokens import create_token
+from streams.chat import ask
+from streams.chat.conversations import delete
+from streams.log.errors import Superseded
+from streams.log.event_log import the_log
 from streams.management.commands import purge
-from streams.models import Answer, Conversation, Run, Token
-from streams.publish import the_log
-from streams.verdicts import Superseded
-from tests.integration.broker import QUEUE
-from tests.integration.browser import Browser, conversation
-from tests.integration.test_api_callers import bearing, begin
-from tests.openai_server import serving
+from streams.models import ApiToken, Conversation, IdempotencyRecord, Run
+from tests.integration.support.api_client import ApiClient, conversation
+from tests.integration.support.broker import QUEUE
+from tests.integration.test_api_authentication import bearing, begin
+from tests.support.openai_server import serving
 
 pytestmark = [pytest.mark.django_db]
 SECRET = "only ada knows"
@@ -53,7 +53,7 @@ def ended(made: dict[str, Any]) -> str:
 
 @pytest.mark.usefixtures("valkey")
 def test_purge_deletes_what_is_old_and_idle_with_its_log_and_nothing_else() -> None:
-    browser = Browser()
+    browser = ApiClient()
     old, waiting, young = (browser.begin() for _ in range(3))
     gone, kept = ended(old), ended(young)
     age(10, pk=gone)
@@ -79,15 +79,15 @@ def ada(valkey: object) -> User:
     """A user who has something of everything, beside another one and a visitor."""
     for name in ("bob", "ada"):
         user = User.objects.create_user(name)
-        begin(bearing(issue(user, f"{name}'s job", scopes="read write")))
-    client = bearing(issue(user, "again", scopes="read write"))
+        begin(bearing(create_token(user, f"{name}'s job", scopes="read write")))
+    client = bearing(create_token(user, "again", scopes="read write"))
     client.post(
         "/api/conversations/",
         {"message": SECRET},
         content_type="application/json",
         headers={"Idempotency-Key": "k"},
     )
-    Browser().begin()
+    ApiClient().begin()
     return user
 
 
@@ -106,7 +106,7 @@ def test_export_tells_all_that_is_kept_of_one_and_nothing_of_others(ada: User) -
     }
     assert SECRET in {row.get("content") for row in rows}
     assert "bob" not in json.dumps(rows)
-    for digest in Token.objects.values_list("digest", flat=True):
+    for digest in ApiToken.objects.values_list("digest", flat=True):
         assert digest not in json.dumps(rows)
 
 
@@ -114,13 +114,13 @@ def test_forget_leaves_nothing_of_one_and_all_of_the_others(ada: User) -> None:
     assert "with 2 conversations" in said("forget", "ada", "--yes")
     assert not User.objects.filter(username="ada").exists()
     assert said("export", "--owner", f"user:{ada.pk}") == ""
-    assert not Answer.objects.exists()
-    assert (Conversation.objects.count(), Token.objects.count()) == (2, 1)
+    assert not IdempotencyRecord.objects.exists()
+    assert (Conversation.objects.count(), ApiToken.objects.count()) == (2, 1)
 
 
 @pytest.mark.usefixtures("valkey")
 def test_a_visitor_is_forgotten_with_his_session() -> None:
-    browser, other = Browser(), Browser()
+    browser, other = ApiClient(), ApiClient()
     browser.begin()
     owner = Conversation.objects.get().owner
     other.begin()
@@ -139,11 +139,11 @@ def test_another_applications_user_is_forgotten_and_nobody_signed_out(ada: User)
 
 @pytest.mark.usefixtures("valkey")
 def test_what_was_asked_in_meanwhile_is_not_purged(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = ended(Browser().begin())
+    old = ended(ApiClient().begin())
     age(10, pk=old)
 
     def asked_in(found: Conversation, **which: Any) -> bool:
-        asking.ask(found, "And now?")
+        ask.ask(found, "And now?")
         return delete(found, **which)
 
     monkeypatch.setattr(purge, "delete", asked_in)
@@ -205,7 +205,7 @@ def ill(part: str, *words: str) -> None:
 
 
 def test_the_doctor_tells_how_many_tasks_wait(service: "server.Redis") -> None:
-    Browser().begin()
+    ApiClient().begin()
     _, told = examined()
     assert "1 wait in its queue, for 1 waiting runs" in told["broker"]
     service.lpush(QUEUE, *["{}"] * 1100)
@@ -245,10 +245,10 @@ def test_the_doctor_says_how_to_mend_the_model(
 def test_the_doctor_sees_clocks_that_differ_and_runs_that_wait(
     service: "server.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Browser().begin()
+    ApiClient().begin()
     Run.objects.update(created_at=F("created_at") - timedelta(minutes=2))
     ill("workers", "1 runs", "Start workers")
-    real: Callable[..., Any] = the_log().ask
+    real: Callable[..., Any] = the_log().ask_server
     monkeypatch.setattr(
         the_log(), "ask", lambda *w: (time.time() + 90, 0) if w[1:] == ("TIME",) else real(*w)
     )

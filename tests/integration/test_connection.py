@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from config.bounds import HEAD
-from config.connection import Connection
+from config.connection import HttpConnection
 
 HEADERS = b"Host: a\r\n"
 WEBSOCKET = (
@@ -48,7 +48,12 @@ class Server(uvicorn.Server):
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     config = uvicorn.Config(
-        application, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False
+        application,
+        http=HttpConnection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
     )
     server = Server(config)
     config.load()

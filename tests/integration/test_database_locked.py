@@ -15,13 +15,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from config import asgi, lanes
+from config import asgi, threaded_handler
 from config.lock_wait import in_request
-from streams import health_checks
-from streams.health_checks import Probe, database
-from streams.models import Answer, Run
-from tests.integration.browser import Browser
-from tests.integration.lane import Connection
+from streams.models import IdempotencyRecord, Run
+from streams.web import health_checks
+from streams.web.health_checks import Probe, database
+from tests.integration.support.api_client import ApiClient
+from tests.integration.support.handler import Connection
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -93,7 +93,7 @@ def in_a_thread(ask: Any) -> Any:
 
 def test_a_database_that_can_be_written_is_well_and_keeps_nothing_of_the_question() -> None:
     assert in_a_thread(database) == "ok"
-    assert not Answer.objects.exists()
+    assert not IdempotencyRecord.objects.exists()
 
 
 def test_a_database_whose_writer_does_not_end_is_read_only() -> None:
@@ -103,7 +103,7 @@ def test_a_database_whose_writer_does_not_end_is_read_only() -> None:
 
 
 def test_a_database_whose_disk_is_full_is_read_only() -> None:
-    Answer.objects.create(owner="", route="", key="", digest="", status=0, body="")
+    IdempotencyRecord.objects.create(owner="", route="", key="", digest="", status=0, body="")
     with full():
         assert in_a_thread(database) == "read-only"
     assert in_a_thread(database) == "ok"
@@ -112,7 +112,7 @@ def test_a_database_whose_disk_is_full_is_read_only() -> None:
 def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
     """Of SQLite; PostgreSQL recycles its own."""
     log = Path(f"{connection.settings_dict['NAME']}-wal")
-    Answer.objects.exists()  # the connection stays open, so the file stays
+    IdempotencyRecord.objects.exists()  # the connection stays open, so the file stays
     lengths = []
     for _ in range(30):
         assert in_a_thread(database) == "ok"
@@ -123,7 +123,7 @@ def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
 def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health_checks, "PATIENCE", 0.2)
+    monkeypatch.setattr(health_checks, "TIMEOUT", 0.2)
     over = threading.Event()
     asked: list[None] = []
 
@@ -142,17 +142,17 @@ def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
 
 
 @pytest.fixture
-async def browser() -> Browser:
-    return await sync_to_async(Browser)()
+async def browser() -> ApiClient:
+    return await sync_to_async(ApiClient)()
 
 
-def post(browser: Browser) -> Connection:
+def post(browser: ApiClient) -> Connection:
     token = {"x-csrftoken": browser.csrf["X-CSRFToken"]}
     return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **token)
 
 
 async def test_while_posts_wait_for_the_writer_all_else_is_answered(
-    browser: Browser, settings: Any
+    browser: ApiClient, settings: Any
 ) -> None:
     await sync_to_async(browser.begin)()
     settings.DATABASE_WAIT = 30.0
@@ -170,11 +170,13 @@ async def test_while_posts_wait_for_the_writer_all_else_is_answered(
 
 
 async def test_posts_that_wait_for_the_writer_are_refused_in_time(
-    browser: Browser, settings: Any, monkeypatch: pytest.MonkeyPatch
+    browser: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DATABASE_WAIT = 0.3
-    monkeypatch.setattr(asgi, "writes", lanes.Lane("few", threads=2, waiting=8))
-    monkeypatch.setattr(lanes, "TURN", 0.2)
+    monkeypatch.setattr(
+        asgi, "writes", threaded_handler.ThreadedHandler("few", threads=2, waiting=8)
+    )
+    monkeypatch.setattr(threaded_handler, "TURN", 0.2)
     runs = await Run.objects.acount()
     with await sync_to_async(locked)():
         posts = [post(browser) for _ in range(30)]
@@ -189,8 +191,8 @@ async def test_posts_that_wait_for_the_writer_are_refused_in_time(
     assert await Run.objects.acount() == runs + 1  # what was refused has not happened later
 
 
-async def test_whose_turn_comes_too_late_is_not_begun(browser: Browser) -> None:
-    turn = lanes.Turn()
+async def test_whose_turn_comes_too_late_is_not_begun(browser: ApiClient) -> None:
+    turn = threaded_handler.Turn()
     assert (turn.take(), turn.take()) == (True, False)
 
 

@@ -19,14 +19,21 @@ from django.db import connection, connections
 from django.db.models import Model
 from django.test import Client
 
-from streams import belongings, publish
-from streams.callers import issue
-from streams.erasure import _is_rewriting
-from streams.events import ReasoningDelta
-from streams.models import Answer, Conversation, Message, Removal, Run, Token
-from streams.publish import the_log
-from tests.integration.test_api_callers import bearing, begin
-from tests.integration.test_following import Told
+from streams.access.api_tokens import create_token
+from streams.chat import personal_data, publisher
+from streams.chat.erasure import _is_rewriting
+from streams.log.event_log import the_log
+from streams.models import (
+    ApiToken,
+    Conversation,
+    DeletedConversation,
+    IdempotencyRecord,
+    Message,
+    Run,
+)
+from streams.protocol.events import ReasoningDelta
+from tests.integration.test_api_authentication import bearing, begin
+from tests.integration.test_follower import Told
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 WORDS = b"the-heron-stands-in-the-reeds"
@@ -64,7 +71,7 @@ def database_files() -> list[Path]:
 
 
 def write_words(user: User) -> None:
-    client = bearing(issue(user, "job", scopes="read write"))
+    client = bearing(create_token(user, "job", scopes="read write"))
     client.post(
         "/api/conversations/",
         {"message": WORDS.decode(), "system": WORDS.decode() * 100},
@@ -140,7 +147,7 @@ def test_with_redis_away_what_stays_is_said(valkey: object, settings: Any) -> No
     told = said("forget", "ada", "--yes")
     assert "1 logs of deleted conversations are in Redis" in told
     assert "did not rewrite" in told
-    assert Removal.objects.count() == 1
+    assert DeletedConversation.objects.count() == 1
 
 
 def test_forgetting_an_owner_in_another_spelling_is_refused(valkey: object) -> None:
@@ -156,7 +163,7 @@ def test_forgetting_an_owner_in_another_spelling_is_refused(valkey: object) -> N
 def test_rows_of_another_spelling_are_forgotten_without_the_user(valkey: object) -> None:
     """Earlier releases let it in: its rows are not the user's."""
     ada = User.objects.create_user("ada")
-    made = begin(bearing(issue(ada, "job", scopes="read write"))).json()
+    made = begin(bearing(create_token(ada, "job", scopes="read write"))).json()
     Conversation.objects.update(owner=f"user:0{ada.pk}")
     assert "with 1 conversations" in said("forget", "--owner", f"user:0{ada.pk}", "--yes")
     ada.refresh_from_db()
@@ -165,9 +172,9 @@ def test_rows_of_another_spelling_are_forgotten_without_the_user(valkey: object)
 
 
 def test_export_leaves_out_no_column_but_those_that_are_named() -> None:
-    for model, told in belongings.EXPORTED.items():
+    for model, told in personal_data.EXPORTED.items():
         columns = {field.name for field in model._meta.concrete_fields}
-        left_out = belongings.LEFT_OUT[model]
+        left_out = personal_data.LEFT_OUT[model]
         assert {*told, *left_out} == columns, model
         assert not {*told} & {*left_out}, model
 
@@ -181,7 +188,7 @@ def test_export_knows_every_table() -> None:
         "django_eventstream.eventcounter",
         "streams.removal",  # the id of a deleted conversation
     }
-    told = {model._meta.label_lower for model in belongings.EXPORTED}
+    told = {model._meta.label_lower for model in personal_data.EXPORTED}
     known = told | impersonal | {django_settings.AUTH_USER_MODEL.lower()}
     assert {model._meta.label_lower for model in apps.get_models()} == known
 
@@ -190,7 +197,7 @@ def test_export_tells_what_only_the_log_holds(valkey: object) -> None:
     story = Told()
     story.say(2)
     thought = ReasoningDelta(run=story.run.id, attempt=1, index=2, text="hm")
-    publish.publish([publish.Piece(channel=story.channel, event=thought, known=0)])
+    publisher.append([publisher.Append(channel=story.channel, event=thought, min_head=0)])
     rows = exported("--owner", "visitor:a")
     so_far = [row for row in rows if row["kind"] == "reply_so_far"]
     assert [(row["text"], row["reasoning"]) for row in so_far] == [("w0 w1 ", "hm")]
@@ -200,7 +207,7 @@ def test_export_tells_what_only_the_log_holds(valkey: object) -> None:
 
 
 def test_export_pages_through_a_long_log(valkey: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(belongings, "PAGE", 3)
+    monkeypatch.setattr(personal_data, "PAGE_SIZE", 3)
     story = Told()
     last = story.say(7)
     ids = [row["id"] for row in exported("--owner", "visitor:a") if row["kind"] == "event"]
@@ -225,9 +232,9 @@ def test_export_tells_of_sessions_groups_mail_and_the_admins_log(valkey: object)
     for user in (ada, bob):
         Client().force_login(user)
         EmailAddress.objects.create(user=user, email=f"{user.username}@example.org")
-    issue(ada, "job", scopes="read")
+    create_token(ada, "job", scopes="read")
     types = ContentType.objects.get_for_model
-    for of, entry in ((User, ada), (Token, Token.objects.get()), (User, bob)):
+    for of, entry in ((User, ada), (ApiToken, ApiToken.objects.get()), (User, bob)):
         _logged(bob, types(of), entry)
     rows = exported("ada")
     kinds = [row["kind"] for row in rows]
@@ -241,7 +248,7 @@ def test_export_tells_of_sessions_groups_mail_and_the_admins_log(valkey: object)
     assert rows[0]["is_active"] is True
     text = json.dumps(rows)
     assert "bob" not in text
-    for secret in (ada.password, Token.objects.get().digest):
+    for secret in (ada.password, ApiToken.objects.get().digest):
         assert secret not in text
     said("forget", "ada", "--yes")
     assert LogEntry.objects.count() == 1  # bob's, of bob
@@ -265,4 +272,4 @@ def test_what_is_told_of_a_conversation_is_whole(valkey: object) -> None:
         told = [row for row in rows if row["kind"] == kind]
         assert len(told) == model.objects.count() > 0
     answer = next(row for row in rows if row["kind"] == "answer")
-    assert answer["body"] == Answer.objects.get().body
+    assert answer["body"] == IdempotencyRecord.objects.get().body

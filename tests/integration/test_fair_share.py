@@ -10,12 +10,13 @@ import pytest
 import redis
 from django.db import connection
 
-from streams import asking, ending, sweep
-from streams.fair_share import Load, room
+from streams.chat import ask as asking
+from streams.chat import finish, sweep
+from streams.chat.fair_share import Load, room
 from streams.models import Run
-from tests.integration.broker import QUEUE, later, queued
+from tests.integration.support.broker import QUEUE, later, queued
 from workers import lease
-from workers.lease import claim, claim_in_turn, hand_over
+from workers.lease import claim, claim_in_turn, release
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 PLACES = 8
@@ -41,7 +42,7 @@ def claimed(runs: list[UUID], worker: UUID = WORKER) -> list[Run]:
 
 
 def end(run: Run) -> None:
-    ending.complete(run, "So.", finish_reason="stop", usage=None)
+    finish.complete(run, "So.", finish_reason="stop", usage=None)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends(
     assert queued(valkey) == []  # no task of what would be refused again
     end(begun[0])
     assert queued(valkey) == runs[6:7]
-    ending.cancel(begun[1].id)
+    finish.cancel(begun[1].id)
     assert queued(valkey) == runs[6:8]
     assert len(claimed(runs[6:8])) == 2
 
@@ -162,7 +163,7 @@ def test_a_refused_task_begins_the_run_of_an_owner_who_has_none() -> None:
 
 def test_a_run_that_had_a_place_and_lost_it_is_not_refused() -> None:
     runs = claimed(ask("user:1", 20))
-    hand_over(runs[0])
+    release(runs[0])
     others = ask("user:2", 8)
     assert claim(runs[0].id, WORKER)
     assert claimed(others)
@@ -176,7 +177,7 @@ def test_runs_of_owners_who_want_all_places_end_one_by_one_and_none_is_left(
         ask(owner, count)
     running = deque[Run]()
     swept = 0
-    while Run.alive().exists():
+    while Run.active().exists():
         if len(running) < PLACES and (tasks := queued(valkey)):
             valkey.rpop(QUEUE)
             if run := claim(tasks[0], WORKER) or claim_in_turn(WORKER):

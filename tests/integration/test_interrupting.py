@@ -7,13 +7,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from streams import asking, publish
-from streams.channels import channel_of
-from streams.log import Log
+from streams.chat import ask, publisher
+from streams.log.channels import channel_of
+from streams.log.event_log import EventLog, the_log
+from streams.log.values import Page
 from streams.models import Conversation, Run
-from streams.passages import Page
-from streams.publish import the_log
-from tests.integration.test_rules import somebody_else_goes_on
+from tests.integration.test_publishing import somebody_else_goes_on
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -27,24 +26,24 @@ def _patient(settings: Any) -> None:
 
 def queue(count: int) -> Conversation:
     """A conversation in which so many runs wait behind the one that is written."""
-    made = asking.begin(owner=OWNER, text="Why?")
+    made = ask.begin(owner=OWNER, text="Why?")
     talk = Conversation.objects.get(pk=made.conversation)
     taken = claim(made.run, uuid4())
     assert taken
-    publish.start(taken)
+    publisher.publish_start(taken)
     for _ in range(count):
-        asking.ask(talk, "And?", when_busy="queue")
+        ask.ask(talk, "And?", when_busy="queue")
     return talk
 
 
 def interrupt(talk: Conversation) -> UUID:
-    return asking.ask(talk, "Rather this.", when_busy="interrupt").run
+    return ask.ask(talk, "Rather this.", when_busy="interrupt").run
 
 
 def said(talk: Conversation) -> list[str]:
     types, cursor = list[str](), 0
     while True:
-        page = the_log().read(channel_of(talk.id), cursor)
+        page = the_log().read_after(channel_of(talk.id), cursor)
         assert isinstance(page, Page)
         if not page.entries:
             return types
@@ -56,14 +55,14 @@ def trips(monkeypatch: pytest.MonkeyPatch, settings: Any, count: int) -> tuple[i
     """Queries and endings within a request that interrupts so many runs."""
     settings.MAX_LIVE_RUNS = count + 2
     talk = queue(count)
-    end, endings = Log.end, list[int]()
+    end, endings = EventLog.append_final, list[int]()
 
     def counted(*given: Any, **named: Any) -> int:
         endings.append(1)
         return end(*given, **named)
 
     with monkeypatch.context() as patch, CaptureQueriesContext(connection) as captured:
-        patch.setattr(Log, "end", counted)
+        patch.setattr(EventLog, "append_final", counted)
         interrupt(talk)
     return len(captured), len(endings)
 
@@ -73,7 +72,7 @@ def test_the_work_within_the_request_does_not_grow_with_the_runs(
 ) -> None:
     few, many = (trips(monkeypatch, settings, count) for count in (60, 120))
     assert few == many
-    assert few[1] <= 2 * publish.SAID_AT_ONCE
+    assert few[1] <= 2 * publisher.SAID_AT_ONCE
 
 
 @pytest.mark.parametrize("by", ["the worker", "the sweep"])
@@ -84,11 +83,11 @@ def test_all_endings_are_said_before_the_question_that_was_asked_instead(
     settings.MAX_LIVE_RUNS = count + 2
     talk = queue(count)
     run = interrupt(talk)
-    assert [live.pk for live in Run.alive()] == [run]
+    assert [live.pk for live in Run.active()] == [run]
     if by == "the worker":
         taken = claim(run, uuid4())
         assert taken
-        publish.start(taken)
+        publisher.publish_start(taken)
     else:
         somebody_else_goes_on()
     told = said(talk)[3 + 2 * count :]  # what was said before
@@ -103,18 +102,18 @@ def test_all_endings_are_said_before_the_question_that_was_asked_instead(
 def test_a_run_that_is_claimed_as_it_is_interrupted_ends_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = asking.begin(owner=OWNER, text="Why?")
+    made = ask.begin(owner=OWNER, text="Why?")
     talk = Conversation.objects.get(pk=made.conversation)
-    cancel_unbegun = asking.cancel_unbegun
+    cancel_unbegun = ask.cancel_unbegun
     worker = uuid4()
 
     def claimed_before(conversation: Conversation) -> None:
         taken = claim(made.run, worker)
         assert taken
-        publish.start(taken)
+        publisher.publish_start(taken)
         cancel_unbegun(conversation)
 
-    monkeypatch.setattr(asking, "cancel_unbegun", claimed_before)
+    monkeypatch.setattr(ask, "cancel_unbegun", claimed_before)
     run = interrupt(talk)
     assert said(talk).count("run.cancelled") == 1
     assert claim(made.run, worker) is None

@@ -7,20 +7,20 @@ from uuid import uuid4
 import pytest
 from django.db.models.functions import Now
 
-from streams import asking, ending
-from streams.leases import abandoned, held
+from streams.chat import ask, finish
+from streams.chat.leases import abandoned, held
+from streams.chat.publisher import publish_start
+from streams.chat.sweep import sweep
 from streams.models import Run
-from streams.publish import start
-from streams.sweep import sweep
-from workers.lease import Keeper, claim
+from workers.lease import LeaseKeeper, claim
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 
 
 def claimed() -> Run:
-    taken = claim(asking.begin(owner="user:1", text="Why?").run, uuid4())
+    taken = claim(ask.begin(owner="user:1", text="Why?").run, uuid4())
     assert taken
-    start(taken)
+    publish_start(taken)
     return taken
 
 
@@ -89,7 +89,7 @@ def test_a_lease_of_an_earlier_release_is_judged_by_the_setting(run: Run, settin
 def test_a_worker_that_is_there_holds_its_lease_again_at_its_next_renewal(
     run: Run, settings: Any
 ) -> None:
-    keeper = Keeper()
+    keeper = LeaseKeeper()
     Run.objects.update(worker=keeper.worker)
     run.refresh_from_db()
     set_back(settings.RUN_LEASE + 60)
@@ -102,9 +102,9 @@ def test_a_title_and_a_question_are_said_though_the_clock_was_set_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(asking, "finish", lambda *_, **__: None)
-        made = asking.begin(owner="user:1", text="Why?")
+        patch.setattr(ask, "publish_pending", lambda *_, **__: None)
+        made = ask.begin(owner="user:1", text="Why?")
     Run.objects.update(created_at=Now() + timedelta(seconds=60))
     sweep()
-    assert Run.objects.get(pk=made.run).queued_event
-    ending.cancel(made.run)
+    assert Run.objects.get(pk=made.run).queued_event_id
+    finish.cancel(made.run)

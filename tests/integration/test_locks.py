@@ -8,8 +8,8 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from streams import asking, ending, keeping, publish
-from streams.adoption import adopt
+from streams.access.visitors import adopt_conversations
+from streams.chat import ask, conversations, finish, publisher
 from streams.models import Conversation, Run
 from workers.lease import claim
 
@@ -40,7 +40,7 @@ def transactions(queries: list[dict[str, str]]) -> Iterator[list[str]]:
 
 
 def asked() -> tuple[Conversation, Run]:
-    made = asking.begin(owner=OWNER, text="Why?")
+    made = ask.begin(owner=OWNER, text="Why?")
     return Conversation.objects.get(pk=made.conversation), Run.objects.get(pk=made.run)
 
 
@@ -48,18 +48,18 @@ def claimed() -> Run:
     _, run = asked()
     held = claim(run.id, uuid4())
     assert held
-    publish.start(held)
+    publisher.publish_start(held)
     return held
 
 
 def answered() -> Run:
     run = claimed()
-    ending.complete(run, "So.", finish_reason="stop", usage=None)
+    finish.complete(run, "So.", finish_reason="stop", usage=None)
     return run
 
 
 def interrupted() -> None:
-    asking.ask(claimed().conversation, "And?", when_busy="interrupt")
+    ask.ask(claimed().conversation, "And?", when_busy="interrupt")
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def interrupted() -> None:
     [
         answered,
         interrupted,
-        lambda: asking.retry(answered()),
-        lambda: ending.cancel(asked()[1].id),
-        lambda: keeping.delete(claimed().conversation),
-        lambda: adopt(visitor=OWNER, user=f"user:{asked()[1].id}"[:64]),
+        lambda: ask.retry(answered()),
+        lambda: finish.cancel(asked()[1].id),
+        lambda: conversations.delete(claimed().conversation),
+        lambda: adopt_conversations(visitor=OWNER, user=f"user:{asked()[1].id}"[:64]),
     ],
     ids=["answer", "interrupt", "retry", "cancel", "delete", "adopt"],
 )
@@ -91,7 +91,7 @@ def deleted_before(step: Callable[..., object]) -> Callable[..., object]:
     """The step, with the conversation that it is about deleted from another device just before."""
 
     def meanwhile(*about: object, **named: object) -> object:
-        keeping.delete(Conversation.objects.get())
+        conversations.delete(Conversation.objects.get())
         return step(*about, **named)
 
     return meanwhile
@@ -100,16 +100,16 @@ def deleted_before(step: Callable[..., object]) -> Callable[..., object]:
 def test_who_asks_is_answered_when_the_conversation_goes_before_it_is_announced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(publish, "announce", deleted_before(publish.announce))
-    assert asking.begin(owner=OWNER, text="Why?").run
+    monkeypatch.setattr(publisher, "publish_queued", deleted_before(publisher.publish_queued))
+    assert ask.begin(owner=OWNER, text="Why?").run
 
 
 def test_who_interrupts_is_answered_when_the_conversation_goes_before_anything_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conversation = claimed().conversation
-    monkeypatch.setattr(asking, "end_cancelled", deleted_before(asking.end_cancelled))
-    assert asking.ask(conversation, "And?", when_busy="interrupt").run
+    monkeypatch.setattr(ask, "cancel_unheld", deleted_before(ask.cancel_unheld))
+    assert ask.ask(conversation, "And?", when_busy="interrupt").run
     assert not Conversation.objects.exists()
 
 
@@ -119,5 +119,5 @@ def test_who_asks_is_answered_when_the_database_goes_away_after_the_commit(
     def away(conversation: Conversation, **_: object) -> None:
         raise OperationalError("the connection is lost")
 
-    monkeypatch.setattr(asking, "finish", away)
-    assert asking.begin(owner=OWNER, text="Why?").run
+    monkeypatch.setattr(ask, "publish_pending", away)
+    assert ask.begin(owner=OWNER, text="Why?").run

@@ -10,16 +10,17 @@ import pytest
 import redis
 from django.test import Client
 
-from streams import metrics
-from streams.asking import begin
-from streams.channels import channel_of
-from streams.events import RunStarted, TextDelta
+from streams.chat.ask import begin
+from streams.chat.publisher import append
+from streams.chat.sweep import sweep
+from streams.log.channels import channel_of
+from streams.log.event_log import the_log
+from streams.log.values import Append
 from streams.models import Run
-from streams.passages import Piece
-from streams.publish import publish, the_log
-from streams.sweep import sweep
-from tests.acceptance.place import free_port
-from tests.integration.broker import QUEUE
+from streams.observability import metrics
+from streams.protocol.events import RunStarted, TextDelta
+from tests.integration.support.broker import QUEUE
+from tests.support.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -67,14 +68,16 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
 def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None:
     run = Run.objects.get(pk=begin(owner="visitor:1", text="?").run)
     channel = channel_of(run.conversation_id)
-    the_log().start(channel, RunStarted(run=run.id, attempt=2, model="m"), known=0, abandoned=False)
+    the_log().append_start(
+        channel, RunStarted(run=run.id, attempt=2, model="m"), min_head=0, abandoned=False
+    )
 
-    def piece(attempt: int) -> Piece:
+    def piece(attempt: int) -> Append:
         event = TextDelta(run=run.id, attempt=attempt, index=0, text="a")
-        return Piece(channel=channel, event=event, known=0)
+        return Append(channel=channel, event=event, min_head=0)
 
     before = counted()
-    publish([piece(1), piece(2)])
+    append([piece(1), piece(2)])
     told = {"unspool_deltas_total": 1, "unspool_superseded_words_total": 1}
     assert told.items() <= grown(before).items()
 
@@ -91,7 +94,7 @@ def test_the_dashboard_asks_only_for_what_is_told() -> None:
 def test_a_run_that_waits_is_seen_and_rung_again(valkey: redis.Redis) -> None:
     run = begin(owner="visitor:1", text="?").run
     valkey.delete(QUEUE)  # its task is lost
-    Run.objects.filter(pk=run).update(rung_at=None)
+    Run.objects.filter(pk=run).update(dispatched_at=None)
     before = counted()
     assert before['unspool_live_runs{status="queued"}'] == 1
     sweep()

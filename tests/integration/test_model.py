@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from streams.events import Usage
-from tests.openai_server import Running, expected, pieces, serving
-from workers import model, sse_lines
-from workers.model import Finish, ModelFault, Piece, Turn, speak
-from workers.voice import hang_up
+from streams.protocol.events import Usage
+from tests.support.openai_server import Running, expected, pieces, serving
+from workers.generators import base, sse_lines
+from workers.generators.base import Completion, ModelError, TextChunk, Turn, generate
+from workers.generators.openai import close_client
 
 KEY = "sk-never-say-this"
 SECRET = "a prompt that is nobody's business"
@@ -36,12 +36,12 @@ async def line(
     settings.EMBEDDED_MODEL = False
     settings.OPENAI_BASE_URL = server.url
     settings.OPENAI_API_KEY = KEY
-    settings.MODEL_SILENCE = 5.0
-    settings.MODEL_TRIES = 3
+    settings.MODEL_READ_TIMEOUT = 5.0
+    settings.MODEL_MAX_TRIES = 3
     settings.MODEL_TEMPERATURE = None
-    monkeypatch.setattr(model, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(base, "FIRST_PAUSE", 0.01)
     yield
-    await hang_up()
+    await close_client()
 
 
 def script(**wishes: Any) -> str:
@@ -52,16 +52,16 @@ def ask(message: str) -> list[Turn]:
     return [Turn("system", SECRET), Turn("user", message)]
 
 
-async def hear(message: str) -> list[Piece | Finish]:
-    return [said async for said in speak(ask(message), model="test")]
+async def hear(message: str) -> list[TextChunk | Completion]:
+    return [said async for said in generate(ask(message), model="test")]
 
 
-async def hear_until_fault(message: str) -> tuple[list[Piece | Finish], ModelFault]:
-    said: list[Piece | Finish] = []
+async def hear_until_fault(message: str) -> tuple[list[TextChunk | Completion], ModelError]:
+    said: list[TextChunk | Completion] = []
     try:
-        async for one in speak(ask(message), model="test"):
+        async for one in generate(ask(message), model="test"):
             said.append(one)  # noqa: PERF401 - what came before the fault is wanted too
-    except ModelFault as fault:
+    except ModelError as fault:
         return said, fault
     pytest.fail("it came to its end")
 
@@ -78,14 +78,14 @@ async def test_each_piece_is_handed_over_as_it_was_sent() -> None:
     told = script(tokens=30, reasoning=2, seed=1)
     *said, finish = await hear(told)
     thoughts, texts = said[:2], said[2:]
-    assert [piece.text for piece in texts if isinstance(piece, Piece)] == pieces(told)
-    assert all(isinstance(piece, Piece) and piece.reasoning for piece in thoughts)
+    assert [piece.text for piece in texts if isinstance(piece, TextChunk)] == pieces(told)
+    assert all(isinstance(piece, TextChunk) and piece.reasoning for piece in thoughts)
     usage = Usage(input_tokens=7, output_tokens=32, total_tokens=39, estimated=False)
-    assert finish == Finish("stop", usage)
+    assert finish == Completion("stop", usage)
 
 
 async def test_a_provider_that_counts_no_tokens_leaves_the_usage_open() -> None:
-    assert (await hear(script(tokens=2, usage=False)))[-1] == Finish("stop", None)
+    assert (await hear(script(tokens=2, usage=False)))[-1] == Completion("stop", None)
 
 
 async def test_the_request_holds_what_was_said_and_what_is_asked(
@@ -93,7 +93,7 @@ async def test_the_request_holds_what_was_said_and_what_is_asked(
 ) -> None:
     settings.MODEL_TEMPERATURE = 0.5
     turns = [*ask("one"), Turn("assistant", "two"), Turn("user", "three")]
-    assert [said async for said in speak(turns, model="m-1")]
+    assert [said async for said in generate(turns, model="m-1")]
     assert server.last() == {
         "model": "m-1",
         "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
@@ -110,13 +110,13 @@ async def test_the_embedded_model_is_asked_where_it_listens_now(
     settings.EMBEDDED_MODEL = True
     settings.OPENAI_API_KEY = settings.OPENAI_BASE_URL = None
     settings.MODEL_URL_FILE = tmp_path / "model.url"
-    settings.MODEL_CONNECT = 0.3
+    settings.MODEL_CONNECT_TIMEOUT = 0.3
     said, fault = await hear_until_fault("hello")
     assert (said, fault.code, fault.transient) == ([], "model_unreachable", True)
-    settings.MODEL_CONNECT, settings.MODEL_TRIES = 5.0, 1
+    settings.MODEL_CONNECT_TIMEOUT, settings.MODEL_MAX_TRIES = 5.0, 1
     loading = threading.Timer(1, settings.MODEL_URL_FILE.write_text, [server.url + "\n"])
     loading.start()
-    assert (await hear("hello"))[0] == Piece(pieces("hello")[0])
+    assert (await hear("hello"))[0] == TextChunk(pieces("hello")[0])
     body = server.last()
     asked = {name: body[name] for name in ("temperature", "max_tokens", "repeat_penalty")}
     assert asked == {"temperature": 0.3, "max_tokens": 512, "repeat_penalty": 1.05}
@@ -166,11 +166,11 @@ async def test_each_fault_before_the_first_piece_has_its_code(
 async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
     server: Running, settings: Any, fault: str, code: str
 ) -> None:
-    settings.MODEL_SILENCE = 1.3
+    settings.MODEL_READ_TIMEOUT = 1.3
     told = script(tokens=9, fault=fault, fault_at=4)
     before = server.stats()["requests"]
     said, caught = await hear_until_fault(told)
-    assert said == [Piece(text) for text in pieces(told)[:4]]
+    assert said == [TextChunk(text) for text in pieces(told)[:4]]
     assert caught.code == code
     assert server.stats()["requests"] - before == 1
     await become(lambda: server.stats()["speaking"], 0)
@@ -180,9 +180,9 @@ async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
 async def test_an_odd_stream_is_read_to_its_end(fault: str) -> None:
     told = script(tokens=9, fault=fault, fault_at=4)
     *said, finish = await hear(told)
-    texts = [piece.text for piece in said if isinstance(piece, Piece)]
+    texts = [piece.text for piece in said if isinstance(piece, TextChunk)]
     assert (len(texts), "".join(texts)) == (len(pieces(told)), expected(told))
-    assert isinstance(finish, Finish)
+    assert isinstance(finish, Completion)
     assert finish.finish_reason == "stop"
 
 
@@ -190,10 +190,10 @@ async def test_an_odd_stream_is_read_to_its_end(fault: str) -> None:
 async def test_a_passing_fault_before_the_first_piece_is_not_noticed(
     server: Running, settings: Any, fault: str, request: pytest.FixtureRequest
 ) -> None:
-    settings.MODEL_SILENCE = 0.5
+    settings.MODEL_READ_TIMEOUT = 0.5
     told = script(tokens=5, fault=fault, times=2, seed=request.node.name)
     before = server.stats()["requests"]
-    assert (await hear(told))[:-1] == [Piece(text) for text in pieces(told)]
+    assert (await hear(told))[:-1] == [TextChunk(text) for text in pieces(told)]
     assert server.stats()["requests"] - before == 3
 
 
@@ -217,19 +217,19 @@ async def test_a_server_that_is_not_there_is_unreachable(settings: Any) -> None:
 
 
 async def test_slow_is_not_silent(settings: Any) -> None:
-    settings.MODEL_SILENCE = 0.6
+    settings.MODEL_READ_TIMEOUT = 0.6
     told = script(tokens=4, rate=4, first=0.4)
-    assert (await hear(told))[:-1] == [Piece(text) for text in pieces(told)]
+    assert (await hear(told))[:-1] == [TextChunk(text) for text in pieces(told)]
 
 
 async def test_a_reader_that_takes_its_time_is_not_the_models_silence(settings: Any) -> None:
-    settings.MODEL_SILENCE = 0.3
+    settings.MODEL_READ_TIMEOUT = 0.3
     told = script(tokens=3, rate=50)
     said = []
-    async for one in speak(ask(told), model="test"):
+    async for one in generate(ask(told), model="test"):
         said.append(one)
         await asyncio.sleep(0.5)  # the reader's own delay, which is what is tested
-    assert said[:-1] == [Piece(text) for text in pieces(told)]
+    assert said[:-1] == [TextChunk(text) for text in pieces(told)]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ async def test_a_cancelled_reply_closes_the_models_request(
     fourth = asyncio.Event()
 
     async def listen() -> None:
-        async for one in speak(ask(told), model="test"):
-            if one == Piece(pieces(told)[3]):
+        async for one in generate(ask(told), model="test"):
+            if one == TextChunk(pieces(told)[3]):
                 fourth.set()
 
     listening = asyncio.ensure_future(listen())
@@ -265,8 +265,8 @@ async def test_a_cancelled_reply_closes_the_models_request(
 
 async def test_who_leaves_in_mid_reply_closes_the_models_request(server: Running) -> None:
     closed = len(server.stats()["closed_by_client"])
-    async with aclosing(speak(ask(script(tokens=9999, rate=50)), model="test")) as said:
-        assert await anext(said) == Piece(pieces(script())[0])
+    async with aclosing(generate(ask(script(tokens=9999, rate=50)), model="test")) as said:
+        assert await anext(said) == TextChunk(pieces(script())[0])
     await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
 
 
@@ -275,7 +275,7 @@ async def test_hostile_text_passes_and_what_no_text_may_hold_is_replaced() -> No
     hostile += ["\ude00", "\u2028\x85", '😀%,:"\\']
     told = script(text=hostile)
     said = await hear(told)
-    assert [piece.text for piece in said[:-1] if isinstance(piece, Piece)] == [
+    assert [piece.text for piece in said[:-1] if isinstance(piece, TextChunk)] == [
         *["\n\r\n", "data: [DONE]\n\n", "\ufffd", "😀", "\ufffd", "\u2028\x85", '😀%,:"\\']
     ]
 
@@ -288,7 +288,7 @@ async def test_neither_key_nor_prompt_is_ever_said(
     _, caught = await hear_until_fault(script(fault=fault, seed=SECRET))
     try:
         raise caught
-    except ModelFault:
+    except ModelError:
         logging.getLogger("whoever").exception("as the attempt's own log would write it")
     assert caught.code in caplog.text
     for never in (KEY, SECRET, "Bearer"):
@@ -300,7 +300,7 @@ async def test_sixty_four_replies_at_once_do_not_mix() -> None:
     scripts = [script(tokens=50, rate=100, seed=n) for n in range(64)]
 
     async def whole(told: str) -> str:
-        return "".join([one.text for one in await hear(told) if isinstance(one, Piece)])
+        return "".join([one.text for one in await hear(told) if isinstance(one, TextChunk)])
 
     assert await asyncio.gather(*map(whole, scripts)) == [expected(told) for told in scripts]
 
@@ -314,7 +314,7 @@ async def test_a_line_without_an_end_does_not_fill_the_memory(
 
 
 async def test_a_model_that_cannot_be_connected_to_is_given_up_soon(settings: Any) -> None:
-    settings.MODEL_CONNECT, settings.MODEL_TRIES = 0.2, 1
+    settings.MODEL_CONNECT_TIMEOUT, settings.MODEL_MAX_TRIES = 0.2, 1
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         with socket.create_connection(address):  # its queue has room for one

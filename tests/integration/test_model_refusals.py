@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from tests.integration.answering import answering, error, hear, refusal, stream
-from workers import model
-from workers.voice import hang_up
+from tests.integration.support.answering_server import answering, error, hear, refusal, stream
+from workers.generators import base
+from workers.generators.openai import close_client
 
 
 @pytest.fixture(autouse=True)
 async def asked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     settings.EMBEDDED_MODEL = False
     settings.OPENAI_API_KEY = "sk-test"
-    settings.MODEL_TRIES = 3
-    monkeypatch.setattr(model, "FIRST_PAUSE", 0.001)
+    settings.MODEL_MAX_TRIES = 3
+    monkeypatch.setattr(base, "FIRST_PAUSE", 0.001)
     yield
-    await hang_up()
+    await close_client()
 
 
 TOO_LONG = [

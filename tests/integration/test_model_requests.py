@@ -6,22 +6,30 @@ from typing import Any
 
 import pytest
 
-from tests.integration.answering import Answer, answering, error, hear, refusal, reply, stream
-from workers import model
-from workers.model import Finish, Piece
-from workers.voice import hang_up
+from tests.integration.support.answering_server import (
+    Answer,
+    answering,
+    error,
+    hear,
+    refusal,
+    reply,
+    stream,
+)
+from workers.generators import base
+from workers.generators.base import Completion, TextChunk
+from workers.generators.openai import close_client
 
-HELLO = [Piece("Hello"), Finish("stop", None)]
+HELLO = [TextChunk("Hello"), Completion("stop", None)]
 
 
 @pytest.fixture(autouse=True)
 async def asked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     settings.EMBEDDED_MODEL = False
     settings.OPENAI_API_KEY = "sk-test"
-    settings.MODEL_TRIES = 3
-    monkeypatch.setattr(model, "FIRST_PAUSE", 0.001)
+    settings.MODEL_MAX_TRIES = 3
+    monkeypatch.setattr(base, "FIRST_PAUSE", 0.001)
     yield
-    await hang_up()
+    await close_client()
 
 
 # The parameters that not all servers take
@@ -95,7 +103,7 @@ def optional(request: dict[str, Any]) -> set[str]:
 async def test_a_parameter_that_is_refused_gives_way_and_that_is_remembered(
     settings: Any, refused: list[tuple[str, int, object]], taken: set[str]
 ) -> None:
-    settings.MODEL_TRIES = 1  # what is asked once more is no try
+    settings.MODEL_MAX_TRIES = 1  # what is asked once more is no try
     async with answering(strict(*refused)) as server:
         assert await hear(server, settings) == (HELLO, 1 + len(refused))
         assert await hear(server, settings) == (HELLO, 1)

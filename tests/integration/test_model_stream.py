@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from streams.events import Usage
+from streams.protocol.events import Usage
 from tests.unit.support.model_response import DONE, STOP, chunk, event, said
-from workers import model, reply_stream
-from workers.model import Finish, ModelFault, Piece, Turn, speak
-from workers.voice import hang_up
+from workers.generators import base, reply_stream
+from workers.generators.base import Completion, ModelError, TextChunk, Turn, generate
+from workers.generators.openai import close_client
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 Speak = Callable[[asyncio.StreamWriter, str], Coroutine[Any, Any, None]]
@@ -41,31 +41,31 @@ async def server(speak: Speak) -> AsyncIterator[str]:
 @pytest.fixture(autouse=True)
 async def _client(settings: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     settings.EMBEDDED_MODEL = False
-    settings.MODEL_TRIES = 1
-    settings.MODEL_SILENCE = 60.0
-    monkeypatch.setattr(model, "FIRST_PAUSE", 0.01)
+    settings.MODEL_MAX_TRIES = 1
+    settings.MODEL_READ_TIMEOUT = 60.0
+    monkeypatch.setattr(base, "FIRST_PAUSE", 0.01)
     yield
-    await hang_up()
+    await close_client()
 
 
-async def hear(message: str = "hello") -> tuple[str, str, Finish | str]:
+async def hear(message: str = "hello") -> tuple[str, str, Completion | str]:
     """Text, reasoning, and the end: a Finish, or the fault's code."""
     texts, thoughts = [], []
-    end: Finish | str = "nothing"
+    end: Completion | str = "nothing"
     try:
-        async for one in speak([Turn("user", message)], model="test"):
+        async for one in generate([Turn("user", message)], model="test"):
             match one:
-                case Piece(text, reasoning):
+                case TextChunk(text, reasoning):
                     texts.append(text)
                     thoughts.append(reasoning)
                 case finish:
                     end = finish
-    except ModelFault as fault:
+    except ModelError as fault:
         end = fault.code
     return "".join(texts), "".join(thoughts), end
 
 
-async def heard_of(settings: Any, *parts: bytes | float) -> tuple[str, str, Finish | str]:
+async def heard_of(settings: Any, *parts: bytes | float) -> tuple[str, str, Completion | str]:
     async def speak(writer: asyncio.StreamWriter, request: str) -> None:
         for part in parts:
             if isinstance(part, bytes):
@@ -78,7 +78,7 @@ async def heard_of(settings: Any, *parts: bytes | float) -> tuple[str, str, Fini
         return await hear()
 
 
-STOPPED = Finish("stop", None)
+STOPPED = Completion("stop", None)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ STOPPED = Finish("stop", None)
             (
                 "Hello",
                 "",
-                Finish(
+                Completion(
                     "stop", Usage(input_tokens=5, output_tokens=2, total_tokens=7, estimated=False)
                 ),
             ),
@@ -144,7 +144,7 @@ STOPPED = Finish("stop", None)
     ],
 )
 async def test_what_real_servers_send(
-    settings: Any, parts: list[bytes], expected: tuple[str, str, Finish | str]
+    settings: Any, parts: list[bytes], expected: tuple[str, str, Completion | str]
 ) -> None:
     assert await heard_of(settings, *parts) == expected
 

@@ -69,7 +69,7 @@ def test_a_page_without_the_database_says_when_to_try_again(
     def away(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("streams.sessions.SessionStore.load", away)
+    monkeypatch.setattr("streams.access.sessions.SessionStore.load", away)
     client = Client(raise_request_exception=False)
     client.cookies["sessionid"] = "x" * 32
     answer = client.get(path)
@@ -79,6 +79,6 @@ def test_a_page_without_the_database_says_when_to_try_again(
 def test_what_breaks_in_us_keeps_its_traceback(
     lines: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.page.render", lambda *_: 1 / 0)
+    monkeypatch.setattr("streams.web.page.render", lambda *_: 1 / 0)
     assert Client(raise_request_exception=False).get("/").status_code == 500
     assert "ZeroDivisionError" in lines.getvalue()

@@ -7,15 +7,14 @@ import pytest
 import redis
 from django.test import Client
 
-from streams import redis_memory
-from streams.channels import channel_of
-from streams.events import RunStarted, TextDelta
-from streams.log import Log
+from streams.chat import redis_memory
+from streams.chat.redis_memory import Memory, memory_of
+from streams.log.channels import channel_of
+from streams.log.event_log import EventLog, the_log
+from streams.log.values import Append
 from streams.models import Conversation, Run
-from streams.passages import Piece
-from streams.publish import the_log
-from streams.redis_memory import Memory, memory_of
-from tests.integration.browser import Browser, conversation, run
+from streams.protocol.events import RunStarted, TextDelta
+from tests.integration.support.api_client import ApiClient, conversation, run
 
 pytestmark = pytest.mark.django_db
 
@@ -40,24 +39,24 @@ def fill(server: "redis.Redis", share: float) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the servers were asked for."""
     words: list[tuple[str, ...]] = []
-    ask = Log.ask
+    ask = EventLog.ask_server
 
-    def noted(self: Log, server: int, *of: str) -> Any:
+    def noted(self: EventLog, server: int, *of: str) -> Any:
         words.append(of)
         return ask(self, server, *of)
 
-    monkeypatch.setattr(Log, "ask", noted)
+    monkeypatch.setattr(EventLog, "ask_server", noted)
     return words
 
 
 def test_new_runs_are_refused_before_it_is_full_and_replies_go_on(server: "redis.Redis") -> None:
-    browser = Browser()
+    browser = ApiClient()
     body = {"message": "Why?"}
     made = browser.post("/api/conversations/", body, Idempotency_Key="one").json()
     row = Run.objects.get(pk=made["run"])
     channel = channel_of(row.conversation_id)
     event = RunStarted(run=row.id, attempt=1, model="m")
-    known = the_log().start(channel, event, known=0, abandoned=False)
+    known = the_log().append_start(channel, event, min_head=0, abandoned=False)
     fill(server, 0.95)
     before = (Run.objects.count(), Conversation.objects.count(), server.dbsize())
     where = conversation(made["conversation"])
@@ -75,7 +74,7 @@ def test_new_runs_are_refused_before_it_is_full_and_replies_go_on(server: "redis
     assert (Run.objects.count(), Conversation.objects.count()) == before[:2]
     assert server.dbsize() <= before[2] + 1
     piece = TextDelta(run=row.id, attempt=1, index=0, text="Because")
-    answers = the_log().speak([Piece(channel=channel, event=piece, known=known)])
+    answers = the_log().append([Append(channel=channel, event=piece, min_head=known)])
     assert answers == [known + 1]
     assert browser.get(where).status_code == 200
     again = browser.post("/api/conversations/", body, Idempotency_Key="one")
@@ -85,7 +84,7 @@ def test_new_runs_are_refused_before_it_is_full_and_replies_go_on(server: "redis
 
 
 def test_a_redis_that_is_full_gets_no_new_run(server: "redis.Redis") -> None:
-    browser = Browser()
+    browser = ApiClient()
     fill(server, 1.05)
     refused = browser.post("/api/conversations/", {"message": "Why?"})
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
@@ -97,7 +96,7 @@ def test_it_is_asked_at_most_once_in_a_while(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(redis_memory, "monotonic", lambda: now[0])
-    browser = Browser()
+    browser = ApiClient()
     for _ in range(5):
         browser.begin()
     Client().get("/metrics")
@@ -110,7 +109,7 @@ def test_it_is_asked_at_most_once_in_a_while(
 def test_while_redis_is_away_a_post_is_accepted_and_does_not_wait_for_its_memory(
     settings: Any, asked: list[tuple[str, ...]]
 ) -> None:
-    browser = Browser()
+    browser = ApiClient()
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     the_log.cache_clear()
     assert browser.post("/api/conversations/", {"message": "Why?"}).status_code == 202

@@ -10,10 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from streams import redis_permissions
-from streams.log import SCRIPT
-from streams.publish import the_log
-from streams.redis_permissions import LOG
+from streams.log import redis_permissions
+from streams.log.event_log import SCRIPT, the_log
+from streams.log.redis_permissions import LOG
 
 # The probe's threads see the database as another process would.
 pytestmark = [pytest.mark.django_db(transaction=True)]

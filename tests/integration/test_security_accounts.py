@@ -9,7 +9,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from streams.models import Conversation, Run
-from tests.integration.browser import Browser, conversation
+from tests.integration.support.api_client import ApiClient, conversation
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey", "unhurried")]
 HERE, THERE = "127.0.0.1", "203.0.113.9"
@@ -23,7 +23,7 @@ def unhurried(settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-def send(browser: Browser, path: str, **fields: str) -> Any:
+def send(browser: ApiClient, path: str, **fields: str) -> Any:
     shown = browser.client.get(path)
     token = {"csrfmiddlewaretoken": browser.client.cookies["csrftoken"].value}
     assert b"csrfmiddlewaretoken" in shown.content
@@ -32,13 +32,13 @@ def send(browser: Browser, path: str, **fields: str) -> Any:
 
 def sign_in(password: str, name: str = "ada", address: str = HERE, **headers: str) -> bool:
     """Whether that let in. The address is the peer's, as the server saw it."""
-    browser = Browser()
+    browser = ApiClient()
     browser.client.defaults["REMOTE_ADDR"] = address
     browser.client.defaults.update({f"HTTP_{name}": text for name, text in headers.items()})
     return "Location" in send(browser, "/accounts/login/", login=name, password=password)
 
 
-def sign_up(browser: Browser, name: str = "ada") -> Any:
+def sign_up(browser: ApiClient, name: str = "ada") -> Any:
     return send(browser, "/accounts/signup/", username=name, password1=PASSWORD, password2=PASSWORD)
 
 
@@ -52,7 +52,7 @@ def test_the_pages_hold_no_script_and_no_style_of_their_own(path: str) -> None:
 
 
 def test_somebody_signs_up_out_and_in_again() -> None:
-    browser = Browser()
+    browser = ApiClient()
     assert sign_up(browser)["Location"] == "/"
     assert b"ada" in browser.client.get("/").content
     assert send(browser, "/accounts/logout/")["Location"] == "/"
@@ -63,7 +63,7 @@ def test_somebody_signs_up_out_and_in_again() -> None:
 
 
 def test_signing_out_by_a_mere_link_does_nothing() -> None:
-    browser = Browser()
+    browser = ApiClient()
     sign_up(browser)
     browser.client.get("/accounts/logout/")
     assert b"ada" in browser.client.get("/").content
@@ -75,21 +75,21 @@ def test_a_form_without_its_token_is_refused() -> None:
 
 
 def test_a_wrong_password_tells_nothing_of_who_there_is() -> None:
-    sign_up(Browser())
-    known = send(Browser(), "/accounts/login/", login="ada", password="wrong")
-    unknown = send(Browser(), "/accounts/login/", login="bob", password="wrong")
+    sign_up(ApiClient())
+    known = send(ApiClient(), "/accounts/login/", login="ada", password="wrong")
+    unknown = send(ApiClient(), "/accounts/login/", login="bob", password="wrong")
     assert known.status_code == unknown.status_code == 200
     assert known.context["form"].errors == unknown.context["form"].errors
 
 
 def test_too_many_wrong_passwords_for_a_name_from_an_address_have_to_wait() -> None:
-    sign_up(Browser())
+    sign_up(ApiClient())
     assert not any(sign_in("wrong") for _ in range(5))
     assert not sign_in(PASSWORD)
 
 
 def test_wrong_passwords_from_elsewhere_do_not_shut_the_user_out() -> None:
-    sign_up(Browser())
+    sign_up(ApiClient())
     assert not any(sign_in("wrong", address=THERE) for _ in range(8))
     assert not sign_in(PASSWORD, address=THERE)
     assert sign_in(PASSWORD)
@@ -98,14 +98,14 @@ def test_wrong_passwords_from_elsewhere_do_not_shut_the_user_out() -> None:
 
 
 def test_wrong_passwords_for_one_name_do_not_shut_another_out() -> None:
-    sign_up(Browser())
-    sign_up(Browser(), "bob")
+    sign_up(ApiClient())
+    sign_up(ApiClient(), "bob")
     assert not any(sign_in("wrong", name="bob") for _ in range(6))
     assert sign_in(PASSWORD)
 
 
 def test_a_right_password_between_counts_for_nothing() -> None:
-    sign_up(Browser())
+    sign_up(ApiClient())
     for _ in range(4):
         assert not sign_in("wrong")
         assert sign_in(PASSWORD)
@@ -115,7 +115,7 @@ def test_a_right_password_between_counts_for_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["X_FORWARDED_FOR", "X_REAL_IP", "FORWARDED", "HOST"])
 def test_what_a_client_writes_of_itself_does_not_change_how_it_is_counted(name: str) -> None:
-    sign_up(Browser())
+    sign_up(ApiClient())
     for number in range(5):
         text = f"{number}.localhost" if name == "HOST" else f"198.51.100.{number}"
         assert not sign_in("wrong", **{name: text})
@@ -142,17 +142,17 @@ def test_where_sign_up_is_closed_nobody_is_made(settings: Any) -> None:
 
 
 def test_signing_in_leads_nowhere_else() -> None:
-    sign_up(Browser())
+    sign_up(ApiClient())
     where = "/accounts/login/?next=https://evil.example/"
-    answer = send(Browser(), where, login="ada", password=PASSWORD, next="https://evil.example/")
+    answer = send(ApiClient(), where, login="ada", password=PASSWORD, next="https://evil.example/")
     assert answer["Location"] == "/"
 
 
 @pytest.mark.parametrize("way", ["sign up", "sign in"])
 def test_what_a_visitor_made_is_the_users_from_then_on(way: str) -> None:
     if way == "sign in":
-        sign_up(Browser())
-    browser, other = Browser(), Browser()
+        sign_up(ApiClient())
+    browser, other = ApiClient(), ApiClient()
     made, kept = browser.begin(), other.begin()
     if way == "sign up":
         sign_up(browser)
@@ -167,7 +167,7 @@ def test_what_a_visitor_made_is_the_users_from_then_on(way: str) -> None:
 
 
 def test_a_visitors_request_is_known_when_it_is_sent_again_as_the_user() -> None:
-    browser = Browser()
+    browser = ApiClient()
     first = browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key="k")
     sign_up(browser)
     browser.csrf = {"X-CSRFToken": browser.client.cookies["csrftoken"].value}
@@ -176,7 +176,7 @@ def test_a_visitors_request_is_known_when_it_is_sent_again_as_the_user() -> None
 
 
 def test_after_signing_out_a_visitor_begins_anew() -> None:
-    browser = Browser()
+    browser = ApiClient()
     made = browser.begin()
     sign_up(browser)
     send(browser, "/accounts/logout/")
@@ -186,6 +186,6 @@ def test_after_signing_out_a_visitor_begins_anew() -> None:
 def test_the_admin_has_no_way_in_of_its_own() -> None:
     answer = Client().get("/admin/login/?next=/admin/")
     assert answer["Location"] == "/accounts/login/?next=%2Fadmin%2F"
-    browser = Browser()
+    browser = ApiClient()
     sign_up(browser)
     assert browser.client.get("/admin/", follow=True).status_code == 403

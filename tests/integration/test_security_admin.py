@@ -6,11 +6,11 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from streams.log import Log
-from streams.models import Conversation, Message, Run, Token
-from streams.verdicts import Superseded
-from tests.integration.browser import Browser
-from tests.integration.test_api_callers import bearing
+from streams.log.errors import Superseded
+from streams.log.event_log import EventLog
+from streams.models import ApiToken, Conversation, Message, Run
+from tests.integration.support.api_client import ApiClient
+from tests.integration.test_api_authentication import bearing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 ROWS = ("conversation", "message", "run", "token")
@@ -32,9 +32,9 @@ def act(client: Client, rows: str, action: str, *chosen: object) -> str:
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_staff_finds_every_row_and_changes_none(staff: Client, rows: str) -> None:
-    Browser().begin("<script>alert(1)</script>")
-    Token.objects.create(user=User.objects.get(), name="job", digest="d")
-    models = {"conversation": Conversation, "message": Message, "run": Run, "token": Token}
+    ApiClient().begin("<script>alert(1)</script>")
+    ApiToken.objects.create(user=User.objects.get(), name="job", digest="d")
+    models = {"conversation": Conversation, "message": Message, "run": Run, "token": ApiToken}
     row = models[rows].objects.get()
     listed = staff.get(
         f"/admin/streams/{rows}/?q={row.pk}&created_at__gte=2020-01-01%2000:00%2B00:00"
@@ -51,7 +51,7 @@ def test_staff_finds_every_row_and_changes_none(staff: Client, rows: str) -> Non
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_nobody_but_staff_sees_any(rows: str) -> None:
-    for client in (Client(), Browser().client):
+    for client in (Client(), ApiClient().client):
         assert client.get(f"/admin/streams/{rows}/").status_code == 302
     client = Client()
     client.force_login(User.objects.create_user("ada"))
@@ -59,7 +59,7 @@ def test_nobody_but_staff_sees_any(rows: str) -> None:
 
 
 def test_staff_stops_a_run_and_has_it_answered_anew(staff: Client) -> None:
-    made = Browser().begin()
+    made = ApiClient().begin()
     act(staff, "run", "cancel", made["run"])
     assert Run.objects.get().status == "cancelled"
     act(staff, "run", "retry", made["run"])
@@ -69,7 +69,7 @@ def test_staff_stops_a_run_and_has_it_answered_anew(staff: Client) -> None:
 
 
 def test_staff_who_may_only_look_may_not_act() -> None:
-    made = Browser().begin()
+    made = ApiClient().begin()
     looker = User.objects.create_user("looker", is_staff=True)
     looker.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client()
@@ -81,11 +81,11 @@ def test_staff_who_may_only_look_may_not_act() -> None:
 
 
 def test_a_conversation_is_deleted_with_its_log(staff: Client) -> None:
-    made = Browser().begin()
+    made = ApiClient().begin()
     act(staff, "conversation", "delete_for_good", made["conversation"])
     assert not Conversation.objects.exists()
     with pytest.raises(Superseded):
-        Log().get_current_id(f"conversation-{made['conversation']}")
+        EventLog().get_current_id(f"conversation-{made['conversation']}")
 
 
 def test_a_token_is_shown_once_and_can_be_revoked(staff: Client) -> None:
@@ -94,7 +94,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(staff: Client) -> None:
     page = staff.post("/admin/streams/token/add/", wish, follow=True).content.decode()
     shown = re.search(r"unspool_[\w-]{43}", page)
     assert shown
-    kept = Token.objects.get()
+    kept = ApiToken.objects.get()
     assert (kept.name, kept.scopes) == ("job", "read")
     assert bearing(shown[0]).get("/api/conversations/").status_code == 200
     assert shown[0] not in staff.get("/admin/streams/token/").content.decode()

@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 
-from tests.integration.browser import Browser, conversation
+from tests.integration.support.api_client import ApiClient, conversation
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 OTHER = "https://other.example"
@@ -66,14 +66,14 @@ def test_an_answer_to_a_name_that_is_not_ours_is_guarded() -> None:
 
 
 def test_an_error_of_ours_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.page.render", lambda *_: 1 / 0)
+    monkeypatch.setattr("streams.web.page.render", lambda *_: 1 / 0)
     answer = Client(raise_request_exception=False).get("/")
     assert answer.status_code == 500
     guarded(answer)
 
 
 async def test_a_stream_is_guarded_and_starts_at_once() -> None:
-    browser = await sync_to_async(Browser)()
+    browser = await sync_to_async(ApiClient)()
     made = await sync_to_async(browser.begin)()
     client = AsyncClient()
     client.cookies = browser.client.cookies
@@ -100,7 +100,7 @@ def allowed(settings: Any) -> None:
 
 @pytest.mark.usefixtures("allowed")
 def test_a_page_of_an_origin_on_the_list_may_call_with_its_visitors_cookies() -> None:
-    browser = Browser()
+    browser = ApiClient()
     made = browser.begin()
     answer = browser.get(conversation(made["conversation"]), Origin=OTHER)
     assert answer.status_code == 200
@@ -137,7 +137,7 @@ def test_the_streams_preflight_is_answered_with_the_cursors_header() -> None:
     ],
 )
 def test_any_other_origin_is_told_nothing(origin: str) -> None:
-    browser = Browser()
+    browser = ApiClient()
     answer = browser.get("/api/models/", Origin=origin)
     assert "Access-Control-Allow-Origin" not in answer
     refused = browser.post("/api/conversations/", {"message": "?"}, Origin=origin)

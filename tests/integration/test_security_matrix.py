@@ -13,11 +13,11 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from streams import passes
+from streams.access import signed_tokens
+from streams.access.api_tokens import create_token
 from streams.api import api
-from streams.callers import issue
-from streams.models import Conversation, Message, Run, Token
-from tests.integration.browser import Browser
+from streams.models import ApiToken, Conversation, Message, Run
+from tests.integration.support.api_client import ApiClient
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 SECRET = "a word that is nobody else's"
@@ -73,20 +73,23 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
     """Everybody who may not, among them all whom she was once."""
     bob = User.objects.create_user("bob")
     yield "another user", sending(signed_in(bob))
-    yield "another's token", bearing(issue(bob, "job", scopes="read write"))
-    yield "another's pass", bearing(passes.write(f"user:{bob.pk}", scopes="read write"))
-    yield "another application's user", bearing(passes.write(f"external:{ada.pk}"))
+    yield "another's token", bearing(create_token(bob, "job", scopes="read write"))
+    yield "another's pass", bearing(signed_tokens.sign(f"user:{bob.pk}", scopes="read write"))
+    yield "another application's user", bearing(signed_tokens.sign(f"external:{ada.pk}"))
     yield "nobody", sending(Client(enforce_csrf_checks=True))
-    yield "a visitor", sending(Browser().client)
+    yield "a visitor", sending(ApiClient().client)
     staff = User.objects.create_user("staff", is_staff=True)
     yield "staff", sending(signed_in(staff))
-    revoked = issue(ada, "revoked", scopes="read write")
-    Token.objects.filter(name="revoked").update(revoked_at=timezone.now())
+    revoked = create_token(ada, "revoked", scopes="read write")
+    ApiToken.objects.filter(name="revoked").update(revoked_at=timezone.now())
     yield "a revoked token", bearing(revoked)
     late = timezone.now() - timedelta(seconds=1)
-    yield "an expired token", bearing(issue(ada, "late", scopes="read write", expires_at=late))
-    yield "a pass that is over", bearing(passes.write(f"user:{ada.pk}", seconds=0))
-    yield "a token without a scope", bearing(issue(ada, "none", scopes=""))
+    yield (
+        "an expired token",
+        bearing(create_token(ada, "late", scopes="read write", expires_at=late)),
+    )
+    yield "a pass that is over", bearing(signed_tokens.sign(f"user:{ada.pk}", seconds=0))
+    yield "a token without a scope", bearing(create_token(ada, "none", scopes=""))
     ended = signed_in(ada)
     Session.objects.filter(pk=ended.session.session_key).delete()
     yield "an ended session", sending(ended)
@@ -121,7 +124,7 @@ def kept() -> str:
 def test_what_is_somebody_elses_looks_as_if_it_were_not_there(
     ada: User, settings: Any, welcome: bool
 ) -> None:
-    owner = issue(ada, "job", scopes="read write")
+    owner = create_token(ada, "job", scopes="read write")
     made = Client(headers={"Authorization": f"Bearer {owner}"}).post(
         "/api/conversations/", {"message": SECRET}, content_type="application/json"
     )
@@ -158,8 +161,8 @@ def test_its_owner_sees_it_in_each_way_that_he_may(ada: User) -> None:
     made = mine("POST", "/api/conversations/").json()
     ways = [
         mine,
-        bearing(issue(ada, "job", scopes="read")),
-        bearing(passes.write(f"user:{ada.pk}")),
+        bearing(create_token(ada, "job", scopes="read")),
+        bearing(signed_tokens.sign(f"user:{ada.pk}")),
     ]
     for send in ways:
         assert send("GET", f"/api/conversations/{made['conversation']}/").status_code == 200
@@ -187,8 +190,8 @@ HOSTILE: list[tuple[str, dict[str, str]]] = [
 def test_what_a_client_says_of_the_library_is_refused_or_ignored(
     query: str, headers: dict[str, str]
 ) -> None:
-    other = Browser().begin(SECRET)["conversation"]
-    browser = Browser()
+    other = ApiClient().begin(SECRET)["conversation"]
+    browser = ApiClient()
     mine = browser.begin()["conversation"]
     named = {name: value.format(other=other) for name, value in headers.items()}
     for id, allowed in ((mine, {200, 400, 403}), (other, {404, 400, 403})):

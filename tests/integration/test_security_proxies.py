@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config import web
+from config import server
 
 SAID = [(b"x-forwarded-for", b"198.51.100.7, 203.0.113.9"), (b"x-forwarded-proto", b"https")]
 BELIEVED = ("203.0.113.9", "https")
@@ -18,8 +18,8 @@ def seen(monkeypatch: pytest.MonkeyPatch, peer: str) -> tuple[str, str]:
     async def application(scope: dict[str, Any], *_: Any) -> None:
         scopes.append(scope)
 
-    monkeypatch.setattr(web, "application", application)
-    config = web.server_config()
+    monkeypatch.setattr(server, "application", application)
+    config = server.server_config()
     config.load()
     scope = {"type": "http", "client": (peer, 1), "scheme": "http", "headers": SAID}
     asyncio.run(config.loaded_app(scope, None, None))

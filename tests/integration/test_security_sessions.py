@@ -7,9 +7,9 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
 
+from streams.access.sessions import SessionStore
 from streams.models import Conversation
-from streams.sessions import SessionStore
-from tests.integration.browser import Browser, conversation
+from tests.integration.support.api_client import ApiClient, conversation
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 PAGES = (
@@ -76,7 +76,7 @@ def test_a_look_at_the_api_does_not_take_the_key_away() -> None:
 
 
 def test_a_session_that_has_ended_comes_back_as_another_visitor() -> None:
-    browser = Browser()
+    browser = ApiClient()
     made = browser.begin()["conversation"]
     Session.objects.all().delete()
     assert browser.get(conversation(made)).status_code == 404
@@ -87,14 +87,14 @@ def test_a_session_that_has_ended_comes_back_as_another_visitor() -> None:
 
 @pytest.mark.parametrize("key", ["x" * 40, "x" * 32, "x", "", "x" * 20, "é" * 40, "a" * 41])
 def test_a_key_that_was_not_given_here_begins_no_session(key: str) -> None:
-    browser = Browser()
+    browser = ApiClient()
     browser.client.cookies["sessionid"] = key
     browser.begin()
     assert not Session.objects.filter(pk=key).exists()
 
 
 def test_a_reserved_key_is_not_known_to_a_copy_with_another_secret(settings: Any) -> None:
-    browser = Browser()
+    browser = ApiClient()
     key = browser.client.cookies["sessionid"].value
     settings.SECRET_KEY = "another" * 8
     browser.client.get("/")
@@ -115,7 +115,7 @@ def test_two_that_store_one_reserved_session_at_once_keep_what_both_put_in() -> 
 
 
 def test_signing_in_takes_another_key(django_user_model: Any) -> None:
-    browser = Browser()
+    browser = ApiClient()
     browser.begin()
     key = browser.client.cookies["sessionid"].value
     browser.client.force_login(django_user_model.objects.create_user("ada"))

@@ -4,27 +4,26 @@ from uuid import uuid4
 
 import pytest
 
-from streams import asking, publish
-from streams.channels import channel_of
-from streams.events import LiveRun
-from streams.log import Log
+from streams.chat import ask, publisher
+from streams.chat.snapshot import snapshot
+from streams.log.channels import channel_of
+from streams.log.event_log import EventLog, the_log
+from streams.log.values import Page
 from streams.models import Conversation
-from streams.passages import Page
-from streams.publish import the_log
-from streams.snapshot import snapshot
-from tests.integration.test_rules import away
+from streams.protocol.events import LiveRun
+from tests.integration.test_publishing import away
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
 def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said() -> None:
-    accepted = asking.begin(owner="visitor:a", text="Why?")
+    accepted = ask.begin(owner="visitor:a", text="Why?")
     conversation = Conversation.objects.get(pk=accepted.conversation)
     taken = claim(accepted.run, uuid4())
     assert taken
     before = snapshot(conversation)
-    started = publish.start(taken)
+    started = publisher.publish_start(taken)
     after = snapshot(conversation)
     live = LiveRun(
         id=taken.id,
@@ -44,13 +43,13 @@ def test_who_looks_first_when_redis_is_back_is_told_of_what_was_asked_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Log, "_many", away)
-        accepted = asking.begin(owner="visitor:a", text="Why?")
+        patch.setattr(EventLog, "_run_scripts", away)
+        accepted = ask.begin(owner="visitor:a", text="Why?")
     assert accepted.cursor is None
     now = snapshot(Conversation.objects.get(pk=accepted.conversation))
     assert [message.content for message in now.messages] == ["Why?"]
     assert [(run.id, run.status) for run in now.runs] == [(accepted.run, "queued")]
-    page = the_log().read(channel_of(accepted.conversation), 0)
+    page = the_log().read_after(channel_of(accepted.conversation), 0)
     assert isinstance(page, Page)
     assert [type for _, type, _ in page.entries] == ["message.created", "run.queued"]
     assert page.head == now.cursor

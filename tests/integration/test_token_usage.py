@@ -10,13 +10,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from streams import callers, token_usage
-from streams.callers import issue
-from streams.models import Token
-from streams.sweep import Sweeper
-from streams.token_usage import TokenUsage
-from tests.integration.browser import conversation, run
-from tests.integration.test_api_callers import bearing, begin
+from streams.access import authentication, token_usage
+from streams.access.api_tokens import create_token
+from streams.access.token_usage import TokenUsage
+from streams.chat.sweep import Sweeper
+from streams.models import ApiToken
+from tests.integration.support.api_client import conversation, run
+from tests.integration.test_api_authentication import bearing, begin
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 READS = ("SELECT", "PRAGMA", "SET ", "SHOW ")
@@ -26,24 +26,24 @@ READS = ("SELECT", "PRAGMA", "SET ", "SHOW ")
 def usage(monkeypatch: pytest.MonkeyPatch) -> TokenUsage:
     """A process that has noted nothing yet."""
     fresh = TokenUsage()
-    monkeypatch.setattr(callers, "token_usage", fresh)
-    monkeypatch.setattr("streams.sweep.token_usage", fresh)
+    monkeypatch.setattr(authentication, "token_usage", fresh)
+    monkeypatch.setattr("streams.chat.sweep.token_usage", fresh)
     return fresh
 
 
 @pytest.fixture
-def token() -> Token:
-    issue(User.objects.create_user("ada"), "job", scopes="read write")
-    return Token.objects.get()
+def token() -> ApiToken:
+    create_token(User.objects.create_user("ada"), "job", scopes="read write")
+    return ApiToken.objects.get()
 
 
-def used(token: Token) -> Any:
+def used(token: ApiToken) -> Any:
     token.refresh_from_db()
     return token.last_used_at
 
 
 def test_reading_with_a_token_only_reads(usage: TokenUsage) -> None:
-    client = bearing(issue(User.objects.create_user("ada"), "job", scopes="read write"))
+    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read write"))
     made = begin(client).json()
     paths = [
         "/api/models/",
@@ -62,7 +62,7 @@ def test_reading_with_a_token_only_reads(usage: TokenUsage) -> None:
 
 
 def test_the_last_use_is_written_later_and_once_a_minute(
-    usage: TokenUsage, token: Token, monkeypatch: pytest.MonkeyPatch
+    usage: TokenUsage, token: ApiToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage.note(token.pk)
     assert used(token) is None
@@ -77,9 +77,9 @@ def test_the_last_use_is_written_later_and_once_a_minute(
     assert used(token) >= first
 
 
-def test_a_later_use_that_another_process_wrote_stays(usage: TokenUsage, token: Token) -> None:
+def test_a_later_use_that_another_process_wrote_stays(usage: TokenUsage, token: ApiToken) -> None:
     later = timezone.now() + timedelta(hours=1)
-    Token.objects.update(last_used_at=later)
+    ApiToken.objects.update(last_used_at=later)
     usage.note(token.pk)
     usage.write()
     assert used(token) == later
@@ -92,14 +92,14 @@ def test_what_nothing_was_noted_of_costs_no_query(usage: TokenUsage) -> None:
 
 
 def test_the_sweeper_writes_it(usage: TokenUsage, settings: Any) -> None:
-    settings.RUN_SWEEP = 0.05
-    client = bearing(issue(User.objects.create_user("ada"), "job", scopes="read"))
+    settings.SWEEP_INTERVAL = 0.05
+    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read"))
     assert client.get("/api/models/").status_code == 200
     sweeper = Sweeper()
     sweeper.start()
     try:
         deadline = time.monotonic() + 60
-        while used(Token.objects.get()) is None:
+        while used(ApiToken.objects.get()) is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:

@@ -8,32 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import bodies
-from streams.bodies import SYNTAX, flat, longest
+from streams.http import bodies
+from streams.http.bodies import SYNTAX, is_flat, max_bytes
 
 UUID = "6f1c3b3e-0a52-4d8b-9a53-7f5a4e2f9c11"
 
 
 def test_a_body_may_be_as_long_as_its_route_can_need(settings: Any) -> None:
-    settings.MAX_MESSAGE, settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000, 50_000
-    assert longest("/api/conversations/") == 16_384 + 2 * 12_000
-    assert longest(f"/api/conversations/{UUID}/messages/") == 16_384 + 12_000
+    settings.MAX_MESSAGE_CHARS, settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000, 50_000
+    assert max_bytes("/api/conversations/") == 16_384 + 2 * 12_000
+    assert max_bytes(f"/api/conversations/{UUID}/messages/") == 16_384 + 12_000
     for path in (f"/api/conversations/{UUID}/", f"/api/runs/{UUID}/retry/", "/accounts/login/"):
-        assert longest(path) == 16_384
+        assert max_bytes(path) == 16_384
 
 
 def test_the_longest_message_and_system_text_in_escapes_may_come(settings: Any) -> None:
-    text = "\U0001f642" * settings.MAX_MESSAGE
+    text = "\U0001f642" * settings.MAX_MESSAGE_CHARS
     body = json.dumps({"message": text, "system": text, "title": "\U0001f642" * 200})
-    assert len(body) <= longest("/api/conversations/")
-    assert flat(body.encode())
+    assert len(body) <= max_bytes("/api/conversations/")
+    assert is_flat(body.encode())
 
 
 @given(st.dictionaries(st.text(), st.text() | st.none(), max_size=20), st.sampled_from([None, 2]))
 def test_an_object_of_strings_is_flat(body: dict[str, str | None], indent: int | None) -> None:
     for ascii in (True, False):
         said = json.dumps(body, indent=indent, ensure_ascii=ascii)
-        assert flat(said.encode("utf-8", "replace"))
+        assert is_flat(said.encode("utf-8", "replace"))
 
 
 @given(
@@ -48,11 +48,11 @@ def test_what_stands_outside_of_strings_is_counted_at_every_border(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bodies, "STRIDE", stride)
         patch.setattr(bodies, "SYNTAX", outside)
-        assert flat(body)
+        assert is_flat(body)
         patch.setattr(bodies, "SYNTAX", outside - 1)
-        assert not flat(body)
+        assert not is_flat(body)
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[", b'"",', b'{"a":', b"1,", b" "])
 def test_much_outside_of_strings_is_not_flat(piece: bytes) -> None:
-    assert not flat(b'{"message": [' + piece * SYNTAX)
+    assert not is_flat(b'{"message": [' + piece * SYNTAX)

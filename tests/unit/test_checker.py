@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.blocks import Block, Splitter, parse
-from tests.acceptance.checker import Truth, check
-from tests.acceptance.recording import Connection, Ended, Heard, Recording
-from tests.acceptance.report import Report
+from tests.support.checker import Truth, check
+from tests.support.recording import Connection, Ended, Heard, Recording
+from tests.support.report import Report
+from tests.support.sse_blocks import Block, Splitter, parse
 
 TALK, RUN, MESSAGE, REPLY = "conversation-1", "run-1", "message-1", "reply-1"
 WORDS = ("Hel", "lo ", "you")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from streams.events import Usage
-from workers.chunks import read_chunk
+from streams.protocol.events import Usage
+from workers.generators.chunks import read_chunk
 
 
 def fields(**delta: Any) -> tuple[str, str]:

@@ -11,8 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection
 from redis import ConnectionPool
 
-from config.data_dir import socket_path
-from tests.acceptance.place import essentials
+from config.settings.data_dir import socket_path
+from tests.support.ports import essentials
 from tests.unit.conftest import Read
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -42,11 +42,15 @@ def test_sockets_have_a_path_that_every_part_reads_alike(
     hostname = Connection(told["CELERY_BROKER_URL"]).hostname
     assert hostname is not None
     assert unquote(hostname.removeprefix("socket://")) == socket
-    sockets = [socket, told["BRIDGE"].removeprefix("ipc://"), f"{told['PUSHPIN_RUN']}/{'s' * 35}"]
+    sockets = [
+        socket,
+        told["BRIDGE_BIND"].removeprefix("ipc://"),
+        f"{told['PUSHPIN_RUN']}/{'s' * 35}",
+    ]
     for path in sockets:
         assert len(os.fsencode(path)) <= LONGEST
         assert not set(path) & set("#%?,; ")  # which mean something to ZeroMQ or Pushpin
-    assert told["BRIDGES"] == [told["BRIDGE"]]
+    assert told["BRIDGE_URLS"] == [told["BRIDGE_BIND"]]
 
 
 def test_two_data_folders_have_sockets_of_their_own(tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(read: Read, tmp_path
         read(DATA_DIR=str(tmp_path / ("漢" * 100)))
 
 
-@pytest.mark.parametrize("command", [["-m", "config.run"], ["manage.py", "check"]])
+@pytest.mark.parametrize("command", [["-m", "config.dev.run"], ["manage.py", "check"]])
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(command: list[str]) -> None:
     folder = "/proc"  # where not even root can make a file
     done = subprocess.run(
@@ -85,7 +89,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(command: list[str
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert f"DATA_DIR {folder} cannot be written (" in last
-    if "config.run" in command:
+    if "config.dev.run" in command:
         assert done.stderr.strip() == last
 
 
@@ -95,7 +99,7 @@ def test_a_read_only_folder_is_enough_where_nothing_is_kept_in_it(
     def refuse(folder: Path) -> Path:
         raise AssertionError(f"{folder} need not be written")
 
-    monkeypatch.setattr("config.data_dir.make_writable", refuse)
+    monkeypatch.setattr("config.settings.data_dir.make_writable", refuse)
     elsewhere = {
         "SECRET_KEY": "s" * 50,
         "DATABASE_URL": "postgres://unspool@127.0.0.1/unspool",

@@ -10,10 +10,10 @@ from typing import get_args
 import pytest
 
 from streams.api.schemas import TOO_LONG
-from streams.events import Frame, StreamReset
 from streams.models import Run
+from streams.protocol.events import Frame, StreamReset
 from tests.unit.conftest import SETTINGS_FILES
-from workers.fault import Code
+from workers.generators.errors import Code
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text()

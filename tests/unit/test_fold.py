@@ -7,35 +7,37 @@ from uuid import UUID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.events import (
+from streams.protocol.events import (
     ConversationUpdated,
     Event,
     Heartbeat,
     LiveRun,
     MessageCreated,
+    MessageView,
     ReasoningDelta,
     RunCancelled,
     RunCompleted,
     RunQueued,
     RunStarted,
     Snapshot,
-    Spoken,
     TextDelta,
     TextSnapshot,
     Usage,
 )
-from streams.fold import Heard, fold
-from streams.wire import block_of, clean, decode, encode
+from streams.protocol.fold import ConversationState, fold
+from streams.protocol.sse import clean, decode, encode, encode_frame
 
 RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=True)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ASKED = Spoken(id=MESSAGE, role="user", content="Why?", reply_to=None, run=None, created_at=NOW)
+ASKED = MessageView(
+    id=MESSAGE, role="user", content="Why?", reply_to=None, run=None, created_at=NOW
+)
 ENDED = RunCompleted(run=RUN, attempt=1, reply=REPLY, finish_reason="stop", usage=USAGE)
 
 
-def after(*events: Event | Snapshot) -> Heard:
-    heard = Heard()
+def after(*events: Event | Snapshot) -> ConversationState:
+    heard = ConversationState()
     for event in events:
         heard = fold(heard, event)
     return heard
@@ -125,8 +127,8 @@ def test_what_is_encoded_is_one_line_and_decodes_to_the_same(event: Event) -> No
 def test_a_block_is_its_name_its_data_and_last_its_id() -> None:
     event = RunQueued(run=RUN, message=MESSAGE)
     data = f'{{"run":"{RUN}","message":"{MESSAGE}"}}'
-    assert block_of(event, 7) == f"event: run.queued\ndata: {data}\nid: 7\n\n".encode()
-    assert block_of(Heartbeat(head=7)) == b'event: heartbeat\ndata: {"head":7}\n\n'
+    assert encode_frame(event, 7) == f"event: run.queued\ndata: {data}\nid: 7\n\n".encode()
+    assert encode_frame(Heartbeat(head=7)) == b'event: heartbeat\ndata: {"head":7}\n\n'
 
 
 @given(st.lists(events, max_size=30), st.data())

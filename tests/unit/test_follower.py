@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.acceptance.follower import Follower
-from tests.acceptance.recording import Ended
-from tests.unit.fake_stream import FIRST, HEAD, OVER, chunk, fake_stream, said
+from tests.support.follower import Follower
+from tests.support.recording import Ended
+from tests.unit.support.fake_stream import FIRST, HEAD, OVER, chunk, fake_stream, said
 
 TIP = 5
 PATIENCE = 10.0  # seconds

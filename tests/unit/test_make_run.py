@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from config.parts_file import PartsFile, began
-from tests.acceptance.place import essentials
+from tests.support.ports import essentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def make_run(folder: Path, **also: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        [sys.executable, "-m", "config.run"],
+        [sys.executable, "-m", "config.dev.run"],
         env={**essentials(), "DATA_DIR": str(folder), "PORT": "1"},
         cwd=CHECKOUT,
         capture_output=True,

@@ -7,10 +7,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from streams.events import Usage
+from streams.protocol.events import Usage
 from tests.unit.support.model_response import DONE, HELLO, STOP, WHOLE, Reply, chunk, read, said
-from workers import sse_lines
-from workers.sse_events import EventJoiner, Signal
+from workers.generators import sse_lines
+from workers.generators.sse_events import EventJoiner, Signal
 
 
 def usage(read: int, written: int) -> Usage:

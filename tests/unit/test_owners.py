@@ -4,8 +4,9 @@ from uuid import uuid4
 
 import pytest
 
-from streams.channels import channel_of, conversation_of
-from streams.owners import NotCanonical, OwnerKind, parse_owner
+from streams.access.owners import OwnerKind, parse_owner
+from streams.log.channels import channel_of, conversation_of
+from streams.protocol.ids import NotCanonical
 
 UUID = "0b2f1d6e-5b0a-4c3e-9f0d-1a2b3c4d5e6f"
 GOOD = ["user:1", "user:30", "user:" + "9" * 18, f"visitor:{UUID}", "external:ada@example.org"]

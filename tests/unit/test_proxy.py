@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.acceptance.place import HOST, free_port
-from tests.acceptance.proxy import Proxy
+from tests.support.ports import HOST, free_port
+from tests.support.tcp_proxy import Proxy
 
 ANSWER = bytes(range(256)) * 40
 PATIENCE = 10.0  # seconds

@@ -9,7 +9,7 @@ from kombu import Connection
 from redis import ConnectionPool
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
 
-from config.redis_urls import broker_url, redis_url
+from config.settings.redis_urls import broker_url, redis_url
 from tests.unit.conftest import Read
 
 HOST = "redis.example:6380"

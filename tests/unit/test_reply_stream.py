@@ -17,7 +17,7 @@ from tests.unit.support.model_response import (
     read,
     said,
 )
-from workers import reply_stream
+from workers.generators import reply_stream
 
 BROKEN = aiohttp.ClientPayloadError()
 HALF = b'data: {"choices":[{"ind'

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import ReasoningDelta, TextDelta
-from streams.wire import clean, encode
+from streams.protocol.events import ReasoningDelta, TextDelta
+from streams.protocol.sse import clean, encode
 from workers import split as module
 from workers.reply_text import ReplyText, ReplyTooLong
 from workers.split import split

@@ -7,8 +7,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from streams.terminal.client import Client
-from streams.terminal.listening import Listening
+from streams.cli.client import Client
+from streams.cli.listening import Listening
 
 
 def test_a_stream_that_is_one_too_many_for_now_is_asked_for_again(

@@ -17,12 +17,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from streams.terminal.client import Client, Refused
-from streams.terminal.paper import Paper
-from streams.terminal.patience import Unreachable
-from streams.terminal.screen import Screen
-from streams.terminal.talk import Stage, Talk
-from streams.wire import clean
+from streams.cli.backoff import Unreachable
+from streams.cli.client import Client, Refused
+from streams.cli.paper import Paper
+from streams.cli.screen import Screen
+from streams.cli.talk import Stage, Talk
+from streams.protocol.sse import clean
 
 with suppress(ImportError):
     import readline  # noqa: F401  # `input` then edits its line, where there is such a library

@@ -14,13 +14,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from streams import redis_permissions
-from streams.broker_queue import queue_length
+from streams.chat.broker_queue import queue_length
+from streams.chat.redis_memory import memory_in
+from streams.log import redis_permissions
+from streams.log.errors import LogUnavailable
+from streams.log.event_log import the_log
+from streams.log.sharding import server_urls
 from streams.models import Run, from_now
-from streams.publish import the_log
-from streams.redis_memory import memory_in
-from streams.servers import urls
-from streams.verdicts import Away
 
 PATIENCE = 5  # seconds for one part
 TASKS_PER_RUN, MANY_TASKS = 2, 1000  # in the broker's queue: one a run is usual
@@ -28,7 +28,7 @@ SKEW = 1.0  # seconds that two clocks may differ
 OPENAI = "https://api.openai.com/v1"
 
 
-class Ill(Exception):
+class CheckFailed(Exception):
     """Something is wrong: what it is, and how it is mended."""
 
     def __init__(self, said: str, mend: str) -> None:
@@ -43,36 +43,42 @@ def database() -> str:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError as error:
-        raise Ill(f"does not answer: {error}", "Look at DATABASE_URL and its server.") from error
+        raise CheckFailed(
+            f"does not answer: {error}", "Look at DATABASE_URL and its server."
+        ) from error
     if missing:
-        raise Ill(f"lacks {len(missing)} migrations", "Run `manage.py migrate`.")
+        raise CheckFailed(f"lacks {len(missing)} migrations", "Run `manage.py migrate`.")
     return f"{connection.vendor} answers, and is up to date"
 
 
 def redis(server: int) -> str:
     try:
         refused = redis_permissions.refused(server)
-    except Away as error:
+    except LogUnavailable as error:
         raise _unanswered(error) from error
     if refused:
         unknown = " (so whether it keeps its data is not known)" if "INFO" in refused else ""
-        raise Ill(
+        raise CheckFailed(
             f"refuses its user what the service needs: {', '.join(refused)}{unknown}",
             f"Run `ACL SETUSER <user> {redis_permissions.acl_rules(refused)}`.",
         )
     told = _redis(server, "INFO")
     if not int(told.get("aof_enabled", 0)):
-        raise Ill("keeps nothing over a restart", "Set `appendonly yes` in its configuration.")
+        raise CheckFailed(
+            "keeps nothing over a restart", "Set `appendonly yes` in its configuration."
+        )
     if told.get("aof_last_write_status", "ok") != "ok":
-        raise Ill("cannot write its append-only file", "Look at its disk.")
+        raise CheckFailed("cannot write its append-only file", "Look at its disk.")
     if told.get("maxmemory_policy", "noeviction") != "noeviction":
         policy = told["maxmemory_policy"]
-        raise Ill(f"throws away what it holds ({policy})", "Set `maxmemory-policy noeviction`.")
+        raise CheckFailed(
+            f"throws away what it holds ({policy})", "Set `maxmemory-policy noeviction`."
+        )
     if memory_in(told).full:
-        raise Ill("is nearly full: no run may begin", "Raise maxmemory, or lower LOG_LIFE.")
+        raise CheckFailed("is nearly full: no run may begin", "Raise maxmemory, or lower LOG_TTL.")
     version = told.get("valkey_version") or told["redis_version"]
     if int(str(version).partition(".")[0]) < 7:
-        raise Ill(f"is version {version}", "Take Redis or Valkey 7 or later.")
+        raise CheckFailed(f"is version {version}", "Take Redis or Valkey 7 or later.")
     return f"version {version} answers, appends to its file, and evicts nothing"
 
 
@@ -82,21 +88,25 @@ def broker() -> str:
             broker.ensure_connection(max_retries=1, timeout=PATIENCE)
     except Exception as error:  # every broker has its own
         said = f"does not answer: {type(error).__name__}"
-        raise Ill(said, "Look at CELERY_BROKER_URL and its server.") from error
+        raise CheckFailed(said, "Look at CELERY_BROKER_URL and its server.") from error
     length = queue_length()
     if length is None:
         return "takes tasks; it does not tell how many wait in its queue"
-    waiting = Run.alive().filter(status=Run.Status.QUEUED).count()
+    waiting = Run.active().filter(status=Run.Status.QUEUED).count()
     if length > TASKS_PER_RUN * waiting + MANY_TASKS:
         said = f"holds {length} tasks for {waiting} waiting runs"
-        raise Ill(said, "Start workers: each takes a task that is out of date in milliseconds.")
+        raise CheckFailed(
+            said, "Start workers: each takes a task that is out of date in milliseconds."
+        )
     return f"takes tasks; {length} wait in its queue, for {waiting} waiting runs"
 
 
 def workers() -> str:
     waiting = Run.objects.filter(status=Run.Status.QUEUED, created_at__lt=from_now(-60)).count()
     if waiting:
-        raise Ill(f"leave {waiting} runs waiting for over a minute", "Start workers, or more.")
+        raise CheckFailed(
+            f"leave {waiting} runs waiting for over a minute", "Start workers, or more."
+        )
     return "leave nobody waiting"
 
 
@@ -107,25 +117,29 @@ def model() -> str:
         shown = {"Authorization": f"Bearer {settings.OPENAI_API_KEY or 'unused'}"}
         answer = httpx.get(f"{url.rstrip('/')}/models", headers=shown, timeout=PATIENCE)
     except FileNotFoundError as error:
-        raise Ill("is not running", "Start the `model` line, or set OPENAI_API_KEY.") from error
+        raise CheckFailed(
+            "is not running", "Start the `model` line, or set OPENAI_API_KEY."
+        ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         said = f"does not answer: {type(error).__name__}"
-        raise Ill(said, "Look at OPENAI_BASE_URL, and at what lies between.") from error
+        raise CheckFailed(said, "Look at OPENAI_BASE_URL, and at what lies between.") from error
     if answer.status_code in (401, 403):
-        raise Ill("does not let us in", "Look at OPENAI_API_KEY.")
+        raise CheckFailed("does not let us in", "Look at OPENAI_API_KEY.")
     try:
         offered = {str(offer["id"]) for offer in answer.raise_for_status().json()["data"]}
     except (httpx.HTTPStatusError, ValueError, LookupError, TypeError) as error:
         said = f"answers {answer.status_code}, and no list of models"
-        raise Ill(said, "OPENAI_BASE_URL ends in /v1, as a rule.") from error
+        raise CheckFailed(said, "OPENAI_BASE_URL ends in /v1, as a rule.") from error
     if offered and not offered & set(settings.LLM_MODELS):
-        raise Ill("offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}.")
+        raise CheckFailed(
+            "offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}."
+        )
     return f"answers at {urlsplit(url).netloc}"
 
 
 def clocks() -> str:
     apart = 0.0
-    for server in range(len(urls())):
+    for server in range(len(server_urls())):
         seconds, micros = _redis(server, "TIME")
         apart = max(apart, abs(int(seconds) + int(micros) / 1e6 - time.time()))
     if connection.vendor == "postgresql":
@@ -133,7 +147,7 @@ def clocks() -> str:
             cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
             apart = max(apart, abs(float(cursor.fetchone()[0]) - time.time()))
     if apart > SKEW:
-        raise Ill(f"are {apart:.1f} s apart", "Let NTP keep those of all machines.")
+        raise CheckFailed(f"are {apart:.1f} s apart", "Let NTP keep those of all machines.")
     return f"are within {max(apart, 0.001):.3f} s"
 
 
@@ -142,31 +156,31 @@ def pushpin() -> str:
     try:
         socket.create_connection((where.hostname or "", where.port or 80), PATIENCE).close()
     except OSError as error:
-        raise Ill(f"does not answer: {error}", "Start it, or unset GRIP_URL.") from error
+        raise CheckFailed(f"does not answer: {error}", "Start it, or unset GRIP_URL.") from error
     return "answers"
 
 
 def _redis(server: int, *words: str) -> Any:
     try:
-        return the_log().ask(server, *words)
-    except Away as error:
+        return the_log().ask_server(server, *words)
+    except LogUnavailable as error:
         if redis_permissions.denied(error):
             said = f"cannot be told: Redis refuses its user {words[0]}"
             mend = f"Run `ACL SETUSER <user> {redis_permissions.acl_rules([words[0]])}`."
-            raise Ill(said, mend) from error
+            raise CheckFailed(said, mend) from error
         raise _unanswered(error) from error
 
 
-def _unanswered(error: Away) -> Ill:
+def _unanswered(error: LogUnavailable) -> CheckFailed:
     if redis_permissions.locked_out(error):
-        return Ill("does not let us in", "Look at the user and the password in REDIS_URL.")
-    return Ill("does not answer", "Look at REDIS_URL and its server.")
+        return CheckFailed("does not let us in", "Look at the user and the password in REDIS_URL.")
+    return CheckFailed("does not answer", "Look at REDIS_URL and its server.")
 
 
 def parts() -> Iterator[tuple[str, Callable[[], str]]]:
     yield "database", database
-    for server in range(len(urls())):
-        name = f"redis {server + 1}" if len(urls()) > 1 else "redis"
+    for server in range(len(server_urls())):
+        name = f"redis {server + 1}" if len(server_urls()) > 1 else "redis"
         yield name, partial(redis, server)
     for part in (broker, model, clocks, workers):
         yield part.__name__, part
@@ -183,7 +197,7 @@ class Command(BaseCommand):
         for name, part in parts():
             try:
                 self.stdout.write(f"well  {name:9} {part()}")
-            except Ill as error:
+            except CheckFailed as error:
                 ill += 1
                 self.stdout.write(f"ILL   {name:9} {error}. {error.mend}")
             except DatabaseError:

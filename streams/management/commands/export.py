@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandError
 
-from streams.belongings import Unnamed, owner_named, told
-from streams.verdicts import Away
+from streams.chat.personal_data import UnknownOwner, export_rows, owner_named
+from streams.log.errors import LogUnavailable
 
 
 class Command(BaseCommand):
@@ -20,11 +20,11 @@ class Command(BaseCommand):
     def handle(self, user: str | None, owner: str | None, **_: Any) -> None:
         try:
             named = owner_named(user, owner)
-        except Unnamed as error:
+        except UnknownOwner as error:
             raise CommandError(str(error)) from None
         try:
-            for row in told(named):
+            for row in export_rows(named):
                 self.stdout.write(orjson.dumps(row).decode())
-        except Away:
+        except LogUnavailable:
             detail = "Redis does not answer: what only the log holds is missing. Export again."
             raise CommandError(detail) from None

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from streams.belongings import Unnamed, forget, owner_named
-from streams.erasure import erase_leftovers
+from streams.chat.erasure import erase_leftovers
+from streams.chat.personal_data import UnknownOwner, erase, owner_named
 
 
 class Command(BaseCommand):
@@ -20,10 +20,10 @@ class Command(BaseCommand):
     def handle(self, user: str | None, owner: str | None, yes: bool, **_: Any) -> None:
         try:
             named = owner_named(user, owner)
-        except Unnamed as error:
+        except UnknownOwner as error:
             raise CommandError(str(error)) from None
         if not yes and input(f"Delete {named} and all it has, for good? [y/N] ").lower() != "y":
             raise CommandError("Nothing was deleted.")
-        self.stdout.write(f"{named} is forgotten, with {forget(named)} conversations.")
+        self.stdout.write(f"{named} is forgotten, with {erase(named)} conversations.")
         for sentence in erase_leftovers():
             self.stdout.write(sentence)

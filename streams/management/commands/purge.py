@@ -7,8 +7,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 
-from streams.answers import expire
-from streams.keeping import delete
+from streams.chat.conversations import delete
+from streams.chat.idempotency import expire
 from streams.models import Conversation, Run, from_now
 
 BATCH = 100  # conversations looked up at once; each is deleted on its own, so nobody waits long
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         if days < 1:
             raise CommandError("--days is 1 or more.")
         since = from_now(-days * DAY)
-        lively = Q(created_at__gte=since) | Q(ended_at__gte=since) | Q(status__in=Run.LIVE)
+        lively = Q(created_at__gte=since) | Q(ended_at__gte=since) | Q(status__in=Run.ACTIVE)
         old = Conversation.objects.filter(created_at__lt=since).exclude(
             pk__in=Run.objects.filter(lively).values("conversation")
         )

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from streams.callers import SCOPES, issue
-from streams.models import Token
+from streams.access.api_tokens import SCOPES, create_token
+from streams.models import ApiToken
 
 
 class Command(BaseCommand):
@@ -46,10 +46,10 @@ class Command(BaseCommand):
         except users.DoesNotExist:
             raise CommandError(f"There is no user {user}.") from None
         until = timezone.now() + timedelta(days=days) if days is not None else None
-        self.stdout.write(issue(owner, name, scopes=" ".join(scopes), expires_at=until))
+        self.stdout.write(create_token(owner, name, scopes=" ".join(scopes), expires_at=until))
 
     def _list(self, user: str | None) -> None:
-        tokens = Token.objects.select_related("user").order_by("pk")
+        tokens = ApiToken.objects.select_related("user").order_by("pk")
         if user:
             tokens = tokens.filter(**{f"user__{get_user_model().USERNAME_FIELD}": user})
         for token in tokens:
@@ -59,6 +59,6 @@ class Command(BaseCommand):
             self.stdout.write(f"{known}\t{life}{over}")
 
     def _revoke(self, id: int) -> None:
-        if not Token.objects.filter(pk=id, revoked_at=None).update(revoked_at=Now()):
+        if not ApiToken.objects.filter(pk=id, revoked_at=None).update(revoked_at=Now()):
             raise CommandError(f"No token {id} is good: it is unknown, or revoked already.")
         self.stdout.write(f"Token {id} is revoked.")

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import httpx2
 
-from streams.events import Usage
-from workers.fault import ModelFault
-from workers.reply_stream import ReplyStream
-from workers.sse_lines import LineReader
+from streams.protocol.events import Usage
+from workers.generators.errors import ModelError
+from workers.generators.reply_stream import ReplyStream
+from workers.generators.sse_lines import LineReader
 
 DONE = b"data: [DONE]\n\n"
 Part = bytes | float | Exception
@@ -59,7 +59,7 @@ async def read(*parts: Part, patience: float = 60) -> Reply:
             thoughts.append(chunk.reasoning)
             reason = chunk.finish_reason or reason
             usage = chunk.usage or usage
-    except ModelFault as fault:
+    except ModelError as fault:
         code = fault.code
     return Reply("".join(texts), "".join(thoughts), reason, usage, code)
 

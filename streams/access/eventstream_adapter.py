@@ -1,0 +1,27 @@
+"""The channel manager that django-eventstream asks who may read a channel."""
+
+from uuid import UUID
+
+from django.http import HttpRequest
+from django_eventstream.channelmanager import ChannelManagerBase
+
+from streams.access.authorization import Caller, read_refusals
+from streams.log.channels import channel_of, conversation_of
+
+
+class ChannelManager(ChannelManagerBase):  # type: ignore[misc]  # the library has no types
+    """A channel is one conversation's; its owner may read it, for as long as they may come in."""
+
+    def get_channels_for_request(
+        self, request: HttpRequest, view_kwargs: dict[str, UUID]
+    ) -> set[str]:
+        return {channel_of(view_kwargs["conversation"])}
+
+    def can_read_channel(self, user: Caller | None, channel: str) -> bool:
+        conversation = conversation_of(channel)
+        if user is None or conversation is None:
+            return False
+        return not read_refusals({(user, conversation)})
+
+    def is_channel_reliable(self, channel: str) -> bool:
+        return True

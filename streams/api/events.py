@@ -1,0 +1,109 @@
+"""The stream over HTTP: who is asking, from which cursor, and then everything as it is said."""
+
+import logging
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from streams.access.authentication import caller_of, signed_caller
+from streams.access.authorization import Caller
+from streams.api.errors import error_response
+from streams.delivery.open_streams import StreamLimit, open_streams
+from streams.delivery.replay import pending
+from streams.http.problems import Problem
+from streams.http.unavailable import retry_later
+from streams.log.channels import channel_of, parse_cursor
+from streams.log.errors import LogUnavailable
+from streams.log.event_log import the_log
+from streams.log.values import Page
+from streams.models import Conversation
+from streams.pushpin import views
+
+logger = logging.getLogger(__name__)
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+ALLOWED = "GET, HEAD, OPTIONS"
+
+
+@csrf_exempt  # it changes nothing, and says so to whoever posts
+def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
+    """The conversation's events, from the reader's cursor on. Refusals come before the first.
+
+    A fault that may pass is no refusal: to an EventSource any status but 200 is final.
+    """
+    if request.method == "OPTIONS":
+        return HttpResponse(status=204, headers={"Allow": ALLOWED})
+    try:
+        if request.method not in ("GET", "HEAD"):
+            raise Problem(
+                405, "method_not_allowed", "Read it with GET.", headers={"Allow": ALLOWED}
+            )
+        caller, found = _may_read(request, conversation)
+        return _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
+    except Exception as error:
+        refused = error_response(request, error)
+        passing = request.method == "GET" and refused.status_code >= 500
+        return retry_later() if passing else refused
+
+
+def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Conversation]:
+    shown = request.GET.get("token", "")  # an EventSource can send no header
+    caller = signed_caller(request, shown) if shown else caller_of(request)
+    return caller, Conversation.objects.get(pk=conversation, owner=caller.owner)
+
+
+def _answer(
+    request: HttpRequest, caller: Caller, conversation: Conversation, cursor: int | None
+) -> HttpResponseBase:
+    until_idle = until_idle_of(request)
+    if until_idle and cursor is not None and is_idle(conversation, cursor):
+        return HttpResponse(status=204, headers=HEADERS)
+    if request.method == "HEAD":
+        return HttpResponse(content_type="text/event-stream", headers=HEADERS)
+    if views.is_proxied(request):
+        return views.begin(request, caller, conversation, cursor, until_idle=until_idle)
+    try:
+        stream = open_streams().admit(caller, conversation, cursor, until_idle=until_idle)
+    except StreamLimit:
+        detail = "You have as many open streams as you may."
+        raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
+    logger.info("a stream of conversation %s opens after %s", conversation.id, cursor)
+    return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
+
+
+def cursor_of(request: HttpRequest, channel: str) -> int | None:
+    """The last event id that the reader has heard; None for one who has heard nothing.
+
+    The header counts before the query: an EventSource that comes back sends both.
+    Raises `Problem`.
+    """
+    named = request.headers.get("Last-Event-ID") or next(
+        filter(None, reversed(request.GET.getlist("lastEventId"))), ""
+    )
+    if not named:
+        return None
+    try:
+        return parse_cursor(named, channel)
+    except ValueError:
+        detail = "A cursor is an event's id, or this channel's name, a colon, and the id."
+        raise Problem(400, "bad_cursor", detail) from None
+
+
+def until_idle_of(request: HttpRequest) -> bool:
+    """Whether the stream is to end once nothing is live. Raises `Problem`."""
+    until = request.GET.get("until", "")
+    if until not in ("", "idle"):
+        raise Problem(400, "bad_request", "`until` can only be `idle`.")
+    return until == "idle"
+
+
+def is_idle(conversation: Conversation, cursor: int) -> bool:
+    """Whether a reader at the cursor has heard all there will be, unless somebody asks again."""
+    try:
+        page = the_log().read_after(
+            channel_of(conversation.id), cursor, min_head=conversation.head, count=1
+        )
+    except LogUnavailable:
+        return False
+    heard_all = isinstance(page, Page) and not page.entries
+    return heard_all and pending(conversation.id, cursor) == "idle"

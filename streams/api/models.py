@@ -1,0 +1,16 @@
+"""The models that the operator offers."""
+
+from django.conf import settings
+from ninja import Router
+
+from streams.api.authentication import ApiRequest
+from streams.api.schemas import ModelItem, ModelList
+
+router = Router(tags=["models"])
+
+
+@router.get("/", response=ModelList, summary="What may be asked for")
+def models(request: ApiRequest) -> ModelList:
+    return ModelList(
+        items=[ModelItem(id=name) for name in settings.LLM_MODELS], default=settings.LLM_MODEL
+    )

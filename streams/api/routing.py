@@ -1,0 +1,45 @@
+"""What every address of the API does alike, whatever stands behind it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, resolve
+from django.views.decorators.csrf import csrf_exempt
+
+from streams.http.problems import Problem, not_found, problem_response
+
+View = Callable[..., HttpResponse]
+UNSLASHED = Problem(
+    404, "not_found", "There is nothing here: the paths of this API end with a slash."
+)
+
+
+def wrapped(address: URLPattern) -> URLPattern:
+    """The address, answered by its view behind `_front`."""
+    view = csrf_exempt(_wrap(address.callback))  # admission asks whom it concerns
+    return URLPattern(address.pattern, view, address.default_args, address.name)
+
+
+@csrf_exempt
+def not_found_view(request: HttpRequest) -> HttpResponse:
+    """Any address that there is not."""
+    meant = resolve(f"{request.path_info}/").func
+    return problem_response(not_found() if meant is not_found_view else UNSLASHED)
+
+
+def _wrap(view: View) -> View:
+    def front(request: HttpRequest, **where: Any) -> HttpResponse:
+        if request.method == "HEAD":
+            request.method = "GET"  # the server leaves the body out: RFC 9110 §9.3.2
+        response = view(request, **where)
+        if response.status_code == 405:
+            allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
+            detail = f"Here there is only: {allowed}."
+            return problem_response(
+                Problem(405, "method_not_allowed", detail, headers={"Allow": allowed})
+            )
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return front

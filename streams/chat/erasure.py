@@ -1,0 +1,85 @@
+"""What deleted words leave in files: emptied where that is permitted, named where it is not.
+
+SQLite keeps them in its write-ahead log until a checkpoint, Redis in its append-only file until
+that is rewritten.
+"""
+
+import time
+from typing import Any
+
+from django.db import OperationalError, connection
+
+from streams.log.errors import LogUnavailable
+from streams.log.event_log import the_log
+from streams.log.sharding import server_urls
+from streams.models import DeletedConversation
+
+REWRITE = 60.0  # seconds that one server's rewrite is waited for
+LOOK = 0.05  # seconds between two looks at it
+BACKUPS = "Backups, replicas and archived write-ahead logs hold it until they are deleted."
+
+
+def erase_leftovers() -> list[str]:
+    """Empty both logs of what was deleted; a sentence for each that says what stays until when."""
+    servers = [_rewrite_append_only_file(server) for server in range(len(server_urls()))]
+    return [_checkpoint(), *servers, *_undeleted_logs(), BACKUPS]
+
+
+def _checkpoint() -> str:
+    if connection.vendor != "sqlite":
+        return (
+            "The database's files hold it until it has vacuumed and used the space again, its "
+            "write-ahead log until that is recycled."
+        )
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = bool(cursor.fetchone()[0])
+    except OperationalError:
+        busy = True
+    if busy:
+        return (
+            "SQLite's write-ahead log is in use and may hold it until the last process has ended, "
+            "or until `forget` is run again."
+        )
+    return "SQLite's write-ahead log is emptied."
+
+
+def _rewrite_append_only_file(server: int) -> str:
+    name = f"Redis server {server + 1} of {len(server_urls())}"
+    try:
+        if not _persistence(server).get("aof_enabled"):
+            return f"{name} has no append-only file; a snapshot file holds it until the next save."
+        the_log().ask_server(server, "BGREWRITEAOF")
+        until = time.monotonic() + REWRITE
+        while _is_rewriting(told := _persistence(server)):
+            if time.monotonic() >= until:
+                return f"{name} still rewrites its append-only file, which holds it until then."
+            time.sleep(LOOK)
+    except LogUnavailable as error:
+        return (
+            f"{name} did not rewrite its append-only file, which holds it until the next rewrite: "
+            f"{error.__cause__}"
+        )
+    if told.get("aof_last_bgrewrite_status") != "ok":
+        return f"{name} could not rewrite its append-only file, which holds it: look at its log."
+    return f"{name} has rewritten its append-only file."
+
+
+def _persistence(server: int) -> dict[str, Any]:
+    told: dict[str, Any] = the_log().ask_server(server, "INFO", "persistence")
+    return told
+
+
+def _is_rewriting(told: dict[str, Any]) -> bool:
+    return bool(told.get("aof_rewrite_in_progress") or told.get("aof_rewrite_scheduled"))
+
+
+def _undeleted_logs() -> list[str]:
+    waiting = DeletedConversation.objects.count()
+    if not waiting:
+        return []
+    return [
+        f"{waiting} logs of deleted conversations are in Redis until it answers and a sweep "
+        "deletes them. Run `forget` again after that."
+    ]

@@ -1,0 +1,194 @@
+"""All that one owner has: told as values, or deleted for good."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from allauth.account.models import EmailAddress
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
+from django.db.models import Model, Q, QuerySet
+from django.db.models.functions import Now
+
+from streams.access.authorization import VISITOR_KEY
+from streams.access.owners import OwnerKind, parse_owner
+from streams.chat.conversations import delete
+from streams.log.channels import channel_of
+from streams.log.event_log import the_log
+from streams.log.sharding import server_of
+from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, Run
+
+Row = dict[str, Any]
+# What is told of each row. `EXPORTED` and `LEFT_OUT` together name every column.
+EXPORTED: dict[type[Model], tuple[str, ...]] = {
+    Conversation: ("id", "title", "model", "created_at"),
+    Message: ("id", "conversation", "role", "content", "turn", "reply_to", "created_at"),
+    Run: (
+        *("id", "conversation", "message", "reply", "model", "status", "attempt", "cancel_asked"),
+        *("finish_reason", "code", "reason", "input_tokens", "output_tokens", "total_tokens"),
+        *("estimated", "created_at", "started_at", "first_token_at", "ended_at"),
+    ),
+    IdempotencyRecord: ("route", "key", "status", "body", "created_at"),
+    ApiToken: ("id", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"),
+    EmailAddress: ("id", "email", "verified", "primary"),
+    LogEntry: ("id", "action_time", "action_flag", "object_repr", "change_message"),
+    Session: ("expire_date",),
+}
+LEFT_OUT: dict[type[Model], tuple[str, ...]] = {
+    Conversation: ("owner", "head", "title_pending_since"),
+    Message: ("event",),
+    Run: (
+        *("owner", "uncounted_attempts", "worker", "lease_until", "lease_length", "dispatched_at"),
+        *("queued_event_id", "started_event_id", "ended_event_id"),
+    ),
+    IdempotencyRecord: ("id", "owner", "digest"),
+    ApiToken: ("user", "digest"),
+    EmailAddress: ("user",),
+    LogEntry: ("user", "content_type", "object_id"),
+    Session: ("session_key", "session_data"),  # secrets: they sign the owner in
+}
+SECRETS = {"password"}  # of a user; a model of one's own is told in every other column
+PAGE = 500  # events read at once
+
+
+class UnknownOwner(Exception):
+    """No owner has this name."""
+
+
+def owner_named(user: str | None, owner: str | None) -> str:
+    """The owner: a user by name, or any owner as rows name it. Raises `Unnamed`."""
+    if bool(user) == bool(owner):
+        raise UnknownOwner("Name a user, or an --owner such as visitor:<uuid>.")
+    if owner:
+        return _known_spelling(owner)
+    users = get_user_model()
+    try:
+        return f"user:{users.objects.get_by_natural_key(user).pk}"
+    except users.DoesNotExist:
+        raise UnknownOwner(f"There is no user {user}.") from None
+
+
+def _known_spelling(owner: str) -> str:
+    try:
+        return str(parse_owner(owner))
+    except ValueError:
+        # Earlier releases let `user:03` in: its rows are its own, and not those of `user:3`.
+        if Conversation.objects.filter(owner=owner).exists():
+            return owner
+        expected = "user:<id>, visitor:<uuid> or external:<id>"
+        raise UnknownOwner(f"{owner} is no owner: write {expected}, as rows do.") from None
+
+
+def export_rows(owner: str) -> Iterator[Row]:
+    """Everything that is kept of the owner, row by row, but for secrets and their digests.
+
+    First what the database holds, then what the log in Redis still does. Raises `Away` there.
+    """
+    yield from _user_rows(owner)
+    yield from _rows("email", EmailAddress.objects.filter(user__in=_user(owner)))
+    yield from _rows("token", ApiToken.objects.filter(user__in=_user(owner)))
+    for session in _sessions(owner):
+        yield {"kind": "session", "expire_date": session.expire_date}
+    yield from _rows("admin_log", _admin_log(owner))
+    yield from _rows("conversation", Conversation.objects.filter(owner=owner))
+    theirs = {"conversation__owner": owner}
+    yield from _rows("message", Message.objects.filter(**theirs))
+    yield from _rows("run", Run.objects.filter(**theirs))
+    yield from _rows("answer", IdempotencyRecord.objects.filter(owner=owner))
+    for conversation in Conversation.objects.filter(owner=owner).order_by("pk").iterator(PAGE):
+        yield from _replies_so_far(conversation)
+        yield from _events(conversation.id)
+
+
+def erase(owner: str) -> int:
+    """Delete all that the owner has, and the user; gives how many conversations there were."""
+    # First, so that nothing new is begun meanwhile.
+    _user(owner).update(is_active=False)
+    ApiToken.objects.filter(user__in=_user(owner), revoked_at=None).update(revoked_at=Now())
+    for session in _sessions(owner):
+        session.delete()
+    count = 0
+    while found := list(Conversation.objects.filter(owner=owner)[:100]):
+        for conversation in found:
+            delete(conversation)
+        count += len(found)
+    IdempotencyRecord.objects.filter(owner=owner).delete()
+    _admin_log(owner).delete()
+    _user(owner).delete()
+    return count
+
+
+def _user(owner: str) -> "QuerySet[Any]":
+    users = get_user_model()._default_manager
+    try:
+        named = parse_owner(owner)
+    except ValueError:
+        return users.none()
+    return users.filter(pk=named.name) if named.kind is OwnerKind.USER else users.none()
+
+
+def _user_rows(owner: str) -> Iterator[Row]:
+    for user in _user(owner):
+        columns = {f.attname: f.value_from_object(user) for f in user._meta.concrete_fields}
+        groups = [group.name for group in user.groups.order_by("pk")]
+        kept = {name: value for name, value in columns.items() if name not in SECRETS}
+        yield {"kind": "user", **kept, "groups": groups}
+
+
+def _admin_log(owner: str) -> "QuerySet[LogEntry]":
+    """What the admin site noted that the user did, and what others did to the user's rows."""
+    users = list(_user(owner).values_list("pk", flat=True))
+    tokens = [
+        str(pk) for pk in ApiToken.objects.filter(user__in=users).values_list("pk", flat=True)
+    ]
+    user_type = ContentType.objects.get_for_model(get_user_model())
+    of_user = Q(content_type=user_type, object_id__in=[str(pk) for pk in users])
+    of_token = Q(content_type=ContentType.objects.get_for_model(ApiToken), object_id__in=tokens)
+    return LogEntry.objects.filter(Q(user__in=users) | of_user | of_token)
+
+
+def _sessions(owner: str) -> Iterator[Session]:
+    kind, _, name = owner.partition(":")
+    if kind not in (OwnerKind.USER, OwnerKind.VISITOR):
+        return  # another application's user comes with a pass and has none
+    named = SESSION_KEY if kind == OwnerKind.USER else VISITOR_KEY
+    for session in Session.objects.iterator():
+        if str(session.get_decoded().get(named)) == name:
+            yield session
+
+
+def _rows(kind: str, found: "QuerySet[Any]") -> Iterator[Row]:
+    for row in found.order_by("pk").values(*EXPORTED[found.model]).iterator(PAGE):
+        yield {"kind": kind, **row}
+
+
+def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
+    """What a worker is writing: until a run ends, its text is in the log alone. Raises `Away`."""
+    live = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
+    if not live:
+        return
+    look = the_log().state(channel_of(conversation.id), min_head=conversation.head)
+    for run in sorted(live & look.runs.keys()):
+        said = look.runs[run]
+        yield {"kind": "reply_so_far", "run": run, "text": said.text, "reasoning": said.reasoning}
+
+
+def _events(conversation: UUID) -> Iterator[Row]:
+    """What the log still holds: a model's reasoning is kept nowhere else. Raises `Away`."""
+    channel, after = channel_of(conversation), "-"
+    while True:
+        words = ("XRANGE", f"{{{channel}}}:events", after, "+", "COUNT", str(PAGE))
+        page = the_log().ask_server(server_of(channel), *words)
+        for id, event in page:
+            yield {
+                "kind": "event",
+                "conversation": conversation,
+                "id": int(id.partition("-")[0]),
+                "type": event["type"],
+                "data": event["data"],
+            }
+        if len(page) < PAGE:
+            return
+        after = f"({page[-1][0]}"

@@ -1,0 +1,66 @@
+"""How the service says no over HTTP: problem details (RFC 9457), each with a stable code."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import orjson
+from django.http import HttpResponse
+
+from streams.protocol.sse import clean
+
+
+class Problem(Exception):
+    """The request is refused: `code` is for programs and stays, `detail` tells a person why."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+
+def problem_response(problem: Problem) -> HttpResponse:
+    """The response that says it."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "code": problem.code,
+        "detail": clean(problem.detail),
+    }
+    if problem.errors:
+        # They may quote what was sent, and that need not be characters.
+        body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
+    return HttpResponse(
+        orjson.dumps(body),
+        status=problem.status,
+        content_type="application/problem+json",
+        headers={"Cache-Control": "no-store", **problem.headers},
+    )
+
+
+def not_found() -> Problem:
+    """What is not there and what is somebody else's look the same."""
+    return Problem(404, "not_found", "There is nothing here, or it is not yours.")
+
+
+def unauthorized(*, token_shown: bool) -> Problem:
+    """Nobody we know. RFC 6750 §3 tells a wrong token from none."""
+    realm = 'Bearer realm="unspool"'
+    challenge = f'{realm}, error="invalid_token"' if token_shown else realm
+    detail = (
+        "The token is unknown, revoked or expired."
+        if token_shown
+        else "Sign in, or send a token: Authorization: Bearer <token>."
+    )
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,79 @@
+"""What one Redis keeps and does for a token: bytes in the log, commands, processor time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import redis.asyncio
+
+from tests.benchmarks.cost import Cost
+from tests.benchmarks.peer_servers import OURS, REDIS_STORAGE, peer_server
+from tests.benchmarks.report import Row, Wishes, benchmark
+from tests.benchmarks.service import service
+
+ASKED_ANYWAY = frozenset({"ping", "info", "brpop", "config|resetstat", "memory|usage"})
+
+
+async def reset(client: redis.asyncio.Redis) -> int:
+    """Begin to count commands; gives the bytes in use."""
+    await client.config_resetstat()
+    return int((await client.info("memory"))["used_memory"])
+
+
+async def commands(client: redis.asyncio.Redis) -> Counter[str]:
+    """How often each command ran, those inside of scripts included."""
+    stats = await client.info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): told["calls"] for name, told in stats.items()}
+    return Counter({name: n for name, n in calls.items() if name not in ASKED_ANYWAY})
+
+
+async def ours(wishes: Wishes, tokens: int) -> Row:
+    async with service(wishes, stamped=False) as home:
+        client, redis_cost = home.stack.valkey.client, Cost(home.stack.valkey.pid)
+        await reset(client)
+        redis_cost.begin()
+        # Paced, as a model is: what arrives together shares a trip, but no command.
+        asked = await home.client.ask(tokens=tokens, rate=500, pause_at=tokens - 1, pause=12)
+        while f"w{tokens - 2}-" not in (await home.client.run(asked.run))["text"]:
+            await asyncio.sleep(2)  # each look asks the log as well
+        spent, ran = redis_cost.seconds, await commands(client)
+        key = f"{{conversation-{asked.conversation}}}:events"
+        held = int(await client.memory_usage(key, samples=0) or 0)
+        said = int(await client.xlen(key))
+        await home.over([asked], within=60)
+        return {
+            "log": OURS,
+            "events": said,
+            "bytes each": round(held / said),
+            "commands sent each": round(ran["evalsha"] / said, 2),
+            "commands inside": round((ran.total() - ran["evalsha"]) / said, 1),
+            "Redis CPU µs each": round(1e6 * spent / said),
+        }
+
+
+async def library(wishes: Wishes, events: int) -> Row:
+    async with peer_server(REDIS_STORAGE, wishes.place, channels=1) as ring:
+        client = ring.valkey.client
+        before, redis_cost = await reset(client), Cost(ring.valkey.pid).begin()
+        await ring.say(events)
+        spent, ran = redis_cost.seconds, await commands(client)
+        held = int((await client.info("memory"))["used_memory"]) - before
+        return {
+            "log": REDIS_STORAGE,
+            "events": events,
+            "bytes each": round(held / events),
+            "commands sent each": round(ran.total() / events, 2),
+            "Redis CPU µs each": round(1e6 * spent / events),
+        }
+
+
+async def measure(wishes: Wishes) -> AsyncIterator[Row]:
+    tokens = wishes.size(5000, 500)
+    yield await ours(wishes, tokens)
+    yield await library(wishes, tokens)
+
+
+if __name__ == "__main__":
+    benchmark("storing", measure)

@@ -1,0 +1,100 @@
+"""The whole way of a token, from the model's byte to the follower's, and what it adds to a reply.
+
+Twenty replies at a time, each with one follower, at fifty tokens a second; beside those who
+stream straight from the model to the one who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from itertools import chain
+
+from tests.benchmarks.cost import MEASURED, Cost, pin
+from tests.benchmarks.peer_servers import OURS
+from tests.benchmarks.peer_streamers import DJANGO, FASTAPI, RESUMABLE, Streamer, streamer
+from tests.benchmarks.readers import Reader
+from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds, part
+from tests.benchmarks.service import Service, service
+
+REPLIES, RATE = 20, 50
+APART = 0.13  # seconds between two questions: nobody asks in the same moment
+
+Told = tuple[Reader, float]  # who heard a reply, and the seconds from the question to its end
+
+
+def over(said: bytes) -> bool:
+    return b"event: run.completed" in said or b"[DONE]" in said
+
+
+async def ours(home: Service, n: int, tokens: int) -> Told:
+    await asyncio.sleep(n * APART)
+    client = home.another_client()
+    asked = await client.ask(tokens=tokens, rate=RATE, seed=n)
+    reader = client.reader(asked)
+    await reader.connect()
+    return reader, await reader.hears(over, within=tokens / RATE + 30) - asked.posted
+
+
+async def directly(peer: Streamer, n: int, tokens: int) -> Told:
+    await asyncio.sleep(n * APART)
+    reader, begun = peer.asks(f"{n}", tokens=tokens, rate=RATE, seed=n), time.monotonic()
+    await reader.connect()
+    return reader, await reader.hears(over, within=tokens / RATE + 30) - begun
+
+
+async def again(peer: Streamer, n: int, tokens: int) -> Told:
+    """Over Redis: one who asked, was gone at once, and came back."""
+    await asyncio.sleep(n * APART)
+    first, begun = peer.asks(f"again{n}", tokens=tokens, rate=RATE, seed=n), time.monotonic()
+    await first.connect()
+    await first.hears(lambda said: b"data:" in said, within=10)
+    reader = peer.comes_back(f"again{n}")
+    await reader.connect()
+    ended = await reader.hears(over, within=tokens / RATE + 30)
+    del reader.late[:2]  # what was said before it came is not late
+    return reader, ended - begun
+
+
+async def row(
+    name: str, spent: list[Cost], tell: Callable[[int], Awaitable[Told]], least: float
+) -> Row:
+    own = Cost().begin()
+    for cost in spent:
+        cost.begin()
+    told = await asyncio.gather(*(tell(n) for n in range(REPLIES)))
+    whole = part([seconds for _, seconds in told], 0.5)
+    return {
+        "way": name,
+        "tokens": sum(len(reader.late) for reader, _ in told),
+        **milliseconds(list(chain.from_iterable(reader.late for reader, _ in told))),
+        "whole reply s": round(whole, 3),
+        "over the model %": round(100 * (whole / least - 1), 2),
+        "processes % of a core": round(sum(cost.share for cost in spent), 1),
+        "client % of a core": round(own.share, 1),
+    }
+
+
+async def measure(wishes: Wishes) -> AsyncIterator[Row]:
+    tokens = wishes.size(500, 50)
+    least = tokens / RATE  # what the model takes
+    async with service(wishes) as home:
+        web = home.stack.web
+        pin(MEASURED, web.pid)
+        pids = [web.pid, home.stack.worker.pid]
+        yield await row(OURS, list(map(Cost, pids)), lambda n: ours(home, n, tokens), least)
+        for name in (DJANGO, FASTAPI, RESUMABLE):
+            async with streamer(name, home, wishes.place) as peer:
+                warm, _ = await directly(peer, 0, 5)
+                warm.drop()
+                costs = [Cost(peer.web.pid)]
+                yield await row(name, costs, partial(directly, peer, tokens=tokens), least)
+                if name == RESUMABLE:
+                    came = f"{name}, came back"
+                    yield await row(came, costs, partial(again, peer, tokens=tokens), least)
+
+
+if __name__ == "__main__":
+    benchmark("journey", measure)

@@ -1,0 +1,85 @@
+"""Those who stream straight from the model to the one who asked: what a reply costs at least."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.cost import MEASURED, pin
+from tests.benchmarks.peer_servers import asgi
+from tests.benchmarks.readers import Place, Reader
+from tests.benchmarks.service import Service
+from tests.support.ports import HOST, essentials, free_port, listens
+from tests.support.process import Process
+from tests.support.visitor import script
+from tests.support.waiting import until
+
+PEERS = Path(__file__).with_name("peers")
+DJANGO, FASTAPI, RESUMABLE = "StreamingHttpResponse", "FastAPI, sse-starlette", "resumable-stream"
+APPLICATIONS = {DJANGO: "streaming", FASTAPI: "direct"}
+INSTALL = ("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
+
+
+@dataclass(frozen=True)
+class Streamer:
+    """One that listens at `port`; a POST to any path begins a reply there."""
+
+    name: str
+    port: int
+    web: Process
+
+    def asks(self, id: str, **wishes: object) -> Reader:
+        """A reader whose request is what starts the reply."""
+        body = json.dumps({"message": script(**wishes)}).encode()
+        return Reader(self.port, Place(path=f"/{id}", headers={}, body=body), timing=True)
+
+    def comes_back(self, id: str) -> Reader:
+        """A reader of a reply that was begun already."""
+        return Reader(self.port, Place(path=f"/{id}", headers={}), timing=True)
+
+
+@asynccontextmanager
+async def streamer(name: str, home: Service, place: Path) -> AsyncIterator[Streamer]:
+    """The peer, ready, at this house's model (and Redis, if it wants one)."""
+    port = free_port()
+    place = place / f"streamer-{port}"
+    place.mkdir()
+    environment = {
+        **essentials(),
+        "OPENAI_BASE_URL": home.stack.worker.environment["OPENAI_BASE_URL"],
+        "REDIS_URL": home.stack.worker.environment["REDIS_URL"],
+        "PORT": str(port),
+    }
+    if name == RESUMABLE:
+        web = await _resumable(environment, place)
+    else:
+        application = f"tests.benchmarks.peers.{APPLICATIONS[name]}:application"
+        web = asgi(application, port, environment, place)
+    web.start()
+    try:
+        await until(lambda: listens(port), within=60, what=f"{name} listening")
+        pin(MEASURED, web.pid)
+        yield Streamer(name, port, web)
+    finally:
+        web.kill()
+
+
+async def _resumable(environment: dict[str, str], place: Path) -> Process:
+    for file in ("package.json", "package-lock.json", "server.mjs"):
+        shutil.copy(PEERS / "resumable" / file, place)
+    install = await asyncio.create_subprocess_exec(*INSTALL, cwd=place, env=dict(os.environ))
+    if await asyncio.wait_for(install.wait(), 120):
+        raise RuntimeError("npm could not install the peer")
+    return Process(
+        "resumable",
+        ["node", "server.mjs"],
+        environment={**environment, "HOST": HOST},
+        directory=place,
+        log=place / "peer.log",
+    )

@@ -1,0 +1,143 @@
+"""Somebody at the page: opens it, writes, reads, and notices what a page must never do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Page, Request
+
+from tests.browser.support.chromium import comes_true
+
+TYPED_WITHIN = 10.0  # seconds for anything that the page does by itself
+WRITTEN_WITHIN = 60.0  # seconds for a whole reply on a busy machine
+
+# A policy violation says so on the page where it happens, with what was refused.
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
+"""
+
+# Each painted frame, looked at. Observers are told last of all before a frame is painted, and
+# the newest of them after the page's own.
+PAINTED = """
+() => {
+  const probe = document.body.appendChild(document.createElement("div"));
+  probe.style.cssText = "position: fixed; width: 1px; visibility: hidden";
+  window.painted = [];
+  new ResizeObserver(() => window.painted.push(LOOK)).observe(probe);
+  const next = () => {
+    probe.style.height = probe.style.height === "1px" ? "2px" : "1px";
+    requestAnimationFrame(next);
+  };
+  requestAnimationFrame(next);
+}
+"""
+
+
+@dataclass
+class Seen:
+    """What a reader would report: dialogs, requests to elsewhere, errors on the page."""
+
+    dialogs: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+class Reader:
+    """One tab. `await Reader.at(context, url)`; readers of one context share a session."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page = page
+        self.origin = origin
+        self.seen = Seen()
+        page.on("dialog", self._dialog)
+        page.on("request", self._request)
+        page.on("pageerror", lambda error: self.seen.errors.append(str(error)))
+        page.on("console", self._console)
+
+    @classmethod
+    async def at(cls, context: BrowserContext, origin: str, path: str = "/") -> Reader:
+        page = await context.new_page()
+        await page.add_init_script(WATCH)
+        reader = cls(page, origin)
+        await page.goto(f"{origin}{path}")
+        return reader
+
+    async def ask(self, message: str) -> None:
+        await self.page.fill("#message", message)
+        await self.page.press("#message", "Enter")
+
+    async def begin(self, message: str) -> str:
+        """Ask in a new conversation; gives its path."""
+        await self.ask(message)
+        await self.page.wait_for_url("**/c/*", timeout=TYPED_WITHIN * 1000)
+        return self.page.url.removeprefix(self.origin)
+
+    async def hears(self, characters: int) -> None:
+        """Wait until the last reply has at least so many characters on the page."""
+        fact = "n => [...document.querySelectorAll('.prose')].at(-1)?.textContent.length >= n"
+        await comes_true(self.page, fact, characters, within=WRITTEN_WITHIN)
+
+    async def done(self, replies: int = 1) -> None:
+        """Wait until nothing is written any more, and so many replies are on the page."""
+        fact = """n => document.querySelectorAll('.reply').length >= n
+            && !document.querySelector('.reply.live')
+            && document.getElementById('stop').hidden"""
+        await comes_true(self.page, fact, replies, within=WRITTEN_WITHIN)
+
+    async def text(self) -> str:
+        """The last reply as it stands on the page, without the spaces around it."""
+        found: str = await self.page.evaluate(
+            "() => [...document.querySelectorAll('.prose')].at(-1).textContent.trim()"
+        )
+        return found
+
+    async def state(self) -> str:
+        return await self.page.get_attribute("#connection", "data-state") or ""
+
+    async def becomes(self, *states: str) -> None:
+        """Wait until the connection is told to be in one of these states."""
+        fact = "s => s.includes(document.getElementById('connection').dataset.state)"
+        await comes_true(self.page, fact, list(states), within=WRITTEN_WITHIN)
+
+    async def facts(self) -> dict[str, str]:
+        """What the developer view says, by its labels."""
+        if await self.page.is_hidden("#panel"):
+            await self.page.click("#connection")
+        await self.page.wait_for_selector("#facts dd")
+        rows: list[list[str]] = await self.page.eval_on_selector_all(
+            "#facts > div", "rows => rows.map(row => [...row.children].map(c => c.textContent))"
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def watch(self, look: str) -> None:
+        """From now on keep, in `window.painted`, what this JavaScript says of each frame."""
+        await self.page.evaluate(PAINTED.replace("LOOK", look.strip()))
+
+    async def violations(self) -> list[str]:
+        found: list[str] = await self.page.evaluate("window.violations")
+        return found
+
+    async def run(self) -> Any:
+        """The last reply's run, as the service tells it to this reader."""
+        return await self.page.evaluate(
+            """async () => {
+              const reply = [...document.querySelectorAll('.reply[data-run]')].at(-1);
+              return (await fetch(`/api/runs/${reply.dataset.run}/`)).json();
+            }"""
+        )
+
+    async def _dialog(self, dialog: Dialog) -> None:
+        self.seen.dialogs.append(dialog.message)
+        await dialog.dismiss()
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith((self.origin, "data:", "blob:")):
+            self.seen.elsewhere.append(request.url)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        # A connection that was cut on purpose is logged by the browser itself.
+        if message.type == "error" and "net::ERR" not in message.text:
+            self.seen.errors.append(f"{message.text} {message.location['url']}")

@@ -1,0 +1,151 @@
+"""Asking while a reply is being written: refused, put in order, or said instead of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+from tests.faults.conftest import Judge, Stacks
+from tests.support.follower import Follower
+from tests.support.many_followers import all_hear, delta, following
+from tests.support.sse_blocks import ENDINGS
+from tests.support.visitor import Asked, Visitor, script
+
+TALKS = 6  # conversations at once
+MORE = 5  # messages that come while the first is being answered
+
+
+async def begun(both: list[Visitor], *, tokens: int) -> tuple[list[Asked], list[Follower]]:
+    """Conversations with a first reply at 50 tokens a second, each with two readers."""
+    visitor = both[0]
+    asked = [await visitor.ask(script(tokens=tokens, rate=50, seed=n)) for n in range(TALKS)]
+    followers = [
+        one.follower(talk.conversation, cursor=talk.cursor, cuts=cuts)
+        for talk in asked
+        for one, cuts in zip(both, ([], [4000, 9000]), strict=True)
+    ]
+    return asked, followers
+
+
+async def test_queued_messages_are_answered_one_after_another_in_their_order(
+    stacks: Stacks, judge: Judge, chance: random.Random
+) -> None:
+    async with stacks(webs=2, workers=2) as stack:
+        visitor = await stack.visitor()
+        both = [visitor, visitor.at(stack.ports[stack.webs[1].name])]
+        asked, followers = await begun(both, tokens=100)
+        firsts = [*asked]
+        async with following(followers, within=90):
+            await all_hear(followers, delta(3), within=30)
+            for talk in firsts:
+                body = {"message": "Too early?", "when_busy": "reject"}
+                path = f"/api/conversations/{talk.conversation}/messages/"
+                refused = await visitor.http.post(path, json=body)
+                assert refused.status_code == 409
+                assert refused.json()["code"] == "conversation_busy"
+            asked += await asyncio.gather(
+                *(
+                    chance.choice(both).say(
+                        talk.conversation,
+                        script(tokens=20, rate=50, seed=f"{talk.run}-{n}"),
+                        when_busy="queue",
+                    )
+                    for n in range(MORE)
+                    for talk in firsts
+                )
+            )
+        report = await judge(visitor, asked, followers)
+        assert report.clean, report
+        for talk in firsts:
+            await is_in_order(visitor, talk.conversation, followers, runs=1 + MORE)
+        runs = [await visitor.run(one.run) for one in asked]
+        assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
+        await both[1].leave()
+
+
+async def is_in_order(
+    visitor: Visitor, conversation: str, followers: list[Follower], *, runs: int
+) -> None:
+    """Each reply stands after its question, and was begun after the ending before it."""
+    messages = (await visitor.conversation(conversation))["messages"]
+    questions, replies = messages[::2], messages[1::2]
+    assert [m["role"] for m in messages] == ["user", "assistant"] * runs
+    assert [reply["reply_to"] for reply in replies] == [m["id"] for m in questions]
+    story = [(what, m["run"]) for m in replies for what in ("begun", "ended")]
+    for follower in followers:
+        if follower.recording.conversation == conversation:
+            assert list(turns_told(follower)) == story
+
+
+def turns_told(follower: Follower) -> Iterator[tuple[str, str]]:
+    """When each run was begun and ended, as this follower heard it."""
+    for heard in follower.recording.heard():
+        if heard.block.event == "run.started":
+            yield "begun", heard.block.payload["run"]
+        elif heard.block.event in ENDINGS:
+            yield "ended", heard.block.payload["run"]
+
+
+async def test_an_interrupting_message_ends_all_that_is_live_and_is_answered(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks(webs=2, workers=2) as stack:
+        visitor = await stack.visitor()
+        both = [visitor, visitor.at(stack.ports[stack.webs[1].name])]
+        asked, followers = await begun(both, tokens=5000)
+        firsts = [*asked]
+        ended: list[Asked] = [*asked]
+        last: list[Asked] = []
+        async with following(followers, within=60):
+            await all_hear(followers, delta(20), within=30)
+            for talk in firsts:
+                waiting = script(tokens=10, seed=f"{talk.run}-waiting")
+                ended.append(await visitor.say(talk.conversation, waiting, when_busy="queue"))
+                instead = script(tokens=40, rate=40, seed=f"{talk.run}-instead")
+                last.append(await visitor.say(talk.conversation, instead, when_busy="interrupt"))
+        asked = [*ended, *last]
+        report = await judge(visitor, asked, followers)
+        assert report.clean, report
+        assert [(await visitor.run(one.run))["status"] for one in last] == ["completed"] * TALKS
+        assert {(await visitor.run(one.run))["status"] for one in ended} == {"cancelled"}
+        for talk in firsts:
+            kept = (await visitor.conversation(talk.conversation))["messages"][1]
+            assert kept["role"] == "assistant"
+            assert kept["content"], "what was said before the interruption is lost"
+        await both[1].leave()
+
+
+async def test_of_many_interruptions_at_once_the_last_is_answered(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks(webs=2, workers=2) as stack:
+        visitor = await stack.visitor()
+        both = [visitor, visitor.at(stack.ports[stack.webs[1].name])]
+        asked, followers = await begun(both, tokens=5000)
+        firsts = [*asked]
+        async with following(followers, within=60):
+            await all_hear(followers, delta(20), within=30)
+            asked += await asyncio.gather(
+                *(
+                    both[n % 2].say(
+                        talk.conversation,
+                        script(tokens=30, rate=30, seed=f"{talk.run}-{n}"),
+                        when_busy="interrupt",
+                    )
+                    for n in range(MORE)
+                    for talk in firsts
+                )
+            )
+        report = await judge(visitor, asked, followers)
+        assert report.clean, report
+        for talk in firsts:
+            told = {
+                one.message: (await visitor.run(one.run))["status"]
+                for one in asked
+                if one.conversation == talk.conversation
+            }
+            messages = (await visitor.conversation(talk.conversation))["messages"]
+            turns = [told[m["id"]] for m in messages if m["role"] == "user"]
+            assert turns == ["cancelled"] * MORE + ["completed"]
+        await both[1].leave()

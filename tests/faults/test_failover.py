@@ -1,0 +1,103 @@
+"""The primary Redis dies and its replica takes over, at the address that everybody knows."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.follower import Follower
+from tests.support.many_followers import all_hear, delta, following
+from tests.support.outages import cut_off, replica_of, taken_over
+from tests.support.stack import Stack
+from tests.support.valkey import Valkey
+from tests.support.visitor import Asked, Visitor, script
+
+BACK_WITHIN = 10.0  # seconds after the primary's death
+Pair = Callable[[bool], AbstractAsyncContextManager[tuple[Stack, Valkey]]]
+in_front = pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
+
+
+@pytest.fixture
+def pair(stacks: Stacks) -> Pair:
+    """`async with pair(pushpin) as (stack, replica)`."""
+
+    @asynccontextmanager
+    async def one(pushpin: bool) -> AsyncIterator[tuple[Stack, Valkey]]:
+        async with stacks(proxied=True, pushpin=pushpin) as stack, replica_of(stack) as replica:
+            yield stack, replica
+
+    return one
+
+
+@in_front
+async def test_a_replica_that_has_everything_takes_over_and_nobody_loses_a_word(
+    pair: Pair, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
+) -> None:
+    for number in range(size(1, 10)):
+        async with pair(pushpin) as (stack, replica):
+            visitor = await stack.visitor()
+            asked, followers = await begun(visitor, chance, seed=number)
+            async with following(followers, within=60):
+                await all_hear(followers, delta(chance.randrange(20, 80)), within=30)
+                cut_off(stack)
+                await replica.copies(stack.valkey)
+                killed = time.monotonic()
+                await taken_over(stack, replica)
+            report = await judge(visitor, asked, followers, broken_at=[killed])
+            assert report.clean, report
+            assert report.recovery(1) <= BACK_WITHIN, report
+            runs = [await visitor.run(one.run) for one in asked]
+            assert [run["status"] for run in runs] == ["completed"] * len(runs)
+
+
+@in_front
+async def test_a_replica_that_lagged_takes_over_and_what_is_lost_is_said_to_be_lost(
+    pair: Pair, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
+) -> None:
+    for number in range(size(1, 10)):
+        async with pair(pushpin) as (stack, replica):
+            visitor = await stack.visitor()
+            asked, followers = await begun(visitor, chance, seed=number)
+            stopped, followed_up = asked[0], asked[1]
+            async with following(followers, within=60):
+                seen = chance.randrange(20, 80)
+                await all_hear(followers, delta(seen), within=30)
+                await replica.promote()  # from here on it is told nothing
+                await all_hear(followers, delta(seen + chance.randrange(10, 60)), within=30)
+                killed = time.monotonic()
+                await taken_over(stack, replica)
+                await visitor.cancel(stopped.run)
+                asked.append(
+                    await visitor.say(
+                        followed_up.conversation, script(tokens=30, seed="next"), when_busy="queue"
+                    )
+                )
+            report = await judge(visitor, asked, followers, broken_at=[killed], resets_allowed=True)
+            assert report.clean, report
+            assert report.resets, "nothing was lost: this has shown nothing"
+            assert report.recovery(1) <= BACK_WITHIN, report
+            runs = [await visitor.run(one.run) for one in asked]
+            others = ["completed"] * (len(runs) - 1)
+            assert [run["status"] for run in runs] == ["cancelled", *others]
+
+
+async def begun(
+    visitor: Visitor, chance: random.Random, *, seed: int
+) -> tuple[list[Asked], list[Follower]]:
+    """Four replies of eight seconds, each with readers who stay and readers who come and go."""
+    asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(4)]
+    followers = [
+        visitor.follower(
+            one.conversation,
+            cursor=one.cursor,
+            cuts=[chance.randrange(30_000) for _ in range(drops)],
+        )
+        for one in asked
+        for drops in (0, 0, 2, 4)
+    ]
+    return asked, followers

@@ -1,0 +1,96 @@
+"""Peers who connect and ask nothing, half a thing, or too much: nobody waits for them for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+
+from tests.faults.conftest import Stacks
+from tests.support.many_followers import following, numbered_since
+from tests.support.ports import HOST
+from tests.support.visitor import script
+
+PATIENCE = 1  # seconds
+TICK = 0.001  # seconds: uvloop counts whole milliseconds, and rounds down
+WHOLE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /api/conversations/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+async def answered(port: int, said: bytes, *, more: bytes = b"") -> tuple[bytes, float]:
+    """What the service says to this until it closes, and the seconds that it took."""
+    begun = time.monotonic()
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(said)
+        if more:
+            await asyncio.sleep(PATIENCE / 2)
+            writer.write(more)
+        async with asyncio.timeout(20):
+            return await reader.read(-1), time.monotonic() - begun
+    finally:
+        await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):  # the service has hung up on us
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "status"),
+    [
+        (b"", b"", b""),
+        (WHOLE[:20], b"", b""),
+        (WHOLE + WHOLE[:20], b"", b"200"),
+        (WHOLE, b"\r\n", b"200"),
+        (POST + b'Content-Length: 40\r\n\r\n{"mess', b"", b"408"),
+        (POST + b"Content-Length: 99999999999\r\n\r\n", b"x", b"403"),
+    ],
+    ids=["nothing", "half a head", "a second half", "a blank line", "half a body", "too much"],
+)
+async def test_who_does_not_ask_is_closed_and_whom_a_reply_is_streamed_to_is_not(
+    stacks: Stacks, said: bytes, more: bytes, status: bytes
+) -> None:
+    async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}) as stack:
+        port = stack.ports[stack.web.name]
+        visitor = await stack.visitor()
+        one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=3 * PATIENCE))
+        reader = visitor.follower(one.conversation, cursor=one.cursor)
+        begun = time.monotonic()
+        async with following([reader], within=30):
+            words, seconds = await answered(port, said, more=more)
+            await reader.hears(numbered_since(begun + 2 * PATIENCE), within=20)
+        assert words[9:12] == status
+        assert PATIENCE - TICK <= seconds < 3 * PATIENCE
+        assert len(reader.recording.connections) == 2  # the second is told that all is said
+
+
+async def test_a_head_that_comes_in_two_pieces_is_answered(stacks: Stacks) -> None:
+    async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}, workers=0) as stack:
+        port = stack.ports[stack.web.name]
+        words, _ = await answered(port, WHOLE[:20], more=WHOLE[20:])
+        assert words.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [(b"Content-Length: 99999999999\r\n", b"413"), (b"Transfer-Encoding: chunked\r\n", b"411")],
+)
+async def test_a_body_that_is_not_wanted_is_refused_before_it_comes(
+    stacks: Stacks, head: bytes, status: bytes
+) -> None:
+    async with stacks(workers=0) as stack:
+        visitor = await stack.visitor()
+        known = {**visitor.identity(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+        who = "".join(f"{name}: {value}\r\n" for name, value in known.items())
+        reader, writer = await asyncio.open_connection(HOST, stack.ports[stack.web.name])
+        try:
+            writer.write(POST + head + who.encode() + b"\r\n")
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n"))[9:12] == status
+        finally:
+            await closed(writer)

@@ -1,0 +1,109 @@
+"""Requests that are sent again under their Idempotency-Key: done once, and answered alike."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import httpx
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.many_followers import following
+from tests.support.stack import Stack
+from tests.support.visitor import Asked, Visitor, script
+
+AT_ONCE = 50  # equal requests
+TALKS = "/api/conversations/"
+
+
+async def repeated(
+    visitors: Sequence[Visitor], path: str, body: dict[str, str], key: str
+) -> list[httpx.Response]:
+    """The answers to one request that is sent many times at once; a broken one has none."""
+    answers = await asyncio.gather(
+        *(
+            visitors[n % len(visitors)].http.post(path, json=body, headers={"Idempotency-Key": key})
+            for n in range(AT_ONCE)
+        ),
+        return_exceptions=True,
+    )
+    given = [answer for answer in answers if isinstance(answer, httpx.Response)]
+    assert all(isinstance(answer, httpx.Response | httpx.HTTPError) for answer in answers)
+    # 409: the first of them is still in progress.
+    assert {answer.status_code for answer in given} <= {202, 409}
+    return [answer for answer in given if answer.status_code == 202]
+
+
+def are_one(answers: list[httpx.Response]) -> None:
+    """Word for word the same, and all but the first, where it arrived, say that they are."""
+    assert len({answer.content for answer in answers}) == 1
+    first = [answer for answer in answers if "Idempotency-Replayed" not in answer.headers]
+    assert len(first) <= 1
+
+
+async def restart(stack: Stack) -> None:
+    for web in stack.webs:
+        web.kill()
+        web.start()
+    for web in stack.webs:
+        await stack.ready(web)
+
+
+async def test_fifty_equal_requests_at_once_are_one_also_after_a_restart(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks(webs=2) as stack:
+        visitor = await stack.visitor()
+        both = [visitor, visitor.at(stack.ports[stack.webs[1].name])]
+        asked: list[Asked] = []
+        message = script(tokens=60, rate=30, seed=1)
+        answers = await repeated(both, TALKS, {"message": message}, "begin")
+        asked.append(Asked.of(answers[0], message))
+        again = script(tokens=20, rate=30, seed=2)
+        path = f"{TALKS}{asked[0].conversation}/messages/"
+        interrupting = {"message": again, "when_busy": "interrupt"}
+        more = await repeated(both, path, interrupting, "interrupt")
+        asked.append(Asked.of(more[0], again))
+        await restart(stack)
+        answers += await repeated(both, TALKS, {"message": message}, "begin")
+        more += await repeated(both, path, interrupting, "interrupt")
+        are_one(answers)
+        are_one(more)
+        assert len(more) >= AT_ONCE  # those after the restart at least
+        headers = {"Idempotency-Key": "begin"}
+        other = await visitor.http.post(TALKS, json={"message": "Else"}, headers=headers)
+        assert other.status_code == 422
+        readers = [visitor.follower(asked[0].conversation, cursor=0) for _ in range(2)]
+        async with following(readers, within=60):
+            pass
+        assert len(await visitor.conversations()) == 1
+        report = await judge(visitor, asked, readers)
+        assert report.clean, report
+        messages = (await visitor.conversation(asked[0].conversation))["messages"]
+        assert [m["content"] for m in messages if m["role"] == "user"] == [message, again]
+        assert (await visitor.run(asked[1].run))["status"] == "completed"
+        await both[1].leave()
+
+
+async def test_a_crash_among_equal_requests_leaves_no_key_half_used(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor(stack.web)
+        asked: list[Asked] = []
+        for number in range(size(5, 30)):
+            message = script(tokens=5, seed=number)
+            body, key = {"message": message}, f"crash-{number}"
+            crowd = asyncio.create_task(repeated([visitor], TALKS, body, key))
+            await asyncio.sleep(chance.uniform(0, 0.3))  # wherever that happens to be
+            await restart(stack)
+            answers = await crowd + await repeated([visitor], TALKS, body, key)
+            are_one(answers)
+            asked.append(Asked.of(answers[0], message))
+        assert len(await visitor.conversations()) == len(asked)
+        readers = [visitor.follower(one.conversation, cursor=0) for one in asked]
+        async with following(readers, within=60):
+            pass
+        report = await judge(visitor, asked, readers)
+        assert report.clean, report

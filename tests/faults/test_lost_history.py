@@ -1,0 +1,123 @@
+"""Redis that has lost what it held: readers are told, a new life begins, and replies complete."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.follower import Follower
+from tests.support.many_followers import all_hear, delta, following
+from tests.support.outages import LOSSES
+from tests.support.recording import Heard
+from tests.support.stack import Stack
+from tests.support.visitor import Asked, Visitor, script
+
+CLOCK = Path(__file__).with_name("clock")
+either_clock = pytest.mark.parametrize("back", [False, True], ids=["clock right", "clock back"])
+
+
+@asynccontextmanager
+async def clocked(stacks: Stacks, directory: Path) -> AsyncIterator[tuple[Stack, Path]]:
+    """A stack whose clock is a second back for as long as the file is there."""
+    file = directory / "clock-is-back"
+    clock = {"PYTHONPATH": str(CLOCK), "CLOCK_BACK_WHILE": str(file)}
+    async with stacks(also=clock) as stack:
+        yield stack, file
+
+
+@either_clock
+async def test_a_history_that_is_lost_in_mid_reply_is_said_to_be_lost(
+    stacks: Stacks,
+    judge: Judge,
+    size: Size[int],
+    chance: random.Random,
+    tmp_path: Path,
+    back: bool,
+) -> None:
+    async with clocked(stacks, tmp_path) as (stack, clock):
+        visitor = await stack.visitor()
+        for number in range(size(2, 10)):
+            asked, followers = await begun(visitor, chance, seed=number)
+            async with following(followers, within=60):
+                await all_hear(followers, delta(chance.randrange(20, 80)), within=30)
+                if back:
+                    clock.touch()
+                await LOSSES[number % 2](stack, chance)
+            report = await judge(visitor, asked, followers, resets_allowed=True)
+            assert report.clean, report
+            runs = [await visitor.run(one.run) for one in asked]
+            assert [run["status"] for run in runs] == ["completed"] * len(runs)
+            clock.unlink(missing_ok=True)
+
+
+async def begun(
+    visitor: Visitor, chance: random.Random, *, seed: int
+) -> tuple[list[Asked], list[Follower]]:
+    """Five replies of eight seconds, each with readers who stay and readers who come and go."""
+    asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(5)]
+    followers = [
+        visitor.follower(
+            one.conversation,
+            cursor=one.cursor,
+            cuts=[chance.randrange(30_000) for _ in range(drops)],
+        )
+        for one in asked
+        for drops in (0, 0, 2, 4)
+    ]
+    return asked, followers
+
+
+@either_clock
+async def test_a_history_that_is_lost_while_nothing_runs_is_said_to_be_lost(
+    stacks: Stacks,
+    judge: Judge,
+    size: Size[int],
+    chance: random.Random,
+    tmp_path: Path,
+    back: bool,
+) -> None:
+    async with clocked(stacks, tmp_path) as (stack, clock):
+        visitor = await stack.visitor()
+        for number in range(size(2, 8)):
+            asked = [await visitor.ask(script(tokens=30, seed=f"{number}-{n}")) for n in range(5)]
+            gone = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
+            async with following(gone, within=30):
+                pass
+            stayed = [
+                visitor.follower(one.conversation, cursor=0, until_idle=False) for one in asked
+            ]
+            staying = [asyncio.create_task(follower.follow()) for follower in stayed]
+            await all_hear(stayed, lambda h: h.block.event == "run.completed", within=30)
+            if back:
+                clock.touch()
+            await LOSSES[number % 2](stack, chance)
+            again = [
+                await visitor.say(one.conversation, script(tokens=30, seed=f"x{number}-{n}"))
+                for n, one in enumerate(asked)
+            ]
+            returned = [
+                visitor.follower(one.conversation, cursor=old.recording.cursor())
+                for one, old in zip(asked, gone, strict=True)
+            ]
+            async with following(returned, within=30):
+                pass
+            for follower, one in zip(stayed, again, strict=True):
+                await follower.hears(mentions(one.run), within=30)
+                follower.stop()
+            await asyncio.gather(*staying)
+            followers = [*stayed, *returned]
+            report = await judge(visitor, [*asked, *again], followers, resets_allowed=True)
+            assert report.clean, report
+            assert report.resets, "nothing was lost: this has shown nothing"
+            clock.unlink(missing_ok=True)
+
+
+def mentions(run: str) -> Callable[[Heard], bool]:
+    """True of anything that names the run: an event of its own, or a snapshot."""
+    return lambda heard: run.encode() in heard.block.raw

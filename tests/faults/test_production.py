@@ -1,0 +1,258 @@
+"""The production profile: what it demands, what it tells browsers, and what it writes down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import secrets
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.many_followers import all_hear, delta, following, numbered_since
+from tests.support.ports import HOST, essentials, free_port, listens
+from tests.support.postgresql import UP_WITHIN
+from tests.support.process import Process
+from tests.support.production_machine import DEPLOY, NAME, Machine
+from tests.support.stack import CHECKOUT, command_of
+from tests.support.visitor import Visitor, script
+from tests.support.waiting import until
+
+COMPLETE = {
+    "PRODUCTION": "true",
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "ALLOWED_HOSTS": "chat.example.org",
+    "DATABASE_URL": "postgres://unspool:password@127.0.0.1:5432/unspool",
+    "REDIS_URL": "redis://127.0.0.1:6379/0",
+    "OPENAI_API_KEY": "sk-example",
+}
+FORWARDED = {"Host": "chat.example.org", "X-Forwarded-Proto": "https"}
+
+
+def manage(settings: dict[str, str], data: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What a command says, and its exit code."""
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "manage.py", *words],
+        env={**essentials(), "DATA_DIR": str(data), **settings},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_djangos_own_check_of_a_deployment_finds_nothing(tmp_path: Path) -> None:
+    done = manage(COMPLETE, tmp_path, "check", "--deploy", "--fail-level", "WARNING")
+    assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout
+
+
+def test_what_production_cannot_do_without_is_said_in_a_sentence_each(tmp_path: Path) -> None:
+    done = manage({"PRODUCTION": "true"}, tmp_path, "check")
+    assert done.returncode != 0
+    assert re.findall(r"PRODUCTION is set, so (.*) must be too: .+\.$", done.stderr, re.M) == [
+        "SECRET_KEY",
+        "ALLOWED_HOSTS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "OPENAI_API_KEY or OPENAI_BASE_URL",
+    ]
+
+
+@pytest.mark.parametrize("line", ["web", "worker"])
+def test_no_process_begins_without_what_production_demands(line: str, tmp_path: Path) -> None:
+    lacking = {name: value for name, value in COMPLETE.items() if name != "REDIS_URL"}
+    ended = subprocess.run(
+        command_of(line),
+        env={**essentials(), "DATA_DIR": str(tmp_path), **lacking},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "PRODUCTION is set, so REDIS_URL must be too" in ended.stderr
+
+
+def test_a_signing_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
+    done = manage({**COMPLETE, "STREAM_SIGNING_KEY": "short"}, tmp_path, "check")
+    assert "STREAM_SIGNING_KEY can be guessed" in done.stderr
+
+
+@pytest.mark.parametrize("url", [",", "redis:6379", "redis://a,http://b", "redis://a;redis://b"])
+def test_a_redis_that_cannot_be_is_named_at_once(url: str, tmp_path: Path) -> None:
+    done = manage({"REDIS_URL": url}, tmp_path, "check")
+    assert done.returncode != 0
+    assert "REDIS_URL must be" in done.stderr
+
+
+async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks: Stacks) -> None:
+    """As behind a proxy that speaks HTTPS with the browser."""
+    own = ("PRODUCTION", "SECRET_KEY", "ALLOWED_HOSTS")  # where the parts are, the stack knows
+    settings = {name: COMPLETE[name] for name in own}
+    settings |= {"ALLOW_ANONYMOUS": "false", "TRUSTED_PROXIES": HOST}
+    async with stacks(also=settings) as stack:
+        environment = dict(stack.web.environment)
+        make = "from django.contrib.auth.models import User; User.objects.create_user('ada')"
+        assert manage(environment, stack.data, "shell", "-c", make).returncode == 0
+        made = manage(environment, stack.data, "token", "create", "ada", "--name", "test")
+        port = stack.ports[stack.web.name]
+        at = f"http://{HOST}:{port}"
+        async with httpx.AsyncClient(base_url=at, trust_env=False) as http:
+            plain = await http.get("/", headers={"Host": "chat.example.org"})
+            assert plain.status_code == 301
+            assert plain.headers["Location"] == "https://chat.example.org/"
+            for path in ("/health/live", "/health/ready", "/metrics"):
+                assert (await http.get(path)).status_code == 200
+            page = await http.get("/", headers=FORWARDED)
+            assert page.status_code == 200
+            assert "max-age=31536000" in page.headers["Strict-Transport-Security"]
+            assert all("Secure" in cookie for cookie in page.headers.get_list("Set-Cookie"))
+            nobody = await http.get("/api/conversations/", headers=FORWARDED)
+            assert nobody.status_code == 401
+        holder = Visitor(HOST, port)
+        holder.show(made.stdout.strip())
+        holder.http.headers.update(FORWARDED | {"X-Request-ID": "the-one-to-follow"})
+        one = await holder.ask(script(tokens=5))
+        follower = holder.follower(one.conversation, cursor=one.cursor)
+        follower.headers = {**follower.headers, **FORWARDED}
+        async with following([follower], within=30):
+            pass
+        await holder.leave()
+        lines = {
+            part.name: [
+                json.loads(line) for line in part.log.read_text().splitlines() if line[:1] == "{"
+            ]
+            for part in (stack.web, stack.worker)
+        }
+        for name, said in ((stack.web.name, "queued"), (stack.worker.name, "claimed")):
+            assert [
+                line["request"]
+                for line in lines[name]
+                if re.match(f"run {one.run} {said}", line["said"])
+            ] == ["the-one-to-follow"]
+
+
+async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_try(
+    judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    """docs/deploy's steps with its files; readers whose connections are cut come through nginx.
+
+    Meanwhile each process of the service is replaced, nginx reads its files anew, and for a
+    moment no web process is there at all.
+    """
+    async with Machine() as machine:
+        assert "no issues" in machine.manage("check", "--deploy", "--fail-level", "WARNING").stdout
+        machine.manage("migrate", "--noinput", "--verbosity", "0")
+        who = ("--username", "ada", "--email", "ada@example.org")
+        machine.manage("createsuperuser", "--noinput", *who)
+        token = machine.manage("token", "create", "ada", "--name", "reports").stdout.strip()
+        webs, workers = (
+            [machine.service(line, number) for number in (1, 2)] for line in ("web", "worker")
+        )
+        for part, ready in [(web, "listens on") for web in webs] + [(w, "ready.") for w in workers]:
+            await part.says(ready, within=UP_WITHIN)
+        nginx = await machine.front()
+        assert "ILL" not in machine.manage("doctor").stdout
+
+        trusted = ssl.create_default_context(cafile=machine.certificate)
+        holder = Visitor(HOST, machine.https, tls=trusted)
+        holder.show(token)
+        holder.http.headers["Host"] = NAME
+        plain = await holder.http.get(f"http://{HOST}:{machine.http}/")
+        assert (plain.status_code, plain.headers["Location"]) == (301, f"https://{NAME}/")
+        assert (await holder.http.get("/metrics")).status_code == 404
+        page = await holder.http.get("/")
+        assert page.status_code == 200
+        assert all("Secure" in cookie for cookie in page.headers.get_list("Set-Cookie"))
+
+        tokens = size(1200, 6000)
+        asked = [await holder.ask(script(tokens=tokens, rate=60, seed=n)) for n in range(4)]
+        followers = [
+            holder.follower(
+                one.conversation,
+                cursor=one.cursor if n % 2 else None,
+                cuts=[chance.randrange(1, 30_000) for _ in range(10)],
+                retry_at_most=1,
+            )
+            for one in asked
+            for n in range(5)
+        ]
+        for follower in followers:
+            follower.headers = {**follower.headers, "Host": NAME}
+        async with following(followers, within=size(60, 300)):
+            await all_hear(followers, delta(20), within=30)
+            for part in (*workers, *webs):
+                begun = time.monotonic()
+                part.terminate()
+                await part.ended(within=10)
+                part.start()
+                machine.reload(nginx)
+                await all_hear(followers, numbered_since(begun + 0.5), within=30)
+            for web in webs:
+                web.kill()
+            stream = await holder.http.get(asked[0].events)
+            assert (stream.status_code, stream.text.count("heartbeat")) == (200, 1)
+            begun = time.monotonic()
+            for web in webs:
+                web.start()
+            await all_hear(followers, numbered_since(begun), within=30)
+        report = await judge(holder, asked, followers)
+        await holder.leave()
+        assert report.clean, report
+        assert report.connections > 10 * len(followers), report
+
+
+async def test_behind_caddy_readers_outlast_the_web_process(
+    stacks: Stacks, judge: Judge, tmp_path: Path
+) -> None:
+    async with stacks() as stack:
+        port = free_port()
+        shipped = (DEPLOY / "Caddyfile").read_text()
+        for said, meant in (
+            (NAME, f"http://{HOST}:{port}"),
+            ("127.0.0.1:8000", f"{HOST}:{stack.ports[stack.web.name]}"),
+        ):
+            assert said in shipped
+            shipped = shipped.replace(said, meant)
+        file = tmp_path / "Caddyfile"
+        file.write_text("{\n\tadmin off\n}\n" + shipped)
+        caddy = Process(
+            "caddy",
+            ["caddy", "run", "--config", str(file)],
+            environment={**essentials(), "HOME": str(tmp_path)},
+            directory=tmp_path,
+            log=tmp_path / "caddy.log",
+        )
+        caddy.start()
+        try:
+            await until(lambda: listens(port), within=UP_WITHIN, what="Caddy")
+            visitor = await stack.visitor(port=port)
+            assert (await visitor.http.get("/metrics")).status_code == 404
+            asked = await visitor.ask(script(tokens=20_000, rate=30))
+            followers = [visitor.follower(asked.conversation) for _ in range(5)]
+            async with following(followers, within=30):
+                await all_hear(followers, delta(0), within=30)
+                stack.web.kill()
+                await asyncio.sleep(1)
+                refused = await visitor.http.get(f"/api/runs/{asked.run}/")
+                assert refused.status_code == 502
+                begun = time.monotonic()
+                stack.web.start()
+                await all_hear(followers, numbered_since(begun), within=30)
+                await visitor.cancel(asked.run)
+            report = await judge(visitor, [asked], followers)
+        finally:
+            caddy.kill()
+        assert report.clean, report
+        assert report.connections > 3 * len(followers), report

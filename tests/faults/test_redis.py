@@ -1,0 +1,103 @@
+"""Redis away, for moments and for longer: streams stay, and everybody goes on when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.many_followers import all_hear, delta, following, lateness, numbered_since, share
+from tests.support.outages import OUTAGES, full
+from tests.support.visitor import script
+
+BACK_WITHIN = 10.0  # seconds after the return of Redis
+LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+
+
+async def test_redis_away_and_back_loses_nothing(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    rounds = size(7, 60)
+    long_ones = -(-rounds // 3)
+    seconds = [chance.uniform(8, size(12, 20)) for _ in range(long_ones)]
+    seconds += [chance.uniform(0.2, 8) for _ in range(rounds - long_ones)]
+    outages = [OUTAGES[n % len(OUTAGES)] for n in range(rounds)]
+    chance.shuffle(outages)
+    async with stacks(proxied=True) as stack:
+        visitor = await stack.visitor()
+        asked = [await visitor.ask(script(tokens=LONG, rate=20, seed=n)) for n in range(2)]
+        followers = [
+            visitor.follower(one.conversation, cursor=one.cursor)
+            for one in asked
+            for _ in range(10)
+        ]
+        lasting = [*followers]
+        returns: list[float] = []
+        async with following(followers, within=30):
+            await all_hear(followers, delta(0), within=30)
+            for number, (outage, length) in enumerate(zip(outages, seconds, strict=True)):
+                away = asyncio.create_task(outage(stack, length))
+                await asyncio.sleep(length / 2)
+                asked.append(await visitor.ask(script(tokens=20, rate=50, seed=1000 + number)))
+                followers.append(visitor.follower(asked[-1].conversation))
+                late = asyncio.create_task(followers[-1].follow())
+                await away
+                returns.append(time.monotonic())
+                await all_hear(lasting, numbered_since(returns[-1]), within=30)
+                async with asyncio.timeout(30):
+                    await late
+            for one in asked[:2]:
+                await visitor.cancel(one.run)
+        report = await judge(visitor, asked, lasting, broken_at=returns)
+        assert report.clean, report
+        assert report.recovery(1) <= BACK_WITHIN, report
+        newcomers = await judge(visitor, asked, followers[len(lasting) :])
+        assert newcomers.clean, newcomers
+        assert all(part.running for part in (*stack.webs, *stack.workers))
+
+
+async def test_a_worker_that_begins_while_redis_is_full_is_there_when_it_is_not(
+    stacks: Stacks, judge: Judge
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        refusing = asyncio.create_task(full(stack, 5))
+        stack.worker.terminate()
+        await stack.worker.ended(within=10)
+        stack.workers.clear()
+        await stack.add_worker(ready=False)
+        asked = await visitor.ask(script(tokens=20, rate=50, seed=1))
+        await refusing
+        assert stack.worker.running
+        follower = visitor.follower(asked.conversation)
+        async with following([follower], within=30):
+            pass
+        report = await judge(visitor, [asked], [follower])
+        assert report.clean, report
+        assert (await visitor.run(asked.run))["status"] == "completed"
+
+
+@pytest.mark.alone
+async def test_cutting_the_subscription_again_and_again_loses_nothing(
+    stacks: Stacks, judge: Judge, chance: random.Random
+) -> None:
+    rate, cuts = 50, 50
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        asked = await visitor.ask(script(tokens=LONG, rate=rate, seed=1))
+        followers = [visitor.follower(asked.conversation, cursor=asked.cursor) for _ in range(20)]
+        async with following(followers, within=30):
+            heard = 0
+            for _ in range(cuts):
+                heard += chance.randrange(5, 20)
+                await all_hear(followers, delta(heard), within=30)
+                await stack.valkey.cut_subscriptions()
+            await all_hear(followers, delta(heard + rate), within=30)
+            await visitor.cancel(asked.run)
+        report = await judge(visitor, [asked], followers)
+        assert report.clean, report
+        late = lateness([follower.recording for follower in followers], rate)
+        assert share(late, 0.95) <= 2.0

@@ -1,0 +1,113 @@
+"""Conversations spread over two Redis servers by setting: where one is away, the other's go on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.follower import Follower
+from tests.support.many_followers import all_hear, delta, following, numbered_since
+from tests.support.stack import Stack
+from tests.support.valkey import Valkey
+from tests.support.visitor import Asked, Visitor, script
+
+LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+RATE = 20  # tokens a second
+APART = 1.0  # seconds at most between two events, whatever happens to the other server
+ANSWERED_WITHIN = 3.0  # seconds for a POST: three trips to Redis, and one for the ring
+BACK_WITHIN = 10.0  # seconds after its server's return until a reply goes on
+
+
+async def home(stack: Stack, one: Asked) -> int:
+    """The one server on which the conversation's log is."""
+    state = f"{{conversation-{one.conversation}}}:state"
+    found = [bool(await valkey.client.exists(state)) for valkey in stack.valkeys]
+    assert sum(found) == 1
+    return found.index(True)
+
+
+async def on_each(stack: Stack, visitor: Visitor, count: int) -> list[list[Asked]]:
+    """So many long replies at least on each server."""
+    there: list[list[Asked]] = [[] for _ in stack.valkeys]
+    while any(len(those) < count for those in there):
+        seed = sum(map(len, there))
+        one = await visitor.ask(script(tokens=LONG, rate=RATE, seed=seed))
+        there[await home(stack, one)].append(one)
+    return there
+
+
+@asynccontextmanager
+async def away(valkey: Valkey, *, silent: bool) -> AsyncIterator[None]:
+    """Killed, or silent: its connections stay, and nothing is answered."""
+    if silent:
+        valkey.freeze()
+        yield
+        valkey.thaw()
+    else:
+        valkey.kill()
+        yield
+        valkey.start()
+        await valkey.answers()
+        await forget_nothing(valkey)
+
+
+async def forget_nothing(valkey: Valkey) -> None:
+    """Have on disk whatever was told: else, on a busy one, kill -9 may lose a second of it."""
+    await valkey.client.config_set("appendfsync", "always")
+
+
+def longest_silence(follower: Follower, since: float, until: float) -> float:
+    """Seconds between two events that this follower heard meanwhile."""
+    heard = [h.at for h in follower.recording.heard() if h.block.id and since <= h.at <= until]
+    return max(later - earlier for earlier, later in pairwise([since, *heard, until]))
+
+
+@pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
+async def test_where_one_of_two_servers_is_away_the_others_readers_notice_nothing(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
+) -> None:
+    async with stacks(valkeys=2, workers=2, pushpin=pushpin) as stack:
+        for valkey in stack.valkeys:
+            await forget_nothing(valkey)
+        visitor = await stack.visitor()
+        there = await on_each(stack, visitor, 2)
+        followers = [
+            [visitor.follower(one.conversation, cursor=one.cursor) for one in those for _ in "ab"]
+            for those in there
+        ]
+        lasting = [follower for those in followers for follower in those]
+        asked, returns = [one for those in there for one in those], []
+        async with following(lasting, within=30):
+            await all_hear(lasting, delta(0), within=30)
+            await asyncio.sleep(2)  # Pushpin has asked what comes next, as it does after a second
+            for number in range(size(4, 20)):
+                one = (number + number // 2) % 2  # each is killed, and each is silent
+                begun = time.monotonic()
+                async with away(stack.valkeys[one], silent=number % 2 == 1):
+                    asked.append(await visitor.ask(script(tokens=20, rate=50, seed=1000 + number)))
+                    assert asked[-1].took < ANSWERED_WITHIN
+                    await asyncio.sleep(chance.uniform(1, size(4, 8)))
+                    back = time.monotonic()
+                    for follower in followers[1 - one]:
+                        assert longest_silence(follower, begun, back) < APART
+                returns.append(time.monotonic())
+                await all_hear(lasting, numbered_since(returns[-1]), within=30)
+                async with asyncio.timeout(30):
+                    await visitor.follower(asked[-1].conversation).follow()
+            for run in [one.run for those in there for one in those]:
+                await visitor.cancel(run)
+        report = await judge(visitor, asked, lasting, broken_at=returns)
+        assert report.clean, report
+        assert report.recovery(1) <= BACK_WITHIN, report
+        late = [visitor.follower(one.conversation, cursor=0) for one in asked]
+        async with following(late, within=30):
+            pass
+        report = await judge(visitor, asked, late)
+        assert report.clean, report

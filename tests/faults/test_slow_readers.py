@@ -1,0 +1,95 @@
+"""Readers who do not read cost a bounded piece of memory, and nothing to anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.faults.conftest import Judge, Stacks
+from tests.support.follower import Follower
+from tests.support.many_followers import following, lateness, share
+from tests.support.stack import Stack
+from tests.support.visitor import Asked, Visitor, script
+
+RATE = 100  # deltas a second
+LONG = 4000  # tokens: several times what buffers on the way hold
+NOISE = 0.02  # seconds that a busy machine adds to anybody's lateness
+TRIES = 2  # a neighbour may be busy in one; who does not read is there in both
+HUNDRED_MB = 100 * 1024 * 1024
+
+
+@pytest.mark.alone
+async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        long = await visitor.ask(script(tokens=LONG, seed="long"))
+        async with following([visitor.follower(long.conversation)], within=60):
+            pass
+        asked, alone = await normal(visitor, seed=1)
+        before = stack.web.memory()
+        never = [visitor.follower(long.conversation, cursor=0, pause=3600) for _ in range(25)]
+        slow = [
+            visitor.follower(long.conversation, cursor=0, portion=100, pause=1) for _ in range(25)
+        ]
+        idlers = [asyncio.create_task(follower.follow()) for follower in (*never, *slow)]
+        await at_rest(stack, within=30)
+        late_alone = p95(alone)
+        talks, readers = [asked], [*alone]
+        for seed in range(2, 2 + TRIES):
+            another, beside = await normal(visitor, seed=seed)
+            talks.append(another)
+            readers += beside
+            late_beside = p95(beside)
+            print(f"p95 lateness: {late_alone:.3f} s alone, {late_beside:.3f} s beside them")
+            if late_beside <= 1.3 * late_alone + NOISE:
+                break
+        after = stack.web.memory()
+        for follower in (*never, *slow):
+            follower.stop()
+        for idler in idlers:
+            idler.cancel()
+        await asyncio.gather(*idlers, return_exceptions=True)
+        await resumed(stack, judge, visitor, long, slow)
+        report = await judge(visitor, talks, readers)
+        assert report.clean, report
+        assert after - before <= HUNDRED_MB
+        assert late_beside <= 1.3 * late_alone + NOISE
+
+
+def p95(followers: list[Follower]) -> float:
+    return share(lateness([follower.recording for follower in followers], RATE), 0.95)
+
+
+async def at_rest(stack: Stack, *, within: float) -> None:
+    """Whoever does not read has been sent what fits, and the web process waits for them."""
+    async with asyncio.timeout(within):
+        spent = 0.0
+        while stack.web.processor() - spent > 0.05:
+            spent = stack.web.processor()
+            await asyncio.sleep(0.5)
+
+
+async def normal(visitor: Visitor, *, seed: int) -> tuple[Asked, list[Follower]]:
+    """Fifty readers who read, through one reply of ten seconds."""
+    asked = await visitor.ask(script(tokens=10 * RATE, rate=RATE, seed=seed))
+    followers = [visitor.follower(asked.conversation, cursor=asked.cursor) for _ in range(50)]
+    async with following(followers, within=60):
+        pass
+    return asked, followers
+
+
+async def resumed(
+    stack: Stack, judge: Judge, visitor: Visitor, asked: Asked, slow: list[Follower]
+) -> None:
+    """Whoever was too slow comes back where he stopped, and has lost nothing."""
+    back = [
+        visitor.follower(asked.conversation, cursor=follower.recording.cursor() or 0)
+        for follower in slow
+    ]
+    async with following(back, within=60):
+        pass
+    for follower, later in zip(slow, back, strict=True):
+        later.recording.connections[:0] = follower.recording.connections
+    report = await judge(visitor, [asked], back)
+    assert report.clean, report

@@ -1,0 +1,161 @@
+"""Workers that are killed, frozen, ended or rung twice: each run is written once, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.follower import Follower
+from tests.support.many_followers import all_hear, delta, following, started
+from tests.support.visitor import Asked, Visitor, script
+
+TAKEN_UP_WITHIN = 25.0  # seconds after a worker's death
+HANDED_OVER_WITHIN = 5.0  # seconds after SIGTERM
+LEASE = 10.0  # seconds; twice of it is what a frozen worker sleeps
+AT_ONCE = 10  # replies
+FILLED_WITHIN = 5.0  # seconds in which two places write twenty short replies
+
+
+def held(tokens: int) -> dict[str, object]:
+    """The model holds back the last piece in its first answer.
+
+    So the first attempt cannot end before the test ends its worker, however long that takes.
+    """
+    return {"tokens": tokens, "fault": "silence", "fault_at": tokens - 1, "times": 1}
+
+
+async def speaking(
+    visitor: Visitor, count: int, *, seed: object, **wishes: object
+) -> tuple[list[Asked], list[Follower]]:
+    """Some replies, each with one reader who stays and one without a cursor."""
+    asked = [await visitor.ask(script(rate=20, seed=f"{seed}-{n}", **wishes)) for n in range(count)]
+    followers = [
+        visitor.follower(one.conversation, cursor=cursor)
+        for one in asked
+        for cursor in (one.cursor, None)
+    ]
+    return asked, followers
+
+
+async def each_at(followers: list[Follower], chance: random.Random, most: int) -> None:
+    """Wait until the first of them is at a random token, and all have begun."""
+    await all_hear(followers, delta(0), within=30)
+    await followers[0].hears(delta(chance.randrange(most)), within=30)
+
+
+async def test_a_killed_workers_replies_are_written_by_another(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        for wave in range(size(2, 30)):
+            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(120))
+            async with following(followers, within=90):
+                await each_at(followers, chance, 80)
+                killed_at = time.monotonic()
+                stack.worker.kill()
+                stack.workers.pop(0)
+                await stack.add_worker(ready=False)
+                taken = await all_hear(followers, started(2), within=60)
+            report = await judge(visitor, asked, followers, broken_at=[killed_at])
+            assert report.clean, report
+            assert max(heard.at for heard in taken) - killed_at <= TAKEN_UP_WITHIN
+            runs = [await visitor.run(one.run) for one in asked]
+            assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 2)}
+
+
+async def test_a_living_worker_takes_up_what_a_killed_one_was_writing(
+    stacks: Stacks, judge: Judge, chance: random.Random
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        asked, followers = await speaking(visitor, AT_ONCE, seed=1, **held(160))
+        async with following(followers, within=90):
+            await all_hear(followers, delta(0), within=30)
+            await stack.add_worker()
+            killed_at = time.monotonic()
+            stack.worker.kill()
+            taken = await all_hear(followers, started(2), within=60)
+        report = await judge(visitor, asked, followers, broken_at=[killed_at])
+        assert report.clean, report
+        assert max(heard.at for heard in taken) - killed_at <= TAKEN_UP_WITHIN
+
+
+async def test_a_frozen_worker_that_wakes_up_is_not_heard_again(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        for wave in range(size(1, 10)):
+            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(500))
+            async with following(followers, within=120):
+                await each_at(followers, chance, 60)
+                await stack.add_worker()
+                frozen_at = time.monotonic()
+                stack.worker.freeze()
+                await all_hear(followers, started(2), within=60)
+                await asyncio.sleep(max(0.0, frozen_at + 2 * LEASE - time.monotonic()))
+                stack.worker.thaw()
+            report = await judge(visitor, asked, followers)
+            assert report.clean, report
+            runs = [await visitor.run(one.run) for one in asked]
+            assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 2)}
+            stack.workers.pop(0).kill()
+
+
+async def test_a_worker_told_to_end_leaves_no_reply_behind(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    async with stacks() as stack:
+        visitor = await stack.visitor()
+        for wave in range(size(1, 5)):
+            asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(300))
+            async with following(followers, within=60):
+                await each_at(followers, chance, 60)
+                await stack.add_worker()
+                told_at = time.monotonic()
+                stack.worker.terminate()
+                taken = await all_hear(followers, started(2), within=30)
+                await stack.workers.pop(0).ended(within=30)
+            report = await judge(visitor, asked, followers, broken_at=[told_at])
+            assert report.clean, report
+            assert max(heard.at for heard in taken) - told_at <= HANDED_OVER_WITHIN
+
+
+async def test_the_same_task_delivered_five_times_at_once_is_done_once(
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+) -> None:
+    count = size(50, 90)
+    async with stacks(workers=0) as stack:
+        visitor = await stack.visitor()
+        for wave in range(size(1, 6)):
+            asked, followers = await speaking(visitor, count, seed=wave, tokens=20)
+            rings = await stack.valkey.rings()
+            assert len(rings) >= count
+            again = rings * 4
+            chance.shuffle(again)
+            for queue, task in again:
+                await stack.valkey.ring_again(queue, task)
+            before = stack.model_stats()["requests"]
+            async with following(followers, within=60):
+                for _ in range(2):
+                    await stack.add_worker(ready=False)
+            report = await judge(visitor, asked, followers)
+            assert report.clean, report
+            runs = [await visitor.run(one.run) for one in asked]
+            assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
+            assert stack.model_stats()["requests"] - before == count
+            for worker in stack.workers:
+                worker.kill()
+            stack.workers.clear()
+
+
+async def test_a_place_that_is_free_again_is_taken_at_once(stacks: Stacks) -> None:
+    async with stacks(also={"WORKER_CONCURRENCY": "2"}) as stack:
+        visitor = await stack.visitor()
+        begun = time.monotonic()
+        asked = await asyncio.gather(*(visitor.ask(script(tokens=1, seed=n)) for n in range(20)))
+        while {(await visitor.run(one.run))["status"] for one in asked} != {"completed"}:
+            assert time.monotonic() - begun < FILLED_WITHIN

@@ -1,0 +1,51 @@
+"""Somebody at the API as a browser would be: a session of his own, and its CSRF token."""
+
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from django.http import HttpResponse
+from django.test import Client
+
+from streams.api.prefer_wait import wait_for_run
+
+
+class ApiClient:
+    """One session, begun at the page. Unsafe calls carry the token, unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.client = Client(enforce_csrf_checks=True)
+        self.client.get("/")
+        self.csrf = {"X-CSRFToken": self.client.cookies["csrftoken"].value}
+
+    def get(self, path: str, **headers: str) -> HttpResponse:
+        return self.client.get(path, headers=headers)
+
+    def send(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> HttpResponse:
+        """The body as JSON; bytes as they are."""
+        call = getattr(self.client, method.lower())
+        body = b"" if body is None else body
+        headers = self.csrf | (headers or {})
+        answer = call(path, data=body, content_type="application/json", headers=headers)
+        if answer.status_code == 202:  # as config/asgi.py does
+            async_to_sync(wait_for_run)(answer.wsgi_request, answer)
+        return answer
+
+    def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.send("POST", path, body, named)
+
+    def begin(self, message: str = "Why?", **also: Any) -> dict[str, Any]:
+        answer = self.post("/api/conversations/", {"message": message, **also})
+        assert answer.status_code == 202, answer.content
+        return answer.json()
+
+
+def conversation(id: UUID | str) -> str:
+    return f"/api/conversations/{id}/"
+
+
+def run(id: UUID | str) -> str:
+    return f"/api/runs/{id}/"

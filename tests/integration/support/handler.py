@@ -1,0 +1,71 @@
+"""Requests to config/asgi.py as a server hands them over, without a server around it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from config import asgi
+from tests.integration.support.api_client import ApiClient
+
+PORTION = 65_536  # bytes that come at once
+
+
+class Connection:
+    """One request as a server hands it over, and what is answered; its client may go away."""
+
+    def __init__(
+        self,
+        browser: ApiClient,
+        path: str,
+        query: str = "",
+        *,
+        method: str = "",
+        body: bytes = b"",
+        **headers: str,
+    ) -> None:
+        cookies = "; ".join(f"{name}={one.value}" for name, one in browser.client.cookies.items())
+        self._scope = {
+            "type": "http",
+            "method": method or ("POST" if body else "GET"),
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [
+                (b"host", b"testserver"),
+                (b"cookie", cookies.encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                *((name.encode(), value.encode()) for name, value in headers.items()),
+            ],
+        }
+        self._sent = memoryview(body)
+        self._left = asyncio.Event()
+        self._begun = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.task = asyncio.create_task(asgi.application(self._scope, self._receive, self._send))
+
+    async def leave(self) -> None:
+        self._left.set()
+        await asyncio.wait_for(self.task, 5)
+
+    async def hears(self, said: bytes) -> None:
+        async with asyncio.timeout(20):
+            while said not in self.body:
+                await asyncio.sleep(0.01)
+
+    async def _receive(self) -> Mapping[str, Any]:
+        if self._begun and not self._sent:
+            await self._left.wait()
+            return {"type": "http.disconnect"}
+        self._begun = True
+        portion, self._sent = self._sent[:PORTION], self._sent[PORTION:]
+        await asyncio.sleep(0)  # others' portions come in between
+        return {"type": "http.request", "body": bytes(portion), "more_body": bool(self._sent)}
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.body += message.get("body", b"")

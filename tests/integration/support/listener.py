@@ -1,0 +1,220 @@
+"""A reader of a conversation whose every arrival, loss and interruption a test decides.
+
+The following itself is the service's own: a real `Follower` on a real log and a real database.
+Only what lies around it is in the test's hands: which announcements arrive, and what time it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import orjson
+import pytest
+
+from streams.access.authorization import Caller, read_refusals
+from streams.delivery import follower
+from streams.delivery.follower import GONE, Follower
+from streams.delivery.hub import ChannelBuffer, Hub
+from streams.delivery.threads import in_thread
+from streams.models import Conversation
+from streams.protocol.events import Event, Heartbeat, Snapshot, StreamError, StreamReset
+from streams.protocol.fold import ConversationState, fold
+from streams.protocol.sse import decode
+
+READER = Caller(owner="visitor:a")
+RING = 4  # frames that a web process holds: few, so that readers fall out of it
+BEAT = 16.0  # seconds; longer than between two heartbeats
+STILL_WITHIN = 10.0  # seconds until a reader must have taken what there is
+
+
+class Time:
+    """What a follower takes for the time. It stands still between two steps of a test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(follower, "monotonic", lambda: self.now)
+
+
+class Quiet(ChannelBuffer):
+    """A feed that tells when its follower has nothing more to do."""
+
+    def __init__(self) -> None:
+        super().__init__(RING)
+        self.still = asyncio.Event()
+
+    async def change(self, seconds: float) -> bool:
+        self.still.set()
+        return await super().wait_for_change(seconds)
+
+
+class Web(Hub):
+    """A web process that hears of Redis only what a test lets through."""
+
+    def __init__(self) -> None:
+        super().__init__("redis://nobody.invalid", keep=RING)
+        self.feed = Quiet()
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[ChannelBuffer]:
+        yield self.feed
+
+    def receive(self, said: str) -> None:
+        self._receive(self.feed, said)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One block as it was sent."""
+
+    id: int | None
+    type: str
+    data: str
+
+
+def frames(piece: bytes) -> list[Frame]:
+    """The blocks of a piece that name an event."""
+    found = []
+    for block in piece.decode().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
+        if "event" in fields:
+            id = int(fields["id"]) if "id" in fields else None
+            found.append(Frame(id, fields["event"], fields["data"]))
+    return found
+
+
+@dataclass(eq=False)
+class Listener:
+    """One reader over all his connections. What breaks a promise stands in `broken`."""
+
+    conversation: UUID
+    time: Time
+    cursor: int | None = None
+    heard: ConversationState = field(default_factory=ConversationState)
+    history: dict[int, tuple[str, str]] = field(default_factory=dict)  # since the last snapshot
+    resets: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    farewell: str | None = None
+    takes: int | None = None  # frames that still reach him before his connection is cut
+    _awaits: bool = True  # a snapshot must come before anything else
+    _now: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self._awaits = self.cursor is None
+        self.inbox: list[str] = []
+        self.web = Web()
+        self._following: Follower | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    async def come(self) -> None:
+        """Open a stream from the cursor on, subscribed at once."""
+        found = await Conversation.objects.filter(pk=self.conversation).afirst()
+        if found is None:
+            self.farewell = "gone"
+            return
+        self.inbox.clear()
+        self.time.now = self._now
+        self.web = Web()
+        self.web.feed.subscribed()
+        self._following = Follower(
+            self.web, caller=READER, conversation=found, cursor=self.cursor, until_idle=False
+        )
+        self._pump = asyncio.create_task(self._follow(self._following.frames()))
+        await self._still()
+
+    async def leave(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._pump = None
+
+    async def drop(self, after: int) -> None:
+        """Lose the connection after so many more frames, and come back."""
+        self.takes = after
+        await self.look()
+        await self.leave()
+        self.takes = None
+        await self.come()
+
+    async def cut(self) -> None:
+        """The web process loses its subscription, and subscribes anew."""
+        self.web.feed.disconnected()
+        await self.look()
+        self.inbox.clear()
+        self.web.feed.subscribed()
+        await self.look()
+
+    async def hear(self, kept: list[bool]) -> None:
+        """So many announcements arrive, but for those that get lost."""
+        arriving, self.inbox = self.inbox[: len(kept)], self.inbox[len(kept) :]
+        for said, arrives in zip(arriving, kept, strict=False):
+            if arrives:
+                self.web.receive(said)
+        await self.look()
+
+    async def catch_up(self) -> None:
+        """Everything arrives, a heartbeat looks whether it did, and whether he may still read."""
+        await self.hear([True] * len(self.inbox))
+        if self._following and await in_thread(
+            lambda: read_refusals({(READER, self.conversation)})
+        ):
+            self._following.close(GONE)
+        self._now += BEAT
+        await self.look()
+
+    async def look(self) -> None:
+        """Let the follower do whatever it would do now."""
+        self.time.now = self._now
+        self.web.feed.still.clear()
+        self.web.feed.wake()
+        await self._still()
+
+    async def _still(self) -> None:
+        if self._pump is None or self._pump.done():
+            return
+        still = asyncio.create_task(self.web.feed.still.wait())
+        done, _ = await asyncio.wait(
+            {still, self._pump}, timeout=STILL_WITHIN, return_when=asyncio.FIRST_COMPLETED
+        )
+        still.cancel()
+        if not done:
+            self.broken.append("its follower does not come to rest")
+        if self._pump.done() and (fault := self._pump.exception()):
+            self.broken.append(f"its stream broke off: {fault!r}")
+
+    async def _follow(self, pieces: AsyncIterator[bytes]) -> None:
+        async for piece in pieces:
+            for frame in frames(piece):
+                if self.takes is None or self.takes > 0:
+                    self._take(frame)
+                    self.takes = None if self.takes is None else self.takes - 1
+
+    def _take(self, frame: Frame) -> None:
+        match frame.type:
+            case StreamReset.type:
+                self.resets.append(orjson.loads(frame.data)["reason"])
+                self._awaits = True
+            case Heartbeat.type:
+                return
+            case StreamError.type:
+                self.farewell = orjson.loads(frame.data)["condition"]
+            case Snapshot.type:
+                if not self._awaits:
+                    self.broken.append(f"a snapshot that nothing announced, at {frame.id}")
+                self._awaits = False
+                self.history.clear()
+                self._fold(frame)
+            case _:
+                if self._awaits or (self.cursor and frame.id != self.cursor + 1):
+                    self.broken.append(f"{frame.type} {frame.id} after {self.cursor}")
+                self._fold(frame)
+                assert frame.id
+                self.history[frame.id] = (frame.type, frame.data)
+
+    def _fold(self, frame: Frame) -> None:
+        self.cursor = frame.id
+        said: Event | Snapshot = decode(frame.type, frame.data)
+        self.heard = fold(self.heard, said)

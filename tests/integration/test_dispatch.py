@@ -1,0 +1,211 @@
+"""The broker's queue holds at most one task a waiting run, however long no worker comes."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from celery import current_app
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+from django.test import Client
+
+from streams.chat import ask as asking
+from streams.chat import finish as ending
+from streams.chat import sweep as sweeping
+from streams.chat.broker_queue import queue_length
+from streams.chat.sweep import sweep
+from streams.models import Conversation, Run
+from tests.integration.support.broker import QUEUE, later, queued
+from workers.lease import claim, claim_in_turn
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+OWNERS = 10
+RUNS = 30
+PRIORITY = f"{QUEUE}\x06\x163"  # where kombu keeps tasks of another priority
+
+
+def ask(owner: str) -> UUID:
+    return asking.begin(owner=owner, text="Why?").run
+
+
+def ask_many() -> list[UUID]:
+    """Runs that wait, oldest first."""
+    return [ask(f"user:{number % OWNERS}") for number in range(RUNS)]
+
+
+def test_without_a_worker_the_queue_holds_one_task_for_each_waiting_run(
+    valkey: redis.Redis,
+) -> None:
+    runs = ask_many()
+    for _ in range(20):
+        later()
+        sweep()
+    assert queued(valkey) == runs
+
+
+def test_many_processes_that_sweep_at_once_send_each_lost_task_once(valkey: redis.Redis) -> None:
+    runs = ask_many()
+    later()
+    valkey.delete(QUEUE)
+    together = Barrier(6, timeout=30)
+
+    def one_process(_: int) -> None:
+        together.wait()
+        try:
+            sweep()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as processes:
+        list(processes.map(one_process, range(6)))
+    assert sorted(queued(valkey)) == sorted(runs)
+
+
+def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = ask_many()
+    later()
+    valkey.delete(QUEUE)
+    asked: Callable[[], int | None] = sweeping.queue_length
+
+    def meanwhile() -> int | None:
+        monkeypatch.setattr(sweeping, "queue_length", asked)
+        length = asked()
+        sweep()
+        return length
+
+    monkeypatch.setattr(sweeping, "queue_length", meanwhile)
+    sweep()
+    assert queued(valkey) == runs
+
+
+def test_what_a_post_sends_between_a_sweeps_looks_is_not_missing(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = ask_many()
+    later()
+    valkey.rpop(current_app.conf.task_default_queue)  # the oldest task is missing
+    asked: Callable[[], int | None] = sweeping.queue_length
+
+    def meanwhile() -> int | None:
+        length = asked()
+        runs.extend(ask_many())
+        return length
+
+    monkeypatch.setattr(sweeping, "queue_length", meanwhile)
+    sweep()
+    assert queued(valkey) == [*runs[1:], runs[0]]
+
+
+def test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first(valkey: redis.Redis) -> None:
+    runs = ask_many()
+    later()
+    valkey.ltrim(QUEUE, 0, RUNS - 8)  # a worker that died has taken seven
+    sweep()
+    assert len(queued(valkey)) == RUNS
+    assert queued(valkey)[-7:] == runs[:7]
+
+
+def test_tasks_of_every_priority_count(valkey: redis.Redis) -> None:
+    ask_many()
+    valkey.rename(QUEUE, PRIORITY)
+    assert queue_length() == RUNS
+    later()
+    sweep()
+    assert valkey.llen(QUEUE) == 0
+
+
+def test_where_the_broker_cannot_say_how_many_wait_each_run_is_dispatched_ever_more_rarely(
+    valkey: redis.Redis,
+) -> None:
+    run = ask("user:1")
+    valkey.set(PRIORITY, "no list")
+    assert queue_length() is None
+    for _ in range(100):  # ten minutes, a sweep every six seconds
+        Run.objects.update(
+            created_at=F("created_at") - timedelta(seconds=6),
+            dispatched_at=F("dispatched_at") - timedelta(seconds=6),
+        )
+        sweep()
+    assert 5 <= len(queued(valkey)) <= 9
+    assert set(queued(valkey)) == {run}
+
+
+def test_a_broker_that_is_away_has_no_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask("user:1")
+    monkeypatch.setattr(current_app.conf, "broker_url", "redis://127.0.0.1:1/0")
+    assert queue_length() is None
+    assert "unspool_queue_length NaN" in Client().get("/metrics").content.decode()
+
+
+def test_a_queue_without_a_task_has_the_length_0() -> None:
+    assert queue_length() == 0
+
+
+def test_the_queues_length_is_told_to_operators() -> None:
+    ask_many()
+    assert "unspool_queue_length 30.0" in Client().get("/metrics").content.decode()
+
+
+def test_a_run_that_waits_for_its_turn_has_no_task_until_then(valkey: redis.Redis) -> None:
+    first = ask("user:1")
+    talk = Conversation.objects.get()
+    second = asking.ask(talk, "And?", when_busy="queue").run
+    third = asking.ask(talk, "And then?", when_busy="queue").run
+    for _ in range(5):
+        later()
+        sweep()
+    assert queued(valkey) == [first]
+    valkey.delete(QUEUE)
+    for run, waits in ((first, [second]), (second, [second, third])):
+        taken = claim(run, uuid4())
+        assert taken
+        ending.complete(taken, "So.", finish_reason="stop", usage=None)
+        assert queued(valkey) == waits
+
+
+def test_a_turn_that_comes_while_its_question_is_asked_is_not_missed(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = claim(ask("user:1"), uuid4())
+    assert taken
+    valkey.delete(QUEUE)
+    finish: Callable[..., None] = asking.publish_pending
+
+    def meanwhile(*about: Any, **named: Any) -> None:
+        monkeypatch.setattr(asking, "publish_pending", finish)
+        ending.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish(*about, **named)
+
+    monkeypatch.setattr(asking, "publish_pending", meanwhile)
+    second = asking.ask(taken.conversation, "And?", when_busy="queue").run
+    assert queued(valkey) == [second]
+
+
+def test_a_task_of_a_run_that_is_over_begins_a_new_question(valkey: redis.Redis) -> None:
+    over = ask_many()
+    for run in over:
+        ending.cancel(run)
+    new = ask("user:1")
+    assert queued(valkey) == [*over, new]  # no task expires
+    worker = uuid4()
+    assert claim(over[0], worker) is None
+    instead = claim_in_turn(worker)
+    assert instead
+    assert instead.id == new
+    assert claim_in_turn(worker) is None
+
+
+def test_a_clock_that_was_set_back_does_not_delay_a_dispatch(valkey: redis.Redis) -> None:
+    run = ask("user:1")
+    valkey.delete(QUEUE)
+    Run.objects.update(dispatched_at=Now() + timedelta(seconds=60))
+    sweep()
+    assert queued(valkey) == [run]

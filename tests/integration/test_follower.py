@@ -1,0 +1,453 @@
+"""Following, in one process, on a real Valkey: replay and live meet without a gap or a repeat."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
+from redis.asyncio.connection import AbstractConnection
+
+from streams.access.authorization import Caller
+from streams.chat import ask, conversations, finish, publisher
+from streams.delivery.follower import Follower
+from streams.delivery.open_streams import OpenStreams, StreamLimit
+from streams.log.channels import channel_of
+from streams.log.errors import LogUnavailable
+from streams.log.event_log import EventLog
+from streams.log.values import Append
+from streams.models import Conversation
+from streams.protocol.events import TextDelta
+from streams.protocol.sse import encode
+from workers.lease import claim
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+VISITOR = Caller(owner="visitor:a")
+
+
+class Told:
+    """A run that this test tells itself, delta by delta."""
+
+    def __init__(self) -> None:
+        accepted = ask.begin(owner=VISITOR.owner, text="Why?")
+        taken = claim(accepted.run, uuid4())
+        assert taken
+        taken.conversation.refresh_from_db()
+        self.first = publisher.publish_start(taken)
+        self.run = taken
+        self.conversation = taken.conversation
+        self.channel = channel_of(self.conversation.id)
+        self.index = 0
+
+    def say(self, count: int = 1) -> int:
+        events = [
+            TextDelta(
+                run=self.run.id, attempt=1, index=self.index + at, text=f"w{self.index + at} "
+            )
+            for at in range(count)
+        ]
+        self.index += count
+        *_, last = publisher.append(
+            [Append(channel=self.channel, event=event, min_head=self.first) for event in events]
+        )
+        assert isinstance(last, int)
+        return last
+
+    @property
+    def text(self) -> str:
+        return "".join(f"w{at} " for at in range(self.index))
+
+    def complete(self) -> int:
+        finish.complete(self.run, self.text, finish_reason="stop", usage=None)
+        self.run.refresh_from_db()
+        assert self.run.ended_event_id
+        return self.run.ended_event_id
+
+
+async def told() -> Told:
+    return await sync_to_async(Told)()
+
+
+@pytest.fixture
+async def crowd() -> AsyncIterator[OpenStreams]:
+    followers = OpenStreams()
+    yield followers
+    await followers.close()
+
+
+async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
+    """The ids heard, up to and with that one."""
+    heard: list[int] = []
+    async with asyncio.timeout(20), aclosing(pieces) as said:
+        async for piece in said:
+            lines = piece.decode().splitlines()
+            heard += [int(line[4:]) for line in lines if line.startswith("id: ")]
+            if heard and heard[-1] >= until:
+                return heard
+    raise AssertionError(f"the stream ended after {heard[-3:]}")
+
+
+async def whole(pieces: AsyncIterator[bytes]) -> list[str]:
+    """The names of all that is heard until the stream ends by itself."""
+    names: list[str] = []
+    async with asyncio.timeout(20), aclosing(pieces) as said:
+        async for piece in said:
+            lines = piece.decode().splitlines()
+            names += [line[7:] for line in lines if line.startswith("event: ")]
+    return names
+
+
+async def test_replay_and_live_meet_wherever_the_reader_comes_in(crowd: OpenStreams) -> None:
+    story = await told()
+    await sync_to_async(story.say)(50)
+    total = 400
+
+    async def read(cursor: int) -> list[int]:
+        await asyncio.sleep(random.uniform(0, 0.5))
+        stream = crowd.admit(VISITOR, story.conversation, cursor, until_idle=False)
+        return await ids(stream, story.first + total)
+
+    cursors = [story.first + random.randrange(50) for _ in range(20)]
+    readers = [asyncio.create_task(read(cursor)) for cursor in cursors]
+    while story.index < total:
+        await sync_to_async(story.say)(random.randint(1, 5) if story.index < total - 5 else 1)
+    heard = await asyncio.gather(*readers)
+    for cursor, got in zip(cursors, heard, strict=True):
+        assert got == list(range(cursor + 1, got[-1] + 1))
+
+
+async def test_a_reader_without_a_cursor_gets_a_snapshot_and_then_the_tail(
+    crowd: OpenStreams,
+) -> None:
+    story = await told()
+    last = await sync_to_async(story.say)(10)
+    stream = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+    reading = asyncio.create_task(ids(stream, last + 3))
+    await asyncio.sleep(0.1)
+    await sync_to_async(story.say)(3)
+    assert await reading == [last, last + 1, last + 2, last + 3]
+
+
+async def test_until_idle_ends_after_the_last_ending_and_not_before(crowd: OpenStreams) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
+    reading = asyncio.create_task(whole(stream))
+    await asyncio.sleep(0.1)
+    await sync_to_async(story.say)(2)
+    assert not reading.done()
+    await sync_to_async(story.complete)()
+    assert await reading == ["conversation.snapshot", "text.delta", "text.delta", "run.completed"]
+    again = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
+    assert await whole(again) == ["conversation.snapshot"]
+
+
+async def test_a_cursor_of_another_life_is_told_and_gets_a_snapshot(
+    crowd: OpenStreams, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    await sync_to_async(story.complete)()
+    valkey.flushall()
+    conversation = await Conversation.objects.aget(pk=story.conversation.id)
+    stream = crowd.admit(VISITOR, conversation, story.first, until_idle=True)
+    assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
+
+
+async def test_a_reader_who_has_heard_all_is_told_that_the_log_was_lost_since(
+    crowd: OpenStreams, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    last = await sync_to_async(story.complete)()
+    valkey.flushall()
+    conversation = await Conversation.objects.aget(pk=story.conversation.id)
+    stream = crowd.admit(VISITOR, conversation, last, until_idle=True)
+    assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
+
+
+async def test_a_subscription_that_is_cut_is_healed_from_the_log(
+    crowd: OpenStreams, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(ids(stream, story.first + 100))
+    for _ in range(10):
+        await sync_to_async(story.say)(5)
+        valkey.client_kill_filter(_type="pubsub")
+        await sync_to_async(story.say)(5)
+        await asyncio.sleep(0.05)
+    assert await reading == list(range(story.first + 1, story.first + 101))
+
+
+async def test_a_subscription_that_is_lost_as_it_is_spoken_to_begins_anew(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, lost = AbstractConnection.send_command, list[str]()
+
+    async def as_uvloop_says_it(connection: AbstractConnection, *words: Any, **how: Any) -> None:
+        if words == ("PING",) and not lost:
+            lost.append("once")
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+        await send(connection, *words, **how)
+
+    monkeypatch.setattr(AbstractConnection, "send_command", as_uvloop_says_it)
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    heard = asyncio.create_task(ids(stream, story.first + 1))
+    async with asyncio.timeout(5):
+        while not lost:
+            await asyncio.sleep(0.01)
+        await sync_to_async(story.say)()
+        assert await heard == [story.first + 1]
+
+
+async def test_nothing_is_kept_of_a_channel_that_nobody_follows_any_more(
+    crowd: OpenStreams,
+) -> None:
+    story = await told()
+    last = await sync_to_async(story.say)()
+    await ids(crowd.admit(VISITOR, story.conversation, story.first, until_idle=False), last)
+    (hub,) = crowd._hubs._hubs
+    async with asyncio.timeout(5):
+        while hub._buffers or hub._asked:
+            await asyncio.sleep(0.01)
+    assert not hub._unanswered
+
+
+async def test_an_announcement_that_never_came_is_healed_at_the_next(
+    crowd: OpenStreams, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(ids(stream, story.first + 3))
+    await asyncio.sleep(0.1)
+    state, events = f"{{{story.channel}}}:state", f"{{{story.channel}}}:events"
+    silent = encode(TextDelta(run=story.run.id, attempt=1, index=0, text="w0 "))
+    valkey.xadd(events, {"type": "text.delta", "data": silent}, id=f"{story.first + 1}-0")
+    valkey.hset(state, mapping={"head": story.first + 1, f"{story.run.id}:index": 0})
+    story.index = 1
+    await sync_to_async(story.say)(2)
+    assert await reading == [story.first + 1, story.first + 2, story.first + 3]
+
+
+async def test_a_deaf_subscription_is_healed_by_the_heartbeat(
+    crowd: OpenStreams, valkey: "redis.Redis", settings: object
+) -> None:
+    settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(ids(stream, story.first + 1))
+    await asyncio.sleep(0.1)
+    crowd._hubs._hubs[0]._receive = lambda *_: None  # type: ignore[method-assign]
+    await sync_to_async(story.say)(1)
+    assert await reading == [story.first + 1]
+
+
+async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    log = publisher.the_log()
+    read, last = log.read_after, story.first + 3
+
+    def outrun(*asked: Any, **how: Any) -> Any:
+        page = read(*asked, **how)
+        if not story.index:
+            story.say(3)
+            arrived = crowd._hubs._hubs[0]._buffers[story.channel]
+            while arrived.last != last:
+                time.sleep(0.001)
+        return page
+
+    monkeypatch.setattr(log, "verify", outrun)
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
+        assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
+
+
+async def test_those_who_want_the_same_at_once_are_read_to_once(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    await sync_to_async(story.say)(300)  # two pages
+    asked: list[int] = []
+    read = EventLog.read_after
+
+    def slowly(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+        asked.append(cursor)
+        page = read(log, channel, cursor, **named)
+        time.sleep(0.3)  # until all of them have come
+        return page
+
+    monkeypatch.setattr(EventLog, "read_after", slowly)
+    streams = [
+        crowd.admit(VISITOR, story.conversation, story.first, until_idle=False) for _ in range(20)
+    ]
+    async with asyncio.timeout(20):
+        heard = await asyncio.gather(*(ids(stream, story.first + 300) for stream in streams))
+    assert heard == [list(range(story.first + 1, story.first + 301))] * 20
+    assert len(asked) <= 4, asked
+
+
+async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    read, asked, said = EventLog.read_after, list[int](), threading.Event()
+
+    def slowly(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+        page = read(log, channel, cursor, **named)
+        asked.append(cursor)
+        assert said.wait(10)
+        return page
+
+    def reader() -> "asyncio.Task[list[int]]":
+        stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+        return asyncio.create_task(ids(stream, story.first + 1))
+
+    monkeypatch.setattr(EventLog, "read_after", slowly)
+    readers = [reader()]
+    async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
+        while not asked:
+            await asyncio.sleep(0.01)
+        await sync_to_async(story.say)()
+        feed = crowd._hubs._hubs[0]._buffers[story.channel]
+        while feed.last != story.first + 1:
+            await asyncio.sleep(0.01)
+        readers.append(reader())
+        while feed.listeners < len(readers):
+            await asyncio.sleep(0.01)
+        said.set()
+        assert await asyncio.gather(*readers) == [[story.first + 1]] * 2
+
+
+async def test_a_crowd_that_hears_redis_again_asks_once_though_events_go_on(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
+) -> None:
+    story = await told()
+    streams = [
+        crowd.admit(VISITOR, story.conversation, story.first, until_idle=True) for _ in range(100)
+    ]
+    readers = [asyncio.create_task(whole(stream)) for stream in streams]
+    read, asked = EventLog.read_after, list[int]()
+
+    def counted(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+        asked.append(cursor)
+        return read(log, channel, cursor, **named)
+
+    async with asyncio.timeout(10):
+        while len(crowd._open) < len(readers) or not all(map(caught_up, crowd._open)):
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(EventLog, "read_after", counted)
+        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
+        while not asked or not all(map(caught_up, crowd._open)):
+            await sync_to_async(story.say)()
+    await sync_to_async(story.complete)()
+    assert await asyncio.gather(*readers) == [
+        [*["text.delta"] * story.index, "run.completed"] for _ in readers
+    ]
+    assert len(asked) < len(readers) / 2  # for each page that they have missed, one
+
+
+def caught_up(follower: Follower) -> bool:
+    return bool(follower._buffer and follower._caught_up(follower._buffer))
+
+
+async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    reading = asyncio.create_task(whole(stream))
+    await asyncio.sleep(0.1)
+    await sync_to_async(conversations.delete)(story.conversation)
+    assert await reading == ["stream-error"]
+
+
+async def test_a_session_that_ends_ends_its_streams(crowd: OpenStreams, settings: object) -> None:
+    settings.ACCESS_CHECK_INTERVAL = 0.2  # type: ignore[attr-defined]
+    story = await told()
+    caller = Caller(owner=VISITOR.owner, session="nobody-has-this")
+    stream = crowd.admit(caller, story.conversation, story.first, until_idle=False)
+    assert await whole(stream) == ["stream-error"]
+    assert not await Session.objects.aexists()
+
+
+async def test_an_owner_has_only_so_many_streams(crowd: OpenStreams, settings: object) -> None:
+    settings.MAX_STREAMS = 1  # type: ignore[attr-defined]
+    story = await told()
+    first = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+    async with aclosing(first) as pieces:
+        await anext(pieces)
+        with pytest.raises(StreamLimit):
+            crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+    crowd.admit(VISITOR, story.conversation, None, until_idle=False)
+
+
+async def test_draining_sends_every_reader_on_his_way_without_an_ending(crowd: OpenStreams) -> None:
+    story = await told()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    pieces: list[bytes] = []
+
+    async def read() -> None:
+        async with aclosing(stream) as said:
+            pieces.extend([piece async for piece in said])
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.1)
+    crowd.drain()
+    async with asyncio.timeout(5):
+        await reading
+    said = b"".join(pieces).split(b"\n")
+    assert [line.split(b":")[0] for line in said] == [b"retry", b"event", b"data", b"", b""]
+
+
+async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: OpenStreams) -> None:
+    story = await told()
+    first = await sync_to_async(story.say)(1)
+    for _ in range(20):
+        stream = crowd.admit(VISITOR, story.conversation, first - 1, until_idle=False)
+        assert await ids(stream, first) == [first]
+
+
+def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, calls = EventLog.state, list[object]()
+
+    def away_at_first(*args: Any, **named: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            raise LogUnavailable
+        return look(*args, **named)
+
+    monkeypatch.setattr(EventLog, "state", away_at_first)
+
+
+async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await told()
+    await sync_to_async(story.complete)()
+    away_at_the_first_look(monkeypatch)
+    stream = crowd.admit(VISITOR, story.conversation, 7, until_idle=True)
+    assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
+
+
+async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis", settings: Any
+) -> None:
+    settings.STREAM_HEARTBEAT = 3.0
+    story = await told()
+    away_at_the_first_look(monkeypatch)
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
+    async with asyncio.timeout(5), aclosing(stream):
+        await anext(stream)
+        heard = asyncio.ensure_future(anext(stream))  # nothing, and then a heartbeat
+        (follower,) = crowd._open
+        while not caught_up(follower):
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(valkey.flushall)
+        assert b'"head":null' in await heard
+        assert b"stream-reset" in await anext(stream)

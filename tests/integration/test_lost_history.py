@@ -1,0 +1,401 @@
+"""A Redis that loses words: who else knew of them, and who looks between a word and its note."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from django.db.models.functions import Now
+
+from streams.chat import ask, finish, publisher, sweep
+from streams.delivery.replay import ReplayPage, pending, read_page
+from streams.log.channels import channel_of
+from streams.log.errors import LogCorrupted, LogUnavailable, Superseded
+from streams.log.event_log import EventLog, the_log
+from streams.log.values import Append, Page, Watermark
+from streams.models import Conversation, Run
+from streams.protocol.events import TextDelta
+from tests.integration.support.broker import QUEUE
+from tests.integration.test_publishing import begun, claimed, killed, somebody_else_goes_on, speak
+from tests.support.replayer import Replayer
+from tests.support.sse_blocks import Splitter
+from workers import log_writer
+from workers.lease import claim, release
+from workers.log_writer import append_all
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+
+def piece(run: Run, index: int, text: str, *, known: int = 0) -> Append:
+    event = TextDelta(run=run.id, attempt=run.attempt, index=index, text=text)
+    return Append(channel=channel_of(run.conversation_id), event=event, min_head=known)
+
+
+def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
+    """Lets another server take over, which has what this one holds now, and nothing later."""
+    names = valkey.keys(f"{{{channel_of(run.conversation_id)}}}*")
+    kept = {name: valkey.dump(name) for name in names}
+
+    def fail_over() -> None:
+        valkey.flushall()
+        for name, value in kept.items():
+            valkey.restore(name, 0, value)
+        valkey.hset(f"{{{channel_of(run.conversation_id)}}}:state", "server", uuid4().hex)
+
+    return fail_over
+
+
+def abandon(run: Run) -> Run:
+    """Its worker is dead, and another takes the run."""
+    Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+    taken = claim(run.id, uuid4())
+    assert taken
+    return taken
+
+
+def told_faults(*pages: ReplayPage) -> list[str]:
+    """What a reader who hears this would find wrong, and which runs he takes to be going on."""
+    retelling, faults = Replayer(), []
+    for block in Splitter().feed(b"".join(page.frames for page in pages)):
+        begins = block.event == "conversation.snapshot"
+        faults += retelling.begin(block.payload) if begins else retelling.hear(block)
+    return faults + [f"{run} goes on" for run in retelling.runs if retelling.live(run)]
+
+
+class TestWordsOfOthers:
+    """An attempt knows how far it has come; what others said meanwhile, the row does."""
+
+    def test_a_question_is_missed_before_the_reply_goes_on(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        _lost_before_it_goes_on(
+            valkey, run, lambda: ask.ask(run.conversation, "Or?", when_busy="queue")
+        )
+
+    def test_an_ending_is_missed_before_the_reply_goes_on(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        waiting = ask.ask(run.conversation, "And?", when_busy="queue")
+        _lost_before_it_goes_on(valkey, run, lambda: finish.cancel(waiting.run))
+
+    def test_are_not_doubted_where_none_is_lost(self, valkey: "redis.Redis") -> None:
+        run = claimed(begun())
+        (known,) = speak(run, "So ")
+        assert isinstance(known, int)
+        fails_over(valkey, run)()
+        pieces = [piece(run, 1 + n, "on ", known=known) for n in range(4)]
+        answers = append_all(pieces)
+        assert answers == [known + 1 + n for n in range(4)]
+
+    def test_are_not_given_the_ids_of_a_reply_that_lost_its_tail(
+        self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = claimed(begun())
+        waiting = ask.ask(run.conversation, "And?", when_busy="queue")
+        with killed(monkeypatch, EventLog, "append_final"):
+            finish.cancel(waiting.run)
+        (known,) = speak(run, "So ")
+        assert isinstance(known, int)
+        fail_over = fails_over(valkey, run)
+        speak(run, "it ", index=1)
+        fail_over()
+        somebody_else_goes_on()  # before the worker's next word
+        page = the_log().read_after(channel_of(run.conversation_id), known)
+        assert isinstance(page, Page)
+        assert page.entries == []
+
+    def test_who_takes_over_from_the_dead_gives_no_id_of_theirs_again(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        fail_over = fails_over(valkey, run)
+        (heard,) = speak(run, "So ")
+        assert isinstance(heard, int)
+        fail_over()
+        assert publisher.publish_start(abandon(run)) > heard
+
+    def test_are_not_given_the_ids_of_a_piece_that_was_answered_while_the_next_waited(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        (first,) = speak(run, "So ")
+        assert isinstance(first, int)
+        fail_over = fails_over(valkey, run)
+        assert append_all([piece(run, 1, "it ", known=first)]) == [first + 1]
+        fail_over()
+        append_all([piece(run, 2, "is.", known=first)])  # it was in the queue before that
+        ask.ask(run.conversation, "And?", when_busy="queue")
+        page = the_log().read_after(channel_of(run.conversation_id), first)
+        assert isinstance(page, Page)
+        assert page.entries == []
+
+    def test_who_takes_over_from_one_who_never_began_gives_no_id_of_theirs_again(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = claimed(begun())
+        fail_over = fails_over(valkey, run)
+        (heard,) = speak(run, "So ")
+        assert isinstance(heard, int)
+        release(abandon(run), redispatch=False)  # for Redis was away
+        fail_over()
+        third = claim(run.id, uuid4())
+        assert third
+        third.conversation.refresh_from_db()
+        assert publisher.publish_start(third) > heard
+
+
+def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[], object]) -> None:
+    (known,) = speak(run, "So ")
+    assert isinstance(known, int)
+    fail_over = fails_over(valkey, run)
+    others()
+    heard = the_log().get_current_id(channel_of(run.conversation_id))
+    assert heard > known
+    fail_over()
+    answers = append_all([piece(run, 1 + n, "on ", known=known) for n in range(4)])
+    assert {type(answer).__name__ for answer in answers} == {"Unfenced"}
+    assert read_page(run.conversation_id, heard).reset == "lost"
+
+
+class TestBetweenAWordAndItsNote:
+    """Redis is emptied, and somebody looks, before the row notes what was said."""
+
+    @pytest.fixture
+    def lost(self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+        def lost_after(verb: str) -> list[ReplayPage]:
+            looks: list[ReplayPage] = []
+            real = getattr(EventLog, verb)
+
+            def say_and_lose(log: EventLog, *args: Any, **kwargs: Any) -> Any:
+                said = real(log, *args, **kwargs)
+                monkeypatch.setattr(EventLog, verb, real)
+                valkey.flushall()
+                looks.append(read_page(Conversation.objects.get().id, None))
+                return said
+
+            monkeypatch.setattr(EventLog, verb, say_and_lose)
+            return looks
+
+        return lost_after
+
+    def test_who_looked_is_told_the_question(self, lost: Callable[[str], Any]) -> None:
+        looks = lost("tell")
+        run = begun()
+        tail = read_page(run.conversation_id, looks[0].cursor)
+        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+
+    def test_who_looked_is_told_the_start(self, lost: Callable[[str], Any]) -> None:
+        run = begun()
+        looks = lost("start")
+        taken = claim(run.id, uuid4())
+        assert taken
+        taken.conversation.refresh_from_db()
+        publisher.publish_start(taken)
+        assert isinstance(speak(taken, "So ")[0], int)
+        tail = read_page(run.conversation_id, looks[0].cursor)
+        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+
+    def test_a_start_that_is_noted_is_not_said_to_those_who_look_later(
+        self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken = claim(begun().id, uuid4())
+        assert taken
+        taken.conversation.refresh_from_db()
+        start, looks = EventLog.append_start, []
+
+        def start_and_fall_silent(log: EventLog, *args: Any, **kwargs: Any) -> int:
+            if taken.started_event_id is None:
+                taken.started_event_id = start(log, *args, **kwargs)
+                return taken.started_event_id
+            valkey.flushall()
+            looks.append(read_page(taken.conversation_id, None))
+            raise LogUnavailable
+
+        monkeypatch.setattr(EventLog, "append_start", start_and_fall_silent)
+        assert publisher.publish_start(taken) == taken.started_event_id
+        tail = read_page(taken.conversation_id, looks[0].cursor)
+        assert told_faults(looks[0], tail) == [f"{taken.id} goes on"]
+
+    def test_who_looked_is_told_the_ending(self, lost: Callable[[str], Any]) -> None:
+        run = claimed(begun())
+        speak(run, "So.")
+        looks = lost("end")
+        run.conversation.refresh_from_db()
+        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        tail = read_page(run.conversation_id, looks[0].cursor)
+        assert pending(run.conversation_id, tail.cursor) == "idle"
+        assert told_faults(looks[0], tail) == []
+
+
+def test_what_comes_too_late_to_be_said_is_not_kept_by_a_cancel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = claimed(begun())
+    speak(run, "So ")
+    with killed(monkeypatch, finish, "store"):
+        finish.cancel(run.id)
+    assert isinstance(speak(run, "late ", index=1)[0], Superseded)
+    finish.finish_cancelled(run, "So late ")  # says the worker, who sees that it was told to stop
+    run.refresh_from_db()
+    assert run.reply
+    assert run.reply.content == "So "
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cancel_after_redis_was_emptied_keeps_what_the_worker_holds(
+    valkey: "redis.Redis", times: int
+) -> None:
+    run = claimed(begun())
+    speak(run, "So ")
+    valkey.flushall()
+    for _ in range(times):
+        finish.cancel(run.id)  # which is left to the worker
+    finish.finish_cancelled(
+        Run.objects.select_related("conversation", "message").get(pk=run.pk), "So "
+    )
+    run.refresh_from_db()
+    assert run.reply
+    assert run.reply.content == "So "
+
+
+def test_a_cancel_between_claim_and_start_is_told_in_order() -> None:
+    run = claimed(begun())
+    speak(run, "half")
+    abandon(run)
+    finish.cancel(run.id)
+    assert told_faults(read_page(run.conversation_id, 0)) == []
+
+
+def test_a_cancel_before_the_start_of_who_took_over_in_a_lost_log_is_told_in_order(
+    valkey: "redis.Redis",
+) -> None:
+    run = claimed(begun())
+    speak(run, "So ")
+    valkey.flushall()
+    the_log().restore_fence(
+        channel_of(run.conversation_id), run.id, 1, index=0, text="So ", min_head=0
+    )
+    begins = read_page(run.conversation_id, None)
+    abandon(run)
+    Run.objects.filter(pk=run.pk).update(lease_until=None)
+    finish.cancel(run.id)
+    assert told_faults(begins, read_page(run.conversation_id, begins.cursor)) == []
+
+
+def test_a_worker_that_starts_late_leaves_the_one_who_writes_its_fence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = begun()
+    first = claim(run.id, uuid4())
+    assert first
+    first.conversation.refresh_from_db()
+    note, later = publisher._record_start, []
+
+    def stand_still(starting: Run, id: int) -> None:
+        monkeypatch.setattr(publisher, "_record_start", note)
+        second = abandon(run)
+        second.conversation.refresh_from_db()
+        publisher.publish_start(second)
+        speak(second, "whole ")
+        later.append(second)
+        note(starting, id)
+
+    monkeypatch.setattr(publisher, "_record_start", stand_still)
+    with pytest.raises(Superseded):
+        publisher.publish_start(first)
+    assert isinstance(speak(later[0], "reply", index=1)[0], int)
+
+
+@pytest.mark.parametrize("refuses", ["maxmemory", "replica"])
+def test_a_writer_that_is_doubted_without_end_pauses(
+    valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    run = claimed(begun())
+    fails_over(valkey, run)()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            valkey.config_set("maxmemory", 0)
+            valkey.replicaof("NO", "ONE")
+
+    monkeypatch.setattr(log_writer, "sleep", pause)
+    if refuses == "maxmemory":
+        valkey.config_set("maxmemory", 1)
+    else:
+        valkey.config_set("replica-serve-stale-data", "yes")
+        valkey.replicaof("127.0.0.1", 1)
+    try:
+        assert isinstance(append_all([piece(run, 0, "So ")])[0], int)
+    finally:
+        valkey.config_set("maxmemory", 0)
+        valkey.replicaof("NO", "ONE")
+    assert [seconds > 0 for seconds in pauses[1:4]] == [True] * 3
+
+
+def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
+    valkey: "redis.Redis",
+) -> None:
+    run = begun()
+    late = claim(run.id, uuid4())  # and stands still before it says so
+    assert late
+    second = abandon(run)
+    second.conversation.refresh_from_db()
+    publisher.publish_start(second)
+    speak(second, "whole")
+    finish.complete(second, "whole", finish_reason="stop", usage=None)
+    valkey.flushall()
+    late.conversation.refresh_from_db()
+    with pytest.raises(Superseded):
+        publisher.publish_start(late)
+    assert the_log().state(channel_of(run.conversation_id), min_head=0).runs == {}
+
+
+def test_a_conversation_that_was_deleted_begins_no_life_when_redis_was_emptied(
+    valkey: "redis.Redis",
+) -> None:
+    run = claimed(begun())
+    (known,) = speak(run, "So ")
+    assert isinstance(known, int)
+    gone = run.conversation_id
+    Conversation.objects.all().delete()
+    valkey.flushall()
+    publisher.append([piece(run, 1, "on ", known=known)])
+    publisher.verify([Watermark(channel=channel_of(gone), run=run.id, attempt=1, head=known)])
+    assert valkey.keys("{*") == []
+
+
+def test_a_fence_that_is_older_than_the_logs_settles_nothing(valkey: "redis.Redis") -> None:
+    run = claimed(begun())
+    channel = channel_of(run.conversation_id)
+    speak(run, "So ")
+    fails_over(valkey, run)()
+    before = valkey.hgetall(f"{{{channel}}}:state")
+    with pytest.raises(Superseded):
+        the_log().seal(channel, run.id, 0, min_head=0, doubt="settle")
+    assert valkey.hgetall(f"{{{channel}}}:state") == before
+
+
+class TestASpoiltLog:
+    """What one channel's keys hold is not what was written there."""
+
+    def test_keeps_no_other_reply_from_being_said(self, valkey: "redis.Redis") -> None:
+        spoilt, well = claimed(begun()), claimed(begun())
+        valkey.hdel(f"{{{channel_of(spoilt.conversation_id)}}}:state", f"{spoilt.id}:index")
+        answers = publisher.append([piece(spoilt, 0, "a"), piece(well, 0, "b")])
+        assert isinstance(answers[0], LogCorrupted)
+        assert isinstance(answers[1], int)
+
+    def test_keeps_no_other_run_from_being_rung(
+        self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spoilt, waiting = begun(), begun()
+        valkey.set(f"{{{channel_of(spoilt.conversation_id)}}}:state", "x")
+        Run.objects.filter(pk=spoilt.pk).update(queued_event_id=None)
+        valkey.delete(QUEUE)  # their tasks are lost
+        Run.objects.update(dispatched_at=None)
+        rung: list[Any] = []
+        monkeypatch.setattr(sweep, "dispatch", rung.append)
+        somebody_else_goes_on()
+        assert waiting.id in rung

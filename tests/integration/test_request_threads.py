@@ -1,0 +1,243 @@
+"""Requests and streams in the lanes that config/asgi.py gives them, without a server around it."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+from unittest.mock import Mock
+from uuid import UUID, uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from config import asgi
+from streams.api import prefer_wait as waits
+from streams.chat import conversations, finish
+from streams.delivery.open_streams import open_streams
+from streams.models import Conversation, Run
+from streams.web.health_checks import probes
+from tests.integration.support.api_client import ApiClient, conversation, run
+from tests.integration.support.handler import Connection
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+
+@pytest.fixture
+async def browser() -> ApiClient:
+    return await sync_to_async(ApiClient)()
+
+
+async def test_open_streams_hold_no_threads(browser: ApiClient) -> None:
+    made = await sync_to_async(browser.begin)()
+    streams = [
+        Connection(browser, f"{conversation(made['conversation'])}events/") for _ in range(30)
+    ]
+    await asyncio.gather(*(stream.hears(b"conversation.snapshot") for stream in streams))
+    lane = [one for one in threading.enumerate() if one.name.startswith("stream_")]
+    assert 0 < len(lane) <= 4
+    assert {stream.status for stream in streams} == {200}
+    await asyncio.gather(*(stream.leave() for stream in streams))
+
+
+@pytest.mark.parametrize(
+    "unread", [{"transfer-encoding": "chunked"}, {"content-length": "99999999"}]
+)
+async def test_a_body_that_nobody_reads_is_not_taken_for_leaving(
+    browser: ApiClient, unread: dict[str, str]
+) -> None:
+    made = await sync_to_async(browser.begin)()
+    stream = Connection(browser, f"{conversation(made['conversation'])}events/", **unread)
+    await stream.hears(b"conversation.snapshot")
+    await stream.leave()
+
+
+async def test_who_follows_is_known_in_one_place_before_anybody_is_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Mock()
+    monkeypatch.setattr(asgi, "Sweeper", Mock())
+    monkeypatch.setattr(asgi, "open_streams", made)
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    made_when_told: list[bool] = []
+
+    async def receive() -> Mapping[str, Any]:
+        return next(messages)
+
+    async def send(message: Mapping[str, Any]) -> None:
+        made_when_told.append(made.called)
+
+    await asgi.application({"type": "lifespan"}, receive, send)
+    assert made_when_told == [True, True]
+
+
+async def test_a_stream_knows_its_request_to_its_end(
+    browser: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = await sync_to_async(browser.begin)()
+    path, query = f"{conversation(made['conversation'])}events/", "lastEventId=7"
+    with caplog.at_level("INFO", logger="streams"):
+        stream = Connection(browser, path, query)
+        await stream.hears(b"stream-reset")
+        await stream.leave()
+    said = {record.getMessage().split()[1]: record.request for record in caplog.records}
+    assert said["stream"] == stream.headers["X-Request-ID"]
+
+
+async def test_a_file_is_sent_whole(browser: ApiClient) -> None:
+    page = Connection(browser, "/")
+    await asyncio.wait_for(page.task, 5)
+    style = page.body.split(b'rel="stylesheet" href="')[1].split(b'"')[0].decode()
+    file = Connection(browser, style)
+    await asyncio.wait_for(file.task, 5)
+    assert (file.status, file.headers["Content-Length"]) == (200, str(len(file.body)))
+
+
+async def test_an_answer_that_has_no_body_says_nothing_of_one(browser: ApiClient) -> None:
+    made = await sync_to_async(browser.begin)()
+    await sync_to_async(browser.post)(f"{run(made['run'])}cancel/")
+    where = conversation(made["conversation"])
+    heard = (await sync_to_async(browser.get)(where)).json()["cursor"]
+    token = {"x-csrftoken": browser.csrf["X-CSRFToken"]}
+    for method, path, query in (
+        ("OPTIONS", f"{where}events/", ""),
+        ("GET", f"{where}events/", f"until=idle&lastEventId={heard}"),
+        ("DELETE", where, ""),
+    ):
+        answer = Connection(browser, path, query, method=method, **token)
+        await asyncio.wait_for(answer.task, 5)
+        assert (answer.status, answer.body) == (204, b"")
+        assert not {"Content-Length", "Content-Type"} & set(answer.headers)
+
+
+async def test_an_owner_has_exactly_so_many_streams_also_at_once(
+    browser: ApiClient, settings: Any
+) -> None:
+    settings.MAX_STREAMS = 5
+    made = await sync_to_async(browser.begin)()
+    path = f"{conversation(made['conversation'])}events/"
+    for _ in range(3):
+        streams = [Connection(browser, path) for _ in range(40)]
+        async with asyncio.timeout(20):
+            while not all(stream.status for stream in streams):
+                await asyncio.sleep(0.01)
+        open_ones = [stream for stream in streams if stream.status == 200]
+        assert len(open_ones) == 5
+        assert {stream.status for stream in streams} == {200, 429}
+        await asyncio.gather(*(stream.leave() for stream in streams))
+
+
+def waiting(browser: ApiClient, **also: str) -> Connection:
+    """A POST whose sender would wait for a minute."""
+    headers = {"x-csrftoken": browser.csrf["X-CSRFToken"], "prefer": "wait=60", **also}
+    return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **headers)
+
+
+async def accepted() -> Run:
+    async with asyncio.timeout(10):
+        while (run := await Run.objects.afirst()) is None:
+            await asyncio.sleep(0.01)
+    return run
+
+
+async def test_nobody_waits_for_a_reply_on_behalf_of_one_who_has_left(browser: ApiClient) -> None:
+    asker = waiting(browser)
+    await accepted()
+    await asker.leave()
+
+
+async def test_all_that_wait_share_one_look_and_get_the_same_report(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    look, begun = waits._ended, monotonic()
+
+    def counted(runs: list[UUID]) -> Any:
+        looks.append(len(runs))
+        return look(runs)
+
+    monkeypatch.setattr(waits, "_ended", counted)
+    again = {"idempotency-key": "one"}
+    askers = [waiting(browser), *(waiting(browser, **again) for _ in range(60))]
+    shared = waits.endings(asyncio.get_running_loop())
+    async with asyncio.timeout(60):
+        while sum(shared._callers.values()) < len(askers):
+            await asyncio.sleep(0.01)
+        while looks[-1:] != [2]:  # both runs, in one look
+            await asyncio.sleep(0.01)
+    assert len(looks) <= 2 + (monotonic() - begun) / waits.LOOK
+    await askers[1].leave()  # the others go on waiting
+    async for one in Run.objects.all():
+        await sync_to_async(finish.cancel)(one.pk)
+    await asyncio.wait_for(asyncio.gather(*(asker.task for asker in askers[2:])), 30)
+    await asyncio.wait_for(askers[0].task, 30)
+    assert {asker.status for asker in (askers[0], *askers[2:])} == {200}
+    assert len({asker.body for asker in askers[2:]}) == 1
+    assert not shared._callers
+    assert shared._looking is None
+
+
+async def test_one_who_waits_is_answered_when_the_process_ends(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = waiting(browser)
+    await accepted()
+    monkeypatch.setattr(open_streams(), "draining", True)
+    await asyncio.wait_for(asker.task, 5)
+    assert (asker.status, b"queued" in asker.body) == (202, True)
+
+
+async def test_one_who_waits_is_answered_when_the_conversation_is_deleted(
+    browser: ApiClient,
+) -> None:
+    asker = waiting(browser)
+    await accepted()
+    await sync_to_async(conversations.delete)(await Conversation.objects.aget())
+    await asyncio.wait_for(asker.task, 5)
+    assert asker.status == 202
+
+
+async def test_whether_the_process_lives_waits_for_no_other_request(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = threading.Event()
+    monkeypatch.setattr("streams.web.health.probes", lambda: going_on.wait(20) and probes())
+    try:
+        others = [Connection(browser, "/health/ready") for _ in range(70)]
+        live = Connection(browser, "/health/live")
+        await asyncio.wait_for(live.task, 5)
+        assert live.status == 200
+    finally:
+        going_on.set()
+    await asyncio.gather(*(other.task for other in others))
+
+
+async def test_an_accepted_post_that_waits_as_the_process_ends_is_told_that_it_is_accepted(
+    browser: ApiClient,
+) -> None:
+    asker = waiting(browser)
+    run = await accepted()
+    await asyncio.sleep(0.5)  # it looks for the run's end
+    asker.task.cancel()  # as uvicorn does when its patience ends
+    await asyncio.wait_for(asker.task, 5)
+    assert (asker.status, str(run.pk).encode() in asker.body) == (202, True)
+
+
+async def test_who_is_not_answered_as_the_process_ends_is_told_in_his_own_words(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(self: object, request: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            request.close()  # as its thread does
+
+    monkeypatch.setattr("config.asgi.Lane._in_thread", never)
+    reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
+    caller = Connection(browser, "/api/models/")
+    await asyncio.sleep(0.1)  # they are being answered
+    for one in (reader, caller):
+        one.task.cancel()
+        await asyncio.wait_for(one.task, 5)
+    assert (reader.status, b'"head":null' in reader.body) == (200, True)
+    assert (caller.status, b'"unavailable"' in caller.body) == (503, True)

@@ -1,0 +1,229 @@
+"""The only judge: what followers heard, against what the database holds and the scripts say.
+
+It is pure, and knows nothing of the service but its contract; its fold is its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.recording import Connection, Recording
+from tests.support.replayer import Replayer
+from tests.support.report import Report
+from tests.support.sse_blocks import ENDINGS, SNAPSHOT, Block
+
+LIVE = ("queued", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What `GET` says of one conversation and its runs when all is over.
+
+    `scripts` gives, for each run, the whole text that its model was told to say.
+    """
+
+    conversation: Mapping[str, Any]
+    runs: Mapping[str, Mapping[str, Any]]
+    scripts: Mapping[str, str]
+
+    def reply(self, run: str) -> str | None:
+        """The text of the message that the run wrote."""
+        reply = self.runs[run]["reply"]
+        texts = [m["content"] for m in self.conversation["messages"] if m["id"] == reply]
+        return texts[0] if texts else None
+
+
+def check(
+    name: str,
+    recordings: Iterable[Recording],
+    truths: Mapping[str, Truth],
+    *,
+    broken_at: Sequence[float] = (),
+    resets_allowed: bool = False,
+    resets_in: Container[str] = (),
+) -> Report:
+    """Judge the recordings. `broken_at` are the moments (monotonic seconds) from which followers
+    had to recover; `resets_allowed` where history was really lost, `resets_in` in which
+    conversations nobody could know whether it was.
+    """
+    report = Report(name=name)
+    said: dict[tuple[str, int], Block] = {}
+    reset: set[str] = set()
+    for recording in recordings:
+        truth = truths[recording.conversation]
+        if any(heard.block.event == "stream-reset" for heard in recording.heard()):
+            reset.add(recording.conversation)
+        report.followers += 1
+        _check_story(recording, truth, said, report)
+        report.recoveries += _recoveries(recording, broken_at)
+    for conversation, truth in truths.items():
+        _check_truth(truth, report)
+        if conversation not in reset:
+            _check_endings(conversation, truth, said, report)
+    if not resets_allowed and any(conversation not in resets_in for conversation in reset):
+        report.faults.append(f"{report.resets} resets, though no history was lost")
+    return report
+
+
+def _check_story(
+    recording: Recording, truth: Truth, said: dict[tuple[str, int], Block], report: Report
+) -> None:
+    thread = Thread(recording.conversation, truth, report)
+    for connection in recording.connections:
+        report.connections += 1
+        if connection.status not in (0, 200, 204):
+            report.faults.append(f"{thread.name}: the stream answered {connection.status}")
+        thread.open(connection)
+        for heard in connection.heard:
+            report.events += 1
+            thread.hear(heard.block)
+            if heard.block.id is not None and heard.block.event != SNAPSHOT:
+                first = said.setdefault((recording.conversation, heard.block.id), heard.block)
+                if _told(first) != _told(heard.block):
+                    report.faults.append(f"{thread.name}: two events under id {heard.block.id}")
+    thread.compare(whole=recording.whole)
+
+
+def _told(block: Block) -> bytes:
+    """Its bytes, but for when to come back, which is each connection's own."""
+    return re.sub(rb"^retry: [0-9]+\n", b"", block.raw)
+
+
+class Thread:
+    """One follower's events in order: their ids, and the text that they tell."""
+
+    def __init__(self, conversation: str, truth: Truth, report: Report) -> None:
+        self.name = conversation[:8]
+        self.conversation = conversation
+        self.truth = truth
+        self.report = report
+        self.last: int | None = None  # None: the next id may be any
+        self.heard: set[int] = set()
+        self.awaits_snapshot = False
+        self.retelling = Replayer()
+
+    def open(self, connection: Connection) -> None:
+        """A good cursor goes on after it; without one the stream begins with a snapshot."""
+        if connection.status == 200 and connection.cursor is None:
+            self.awaits_snapshot = True
+        elif connection.status == 200 and self.last is None and connection.cursor != "0":
+            self.last = int(str(connection.cursor).rpartition(":")[2])
+
+    def hear(self, block: Block) -> None:
+        self._blame(block.faults)
+        match block.event:
+            case "stream-reset":
+                self.report.resets += 1
+                self.awaits_snapshot = True
+            case "conversation.snapshot":
+                if not self.awaits_snapshot:
+                    self._blame(["a snapshot that nothing announced"])
+                if block.payload.get("id") != self.conversation:
+                    self._blame(["another conversation's snapshot"])
+                # While the log is away a snapshot has no cursor, and a better one follows.
+                self.awaits_snapshot = block.id is None
+                self.last = block.id
+                self.heard.clear()
+                self._blame(self.retelling.begin(block.payload))
+            case "heartbeat" | "stream-error" | "":
+                pass
+            case _:
+                if self.awaits_snapshot:
+                    self._blame([f"{block.event} before the snapshot"])
+                if self._is_next(block):
+                    self._blame(self._foreign(block))
+                    self._blame(self.retelling.hear(block))
+
+    def compare(self, *, whole: bool) -> None:
+        """Each reply whose end was told has the stored text; with `whole`, all has been told."""
+        tip = self.truth.conversation["cursor"]
+        if whole and self.last is not None and tip is not None and self.last < tip:
+            self.report.lost += tip - self.last
+            self._blame([f"it was told that all is said at {self.last}, but the tip is {tip}"])
+        for run in self.truth.runs:
+            live = self.retelling.live(run)
+            if live and whole:
+                self._blame([f"run {run[:8]}: told to go, but its ending was not said"])
+            reply = self.truth.reply(run) or ""
+            if not live and not self.retelling.agrees(run, reply):
+                told = self.retelling.text(run)
+                self._blame([f"run {run[:8]} as it was told {_difference(told, reply)}"])
+
+    def _is_next(self, block: Block) -> bool:
+        """Count what is lost, repeated or out of order; a repeat is not told again."""
+        number = block.id
+        if number is None:
+            return False  # which is a fault of form, and noted there
+        if self.last is not None and number <= self.last:
+            if number in self.heard or not self.heard:
+                self.report.repeated += 1
+            else:
+                self.report.out_of_order += 1
+            return False
+        if self.last is not None:
+            self.report.lost += number - self.last - 1
+        self.last = number
+        self.heard.add(number)
+        return True
+
+    def _foreign(self, block: Block) -> list[str]:
+        run = block.payload.get("run")
+        if run is not None and run not in self.truth.runs:
+            return [f"{block.event} of a foreign run {run}"]
+        if block.event == "message.created":
+            message = block.payload.get("message", {}).get("id")
+            if message not in {m["id"] for m in self.truth.conversation["messages"]}:
+                return [f"a foreign message {message}"]
+        return []
+
+    def _blame(self, faults: Iterable[str]) -> None:
+        self.report.faults += [f"{self.name}: {fault}" for fault in faults]
+
+
+def _check_truth(truth: Truth, report: Report) -> None:
+    """What the database holds must be what the model was told to say, or its beginning."""
+    for run, stored in truth.runs.items():
+        report.runs += 1
+        script, status = truth.scripts[run], stored["status"]
+        reply = truth.reply(run) or ""
+        if status in LIVE:
+            report.faults.append(f"run {run[:8]}: still {status} at the end")
+        elif status == "completed" and reply != script:
+            report.faults.append(f"run {run[:8]} in the database {_difference(reply, script)}")
+        elif not script.startswith(reply):
+            report.faults.append(f"run {run[:8]}: {status} with words that were never said")
+
+
+def _check_endings(
+    conversation: str, truth: Truth, said: Mapping[tuple[str, int], Block], report: Report
+) -> None:
+    """Within one life of the log, all followers together have heard one ending of each run."""
+    for run in truth.runs:
+        ids = [
+            number
+            for (channel, number), block in said.items()
+            if channel == conversation
+            and block.event in ENDINGS
+            and block.payload.get("run") == run
+        ]
+        if len(ids) > 1:
+            report.faults.append(f"run {run[:8]}: {len(ids)} endings, at {sorted(ids)}")
+
+
+def _recoveries(recording: Recording, broken_at: Sequence[float]) -> list[float]:
+    """After each break, the seconds until this follower heard an event of the log again."""
+    moments = [heard.at for heard in recording.heard() if heard.block.id is not None]
+    firsts = [next((m for m in moments if m > broken), None) for broken in broken_at]
+    return [m - broken for m, broken in zip(firsts, broken_at, strict=True) if m is not None]
+
+
+def _difference(one: str, other: str) -> str:
+    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    at = min(len(one), len(other)) if same is None else same
+    return (
+        f"differs at {at} of {len(one)} and {len(other)}: "
+        f"{one[at : at + 24]!r} instead of {other[at : at + 24]!r}"
+    )

@@ -1,0 +1,67 @@
+"""A migrated database for each stack: a copy of one that was migrated once.
+
+SQLite by default; TEST_DATABASE_URL names a PostgreSQL server (and a database on it to begin
+from) where the service is to be tried on that.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from tests.support.ports import essentials
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SERVER = os.environ.get("TEST_DATABASE_URL", "")
+
+
+@contextmanager
+def migrated(directory: Path) -> Iterator[Path | str]:
+    """A fresh database with all tables: an SQLite file, or a PostgreSQL URL."""
+    if not SERVER:
+        migrate({"DATA_DIR": str(directory)})
+        yield directory / "db.sqlite3"
+        return
+    with _created() as url:
+        migrate({"DATA_DIR": str(directory), "DATABASE_URL": url})
+        yield url
+
+
+@contextmanager
+def copied(database: Path | str) -> Iterator[Path | str]:
+    """One stack's own copy. An SQLite file is copied by the stack, into its data folder."""
+    if isinstance(database, Path):
+        yield database
+        return
+    with _created(template=urlsplit(database).path[1:]) as url:
+        yield url
+
+
+@contextmanager
+def _created(template: str = "template1") -> Iterator[str]:
+    name = f"unspool_{secrets.token_hex(6)}"
+    with psycopg.connect(SERVER, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+        try:
+            yield urlunsplit(urlsplit(SERVER)._replace(path=f"/{name}"))
+        finally:
+            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def migrate(settings: dict[str, str]) -> None:
+    """Bring the database of these settings up to date."""
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        cwd=CHECKOUT,
+        env={**essentials(), **settings},
+        check=True,
+        timeout=120,
+    )

@@ -1,0 +1,89 @@
+"""Many followers at once: started together, waited for with a bound, and their lateness."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+from tests.support.follower import Follower
+from tests.support.recording import Heard, Recording
+from tests.support.sse_blocks import ENDINGS
+
+
+@asynccontextmanager
+async def following(followers: Iterable[Follower], *, within: float) -> AsyncIterator[None]:
+    """Followers follow while the body runs, and then for up to `within` seconds to their end."""
+    crowd = list(followers)
+    tasks = [asyncio.create_task(follower.follow()) for follower in crowd]
+    try:
+        yield
+        _, late = await asyncio.wait(tasks, timeout=within)
+        if late:
+            last = [
+                follower.recording.connections[-1]
+                for follower, task in zip(crowd, tasks, strict=True)
+                if task in late
+            ]
+            states = {f"{c.status} {c.ended} after {c.cursor}" for c in last[:5]}
+            raise TimeoutError(f"{len(late)} followers not through in {within:g} s: {states}")
+        for task in tasks:
+            task.result()
+    finally:
+        for follower in crowd:
+            follower.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_hear(
+    followers: Iterable[Follower], said: Callable[[Heard], bool], *, within: float
+) -> list[Heard]:
+    """What each follower hears of which `said` is true; TimeoutError if one does not."""
+    return await asyncio.gather(*(follower.hears(said, within=within) for follower in followers))
+
+
+def numbered_since(moment: float) -> Callable[[Heard], bool]:
+    """True of an event of the log that arrives after `moment` (monotonic seconds)."""
+    return lambda heard: heard.at > moment and heard.block.id is not None
+
+
+def delta(index: int, run: str | None = None) -> Callable[[Heard], bool]:
+    """True of the text delta with this index, or a later one, of this run or of any."""
+    return lambda heard: (
+        heard.block.event in ("text.delta", "text.snapshot")
+        and heard.block.payload["index"] >= index
+        and run in (None, heard.block.payload["run"])
+    )
+
+
+def ending(run: str | None = None) -> Callable[[Heard], bool]:
+    return lambda heard: heard.block.event in ENDINGS and run in (None, heard.block.payload["run"])
+
+
+def started(attempt: int, run: str | None = None) -> Callable[[Heard], bool]:
+    """True of a run's start with this attempt or a later one."""
+    return lambda heard: (
+        heard.block.event == "run.started"
+        and heard.block.payload["attempt"] >= attempt
+        and run in (None, heard.block.payload["run"])
+    )
+
+
+def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
+    """Seconds that each delta came after its time, where the model says `rate` a second.
+
+    Its time is counted from the delta that came earliest for its place.
+    """
+    offsets = [
+        heard.at - heard.block.payload["index"] / rate
+        for recording in recordings
+        for heard in recording.heard()
+        if heard.block.event == "text.delta"
+    ]
+    return [offset - min(offsets) for offset in offsets] if offsets else []
+
+
+def share(values: Sequence[float], part: float) -> float:
+    """The value that this part of all does not pass: 0.95 gives the p95."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]

@@ -1,0 +1,92 @@
+"""A model that says what the test tells it to, over OpenAI's wire.
+
+POST /v1/chat/completions streams what tests/support/script.py reads out of the last user message.
+GET /stats counts requests, open connections, replies that are being spoken, and those whose
+connection the client closed in mid-stream (with their times, in seconds since the epoch);
+GET /last is the body of the last request.
+
+    python -m tests.support.openai_server --port 0 --ready-file PATH
+
+writes the base URL to PATH as soon as it listens.
+"""
+
+import argparse
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvloop
+
+from tests.support.openai_wire import Connection, Model
+from tests.support.script import expected, pieces
+
+__all__ = ["expected", "listen", "pieces", "serving"]
+
+
+async def listen(model: Model, port: int = 0) -> tuple[asyncio.Server, str]:
+    """A server on 127.0.0.1, and the base URL to give to a client."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(model), "127.0.0.1", port, backlog=512)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens at `url`."""
+
+    url: str
+
+    def stats(self) -> dict[str, Any]:
+        return self._page("/stats")
+
+    def last(self) -> dict[str, Any]:
+        return self._page("/last")
+
+    def _page(self, path: str) -> dict[str, Any]:
+        return dict(httpx.get(self.url.removesuffix("/v1") + path, trust_env=False).json())
+
+
+@contextmanager
+def serving() -> Iterator[Running]:
+    """A server in a thread of its own, for tests with or without a loop."""
+    ready: list[str] = []
+    listening, over = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        server, url = await listen(Model())
+        ready.append(url)
+        listening.set()
+        await asyncio.to_thread(over.wait)
+        server.close()
+
+    thread = threading.Thread(target=uvloop.run, args=[serve()], name="openai_server")
+    thread.start()
+    try:
+        assert listening.wait(5)
+        yield Running(ready[0])
+    finally:
+        over.set()
+        thread.join(5)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted model over OpenAI's wire.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--ready-file", type=Path)
+    wishes = parser.parse_args()
+    server, url = await listen(Model(), wishes.port)
+    if wishes.ready_file:
+        draft = wishes.ready_file.with_suffix(".draft")
+        draft.write_text(url + "\n")
+        draft.rename(wishes.ready_file)  # whoever waits for the file never reads half of it
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

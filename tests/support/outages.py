@@ -1,0 +1,106 @@
+"""What can happen to Redis: it is away and comes back, or it comes back without what it held."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+
+from tests.support.ports import HOST
+from tests.support.stack import Stack
+from tests.support.valkey import Valkey
+
+Outage = Callable[[Stack, float], Coroutine[None, None, None]]
+Loss = Callable[[Stack, random.Random], Coroutine[None, None, None]]
+
+
+async def killed(stack: Stack, seconds: float) -> None:
+    stack.valkey.kill()
+    await asyncio.sleep(seconds)
+    stack.valkey.start()
+    await stack.valkey.answers()
+
+
+async def restarted(stack: Stack, seconds: float) -> None:
+    stack.valkey.terminate()
+    await stack.valkey.ended(within=20)
+    await asyncio.sleep(seconds)
+    stack.valkey.start()
+    await stack.valkey.answers()
+
+
+async def stalled(stack: Stack, seconds: float) -> None:
+    stack.valkey.freeze()
+    await asyncio.sleep(seconds)
+    stack.valkey.thaw()
+
+
+async def unreachable(stack: Stack, seconds: float) -> None:
+    cut_off(stack)
+    await asyncio.sleep(seconds)
+    for proxy in (stack.web_redis, stack.worker_redis):
+        await proxy.accept()
+
+
+async def swallowed(stack: Stack, seconds: float) -> None:
+    """A black hole: connections are taken and nothing is answered, then all are reset."""
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.stall()
+    await asyncio.sleep(seconds)
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.reset()
+        proxy.flow()
+
+
+async def full(stack: Stack, seconds: float) -> None:
+    """Out of memory: it answers, and refuses every write."""
+    await stack.valkey.client.config_set("maxmemory", 1)
+    await asyncio.sleep(seconds)
+    await stack.valkey.client.config_set("maxmemory", 0)
+
+
+async def emptied(stack: Stack, chance: random.Random) -> None:
+    await stack.valkey.client.flushall()
+
+
+async def tail_lost(stack: Stack, chance: random.Random) -> None:
+    """What it was told last is gone, as after a failover to a replica that lagged."""
+    stack.valkey.kill()
+    stack.valkey.lose(chance.randrange(500, 20_000))
+    stack.valkey.start()
+    await stack.valkey.answers()
+
+
+@asynccontextmanager
+async def replica_of(stack: Stack) -> AsyncIterator[Valkey]:
+    """One more Valkey, which has copied all that the stack's holds, and goes on copying."""
+    replica = Valkey(stack.directory, stack.logs / "replica.log", name="replica")
+    replica.start()
+    try:
+        await replica.answers()
+        await replica.copies(stack.valkey)
+        yield replica
+    finally:
+        await replica.client.aclose()
+        replica.kill()
+
+
+def cut_off(stack: Stack) -> None:
+    """Nobody of the service reaches it any more: what it holds is all that there will be."""
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.refuse()
+        proxy.reset()
+
+
+async def taken_over(stack: Stack, replica: Valkey) -> None:
+    """The primary is dead, and its address leads to what was its replica."""
+    stack.valkey.kill()
+    await replica.promote()
+    for proxy in (stack.web_redis, stack.worker_redis):
+        proxy.upstreams = [(HOST, replica.port)]
+        await proxy.accept()
+
+
+OUTAGES: tuple[Outage, ...] = (killed, restarted, stalled, unreachable, swallowed, full)
+LOSSES: tuple[Loss, ...] = (emptied, tail_lost)

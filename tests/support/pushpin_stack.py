@@ -1,0 +1,132 @@
+"""The whole service with Pushpin in front, which holds the readers' connections."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.ports import HOST, free_port, listens
+from tests.support.process import Process
+from tests.support.stack import CHECKOUT, READY_WITHIN, Stack, command_of
+from tests.support.tcp_proxy import Proxy
+from tests.support.visitor import Visitor
+from tests.support.waiting import until
+
+
+class PushpinStack:
+    """`async with Gripped(stack, settings) as gripped`: bridges, Pushpins, and a door before them.
+
+    The stack must have been started with `settings` of this class. Each Pushpin hears each bridge,
+    or with `cut` the first one alone, over the proxy `wire`. With `apart` the bridges do not reach
+    Valkey over the web processes' proxy.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        settings: Mapping[str, str],
+        *,
+        pushpins: int = 1,
+        bridges: int = 1,
+        cut: bool = False,
+        apart: bool = False,
+    ) -> None:
+        self.stack = stack
+        self.settings = settings
+        self.inside = tempfile.mkdtemp(prefix="grip")  # where what is too deep for a socket goes
+        ports = [free_port() for _ in range(bridges)]
+        self.wire = Proxy((HOST, ports[0]), port=free_port())
+        addresses = [f"tcp://{HOST}:{port}" for port in ports]
+        heard = [f"tcp://{HOST}:{self.wire.port}"] if cut else addresses
+        redis = {"REDIS_URL": f"redis://{HOST}:{stack.valkey.port}/0"} if apart else {}
+        self.bridges = [
+            self._part(f"bridge{n}", "bridge", {"BRIDGE_BIND": address, **redis})
+            for n, address in enumerate(addresses)
+        ]
+        self.ports = [free_port() for _ in range(pushpins)]
+        self.door = Proxy(*((HOST, port) for port in self.ports))
+        self.pushpins = [
+            self._part(f"pushpin{n}", "pushpin", self._of_pushpin(n, port, heard))
+            for n, port in enumerate(self.ports)
+        ]
+
+    @staticmethod
+    def chosen() -> dict[str, str]:
+        """What everybody must know: the key that Pushpin signs with."""
+        return {"GRIP_URL": f"http://{HOST}:{free_port()}/?key={secrets.token_hex()}"}
+
+    @property
+    def bridge(self) -> Process:
+        return self.bridges[0]
+
+    @property
+    def pushpin(self) -> Process:
+        return self.pushpins[0]
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
+
+    async def visitor(self) -> Visitor:
+        """Somebody new, who comes to the first Pushpin itself."""
+        return await self.stack.visitor(port=self.port)
+
+    async def ready(self) -> None:
+        """Wait until every Pushpin takes connections."""
+        await until(
+            lambda: all(map(listens, self.ports)), within=READY_WITHIN, what="Pushpin's port"
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.wire.accept()
+        await self.door.accept()
+        for part in (*self.bridges, *self.pushpins):
+            part.start()
+        for bridge in self.bridges:
+            await bridge.says("listens on", within=READY_WITHIN)
+        await self.ready()
+        self.stack.door, self.stack.holders = self.door, [*self.bridges, *self.pushpins]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for part in (*self.bridges, *self.pushpins):
+            if error is not None:
+                sys.stderr.write(part.tail())
+            part.kill()
+        self.stack.door, self.stack.holders = None, []
+        for proxy in (self.door, self.wire):
+            await proxy.__aexit__(kind, error, trace)
+        shutil.rmtree(self.inside)
+
+    def _of_pushpin(self, number: int, port: int, bridges: list[str]) -> dict[str, Any]:
+        data: Path = self.stack.data / f"node{number}"
+        control = self.settings["GRIP_URL"].partition("?")[2]
+        return {
+            "DATA_DIR": str(data),
+            "TMPDIR": self.inside,
+            "HOST": HOST,
+            "PUSHPIN_PORT": str(port),
+            "PUSHPIN_ORIGIN": f"{HOST}:{self.stack.front.port}",
+            "BRIDGE_URLS": ",".join(bridges),
+            "GRIP_URL": f"http://{HOST}:{free_port()}/?{control}",
+        }
+
+    def _part(self, name: str, line: str, settings: Mapping[str, str]) -> Process:
+        return Process(
+            name,
+            command_of(line),
+            environment={**self.stack.web.environment, **settings},
+            directory=CHECKOUT,
+            log=self.stack.logs / f"{name}.log",
+        )

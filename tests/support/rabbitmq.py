@@ -1,0 +1,95 @@
+"""A real RabbitMQ of our own, on ports and in a folder of its own, that can be killed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.ports import HOST, essentials, free_port
+from tests.support.process import Process
+from tests.support.waiting import until
+
+# Debian's wrapper on the path would hand it to a user of its own.
+PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+UP_WITHIN = 60.0  # seconds
+
+
+class RabbitMQ(Process):
+    """`async with RabbitMQ(directory) as broker`: it runs, and `url` is where."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@{HOST}:{self.port}//"
+        self._starts = 0
+        nowhere = str(directory / "nowhere")
+        super().__init__(
+            "rabbitmq",
+            [PROGRAM],
+            environment={
+                **essentials(),
+                "HOME": str(directory),
+                "RABBITMQ_NODENAME": "unspool@localhost",
+                "RABBITMQ_NODE_IP_ADDRESS": HOST,
+                "RABBITMQ_NODE_PORT": str(self.port),
+                "RABBITMQ_DIST_PORT": str(free_port()),
+                "RABBITMQ_MNESIA_BASE": str(directory / "data"),
+                "RABBITMQ_LOG_BASE": str(directory),
+                "RABBITMQ_LOGS": "-",
+                "RABBITMQ_PID_FILE": str(directory / "pid"),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": nowhere,
+                "RABBITMQ_CONFIG_FILE": nowhere,
+                "RABBITMQ_CONF_ENV_FILE": nowhere,
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                    "-kernel inet_dist_use_interface {127,0,0,1}"
+                ),
+                # Erlang's daemon for names: it outlives its node, and is ended by its own command.
+                "ERL_EPMD_PORT": str(free_port()),
+                "ERL_EPMD_ADDRESS": HOST,
+            },
+            directory=directory,
+            log=directory / "rabbitmq.log",
+        )
+
+    async def serves(self) -> None:
+        """Wait until it has started as often as it was told to."""
+        await until(
+            lambda: self._said().count("Server startup complete") == self._starts,
+            within=UP_WITHIN,
+            what="RabbitMQ",
+        )
+
+    def start(self) -> None:
+        self._starts += 1
+        super().start()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        try:
+            await self.serves()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        self.kill()
+        end = ["epmd", "-port", self.environment["ERL_EPMD_PORT"], "-kill"]
+        await until(  # it refuses until it has noticed that its node is gone
+            lambda: b"Killed" in subprocess.run(end, capture_output=True, check=False).stdout,
+            within=10,
+            what="the end of epmd",
+        )
+
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""

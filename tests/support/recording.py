@@ -1,0 +1,62 @@
+"""What one follower heard, over all of its connections, exactly as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.support.sse_blocks import Block
+
+
+class Ended(StrEnum):
+    """How a connection came to its end, seen from the reader."""
+
+    OPEN = "open"
+    CLOSED = "closed"  # by the server, with its last chunk
+    BROKEN = "broken"  # by whatever lies between, in the middle
+    DROPPED = "dropped"  # by the reader
+    UNANSWERED = "unanswered"  # nobody took the connection, or it went before a status line
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One complete block, and when it arrived (monotonic seconds)."""
+
+    block: Block
+    at: float
+
+
+@dataclass(slots=True)
+class Connection:
+    """One request for the stream. `status` is 0 while there was no answer."""
+
+    asked: float
+    cursor: str | None
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    heard: list[Heard] = field(default_factory=list)
+    rest: bytes = b""  # an incomplete last block: never dispatched
+    ended: Ended = Ended.OPEN
+    ended_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Recording:
+    """One follower's whole story. `whole`: it went on until the stream said that all is said."""
+
+    conversation: str
+    connections: list[Connection] = field(default_factory=list)
+    whole: bool = False
+
+    def heard(self) -> Iterator[Heard]:
+        for connection in self.connections:
+            yield from connection.heard
+
+    def cursor(self) -> int | None:
+        """The last id heard, as an EventSource would remember it."""
+        for connection in reversed(self.connections):
+            for heard in reversed(connection.heard):
+                if heard.block.id is not None:
+                    return heard.block.id
+        return None

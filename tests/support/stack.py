@@ -1,0 +1,265 @@
+"""The whole service as real processes: Valkey, a scripted model, web processes and workers.
+
+Every part can be started, killed, frozen and replaced alone; its words go to a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from tests.support.ports import HOST, essentials, free_port, listens
+from tests.support.process import Process
+from tests.support.tcp_proxy import Proxy
+from tests.support.valkey import Valkey
+from tests.support.visitor import Visitor, script
+from tests.support.waiting import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+KEY = "sk-acceptance-never-shown"  # the model's key: no log and no answer may hold it
+READY_WITHIN = 60.0  # seconds; a cold interpreter on a busy machine
+MODEL = (sys.executable, "-m", "tests.support.openai_server")
+
+
+def procfile() -> dict[str, str]:
+    """The Procfile's lines by name."""
+    lines = (CHECKOUT / "Procfile").read_text().splitlines()
+    pairs = (line.split(":", 1) for line in lines if line.strip() and not line.startswith("#"))
+    return {name.strip(): command.strip() for name, command in pairs}
+
+
+def command_of(line: str) -> list[str]:
+    """A Procfile's line under the shell, which steps aside so that signals reach the program."""
+    command = procfile()[line]
+    return ["/bin/sh", "-c", command if command.startswith("exec ") else f"exec {command}"]
+
+
+class Stack:
+    """`async with Stack(directory, database) as stack`; `also` are settings for web and workers.
+
+    `proxied`: they reach the first Valkey over proxies of their own, to be cut off alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        database: Path | str,
+        *,
+        webs: int = 1,
+        workers: int = 1,
+        valkeys: int = 1,
+        proxied: bool = False,
+        also: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.logs = directory / "logs"
+        self.data = directory / "data"
+        self.logs.mkdir(parents=True)
+        self.data.mkdir()
+        self.database = database
+        self.also = dict(also or {})
+        names = ["valkey", *(f"valkey{n}" for n in range(2, valkeys + 1))]
+        self.valkeys = [Valkey(directory, self.logs / f"{name}.log", name=name) for name in names]
+        self.web_redis = Proxy((HOST, self.valkey.port))
+        self.worker_redis = Proxy((HOST, self.valkey.port))
+        self.front = Proxy()
+        self.door: Proxy | None = None  # where visitors come in instead, if there is one
+        self.holders: list[Process] = []  # what holds readers in front of the web processes
+        self.webs: list[Process] = []
+        self.workers: list[Process] = []
+        self.ports: dict[str, int] = {}
+        self._counts = (webs, workers)
+        self.proxied = proxied
+        self._secret = secrets.token_hex()
+        self._visitors: list[Visitor] = []
+        self._proxies = AsyncExitStack()
+        self._model_port = free_port()
+        self.model = self._part(
+            "model",
+            [*MODEL, "--port", str(self._model_port), "--ready-file", str(self.data / "ready")],
+            {},
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            sys.stderr.write(self.words())
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            sys.stderr.write(self.words())
+        await self._end()
+
+    def parts(self) -> list[Process]:
+        return [*self.webs, *self.workers, self.model, *self.valkeys]
+
+    @property
+    def valkey(self) -> Valkey:
+        """The first, which is the broker, too."""
+        return self.valkeys[0]
+
+    @property
+    def entrance(self) -> Proxy:
+        """The balancer before the web processes, or before what holds their readers."""
+        return self.door or self.front
+
+    def words(self) -> str:
+        return "\n".join(part.tail() for part in self.parts())
+
+    @property
+    def web(self) -> Process:
+        return self.webs[0]
+
+    @property
+    def worker(self) -> Process:
+        return self.workers[0]
+
+    async def add_web(self) -> Process:
+        """One more web process, ready, and known to the balancer in front."""
+        port = free_port()
+        name = f"web{len(self.ports)}"
+        self.ports[name] = port
+        settings = self._settings(self.web_redis) | {"HOST": HOST, "PORT": str(port)}
+        web = self._part(name, command_of("web"), settings)
+        self.webs.append(web)
+        web.start()
+        await self.ready(web)
+        self.front.upstreams.append((HOST, port))
+        return web
+
+    async def add_worker(self, *, ready: bool = True) -> Process:
+        worker = self._part(
+            f"worker{len(self.workers)}", command_of("worker"), self._settings(self.worker_redis)
+        )
+        self.workers.append(worker)
+        worker.start()
+        if ready:
+            await worker.says("ready.", within=READY_WITHIN)
+        return worker
+
+    async def ready(self, web: Process) -> None:
+        """Wait until this web process says that it is."""
+        url = f"http://{HOST}:{self.ports[web.name]}/health/ready"
+        await until(
+            lambda: not web.running or _answers(url), within=READY_WITHIN, what=f"{web.name} ready"
+        )
+        if not web.running:
+            raise RuntimeError(f"{web.name} ended before it was ready")
+
+    async def visitor(self, web: Process | None = None, *, port: int | None = None) -> Visitor:
+        """Somebody new, at the door or the first web process unless told otherwise."""
+        if self.door and web is None:
+            port = port or self.door.port
+        visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
+        self._visitors.append(visitor)
+        await visitor.arrive()
+        return visitor
+
+    async def manage(self, *words: str) -> str:
+        """What `manage.py` says to these words: one more process, beside web and workers."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "manage.py",
+            *words,
+            cwd=CHECKOUT,
+            env={**essentials(), **self._settings(self.web_redis)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), READY_WITHIN)
+        if process.returncode:
+            raise RuntimeError(f"manage.py {words} ended with {process.returncode}")
+        return said.decode().strip()
+
+    async def warm(self) -> None:
+        """Let every worker say a word, so that none of them is measured while it wakes up."""
+        visitor = await self.visitor()
+        asked = [await visitor.ask(script(tokens=1, seed=n)) for n in range(2 * len(self.workers))]
+        for one in asked:
+            await visitor.follower(one.conversation).follow()
+
+    def model_stats(self) -> dict[str, Any]:
+        url = f"http://{HOST}:{self._model_port}/stats"
+        return dict(httpx.get(url, trust_env=False).json())
+
+    async def _start(self) -> None:
+        for proxy in (self.web_redis, self.worker_redis, self.front):
+            await self._proxies.enter_async_context(proxy)
+        if isinstance(self.database, Path):
+            shutil.copy(self.database, self.data / "db.sqlite3")
+        for valkey in self.valkeys:
+            valkey.start()
+        self.model.start()
+        for valkey in self.valkeys:
+            await valkey.answers()
+        await until(lambda: listens(self._model_port), within=READY_WITHIN, what="the model")
+        webs, workers = self._counts
+        for _ in range(workers):
+            await self.add_worker(ready=False)
+        for _ in range(webs):
+            await self.add_web()
+        for worker in self.workers:
+            await worker.says("ready.", within=READY_WITHIN)
+
+    async def _end(self) -> None:
+        for visitor in self._visitors:
+            await visitor.leave()
+        for valkey in self.valkeys:
+            await valkey.client.aclose()
+        for part in self.parts():
+            part.kill()
+        await self._proxies.aclose()
+
+    def _part(self, name: str, command: Iterable[str], settings: Mapping[str, str]) -> Process:
+        return Process(
+            name,
+            list(command),
+            environment={**essentials(), **settings},
+            directory=CHECKOUT,
+            log=self.logs / f"{name}.log",
+        )
+
+    def _settings(self, redis_proxy: Proxy) -> dict[str, str]:
+        copy = f"sqlite:///{self.data / 'db.sqlite3'}"
+        database = copy if isinstance(self.database, Path) else self.database
+        ports = [valkey.port for valkey in self.valkeys]
+        if self.proxied:
+            ports[0] = redis_proxy.port
+        return {
+            "DATA_DIR": str(self.data),
+            "SECRET_KEY": self._secret,
+            "DATABASE_URL": database,
+            "REDIS_URL": ",".join(f"redis://{HOST}:{port}/0" for port in ports),
+            "OPENAI_BASE_URL": f"http://{HOST}:{self._model_port}/v1",
+            "OPENAI_API_KEY": KEY,
+            "LLM_MODEL": "scripted",
+            "ALLOW_ANONYMOUS": "true",
+            # Some replies go on until the test has done with them.
+            "MAX_OUTPUT_TOKENS": "1000000",
+            "RUN_TIMEOUT": "36000",
+            **self.also,
+        }
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,189 @@
+"""A TCP proxy that breaks connections on purpose, in front of web or of Redis.
+
+It passes everything on until it is told otherwise; what it is told holds for the connections
+that are open and for those that come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+Upstream = tuple[str, int] | Path
+PORTION = 65_536  # bytes read at once
+STEPS_PER_SECOND = 20  # of a throttled connection: fine enough to be a slow line, not bursts
+
+
+class Proxy:
+    """Listens on 127.0.0.1:`port`. With several upstreams, each connection takes the next alive."""
+
+    def __init__(self, *upstreams: Upstream, port: int = 0) -> None:
+        self.upstreams = list(upstreams)
+        self.port = port
+        self.open: list[ProxiedConnection] = []
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.bytes_per_second: int | None = None
+        self._answers_left = 0
+        self._cuts: list[int] = []
+        self._turn = 0
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.accept()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.refuse()
+        self.flow()
+        for _ in range(5):  # one that was just accepted is ours some turns of the loop later
+            await asyncio.sleep(0)
+        self.reset()
+        for passage in self.open[:]:
+            await passage.over.wait()
+
+    async def accept(self) -> None:
+        """Take connections, on the same port as before."""
+        if self._server is None:
+            self._server = await asyncio.start_server(
+                self._pass, "127.0.0.1", self.port, backlog=1024
+            )
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Let new connections be refused; those that are open go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def reset(self, count: int | None = None) -> None:
+        """RST the oldest `count` connections, or all."""
+        for passage in self.open[:count]:
+            passage.reset()
+
+    def stall(self) -> None:
+        """Hold everything both ways; connections stay open and new ones are taken."""
+        self.flowing.clear()
+
+    def flow(self) -> None:
+        self.flowing.set()
+
+    def stall_after_answers(self, count: int) -> None:
+        """Let so many more answers through, and then hold everything."""
+        self._answers_left = count
+
+    def answered(self) -> None:
+        self._answers_left -= 1
+        if self._answers_left == 0:
+            self.stall()
+
+    def throttle(self, bytes_per_second: int | None) -> None:
+        """Slow each direction of each connection down; None lifts it."""
+        self.bytes_per_second = bytes_per_second
+
+    def cut_next_answer_after(self, count: int) -> None:
+        """Close the next connection once exactly `count` bytes of its answer have been passed."""
+        self._cuts.append(count)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passage = ProxiedConnection(self, writer, cut=self._cuts.pop(0) if self._cuts else None)
+        self.open.append(passage)
+        try:
+            upstream = await self._reach()
+            if upstream is None:
+                passage.reset()
+                return
+            await passage.carry(reader, *upstream)
+        finally:
+            passage.reset()
+            self.open.remove(passage)
+            passage.over.set()
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for _ in self.upstreams:
+            upstream = self.upstreams[self._turn % len(self.upstreams)]
+            self._turn += 1
+            try:
+                if isinstance(upstream, Path):
+                    return await asyncio.open_unix_connection(upstream)
+                return await asyncio.open_connection(*upstream)
+            except OSError:
+                continue  # this one is down: a balancer asks the next
+        return None
+
+
+class ProxiedConnection:
+    """One connection through the proxy: a reader's side, and the side of what it reads from."""
+
+    def __init__(self, proxy: Proxy, reader_side: asyncio.StreamWriter, cut: int | None) -> None:
+        self.proxy = proxy
+        self.sides = [reader_side]
+        self.left = cut
+        self.over = asyncio.Event()
+
+    async def carry(
+        self,
+        asked: asyncio.StreamReader,
+        answered: asyncio.StreamReader,
+        far_side: asyncio.StreamWriter,
+    ) -> None:
+        near_side = self.sides[0]
+        self.sides.append(far_side)
+        asking = asyncio.create_task(self._pump(asked, far_side.write, far_side))
+        answering = asyncio.create_task(self._pump(answered, self._answer, near_side))
+        try:
+            await answering  # ends with `asking` too, which closes the far side
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    def reset(self) -> None:
+        for side in self.sides:
+            if not side.is_closing():
+                wire: socket.socket = side.get_extra_info("socket")
+                if wire.family != socket.AF_UNIX:
+                    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                side.transport.abort()
+
+    def _answer(self, portion: bytes) -> None:
+        if self.left is not None:
+            portion = portion[: self.left]
+            self.left -= len(portion)
+        self.sides[0].write(portion)
+        self.proxy.answered()
+
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        write: Callable[[bytes], None],
+        side: asyncio.StreamWriter,
+    ) -> None:
+        try:
+            while self.left != 0 and (portion := await self._portion(source)):
+                await self.proxy.flowing.wait()
+                if side.is_closing():
+                    return
+                write(portion)
+                await side.drain()
+        except OSError:
+            self.reset()
+        finally:
+            # In order: a RST would overtake bytes that are still under way.
+            side.close()
+
+    async def _portion(self, source: asyncio.StreamReader) -> bytes:
+        rate = self.proxy.bytes_per_second
+        if rate is None:
+            return await source.read(PORTION)
+        await asyncio.sleep(1 / STEPS_PER_SECOND)
+        return await source.read(max(1, rate // STEPS_PER_SECOND))

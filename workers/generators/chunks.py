@@ -1,0 +1,158 @@
+"""What one chunk of a model's stream says, in whichever shape the server sends its fields.
+
+OpenAI's `chat.completion.chunk` is the common ground. Servers differ in the types of the fields,
+in where they put an error, and in the names of the token counts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from streams.protocol.events import Usage
+
+DEEPEST = 8  # levels of lists and objects around a text
+MOST_TOKENS = 1_000_000_000  # of one count; the database's column ends at twice as many
+REASONING_PARTS = ("thinking", "reasoning")  # in a part's type: "reasoning.text" is one, too
+TEXT_PARTS = ("text", "output_text", "refusal")
+GOOD_CODES = ("0", "200", "ok", "success")  # beside a message that is no error
+NO_REASON = ("", "null", "none")
+# These finish reasons say that the reply is not whole: vLLM's, Zhipu's and DeepSeek's among them.
+FAILURES = ("error", "abort", "network_error", "insufficient_system_resource")
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One chunk. `error` is what the server said went wrong, for `fault_of_body`."""
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    has_choice: bool = False
+    error: object = None
+
+
+def read_chunk(body: object) -> Chunk:
+    """The chunk that a decoded event is. Raises ValueError for what is none."""
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]  # Google sends errors in a list
+    if not isinstance(body, dict):
+        raise ValueError("a chunk must be an object")
+    error = body if (error := body.get("error")) and _says_something(error) else None
+    choices = body.get("choices")
+    if not choices:
+        if error is None and _is_error(body):
+            error = body
+        return Chunk(usage=_usage(body.get("usage")), error=error)
+    try:
+        return _read_choice(body, choices[0], error)
+    except (AttributeError, TypeError, LookupError, ValueError):
+        if error is None:
+            raise ValueError("a choice of no known shape") from None
+        return Chunk(error=error)
+
+
+def _read_choice(body: dict[str, Any], choice: dict[str, Any], error: object) -> Chunk:
+    delta = choice.get("delta") or {}
+    text, reasoning = delta.get("content"), ""
+    if type(text) is not str:
+        text, reasoning = _split_content(text)
+    if not text and (refusal := delta.get("refusal")):
+        text = _flatten(refusal)
+    thought = delta.get("reasoning_content") or delta.get("reasoning")
+    if thought:
+        reasoning += thought if type(thought) is str else _reasoning_of(delta)
+    counts, reason = body.get("usage"), choice.get("finish_reason")
+    if reason is not None:
+        reason = _finish_reason(reason)
+        if reason in FAILURES and error is None:
+            error = body
+    if error is None and (inner := choice.get("error")) and _says_something(inner):
+        error = {"error": inner}
+    finish_reason = reason if error is None else None
+    usage = _usage(counts) if counts else None
+    return Chunk(text, reasoning, finish_reason, usage, True, error)
+
+
+def _split_content(content: object) -> tuple[str, str]:
+    """Text and reasoning of a content that is no string. Raises ValueError for a number."""
+    if content is None:
+        return "", ""
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        raise ValueError("a content must be text")
+    texts, thoughts = [], []
+    for part in content:
+        kind = str(part.get("type") or "text") if isinstance(part, dict) else "text"
+        if kind.startswith(REASONING_PARTS):
+            thoughts.append(_flatten(part))
+        elif kind in TEXT_PARTS:
+            texts.append(_flatten(part))
+    return "".join(texts), "".join(thoughts)
+
+
+def _reasoning_of(delta: dict[str, Any]) -> str:
+    return _flatten(delta.get("reasoning_content")) or _flatten(delta.get("reasoning"))
+
+
+def _flatten(value: object, depth: int = DEEPEST) -> str:
+    """The text in a string, a list of parts, or an object around a text."""
+    match value:
+        case str():
+            return value
+        case list() if depth:
+            return "".join([_flatten(part, depth - 1) for part in value])
+        case dict() if depth:
+            fields = ("text", "content", "thinking", "reasoning", "summary", "refusal")
+            return next(filter(None, (_flatten(value.get(name), depth - 1) for name in fields)), "")
+        case _:
+            return ""
+
+
+def _finish_reason(reason: object) -> str | None:
+    """Some servers write `null` as a string, and some a number."""
+    if isinstance(reason, bool) or not isinstance(reason, str | int):
+        return None
+    return None if str(reason).casefold() in NO_REASON else str(reason)
+
+
+def _is_error(body: dict[str, Any]) -> bool:
+    """Whether an object without choices says that something went wrong."""
+    if "error" in (body.get("object"), body.get("type"), body.get("status")):
+        return True
+    if any(name.startswith("error") and value for name, value in body.items() if name != "error"):
+        return True
+    if body.get("detail"):
+        return True
+    codes = [body.get("code"), body.get("status")]
+    is_message = body.get("message") or body.get("msg")
+    return bool(is_message) and any(str(code or 0).casefold() not in GOOD_CODES for code in codes)
+
+
+def _says_something(error: object) -> bool:
+    """Whether an error is more than a form that was left blank."""
+    if isinstance(error, dict | list):
+        inside: Iterable[object] = error.values() if isinstance(error, dict) else error
+        return any(inside)
+    return bool(error)
+
+
+def _usage(counts: object) -> Usage | None:
+    """The token counts, or None where one of the two is missing or cannot be a count."""
+    if not isinstance(counts, dict):
+        return None
+    read = _first_count(counts, "prompt_tokens", "input_tokens")
+    written = _first_count(counts, "completion_tokens", "output_tokens")
+    if read is None or written is None:
+        return None
+    total = _first_count(counts, "total_tokens") or read + written
+    return Usage(input_tokens=read, output_tokens=written, total_tokens=total, estimated=False)
+
+
+def _first_count(counts: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        count = counts.get(name)
+        if type(count) is int and 0 <= count <= MOST_TOKENS:
+            return count
+    return None

@@ -1,0 +1,203 @@
+"""What a model can do wrong, in a stable code and a sentence that any reader may see."""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+import openai
+import orjson
+
+from workers.generators import error_body
+from workers.generators.error_body import ErrorBody
+
+Code = Literal[
+    "model_unreachable",
+    "model_silent",
+    "model_interrupted",
+    "model_error",
+    "model_rate_limited",
+    "model_quota",
+    "model_unauthorized",
+    "model_unknown",
+    "model_refused",
+    "model_redirected",
+    "context_too_long",
+]
+REASONS: dict[Code, str] = {
+    "model_unreachable": "The model cannot be reached at the moment.",
+    "model_silent": "The model has fallen silent.",
+    "model_interrupted": "The model broke off in the middle of its reply.",
+    "model_error": "The model had an error of its own.",
+    "model_rate_limited": "The model has too much to do at the moment.",
+    "model_quota": "This service has used up its quota with the model.",
+    "model_unauthorized": "The model does not let this service in.",
+    "model_unknown": "There is no such model.",
+    "model_refused": "The model refused the request.",
+    "model_redirected": "The model's server pointed to another address, which was not followed.",
+    "context_too_long": "The conversation is too long for this model.",
+}
+TRANSIENT: set[Code] = {
+    "model_unreachable",
+    "model_silent",
+    "model_interrupted",
+    "model_error",
+    "model_rate_limited",
+}
+
+# The table of meanings, for an HTTP error and for an error inside of a stream. The statuses that
+# have one meaning come first, then the words, in this order, then statuses that words may correct.
+CERTAIN: dict[int, Code] = {
+    401: "model_unauthorized",
+    402: "model_quota",
+    404: "model_unknown",
+    413: "context_too_long",
+}
+USUAL: dict[int, Code] = {
+    403: "model_unauthorized",
+    408: "model_rate_limited",
+    409: "model_rate_limited",
+    425: "model_rate_limited",
+    429: "model_rate_limited",
+}
+LIMIT = r"context[ _-]?(?:length|window|size|limit)"
+WORDINGS: tuple[tuple[Code, tuple[str, ...]], ...] = (
+    (
+        "model_quota",
+        (
+            r"insufficient[ _-]?(?:user[ _])?(?:quota|balance|credits?|funds)",
+            # With "retry in" it is a rate.
+            r"exceeded[ _](?:your[ _])?current[ _]quota(?![\s\S]*retry in)",
+            r"credit balance is too low|(?:out of|requires more) credits|payment[ _]required",
+            r"billing[ _](?:hard[ _]limit|not[ _]active)|key limit exceeded",
+            r"budget[ _](?:has been )?exceeded|exceededbudget",
+            r"arrearage|accountoverdue|余额不足",
+        ),
+    ),
+    (
+        "model_rate_limited",
+        (
+            r"rate[ _-]?limit|too[ _]?many[ _]?requests|throttl|resource[ _]?exhausted",
+            r"too many tokens, please wait|tokens per (?:min|day)|requests per (?:min|day)",
+            r"overloaded|(?:at|over) capacity|server is busy|concurrency limit",
+        ),
+    ),
+    (
+        "context_too_long",
+        (
+            rf"(?:exceed|longer than|greater than|larger than|max|of only)[^\n]{{0,80}}{LIMIT}",
+            rf"{LIMIT}[^\n]{{0,40}}(?:exceed|overflow|is only|of only)",
+            r"(?:prompt|input|conversation|messages?)(?: is| are)? too (?:long|large)",
+            r"(?:prompt|input)[^\n]{0,80}exceeds?[^\n]{0,40}(?:max|limit)",
+            r"max(?:imum)?[^\n]{0,20}(?:prompt|input) length|range of input length",
+            r"model(?:'s)? token limit|more than max tokens allowed|context(?: the)? overflow",
+            r"inputs\W+tokens \+ \W*max_new_tokens|inputs\W+must have less than",
+            r"reduce the length of the (?:messages|prompt|input)",
+        ),
+    ),
+    (
+        "model_unauthorized",
+        (
+            r"(?:invalid|incorrect)[ _]api[ _]key|api[ _]key[ _](?:not[ _]valid|invalid)",
+            r"authentication_?error|unauthenticated|permission_(?:error|denied)",
+        ),
+    ),
+    (
+        "model_unknown",
+        (
+            r"model[ _]not[ _](?:found|exist)|model [^\n]{0,80} (?:does not exist|not found)",
+            r"not_found_error",
+        ),
+    ),
+)
+WORDS = [(code, re.compile("|".join(any_of), re.IGNORECASE)) for code, any_of in WORDINGS]
+REFUSED = re.compile(r"invalid[ _]?(?:request|argument)|badrequest|unprocessable", re.IGNORECASE)
+
+PARAMETERS = ("stream_options", "max_tokens", "max_completion_tokens")
+NOT_TAKEN = re.compile(  # unlike "max_tokens is too large", which is said of the value
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|forbidden"
+    r"|not allowed|not implemented|instead",
+    re.IGNORECASE,
+)
+
+
+class ModelError(Exception):
+    """The model did not finish its reply: end the run with `code` and `reason`.
+
+    `transient` means that the same request may succeed later, `retry_after` after how many
+    seconds, if the provider said so. `refuses` names those of PARAMETERS without which the request
+    may succeed at once. Nothing in it is the provider's text.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        *,
+        retry_after: float | None = None,
+        refuses: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(code)
+        self.code: Code = code
+        self.reason = REASONS[code]
+        self.transient = code in TRANSIENT
+        self.retry_after = retry_after
+        self.refuses = refuses
+
+
+def model_error_of(error: Exception) -> ModelError:
+    """What it means that the model did not begin to answer."""
+    if not isinstance(error, openai.APIStatusError):
+        return ModelError("model_unreachable")
+    status, retry_after = error.status_code, _retry_after(error)
+    if 300 <= status < 400:
+        return ModelError("model_redirected")
+    try:
+        body = orjson.loads(error.response.content)
+    except orjson.JSONDecodeError:
+        body = error.response.text
+    return _fault(error_body.read(body), status=status, retry_after=retry_after)
+
+
+def fault_of_body(body: object) -> ModelError:
+    """What an error inside of a stream means: decoded JSON of any shape, or plain text."""
+    return _fault(error_body.read(body))
+
+
+def _fault(
+    error: ErrorBody, *, status: int | None = None, retry_after: float | None = None
+) -> ModelError:
+    # A gateway's answer may carry the status that another server gave to the gateway.
+    statuses = error.statuses if status is None else (status, *error.statuses)
+    code = _code_of(statuses, error.text)
+    refuses = _refused(error.text) if code == "model_refused" else frozenset[str]()
+    return ModelError(code, retry_after=retry_after, refuses=refuses)
+
+
+def _code_of(statuses: tuple[int, ...], text: str) -> Code:
+    said = [code for code, words in WORDS if words.search(text)]
+    certain = [CERTAIN[status] for status in statuses if status in CERTAIN]
+    usual = [USUAL[status] for status in statuses if status in USUAL]
+    if known := [*certain, *said, *usual]:
+        return known[0]
+    refused = statuses[0] < 500 if statuses else REFUSED.search(text)
+    return "model_refused" if refused else "model_error"
+
+
+def _refused(text: str) -> frozenset[str]:
+    """Those of PARAMETERS that these words name as not taken."""
+    named = {name for name in PARAMETERS if re.search(rf"(?<!\w){name}(?!\w)", text)}
+    # That tokens are counted can be done without, whatever is the matter with asking for it.
+    return frozenset(named if NOT_TAKEN.search(text) else named & {"stream_options"})
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds (RFC 9110 §10.2.3: a number, or a date)."""
+    wish = error.response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(wish))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(wish) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

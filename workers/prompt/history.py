@@ -1,0 +1,33 @@
+"""What the model is told of a conversation, before it is made to fit."""
+
+from streams.models import Message, Run
+from workers.prompt.budget import Turn
+
+LATEST = 400  # messages; what is older fits no model's context anyway
+WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)  # half of a failed reply is not
+
+
+def history(run: Run) -> list[Turn]:
+    """The system message, and each question up to this run's, with its latest reply.
+
+    A completed reply counts before the kept part of a cancelled one.
+    """
+    messages = run.conversation.messages
+    system = messages.filter(role=Message.Role.SYSTEM)
+    questions = messages.filter(role=Message.Role.USER, turn__lte=run.message.turn)
+    written = messages.filter(turn__lt=run.message.turn, written_by__status__in=WORTH_KEEPING)
+    latest = written.order_by("-turn", "-created_at").values_list(
+        "turn", "written_by__status", "content"
+    )
+    replies: dict[int, tuple[str, str]] = {}
+    for turn, status, content in latest[:LATEST]:
+        kept, _ = replies.setdefault(turn, (status, content))
+        if status == Run.Status.COMPLETED and kept != status:
+            replies[turn] = status, content
+    turns = [Turn("system", content) for content in system.values_list("content", flat=True)]
+    asked = questions.order_by("-turn").values_list("turn", "content")
+    for turn, content in reversed(asked[:LATEST]):
+        turns.append(Turn("user", content))
+        if turn in replies:
+            turns.append(Turn("assistant", replies[turn][1]))
+    return turns
