@@ -39,7 +39,7 @@ class Shown(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
 
     def has_act_permission(self, request: HttpRequest) -> bool:
         """Actions are for those who may change what they only look at here."""
-        return request.user.has_perm(f"streams.change_{self.opts.model_name}")
+        return request.user.has_perm(f"unspool.change_{self.opts.model_name}")
 
 
 @admin.register(Conversation)
@@ -131,7 +131,7 @@ class Tokens(Shown):
     actions = ("revoke",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("streams.add_token")
+        return request.user.has_perm("unspool.add_apitoken")
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         wish = form.cleaned_data

@@ -4,8 +4,9 @@ from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in
 
 
-class StreamsConfig(AppConfig):
+class UnspoolConfig(AppConfig):
     name = "streams"
+    label = "unspool"
 
     def ready(self) -> None:
         from streams.access.visitors import on_log_in  # it needs the models

@@ -37,8 +37,8 @@ class Conversation(models.Model):
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
         indexes: ClassVar = [
-            models.Index(fields=["owner", "-created_at", "-id"], name="owners_newest"),
-            models.Index(fields=["title_pending_since"], name="unsaid_titles"),
+            models.Index(fields=["owner", "-created_at", "-id"], name="owner_newest"),
+            models.Index(fields=["title_pending_since"], name="pending_titles"),
         ]
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Message(models.Model):
             models.UniqueConstraint(
                 fields=["conversation", "turn"],
                 condition=Q(role="user"),
-                name="one_question_a_turn",
+                name="one_question_per_turn",
             )
         ]
         indexes: ClassVar = [
@@ -176,11 +176,11 @@ class Run(models.Model):
         indexes: ClassVar = [
             # With the status, by which SQLite prefers it to that of all that the owner ever ran.
             models.Index(
-                fields=["owner", "status"], name="owners_live_runs", condition=UNPUBLISHED
+                fields=["owner", "status"], name="owner_active_runs", condition=UNPUBLISHED
             ),
-            models.Index(fields=["conversation"], name="unsaid_runs", condition=UNPUBLISHED),
-            models.Index(fields=["owner", "created_at"], name="owners_latest_runs"),
-            models.Index(fields=["worker"], name="workers_runs"),
+            models.Index(fields=["conversation"], name="unpublished_runs", condition=UNPUBLISHED),
+            models.Index(fields=["owner", "created_at"], name="owner_latest_runs"),
+            models.Index(fields=["worker"], name="worker_runs"),
             models.Index(
                 fields=["status", "created_at"], name="waiting_runs", condition=UNPUBLISHED
             ),
@@ -232,9 +232,9 @@ class IdempotencyRecord(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["owner", "route", "key"], name="one_answer_a_key")
+            models.UniqueConstraint(fields=["owner", "route", "key"], name="one_record_per_key")
         ]
-        indexes: ClassVar = [models.Index(fields=["created_at"], name="answers_by_age")]
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="idempotency_by_age")]
 
     def __str__(self) -> str:
         return f"{self.route} {self.key}"

@@ -17,7 +17,7 @@ api = [
     re_path("", not_found_view),
 ]
 urlpatterns = [
-    path("api/", include((api, "api"))),
+    path("api/", include((api, "unspool"))),
     path("accounts/", include(accounts)),
     path("health/live", live),
     path("health/ready", ready),

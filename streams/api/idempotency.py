@@ -38,7 +38,7 @@ def answer(status: int, body: dict[str, Any]) -> HttpResponse:
     headers = {}
     if status == 202:
         where = {"conversation": body["conversation"]}
-        headers["Location"] = reverse("api:conversation", kwargs=where)
+        headers["Location"] = reverse("unspool:conversation", kwargs=where)
     return HttpResponse(
         dump_json(body), status=status, content_type="application/json", headers=headers
     )

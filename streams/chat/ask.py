@@ -180,7 +180,7 @@ def _accept(
 
 
 def _events(conversation: Conversation, cursor: int | None) -> str:
-    path = reverse("api:events", kwargs={"conversation": conversation.id})
+    path = reverse("unspool:events", kwargs={"conversation": conversation.id})
     return path if cursor is None else f"{path}?lastEventId={cursor}"
 
 

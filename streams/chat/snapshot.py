@@ -92,7 +92,7 @@ def message_page(
     shown = found[:PAGE_SIZE][::-1]
     earlier = None
     if len(found) > PAGE_SIZE:
-        path = reverse("api:messages", kwargs={"conversation": conversation.id})
+        path = reverse("unspool:messages", kwargs={"conversation": conversation.id})
         earlier = f"{path}?before={shown[0].id}"
     return tuple(message.view() for message in shown), earlier
 

@@ -151,6 +151,6 @@ def _response(request: HttpRequest, hold: Hold, answer: HoldResponse) -> HttpRes
             instruct.add_channel(Channel(hold.channel, prev_id=str(answer.place)))
         instruct.add_channel(Channel(hold.state, prev_id=ANY))
         instruct.add_channel(hold.aside)
-        instruct.set_next_link(reverse("api:next"), timeout=NEXT_LINK)
+        instruct.set_next_link(reverse("unspool:next"), timeout=NEXT_LINK)
     answered: HttpResponse = library.process_response(request, response)
     return answered

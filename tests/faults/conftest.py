@@ -44,7 +44,7 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "acceptance" in item.path.parts and not item.get_closest_marker("timeout"):
+        if "faults" in item.path.parts and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600 if RELEASE else 300))
 
 

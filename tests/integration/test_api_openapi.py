@@ -117,7 +117,7 @@ def test_its_page_needs_nobody_elses_servers() -> None:
 
 def test_the_stream_has_an_address() -> None:
     made = ApiClient().begin()
-    where = reverse("api:events", kwargs={"conversation": made["conversation"]})
+    where = reverse("unspool:events", kwargs={"conversation": made["conversation"]})
     assert made["events"].startswith(where)
 
 

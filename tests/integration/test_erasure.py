@@ -106,7 +106,7 @@ def test_a_database_that_is_being_read_is_said_to_hold_it_still(valkey: object) 
         if sqlite:
             own.execute("PRAGMA busy_timeout = 50")  # ms; the connection is this test's own
         cursor.execute("BEGIN")
-        cursor.execute("SELECT count(*) FROM streams_message")
+        cursor.execute("SELECT count(*) FROM unspool_message")
         try:
             told = said("forget", "ada", "--yes")
         finally:

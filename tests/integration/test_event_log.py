@@ -100,7 +100,7 @@ def test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing(teller:
 
 def test_a_delta_without_a_fence_is_refused(teller: Teller) -> None:
     teller.queue()
-    assert teller.speak(teller.piece(0)) == ["Unfenced"]
+    assert teller.speak(teller.piece(0)) == ["FenceMissing"]
 
 
 def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_its_text_anew(
@@ -221,7 +221,7 @@ def test_a_lost_log_begins_a_new_life_above_every_id_that_was_heard(
     assert isinstance(heard, int)
     valkey.flushall()
     clock.now += 1_000_000
-    assert teller.speak(teller.piece(1, known=heard)) == ["Unfenced"]
+    assert teller.speak(teller.piece(1, known=heard)) == ["FenceMissing"]
     teller.log.restore_fence(teller.channel, teller.run, 1, index=1, text="w0 w1 ", min_head=heard)
     whole = TextSnapshot(run=teller.run, attempt=1, index=2, text="w0 w1 ")
     (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
@@ -261,7 +261,7 @@ def test_a_run_that_has_ended_and_is_settled_gets_no_fence_again(teller: Teller)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
         teller.log.restore_fence(teller.channel, teller.run, 1, index=0, text="w0 ", min_head=0)
-    assert teller.speak(teller.piece(1)) == ["Unfenced"]
+    assert teller.speak(teller.piece(1)) == ["FenceMissing"]
     assert teller.types(head) == []
 
 
@@ -306,7 +306,7 @@ def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -
     valkey.hset(state, mapping={"head": heard - 5, f"{teller.run}:index": 4})
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
-    assert teller.speak(teller.piece(10, known=heard)) == ["Unfenced"]
+    assert teller.speak(teller.piece(10, known=heard)) == ["FenceMissing"]
     head = teller.log.restore_fence(
         teller.channel, teller.run, 1, index=10, text="", min_head=heard
     )
@@ -487,7 +487,7 @@ def test_an_attempt_that_confirms_notices_what_is_lost(
     another(valkey, teller)
     teller.confirm(heard + 3)
     assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
-    assert teller.speak(teller.piece(1, "it")) == ["Unfenced"]
+    assert teller.speak(teller.piece(1, "it")) == ["FenceMissing"]
 
 
 def test_what_is_said_again_costs_about_what_it_cost_at_first(

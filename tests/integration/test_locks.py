@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 OWNER = "visitor:1"
 SAID_WITHOUT_LOCK = ("sqlite", "conversation")
 LOCKS = re.compile(
-    r'^(?:UPDATE|INSERT INTO|DELETE FROM|SELECT .* FROM) "streams_(\w+)".*', re.DOTALL
+    r'^(?:UPDATE|INSERT INTO|DELETE FROM|SELECT .* FROM) "unspool_(\w+)".*', re.DOTALL
 )
 
 

@@ -153,7 +153,7 @@ def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[]
     assert heard > known
     fail_over()
     answers = append_all([piece(run, 1 + n, "on ", known=known) for n in range(4)])
-    assert {type(answer).__name__ for answer in answers} == {"Unfenced"}
+    assert {type(answer).__name__ for answer in answers} == {"FenceMissing"}
     assert read_page(run.conversation_id, heard).reset == "lost"
 
 
