@@ -1,4 +1,5 @@
-"""A worker that says nothing: it reads replies as `workers.generators.base` does, and tells what that cost.
+"""A worker that says nothing: it reads replies as `workers.generators.base` does, and tells
+what that cost.
 
     python -m tests.benchmarks.model_reading <replies> <tokens a second> <seconds>
 

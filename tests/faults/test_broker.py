@@ -18,7 +18,7 @@ TASKS = 3
 ACCEPTED_WITHIN = 4.0  # seconds, while nobody listens at the broker's port
 LEASE = {"RUN_LEASE": "4"}  # seconds: a killed worker's runs are taken over sooner
 
-SENT = f"[ring(uuid4()) for _ in range({TASKS})]; "
+SENT = f"[dispatch(uuid4()) for _ in range({TASKS})]; "
 LENGTH = "print(queue_length())"
 
 
@@ -26,7 +26,8 @@ def in_a_process(what: str, settings: dict[str, str]) -> str:
     """What one of the service's processes says, which has these settings."""
     begun = (
         "import config.celery, django; django.setup(); from uuid import uuid4; "
-        "from streams.chat.dispatch import ring; from streams.chat.broker_queue import queue_length; "
+        "from streams.chat.dispatch import dispatch; "
+        "from streams.chat.broker_queue import queue_length; "
     )
     done = subprocess.run(
         [sys.executable, "-c", begun + what],

@@ -175,7 +175,7 @@ def test_equal_requests_at_once_are_done_once(browser: ApiClient) -> None:
             twin.client.cookies = browser.client.cookies
             twin.csrf = browser.csrf
             together.wait(20)
-            idempotency.append(
+            answers.append(
                 twin.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
             )
         finally:

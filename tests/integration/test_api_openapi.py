@@ -85,7 +85,7 @@ def test_a_status_is_one_of_those_that_there_are(document: dict[str, Any]) -> No
     live = ["queued", "running"]
     assert schemas["LiveRun"]["properties"]["status"]["enum"] == live
     ended = ["completed", "cancelled", "failed"]
-    assert schemas["Report"]["properties"]["status"]["enum"] == live + ended
+    assert schemas["RunStatus"]["properties"]["status"]["enum"] == live + ended
 
 
 def test_a_cursor_that_is_taken_is_one_that_the_document_knows(document: dict[str, Any]) -> None:

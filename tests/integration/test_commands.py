@@ -250,7 +250,9 @@ def test_the_doctor_sees_clocks_that_differ_and_runs_that_wait(
     ill("workers", "1 runs", "Start workers")
     real: Callable[..., Any] = the_log().ask_server
     monkeypatch.setattr(
-        the_log(), "ask", lambda *w: (time.time() + 90, 0) if w[1:] == ("TIME",) else real(*w)
+        the_log(),
+        "ask_server",
+        lambda *w: (time.time() + 90, 0) if w[1:] == ("TIME",) else real(*w),
     )
     ill("clocks", "NTP")
 

@@ -186,7 +186,7 @@ def test_export_knows_every_table() -> None:
         "account.emailconfirmation",  # keys of e-mails that this service does not send
         "django_eventstream.event",  # the library's, unused: the log is in Redis
         "django_eventstream.eventcounter",
-        "streams.removal",  # the id of a deleted conversation
+        "unspool.deletedconversation",  # the id of a deleted conversation
     }
     told = {model._meta.label_lower for model in personal_data.EXPORTED}
     known = told | impersonal | {django_settings.AUTH_USER_MODEL.lower()}
@@ -207,7 +207,7 @@ def test_export_tells_what_only_the_log_holds(valkey: object) -> None:
 
 
 def test_export_pages_through_a_long_log(valkey: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(personal_data, "PAGE_SIZE", 3)
+    monkeypatch.setattr(personal_data, "PAGE", 3)
     story = Told()
     last = story.say(7)
     ids = [row["id"] for row in exported("--owner", "visitor:a") if row["kind"] == "event"]

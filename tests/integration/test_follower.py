@@ -264,7 +264,7 @@ async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
                 time.sleep(0.001)
         return page
 
-    monkeypatch.setattr(log, "verify", outrun)
+    monkeypatch.setattr(log, "read_after", outrun)
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
         assert await ids(stream, last) == [story.first + 1, story.first + 2, last]

@@ -101,10 +101,10 @@ def asked(**script: Any) -> Run:
 
 
 def finish(writer: LogWriter) -> None:
-    log_writer.stop()
-    log_writer.start()
-    log_writer.join(60)
-    assert not log_writer.is_alive()
+    writer.stop()
+    writer.start()
+    writer.join(60)
+    assert not writer.is_alive()
 
 
 def test_a_reply_beside_one_that_floods_is_in_the_next_trip(

@@ -179,14 +179,14 @@ class TestBetweenAWordAndItsNote:
         return lost_after
 
     def test_who_looked_is_told_the_question(self, lost: Callable[[str], Any]) -> None:
-        looks = lost("tell")
+        looks = lost("append_once")
         run = begun()
         tail = read_page(run.conversation_id, looks[0].cursor)
         assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
 
     def test_who_looked_is_told_the_start(self, lost: Callable[[str], Any]) -> None:
         run = begun()
-        looks = lost("start")
+        looks = lost("append_start")
         taken = claim(run.id, uuid4())
         assert taken
         taken.conversation.refresh_from_db()
@@ -219,7 +219,7 @@ class TestBetweenAWordAndItsNote:
     def test_who_looked_is_told_the_ending(self, lost: Callable[[str], Any]) -> None:
         run = claimed(begun())
         speak(run, "So.")
-        looks = lost("end")
+        looks = lost("append_final")
         run.conversation.refresh_from_db()
         finish.complete(run, "So.", finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)

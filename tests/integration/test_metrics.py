@@ -51,17 +51,17 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
         "unspool_redis_memory_fragmentation_ratio",
         "unspool_queue_length",
         "unspool_first_token_seconds",
-        "unspool_deltas_total",
-        "unspool_superseded_words_total",
+        "unspool_deltas_appended_total",
+        "unspool_appends_rejected_total",
         "unspool_runs_ended_total",
         "unspool_sweeps_total",
-        "unspool_rung_again_total",
+        "unspool_runs_redispatched_total",
         "unspool_followers",
         "unspool_replays_total",
         "unspool_resets_total",
-        "unspool_heals_total",
+        "unspool_gaps_recovered_total",
         "unspool_subscriptions_total",
-        "unspool_subscribed_since_seconds",
+        "unspool_redis_subscription_start_seconds",
     } | {name for name in families if name.endswith("_created")}
 
 
@@ -78,7 +78,7 @@ def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None
 
     before = counted()
     append([piece(1), piece(2)])
-    told = {"unspool_deltas_total": 1, "unspool_superseded_words_total": 1}
+    told = {"unspool_deltas_appended_total": 1, "unspool_appends_rejected_total": 1}
     assert told.items() <= grown(before).items()
 
 
@@ -98,7 +98,7 @@ def test_a_run_that_waits_is_seen_and_rung_again(valkey: redis.Redis) -> None:
     before = counted()
     assert before['unspool_live_runs{status="queued"}'] == 1
     sweep()
-    assert grown(before)["unspool_rung_again_total"] == 1
+    assert grown(before)["unspool_runs_redispatched_total"] == 1
     assert grown(before)["unspool_sweeps_total"] == 1
 
 
@@ -106,7 +106,7 @@ def test_a_process_without_an_address_tells_them_at_its_own_port(settings: Any) 
     settings.METRICS_PORT = free_port()
     metrics.serve()
     with urlopen(f"http://127.0.0.1:{settings.METRICS_PORT}/metrics", timeout=5) as answer:
-        assert b"unspool_deltas_total" in answer.read()
+        assert b"unspool_deltas_appended_total" in answer.read()
 
 
 def test_a_port_that_is_taken_stops_nobody(settings: Any, caplog: Any) -> None:

@@ -195,13 +195,13 @@ async def beats_without_looking(self: Follower, feed: ChannelBuffer) -> bytes:
 
 PARTS = [
     Part(
-        name="id comparison (`Feed.after`)",
+        name="id comparison (`ChannelBuffer.after`)",
         promise="1, no repeat where replay and live meet",
         taken_out=lambda patch: patch.setattr(ChannelBuffer, "after", hears_whatever_comes),
         checks=(announcements_that_come_late_are_not_heard_twice,),
     ),
     Part(
-        name="heal on a gap (`Feed.after` sends to the log)",
+        name="heal on a gap (`ChannelBuffer.after` sends to the log)",
         promise="1, no gap",
         taken_out=lambda patch: patch.setattr(ChannelBuffer, "after", takes_a_gap_for_the_next),
         checks=(
@@ -210,7 +210,7 @@ PARTS = [
         ),
     ),
     Part(
-        name="heal on reconnect (`Feed.subscribed` counts)",
+        name="heal on reconnect (`ChannelBuffer.subscribed` counts)",
         promise="1, whatever happens to the subscription",
         taken_out=lambda patch: patch.setattr(
             ChannelBuffer, "subscribed", comes_back_as_if_nothing_had_been
@@ -298,7 +298,7 @@ PARTS = [
         checks=(test_event_log.test_a_lost_tail_is_never_continued,),
     ),
     Part(
-        name="what the row notes is compared with the log (`noted`)",
+        name="what the row notes is compared with the log (`recorded_head`)",
         promise="2, loud when it cannot: also where nobody writes",
         taken_out=lambda patch: patch.setattr(replay, "recorded_head", lambda _: 0),
         checks=(an_ending_that_a_failover_lost_is_missed,),
@@ -415,9 +415,9 @@ PARTS = [
         ),
     ),
     Part(
-        name="an update decides which process sends a task (`_ring_what_waits`)",
+        name="an update decides which process sends a task (`_dispatch_waiting`)",
         promise="9, one task a waiting run",
-        taken_out=lambda patch: patch.setattr(sweep, "signed_caller", lambda *_: Q()),
+        taken_out=lambda patch: patch.setattr(sweep, "passed", lambda *_: Q()),
         checks=(
             test_dispatch.test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again,
         ),

@@ -213,7 +213,7 @@ class TestInterrupting:
         ask.ask(run.conversation, "Rather this.", when_busy="interrupt")
         assert said(run.conversation_id) == TOLD
 
-    @pytest.mark.parametrize("step", ["end_cancelled", "finish"])
+    @pytest.mark.parametrize("step", ["cancel_unheld", "publish_pending"])
     def test_killed_before_what_was_live_has_ended(
         self, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:
@@ -322,13 +322,13 @@ class TestAnotherRedis:
 
 
 STEPS: list[tuple[Any, str, bool]] = [
-    (EventLog, "close", False),
-    (EventLog, "close", True),
-    (finish, "commit", True),
-    (EventLog, "end", False),
-    (EventLog, "end", True),
-    (Conversation, "heard", False),
-    (EventLog, "forget", False),
+    (EventLog, "seal", False),
+    (EventLog, "seal", True),
+    (finish, "store", True),
+    (EventLog, "append_final", False),
+    (EventLog, "append_final", True),
+    (Conversation, "advance_head", False),
+    (EventLog, "release_run", False),
 ]
 
 
@@ -563,13 +563,13 @@ class TestASnapshotIsTrueAtItsCursor:
         assert now.runs == self.live(run, "So.")
         assert [message.role for message in now.messages] == ["user"]
 
-    @pytest.mark.parametrize("step", ["heard", "forget"])
+    @pytest.mark.parametrize("step", ["advance_head", "release_run"])
     def test_an_ending_that_was_said_but_not_noted_is_in_it(
         self, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:
         run = claimed(begun())
         speak(run, "So.")
-        with killed(monkeypatch, Conversation if step == "heard" else EventLog, step):
+        with killed(monkeypatch, Conversation if step == "advance_head" else EventLog, step):
             finish.complete(run, "So.", finish_reason="stop", usage=None)
         now = snapshot(run.conversation)
         assert now.runs == ()

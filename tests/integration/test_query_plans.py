@@ -29,11 +29,11 @@ def test_an_owners_live_runs_are_found_without_a_look_at_the_others() -> None:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")  # as its daemon does
     plan = Run.active().filter(owner=talk.owner).order_by().explain()
-    assert "owners_live_runs" in plan or "unsaid_runs" in plan  # both hold but the live ones
+    assert "owner_active_runs" in plan or "unpublished_runs" in plan  # both hold but the live ones
 
 
 def test_the_runs_that_could_begin_are_found_without_a_look_at_all_for_each() -> None:
     """Of 1,000 that wait, each was compared with all before it: 110 ms of processor time."""
     sweeps = in_turn().explain()
-    assert "waiting_runs" in sweeps or "unsaid_runs" in sweeps or connection.vendor != "sqlite"
+    assert "waiting_runs" in sweeps or "unpublished_runs" in sweeps or connection.vendor != "sqlite"
     assert "status=? AND created_at<?" not in sweeps

@@ -232,7 +232,7 @@ async def test_who_is_not_answered_as_the_process_ends_is_told_in_his_own_words(
         finally:
             request.close()  # as its thread does
 
-    monkeypatch.setattr("config.asgi.Lane._in_thread", never)
+    monkeypatch.setattr("config.asgi.ThreadedHandler._in_thread", never)
     reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
     caller = Connection(browser, "/api/models/")
     await asyncio.sleep(0.1)  # they are being answered

@@ -13,7 +13,7 @@ from tests.integration.support.api_client import ApiClient
 from tests.integration.test_api_authentication import bearing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
-ROWS = ("conversation", "message", "run", "token")
+ROWS = ("conversation", "message", "run", "apitoken")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def staff() -> Client:
 
 def act(client: Client, rows: str, action: str, *chosen: object) -> str:
     named = {"action": action, "_selected_action": [str(row) for row in chosen]}
-    answer = client.post(f"/admin/streams/{rows}/", named, follow=True)
+    answer = client.post(f"/admin/unspool/{rows}/", named, follow=True)
     assert answer.status_code == 200
     return answer.content.decode()
 
@@ -34,17 +34,17 @@ def act(client: Client, rows: str, action: str, *chosen: object) -> str:
 def test_staff_finds_every_row_and_changes_none(staff: Client, rows: str) -> None:
     ApiClient().begin("<script>alert(1)</script>")
     ApiToken.objects.create(user=User.objects.get(), name="job", digest="d")
-    models = {"conversation": Conversation, "message": Message, "run": Run, "token": ApiToken}
+    models = {"conversation": Conversation, "message": Message, "run": Run, "apitoken": ApiToken}
     row = models[rows].objects.get()
     listed = staff.get(
-        f"/admin/streams/{rows}/?q={row.pk}&created_at__gte=2020-01-01%2000:00%2B00:00"
+        f"/admin/unspool/{rows}/?q={row.pk}&created_at__gte=2020-01-01%2000:00%2B00:00"
     )
     assert listed.status_code == 200
-    shown = staff.get(f"/admin/streams/{rows}/{row.pk}/change/").content.decode()
+    shown = staff.get(f"/admin/unspool/{rows}/{row.pk}/change/").content.decode()
     assert "<script>alert(1)" not in shown
     assert 'name="_save"' not in shown
     for way in ("change", "delete"):
-        answer = staff.post(f"/admin/streams/{rows}/{row.pk}/{way}/", {"post": "yes"})
+        answer = staff.post(f"/admin/unspool/{rows}/{row.pk}/{way}/", {"post": "yes"})
         assert answer.status_code == 403
     assert models[rows].objects.filter(pk=row.pk).exists()
 
@@ -52,10 +52,10 @@ def test_staff_finds_every_row_and_changes_none(staff: Client, rows: str) -> Non
 @pytest.mark.parametrize("rows", ROWS)
 def test_nobody_but_staff_sees_any(rows: str) -> None:
     for client in (Client(), ApiClient().client):
-        assert client.get(f"/admin/streams/{rows}/").status_code == 302
+        assert client.get(f"/admin/unspool/{rows}/").status_code == 302
     client = Client()
     client.force_login(User.objects.create_user("ada"))
-    assert client.get(f"/admin/streams/{rows}/", follow=True).status_code == 403
+    assert client.get(f"/admin/unspool/{rows}/", follow=True).status_code == 403
 
 
 def test_staff_stops_a_run_and_has_it_answered_anew(staff: Client) -> None:
@@ -74,7 +74,7 @@ def test_staff_who_may_only_look_may_not_act() -> None:
     looker.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client()
     client.force_login(looker)
-    assert 'value="cancel"' not in client.get("/admin/streams/run/").content.decode()
+    assert 'value="cancel"' not in client.get("/admin/unspool/run/").content.decode()
     act(client, "run", "cancel", made["run"])
     act(client, "conversation", "delete_for_good", made["conversation"])
     assert Run.objects.get().status == "queued"
@@ -91,12 +91,12 @@ def test_a_conversation_is_deleted_with_its_log(staff: Client) -> None:
 def test_a_token_is_shown_once_and_can_be_revoked(staff: Client) -> None:
     wish = {"user": User.objects.get().pk, "name": "job", "scopes": ["read"]}
     wish |= {"expires_at_0": "", "expires_at_1": ""}
-    page = staff.post("/admin/streams/token/add/", wish, follow=True).content.decode()
+    page = staff.post("/admin/unspool/apitoken/add/", wish, follow=True).content.decode()
     shown = re.search(r"unspool_[\w-]{43}", page)
     assert shown
     kept = ApiToken.objects.get()
     assert (kept.name, kept.scopes) == ("job", "read")
     assert bearing(shown[0]).get("/api/conversations/").status_code == 200
-    assert shown[0] not in staff.get("/admin/streams/token/").content.decode()
-    act(staff, "token", "revoke", kept.pk)
+    assert shown[0] not in staff.get("/admin/unspool/apitoken/").content.decode()
+    act(staff, "apitoken", "revoke", kept.pk)
     assert bearing(shown[0]).get("/api/conversations/").status_code == 401

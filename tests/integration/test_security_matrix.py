@@ -22,7 +22,7 @@ from tests.integration.support.api_client import ApiClient
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 SECRET = "a word that is nobody else's"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
-PAGES = ("/c/{conversation}", "/admin/streams/conversation/{conversation}/change/")
+PAGES = ("/c/{conversation}", "/admin/unspool/conversation/{conversation}/change/")
 BODIES = {"POST": {"message": "Mine?"}, "PATCH": {"title": "Mine"}, "PUT": {"title": "Mine"}}
 KEY = "k" * 32
 

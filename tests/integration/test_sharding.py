@@ -208,7 +208,7 @@ def test_a_run_whose_server_goes_before_it_is_begun_gives_its_place_back(
 ) -> None:
     made, rung = asked_on(1), list[UUID]()
     monkeypatch.setattr("workers.lease.dispatch", rung.append)
-    monkeypatch.setattr("workers.run_attempt.TIMEOUT", 0.5)
+    monkeypatch.setattr("workers.run_attempt.PATIENCE", 0.5)
     both = settings.REDIS_URL
     second_is_away(settings)
     process = Runtime()

@@ -68,17 +68,17 @@ WORDS = st.lists(st.sampled_from(["a ", "bc", "d\r\n", "\u2028e", "🙂"]), min_
 
 # Where a process may die, in whichever use case: before the step, or after it.
 STEPS: list[tuple[Any, str, bool]] = [
-    (asking, "finish", False),
-    (EventLog, "tell", True),
-    (Conversation, "heard", False),
-    (EventLog, "start", False),
-    (EventLog, "start", True),
-    (EventLog, "close", False),
-    (EventLog, "close", True),
-    (ending, "commit", True),
-    (EventLog, "end", False),
-    (EventLog, "end", True),
-    (EventLog, "forget", False),
+    (asking, "publish_pending", False),
+    (EventLog, "append_once", True),
+    (Conversation, "advance_head", False),
+    (EventLog, "append_start", False),
+    (EventLog, "append_start", True),
+    (EventLog, "seal", False),
+    (EventLog, "seal", True),
+    (ending, "store", True),
+    (EventLog, "append_final", False),
+    (EventLog, "append_final", True),
+    (EventLog, "release_run", False),
     (EventLog, "delete", False),
 ]
 CHANCE = st.randoms(use_true_random=False)
