@@ -115,7 +115,8 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
         worker=None,
         lease_until=None,
         lease_length=None,
-        dispatched_at=Now(),  # also where nobody is: a log that refuses all would be asked ever faster
+        # Also where nobody is: a log that refuses all would be asked ever faster.
+        dispatched_at=Now(),
     )
     if given:
         logger.info("run %s handed over after attempt %s", run.id, run.attempt)

@@ -78,10 +78,10 @@ ACCOUNT_ADAPTER = "streams.web.accounts.Accounts"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"  # there is no e-mail
-# Failed logins. `key` is an address and a name together (streams/web/accounts.py), so no one can shut a
-# user out from elsewhere. Each further window makes the wait longer: after 5 failures up to 10
-# seconds, after 10 up to a minute, after 20 up to ten. The shortest comes first, because a refused
-# try counts in those before the one that refuses it.
+# Failed logins. `key` is an address and a name together (streams/web/accounts.py), so no one can
+# shut a user out from elsewhere. Each further window makes the wait longer: after 5 failures up to
+# 10 seconds, after 10 up to a minute, after 20 up to ten. The shortest comes first, because a
+# refused try counts in those before the one that refuses it.
 ACCOUNT_RATE_LIMITS = {"login_failed": "5/10s/key,10/m/key,20/10m/key,30/m/ip"}
 CACHES = {
     "default": {

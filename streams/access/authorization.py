@@ -1,8 +1,8 @@
 """Which owner a session, a token or a pass stands for at this moment.
 
 A request and an open stream ask the same functions: a request with what it just showed, an open
-stream every `ACCESS_CHECK_INTERVAL` seconds with what it showed when it was opened. Each function answers
-for many at once, with a fixed number of queries.
+stream every `ACCESS_CHECK_INTERVAL` seconds with what it showed when it was opened. Each function
+answers for many at once, with a fixed number of queries.
 """
 
 from collections import defaultdict

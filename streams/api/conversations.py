@@ -59,7 +59,7 @@ def conversations(
 ) -> dict[str, object]:
     found, place = keeping.list_newest(request.auth.owner, after=cursor, search=search)
     following = {"cursor": place or ""} | ({"search": search} if search else {})
-    more = f"{reverse('api:conversations')}?{urlencode(following)}" if place else None
+    more = f"{reverse('unspool:conversations')}?{urlencode(following)}" if place else None
     return {"items": found, "next": more}
 
 

@@ -1,7 +1,7 @@
 """The doorbell: telling the workers, through Celery, that there is something to do.
 
-It carries an id and nothing else. A ring that is lost is rung again (`streams.chat.sweep`); one that
-comes twice finds the run taken.
+It carries an id and nothing else. A ring that is lost is rung again (`streams.chat.sweep`); one
+that comes twice finds the run taken.
 """
 
 import logging

@@ -116,9 +116,10 @@ def _give_up(run: Run) -> None:
 def _dispatch_waiting(look: SweepPass) -> None:
     """Send as many tasks as are missing: those of the oldest runs, one a run.
 
-    Other processes may do so at the same time. The update of `dispatched_at` decides which of them sends
-    a run's task. The queue is asked before the rows are read: tasks that another process sends in
-    between are of runs that are no longer due. Tasks that POSTs send in between are not missing.
+    Other processes may do so at the same time. The update of `dispatched_at` decides which of them
+    sends a run's task. The queue is asked before the rows are read: tasks that another process
+    sends in between are of runs that are no longer due.
+    Tasks that POSTs send in between are not missing.
     """
     now = Run.active().filter(waiting()).aggregate(count=Count("pk"), asked_at=Max(Now()))
     if not now["count"]:

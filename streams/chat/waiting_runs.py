@@ -1,7 +1,7 @@
 """Runs that wait for a worker, and of which of them a task is in the broker's queue.
 
-`dispatched_at` is when a task of the run was last sent; it is empty where none is in the queue: none was
-sent, or a worker took it and could not begin the run.
+`dispatched_at` is when a task of the run was last sent; it is empty where none is in the queue:
+none was sent, or a worker took it and could not begin the run.
 """
 
 from dataclasses import dataclass

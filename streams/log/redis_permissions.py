@@ -20,8 +20,8 @@ FRESH = 60.0  # seconds that an answer counts: each question queues some 40 comm
 CHANNEL = channel_of(UUID(int=0))  # no conversation's
 KEY = f"{{{CHANNEL}}}:state"
 DIGEST = "0" * 40  # of no script
-# What streams/log/log.lua calls, and what follows it. `INFO server` tells a restarted Redis apart from
-# the one before, which may have lost the newest events.
+# What streams/log/log.lua calls, and what follows it. `INFO server` tells a restarted Redis apart
+# from the one before, which may have lost the newest events.
 LOG = (
     *(("EVALSHA", DIGEST, 1, KEY), ("SCRIPT", "LOAD", "return 1"), ("INFO", "server")),
     *(("HGET", KEY, "f"), ("HMGET", KEY, "f"), ("HGETALL", KEY), ("HKEYS", KEY)),

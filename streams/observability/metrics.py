@@ -17,20 +17,22 @@ FIRST_TOKEN = Histogram(
     "From the question until the model's first token",
     buckets=BUCKETS,
 )
-DELTAS_APPENDED = Counter("unspool_deltas", "Pieces of replies said")
+DELTAS_APPENDED = Counter("unspool_deltas_appended", "Pieces of replies said")
 APPENDS_REJECTED = Counter(
     "unspool_appends_rejected", "Pieces refused: their run was another's, or over"
 )
 RUNS_ENDED = Counter("unspool_runs_ended", "Runs that this process has ended", ["status", "code"])
 SWEEPS = Counter("unspool_sweeps", "Looks for what nobody is doing")
-RUNS_REDISPATCHED = Counter("unspool_rung_again", "Runs found waiting, and rung again")
+RUNS_REDISPATCHED = Counter("unspool_runs_redispatched", "Runs found waiting, and rung again")
 OPEN_STREAMS = Gauge("unspool_followers", "Open streams of this process")
 REPLAYS = Counter("unspool_replays", "Readings of the log for one follower")
 RESETS = Counter("unspool_resets", "Followers sent to a snapshot", ["reason"])
-GAPS_RECOVERED = Counter("unspool_heals", "Gaps in what arrived live, filled from the log")
+GAPS_RECOVERED = Counter("unspool_gaps_recovered", "Gaps in what arrived live, filled from the log")
 SUBSCRIPTIONS = Counter("unspool_subscriptions", "Connections made to hear Redis; beyond one, anew")
 SUBSCRIPTION_START = Gauge(
-    "unspool_subscribed_since_seconds", "When the subscription began; 0 while lost", ["server"]
+    "unspool_redis_subscription_start_seconds",
+    "When the subscription began; 0 while lost",
+    ["server"],
 )
 
 

@@ -1,8 +1,8 @@
 """The voice of a model on any OpenAI-compatible server, by way of LangChain.
 
-LangChain builds the request and the SDK sends it; `workers.generators.reply_stream` reads the answer. The
-SDK's own reading makes half a dozen pydantic objects of each token, and costs three to four
-times as much processor time as all of it (docs/performance.md).
+LangChain builds the request and the SDK sends it; `workers.generators.reply_stream` reads the
+answer. The SDK's own reading makes half a dozen pydantic objects of each token, and costs three
+to four times as much processor time as all of it (docs/performance.md).
 """
 
 import asyncio
