@@ -12,7 +12,7 @@ from config.settings.data_dir import make_writable
 from config.settings.env import Environment
 
 env = Environment()
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 PRODUCTION = env.bool("PRODUCTION", False)  # demands what is below, shuts visitors out
 DEBUG = env.bool("DEBUG", False)  # Django's own: tracebacks to the browser, never in production
