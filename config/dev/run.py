@@ -17,9 +17,9 @@ from typing import NoReturn
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from config.data_dir import make_writable, unwritable
 from config.dev.supervisor import ProcessExited, Supervisor
 from config.parts_file import PartsFile
-from config.settings.data_dir import make_writable, unwritable
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 90.0  # seconds for each part: the first start on a slow disk reads everything anew

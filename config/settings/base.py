@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.settings.data_dir import socket_path
+from config.data_dir import socket_path
 from config.settings.deployment import *  # noqa: F403
 from config.settings.deployment import DATA_DIR, PRODUCTION
 from config.settings.env import Environment

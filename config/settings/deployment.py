@@ -8,7 +8,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
-from config.settings.data_dir import make_writable
+from config.data_dir import make_writable
 from config.settings.env import Environment
 
 env = Environment()

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
-PARTS = ("deployment", "limits", "model_settings")  # whose names the settings take over
-SETTINGS_FILES = [CONFIG / f"{name}.py" for name in ("settings", *PARTS)]
+CONFIG = Path(__file__).resolve().parents[2] / "config" / "settings"
+PARTS = ("deployment", "limits", "model")  # whose names the settings take over
+SETTINGS_FILES = [CONFIG / f"{name}.py" for name in ("base", *PARTS)]
 Read = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
     """What the settings are where nothing is set but this."""
-    whole = {f"config.{name}": import_module(f"config.{name}") for name in PARTS}
+    whole = {f"config.settings.{name}": import_module(f"config.settings.{name}") for name in PARTS}
 
     def settings(**environment: str) -> dict[str, Any]:
         for name in os.environ:
@@ -28,7 +28,7 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         for name in PARTS:  # to be read anew
-            del sys.modules[f"config.{name}"]
+            del sys.modules[f"config.settings.{name}"]
         try:
             return runpy.run_path(str(SETTINGS_FILES[0]))
         finally:

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection
 from redis import ConnectionPool
 
-from config.settings.data_dir import socket_path
+from config.data_dir import socket_path
 from tests.support.ports import essentials
 from tests.unit.conftest import Read
 
@@ -99,7 +99,7 @@ def test_a_read_only_folder_is_enough_where_nothing_is_kept_in_it(
     def refuse(folder: Path) -> Path:
         raise AssertionError(f"{folder} need not be written")
 
-    monkeypatch.setattr("config.settings.data_dir.make_writable", refuse)
+    monkeypatch.setattr("config.data_dir.make_writable", refuse)
     elsewhere = {
         "SECRET_KEY": "s" * 50,
         "DATABASE_URL": "postgres://unspool@127.0.0.1/unspool",
