@@ -22,6 +22,9 @@ from streams.log.channels import channel_of
 STATE = "hold-"  # nothing is ever said there: its place in Grip-Last is what it is for
 ASIDE = "aside-"  # what these holds are told beside the conversation's events
 SEAL = 16  # bytes
+# Bytes of a channel's name that libzmq 4.3.4 cannot subscribe to: it writes the frame's length into
+# one byte, and the peer ends the connection. Debian's Pushpin is built with that version.
+UNSUBSCRIBABLE = range(246, 256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,12 @@ class Hold:
             *(caller.owner, caller.session, caller.token),
             *(self.until_idle, self.ends_at, self.begun, self.cursor),
         ]
-        return STATE + _seal(orjson.dumps(said))
+        words = orjson.dumps(said)
+        while not {len(STATE) + _sealed(words), len(ASIDE) + _sealed(words)}.isdisjoint(
+            UNSUBSCRIBABLE
+        ):
+            words += b" "  # JSON allows white space after the value
+        return STATE + _seal(words)
 
     @property
     def aside(self) -> str:
@@ -77,6 +85,11 @@ def parse_hold(name: str) -> Hold | None:
         begun=begun,
         cursor=cursor,
     )
+
+
+def _sealed(words: bytes) -> int:
+    """How long these words are once they are sealed."""
+    return -(-4 * (SEAL + len(words)) // 3)  # Base64 without padding
 
 
 def _seal(said: bytes) -> str:

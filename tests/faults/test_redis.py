@@ -11,10 +11,21 @@ import pytest
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.many_followers import all_hear, delta, following, lateness, numbered_since, share
 from tests.support.outages import OUTAGES, full
-from tests.support.visitor import script
+from tests.support.visitor import Asked, Visitor, script
 
 BACK_WITHIN = 10.0  # seconds after the return of Redis
 LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+
+
+async def ask_when_there_is_room(visitor: Visitor, message: str) -> Asked:
+    """A full Redis takes no new run: ask again when the refusal says so."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await visitor.http.post("/api/conversations/", json={"message": message})
+            if answer.status_code == 202:
+                return Asked.of(answer, message)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            await asyncio.sleep(int(answer.headers["Retry-After"]))
 
 
 async def test_redis_away_and_back_loses_nothing(
@@ -36,14 +47,19 @@ async def test_redis_away_and_back_loses_nothing(
         ]
         lasting = [*followers]
         returns: list[float] = []
+
+        async def newcomer(number: int) -> None:
+            text = script(tokens=20, rate=50, seed=1000 + number)
+            asked.append(await ask_when_there_is_room(visitor, text))
+            followers.append(visitor.follower(asked[-1].conversation))
+            await followers[-1].follow()
+
         async with following(followers, within=30):
             await all_hear(followers, delta(0), within=30)
             for number, (outage, length) in enumerate(zip(outages, seconds, strict=True)):
                 away = asyncio.create_task(outage(stack, length))
                 await asyncio.sleep(length / 2)
-                asked.append(await visitor.ask(script(tokens=20, rate=50, seed=1000 + number)))
-                followers.append(visitor.follower(asked[-1].conversation))
-                late = asyncio.create_task(followers[-1].follow())
+                late = asyncio.create_task(newcomer(number))
                 await away
                 returns.append(time.monotonic())
                 await all_hear(lasting, numbered_since(returns[-1]), within=30)
@@ -64,12 +80,12 @@ async def test_a_worker_that_begins_while_redis_is_full_is_there_when_it_is_not(
 ) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()
-        refusing = asyncio.create_task(full(stack, 5))
         stack.worker.terminate()
         await stack.worker.ended(within=10)
         stack.workers.clear()
+        asked = await visitor.ask(script(tokens=20, rate=50, seed=1))  # a full Redis takes no run
+        refusing = asyncio.create_task(full(stack, 5))
         await stack.add_worker(ready=False)
-        asked = await visitor.ask(script(tokens=20, rate=50, seed=1))
         await refusing
         assert stack.worker.running
         follower = visitor.follower(asked.conversation)
