@@ -27,7 +27,7 @@ from tests.acceptance.visitor import Asked, Visitor
 from tests.openai_server import expected
 from tests.sizes import RELEASE, SEED
 
-__all__ = ["RELEASE"]
+__all__ = ["RELEASE", "SEED"]
 
 T = TypeVar("T")
 Size = Callable[[T, T], T]
