@@ -20,6 +20,7 @@ ALONE = $(if $(shell command -v flock),flock requirements.lock)
 .PHONY: test test-faults test-browser test-all test-release
 .PHONY: faults-beside faults-alone generators browser-beside browser-alone
 .SILENT:
+.NOTPARALLEL:
 
 # Brings the database up to date itself, in whichever data folder it comes to use.
 run: environment

@@ -27,7 +27,7 @@ from tests.support.sizes import RELEASE, SEED
 from tests.support.stack import Stack
 from tests.support.visitor import Asked, Visitor
 
-__all__ = ["RELEASE"]
+__all__ = ["RELEASE", "SEED"]
 
 T = TypeVar("T")
 Size = Callable[[T, T], T]
