@@ -176,6 +176,7 @@ QUADRATIC = {
     "strokes": "~~a" * 20_000,
     "stars": "*a **b " * 10_000,
     "words": "some **bold** words in one line " * 6_000,
+    "rows": "| a | b | c |\n|---|---|---|\n" + "| one | `two` | three |\n" * 8_000,
     "cells": "|" + "a|" * 60 + "\n|" + "-|" * 60 + "\n" + "|\n" * 20_000,
 }
 
@@ -183,7 +184,7 @@ QUADRATIC = {
 @pytest.mark.parametrize("name", QUADRATIC)
 async def test_a_reply_takes_time_that_grows_with_its_length(bare: Page, name: str) -> None:
     text = QUADRATIC[name]
-    half, whole, words = await bare.evaluate(
+    quarter, whole, words = await bare.evaluate(
         """async (text) => {
           const { Markdown } = await import("/markdown.js");
           const root = document.getElementById("here").appendChild(document.createElement("div"));
@@ -193,14 +194,66 @@ async def test_a_reply_takes_time_that_grows_with_its_length(bare: Page, name: s
             return performance.now() - start;
           };
           await took(text.slice(0, 4000));
-          const half = await took(text.slice(0, text.length / 2));
+          const quarter = await took(text.slice(0, text.length / 4));
           const whole = await took(text);
-          return [half, whole, root.textContent.replace(/\\W/g, "").length];
+          return [quarter, whole, root.textContent.replace(/\\W/g, "").length];
         }""",
         text,
     )
-    assert whole < 6 * half + 1_000, (half, whole)
+    assert whole < 8 * quarter + 1_000, (quarter, whole)
     assert words >= len([sign for sign in text if sign.isalnum()])
+
+
+# One block each, which closes at the end of the reply alone.
+OPEN = {
+    "paragraph": "some **bold** words and `code`, [a link](https://e.test/a) in one line ",
+    "lines": "some words of *one* paragraph in a line\n",
+    "item": "- an item\n" + "  - a nested item of **a list** with `code`\n",
+    "code": "1. Do this:\n\n   ```python\n" + "   x = compute(1, 2)  # what\n",
+    "quote": "> said **bold** words here\n>\n> and more *of* it\n",
+}
+STREAMED = """
+async ([text, size]) => {
+  const { Markdown } = await import("/markdown.js");
+  const here = document.getElementById("here");
+  const frame = () => new Promise(requestAnimationFrame);
+  const place = () => here.appendChild(document.createElement("div"));
+  const [streamed, whole] = [place(), place()];
+  const markdown = new Markdown(streamed);
+  await new Markdown(document.createElement("div")).settle(text.slice(0, 4000));
+  let cost = 0;
+  let end = 0;
+  let least = "";
+  for (let more = true; more;) {
+    await frame();
+    end = Math.min(end + size, text.length);
+    const start = performance.now();
+    more = markdown.write(text.slice(0, end), 0) || end < text.length;
+    cost += performance.now() - start;
+    if (end === text.length) least = streamed.textContent;
+  }
+  await markdown.settle(text);
+  const start = performance.now();
+  await new Markdown(whole).settle(text);
+  return {
+    cost, once: performance.now() - start, isSame: streamed.innerHTML === whole.innerHTML,
+    shown: least.length, text: text.length, plain: whole.querySelectorAll(".plain").length,
+  };
+}
+"""
+
+
+@pytest.mark.parametrize("name", OPEN)
+async def test_one_long_block_is_not_read_anew_with_each_piece(bare: Page, name: str) -> None:
+    first, _, line = OPEN[name].rstrip("\n").rpartition("\n")
+    text = f"{first}\n" * (first != "") + f"{line}\n" * (150_000 // len(line))
+    if name == "paragraph":
+        text = OPEN[name] * 2_000
+    seen = await bare.evaluate(STREAMED, [text, 600])
+    assert seen["isSame"]
+    assert seen["plain"] == 0
+    assert seen["shown"] > 0.9 * seen["text"]  # while it streams it is all there, though plain
+    assert seen["cost"] < 4 * seen["once"] + 1_500, seen
 
 
 async def test_a_long_reply_leaves_the_page_its_turns(bare: Page) -> None:
