@@ -7,19 +7,22 @@
 
 import { el } from "./dom.js";
 import { morphChildren } from "./markdown_morph.js";
+import { PlainText } from "./markdown_plain.js";
 import { Reading } from "./markdown_reading.js";
 
 const PIECE = 12_000; // characters taken between two frames
-const SLICE = 8; // milliseconds of a reply that is over, before the page has its turn
-const LONG = 4_000; // characters of an open end: above, it is read again less often
-const GROWTH = 1 / 32; // as soon as it has grown by this part of itself
-const PATIENCE = 400; // or after so many milliseconds
+const STEP = 4_000; // characters taken of a reply that is over, before what has closed is read
+const SLICE = 8; // milliseconds of reading, before the page has its turn
+const HIDDEN = 100; // the same where nobody looks; a hidden page has few turns
+const SHORT = 1_000; // characters of an open end: above, it is read again less often
+const SHARE = 1 / 8; // of the time, at most, goes into reading it again
 export const LONGEST = 250_000; // characters of a reply that are formatted, up to its line's end
 const LINE = 2_000;
 
 const TOO_LONG = "This reply is very long. The rest of it is shown as plain text.";
 const UNREADABLE = "This reply could not be formatted. It is shown as plain text.";
 
+const cleaned = (text) => text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
 const turn = () => new Promise((next) => setTimeout(next, 0));
 
 export class Markdown {
@@ -28,8 +31,11 @@ export class Markdown {
   #text = ""; // what was taken of the reply
   #count = 0; // its characters
   #reading;
-  #plain = null; // the text node that the rest goes into
-  #last = { length: 0, at: -PATIENCE }; // the open end, when it was last shown
+  #rest = null; // what was taken beyond the part that is formatted
+  #plain = null; // what the rest is added to, once it is not formatted any more
+  #steps = null; // of a reading that has begun and is not over
+  #cost = 0; // milliseconds that it has taken
+  #due = 0; // when the next may begin
   #whole = null; // the reply, once it is over
 
   constructor(root) {
@@ -41,9 +47,18 @@ export class Markdown {
   write(text, epoch) {
     this.#epoch ??= epoch;
     if (epoch !== this.#epoch || this.#whole !== null || text.length < this.#text.length) this.#begin(epoch);
+    if (this.#steps !== null) return this.#advance(SLICE) ? this.#text.length < text.length : true;
     const took = this.#take(text, PIECE);
-    const isShown = this.#guarded(() => this.#show());
-    return !isShown || (took && this.#text.length < text.length);
+    if (!this.#plain) {
+      const isShort = this.#reading.openLength < SHORT;
+      if (!isShort && this.#rest === null && performance.now() < this.#due) {
+        this.#reading.showPlain();
+        return true;
+      }
+      this.#steps = this.#show();
+      if (!this.#advance(isShort ? Infinity : SLICE)) return true;
+    }
+    return took && this.#text.length < text.length;
   }
 
   /** Show a reply that is over. */
@@ -51,17 +66,23 @@ export class Markdown {
     if (this.#whole === text) return;
     if (this.#whole !== null || !text.startsWith(this.#text)) this.#begin(this.#epoch);
     this.#whole = text;
-    if (!(await this.#read(text))) return;
-    this.#guarded(() => this.#reading.settle(true));
-    const { references } = this.#reading;
+    // Nothing is laid out between the slices of a reply of which nothing is on the page yet.
+    const place = this.#text === "" ? el("div") : this.#root;
+    if (place !== this.#root) this.#reading = new Reading(place);
+    const reading = this.#reading;
+    this.#steps = this.#read(text, this.#steps);
+    if (!(await this.#finish(text))) return;
+    if (place !== this.#root && this.#reading === reading) this.#root.replaceChildren(...place.childNodes);
     // A link may be defined after it was used: with all definitions known, it is read once more.
-    if (Object.keys(references).length === 0 || this.#plain) return;
+    if (Object.keys(reading.references).length === 0 || this.#plain) return;
     const again = new Markdown(el("div"));
-    again.#reading = new Reading(again.#root, references);
+    again.#reading = new Reading(again.#root, reading.references);
     again.#whole = text;
-    await again.#read(text);
-    again.#guarded(() => again.#reading.settle(true));
-    if (this.#whole === text) morphChildren(this.#root, null, [...again.#root.childNodes]);
+    again.#steps = again.#read(text);
+    await again.#finish(text);
+    if (this.#whole !== text) return;
+    this.#steps = morphChildren(this.#root, null, [...again.#root.childNodes]);
+    await this.#finish(text);
   }
 
   #begin(epoch) {
@@ -70,22 +91,81 @@ export class Markdown {
     this.#text = "";
     this.#count = 0;
     this.#reading = new Reading(this.#root);
+    this.#rest = null;
     this.#plain = null;
-    this.#last = { length: 0, at: -PATIENCE };
+    this.#steps = null;
+    this.#cost = 0;
+    this.#due = 0;
     this.#whole = null;
   }
 
-  /** Read a whole reply, in slices. Says whether it is still the one to be shown. */
-  async #read(text) {
-    let since = performance.now();
-    while (this.#take(text, LONG)) {
-      this.#guarded(() => this.#isDue() && this.#settle());
-      if (performance.now() - since < SLICE) continue;
+  /** Bring what was taken to the page. */
+  *#show() {
+    if (this.#rest !== null) return yield* this.#end();
+    yield* this.#reading.settle();
+    yield* this.#reading.showEnd();
+  }
+
+  /** Read all of a reply; what has not closed by twice its length is not looked at before. */
+  *#read(text, begun = null) {
+    if (begun !== null) yield* begun;
+    let length = 0;
+    while (this.#take(text, STEP)) {
+      const { openLength } = this.#reading;
+      if (this.#rest !== null) yield* this.#end();
+      else if (openLength < length || openLength >= 2 * length) {
+        yield* this.#reading.settle();
+        length = this.#reading.openLength;
+      }
+      yield;
+    }
+    if (!this.#plain) yield* this.#reading.settle(true);
+  }
+
+  /** Format no more: the rest is plain. */
+  *#end() {
+    yield* this.#reading.settle(true);
+    this.#stayPlain(this.#rest, TOO_LONG);
+    this.#rest = null;
+  }
+
+  /** Take all steps, with turns for the page. Says whether the reply is still the one to be shown. */
+  async #finish(text) {
+    while (!this.#advance(document.hidden ? HIDDEN : SLICE)) {
       await turn();
       if (this.#whole !== text) return false;
-      since = performance.now();
     }
     return true;
+  }
+
+  /** Take steps for so many milliseconds; says whether all are taken. */
+  #advance(slice) {
+    const start = performance.now();
+    let isDone = false;
+    try {
+      do isDone = this.#steps.next().done; while (!isDone && performance.now() - start < slice);
+    } catch (error) {
+      console.error(error);
+      this.#failed();
+      isDone = true;
+    }
+    const now = performance.now();
+    this.#cost += now - start;
+    if (!isDone) return false;
+    this.#steps = null;
+    this.#due = now + this.#cost * (1 / SHARE - 1);
+    this.#cost = 0;
+    return true;
+  }
+
+  /** What fails to be formatted is still to be read. */
+  #failed() {
+    this.#root.replaceChildren();
+    this.#reading = new Reading(this.#root);
+    this.#rest = null;
+    this.#plain = null;
+    this.#text = this.#whole ?? this.#text;
+    this.#stayPlain(cleaned(this.#text), UNREADABLE);
   }
 
   /** Take the next piece of the text; says whether there was one. */
@@ -95,9 +175,9 @@ export class Markdown {
     // Half a character waits for its other half, and so does half a line's end.
     if (end > start && /[\ud800-\udbff\r]/.test(text[end - 1]) && (this.#whole === null || end < text.length)) end -= 1;
     if (end <= start) return false;
-    const piece = text.slice(start, end).replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
+    const piece = cleaned(text.slice(start, end));
     this.#text = text.slice(0, end);
-    if (this.#plain) this.#plain.appendData(piece);
+    if (this.#plain) this.#plain.add(piece);
     else this.#add(piece);
     return true;
   }
@@ -108,50 +188,12 @@ export class Markdown {
     const end = piece.indexOf("\n", Math.max(room, 0)) + 1 || room + LINE;
     if (room > piece.length || end > piece.length) return this.#reading.add(piece);
     this.#reading.add(piece.slice(0, end));
-    this.#guarded(() => this.#reading.settle(true));
-    this.#stayPlain(piece.slice(end), TOO_LONG);
-  }
-
-  #isDue() {
-    const { length, at } = this.#last;
-    const { openLength } = this.#reading;
-    return openLength < LONG || openLength >= length * (1 + GROWTH) || openLength < length
-      || performance.now() >= at + PATIENCE;
-  }
-
-  #settle() {
-    this.#reading.settle();
-    this.#last = { length: this.#reading.openLength, at: performance.now() };
-  }
-
-  /** Says whether the page shows all that was taken. */
-  #show() {
-    if (!this.#isDue()) return false;
-    this.#settle();
-    this.#reading.showEnd();
-    this.#last.at = performance.now();
-    return true;
-  }
-
-  /** Read on; what fails to be formatted is still to be read. */
-  #guarded(read) {
-    if (this.#plain) return true;
-    try {
-      return read();
-    } catch (error) {
-      console.error(error);
-      this.#root.replaceChildren();
-      this.#reading = new Reading(this.#root);
-      this.#stayPlain(this.#text, UNREADABLE);
-      return true;
-    }
+    this.#rest = piece.slice(end);
   }
 
   #stayPlain(rest, sentence) {
-    if (this.#plain) return this.#plain.appendData(rest);
-    this.#plain = document.createTextNode(rest);
-    const words = el("div", { class: "plain", dir: "auto" });
-    words.append(this.#plain);
-    this.#reading.append(el("p", { class: "plain-why" }, sentence), words);
+    this.#plain = new PlainText();
+    this.#plain.add(rest);
+    this.#reading.append(el("p", { class: "plain-why" }, sentence), this.#plain.element);
   }
 }

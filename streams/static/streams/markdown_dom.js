@@ -33,12 +33,13 @@ const DIRECTED = new Set(["P", "H3", "H4", "H5", "H6", "BLOCKQUOTE", "LI", "TD"]
 /** What a list or a table is told apart by: only one of the same kind can be gone on with. */
 export const kindOf = (token) => `${token.type}${token.markup}`;
 
-/** The blocks of these tokens, as elements. */
-export function elementsOf(tokens) {
+/** The blocks of these tokens, as elements; made in steps. */
+export function* elementsOf(tokens) {
   const root = document.createDocumentFragment();
   let here = root;
   let cells = []; // of a row, which are empty so far
   for (const token of tokens) {
+    if (token.nesting < 0) yield;
     if (token.type === "td_open") cells.push(token);
     else if (token.type === "td_close") here = here.tagName === "TD" ? closed(here) : here;
     else if (token.nesting > 0) here = here.appendChild(opened(token));
@@ -46,12 +47,12 @@ export function elementsOf(tokens) {
       // The grammar fills short rows up, by as many cells as the head has: those are left out.
       cells = [];
       here = closed(here);
-    } else if (token.type === "inline" && cells.length === 0) write(here, token.children);
+    } else if (token.type === "inline" && cells.length === 0) yield* writeAll(here, token);
     else if (token.type === "inline") {
       if (token.content === "") continue;
       for (const cell of cells.splice(0, cells.length - 1)) closed(here.appendChild(opened(cell)));
       here = here.appendChild(opened(cells.pop()));
-      write(here, token.children);
+      yield* writeAll(here, token);
     } else if (token.type === "hr") here.append(el("hr"));
     else if (token.type === "fence") here.append(codeBlock(token.content, languageOf(token.info)));
     else here.append(codeBlock(token.content, ""));
@@ -122,6 +123,13 @@ function codeBlock(content, language) {
 }
 
 export const languageOf = (info) => info.trim().split(/\s/)[0];
+
+function* writeAll(block, { children }) {
+  for (const stretch of children) {
+    write(block, stretch);
+    yield;
+  }
+}
 
 function write(block, tokens) {
   let here = block;

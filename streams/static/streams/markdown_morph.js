@@ -4,18 +4,20 @@
  * Make what follows `after` in `parent` (null: all of it) into `nodes`; `leave` what follows those.
  *
  * What is the same stays the same node, so a reader's selection and place in it stay too.
- * Gives the nodes that stand there now.
+ * Gives the nodes that stand there now. Done in steps, between which each node is whole.
  */
-export function morphChildren(parent, after, nodes, leave = false) {
+export function* morphChildren(parent, after, nodes, leave = false) {
   let old = after ? after.nextSibling : parent.firstChild;
-  const placed = nodes.map((node) => {
-    if (old === null) return parent.appendChild(node);
+  const placed = [];
+  for (const node of nodes) {
     const here = old;
-    old = old.nextSibling;
-    if (isAlike(here, node)) return morph(here, node);
-    here.replaceWith(node);
-    return node;
-  });
+    old = here === null ? null : here.nextSibling;
+    const stays = here !== null && isAlike(here, node);
+    if (stays) yield* morph(here, node);
+    else if (here === null) parent.append(node);
+    else here.replaceWith(node);
+    placed.push(stays ? here : node);
+  }
   while (old !== null && !leave) {
     const next = old.nextSibling;
     old.remove();
@@ -32,21 +34,21 @@ function isAlike(one, other) {
   return Math.abs(one.childNodes.length - other.childNodes.length) < MANY;
 }
 
-function morph(old, fresh) {
+function* morph(old, fresh) {
   if (old.nodeType === Node.TEXT_NODE) morphText(old, fresh.data);
   // A button may be saying that it has copied, and colours come later.
-  else if (old.tagName !== "BUTTON" && !isColoured(old, fresh)) morphElement(old, fresh);
-  return old;
+  else if (old.tagName !== "BUTTON" && !isColoured(old, fresh)) yield* morphElement(old, fresh);
 }
 
 const isColoured = (old, fresh) => "coloured" in old.dataset && old.textContent === fresh.textContent;
 
-function morphElement(old, fresh) {
+function* morphElement(old, fresh) {
   for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const name of fresh.getAttributeNames()) {
     if (old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttribute(name, fresh.getAttribute(name));
   }
-  morphChildren(old, null, [...fresh.childNodes]);
+  yield;
+  yield* morphChildren(old, null, [...fresh.childNodes]);
 }
 
 /** Text that has grown keeps a selection in it only if it is added to. */

@@ -3,14 +3,19 @@
  *
  * Only the open end is read again when more comes: the last paragraph, or the last item of a
  * list. Rows of a table that are whole, and the lines of an open code block, are read once.
+ * An open end that is very long is formatted when it has closed; until then its text is added
+ * to as it was written. All reading is done in steps, between which the page may have its turn.
  */
 
 import { highlight } from "./code.js";
 import { OpenCode } from "./markdown_code.js";
 import { elementsOf, kindOf } from "./markdown_dom.js";
 import { morphChildren } from "./markdown_morph.js";
-import { grammar } from "./markdown_rules.js";
+import { PlainText } from "./markdown_plain.js";
 import { settledLines, shown } from "./markdown_tail.js";
+import { blocksOf, tokensOf } from "./markdown_tokens.js";
+
+const OPEN = 16_000; // characters of an open end that is formatted
 
 export class Reading {
   references;
@@ -19,6 +24,8 @@ export class Reading {
   #last = null; // the last block on the page that is settled, or open with settled parts
   #open = null; // {kind, holder, last, head}: that block, if it is a list or table that may go on
   #code = null; // a code block on the page that goes on
+  #shown = 0; // characters of the tail that are on the page
+  #plain = null; // what shows those beyond the formatted ones
 
   /** `references` are definitions of links that are known already. */
   constructor(root, references = Object.create(null)) {
@@ -36,24 +43,44 @@ export class Reading {
   }
 
   /** Bring what no later text can change to the page; at the end, all there is. */
-  settle(isEnd = false) {
+  *settle(isEnd = false) {
     do {
       if (!this.#settleCode(isEnd)) return;
-    } while (this.#settleBlocks(isEnd));
-    if (isEnd) morphChildren(this.#root, this.#last, []);
+    } while (yield* this.#settleBlocks(isEnd));
+    if (isEnd) yield* morphChildren(this.#root, this.#last, []);
   }
 
   /** Show the open end as it stands. */
-  showEnd() {
+  *showEnd() {
     if (this.#code) return;
+    if (this.#tail.length > OPEN) return this.showPlain();
+    const { length } = this.#tail;
     const head = this.#open?.head ?? "";
     const text = head + shown(this.#tail, head !== "");
-    this.#put(grammar.parse(text, { references: Object.create(this.references) }));
+    yield* this.#put(yield* tokensOf(text, Object.create(this.references)));
+    this.#shown = length;
+  }
+
+  /** Show what is new of an open end that is too long to be formatted yet. */
+  showPlain() {
+    if (this.#tail.length <= OPEN || this.#code) return;
+    if (this.#plain === null) {
+      if (this.#shown === 0) this.append();
+      this.#plain = new PlainText();
+      this.#root.append(this.#plain.element);
+    }
+    this.#plain.add(this.#tail.slice(this.#shown));
+    this.#shown = this.#tail.length;
   }
 
   /** Show nothing after what is settled but these. */
   append(...nodes) {
-    morphChildren(this.#root, this.#last, nodes);
+    this.#plain = null;
+    this.#shown = 0;
+    const { holder, last } = this.#open ?? { holder: this.#root, last: this.#last };
+    while (holder.lastChild !== last) holder.lastChild.remove();
+    while (this.#root.lastChild !== this.#last) this.#root.lastChild.remove();
+    this.#root.append(...nodes);
   }
 
   /** Says whether no code block is open any more. */
@@ -66,35 +93,33 @@ export class Reading {
   }
 
   /** Says whether a code block was opened, which goes on in its own way. */
-  #settleBlocks(isEnd) {
+  *#settleBlocks(isEnd) {
     const head = this.#open?.head ?? "";
     const text = head + (isEnd ? this.#tail : this.#tail.slice(0, this.#tail.lastIndexOf("\n") + 1));
     if (text === head && !isEnd) return false;
-    const found = isEnd ? { lines: Infinity } : settledLines(this.#blocksOf(text), text);
+    const found = isEnd ? { lines: Infinity } : settledLines(blocksOf(text, Object.create(this.references)), text);
     const end = lineStart(text, found.lines);
     if (end > head.length || (found.fence && this.#open)) {
-      this.#keep(this.#put(grammar.parse(text.slice(0, end), { references: this.references }), true), found);
+      const tokens = yield* tokensOf(text.slice(0, end), this.references);
+      this.#keep(yield* this.#put(tokens, true), found);
       this.#tail = this.#tail.slice(end - head.length);
     }
     if (found.fence) this.#openCode();
     return Boolean(found.fence);
   }
 
-  #blocksOf(text) {
-    const tokens = [];
-    grammar.block.parse(text, grammar, { references: Object.create(this.references) }, tokens);
-    return tokens;
-  }
-
   /** Bring these blocks to the page, after what is settled; the first may go on with what is open. */
-  #put(tokens, leave = false) {
-    let blocks = elementsOf(tokens);
+  *#put(tokens, leave = false) {
+    let blocks = yield* elementsOf(tokens);
+    this.#plain?.element.remove();
+    this.#plain = null;
+    this.#shown = 0;
     let items = [];
     if (this.#open) {
       if (blocks.length > 0 && kindOf(tokens[0]) === this.#open.kind) items = [...holderOf(blocks.shift()).children];
-      items = morphChildren(this.#open.holder, this.#open.last, items);
+      items = yield* morphChildren(this.#open.holder, this.#open.last, items);
     }
-    blocks = morphChildren(this.#root, this.#last, blocks, leave);
+    blocks = yield* morphChildren(this.#root, this.#last, blocks, leave);
     return { items, blocks, hasCode: tokens.some(({ type }) => type === "fence" || type === "code_block") };
   }
 

@@ -10,7 +10,6 @@ import MarkdownIt from "./vendor/markdown-it.min.js";
 
 const DEEPEST = 32; // levels of quotes and lists; a list takes two
 const WIDE = 16; // columns
-const STRETCH = 4_000; // characters of one paragraph whose marks may belong together
 
 export const grammar = new MarkdownIt({ html: false, linkify: true, breaks: true, typographer: false });
 
@@ -109,14 +108,21 @@ function tooDeep(state, start, end, silent) {
   return true;
 }
 
+/** The columns of the last table's head; each token is looked at once, however many rows ask. */
+function columnsOf(state) {
+  const seen = (state.seen ??= { tokens: 0, columns: 0 });
+  for (; seen.tokens < state.tokens.length; seen.tokens += 1) {
+    const { type } = state.tokens[seen.tokens];
+    if (type === "thead_open") seen.columns = 0;
+    else if (type === "th_open") seen.columns += 1;
+  }
+  return seen.columns;
+}
+
 /** Where a table ends: at a row with almost none of its many cells, which all would be made. */
 function sparse(state, start, end, silent) {
   if (!silent || state.parentType !== "table") return false;
-  const first = state.tokens.findLastIndex(({ type }) => type === "thead_open");
-  let columns = 0;
-  for (let place = first; state.tokens[place]?.type !== "thead_close"; place += 1) {
-    if (state.tokens[place].type === "th_open") columns += 1;
-  }
+  const columns = columnsOf(state);
   if (columns <= WIDE) return false;
   const row = state.src.slice(state.bMarks[start], state.eMarks[start]);
   return row.split("|").length < columns / 4;
@@ -127,28 +133,3 @@ grammar.inline.ruler.before("escape", "dollars", dollars);
 grammar.inline.ruler.before("autolink", "line_break", lineBreak);
 grammar.block.ruler.before("table", "too_deep", tooDeep);
 grammar.block.ruler.before("table", "sparse", sparse, { alt: ["blockquote"] });
-
-/** A long paragraph is read in stretches: marks are matched against each other within one. */
-function* stretches(text) {
-  let start = 0;
-  while (text.length - start > STRETCH) {
-    const limit = start + STRETCH;
-    const line = text.lastIndexOf("\n", limit) + 1;
-    const word = text.lastIndexOf(" ", limit) + 1;
-    let end = [line, word].find((place) => place > start + STRETCH / 2) ?? limit;
-    if (/[\ud800-\udbff]/.test(text[end - 1])) end -= 1;
-    yield text.slice(start, end);
-    start = end;
-  }
-  yield text.slice(start);
-}
-
-const parse = grammar.inline.parse.bind(grammar.inline);
-grammar.inline.parse = (text, owner, environment, out) => {
-  if (text.length <= STRETCH) return parse(text, owner, environment, out);
-  for (const stretch of stretches(text)) {
-    const tokens = [];
-    parse(stretch, owner, environment, tokens);
-    for (const token of tokens) out.push(token);
-  }
-};

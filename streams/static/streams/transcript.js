@@ -2,12 +2,15 @@
  * The conversation on the page: turns, each a message of the user's and the replies to it.
  *
  * Elements are kept by id, so what has not changed is not touched. A running reply's new text is
- * written once between two frames, however many pieces have come.
+ * written once between two frames, however many pieces have come. A frame that took long to be
+ * written and laid out is followed by a pause as long as that, so half the time is the reader's.
  */
 
 import { el } from "./dom.js";
 import { turnsOf } from "./fold.js";
 import { Reply } from "./reply.js";
+
+const LONG = 30; // milliseconds of one frame
 
 export class Transcript {
   #list;
@@ -16,6 +19,7 @@ export class Transcript {
   #state = null;
   #shape = -1;
   #frame = null;
+  #resume = 0; // when text is written next
   #written;
 
   /** `acts` are the page's; `written` is called after whatever changed the page's height. */
@@ -38,7 +42,12 @@ export class Transcript {
     if (this.#frame !== null || document.hidden) return; // a hidden page has no frames
     this.#frame = requestAnimationFrame(() => {
       this.#frame = null;
-      if (this.#state) this.#draw();
+      if (!this.#state) return;
+      const start = performance.now();
+      if (start < this.#resume && this.#state.shape === this.#shape) return this.show(this.#state);
+      this.#draw();
+      const end = performance.now();
+      this.#resume = end - start > LONG ? end + (end - start) : 0;
     });
   }
 
