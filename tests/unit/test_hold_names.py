@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from streams.access.authorization import Caller
-from streams.pushpin.hold import Hold, hold_in
+from streams.pushpin.hold import Hold, parse_hold
 
 CONVERSATION = UUID("c0ffee00-0000-4000-8000-000000000001")
 BROKEN = range(246, 256)  # bytes of a subscription that libzmq 4.3.4 writes wrongly
@@ -27,7 +27,7 @@ def test_no_name_of_a_hold_has_a_length_that_libzmq_cannot_subscribe_to(cursor: 
     lengths = set()
     for length in range(255):
         one = hold("o" * length, "s" * 40, cursor=cursor)
-        assert hold_in(one.state) == one
+        assert parse_hold(one.state) == one
         assert one.state == hold("o" * length, "s" * 40, cursor=cursor).state  # readers share it
         lengths |= {len(one.state), len(one.aside)}
     assert lengths.isdisjoint(BROKEN)
