@@ -131,7 +131,7 @@ ALLOW_SIGNUP = env.bool("ALLOW_SIGNUP", not PRODUCTION)  # anybody may make hims
 AUTHENTICATION_BACKENDS = env.list(
     "AUTHENTICATION_BACKENDS", default=["django.contrib.auth.backends.ModelBackend"]
 )  # Django's, or another application's own
-STREAM_SIGNING_KEY = env.str("STREAM_SIGNING_KEY", "")  # known to an application that signs passes
+STREAM_SIGNING_KEY = env.str("STREAM_SIGNING_KEY", "")  # shared with the application that signs
 if 0 < len(STREAM_SIGNING_KEY) < 32:
     raise ImproperlyConfigured("STREAM_SIGNING_KEY can be guessed: take 32 characters or more.")
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call us

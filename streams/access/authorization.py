@@ -1,8 +1,8 @@
-"""Which owner a session, a token or a pass stands for at this moment.
+"""Which owner a session, an API token or a signed token acts for at this moment.
 
-A request and an open stream ask the same functions: a request with what it just showed, an open
-stream every `ACCESS_CHECK_INTERVAL` seconds with what it showed when it was opened. Each function
-answers for many at once, with a fixed number of queries.
+A request and an open stream ask the same functions. A request asks with what it just showed, an
+open stream every `ACCESS_CHECK_INTERVAL` seconds with what it showed when it was opened. Each
+function answers for many at once, with a fixed number of queries.
 """
 
 from collections import defaultdict
@@ -141,7 +141,7 @@ def active_callers(callers: set[Caller]) -> set[Caller]:
             return tokens.get(caller.token)
         if caller.session is not None:
             return sessions.get(caller.session)
-        # A pass opened the stream; other applications' users are known to them alone.
+        # A signed token opened the stream. Only the other application knows its external users.
         return caller.owner if not is_user(caller.owner) or caller.owner in users else None
 
     return {caller for caller in callers if owner_now(caller) == caller.owner}

@@ -1,62 +1,65 @@
-"""Passes: another application's word for its user, signed with a key that both know.
+"""Signed tokens: JSON Web Tokens (RFC 7519) by which another application vouches for its user.
 
-    <JSON in base64url>.<HMAC-SHA256 of that in base64url>
-
-The JSON names an owner, scopes, and until when the pass opens a door: five minutes at the most,
-for it may stand in a stream's URL, and URLs are written down. docs/security.md says how to make
-one elsewhere.
+The application signs with HS256 and `STREAM_SIGNING_KEY`, which both services know. A token may
+stand in a stream's URL, and URLs are written into logs. So a token is good for five minutes at
+most, and Unspool refuses one that would be good for longer. docs/security.md shows how to sign.
 """
 
 import time
-import zlib
 from dataclasses import dataclass
 
+import jwt
 from django.conf import settings
-from django.core.signing import BadSignature, Signer
 
 from streams.access.owners import Owner, OwnerKind, parse_owner
+from streams.protocol.ids import NotCanonical
 
-MAX_AGE = 300  # seconds, from when it is made
-SKEW = 30  # seconds that the other application's clock may be ahead
-# What the reader of a signed text raises where its signer cannot write: no JSON, JSON of a million
-# brackets, a number that no clock shows, or what only looks compressed.
-MALFORMED = (BadSignature, ValueError, OverflowError, RecursionError, zlib.error)
+ALGORITHM = "HS256"  # the only one; the token's own header decides nothing
+AUDIENCE = "unspool"  # `aud`: tokens that the application signs for other services are refused
+MAX_AGE = 300  # seconds from now until `exp`
+LEEWAY = 30  # seconds by which the application's clock may be ahead
+MAX_LENGTH = 2048  # characters; one with the longest owner has about 300
+REQUIRED = ("aud", "sub", "exp", "scope")
+SIGNED_OWNERS = (OwnerKind.USER, OwnerKind.EXTERNAL)  # only Unspool itself knows its visitors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedToken:
-    """Whom a pass lets in, and what for."""
+    """The owner for whom a verified token acts, and what it permits: `read`, `write`."""
 
     owner: Owner
     scopes: tuple[str, ...]
 
 
-def sign(owner: str, *, scopes: str = "read", seconds: int = MAX_AGE) -> str:
-    """A pass for the owner, `user:<id>` or `external:<id>`."""
-    return _signer().sign_object(
-        {"owner": owner, "scopes": scopes, "until": int(time.time()) + seconds}
-    )
-
-
-def verify(shown: str) -> SignedToken | None:
-    """What the pass says; None where it is not ours, or its time is over."""
-    if not settings.STREAM_SIGNING_KEY:
+def verify(token: str) -> SignedToken | None:
+    """What the token permits; None if it is malformed, not signed with our key, or not good now."""
+    if not settings.STREAM_SIGNING_KEY or len(token) > MAX_LENGTH or not token.isascii():
         return None
     try:
-        return _parse(_signer().unsign_object(shown))
-    except MALFORMED:
-        return None  # forged, or the other application signs what is no pass
-
-
-def _parse(said: object) -> SignedToken | None:
-    match said:
-        case {"owner": str(owner), "scopes": str(scopes), "until": int(until)}:
-            named = parse_owner(owner)
-            in_time = 0 < until - time.time() <= MAX_AGE + SKEW
-            if in_time and named.kind in (OwnerKind.USER, OwnerKind.EXTERNAL):
-                return SignedToken(owner=named, scopes=tuple(scopes.split()))
+        claims = jwt.decode(
+            token,
+            settings.STREAM_SIGNING_KEY,
+            algorithms=[ALGORITHM],
+            audience=AUDIENCE,
+            leeway=LEEWAY,
+            options={"require": list(REQUIRED)},
+        )
+    except jwt.PyJWTError:
+        return None
+    match claims:
+        case {"sub": str(sub), "scope": str(scope), "exp": int() | float() as exp}:
+            # The leeway is for `iat` and `nbf`. It makes no token good after its `exp`.
+            now = time.time()
+            if now < exp <= now + MAX_AGE + LEEWAY:  # a difference would overflow at 10**400
+                return _token(sub, scope)
     return None
 
 
-def _signer() -> Signer:
-    return Signer(key=settings.STREAM_SIGNING_KEY, sep=".", salt="unspool.pass")
+def _token(sub: str, scope: str) -> SignedToken | None:
+    try:
+        owner = parse_owner(sub)
+    except NotCanonical:
+        return None
+    if owner.kind not in SIGNED_OWNERS:
+        return None
+    return SignedToken(owner=owner, scopes=tuple(scope.split()))

@@ -114,7 +114,7 @@ STREAM: Document = {
             "name": "token",
             "in": "query",
             "required": False,
-            "description": "A pass (docs/security.md): an EventSource can send no header.",
+            "description": "A signed token (docs/security.md): an EventSource can send no header.",
             "schema": {"type": "string"},
         },
     ],

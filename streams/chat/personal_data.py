@@ -152,7 +152,7 @@ def _admin_log(owner: str) -> "QuerySet[LogEntry]":
 def _sessions(owner: str) -> Iterator[Session]:
     kind, _, name = owner.partition(":")
     if kind not in (OwnerKind.USER, OwnerKind.VISITOR):
-        return  # another application's user comes with a pass and has none
+        return  # another application's user has no session
     named = SESSION_KEY if kind == OwnerKind.USER else VISITOR_KEY
     for session in Session.objects.iterator():
         if str(session.get_decoded().get(named)) == name:

@@ -18,7 +18,6 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from streams.access import signed_tokens
 from streams.access.api_tokens import create_token
 from streams.access.authorization import Caller, read_refusals
 from streams.delivery.follower import FORBIDDEN, revoked
@@ -27,6 +26,7 @@ from streams.models import ApiToken, Conversation
 from streams.pushpin.hold import Hold
 from streams.pushpin.views import next_page
 from tests.integration.support.api_client import conversation
+from tests.integration.support.signed_tokens import sign
 from tests.integration.test_api_authentication import bearing, begin
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -104,7 +104,7 @@ def holding(user: User) -> Client:
 
 
 def passing(user: User) -> Client:
-    return bearing(signed_tokens.sign(f"user:{user.pk}", scopes="read write"))
+    return bearing(sign(f"user:{user.pk}", scope="read write"))
 
 
 def of_directory(user: User) -> Client:
@@ -124,7 +124,7 @@ WAYS: dict[str, tuple[Callable[[User], Client], Way]] = {
     "the token expires": (holding, expire_token),
     "the token loses its scope": (holding, take_scope),
     "the token's user is shut out": (holding, shut_user_out),
-    "the pass's user is shut out": (passing, shut_user_out),
+    "the signed token's user is shut out": (passing, shut_user_out),
 }
 
 

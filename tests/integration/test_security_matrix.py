@@ -13,11 +13,11 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from streams.access import signed_tokens
 from streams.access.api_tokens import create_token
 from streams.api import api
 from streams.models import ApiToken, Conversation, Message, Run
 from tests.integration.support.api_client import ApiClient
+from tests.integration.support.signed_tokens import sign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 SECRET = "a word that is nobody else's"
@@ -74,8 +74,8 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
     bob = User.objects.create_user("bob")
     yield "another user", sending(signed_in(bob))
     yield "another's token", bearing(create_token(bob, "job", scopes="read write"))
-    yield "another's pass", bearing(signed_tokens.sign(f"user:{bob.pk}", scopes="read write"))
-    yield "another application's user", bearing(signed_tokens.sign(f"external:{ada.pk}"))
+    yield "another's signed token", bearing(sign(f"user:{bob.pk}", scope="read write"))
+    yield "another application's user", bearing(sign(f"external:{ada.pk}"))
     yield "nobody", sending(Client(enforce_csrf_checks=True))
     yield "a visitor", sending(ApiClient().client)
     staff = User.objects.create_user("staff", is_staff=True)
@@ -88,7 +88,7 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
         "an expired token",
         bearing(create_token(ada, "late", scopes="read write", expires_at=late)),
     )
-    yield "a pass that is over", bearing(signed_tokens.sign(f"user:{ada.pk}", seconds=0))
+    yield "an expired signed token", bearing(sign(f"user:{ada.pk}", seconds=0))
     yield "a token without a scope", bearing(create_token(ada, "none", scopes=""))
     ended = signed_in(ada)
     Session.objects.filter(pk=ended.session.session_key).delete()
@@ -162,7 +162,7 @@ def test_its_owner_sees_it_in_each_way_that_he_may(ada: User) -> None:
     ways = [
         mine,
         bearing(create_token(ada, "job", scopes="read")),
-        bearing(signed_tokens.sign(f"user:{ada.pk}")),
+        bearing(sign(f"user:{ada.pk}")),
     ]
     for send in ways:
         assert send("GET", f"/api/conversations/{made['conversation']}/").status_code == 200
