@@ -1,38 +1,47 @@
-"""What web and bridge agree on about a connection that Pushpin holds: who reads what, for how long.
+"""A hold: what the readers share whose connections Pushpin holds together.
 
-Pushpin knows only names of channels. So all that a hold is stands in the name of one of its
-channels: Pushpin gives it back with each request for what comes next (`Grip-Last`), and the
-bridge learns it from Pushpin's subscription. The name holds a session's key, and names are
-written into logs, so it is sealed.
+Pushpin knows only names of channels. So the web process writes the whole hold into the name of
+one channel. Pushpin returns that name with each request for what comes next (`Grip-Last`), and the
+bridge reads it in Pushpin's subscription. The name contains a session's key, and Pushpin logs
+names, so the hold is encrypted.
 """
 
-import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+import binascii
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from hashlib import sha256, shake_256
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 from streams.access.authorization import Caller
 from streams.log.channels import channel_of
 
-STATE = "hold-"  # nothing is ever said there: its place in Grip-Last is what it is for
-ASIDE = "aside-"  # what these holds are told beside the conversation's events
-SEAL = 16  # bytes
-# Bytes of a channel's name that libzmq 4.3.4 cannot subscribe to: it writes the frame's length into
-# one byte, and the peer ends the connection. Debian's Pushpin is built with that version.
+STATE = "hold-"  # nothing is published there: the channel exists for its name
+ASIDE = "aside-"  # carries what these readers receive besides the conversation's events
+# Characters of a name. Three names are headers of one request or response, for which Pushpin has
+# a buffer of 8 KB (`client_buffer_size`). It has no bound on a name itself.
+MAX_NAME = 512
+PURPOSE = b"unspool.pushpin.hold"  # HKDF's `info`: keys for other purposes differ
+TAG_SIZE = 16  # bytes that AES-SIV adds
+# Characters of a name that libzmq 4.3.4 cannot subscribe to: it writes the frame's length into one
+# byte, and the peer ends the connection. Debian's Pushpin is built with that version.
 UNSUBSCRIBABLE = range(246, 256)
+KEY_SIZE = 64  # bytes: two keys of AES-256, as SIV takes them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hold:
-    """What connections have in common that are told the same and end together.
+    """What connections share that receive the same and end together.
 
-    `ends_at` is in minutes since 1970. Who has not `begun` awaits what comes after its `cursor`, or
-    a snapshot: Redis was away when it asked.
+    `ends_at` is in minutes since 1970. Redis was away when a hold was opened that has not `begun`:
+    its readers wait for the events after `cursor`, or for a snapshot.
     """
 
     conversation: UUID
@@ -44,39 +53,37 @@ class Hold:
 
     @property
     def channel(self) -> str:
-        """Where the conversation's events are."""
+        """The channel of the conversation's events."""
         return channel_of(self.conversation)
 
     @property
     def state(self) -> str:
-        """The name that says what this hold is."""
+        """The channel whose name is this hold. Equal holds have equal names."""
         caller = self.caller
-        said = [
+        fields = [
             self.conversation.bytes.hex(),
             *(caller.owner, caller.session, caller.token),
             *(self.until_idle, self.ends_at, self.begun, self.cursor),
         ]
-        words = orjson.dumps(said)
-        while not {len(STATE) + _sealed(words), len(ASIDE) + _sealed(words)}.isdisjoint(
-            UNSUBSCRIBABLE
-        ):
-            words += b" "  # JSON allows white space after the value
-        return STATE + _seal(words)
+        plaintext = orjson.dumps(fields)
+        while not _name_lengths(plaintext).isdisjoint(UNSUBSCRIBABLE):
+            plaintext += b" "  # JSON allows white space after the value
+        return STATE + _seal(plaintext)
 
     @property
     def aside(self) -> str:
-        """Where these holds alone are told something: heartbeats, and their end."""
+        """The channel of what these readers alone receive: heartbeats, and the stream's end."""
         return ASIDE + self.state.removeprefix(STATE)
 
 
 def parse_hold(name: str) -> Hold | None:
-    """The hold that a channel of this name is the state of; None for any other channel."""
-    if not name.startswith(STATE):
+    """The hold that this channel's name is; None for any other channel."""
+    if not name.startswith(STATE) or len(name) > MAX_NAME:
         return None
-    said = _open(name.removeprefix(STATE))
-    if said is None:
+    fields = _unseal(name.removeprefix(STATE))
+    if fields is None:
         return None
-    conversation, owner, session, token, until_idle, ends_at, begun, cursor = said
+    conversation, owner, session, token, until_idle, ends_at, begun, cursor = fields
     return Hold(
         conversation=UUID(conversation),
         caller=Caller(owner=owner, session=session, token=token),
@@ -87,35 +94,32 @@ def parse_hold(name: str) -> Hold | None:
     )
 
 
-def _sealed(words: bytes) -> int:
-    """How long these words are once they are sealed."""
-    return -(-4 * (SEAL + len(words)) // 3)  # Base64 without padding
+def _name_lengths(plaintext: bytes) -> set[int]:
+    """The lengths of both names that carry this plaintext once it is sealed."""
+    sealed = -(-4 * (TAG_SIZE + len(plaintext)) // 3)  # Base64 without padding
+    return {len(STATE) + sealed, len(ASIDE) + sealed}
 
 
-def _seal(said: bytes) -> str:
-    # As RFC 5297 does it: the seal is a keyed digest of the words, and the key stream is made from
-    # the seal. The same hold has the same name always, which is what lets its readers share.
-    seal = hmac.digest(_key("seal"), said, sha256)[:SEAL]
-    return urlsafe_b64encode(seal + _hidden(said, seal)).decode().rstrip("=")
+def _seal(plaintext: bytes) -> str:
+    # AES-SIV (RFC 5297) is deterministic: equal holds get one name, so their readers share a
+    # channel. It also authenticates, so no other program can make a name.
+    sealed = _cipher(settings.SECRET_KEY).encrypt(plaintext, None)
+    return urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
-def _open(sealed: str) -> list[Any] | None:
+def _unseal(text: str) -> list[Any] | None:
     try:
-        whole = urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
-    except ValueError:
-        return None
-    seal, said = whole[:SEAL], _hidden(whole[SEAL:], whole[:SEAL])
-    if not hmac.compare_digest(seal, hmac.digest(_key("seal"), said, sha256)[:SEAL]):
-        return None  # another SECRET_KEY's, or somebody's invention
-    words: list[Any] = orjson.loads(said)
-    return words
+        sealed = b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        plaintext = _cipher(settings.SECRET_KEY).decrypt(sealed, None)
+    except (binascii.Error, InvalidTag, ValueError):
+        return None  # another SECRET_KEY made it, or no service did
+    if _seal(plaintext) != text:
+        return None  # base64 spells some bytes in several ways, but a hold has one name
+    fields: list[Any] = orjson.loads(plaintext)
+    return fields
 
 
-def _hidden(words: bytes, seal: bytes) -> bytes:
-    stream = shake_256(_key("stream") + seal).digest(len(words))
-    hidden = int.from_bytes(words) ^ int.from_bytes(stream)
-    return hidden.to_bytes(len(words))
-
-
-def _key(purpose: str) -> bytes:
-    return hmac.digest(settings.SECRET_KEY.encode(), f"hold/{purpose}".encode(), sha256)
+@lru_cache(maxsize=1)
+def _cipher(secret_key: str) -> AESSIV:
+    derivation = HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=None, info=PURPOSE)
+    return AESSIV(derivation.derive(secret_key.encode()))

@@ -17,7 +17,6 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.test import AsyncClient
 
-from streams.access.authorization import Caller
 from streams.chat import conversations
 from streams.delivery.hub import ChannelBuffer
 from streams.log.errors import LogUnavailable
@@ -25,7 +24,7 @@ from streams.log.event_log import EventLog
 from streams.models import Conversation
 from streams.pushpin import bridge
 from streams.pushpin.bridge import Bridge
-from streams.pushpin.hold import ASIDE, STATE, Hold, parse_hold
+from streams.pushpin.hold import Hold
 from streams.pushpin.zmq_publisher import ZmqPublisher, tnetstring
 from tests.integration.test_follower import VISITOR, Told, told
 
@@ -391,19 +390,6 @@ async def test_a_deleted_conversations_holds_are_ended_again_but_a_few_times_a_s
         for _ in range(5):
             await pushpin.hears(close)
         assert monotonic() - since > 3 * bridge.SOON
-
-
-def test_a_holds_name_tells_all_but_shows_nothing() -> None:
-    caller = Caller(owner="user:5", session="s3cret-session-key")
-    conversation = Conversation(owner="user:5")
-    one = Hold(
-        conversation=conversation.id, caller=caller, until_idle=True, ends_at=29_000_000, begun=True
-    )
-    assert parse_hold(one.state) == one
-    assert "s3cret" not in one.state
-    assert one.aside == ASIDE + one.state.removeprefix(STATE)
-    for other in (one.state[:-1], one.state + "A", STATE, STATE + "!", f"{STATE}AAAA", one.channel):
-        assert parse_hold(other) is None
 
 
 @pytest.mark.parametrize("signature", [{}, {"Grip-Sig": "forged"}])
