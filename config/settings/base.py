@@ -193,7 +193,7 @@ LOGGING = {
     },
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)s %(name)s [%(request)s] %(message)s"},
-        "json": {"()": "streams.observability.request_id.JsonFormatter"},
+        "json": {"()": "streams.observability.json_log.JsonFormatter"},
     },
     "handlers": {
         "stderr": {

@@ -139,7 +139,7 @@ async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks
             assert [
                 line["request"]
                 for line in lines[name]
-                if re.match(f"run {one.run} {said}", line["said"])
+                if re.match(f"run {one.run} {said}", line["message"])
             ] == ["the-one-to-follow"]
 
 
