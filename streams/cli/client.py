@@ -1,147 +1,87 @@
-"""The public API as a program calls it: every call is repeated until it is answered."""
+"""The HTTP API as the terminal client calls it. Each call is repeated until it is answered."""
 
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from http.cookiejar import LoadError, MozillaCookieJar
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-from httpx_sse import EventSource, connect_sse
+from httpx_sse import SSEError, connect_sse
 
-from streams.cli.backoff import Patience, Tell, Unreachable
+from streams.protocol.events import EVENTS, Event, Heartbeat, Snapshot, StreamError, StreamReset
+from streams.protocol.sse import decode
 
-PASSING = frozenset({502, 503, 504})  # what a later try may find changed
-CROWDED = PASSING | {429}  # of a stream: the one that broke may be counted yet
-SILENCE = 37.5  # seconds without a byte on a stream: two heartbeats have not come, and half a third
-ANSWER = 30.0  # seconds for any other answer
-CONNECT = 5.0  # seconds
-NEAR = frozenset({"127.0.0.1", "localhost", "::1"})
+RETRYABLE = frozenset({502, 503, 504})
+STREAM_RETRYABLE = RETRYABLE | {429}  # a stream that was just cut may still be counted
+ANSWER = httpx.Timeout(30.0, connect=5.0)  # seconds
+SILENCE = httpx.Timeout(37.5, connect=5.0)  # of a stream: two and a half heartbeats are missing
+FIRST, LONGEST = 0.4, 8.0  # seconds before the first retry, and at most between two
+GIVE_UP = 600.0  # seconds of retries; a restart takes seconds, a bad deployment minutes
 
-
-class Refused(Exception):
-    """The service says no, in words for a person: asking again would not help."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
-    """What a message was answered. `cursor` is None where the stream begins with a snapshot."""
-
-    conversation: UUID
-    message: UUID
-    run: UUID
-    cursor: int | None
+Note = Callable[[str], None]  # prints a line for the user
+Events = Generator[Event | Snapshot, None, None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a run ended. `reply` is the message that holds `text`; `reason`: why there is no more."""
+class ClientError(Exception):
+    """The service refuses the call, or has not answered for too long. The text is for the user."""
 
-    run: UUID
-    reply: UUID | None
-    text: str
-    tokens: int
-    reason: str
+
+class Backoff:
+    """Waits between the tries of one call. `note` is told when the service is lost and back."""
+
+    def __init__(self, note: Note) -> None:
+        self._note, self._tries, self._since = note, 0, 0.0
+
+    def wait(self, least: float) -> None:
+        """Sleep before the next try, `least` seconds or longer. Raises `ClientError`."""
+        if not self._tries:
+            self._since = time.monotonic()
+            self._note("reconnecting…")
+        elif time.monotonic() - self._since > GIVE_UP:
+            raise ClientError(f"The service has not answered for {GIVE_UP / 60:.0f} minutes.")
+        delay = min(LONGEST, FIRST * 2**self._tries) * random.uniform(0.5, 1.5)
+        self._tries += 1
+        time.sleep(max(least, delay))
+
+    def answered(self) -> None:
+        if self._tries:
+            self._tries = 0
+            self._note("back, nothing lost")
 
 
 class Client:
-    """Somebody at the service: the holder of `token`, or the visitor that `cookies` keep."""
+    """The service at `url`, for the holder of `token` or for the visitor kept in `cookies`."""
 
-    def __init__(self, url: str, *, token: str | None, cookies: Path, tell: Tell) -> None:
-        self.url = url
-        self.tell = tell
-        self._token = token
-        self._jar = MozillaCookieJar(cookies)
+    def __init__(self, url: str, token: str | None, cookies: Path, note: Note) -> None:
+        """Raises `ClientError` at once where nothing answers, because the URL may be wrong."""
+        self._note, self._token, self._jar = note, token, MozillaCookieJar(cookies)
         if not token and cookies.exists():
-            with suppress(LoadError):  # no cookies are in it: this visitor is new
+            with suppress(LoadError):  # the file holds no cookies: begin a new session
                 self._jar.load(ignore_discard=True)
         try:
-            near = httpx.URL(url).host in NEAR
+            # A proxy of the environment cannot reach this machine's own address.
+            proxies = httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
             self._http = httpx.Client(
-                base_url=url,
-                cookies=self._jar,
-                headers={"Authorization": f"Bearer {token}"} if token else {},
-                timeout=httpx.Timeout(ANSWER, connect=CONNECT),
-                trust_env=not near,  # a proxy does not reach this machine's own address
+                base_url=url, cookies=self._jar, headers=headers, timeout=ANSWER, trust_env=proxies
             )
-        except httpx.InvalidURL:
-            raise Unreachable(f"{url} is no address.") from None
+            self._save_cookies(self._http.get("/"))  # begins the visitor's session
+        except (httpx.InvalidURL, httpx.TransportError):
+            raise ClientError(f"No answer from {url}. Is the service running?") from None
 
-    def arrive(self) -> list[str]:
-        """Be known to the service; the models that it offers. Raises `Refused`, `Unreachable`."""
-        try:
-            if not self._token and "csrftoken" not in self._http.cookies:
-                self._keep(self._http.get("/"))
-            answer = self._http.get("api/models/")
-        except httpx.TransportError:
-            # The first call is not repeated: a wrong address should not take minutes to be told.
-            raise Unreachable(f"Nobody answers at {self.url}: does the service run?") from None
-        return [str(offer["id"]) for offer in _read(answer)["items"]]
-
-    def begin(self, message: str, *, system: str | None, model: str | None) -> Accepted:
-        """Begin a conversation. Raises `Refused`, `Unreachable`, as all calls from here on."""
-        body = {"message": message, "system": system, "model": model}
-        return _accepted(self._call("POST", "api/conversations/", body))
-
-    def say(self, conversation: UUID, message: str) -> Accepted:
-        """The next message; its reply is written after those that were asked for before."""
-        path = f"api/conversations/{conversation}/messages/"
-        return _accepted(self._call("POST", path, {"message": message, "when_busy": "queue"}))
-
-    def cancel(self, run: UUID) -> None:
-        self._call("POST", f"api/runs/{run}/cancel/", {})
-
-    def outcome(self, run: UUID) -> Outcome | None:
-        """How the run ended; None for one that goes on."""
-        told = self._call("GET", f"api/runs/{run}/")
-        match told["status"]:
-            case "queued" | "running":
-                return None
-            case "completed":
-                reason = ""
-            case "cancelled":
-                reason = "stopped"
-            case _:
-                reason = f"failed: {told['error']['reason']}"
-        return Outcome(
-            run=run,
-            reply=UUID(told["reply"]) if told["reply"] else None,
-            text=told["text"],
-            tokens=told["usage"]["output_tokens"],
-            reason=reason,
-        )
-
-    def newest(self) -> UUID:
-        """The conversation that was begun last."""
-        items = self._call("GET", "api/conversations/")["items"]
-        if not items:
-            raise Refused("You have no conversation yet.")
-        return UUID(items[0]["id"])
-
-    @contextmanager
-    def stream(
-        self, conversation: UUID, cursor: int | None, *, until_idle: bool
-    ) -> Iterator[EventSource]:
-        """One connection that hears the conversation's events after the cursor, whatever status."""
-        path = f"api/conversations/{conversation}/events/"
-        headers = {} if cursor is None else {"Last-Event-ID": str(cursor)}
-        params = {"until": "idle"} if until_idle else {}
-        timeout = httpx.Timeout(SILENCE, connect=CONNECT)
-        with connect_sse(
-            self._http, "GET", path, headers=headers, params=params, timeout=timeout
-        ) as source:
-            if source.response.is_client_error and source.response.status_code not in CROWDED:
-                source.response.read()
-                _read(source.response)
-            yield source
-
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        # Whoever did not hear the answer may ask again: the key makes it the same request.
-        headers = {} if method == "GET" else {"Idempotency-Key": str(uuid4()), **self._proof()}
-        patience = Patience(self.tell)
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer's JSON. Raises `ClientError`."""
+        # All tries carry one key, so a POST whose answer was lost is accepted once.
+        headers = {} if method == "GET" else {"Idempotency-Key": str(uuid4())}
+        if method != "GET" and not self._token:
+            headers["X-CSRFToken"] = self._http.cookies.get("csrftoken") or ""
+        backoff = Backoff(self._note)
         while True:
             least = 0.0
             try:
@@ -149,48 +89,64 @@ class Client:
             except httpx.TransportError:
                 pass
             else:
-                self._keep(answer)
-                if answer.status_code not in PASSING:
-                    patience.answered()
-                    return _read(answer)
-                least = retry_after(answer)
-            patience.pause(least)
+                self._save_cookies(answer)
+                if answer.status_code not in RETRYABLE:
+                    backoff.answered()
+                    with suppress(ValueError):
+                        if answer.is_success and isinstance(made := answer.json(), dict):
+                            return made
+                    raise _refusal(answer)
+                least = _retry_after(answer)
+            backoff.wait(least)
 
-    def _proof(self) -> dict[str, str]:
-        """That it is not a stranger's page which sends this in the session's name."""
-        shown = self._http.cookies.get("csrftoken")
-        return {"X-CSRFToken": shown} if shown and not self._token else {}
+    def events(self, conversation: UUID, cursor: int | None) -> Events:
+        """The events after the cursor, each once, over as many connections as needed.
 
-    def _keep(self, answer: httpx.Response) -> None:
-        """Keep the session that the answer begins or renews, for the next time."""
-        if self._token or "Set-Cookie" not in answer.headers:
-            return
-        # Another terminal may read it just now: it must never find half of it.
-        draft = f"{self._jar.filename}.{os.getpid()}"
-        self._jar.save(draft, ignore_discard=True)  # readable by its owner alone
-        os.replace(draft, str(self._jar.filename))
+        Without a cursor, a snapshot comes first. It never ends. Raises `ClientError`.
+        """
+        backoff, retry = Backoff(self._note), 0.0
+        path = f"api/conversations/{conversation}/events/"
+        while True:
+            least, headers = 0.0, {} if cursor is None else {"Last-Event-ID": str(cursor)}
+            try:
+                with connect_sse(self._http, "GET", path, headers=headers, timeout=SILENCE) as sses:
+                    least, status = _retry_after(sses.response), sses.response.status_code
+                    if status != 200 and status not in STREAM_RETRYABLE:
+                        sses.response.read()
+                        raise _refusal(sses.response)
+                    for sse in sses.iter_sse() if status == 200 else ():
+                        retry = retry if sse.retry is None else sse.retry / 1000
+                        if sse.event == Heartbeat.type and json.loads(sse.data)["head"] is None:
+                            continue  # Redis is away: this connection brings no events yet
+                        backoff.answered()
+                        if sse.event == StreamError.type:
+                            raise ClientError(json.loads(sse.data)["text"])
+                        if sse.event == StreamReset.type:
+                            cursor = None  # a cut before the snapshot must not skip the snapshot
+                            self._note("the event log was lost: this is the text as it is now")
+                        elif sse.event in EVENTS or sse.event == Snapshot.type:
+                            cursor = int(sse.id)
+                            yield decode(sse.event, sse.data)
+            except httpx.TransportError:
+                pass  # nothing is lost: the next connection goes on after the cursor
+            except SSEError:
+                raise ClientError("The service does not answer with an event stream.") from None
+            backoff.wait(max(least, retry))
+
+    def _save_cookies(self, answer: httpx.Response) -> None:
+        if not self._token and "Set-Cookie" in answer.headers:
+            # Write, then rename: another terminal may read the file at this moment.
+            draft = f"{self._jar.filename}.{os.getpid()}"
+            self._jar.save(draft, ignore_discard=True)  # readable by its owner alone
+            os.replace(draft, str(self._jar.filename))
 
 
-def retry_after(answer: httpx.Response) -> float:
-    """Seconds that the service asks to be left alone, where it says so in digits."""
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdigit() else 0.0
+def _retry_after(answer: httpx.Response) -> float:
+    seconds = answer.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0
 
 
-def _accepted(made: dict[str, Any]) -> Accepted:
-    ids = {name: UUID(made[name]) for name in ("conversation", "message", "run")}
-    return Accepted(**ids, cursor=made["cursor"])
-
-
-def _read(answer: httpx.Response) -> dict[str, Any]:
-    """What the answer says. Raises `Refused`."""
-    try:
-        told = answer.json()
-    except ValueError:
-        told = None
-    if answer.is_success and isinstance(told, dict):
-        return told
-    if isinstance(told, dict) and "detail" in told:
-        raise Refused(str(told["detail"]))
-    place = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
-    raise Refused(f"What answers at {place} is not this service (status {answer.status_code}).")
+def _refusal(answer: httpx.Response) -> ClientError:
+    with suppress(ValueError, KeyError, TypeError):
+        return ClientError(str(answer.json()["detail"]))
+    return ClientError(f"This is not the service: {answer.url} has status {answer.status_code}.")

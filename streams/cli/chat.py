@@ -1,0 +1,164 @@
+"""A conversation in a terminal or a pipe: stdout gets the replies, stderr the notes about them."""
+
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from threading import RLock, Thread
+from typing import Any
+from uuid import UUID
+
+from streams.cli.client import Client, ClientError
+from streams.protocol.events import MessageView
+from streams.protocol.fold import ConversationState, Reply, fold
+
+HISTORY = 6  # messages that are printed of a conversation that is continued
+LABEL = "assistant: "
+INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+# Escape sequences move the cursor, rename the window and worse. Line feeds and tabs are harmless.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """`text` with U+FFFD for each character that could control the terminal."""
+    return _CONTROL.sub("\ufffd", re.sub("\r\n?", "\n", text))
+
+
+class Printer:
+    """Prints replies as they grow, but each as a whole into a pipe, which takes nothing back."""
+
+    def __init__(self) -> None:
+        self._live, self._dim = sys.stdout.isatty(), sys.stderr.isatty()
+        self.parts: dict[UUID, str] = {}  # by run, what was printed of a reply that still grows
+        self._in_line = False
+        self._lock = RLock()  # the thread that cancels prints notes as well
+
+    def note(self, words: str, *, optional: bool = False) -> None:
+        """Print a line on stderr; an optional one only if stderr is a terminal."""
+        with self._lock:
+            self.line("")
+            if self._dim or not optional:
+                line = f"\x1b[2m{harmless(words)}\x1b[0m" if self._dim else harmless(words)
+                print(line, file=sys.stderr, flush=True)
+
+    def line(self, text: str) -> None:
+        """Print `text`, and a line feed unless a line has just ended."""
+        self._write(harmless(text))
+        if self._in_line:
+            self._write("\n")
+
+    def reply(self, run: UUID, text: str, label: str = "", *, final: bool = False) -> None:
+        """Print what is new in the text of the run's reply."""
+        if not (self._live or final):
+            return
+        with self._lock:
+            part = self.parts.pop(run, "")
+            if not text.startswith(part):
+                self.note("taken back: the reply starts again")
+                part = ""
+            # The character before the new text tells whether CR LF was cut in two.
+            new = harmless(f" {text}"[len(part) :])[1:]
+            self._write(new if part or not text else label + new)
+            if final:
+                self.line("")
+            elif text:
+                self.parts[run] = text
+
+    def _write(self, text: str) -> None:
+        print(text, end="", flush=True)
+        self._in_line = not text.endswith("\n") if text else self._in_line
+
+
+class Chat:
+    """Asks in `conversation`, or begins one with `opening`: the system prompt and the model."""
+
+    def __init__(
+        self, client: Client, out: Printer, conversation: UUID | None, **opening: str | None
+    ) -> None:
+        self.conversation = conversation
+        self._client, self._out, self._opening = client, out, opening
+        self._run = Future[UUID]()  # the run that Ctrl-C cancels, once it is known
+
+    def ask(self, message: str) -> bool:
+        """Print the reply until its run has ended. True if it is complete. Raises `ClientError`."""
+        self._run = Future()
+        path, body = "api/conversations/", {"message": message, **self._opening}
+        if self.conversation:
+            path += f"{self.conversation}/messages/"
+            body = {"message": message, "when_busy": "queue"}
+        accepted = self._client.call("POST", path, body)
+        self.conversation, run = UUID(accepted["conversation"]), UUID(accepted["run"])
+        self._run.set_result(run)
+        state = ConversationState(replies={run: Reply(run=run)})
+        with closing(self._client.events(self.conversation, accepted["cursor"])) as events:
+            for event in events:
+                state = fold(state, event)
+                if run not in (active := _active(state)):
+                    break
+                self._out.reply(run, active[run].text)
+        return bool(self._end(run)["status"] == "completed")
+
+    def follow(self, conversation: UUID, *, until_idle: bool) -> None:
+        """Print the conversation and each reply that is written in it. Raises `ClientError`."""
+        self._run = Future()
+        state, known, waiting = ConversationState(), set[str](), list[MessageView]()
+        with closing(self._client.events(conversation, None)) as events:
+            for event in events:
+                before, state = _active(state), fold(state, event)
+                active = _active(state)
+                for run in [run for run in before if run not in active]:
+                    known.add(str(self._end(run, LABEL)["reply"]))
+                new = [view for id, view in state.messages.items() if str(id) not in known]
+                waiting += new if known else new[-HISTORY:]
+                known.update(str(view.id) for view in new)
+                while waiting and not self._out.parts:  # not within a reply
+                    view = waiting.pop(0)
+                    self._out.line(f"{view.role}: {view.content}")
+                for run in [*active][:1]:  # the others are queued
+                    if not self._run.done():
+                        self._run.set_result(run)
+                    self._out.reply(run, active[run].text, LABEL)
+                if until_idle and not active:
+                    return
+
+    @contextmanager
+    def stoppable(self) -> Iterator[list[int]]:
+        """The first Ctrl-C cancels the run and is put into the list. The second one leaves."""
+        stopped: list[int] = []
+
+        def stop(number: int, _: object) -> None:
+            # Only cancel: the stream is read on until the run's final event.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            stopped.append(number)
+            Thread(target=self._cancel, daemon=True).start()
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield stopped
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _cancel(self) -> None:
+        self._out.note("stopping…")
+        try:
+            self._client.call("POST", f"api/runs/{self._run.result()}/cancel/", {})
+        except ClientError as error:
+            self._out.note(str(error))
+
+    def _end(self, run: UUID, label: str = "") -> dict[str, Any]:
+        """Print what is missing of an ended run's reply, and how the run ended."""
+        # The events may have been lost with the log. The stored run has the whole reply.
+        ended = self._client.call("GET", f"api/runs/{run}/")
+        self._out.reply(run, ended["text"], label, final=True)
+        how = (
+            f"{ended['status']}: {ended['error']['reason']}" if ended["error"] else ended["status"]
+        )
+        tokens = f"{ended['usage']['output_tokens']} tokens"
+        self._out.note(f"{how} ({tokens})", optional=ended["status"] == "completed")
+        return ended
+
+
+def _active(state: ConversationState) -> dict[UUID, Reply]:
+    return {run: reply for run, reply in state.replies.items() if reply.ending is None}
