@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from streams.cli import client as client_module
 from streams.cli.chat import Chat, Printer, harmless
 from streams.cli.client import Client, ClientError
 from streams.protocol.events import (
@@ -44,7 +43,9 @@ USAGE = Usage(input_tokens=1, output_tokens=3, total_tokens=4, estimated=False)
 class Service:
     """Answers like the service. Each item of `streams` is one connection, and is then cut."""
 
-    def __init__(self, *streams: list[Frame] | httpx.Response, text: str = "", **run: Any) -> None:
+    def __init__(
+        self, *streams: Sequence[Frame] | httpx.Response, text: str = "", **run: Any
+    ) -> None:
         self.streams = list(streams)
         self.run = {
             "status": "completed",
@@ -94,7 +95,7 @@ class Terminal:
         monkeypatch.setattr(time, "sleep", lambda _: None)
         real = httpx.Client
         monkeypatch.setattr(
-            client_module.httpx,
+            httpx,
             "Client",
             lambda **options: real(**options, transport=httpx.MockTransport(service)),
         )
