@@ -37,6 +37,7 @@ export class Markdown {
   #cost = 0; // milliseconds that it has taken
   #due = 0; // when the next may begin
   #whole = null; // the reply, once it is over
+  #isOver = false; // and all of it stands on the page
 
   constructor(root) {
     this.#root = root;
@@ -73,6 +74,7 @@ export class Markdown {
     this.#steps = this.#read(text, this.#steps);
     if (!(await this.#finish(text))) return;
     if (place !== this.#root && this.#reading === reading) this.#root.replaceChildren(...place.childNodes);
+    this.#isOver = true;
     // A link may be defined after it was used: with all definitions known, it is read once more.
     if (Object.keys(reading.references).length === 0 || this.#plain) return;
     const again = new Markdown(el("div"));
@@ -83,6 +85,11 @@ export class Markdown {
     if (this.#whole !== text) return;
     this.#steps = morphChildren(this.#root, null, [...again.#root.childNodes]);
     await this.#finish(text);
+  }
+
+  /** Does all of this text, which is over, stand on the page? */
+  isWhole(text) {
+    return this.#whole === text && this.#isOver;
   }
 
   #begin(epoch) {
@@ -97,6 +104,7 @@ export class Markdown {
     this.#cost = 0;
     this.#due = 0;
     this.#whole = null;
+    this.#isOver = false;
   }
 
   /** Bring what was taken to the page. */

@@ -54,7 +54,7 @@ export class Reply {
     const { live } = reply;
     const parts = this.#parts;
     this.element.classList.toggle("live", live !== null);
-    this.element.setAttribute("aria-busy", String(live !== null));
+    this.element.setAttribute("aria-busy", "true");
     this.element.dataset.run = reply.run ?? "";
     this.#showWaiting(live);
     this.#showThoughts(live?.reasoning ?? "");
@@ -67,10 +67,18 @@ export class Reply {
     parts.copy.hidden = this.#text() === "";
     this.#showVariants(variants);
     if (live === null) {
-      this.#markdown.settle(reply.message?.content ?? "").then(this.#grown);
+      this.#settle(reply.message?.content ?? "");
       this.#showShortfall();
       if ((last || wasLive) && !this.#asked) this.#learn().then(this.#grown);
     }
+  }
+
+  /** Show the text of a reply that is over, which takes several turns if it is long. */
+  async #settle(text) {
+    await this.#markdown.settle(text);
+    if (this.#reply.live !== null || text !== this.#text()) return;
+    this.element.setAttribute("aria-busy", String(!this.#markdown.isWhole(text)));
+    this.#grown();
   }
 
   /** Write what has come since the last frame. Says whether there is more. */

@@ -83,7 +83,7 @@ class Reader:
     async def done(self, replies: int = 1) -> None:
         """Wait until nothing is written any more, and so many replies are on the page."""
         fact = """n => document.querySelectorAll('.reply').length >= n
-            && !document.querySelector('.reply.live')
+            && !document.querySelector('.reply.live, .reply[aria-busy=true]')
             && document.getElementById('stop').hidden"""
         await comes_true(self.page, fact, replies, within=WRITTEN_WITHIN)
 
