@@ -1,7 +1,7 @@
 """What the fast rings stand on: a real Valkey, a real database, nothing of the machine's own."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,6 +19,23 @@ from tests.support.sizes import EXAMPLES
 
 hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES)
 hypothesis.settings.load_profile("unspool")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make each report fit for pytest-xdist, which sends it as UTF-8.
+
+    Tests log and compare lone surrogates, which UTF-8 cannot hold.
+    """
+    report = yield
+    report.sections = [(name, _encodable(text)) for name, text in report.sections]
+    if report.failed:
+        report.longrepr = _encodable(str(report.longrepr))
+    return report
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 @pytest.fixture(scope="session")
