@@ -123,7 +123,7 @@ def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
 def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health_checks, "TIMEOUT", 0.2)
+    monkeypatch.setattr(health_checks, "PATIENCE", 0.2)
     over = threading.Event()
     asked: list[None] = []
 

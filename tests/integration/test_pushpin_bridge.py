@@ -148,7 +148,7 @@ async def test_what_a_failover_lost_and_the_row_notes_is_not_waited_for(
     hold = hold_of(story.conversation)
     async with bridging(short) as pushpin:
         last = await followed(pushpin, story, hold)
-        await sync_to_async(story.conversation.heard)(last + 9)
+        await sync_to_async(story.conversation.advance_head)(last + 9)
         await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
         said = await pushpin.hears(lambda said: said.get("action") == "hint")
         assert said["channel"] == hold.aside

@@ -182,7 +182,7 @@ class Machine(RuleBasedStateMachine):
         waiting=st.sampled_from([2, 8, backpressure.WAITING]), trip=st.sampled_from([3, BATCH])
     )
     def begin(self, waiting: int, trip: int) -> None:
-        self.world.monkeypatch.setattr(backpressure, "HIGH_WATER_MARK", waiting)
+        self.world.monkeypatch.setattr(backpressure, "WAITING", waiting)
         self.world.monkeypatch.setattr(log_writer, "BATCH", trip)
         accepted = asking.begin(owner=READER.owner, text="Why?")
         self.conversation = accepted.conversation

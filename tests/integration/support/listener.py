@@ -46,7 +46,7 @@ class Quiet(ChannelBuffer):
         super().__init__(RING)
         self.still = asyncio.Event()
 
-    async def change(self, seconds: float) -> bool:
+    async def wait_for_change(self, seconds: float) -> bool:
         self.still.set()
         return await super().wait_for_change(seconds)
 
