@@ -180,7 +180,7 @@ class Attempt:
         self._publish(TextSnapshot, self.text)
 
     def _restore_fence(self) -> int:
-        """Set anew, from the run's row. Raises `Superseded`, `Away`."""
+        """Set anew, from the run's row. Raises `Superseded`, `LogUnavailable`."""
         try:
             for _ in range(2):  # and ask again after: what was closed in between stays closed
                 if not still_held(self._run):
@@ -198,7 +198,7 @@ class Attempt:
             connection.close()
 
     def finish(self, outcome: Outcome) -> None:
-        """Say how it ended, unless it is not ours to say. Raises `Superseded`, `Away`."""
+        """Say how it ended, unless it is not ours to say. Raises `Superseded`, `LogUnavailable`."""
         found = Conversation.objects.filter(pk=self._run.conversation_id).first()
         if found is None:
             raise Superseded  # it was deleted

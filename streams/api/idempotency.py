@@ -52,7 +52,7 @@ def repeated(status: int, body: dict[str, Any]) -> HttpResponse:
 
 
 def status_response(report: RunStatus, once: IdempotencyKey | None) -> HttpResponse:
-    """The report as an answer; that it was given is kept. Raises `Answered`, `OtherRequest`.
+    """The report as an answer; that it was given is kept. Raises `Answered`, `KeyReused`.
 
     Its words are not, for they go with the conversation: a run that has ended stays as it is, and
     is reported anew. A live one's report is yet to change, and is not kept at all.

@@ -77,7 +77,7 @@ def begin(
 ) -> Accepted:
     """Begin a conversation with its first message.
 
-    Raises `UnknownModel`, `TooManyRuns`, `RedisFull`.
+    Raises `UnknownModel`, `ActiveRunLimit`, `RedisFull`.
     """
     conversation = Conversation(
         id=uuid4(),
@@ -102,7 +102,7 @@ def ask(
     when_busy: WhenBusy = "reject",
     key: IdempotencyKey | None = None,
 ) -> Accepted:
-    """Ask in a conversation that exists. Raises `Busy`, `TooManyRuns`, `RedisFull`."""
+    """Ask in a conversation that exists. Raises `ConversationBusy`, `ActiveRunLimit`, `RedisFull`."""
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
@@ -114,7 +114,7 @@ def ask(
 def retry(
     run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
 ) -> Accepted:
-    """A new run for the same question. Raises `NotLast`, `Busy`, `TooManyRuns`, `RedisFull`."""
+    """A new run for the same question. Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RedisFull`."""
 
     def make() -> Run:
         if run.message.turn != _last_turn(run.conversation):

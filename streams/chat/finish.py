@@ -57,7 +57,7 @@ def cancel(run: UUID) -> None:
 
 
 def cancel_unheld(run: UUID) -> None:
-    """End a run that was told to stop, wherever it is. Raises `Away`."""
+    """End a run that was told to stop, wherever it is. Raises `LogUnavailable`."""
     tried = None
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).is_active:
         if now.attempt == tried:
@@ -74,7 +74,7 @@ def cancel_unheld(run: UUID) -> None:
 
 
 def _seal(run: Run) -> RunProgress | None:
-    """Close the run's fence. Raises `Doubtful` where only an attempt can say what was said."""
+    """Close the run's fence. Raises `LogUnverified` where only an attempt can say what was said."""
     channel, known = channel_of(run.conversation_id), run.conversation.head
     try:
         return the_log().seal(channel, run.id, run.attempt, min_head=known, doubt="leave")

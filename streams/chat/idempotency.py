@@ -72,7 +72,7 @@ def repeats() -> Repeats:
 
 
 def recall(key: IdempotencyKey) -> None:
-    """Raise `Answered` or `OtherRequest` if the key has been used, or `TooManyRepeats`."""
+    """Raise `Answered` or `KeyReused` if the key has been used, or `TooManyRepeats`."""
     answer = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).first()
     if answer and answer.digest != key.digest:
         raise KeyReused

@@ -58,7 +58,7 @@ class UnknownOwner(Exception):
 
 
 def owner_named(user: str | None, owner: str | None) -> str:
-    """The owner: a user by name, or any owner as rows name it. Raises `Unnamed`."""
+    """The owner: a user by name, or any owner as rows name it. Raises `UnknownOwner`."""
     if bool(user) == bool(owner):
         raise UnknownOwner("Name a user, or an --owner such as visitor:<uuid>.")
     if owner:
@@ -84,7 +84,7 @@ def _known_spelling(owner: str) -> str:
 def export_rows(owner: str) -> Iterator[Row]:
     """Everything that is kept of the owner, row by row, but for secrets and their digests.
 
-    First what the database holds, then what the log in Redis still does. Raises `Away` there.
+    First what the database holds, then what the log in Redis still does. Raises `LogUnavailable` there.
     """
     yield from _user_rows(owner)
     yield from _rows("email", EmailAddress.objects.filter(user__in=_user(owner)))
@@ -165,7 +165,7 @@ def _rows(kind: str, found: "QuerySet[Any]") -> Iterator[Row]:
 
 
 def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
-    """What a worker is writing: until a run ends, its text is in the log alone. Raises `Away`."""
+    """What a worker is writing: until a run ends, its text is in the log alone. Raises `LogUnavailable`."""
     live = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
     if not live:
         return
@@ -176,7 +176,7 @@ def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
 
 
 def _events(conversation: UUID) -> Iterator[Row]:
-    """What the log still holds: a model's reasoning is kept nowhere else. Raises `Away`."""
+    """What the log still holds: a model's reasoning is kept nowhere else. Raises `LogUnavailable`."""
     channel, after = channel_of(conversation), "-"
     while True:
         words = ("XRANGE", f"{{{channel}}}:events", after, "+", "COUNT", str(PAGE))

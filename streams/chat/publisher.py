@@ -52,7 +52,7 @@ def verify(watermarks: Sequence[Watermark]) -> None:
 
 
 def publish_start(run: Run) -> int:
-    """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `Away`."""
+    """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `LogUnavailable`."""
     with suppress(LogUnverified):  # no longer, once this is said: the sweep says what is left
         publish_pending(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
@@ -83,7 +83,7 @@ def _record_start(run: Run, id: int) -> None:
 
 
 def publish_pending(conversation: Conversation, *, most: int | None = None) -> None:
-    """Say whatever is so but was not said yet, in turn order. Raises `Away`.
+    """Say whatever is so but was not said yet, in turn order. Raises `LogUnavailable`.
 
     Of at most so many runs, where `most` is given: the next call goes on from there.
     """
@@ -159,7 +159,7 @@ def final_event_of(run: Run) -> Ending:
 
 
 def publish_title(conversation: Conversation) -> None:
-    """Say the conversation's new title, and note that it was said. Raises `Away`."""
+    """Say the conversation's new title, and note that it was said. Raises `LogUnavailable`."""
     event = ConversationUpdated(title=conversation.title, model=conversation.model)
     channel = channel_of(conversation.id)
     (id,) = the_log().append_once(channel, event, min_head=conversation.head)
@@ -169,6 +169,6 @@ def publish_title(conversation: Conversation) -> None:
 
 
 def publish_deletion(conversation: UUID) -> None:
-    """End the channel of a deleted conversation for good, and note it. Raises `Away`."""
+    """End the channel of a deleted conversation for good, and note it. Raises `LogUnavailable`."""
     the_log().delete(channel_of(conversation))
     DeletedConversation.objects.filter(pk=conversation).delete()

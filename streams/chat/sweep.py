@@ -72,7 +72,7 @@ class SweepPass:
 
 
 def sweep() -> None:
-    """Do what is left undone, wherever Redis answers. Raises `Away` where nobody can be rung."""
+    """Do what is left undone, wherever Redis answers. Raises `LogUnavailable` where nobody can be rung."""
     look = SweepPass()
     _publish_pending(look)
     _end_abandoned(look)
@@ -106,7 +106,7 @@ def _end_abandoned(look: SweepPass) -> None:
 
 
 def _give_up(run: Run) -> None:
-    """End a run that was lost too often, with what was said of it. Raises `Away`."""
+    """End a run that was lost too often, with what was said of it. Raises `LogUnavailable`."""
     channel, known = channel_of(run.conversation_id), run.conversation.head
     reason = "The reply was interrupted several times and could not be finished."
     said = the_log().seal(channel, run.id, run.attempt, min_head=known, doubt="settle")

@@ -141,7 +141,7 @@ class Follower:
         return b"".join(live)
 
     async def _replay(self, feed: ChannelBuffer) -> bytes:
-        """What the log holds after the cursor, or a snapshot. Raises `Away`."""
+        """What the log holds after the cursor, or a snapshot. Raises `LogUnavailable`."""
         epoch, cursor, channel = feed.subscription, self._cursor, channel_of(self.conversation)
         try:
             page = await feed.single_flight(

@@ -61,7 +61,7 @@ class OpenStreams:
     def admit(
         self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
     ) -> OpenStream:
-        """A new stream's bytes. From any thread. Raises `TooManyStreams`."""
+        """A new stream's bytes. From any thread. Raises `StreamLimit`."""
         with self._counting:
             if self._of[caller.owner] >= settings.MAX_STREAMS:
                 raise StreamLimit

@@ -35,7 +35,7 @@ def read_page(conversation: UUID, cursor: int | None, *, min_head: int | None = 
     """A page of the log after the cursor; a snapshot without one, or where the log cannot go on.
 
     `known` is the row's `head`, for one who has just read it.
-    Raises `Away`; `Superseded` where the conversation was deleted.
+    Raises `LogUnavailable`; `Superseded` where the conversation was deleted.
     """
     if cursor is None:
         return _snapshot_page(conversation)

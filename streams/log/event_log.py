@@ -51,7 +51,7 @@ DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis na
 
 
 class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
-    """The log of every channel. Raises `Away` wherever Redis does not answer in time."""
+    """The log of every channel. Raises `LogUnavailable` wherever Redis does not answer in time."""
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
         return self._servers[server_of(channel)]
 
     def _run_scripts(self, channel: str, calls: Sequence[list[Any]]) -> list[Any]:
-        """Each call's answer, or the exception that it means. Raises `Away`."""
+        """Each call's answer, or the exception that it means. Raises `LogUnavailable`."""
         server = self._client(channel)
         try:
             answers = _pipeline(server, calls)

@@ -54,7 +54,7 @@ def _client(url: str) -> "redis.Redis":
 
 
 def refused(server: int) -> list[str]:
-    """The commands, keys and channels that this server refuses. Raises `Away`."""
+    """The commands, keys and channels that this server refuses. Raises `LogUnavailable`."""
     wanted = [*LOG, *(broker_commands() if server == broker_server() else ())]
     found: dict[str, None] = {}  # in order, each once
     try:
@@ -86,7 +86,7 @@ class Permissions:
         self._until = 0.0
 
     def refused(self) -> list[str]:
-        """The latest answer of a server that answers now. Raises `Away`.
+        """The latest answer of a server that answers now. Raises `LogUnavailable`.
 
         A change of the server's rules is seen within `FRESH` seconds.
         """

@@ -124,7 +124,7 @@ class Bridge:
             await self._end_idle(relay)
 
     async def _pass_on(self, relay: Relay, feed: ChannelBuffer) -> None:
-        """Say what nobody was told yet. Raises `Away`."""
+        """Say what nobody was told yet. Raises `LogUnavailable`."""
         live = None
         if relay.last is not None and relay.epoch == feed.subscription:
             live = feed.after(relay.last)
