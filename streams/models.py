@@ -110,7 +110,7 @@ class Message(models.Model):
         )
 
 
-UNPUBLISHED = Q(ended_event_id__isnull=True)
+UNPUBLISHED = Q(ended_event_id__isnull=True)  # runs whose final event is not published yet
 
 
 class Run(models.Model):
@@ -197,10 +197,12 @@ class Run(models.Model):
 
     @property
     def is_active(self) -> bool:
+        """Whether the run is queued or running."""
         return self.status in self.ACTIVE
 
     @property
     def usage(self) -> Usage:
+        """What the reply cost, in tokens."""
         return Usage(
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

@@ -232,16 +232,19 @@ class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
     # The interface of django-eventstream's `StorageBase`.
 
     def append_event(self, channel: str, event_type: str, data: str) -> LibraryEvent:
+        """Append an event that belongs to no run. Returns it with its id."""
         verdict = self._run_script(channel, "tell", 0, None, event_type, data, "")
         return LibraryEvent(channel, event_type, data, id=int(verdict[1]))
 
     def get_events(self, channel: str, last_id: int, limit: int = 100) -> list[LibraryEvent]:
+        """At most `limit` events after `last_id`. Raises `EventDoesNotExist` on a gap."""
         page = self.read_after(channel, last_id, count=limit)
         if isinstance(page, CursorGap):
             raise EventDoesNotExist(f"No such event: {page.reason}", self.get_current_id(channel))
         return [LibraryEvent(channel, type, data, id=id) for id, type, data in page.entries]
 
     def get_current_id(self, channel: str) -> int:
+        """The log's last id."""
         return self.state(channel, min_head=0).head
 
     def _append_call(self, piece: Append) -> list[Any]:
@@ -307,7 +310,10 @@ class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
         return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
 
 
-ONCE_PER_RUN = {MessageCreated.type: "message", RunQueued.type: "queued"}  # kinds
+ONCE_PER_RUN = {
+    MessageCreated.type: "message",
+    RunQueued.type: "queued",
+}  # the kind of a once-only event
 
 
 def _pipeline(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
@@ -318,6 +324,7 @@ def _pipeline(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
 
 
 def _is_corrupted(answer: Any) -> bool:
+    """Whether the script failed on data that the service did not write."""
     error = isinstance(answer, redis.ResponseError)
     corrupted = error and str(answer).startswith(("user_script", "WRONGTYPE"))
     if corrupted:

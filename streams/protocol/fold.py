@@ -1,7 +1,7 @@
 """Folds events into the state of a conversation, as a reader sees it: one pure function.
 
-The invariant of this project: in the end, the fold of every reader equals what the database holds,
-whatever happened to the reader's connections.
+The invariant of this project: in the end, every reader's fold equals what the database holds. It
+holds for every way in which the reader's connections break.
 """
 
 from dataclasses import dataclass, field, replace
