@@ -310,10 +310,8 @@ class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
         return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
 
 
-ONCE_PER_RUN = {
-    MessageCreated.type: "message",
-    RunQueued.type: "queued",
-}  # the kind of a once-only event
+# The events that are appended once for a run, and the name under which the state keeps their id.
+ONCE_PER_RUN = {MessageCreated.type: "message", RunQueued.type: "queued"}
 
 
 def _pipeline(server: "redis.Redis", calls: Sequence[list[Any]]) -> list[Any]:
