@@ -102,7 +102,10 @@ def ask(
     when_busy: WhenBusy = "reject",
     key: IdempotencyKey | None = None,
 ) -> Accepted:
-    """Ask in a conversation that exists. Raises `ConversationBusy`, `ActiveRunLimit`, `RedisFull`."""
+    """Add a message to an existing conversation, and a run that answers it.
+
+    Raises `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
+    """
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
@@ -114,7 +117,11 @@ def ask(
 def retry(
     run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
 ) -> Accepted:
-    """A new run for the same question. Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RedisFull`."""
+    """Create a new run for the same user message.
+
+    Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what
+    `recall` does.
+    """
 
     def make() -> Run:
         if run.message.turn != _last_turn(run.conversation):

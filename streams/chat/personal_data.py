@@ -84,7 +84,8 @@ def _known_spelling(owner: str) -> str:
 def export_rows(owner: str) -> Iterator[Row]:
     """Everything that is kept of the owner, row by row, but for secrets and their digests.
 
-    First what the database holds, then what the log in Redis still does. Raises `LogUnavailable` there.
+    First the rows of the database, then what the log in Redis holds.
+    Raises `LogUnavailable` where Redis does not answer.
     """
     yield from _user_rows(owner)
     yield from _rows("email", EmailAddress.objects.filter(user__in=_user(owner)))
@@ -165,7 +166,10 @@ def _rows(kind: str, found: "QuerySet[Any]") -> Iterator[Row]:
 
 
 def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
-    """What a worker is writing: until a run ends, its text is in the log alone. Raises `LogUnavailable`."""
+    """The text and reasoning of active runs: until a run ends, only the log holds its text.
+
+    Raises `LogUnavailable`.
+    """
     live = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
     if not live:
         return
@@ -176,7 +180,10 @@ def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
 
 
 def _events(conversation: UUID) -> Iterator[Row]:
-    """What the log still holds: a model's reasoning is kept nowhere else. Raises `LogUnavailable`."""
+    """The events that the log still holds: only they contain a model's reasoning.
+
+    Raises `LogUnavailable`.
+    """
     channel, after = channel_of(conversation), "-"
     while True:
         words = ("XRANGE", f"{{{channel}}}:events", after, "+", "COUNT", str(PAGE))

@@ -52,7 +52,10 @@ def verify(watermarks: Sequence[Watermark]) -> None:
 
 
 def publish_start(run: Run) -> int:
-    """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `LogUnavailable`."""
+    """Append run.started and raise the fence. Returns the event's id.
+
+    Raises `Superseded`, `LogUnavailable`.
+    """
     with suppress(LogUnverified):  # no longer, once this is said: the sweep says what is left
         publish_pending(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)

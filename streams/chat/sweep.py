@@ -72,7 +72,10 @@ class SweepPass:
 
 
 def sweep() -> None:
-    """Do what is left undone, wherever Redis answers. Raises `LogUnavailable` where nobody can be rung."""
+    """Do all unfinished work, on each Redis server that answers.
+
+    Raises `LogUnavailable` where the broker's server is away, so that no run can be dispatched.
+    """
     look = SweepPass()
     _publish_pending(look)
     _end_abandoned(look)
