@@ -65,7 +65,7 @@ def _rewrite_append_only_file(server: int) -> str:
             f"{error.__cause__}"
         )
     if info.get("aof_last_bgrewrite_status") != "ok":
-        return f"{name} could not rewrite its append-only file, which holds it: see its log."
+        return f"{name} could not rewrite its append-only file, which holds it: look at its log."
     return f"{name} has rewritten its append-only file."
 
 

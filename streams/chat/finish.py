@@ -41,7 +41,7 @@ def fail(run: Run, text: str, *, code: str, reason: str) -> None:
 
 
 def finish_cancelled(run: Run, text: str) -> None:
-    """Finish a run that is to be cancelled. Raises `Superseded` if this attempt has lost the run."""
+    """Finish a run that is cancelled. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, None, status=Run.Status.CANCELLED)
 
 

@@ -11,7 +11,7 @@ def created_before(moment: datetime, **tie: object) -> Q:
     """Select rows created before the moment, or at the same moment if they match `tie`.
 
     SQLite compares times as text, and its clock writes fewer digits than Django's parameters have.
-    So a comparison for equality fails, and a range of one microsecond on both sides replaces it.
+    So a comparison for equality fails; a range between the neighbouring microseconds replaces it.
     """
     same = Q(created_at__gt=moment - RESOLUTION, created_at__lt=moment + RESOLUTION)
     return Q(created_at__lte=moment - RESOLUTION) | (same & Q(**tie))
