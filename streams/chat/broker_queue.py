@@ -32,8 +32,8 @@ def queue_length() -> int | None:
 
 
 def _ask(queue: str) -> int:
-    # A new connection, because kombu closes a connection after a failed call, and tasks are sent
-    # over those of the pool. A passive declaration creates no queue.
+    # A new connection, because kombu closes a connection after a failed call. Those of the pool
+    # send tasks. A passive declaration creates no queue.
     with current_app.connection_for_write() as broker:
         broker.ensure_connection(max_retries=1, interval_start=0, timeout=WAIT)
         channel: Any = broker.default_channel  # its type depends on the broker

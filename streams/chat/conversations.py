@@ -49,7 +49,7 @@ def delete(conversation: Conversation, among: QuerySet[Conversation] | None = No
 
     With `among`, delete only if the conversation is in that queryset. The check holds the row's
     lock, so no request adds a run between check and deletion. A worker that writes a reply there
-    loses its run's row, and the log refuses its appends. Returns whether the row was deleted.
+    loses its run's row, and the log refuses its appends. Returns False if it is not in `among`.
     """
     with transaction.atomic():
         Conversation.objects.select_for_update().filter(pk=conversation.pk).first()

@@ -105,7 +105,7 @@ def unpublished_runs(conversation: Conversation, state: LogState | None) -> list
 
 
 def _is_unpublished(run: Run, state: LogState) -> bool:
-    """Whether neither row nor log has the run's queued event, or the final event of its end."""
+    """Whether run.queued, or the final event of an ended run, is in neither row nor log."""
     no_queued = run.queued_event_id is None and (run.id, "queued") not in state.recorded
     no_final = run.ended_event_id is None and (run.id, "ending") not in state.recorded
     return no_queued or (no_final and not run.is_active)

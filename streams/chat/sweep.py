@@ -121,7 +121,7 @@ def _dispatch_waiting(this_pass: SweepPass) -> None:
 
     Other processes may do so at the same time. The update of `dispatched_at` decides which of them
     sends a run's task. The queue's length is read before the rows. So runs that another process
-    dispatches in between are no longer due, and tasks that POSTs send in between are not missing.
+    dispatches in between are no longer due. Tasks that POSTs send in between are not missing.
     """
     now = Run.active().filter(waiting()).aggregate(count=Count("pk"), asked_at=Max(Now()))
     if not now["count"]:
