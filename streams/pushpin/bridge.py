@@ -1,9 +1,9 @@
 """The bridge publishes the events of the log to the connections that Pushpin holds.
 
 It subscribes to exactly the channels that some Pushpin wants, through the same hub as a web
-process. It recovers gaps from the log, as a follower does. Each item carries its event's id and the
-previous event's id, so Pushpin detects that it missed an event once the next one arrives. No event
-reveals the loss of the last one, so the bridge publishes the last event again.
+process. It recovers gaps from the log, as a follower does. Each item carries the id of its event
+and of the event before it. So Pushpin detects a missed event once the next one arrives. Nothing
+would reveal the loss of the last event, so the bridge publishes that event again.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ library = GripMiddleware(lambda request: HttpResponse())
 class HoldResponse:
     """What Pushpin sends at once, and whether and from where it then holds the connection.
 
-    `said` is the frames. `place` is the last event id, or None if Redis is away or the stream ends.
+    `said` is the frames. `place` is the last event id, or None if none was read.
     """
 
     said: bytes
