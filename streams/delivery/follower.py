@@ -35,7 +35,7 @@ FORBIDDEN = encode_frame(StreamError(condition="forbidden", text="You may no lon
 
 
 async def revoked(readers: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], bytes]:
-    """The closing frame of each reader that may no longer read; empty if the database is away."""
+    """The closing frame of each reader that may no longer read; empty if the check fails."""
     try:
         refused = await in_thread(lambda: read_refusals(readers)) if readers else {}
     except Exception:
