@@ -97,7 +97,7 @@ def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
     "/{uuid:conversation}/messages/",
     response=Messages,
     url_name="messages",
-    summary="The latest messages, or those before one",
+    summary="The latest messages, or those before a given one",
 )
 def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> Messages:
     found = own(request, conversation)
@@ -106,7 +106,7 @@ def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> 
     return Messages(messages=list(page), earlier=earlier)
 
 
-@router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Ask")
+@router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Send a message")
 def ask(request: ApiRequest, conversation: UUID, body: Ask) -> HttpResponse:
     accepted = ask_in_conversation(
         own(request, conversation),
