@@ -118,7 +118,7 @@ def problem_of(error: Exception) -> Problem:
         case OperationalError() | InterfaceError():
             return Problem(503, "unavailable", "Try again in a few seconds.", headers=SOON)
         case _:
-            return Problem(500, "internal", "Something went wrong here. It has been noted.")
+            return Problem(500, "internal", "Something went wrong here. The error has been logged.")
 
 
 def _invalid(error: ValidationError) -> Problem:

@@ -160,13 +160,13 @@ def pushpin() -> str:
     return "answers"
 
 
-def _redis(server: int, *words: str) -> Any:
+def _redis(server: int, *command: str) -> Any:
     try:
-        return the_log().ask_server(server, *words)
+        return the_log().ask_server(server, *command)
     except LogUnavailable as error:
         if redis_permissions.denied(error):
-            finding = f"cannot be told: Redis refuses its user {words[0]}"
-            mend = f"Run `ACL SETUSER <user> {redis_permissions.acl_rules([words[0]])}`."
+            finding = f"cannot be told: Redis refuses its user {command[0]}"
+            mend = f"Run `ACL SETUSER <user> {redis_permissions.acl_rules([command[0]])}`."
             raise CheckFailed(finding, mend) from error
         raise _unanswered(error) from error
 
@@ -178,6 +178,7 @@ def _unanswered(error: LogUnavailable) -> CheckFailed:
 
 
 def parts() -> Iterator[tuple[str, Callable[[], str]]]:
+    """Each part's name and its check, which returns the part's state or raises `CheckFailed`."""
     yield "database", database
     for server in range(len(server_urls())):
         name = f"redis {server + 1}" if len(server_urls()) > 1 else "redis"
