@@ -47,8 +47,8 @@ api = Api(
     renderer=Renderer(),
     docs_decorator=require_safe,
 )
-# Ninja has a default handler for each of these, which must be replaced. Ninja's annotation says
-# that a handler gets the exception's class, but it gets the instance.
+# Ninja has a default handler for each of these, which must be replaced. By its annotations Ninja
+# may pass an exception's class, but it always passes the instance.
 for kind in (Exception, Http404, HttpError, ValidationError):
     api.add_exception_handler(kind, error_response)  # type: ignore[arg-type]
 api.add_router("/conversations", conversations)
