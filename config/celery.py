@@ -1,4 +1,4 @@
-"""The Celery app: its tasks carry run ids from the web processes to the workers, no more."""
+"""The Celery app: its tasks carry run ids to the workers, and nothing else."""
 
 import os
 from typing import Any

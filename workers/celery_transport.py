@@ -12,10 +12,7 @@ from kombu.transport import redis, virtual
 logger = logging.getLogger(__name__)
 UNREADABLE = (
     *(ValueError, TypeError, LookupError, AttributeError),
-    *(
-        ArithmeticError,
-        RecursionError,
-    ),  # a number that is too large, JSON that is nested too deeply
+    *(ArithmeticError, RecursionError),  # a number too large, JSON nested too deeply
 )
 
 

@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 def claim(run: UUID, worker: UUID) -> Run | None:
     """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
 
-    A new run must wait while its owner's share of the places is used up, or an earlier run of its
-    conversation is active. The claim then clears `dispatched_at`, so that the next run that ends
-    dispatches the waiting run. A run may end just before that and dispatch nothing. So the claim
-    tries twice.
+    A run must wait while an earlier run of its conversation is active. A new run must also wait
+    while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
+    the next run that ends dispatches the waiting run. A run may end just before that and dispatch
+    nothing, therefore `claim` tries twice.
     """
     for _ in range(2):
         active = Run.active().filter(conversation__runs=run)  # in turn order

@@ -24,7 +24,7 @@ class ReplyText:
         return self._reasoning.getvalue()
 
     def fit(self, text: str) -> str:
-        """Return the beginning of the text that still fits, and reserve room for all of it.
+        """Return the beginning of the text that still fits. All of it counts against the limit.
 
         If some of the text did not fit, `check` raises from now on.
         """

@@ -32,7 +32,7 @@ PATIENCE = 5.0  # seconds that a run keeps its place while the log refuses its s
 
 
 def generate(run_id: UUID, process: Runtime) -> None:
-    """Claim the run and write its reply; if it cannot be claimed, maybe another waiting run.
+    """Claim the run and write its reply. If it cannot be claimed, try `claim_in_turn` instead.
 
     Returns when the attempt is over: the run has ended, was released, or is another attempt's.
     """

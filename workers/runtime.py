@@ -1,7 +1,7 @@
 """The worker process's shared parts: event loop, log writers, lease keeper and sweeper.
 
-A reply waits for its model most of the time. So one event loop reads the streams of all models,
-while the Celery thread of each task waits for its reply.
+A reply waits for its model most of the time. So one event loop reads the streams of all replies.
+The Celery thread of each task waits until its reply is finished.
 """
 
 import asyncio

@@ -4,10 +4,8 @@ from streams.models import Message, Run
 from workers.prompt.budget import Turn
 
 LATEST = 400  # messages; older ones would not fit a model's context
-WORTH_KEEPING = (
-    Run.Status.COMPLETED,
-    Run.Status.CANCELLED,
-)  # half of a failed reply is not worth it
+# A failed run's partial reply does not help the model.
+WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)
 
 
 def history(run: Run) -> list[Turn]:
