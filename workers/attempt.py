@@ -233,9 +233,8 @@ class Attempt:
                 fail(self._run, self.text, code=error.code, reason=error.reason)
 
     def resign(self) -> None:
-        """Stop working on the run. If this attempt still holds it, cancel or release it.
+        """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
 
-        It is cancelled if the owner asked for that, otherwise released for another worker.
         Raises `Superseded`, `LogUnavailable`.
         """
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
