@@ -142,9 +142,9 @@ def locked_out(error: LogUnavailable) -> bool:
 
 def _refused_part(command: tuple[str | int, ...], error: str) -> str:
     """The refused command, key pattern or channel pattern, as Redis' ACL rules write it."""
-    if "channel" in error:
+    if "access a channel" in error:
         return "channels conversation-*"
-    if "key" in error:
+    if "access a key" in error:
         key = str(command[3] if command[0] == "EVALSHA" else command[1])
         return f"keys {next(pattern for pattern in _patterns() if key.startswith(pattern))}*"
     return " ".join(map(str, command[:2])) if command[0] == "SCRIPT" else str(command[0])
