@@ -5,7 +5,7 @@
  * were heard gives the text that the database holds in the end.
  *
  * `live` holds the runs that have not ended, `ended` how those that this reader heard did.
- * `shape` moves whenever anything but a live run's text has changed, and a run's `epoch`
+ * `shape` moves whenever anything but a live run's text has changed, and a run's `revision`
  * whenever its text is no longer a continuation of what it was: a page need only look at these.
  */
 
@@ -116,7 +116,7 @@ function fromSnapshot(state, snapshot) {
       text,
       reasoning: run.reasoning ?? "",
       index: null,
-      epoch: epochAfter(before, text),
+      revision: revisionAfter(before, text),
     };
   }
   const first = snapshot.messages[0]?.id;
@@ -141,9 +141,9 @@ function endedUnheard(before, snapshot) {
   return Object.fromEntries(lost.map((run) => [run.id, { ...run, run: run.id, type: "run.unheard" }]));
 }
 
-function epochAfter(before, text) {
+function revisionAfter(before, text) {
   if (before === null) return 0;
-  return text.startsWith(before.text) ? before.epoch : before.epoch + 1;
+  return text.startsWith(before.text) ? before.revision : before.revision + 1;
 }
 
 function withMessage(state, message) {
@@ -167,7 +167,7 @@ function queued(state, { run, message }) {
     text: "",
     reasoning: "",
     index: null,
-    epoch: 0,
+    revision: 0,
   };
   return reshaped(state, { live: { ...state.live, [run]: fresh } });
 }
@@ -181,8 +181,8 @@ function started(state, { run, attempt, model }) {
 
 /** A higher attempt starts the reply's text anew. */
 function anew(run, attempt) {
-  const epoch = run.text === "" ? run.epoch : run.epoch + 1;
-  return { ...run, status: "running", attempt, text: "", reasoning: "", index: null, epoch };
+  const revision = run.text === "" ? run.revision : run.revision + 1;
+  return { ...run, status: "running", attempt, text: "", reasoning: "", index: null, revision };
 }
 
 function withRun(state, run, structural = false) {
@@ -210,7 +210,7 @@ function appended(state, delta, field) {
 function replaced(state, { run: id, attempt, index, text }) {
   const run = speaker(state, { run: id, attempt });
   if (run === null) return state;
-  const next = { ...run, status: "running", text, index, epoch: epochAfter(run, text) };
+  const next = { ...run, status: "running", text, index, revision: revisionAfter(run, text) };
   return withRun(state, next, true);
 }
 

@@ -6,7 +6,7 @@
  * from the last id that was heard, and there is one way to it: `reopen`.
  */
 
-import { seekPermit } from "./permits.js";
+import { seekSlot } from "./connection_slots.js";
 
 const NAMES = [
   "conversation.snapshot", "conversation.updated", "message.created",
@@ -35,7 +35,7 @@ export function follow({ url, hear, tell, look, busy }) {
   const log = []; // the last events, for the developer view
   const timers = {};
   let source = null;
-  let endPermit = null;
+  let endSlot = null;
   let tries = 0;
   let ended = false;
   let connection = { state: "connecting", since: Date.now() };
@@ -60,16 +60,16 @@ export function follow({ url, hear, tell, look, busy }) {
   }
 
   function start() {
-    if (ended || endPermit || connection.state === "cut") return;
+    if (ended || endSlot || connection.state === "cut") return;
     if (!navigator.onLine) return say("offline");
-    endPermit = seekPermit({
+    endSlot = seekSlot({
       granted: open,
       waiting: () => {
         say("sharing");
         lookAgain();
       },
       yielded: () => {
-        endPermit = null;
+        endSlot = null;
         shut();
         start();
       },
@@ -78,8 +78,8 @@ export function follow({ url, hear, tell, look, busy }) {
 
   function stop(state) {
     shut();
-    endPermit?.();
-    endPermit = null;
+    endSlot?.();
+    endSlot = null;
     say(state);
   }
 
@@ -92,7 +92,7 @@ export function follow({ url, hear, tell, look, busy }) {
     } catch {
       // The next look may succeed.
     }
-    if (connection.state === "sharing" && endPermit && !source) after("look", LOOK, lookAgain);
+    if (connection.state === "sharing" && endSlot && !source) after("look", LOOK, lookAgain);
   }
 
   function open() {
@@ -191,7 +191,7 @@ export function follow({ url, hear, tell, look, busy }) {
   }
 
   function reopen() {
-    if (ended || !endPermit) return;
+    if (ended || !endSlot) return;
     if (seen.heardAt !== null) say("reconnecting");
     open();
   }
@@ -210,7 +210,7 @@ export function follow({ url, hear, tell, look, busy }) {
   const onVisible = () => {
     if (document.hidden) return restSoon();
     stopTimers("rest");
-    if (!endPermit) return start();
+    if (!endSlot) return start();
     // A tab that slept had no watchdog.
     if (source ? Date.now() - seen.heardAt > SILENCE : connection.state === "reconnecting") reopen();
   };

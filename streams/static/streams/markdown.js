@@ -7,7 +7,7 @@
 
 import { el } from "./dom.js";
 import { morphChildren } from "./markdown_morph.js";
-import { PlainText } from "./markdown_plain.js";
+import { cleaned, PlainText } from "./markdown_plain.js";
 import { Reading } from "./markdown_reading.js";
 
 const PIECE = 12_000; // characters taken between two frames
@@ -22,12 +22,11 @@ const LINE = 2_000;
 const TOO_LONG = "This reply is very long. The rest of it is shown as plain text.";
 const UNREADABLE = "This reply could not be formatted. It is shown as plain text.";
 
-const cleaned = (text) => text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
 const turn = () => new Promise((next) => setTimeout(next, 0));
 
 export class Markdown {
   #root;
-  #epoch = null;
+  #revision = null;
   #text = ""; // what was taken of the reply
   #count = 0; // its characters
   #reading;
@@ -45,9 +44,9 @@ export class Markdown {
   }
 
   /** Go on with a reply that is being written. Says whether there is more to write. */
-  write(text, epoch) {
-    this.#epoch ??= epoch;
-    if (epoch !== this.#epoch || this.#whole !== null || text.length < this.#text.length) this.#begin(epoch);
+  write(text, revision) {
+    this.#revision ??= revision;
+    if (revision !== this.#revision || this.#whole !== null || text.length < this.#text.length) this.#begin(revision);
     if (this.#steps !== null) return this.#advance(SLICE) ? this.#text.length < text.length : true;
     const took = this.#take(text, PIECE);
     if (!this.#plain) {
@@ -65,7 +64,7 @@ export class Markdown {
   /** Show a reply that is over. */
   async settle(text) {
     if (this.#whole === text) return;
-    if (this.#whole !== null || !text.startsWith(this.#text)) this.#begin(this.#epoch);
+    if (this.#whole !== null || !text.startsWith(this.#text)) this.#begin(this.#revision);
     this.#whole = text;
     // Nothing is laid out between the slices of a reply of which nothing is on the page yet.
     const place = this.#text === "" ? el("div") : this.#root;
@@ -92,9 +91,9 @@ export class Markdown {
     return this.#whole === text && this.#isOver;
   }
 
-  #begin(epoch) {
+  #begin(revision) {
     this.#root.replaceChildren();
-    this.#epoch = epoch;
+    this.#revision = revision;
     this.#text = "";
     this.#count = 0;
     this.#reading = new Reading(this.#root);

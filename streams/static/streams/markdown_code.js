@@ -1,6 +1,6 @@
 /** A code block that is being written: text is only ever added to it, however long it gets. */
 
-import { dressCode, highlight } from "./code.js";
+import { dressCode, highlight } from "./code_blocks.js";
 import { el } from "./dom.js";
 import { languageOf } from "./markdown_dom.js";
 

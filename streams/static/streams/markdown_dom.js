@@ -5,7 +5,7 @@
  * a link goes to http, https or mail and nowhere else. An image becomes a link to it.
  */
 
-import { dressCode } from "./code.js";
+import { dressCode } from "./code_blocks.js";
 import { el } from "./dom.js";
 
 /** The address, if a reader may be sent there, else null. */

@@ -5,6 +5,9 @@ import { el } from "./dom.js";
 const BLOCK = 2_000; // characters; the block ends with the line, or at the next word
 const WORD = 4_000;
 
+/** The text with one kind of line break, and without the NUL that Markdown replaces. */
+export const cleaned = (text) => text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
+
 export class PlainText {
   element = el("div", { class: "plain" });
   #text = null; // the text node that goes on

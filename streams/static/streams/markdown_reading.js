@@ -7,7 +7,7 @@
  * to as it was written. All reading is done in steps, between which the page may have its turn.
  */
 
-import { highlight } from "./code.js";
+import { highlight } from "./code_blocks.js";
 import { OpenCode } from "./markdown_code.js";
 import { elementsOf, kindOf } from "./markdown_dom.js";
 import { morphChildren } from "./markdown_morph.js";

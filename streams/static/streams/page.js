@@ -8,10 +8,10 @@ import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { announce, beginning, el } from "./dom.js";
-import { copyable, copyText } from "./code.js";
+import { copyable, copyText } from "./code_blocks.js";
 import { ENDINGS, fold, nothing, withEarlier } from "./fold.js";
 import { follow } from "./follow.js";
-import { Scroll } from "./scroll.js";
+import { Autoscroll } from "./autoscroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
 import { recall, remember } from "./unsaid.js";
@@ -29,8 +29,8 @@ let state = nothing;
 let stream = null;
 const pending = new Map(); // what the service has yet to accept: its element, by its text
 
-const scroll = new Scroll(byId("scroll"), byId("to-bottom"));
-const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => scroll.follow());
+const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
+const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => autoscroll.follow());
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
 const sidebar = new Sidebar(byId("sidebar"), {
@@ -112,7 +112,7 @@ function showPending(message) {
   pending.set(message, said);
   byId("pending").append(said);
   document.body.classList.remove("empty");
-  scroll.toBottom();
+  autoscroll.toBottom();
 }
 
 function stop() {
@@ -124,7 +124,7 @@ function stop() {
 async function retry(run) {
   try {
     const asked = await api.retry(run);
-    scroll.toBottom();
+    autoscroll.toBottom();
     take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
   } catch (refusal) {
     announce(refusal.message);
@@ -151,7 +151,7 @@ function showToast(sentence) {
 async function showEarlier() {
   const page = await api.earlier(state.earlier).catch((refusal) => showToast(refusal.message));
   if (!page) return;
-  scroll.keep(() => {
+  autoscroll.keep(() => {
     const before = state;
     state = withEarlier(state, page);
     transcript.show(state);
@@ -188,8 +188,8 @@ function arrive() {
   composer.turnTo(id);
   showAround(nothing);
   document.body.classList.remove("drawer-open");
-  if (id === null) scroll.toTop();
-  else scroll.toBottom();
+  if (id === null) autoscroll.toTop();
+  else autoscroll.toBottom();
   composer.focus();
 }
 

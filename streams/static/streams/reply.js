@@ -1,13 +1,13 @@
 /** One reply on the page: its text, what became of it, and what may be done with it. */
 
-import { copyText } from "./code.js";
+import { copyText } from "./code_blocks.js";
 import { el, icon, iconButton } from "./dom.js";
-import { factsOf, shortfall } from "./figures.js";
-import { Markdown } from "./markdown.js";
+import { ReplyText } from "./reply_text.js";
+import { factsOf, shortfall } from "./run_stats.js";
 
 export class Reply {
   element;
-  #markdown;
+  #content;
   #parts = {};
   #reply = null;
   #last = false; // of the conversation's turns: only there may a reply be written anew
@@ -39,7 +39,7 @@ export class Reply {
     this.element = el("article", { class: "reply" },
       el("h2", { class: "unseen" }, "Reply"), parts.notice, parts.thinking, parts.text,
       parts.waiting, parts.shortfall, parts.again, parts.foot);
-    this.#markdown = new Markdown(parts.text);
+    this.#content = new ReplyText(parts.text);
   }
 
   #text() {
@@ -75,9 +75,9 @@ export class Reply {
 
   /** Show the text of a reply that is over, which takes several turns if it is long. */
   async #settle(text) {
-    await this.#markdown.settle(text);
+    await this.#content.settle(text);
     if (this.#reply.live !== null || text !== this.#text()) return;
-    this.element.setAttribute("aria-busy", String(!this.#markdown.isWhole(text)));
+    this.element.setAttribute("aria-busy", String(!this.#content.isWhole(text)));
     this.#grown();
   }
 
@@ -85,7 +85,7 @@ export class Reply {
   write(live) {
     this.#reply = { ...this.#reply, live };
     if (live.reasoning) this.#showThoughts(live.reasoning);
-    return this.#markdown.write(live.text, live.epoch);
+    return this.#content.write(live.text, live.revision);
   }
 
   #showWaiting(live) {

@@ -2,7 +2,7 @@
 
 const NEAR = 60; // pixels from the bottom that count as being there
 
-export class Scroll {
+export class Autoscroll {
   #frame;
   #button;
   #following = true;

@@ -6,14 +6,14 @@
  * until another gives way: one in the background does when one in front asks.
  */
 
-const PERMITS = 4;
+const SLOTS = 4;
 const PATIENCE = 200; // milliseconds until a tab is told that it has to wait
 
 /**
  * Wait for a permit. `waiting` is called where none is free; `granted` when there is one;
  * `yielded` when another tab has been given it. Gives a function that ends all of this.
  */
-export function seekPermit({ granted, waiting, yielded }) {
+export function seekSlot({ granted, waiting, yielded }) {
   if (!navigator.locks || !window.BroadcastChannel) {
     granted(); // plain HTTP from another machine: no locks, so no order to keep
     return () => {};
@@ -28,7 +28,7 @@ export function seekPermit({ granted, waiting, yielded }) {
     if (document.hasFocus()) news.postMessage({ ask: Math.random() });
   }, PATIENCE);
 
-  for (let place = 0; place < PERMITS; place += 1) {
+  for (let place = 0; place < SLOTS; place += 1) {
     navigator.locks
       .request(`unspool-stream-${place}`, { signal: search.signal }, () => {
         if (over || letGo) return null; // another place came first
