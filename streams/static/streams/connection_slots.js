@@ -1,26 +1,26 @@
 /**
- * Leave to hold one of the few streams that a browser's tabs have between them.
+ * Connection slots: how many tabs of a browser may hold a stream at the same time.
  *
- * Under HTTP/1.1 all tabs of a site share six connections. Streams hold at most four, so that
- * two are left for everything else. A tab without one is told so, and may look again by itself
- * until another gives way: one in the background does when one in front asks.
+ * With HTTP/1.1 all tabs of a site share six connections. Streams use at most four of them, so
+ * two are left for other requests. A tab without a slot may poll until it gets one: when the
+ * tab in front asks, one tab in the background releases its slot. Slots are Web Locks.
  */
 
 const SLOTS = 4;
-const PATIENCE = 200; // milliseconds until a tab is told that it has to wait
+const PATIENCE = 200; // milliseconds until `waiting` is called
 
 /**
- * Wait for a permit. `waiting` is called where none is free; `granted` when there is one;
- * `yielded` when another tab has been given it. Gives a function that ends all of this.
+ * Wait for a slot. Calls `waiting` if none is free, `granted` when this tab has one, and
+ * `yielded` when this tab has released it to another. Returns a function that ends all of this.
  */
 export function seekSlot({ granted, waiting, yielded }) {
   if (!navigator.locks || !window.BroadcastChannel) {
-    granted(); // plain HTTP from another machine: no locks, so no order to keep
+    granted(); // browsers offer no locks over plain HTTP, so the tabs do not share
     return () => {};
   }
   const search = new AbortController();
   const news = new BroadcastChannel("unspool-permits");
-  let letGo = null;
+  let release = null;
   let over = false;
 
   const timer = setTimeout(() => {
@@ -28,22 +28,22 @@ export function seekSlot({ granted, waiting, yielded }) {
     if (document.hasFocus()) news.postMessage({ ask: Math.random() });
   }, PATIENCE);
 
-  for (let place = 0; place < SLOTS; place += 1) {
+  for (let slot = 0; slot < SLOTS; slot += 1) {
     navigator.locks
-      .request(`unspool-stream-${place}`, { signal: search.signal }, () => {
-        if (over || letGo) return null; // another place came first
+      .request(`unspool-stream-${slot}`, { signal: search.signal }, () => {
+        if (over || release) return null; // this tab has got another slot
         clearTimeout(timer);
-        const held = new Promise((resolve) => (letGo = resolve));
+        const held = new Promise((resolve) => (release = resolve));
         search.abort();
         granted();
         return held;
       })
-      .catch(() => {}); // the search was called off
+      .catch(() => {}); // the search was aborted
   }
 
   news.onmessage = ({ data }) => {
-    if (!data.ask || !letGo || over || document.hasFocus()) return;
-    // Of all the tabs in the background, one gives way.
+    if (!data.ask || !release || over || document.hasFocus()) return;
+    // All tabs in the background get this message; the lock chooses one of them.
     const claim = `unspool-yield-${data.ask}`;
     navigator.locks.request(claim, { ifAvailable: true }, async (mine) => {
       if (!mine) return;
@@ -58,7 +58,7 @@ export function seekSlot({ granted, waiting, yielded }) {
     clearTimeout(timer);
     search.abort();
     news.close();
-    letGo?.();
+    release?.();
   }
   return end;
 }
