@@ -22,6 +22,7 @@ from config import telemetry
 from config.asgi import application  # sets Django up, without which the rest has no models
 from config.bounds import BACKLOG
 from config.connection import HttpConnection
+from config.old_database import exit_on_old_tables
 from streams.delivery.open_streams import open_streams
 from streams.observability import metrics
 
@@ -117,6 +118,7 @@ def return_memory() -> None:
 
 def serve() -> None:
     """Serve on HOST and PORT until SIGTERM or SIGINT."""
+    exit_on_old_tables()
     try:
         sock = listener(settings.HOST, settings.PORT)
     except OSError as error:

@@ -10,7 +10,9 @@ from django.utils.crypto import get_random_string
 
 from config.data_dir import make_writable
 from config.settings.env import Environment
+from config.settings.renamed import refuse_old_names
 
+refuse_old_names(os.environ)
 env = Environment()
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
