@@ -29,9 +29,7 @@ class HttpConnection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
     _head = 0  # bytes of the head that the parser has reported so far
-    _reported = (
-        False  # whether the parser has called back within this piece of data, but for a field
-    )
+    _reported = False  # whether this piece of data began or ended a message, or held body bytes
     _unreported = 0  # bytes that the parser has taken since its last report
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

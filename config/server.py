@@ -52,7 +52,7 @@ def listener(host: str, port: int) -> socket.socket:
 
 
 class Web(uvicorn.Server):
-    """uvicorn's server; at the signal it also ends the open streams. uvicorn would wait for them."""
+    """uvicorn's server; at the signal it also ends open streams. uvicorn would wait for them."""
 
     loop: asyncio.AbstractEventLoop  # set by `startup`
 
