@@ -1,18 +1,18 @@
 # make run     the whole service on this machine: http://127.0.0.1:8000/, or PORT=…
-# make setup   the environment, and the database brought up to date; nothing is started
-# make test    unit, integration and one end-to-end story; RINGS="tests/unit" for chosen paths
+# make setup   the environment and the database migrations; starts nothing
+# make test    unit, integration and one end-to-end test; RINGS="tests/unit" runs these paths only
 # make test-faults, test-browser, test-all, test-release   the other tests: see CONTRIBUTING.md
 # make check   style, types and the direction of imports
-# make bench   how fast it is, beside others; BENCH="--json FILE" keeps the figures as JSON lines,
+# make bench   the benchmarks, beside other projects; BENCH="--json FILE" writes JSON lines,
 #              BENCH=--small shows within minutes whether each benchmark works
-# make format  what a formatter can do about style
-# make lock    requirements*.lock anew from pyproject.toml
+# make format  formats the code and applies the linter's fixes
+# make lock    makes requirements*.lock from pyproject.toml
 
 VENV ?= .venv
-# How many test processes run at once; a file's tests stay in one of them.
+# Number of parallel test processes; the tests of one file run in the same process.
 PROCESSES ?= 3
 PYTHON = $(VENV)/bin/python
-# Where the machine has them: no command waits for ever, and two copies never install at once.
+# If the machine has them: `timeout` bounds each command, `flock` allows one installation at a time.
 MINUTES = $(if $(shell command -v timeout),timeout --foreground $(1)m)
 ALONE = $(if $(shell command -v flock),flock requirements.lock)
 
@@ -22,16 +22,16 @@ ALONE = $(if $(shell command -v flock),flock requirements.lock)
 .SILENT:
 .NOTPARALLEL:
 
-# Brings the database up to date itself, in whichever data folder it comes to use.
+# It applies the migrations itself, because it chooses the data folder.
 run: environment
 	exec $(PYTHON) -m config.dev.run
 
 setup: environment
-	echo "Bringing the database up to date"
+	echo "Applying the database migrations"
 	$(call MINUTES,10) $(PYTHON) manage.py migrate --noinput --verbosity 0
-	echo "Ready: every line of Procfile can be started with $(VENV)/bin on the PATH, or all by make run."
+	echo "Ready: run make run, or start single lines of the Procfile with $(VENV)/bin on the PATH."
 
-# Chosen paths run in one process, so that the same seed gives the same order again.
+# Chosen paths run in one process, so the same seed gives the same order.
 test: environment-dev
 ifdef RINGS
 	$(call MINUTES,48) $(PYTHON) -m pytest $(RINGS)
@@ -39,7 +39,7 @@ else
 	$(call MINUTES,16) $(PYTHON) -m pytest $(BESIDE) tests/unit tests/integration tests/e2e
 endif
 
-# The steps of each run one after the other, and the later ones also after one has failed.
+# The steps run one after the other; -k runs the later ones even if one fails.
 test-faults:
 	$(MAKE) -k faults-beside faults-alone generators
 
@@ -49,7 +49,7 @@ test-browser:
 test-all:
 	$(MAKE) -k test test-faults test-browser
 
-# Hours, one test after the other, on a machine with nothing else to do.
+# It takes hours, one test after the other, on an otherwise idle machine.
 test-release: environment-dev
 	RELEASE=1 $(PYTHON) -m pytest tests
 
@@ -59,7 +59,7 @@ faults-beside: environment-dev
 faults-alone: environment-dev
 	$(call MINUTES,20) $(PYTHON) -m pytest -m alone tests/faults
 
-# The generated tests of `make test` once more, with their full budget.
+# The generated tests of `make test`, with their full budget.
 generators: environment-dev
 	THOROUGH=1 $(call MINUTES,10) $(PYTHON) -m pytest -m hypothesis tests/unit tests/integration
 
@@ -77,7 +77,7 @@ check: environment-dev
 	$(call MINUTES,10) $(PYTHON) -m mypy
 	$(call MINUTES,5) $(VENV)/bin/lint-imports
 
-# Each benchmark alone: python -m tests.benchmarks.<noun>
+# One benchmark: python -m tests.benchmarks.NAME
 bench: environment-dev
 	$(call MINUTES,45) $(PYTHON) -m tests.benchmarks $(BENCH)
 

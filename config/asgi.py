@@ -1,4 +1,4 @@
-"""What the web process answers with: Django, with a lane of its own for streams."""
+"""The ASGI application: Django with separate thread pools for streams, reads, writes and probes."""
 
 import os
 import re
@@ -18,13 +18,15 @@ from streams.delivery.open_streams import open_streams  # noqa: E402
 LIVE, READY = "/health/live", "/health/ready"
 SAFE = ("GET", "HEAD", "OPTIONS")
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
-WAITING = 512  # requests that may wait for a thread of the lane of writes
-READING = 8  # of a pool's connections are never held by writes
+WAITING = 512  # requests that may wait for a thread of the write pool
+READING = 8  # database connections of the pool that writes never hold
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    open_streams()  # else two lanes' threads could each make its own, of which only one is drained
-    Sweeper().start()  # of every process that lives: no single one must not die
+    """Answer the server's lifespan events. The sweeper starts before the first of them."""
+    # Create it now. Otherwise two threads could each create one, and only one would be drained.
+    open_streams()
+    Sweeper().start()  # in each web process, so that the sweep depends on no single process
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -33,22 +35,21 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 def writing_threads(most: int = 64) -> int:
-    """As many as there may be beside those that read: a pool's connections are shared."""
+    """Return the number of write threads: the connection pool keeps `READING` for the others."""
     pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
     return max(1, min(most, pool["max_size"] - READING)) if pool else most
 
 
-# An opening stream waits for nobody but the database: more threads would only take turns. Of
-# requests, each may wait for a Redis that does not answer, and one that writes for a lock of the
-# database as well: those have a lane of their own.
+# To open a stream waits for the database alone, so more threads would only take turns. Each other
+# request may wait for a Redis that does not answer. A request that writes may also wait for a
+# database lock, so writes have a pool of their own.
 bound_lock_waits()
 streams = ThreadedHandler("stream", threads=4)
 plain = ThreadedHandler("request", threads=64)
 writes = ThreadedHandler("write", threads=writing_threads(), waiting=WAITING)
-alive = ThreadedHandler(
-    "alive", threads=1
-)  # waits for nobody: who restarts what is silent asks here
-ready = ThreadedHandler("ready", threads=2)  # waits for a bounded time
+# The liveness probe waits for nothing, because a supervisor restarts a process that is silent.
+alive = ThreadedHandler("alive", threads=1)
+ready = ThreadedHandler("ready", threads=2)  # the readiness probe waits for a bounded time
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +61,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def lane_of(method: str, path: str) -> ThreadedHandler:
+    """Return the handler whose threads answer this request."""
     if path in (LIVE, READY):
         return alive if path == LIVE else ready
     if method not in SAFE:

@@ -1,7 +1,7 @@
-"""A client's connection: its request heads are bounded in bytes and in time.
+"""The HTTP/1.1 connection of a client: uvicorn's, with bounds on the size and time of a head.
 
-uvicorn counts the time after an answer alone, and no bytes. A client could keep a connection for
-ever with half a head, and a head without an end would fill the memory.
+The head is the request line and the header fields. uvicorn bounds only the idle time after a
+response. Half a head could keep a connection for ever, and an endless head could fill the memory.
 """
 
 import asyncio
@@ -15,43 +15,43 @@ from config.bounds import HEAD
 from streams.http.problems import Problem, problem_response
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
-UNREADABLE = Problem(400, "bad_request", "This is no HTTP request.")
-TOO_LARGE = Problem(431, "head_too_large", f"A request's head has at most {HEAD} bytes.")
+UNREADABLE = Problem(400, "bad_request", "This is not a valid HTTP request.")
+TOO_LARGE = Problem(431, "head_too_large", f"The head of a request may have at most {HEAD} bytes.")
 
 
 class HeadTooLarge(Exception):
-    """Raised in a callback of the parser, which ends the parsing."""
+    """The head is longer than `HEAD`. Raised in a callback of the parser, to stop the parser."""
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's, with bounds for a request's head; an upgrade that is not offered is ignored."""
+    """uvicorn's protocol with bounds for a request's head. It ignores unsupported upgrades."""
 
-    _patience: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
     _in_head = False
-    _head = 0  # bytes of the request line and the fields that the parser has found so far
-    _read = False  # whether the parser has come to a border of a head or body, or to a body's bytes
-    _unread = 0  # bytes since then
+    _head = 0  # bytes of the head that the parser has reported so far
+    _reported = False  # whether this piece of data began or ended a message, or held body bytes
+    _unreported = 0  # bytes that the parser has taken since its last report
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        for place in range(0, len(data), HEAD):
+        for start in range(0, len(data), HEAD):
             if self.transport.is_closing():
                 return
-            self._parse(data[place : place + HEAD])
-        # Half a head, a blank line, or the rest of a body that was refused.
-        answered = self.cycle is None or self.cycle.response_complete
-        if answered and self._patience is None and not self.transport.is_closing():
-            self._wait()
+            self._parse(data[start : start + HEAD])
+        # What is left is half a head, a blank line, or the rest of a refused body.
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self._timer is None and not self.transport.is_closing():
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head, self._read = True, 0, True
-        if self._patience is None:  # the next one's head, while this one's answer is under way
-            self._wait()
+        self._in_head, self._head, self._reported = True, 0, True
+        if self._timer is None:  # a later request on this connection
+            self._start_timer()
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -59,31 +59,31 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + FIELD)
-        if self._in_head:  # otherwise a trailer, which RFC 9110 §6.5.1 lets nobody merge
+        if self._in_head:  # else it is a trailer: RFC 9110 §6.5.1 forbids merging it
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._head, self._read = False, 0, True
+        self._in_head, self._head, self._reported = False, 0, True
         if self.parser.should_upgrade() and not self._should_upgrade():
-            return  # the head is parsed again, without its `Upgrade`
-        self._have_done()
+            return  # `_upgrade` parses the head again, without its `Upgrade` field
+        self._stop_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._read = True
+        self._reported = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._read = True
+        self._reported = True
         if not self.parser.should_upgrade() or self._should_upgrade():
             super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._have_done()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def _parse(self, data: bytes) -> None:
-        self._read = False
+        self._reported = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -93,29 +93,29 @@ class HttpConnection(HttpToolsProtocol):
             too_large = isinstance(error.__context__, HeadTooLarge)
             self._refuse(TOO_LARGE if too_large else UNREADABLE)
             return
-        # The parser names a field when it has the whole of it: one without an end, a trailer's or
-        # a chunk's extension too, is known by the bytes that went in and led to nothing.
-        self._unread = 0 if self._read else self._unread + len(data)
-        if self._unread > HEAD:
+        # The parser reports a field only when it is complete. An endless header field, trailer or
+        # chunk extension shows as bytes that went in without any report.
+        self._unreported = 0 if self._reported else self._unreported + len(data)
+        if self._unreported > HEAD:
             self._refuse(TOO_LARGE)
 
     def _upgrade(self, rest: bytes) -> None:
-        """Switch to another protocol, or go on as if nobody had asked for it: RFC 9110 §7.8.
+        """Switch to another protocol, or ignore the `Upgrade` field (RFC 9110 §7.8).
 
-        httptools takes a request that asks to upgrade for one without a body. So its head is
-        parsed once more without the field; what came after it is its body.
+        httptools assumes that a request with `Upgrade` has no body. So the head is parsed once
+        more without that field, and `rest` is parsed as the body.
         """
         if self._should_upgrade():
             self.handle_websocket_upgrade()
             return
         method = self.parser.get_method()
-        if method == b"CONNECT":  # it always upgrades, and asks a proxy
+        if method == b"CONNECT":  # it is a request to a proxy, which this server is not
             self._refuse(UNREADABLE)
             return
         version = self.parser.get_http_version().encode()
         fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._parse(
             b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(fields)) + rest
         )
@@ -126,22 +126,23 @@ class HttpConnection(HttpToolsProtocol):
             raise HeadTooLarge
 
     def _refuse(self, problem: Problem) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # else it would land in an answer
-            answer = problem_response(problem)
+        # Inside an unfinished response the refusal would be part of its body.
+        if self.cycle is None or self.cycle.response_complete:
+            response = problem_response(problem)
             fields: dict[str, Any] = {
-                **answer.headers,
-                "Content-Length": len(answer.content),
+                **response.headers,
+                "Content-Length": len(response.content),
                 "Connection": "close",
             }
-            lines = [f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"]
+            lines = [f"HTTP/1.1 {response.status_code} {response.reason_phrase}"]
             lines += [f"{name}: {value}" for name, value in fields.items()]
-            self.transport.write("\r\n".join([*lines, "", ""]).encode() + answer.content)
+            self.transport.write("\r\n".join([*lines, "", ""]).encode() + response.content)
         self.transport.close()
 
-    def _wait(self) -> None:
-        self._patience = self.loop.call_later(settings.CONNECTION_TIMEOUT, self.transport.close)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(settings.CONNECTION_TIMEOUT, self.transport.close)
 
-    def _have_done(self) -> None:
-        if self._patience:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

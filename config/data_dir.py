@@ -1,4 +1,4 @@
-"""The data folder: whether it can be written, and where the sockets of the embedded parts are."""
+"""The data folder: a check that it is writable, and the paths of the Unix sockets in it."""
 
 import os
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-# Pushpin's configuration, ZeroMQ's addresses and URLs each give other signs a meaning.
+# Other characters have a meaning in Pushpin's configuration, ZeroMQ addresses or URLs.
 PLAIN = re.compile(r"[A-Za-z0-9/._+@~-]+")
 
 
 def make_writable(folder: Path) -> Path:
-    """Make the folder. Raises `ImproperlyConfigured` where it cannot be made, or not be written."""
+    """Create the folder and return it. Raises `ImproperlyConfigured` if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -24,6 +24,7 @@ def make_writable(folder: Path) -> Path:
 
 
 def unwritable(folder: Path, error: OSError) -> ImproperlyConfigured:
+    """Return the exception that says what to do about a folder that is not writable."""
     return ImproperlyConfigured(
         f"DATA_DIR {folder} cannot be written ({error.strerror}): make it a folder that belongs"
         " to this user, or set DATA_DIR to another one."
@@ -31,9 +32,11 @@ def unwritable(folder: Path, error: OSError) -> ImproperlyConfigured:
 
 
 def socket_path(folder: Path, name: str, *, longest: int = 100) -> Path:
-    """Where a part's Unix socket is, or a folder of some: in the data folder, if its name allows.
+    """Return the path of a Unix socket, or of a folder of sockets.
 
-    A socket's path ends at 107 bytes, which 36 Chinese characters fill. `longest` is in bytes.
+    It is in the data folder if that path is plain and has at most `longest` bytes; otherwise it is
+    in the folder for temporary files. Linux allows 107 bytes: 36 Chinese characters are more.
+    Raises `ImproperlyConfigured` if neither folder allows it.
     """
     if _fits(folder / name, longest):
         return folder / name

@@ -1,7 +1,7 @@
-"""How long a request waits for the database's locks: a worker may wait longer for the same ones.
+"""The bound on a request's wait for a database lock. A worker may wait longer for the same lock.
 
-SQLite has one lock for all writers, PostgreSQL one for each row. Whoever holds one for long must
-not hold every request's thread with it.
+SQLite has one lock for all writers, PostgreSQL one for each row. Without the bound, one
+transaction that keeps its lock would block every request thread.
 """
 
 from contextvars import ContextVar
@@ -26,5 +26,5 @@ def _bound(connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 
 def bound_lock_waits() -> None:
-    """Bound the waits of each connection that a request's thread opens from now on."""
+    """Bound the lock waits of each connection that a request thread opens from now on."""
     connection_created.connect(_bound, dispatch_uid="lock_wait")

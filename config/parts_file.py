@@ -1,8 +1,8 @@
-"""The file that names the running parts of `make run`: `run.parts` in the data folder.
+"""The file that lists the running processes of `make run`: `run.parts` in the data folder.
 
-`make run` ends its parts, and honcho does where `make run` was killed. Where both are killed at
-once, the parts run on without a supervisor. The next start finds them here and says how to end
-them.
+`make run` stops its processes; if `make run` is killed, honcho stops them. If both are killed at
+once, the processes stay without a supervisor. The next start finds them here and tells the user
+how to stop them.
 """
 
 import os
@@ -12,20 +12,22 @@ GONE = "gone"
 
 
 class PartsFile:
-    """A line for each part: its name, its process id, and when that process began."""
+    """A line for each process: its name, its id, the id of its `make run`, and both start times."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "run.parts"
 
     def add(self, name: str, pid: int) -> None:
+        """Record a process that this process has started."""
         with self._file.open("a") as lines:
             lines.write(f"{name} {pid} {os.getpid()} {began(pid)} {began(os.getpid())}\n")
 
     def clear(self) -> None:
+        """Delete the file, because all processes in it have ended."""
         self._file.unlink(missing_ok=True)
 
     def left_behind(self) -> str | None:
-        """What to do about parts whose `make run` has gone; None where there are none."""
+        """Return what to do about processes that outlived their `make run`, or None without any."""
         alive: dict[str, str] = {}
         try:
             lines = self._file.read_text().splitlines()
@@ -35,11 +37,11 @@ class PartsFile:
             try:
                 name, pid, owner, part_began, owner_began = line.split()
                 if began(int(owner)) == owner_began != GONE:
-                    return None  # it watches its parts
+                    return None  # this `make run` still watches its processes
                 if began(int(pid)) == part_began != GONE:
                     alive[name] = pid
             except ValueError:
-                continue  # its writer was killed within the line
+                continue  # `make run` was killed while it wrote this line
         if not alive:
             return None
         groups = " ".join(f"-{pid}" for pid in alive.values())
@@ -50,9 +52,10 @@ class PartsFile:
 
 
 def began(pid: int) -> str:
-    """When this process began, in the kernel's ticks; `gone` where there is none or a zombie.
+    """Return the start time of this process in kernel ticks, or `GONE` if it has ended.
 
-    A process id is given again: together with the start it names one process alone.
+    The kernel reuses process ids; the id and the start time together identify one process. Outside
+    Linux the start time is unknown, and the result is `alive`.
     """
     stat = Path(f"/proc/{pid}/stat")
     try:

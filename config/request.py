@@ -1,4 +1,4 @@
-"""A request whose body is bounded by its path, waited for in time, and let go with its answer."""
+"""The request class: its body is bounded in size and time, and freed with the response."""
 
 import asyncio
 import math
@@ -22,31 +22,31 @@ class Request(ASGIRequest):
 
     @property
     def body(self) -> bytes:
-        """As Django's. Raises `RequestDataTooBig`."""
+        """The bytes of the body. Raises `RequestDataTooBig` if the path allows fewer."""
         if length_of(self.scope) > max_bytes(self.path):
             raise RequestDataTooBig
         return super().body
 
     def drop_body(self) -> None:
-        """Free the body. Django's requests are in cycles with their users, and stay for long."""
+        """Free the body. Reference cycles keep a request in memory long after its response."""
         self._body = b""
         self._stream: BytesIO = BytesIO()
 
 
 def wants_body(scope: Scope) -> bool:
-    """Whether to wait for the body: one that is too long, or does not say how long, is refused."""
+    """Whether to read the body. One that is too long or has no `Content-Length` is refused."""
     chunked = b"transfer-encoding" in dict(scope["headers"])
     return not chunked and length_of(scope) <= max_bytes(scope["path"])
 
 
 def length_of(scope: Mapping[str, Any]) -> float:
-    """The bytes that the request announces."""
+    """Return `Content-Length` in bytes: 0 if it is absent, infinity if it is not a number."""
     length = dict(scope["headers"]).get(b"content-length", b"0")
     return int(length) if length.isdigit() else math.inf
 
 
 def receive_in_time(receive: Receive) -> Receive:
-    """To hear the next piece of a body, or `TimeoutError`."""
+    """Return a `receive` that raises `TimeoutError` after `CONNECTION_TIMEOUT` seconds."""
 
     async def next_piece() -> Mapping[str, Any]:
         async with asyncio.timeout(settings.CONNECTION_TIMEOUT):

@@ -1,4 +1,4 @@
-"""A lane: Django behind a few threads, so that requests of one kind wait for their own alone."""
+"""An ASGI handler with its own thread pool, so that one kind of request cannot block another."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -24,38 +24,40 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = Problem(
     408,
     "request_timeout",
-    "The rest of the request did not come.",
+    "The rest of the request did not arrive in time.",
     headers={"Connection": "close"},
 )
 CUT_OFF = Problem(
     503,
     "unavailable",
-    "This process ends, and may have done what you asked. Ask again with the same Idempotency-Key.",
+    "The server is stopping and may have done what you asked. Retry with the same Idempotency-Key.",
     headers={"Retry-After": "1"},
 )
 OVERLOADED = Problem(
     503,
     "unavailable",
-    "Too many requests wait for the database. Nothing was done: try again in a few seconds.",
+    "Too many requests wait for the database. Nothing was done: retry in a few seconds.",
     headers={"Retry-After": "5"},
 )
-TURN = 5.0  # seconds that a request waits for a thread, in a lane where the wait is bounded
+TURN = 5.0  # seconds that a request waits for a thread, in a handler with a bounded queue
 
 
 class ThreadedHandler(ASGIHandler):
-    """Django, with all that a request asks of it done at once, in one of a few threads.
+    """Django's handler; middleware and view of a request run in one go, in one of a few threads.
 
-    The stock handler takes every synchronous middleware to a thread and back, some twenty times a
-    request. The thread is the request's own until its response has ended, and so is a database
-    connection: a thousand open streams would be a thousand idle threads.
+    Django's own handler switches to a thread and back for each synchronous middleware, about twenty
+    times a request. It also keeps a thread and a database connection until the response has ended.
+    A thousand open streams would keep a thousand idle threads.
+
+    `waiting` bounds the requests that may wait for a thread. Further ones are refused with 503.
     """
 
     request_class = Request
 
     def __init__(self, name: str, *, threads: int, waiting: int | None = None) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
-        self._most = None if waiting is None else threads + waiting  # requests in here at once
-        self._inside = 0
+        self._capacity = None if waiting is None else threads + waiting  # requests at once
+        self._active = 0
         super().__init__()
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -63,7 +65,7 @@ class ThreadedHandler(ASGIHandler):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            request, response = await self._answered(scope, receive)
+            request, response = await self._process(scope, receive)
         except RequestAborted:
             return
         except TimeoutError:
@@ -73,7 +75,7 @@ class ThreadedHandler(ASGIHandler):
             await self.send_response(refused_early(scope, OVERLOADED), send)
             return
         except asyncio.CancelledError:
-            # The process ends, and can wait no longer. uvicorn would say 500.
+            # The process is stopping and cannot wait longer. uvicorn would answer with 500.
             await self.send_response(refused_early(scope, CUT_OFF), send)
             return
         if isinstance(response, StreamingHttpResponse):
@@ -83,27 +85,27 @@ class ThreadedHandler(ASGIHandler):
                 response.close()
             return
         if response.status_code == 202:
-            with suppress(asyncio.CancelledError):  # the process ends: accepted it is
+            with suppress(asyncio.CancelledError):  # the process is stopping: answer 202 at once
                 await run_while_connected(wait_for_run(request, response), receive)
         await self.send_response(response, send)
 
-    async def _answered(
+    async def _process(
         self, scope: Scope, receive: Receive
     ) -> tuple[Request, HttpResponse | StreamingHttpResponse]:
         body = await self.read_body(receive_in_time(receive)) if wants_body(scope) else BytesIO()
-        made = cast("tuple[Request, HttpResponse | None]", self.create_request(scope, body))
-        request, refused = made
-        return request, refused or await self._in_thread(request)
+        created = cast("tuple[Request, HttpResponse | None]", self.create_request(scope, body))
+        request, refusal = created
+        return request, refusal or await self._in_thread(request)
 
     async def _in_thread(self, request: Request) -> HttpResponse | StreamingHttpResponse:
-        if self._most is None:
+        if self._capacity is None:
             return await self._submit(self._answer, request)
-        if self._inside >= self._most:
+        if self._active >= self._capacity:
             request.close()
             raise Overloaded
         turn = Turn()
         answering = asyncio.ensure_future(self._submit(self._answer_unless_late, request, turn))
-        self._inside += 1
+        self._active += 1
         answering.add_done_callback(self._leave)
         try:
             await asyncio.wait({answering}, timeout=TURN)
@@ -115,12 +117,12 @@ class ThreadedHandler(ASGIHandler):
             raise Overloaded
         return await answering
 
-    async def _submit(self, answer: Callable[..., T], *given: object) -> T:
+    async def _submit(self, answer: Callable[..., T], *arguments: object) -> T:
         in_thread = sync_to_async(answer, thread_sensitive=False, executor=self._threads)
-        return await in_thread(*given)
+        return await in_thread(*arguments)
 
     def _leave(self, _: object) -> None:
-        self._inside -= 1
+        self._active -= 1
 
     def _answer_unless_late(
         self, request: Request, turn: "Turn"
@@ -128,7 +130,7 @@ class ThreadedHandler(ASGIHandler):
         if turn.take():
             return self._answer(request)
         request.close()
-        return HttpResponse()  # to a caller that was refused before the thread was free
+        return HttpResponse()  # unused: the caller was refused before a thread was free
 
     def _answer(self, request: Request) -> HttpResponse | StreamingHttpResponse:
         in_request.set(True)
@@ -138,42 +140,42 @@ class ThreadedHandler(ASGIHandler):
             response = cast("HttpResponse | StreamingHttpResponse", self.get_response(request))
             if isinstance(response, StreamingHttpResponse) and not response.is_async:
                 return read_whole(response)
-            if response.status_code == 204:  # it has no body to speak of: RFC 9110 §8.6
+            if response.status_code == 204:  # no Content-Length in a 204: RFC 9110 §8.6
                 del response["Content-Length"], response["Content-Type"]
             return response
         finally:
             request.close()
             request.drop_body()
-            # This thread's connections are free, however long the response lasts.
+            # Free this thread's database connections now: a stream's response may last for hours.
             signals.request_finished.send(sender=self.__class__)
 
 
 class Overloaded(Exception):
-    """Too many requests wait for a thread, or this one has waited too long. It has not begun."""
+    """Too many requests wait for a thread, or this one waited too long. Its view did not run."""
 
 
 class Turn:
-    """A request's turn, which either its thread takes or the caller that waits no longer."""
+    """A flag for one request: either its thread takes it, or the coroutine that stops waiting."""
 
     def __init__(self) -> None:
         self._free = [True]
 
     def take(self) -> bool:
-        """Whether the turn was still free. From any thread."""
+        """Return True for the first call and False for each later one. Thread-safe."""
         try:
-            return self._free.pop()  # one step, so that only one of two gets it
+            return self._free.pop()  # atomic, so only one of two callers gets it
         except IndexError:
             return False
 
 
 def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
-    """The answer to a request that no view answers."""
+    """Return the response to a request that no view has answered."""
     page = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
     return unavailable_response(scope["method"], scope["path"], page, problem)
 
 
 async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Do it, but no longer than whoever asked for it is there."""
+    """Run `work`, and cancel it if the client disconnects. Raises what `work` raises."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(wait_for_disconnect(receive))
     try:
@@ -187,14 +189,14 @@ async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive)
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Wait for his leaving. What comes before is a body that nobody wanted."""
+    """Wait until the client disconnects. Messages before that are an unread body: drop them."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def read_whole(response: StreamingHttpResponse) -> HttpResponse:
-    """A file's response, with the file in it."""
-    read = HttpResponse(b"".join(response), status=response.status_code)
-    read.headers, read.cookies = response.headers, response.cookies
+    """Return the response with the whole file as its content."""
+    whole = HttpResponse(b"".join(response), status=response.status_code)
+    whole.headers, whole.cookies = response.headers, response.cookies
     response.close()
-    return read
+    return whole

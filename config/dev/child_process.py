@@ -1,4 +1,4 @@
-"""A child process that ends when we do, however we went."""
+"""A child process that the kernel stops when its parent ends, even if the parent was killed."""
 
 import ctypes
 import os
@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """What a child runs before its program: the kernel sends it `number` when we are gone.
+    """Return a `preexec_fn`: the kernel sends the child this signal when its parent has ended.
 
-    For `preexec_fn`. Only Linux has it; elsewhere a child outlives whoever was killed.
+    Only Linux can do this. Elsewhere a child outlives a parent that was killed.
     """
     parent = os.getpid()
 
@@ -18,6 +18,6 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
             if os.getppid() != parent:
-                os._exit(1)  # it went before the kernel was told
+                os._exit(1)  # the parent had ended before the call above
 
     return ask

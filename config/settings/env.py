@@ -1,7 +1,7 @@
-"""Settings from the environment: each is of its kind, or ends the process with its name.
+"""Reads settings from the environment; a value of the wrong type ends the process with its name.
 
-django-environ by itself takes `ture` for false, reads `1e3` as 13 and `10m` as 10, and what begins
-with `$` as another variable's name. One that is set and empty, as by a Compose file, is not set.
+By default django-environ reads `ture` as false, `1e3` as 13, `10m` as 10, and `$NAME` as another
+variable. Here an empty value counts as not set, because a Compose file sets empty values.
 """
 
 import math
@@ -15,7 +15,8 @@ TRUE = ("true", "yes", "y", "on", "ok", "1")
 FALSE = ("false", "no", "n", "off", "0")
 
 
-def truth(text: str) -> bool:
+def boolean(text: str) -> bool:
+    """Read a boolean. Raises `ValueError`."""
     word = text.strip().lower()
     if word not in TRUE + FALSE:
         raise ValueError
@@ -23,16 +24,17 @@ def truth(text: str) -> bool:
 
 
 def finite(text: str) -> float:
+    """Read a finite number. Raises `ValueError`."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError
     return number
 
 
-KINDS: dict[Any, tuple[Any, str]] = {  # how a value is read, and what one is told to be that is not
+KINDS: dict[Any, tuple[Any, str]] = {  # by type: its reader, and its name in the error message
     str: (str, "text"),
     list: (list, "texts with commas between"),
-    bool: (truth, "true or false"),
+    bool: (boolean, "true or false"),
     int: (int, "a whole number"),
     float: (finite, "a number"),
     (int,): ((int,), "whole numbers with commas between"),
@@ -40,11 +42,12 @@ KINDS: dict[Any, tuple[Any, str]] = {  # how a value is read, and what one is to
 
 
 class Environment(environ.Env):  # type: ignore[misc]  # it comes without types
-    """django-environ's calls, whose values all come through here."""
+    """django-environ's methods `str`, `int`, `bool` …, which all call `get_value`."""
 
     def get_value(
         self, var: str, cast: Any = None, default: Any = None, parse_default: bool = False
     ) -> Any:
+        """Return the value or the default. Raises `ImproperlyConfigured` for a wrong type."""
         text = os.environ.get(var)
         if not text:
             return default
@@ -55,7 +58,7 @@ class Environment(environ.Env):  # type: ignore[misc]  # it comes without types
             raise ImproperlyConfigured(f"{var} must be {kind}, not {text!r}.") from None
 
     def choice(self, name: str, default: str, *others: str) -> str:
-        """One of these words."""
+        """Return one of these words. Raises `ImproperlyConfigured` for another."""
         word = str(self.str(name, default)).strip()
         if word not in (default, *others):
             raise ImproperlyConfigured(f"{name} must be {_either(default, *others)}, not {word!r}.")

@@ -1,4 +1,4 @@
-"""What Django, Celery and the libraries are told alike in every copy; the rest is settings."""
+"""Fixed settings of Django, Celery and the libraries: the same in every copy of the service."""
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────
 INSTALLED_APPS = [
@@ -12,13 +12,13 @@ INSTALLED_APPS = [
     "csp",
     "django_eventstream",
     "ninja",
-    "streams",  # before allauth, whose pages it gives their looks
+    "streams",  # before allauth, so that its templates override allauth's
     "allauth",
     "allauth.account",
 ]
 MIDDLEWARE = [
     "streams.observability.request_id.request_id_middleware",
-    "streams.observability.tracing.trace_posts",  # where a collector is named
+    "streams.observability.tracing.trace_posts",  # if a collector is configured
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -52,22 +52,23 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
 STATIC_URL = "static/"
-WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collecting step
+WHITENOISE_USE_FINDERS = True  # serve from the apps' folders, without collectstatic
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 
-# ── Celery, the doorbell ─────────────────────────────────────────────────────────────────────
+# ── Celery: it only delivers run ids ─────────────────────────────────────────────────────────
 CELERY_TASK_IGNORE_RESULT = True  # the run's row is the record
-CELERY_TASK_ACKS_LATE = False  # late ones run twice or die with Redis: docs/decisions.md
-CELERY_WORKER_POOL = "workers.celery_pool:Pool"  # threads: a reply is waiting, not computing
+# With late acknowledgement, tasks run twice or fail with Redis: docs/decisions.md.
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_POOL = "workers.celery_pool:Pool"  # threads: a reply waits more than it computes
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_DISABLE_PREFETCH = True  # a ring that cannot be answered now is another's to answer
+CELERY_WORKER_DISABLE_PREFETCH = True  # a busy worker leaves tasks to other workers
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_CONSUMER = "workers.celery_pool:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back for ever
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # retry for ever
 CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # what Redis refuses, being full, is as if it were away
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # treat a full Redis like one that is away
 
 # ── django-eventstream ───────────────────────────────────────────────────────────────────────
 EVENTSTREAM_STORAGE_CLASS = "streams.log.event_log.EventLog"
@@ -78,21 +79,21 @@ ACCOUNT_ADAPTER = "streams.web.accounts.Accounts"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"  # there is no e-mail
-# Failed logins. `key` is an address and a name together (streams/web/accounts.py), so no one can
-# shut a user out from elsewhere. Each further window makes the wait longer: after 5 failures up to
-# 10 seconds, after 10 up to a minute, after 20 up to ten. The shortest comes first, because a
-# refused try counts in those before the one that refuses it.
+# Failed logins. `key` is an address and a user name together (streams/web/accounts.py), so an
+# attacker elsewhere cannot lock a user out. Each window makes the wait longer: after 5 failures up
+# to 10 seconds, after 10 up to a minute, after 20 up to ten minutes. The shortest is first, because
+# a refused attempt also counts in the windows before the one that refuses it.
 ACCOUNT_RATE_LIMITS = {"login_failed": "5/10s/key,10/m/key,20/10m/key,30/m/ip"}
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        # Beyond this some counts are forgotten: Django's 300 would let one address forget its own.
+        # A full cache drops counts. With Django's default of 300, one address could flush its own.
         "OPTIONS": {"MAX_ENTRIES": 20_000},
     }
 }
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/"
-CORS_ALLOW_CREDENTIALS = True  # with their visitors' cookies: so the list is exact
+CORS_ALLOW_CREDENTIALS = True  # requests carry visitors' cookies, so the list of origins is exact
 CORS_ALLOW_HEADERS = [
     *("authorization", "content-type", "x-csrftoken", "last-event-id", "cache-control"),
     *("idempotency-key", "prefer", "x-request-id"),
@@ -101,12 +102,12 @@ CORS_EXPOSE_HEADERS = [
     *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
 ]
 CORS_URLS_REGEX = "^/api/"
-SESSION_ENGINE = "streams.access.sessions"  # a visitor's is stored when the visitor does something
+SESSION_ENGINE = "streams.access.sessions"  # stores a visitor's session only when needed
 SESSION_COOKIE_HTTPONLY = True
-CSRF_COOKIE_HTTPONLY = False  # the page's script reads it to send X-CSRFToken
+CSRF_COOKIE_HTTPONLY = False  # the page's script sends it as X-CSRFToken
 
-# ── What browsers are told to refuse ─────────────────────────────────────────────────────────
-SECURE_REDIRECT_EXEMPT = ["^health/", "^metrics$"]  # asked by the platform, from inside
+# ── Security headers ─────────────────────────────────────────────────────────────────────────
+SECURE_REDIRECT_EXEMPT = ["^health/", "^metrics$"]  # requested from inside, without HTTPS
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"

@@ -1,14 +1,14 @@
-"""Redis URLs in one spelling, which redis-py and Celery's transport (kombu) both understand.
+"""Redis URLs in a form that redis-py and Celery's transport (kombu) both understand.
 
-Each of the two names a database, a socket and the check of a certificate in its own way, and each
-fails late at an option that only the other knows. So an option is known here, or refused at start.
+The two spell a database, a socket and the certificate check differently. Each fails late at an
+option that only the other knows. So an unknown option is refused at the start.
 """
 
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-# Python's ssl module names them one way, redis-py the other. kombu reads both.
+# Python's ssl module has one spelling, redis-py the other. kombu reads both.
 CERTIFICATE_CHECKS = {
     **{name: name for name in ("none", "optional", "required")},
     **{f"cert_{name}": name for name in ("none", "optional", "required")},
@@ -19,10 +19,10 @@ SOME = "ssl_cert_reqs, ssl_check_hostname, ssl_ca_certs, ssl_certfile and ssl_ke
 
 
 def redis_url(name: str, text: str) -> str:
-    """The URL as redis-py reads it. Raises `ImproperlyConfigured`, which names the setting."""
+    """Return the URL as redis-py reads it. Raises `ImproperlyConfigured` with this `name`."""
     try:
         url = urlsplit(text)
-        _ = url.port  # raises where it is no number
+        _ = url.port  # raises if it is not a number
         options = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
     except ValueError:
         raise ImproperlyConfigured(f"{name} cannot be read as a URL.") from None
@@ -56,13 +56,13 @@ def _value(name: str, scheme: str, option: str, value: str) -> str:
             raise ImproperlyConfigured(f"{name}: ssl_check_hostname is true or false.")
         case _ if scheme == "rediss" and option in FILES:
             return value
-    # The option's name is not repeated: a password with a `?` in it would be shown.
+    # The message does not repeat the option: it may be a part of a password that contains `?`.
     with_tls = f" and, with rediss:, {SOME}"
     raise ImproperlyConfigured(f"{name} has an option after `?` that is not known: db{with_tls}.")
 
 
 def broker_url(url: str) -> str:
-    """The same server as kombu names it: it has another word for a socket, and its database."""
+    """Return the URL as kombu reads it: it spells a socket and its database differently."""
     if not url.startswith("unix://"):
         return url
     return f"redis+socket{url[4:]}".replace("?db=", "?virtual_host=")

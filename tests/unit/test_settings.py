@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from config.settings.renamed import RENAMED
 from tests.unit.conftest import Read
 from tests.unit.test_documents import settings_read
 
@@ -103,6 +104,19 @@ def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -
     empty = read(**dict.fromkeys(settings_read().keys() - {"DATA_DIR"}, ""))
     names = [name for name in unset if name.isupper()]
     assert {name: empty[name] for name in names} == {name: unset[name] for name in names}
+
+
+def test_a_setting_under_its_old_name_ends_the_start_with_its_new_name(read: Read) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(RUN_LIFE="600", BRIDGE="tcp://127.0.0.1:5562", MAX_POSTS="")
+    assert str(refusal.value) == (
+        "BRIDGE is now BRIDGE_BIND: rename it.\nRUN_LIFE is now RUN_TIMEOUT: rename it."
+    )
+
+
+def test_each_old_name_leads_to_a_setting_that_is_read() -> None:
+    assert set(RENAMED.values()) <= settings_read().keys()
+    assert RENAMED.keys() & settings_read().keys() == set()
 
 
 def test_the_database_is_in_the_data_folder_whatever_that_is_called(
