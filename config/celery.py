@@ -1,4 +1,4 @@
-"""The Celery app: a doorbell that carries run ids, and nothing else."""
+"""The Celery app: its tasks carry run ids to the workers, and nothing else."""
 
 import os
 from typing import Any
@@ -18,16 +18,16 @@ TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.celery_transpor
 
 
 @setup_logging.connect
-def _leave_logging(**_: Any) -> None:
-    """Django's settings say what is logged, and how: with a receiver here, Celery does not."""
+def _keep_logging(**_: Any) -> None:
+    """Keep the logging of Django's settings: with a receiver here, Celery sets up none."""
 
 
 @worker_init.connect
-def _trace(**_: Any) -> None:
+def _begin_tracing(**_: Any) -> None:
     telemetry.begin("worker")
 
 
 @worker_ready.connect
-def _say(**_: Any) -> None:
-    # Celery says so itself, but not where LOG_LEVEL is above INFO.
+def _print_ready(**_: Any) -> None:
+    # Celery logs the same at INFO, so a higher LOG_LEVEL hides it. `make run` waits for this line.
     print("The worker takes runs", flush=True)

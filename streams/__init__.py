@@ -1,0 +1,1 @@
+"""The Django app of Unspool: conversations, their event log, and delivery to readers."""

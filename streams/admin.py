@@ -1,6 +1,6 @@
-"""What operators see and may do: look at anything, stop and retry runs, hand out and end tokens.
+"""The Django admin: operators view all rows, cancel and retry runs, create and revoke API tokens.
 
-Nothing is written here but through the use cases, so that readers hear of it.
+Changes to conversations and runs go through the use cases, so that readers receive the events.
 """
 
 import logging
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 PAGE = 50  # rows
 
 
-class Shown(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
-    """Rows to look at, newest first."""
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
+    """Read-only rows, newest first."""
 
     ordering = ("-created_at",)
     list_per_page = PAGE
@@ -38,12 +38,12 @@ class Shown(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
         return False
 
     def has_act_permission(self, request: HttpRequest) -> bool:
-        """Actions are for those who may change what they only look at here."""
+        """Whether the user may run the actions, which need the permission to change such rows."""
         return request.user.has_perm(f"unspool.change_{self.opts.model_name}")
 
 
 @admin.register(Conversation)
-class Conversations(Shown):
+class Conversations(ReadOnlyAdmin):
     list_display = ("title", "owner", "model", "created_at")
     list_filter = ("model", "created_at")
     search_fields = ("=id", "=owner")
@@ -57,14 +57,14 @@ class Conversations(Shown):
 
 
 @admin.register(Message)
-class Messages(Shown):
+class Messages(ReadOnlyAdmin):
     list_display = ("id", "role", "conversation_id", "turn", "created_at")
     list_filter = ("role", "created_at")
     search_fields = ("=id", "=conversation__id", "=conversation__owner")
 
 
 @admin.register(Run)
-class Runs(Shown):
+class Runs(ReadOnlyAdmin):
     list_display = (
         "id",
         "status",
@@ -95,12 +95,12 @@ class Runs(Shown):
             try:
                 act(run)
             except refused as error:
-                said = (error.__doc__ or "").partition("\n")[0]
-                self.message_user(request, f"{run.pk}: {said}", messages.WARNING)
+                reason = (error.__doc__ or "").partition("\n")[0]
+                self.message_user(request, f"{run.pk}: {reason}", messages.WARNING)
 
 
 class NewToken(forms.ModelForm):  # type: ignore[type-arg]
-    """What a token is to be; the secret is not among it."""
+    """The form for a new token. The secret is no field: `create_token` makes it."""
 
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in SCOPES],
@@ -114,7 +114,7 @@ class NewToken(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiToken)
-class Tokens(Shown):
+class Tokens(ReadOnlyAdmin):
     form = NewToken
     list_display = (
         "name",
@@ -134,15 +134,15 @@ class Tokens(Shown):
         return request.user.has_perm("unspool.add_apitoken")
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
-        wish = form.cleaned_data
-        shown = create_token(
-            wish["user"],
-            wish["name"],
-            scopes=" ".join(wish["scopes"]),
-            expires_at=wish["expires_at"],
+        values = form.cleaned_data
+        token = create_token(
+            values["user"],
+            values["name"],
+            scopes=" ".join(values["scopes"]),
+            expires_at=values["expires_at"],
         )
-        obj.pk = ApiToken.objects.get(digest=digest_of(shown)).pk
-        self.message_user(request, f"Copy it now, it is shown this once: {shown}", messages.WARNING)
+        obj.pk = ApiToken.objects.get(digest=digest_of(token)).pk
+        self.message_user(request, f"Copy it now, it is shown this once: {token}", messages.WARNING)
 
     @admin.action(description="Revoke", permissions=["act"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiToken]) -> None:

@@ -1,8 +1,8 @@
-"""What is so: conversations, their messages, and the runs that write the replies.
+"""The database models: conversations, their messages, and the runs that write the replies.
 
-The database decides; the log only says. A run's row is the queue of record: Celery is its
-doorbell. Time is the database's, so that no two machines disagree on it. A transaction writes a
-conversation's own row before its runs' rows: so no two wait for each other.
+The database is the source of truth; the log only delivers. Runs wait in their table, and a Celery
+task only names one of them. All times are the database's, so that machines cannot disagree. A
+transaction writes a conversation's row before the rows of its runs, otherwise two could deadlock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.protocol.events import MessageView, Usage
 
 
 class Conversation(models.Model):
-    """Messages between one owner and the model."""
+    """A conversation between one owner and the model."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.CharField(max_length=64, help_text="user:<id>, or visitor:<uuid>")
@@ -45,13 +45,13 @@ class Conversation(models.Model):
         return self.title
 
     def advance_head(self, id: int) -> None:
-        """Note that event `id` was said: a log whose last id is below it has lost its tail."""
+        """Record that event `id` was appended: a log whose head is below it has lost events."""
         Conversation.objects.filter(pk=self.pk, head__lt=id).update(head=id)
         self.head = max(self.head, id)
 
 
 class DeletedConversation(models.Model):
-    """A conversation that is deleted, and whose log is to be deleted yet."""
+    """A deleted conversation whose log is not deleted yet."""
 
     conversation = models.UUIDField(primary_key=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -61,7 +61,7 @@ class DeletedConversation(models.Model):
 
 
 class Message(models.Model):
-    """One finished turn. `turn` orders a conversation; a reply has its user message's."""
+    """One message. `turn` orders a conversation; a reply has the turn of the message it answers."""
 
     class Role(models.TextChoices):
         SYSTEM = "system"
@@ -98,10 +98,11 @@ class Message(models.Model):
         return f"{self.role}: {self.content[:60]}"
 
     def view(self) -> MessageView:
+        """The message as readers see it."""
         written = self.role == self.Role.ASSISTANT and hasattr(self, "written_by")
         return MessageView(
             id=self.id,
-            role=self.role,  # type: ignore[arg-type]  # its choices are the literal's
+            role=self.role,  # type: ignore[arg-type]  # the choices are those of `Role`
             content=self.content,
             reply_to=self.reply_to_id,
             run=self.written_by.id if written else None,
@@ -109,11 +110,11 @@ class Message(models.Model):
         )
 
 
-UNPUBLISHED = Q(ended_event_id__isnull=True)
+UNPUBLISHED = Q(ended_event_id__isnull=True)  # runs whose final event is not published yet
 
 
 class Run(models.Model):
-    """The writing of one reply."""
+    """One reply in progress or ended: its state, its lease, its events and its outcome."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -123,7 +124,7 @@ class Run(models.Model):
         FAILED = "failed"
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
-    abandoned = False  # by the attempt before this one: told to whoever claims it, and not stored
+    abandoned = False  # whether the attempt before was abandoned: set by a claim, not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="runs")
@@ -135,7 +136,7 @@ class Run(models.Model):
     model = models.CharField(max_length=200)
     status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
 
-    # Whose it is. The attempt is also the fence that the log checks.
+    # The claim and its lease. The attempt is also the fence that the log checks.
     attempt = models.PositiveIntegerField(default=0)
     uncounted_attempts = models.PositiveIntegerField(
         default=0, help_text="attempts that do not count"
@@ -146,12 +147,12 @@ class Run(models.Model):
     dispatched_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_asked = models.BooleanField(default=False)
 
-    # What was said of it, so that anybody can say the rest.
+    # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)
-    started_event_id = models.BigIntegerField(null=True, editable=False)  # of this attempt
+    started_event_id = models.BigIntegerField(null=True, editable=False)  # of the current attempt
     ended_event_id = models.BigIntegerField(null=True, editable=False)
 
-    # How it went.
+    # The outcome.
     finish_reason = models.CharField(max_length=40, blank=True)
     code = models.CharField(max_length=40, blank=True)
     reason = models.CharField(max_length=300, blank=True)
@@ -171,10 +172,10 @@ class Run(models.Model):
                 fields=["conversation"], condition=Q(status="running"), name="one_running_run"
             )
         ]
-        # Runs that are live, or ended but not said, have no ending's event yet. They are the small
-        # part that is looked for. (SQLite does not see a condition on the status in a parameter.)
+        # Only active runs, and ended ones that are unpublished, have no final event. Most queries
+        # look for these few. (SQLite cannot match an index condition on a status parameter.)
         indexes: ClassVar = [
-            # With the status, by which SQLite prefers it to that of all that the owner ever ran.
+            # With the status, SQLite prefers this index to `owner_latest_runs`, which is larger.
             models.Index(
                 fields=["owner", "status"], name="owner_active_runs", condition=UNPUBLISHED
             ),
@@ -191,15 +192,17 @@ class Run(models.Model):
 
     @classmethod
     def active(cls) -> models.QuerySet[Run]:
-        """Those that are queued or running."""
+        """The runs that are queued or running."""
         return cls.objects.filter(UNPUBLISHED, status__in=cls.ACTIVE)
 
     @property
     def is_active(self) -> bool:
+        """Whether the run is queued or running."""
         return self.status in self.ACTIVE
 
     @property
     def usage(self) -> Usage:
+        """What the reply cost, in tokens."""
         return Usage(
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
@@ -209,18 +212,18 @@ class Run(models.Model):
 
 
 def retryable() -> Q:
-    """Runs that may be tried once more: what a deploy or Redis cut short does not count."""
+    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted."""
     return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
 
 
 def from_now(seconds: float) -> models.Expression:
-    """A moment by the database's clock."""
+    """The time so many seconds from now, by the database's clock."""
     moment = Now() + timedelta(seconds=seconds)
     return models.ExpressionWrapper(moment, output_field=models.DateTimeField())
 
 
 class IdempotencyRecord(models.Model):
-    """What an Idempotency-Key was answered, kept in the transaction that made it so."""
+    """The response to an Idempotency-Key, stored in the transaction that did the work."""
 
     owner = models.CharField(max_length=64)
     route = models.CharField(max_length=200)
@@ -241,7 +244,7 @@ class IdempotencyRecord(models.Model):
 
 
 class ApiToken(models.Model):
-    """What an API client shows as `Authorization: Bearer`. Only its digest is kept."""
+    """A token that an API client sends as `Authorization: Bearer`. Only its digest is stored."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=100)

@@ -1,4 +1,4 @@
-"""The addresses of the streams room."""
+"""The URL routes of the app: the API, accounts, health checks, metrics and the page."""
 
 from django.urls import include, path, re_path
 

@@ -1,7 +1,7 @@
-"""What one attempt says, and what of it the log has confirmed.
+"""One attempt's reply: it appends the model's pieces to the log and tracks which are confirmed.
 
-The pieces go out without waiting for one another; what the log answers comes back on the loop. A
-log that has lost this reply is told the whole of it again.
+A piece does not wait for the one before it. The log's results arrive on the event loop. If the log
+has lost the reply, the attempt restores its fence and appends the whole text again.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError
 
 
 class Attempt:
-    """What one attempt has said, and what of it the log has confirmed."""
+    """The reply of one attempt at a run, on its way from the model into the log."""
 
     def __init__(self, run: Run, process: Runtime) -> None:
-        self.head = 0  # the highest event id that this attempt knows to have been said
+        self.head = 0  # the highest event id in the log that this attempt knows of
         self._run = run
         self._process = process
         self._channel = channel_of(run.conversation_id)
@@ -66,16 +66,16 @@ class Attempt:
 
     @property
     def chunks(self) -> int:
-        """How many it has said."""
+        """How many events it has sent to the log."""
         return self._index
 
     def watermark(self) -> Watermark:
-        """How far it has come. From any thread."""
+        """How far the log has confirmed this attempt. From any thread."""
         run = self._run
         return Watermark(channel=self._channel, run=run.id, attempt=run.attempt, head=self.head)
 
     def stop(self) -> None:
-        """Stop at once: the run is no longer ours, or the process ends. From any thread."""
+        """Stop at once: another attempt has the run, or the process ends. From any thread."""
         self._process.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
@@ -84,10 +84,13 @@ class Attempt:
             self._task.cancel()
 
     async def write(self, turns: list[Turn], hold: HeldRun) -> Outcome:
-        """Say the model's reply, piece by piece, and tell how it went."""
+        """Append the model's reply, piece by piece, and return the outcome.
+
+        After any outcome but "lost" and "too long", the log has confirmed every piece.
+        """
         self._task = asyncio.current_task()
         if self._refused:
-            return "lost"  # told to stop before it began
+            return "lost"  # `stop` was called before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(turns, hold)
@@ -100,40 +103,40 @@ class Attempt:
 
     async def _relay(self, turns: list[Turn], hold: HeldRun) -> Outcome:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as said:
-                async for piece in said:
-                    if isinstance(piece, Completion):
-                        self._finish = piece
+            async with aclosing(generate(turns, model=self._run.model)) as chunks:
+                async for chunk in chunks:
+                    if isinstance(chunk, Completion):
+                        self._finish = chunk
                         continue
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
                         self._run.first_token_at = self._started_at + hold.first_token
-                        waited = self._run.first_token_at - self._run.created_at
-                        metrics.FIRST_TOKEN.observe(waited.total_seconds())
+                        wait = self._run.first_token_at - self._run.created_at
+                        metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
-                    await self._say(piece.text, piece.reasoning)
-        except ModelError as fault:
-            return fault
+                    await self._say(chunk.text, chunk.reasoning)
+        except ModelError as error:
+            return error
         except ReplyTooLong:
             return "too large"
         return "finished"
 
     async def _say(self, text: str, reasoning: str) -> None:
-        """Publish one piece. Raises ReplyTooLong after the part of it that there is room for."""
+        """Append one chunk. Raises `ReplyTooLong` after the part that still fits."""
         if reasoning:
             for piece in split(self._reply.fit(reasoning)):
-                await self._until_it_may_speak()
+                await self._wait_for_room()
                 self._reply.add_reasoning(piece)
                 self._publish(ReasoningDelta, piece)
         if text:
             for piece in split(self._reply.fit(text)):
-                await self._until_it_may_speak()
+                await self._wait_for_room()
                 self._reply.add_text(piece)
                 self._publish(TextDelta, piece)
         self._reply.check()
 
-    async def _until_it_may_speak(self) -> None:
-        # The log may have taken the fence though its answer was lost: the whole is said first.
+    async def _wait_for_room(self) -> None:
+        # The log may hold the fence though its answer was lost. So the whole text comes first.
         while self._refused:
             await self._restore()
         await self._unconfirmed.wait_for_room()
@@ -141,18 +144,18 @@ class Attempt:
     def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
         event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
         self._index += 1
-        piece = Append(channel=self._channel, event=event, min_head=self.head)
-        length = size(piece)
+        append = Append(channel=self._channel, event=event, min_head=self.head)
+        length = size(append)
         self._unconfirmed.add(length)
-        self._writer.write(piece, partial(self._on_result, length))
+        self._writer.write(append, partial(self._on_result, length))
 
-    def _on_result(self, length: int, answer: int | Exception) -> None:
-        if isinstance(answer, int):
-            self.head = max(self.head, answer)
-        elif isinstance(answer, Superseded):
+    def _on_result(self, length: int, result: int | Exception) -> None:
+        if isinstance(result, int):
+            self.head = max(self.head, result)
+        elif isinstance(result, Superseded):
             self._stop()
         else:
-            self._refused = answer
+            self._refused = result
         self._unconfirmed.confirmed(length)
 
     async def _drain(self) -> None:
@@ -163,7 +166,11 @@ class Attempt:
                 await self._restore()
 
     async def _restore(self) -> None:
-        """The log has lost what it held of this reply: fence it anew, and say it as a whole."""
+        """Restore the fence in a log that has lost it, then append the whole text again.
+
+        Returns after PAUSE if Redis is away; the caller then tries again. Raises `Superseded`, or
+        the error with which the log refused a piece.
+        """
         while self._unconfirmed:
             await self._unconfirmed.wait_for_result()
         if not isinstance(self._refused, FenceMissing):
@@ -180,9 +187,10 @@ class Attempt:
         self._publish(TextSnapshot, self.text)
 
     def _restore_fence(self) -> int:
-        """Set anew, from the run's row. Raises `Superseded`, `LogUnavailable`."""
+        """Restore the fence; return the log's head. Raises `Superseded`, `LogUnavailable`."""
         try:
-            for _ in range(2):  # and ask again after: what was closed in between stays closed
+            # Twice, because the run may have ended between the check and the restored fence.
+            for _ in range(2):
                 if not still_held(self._run):
                     raise Superseded
                 head = the_log().restore_fence(
@@ -198,11 +206,11 @@ class Attempt:
             connection.close()
 
     def finish(self, outcome: Outcome) -> None:
-        """Say how it ended, unless it is not ours to say. Raises `Superseded`, `LogUnavailable`."""
-        found = Conversation.objects.filter(pk=self._run.conversation_id).first()
-        if found is None:
+        """Store and publish how the run ended. Raises `Superseded`, `LogUnavailable`."""
+        conversation = Conversation.objects.filter(pk=self._run.conversation_id).first()
+        if conversation is None:
             raise Superseded  # it was deleted
-        self._run.conversation = found
+        self._run.conversation = conversation
         self._run.conversation.head = max(self._run.conversation.head, self.head)
         match outcome:
             case "finished":
@@ -221,15 +229,18 @@ class Attempt:
                 fail(self._run, self.text, code="reply_too_long", reason=reason)
             case "lost":
                 self.resign()
-            case fault:
-                fail(self._run, self.text, code=fault.code, reason=fault.reason)
+            case error:
+                fail(self._run, self.text, code=error.code, reason=error.reason)
 
     def resign(self) -> None:
-        """Leave: to whoever has the run now; if it is ours, as the reader or the deploy says."""
+        """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
+
+        Raises `Superseded`, `LogUnavailable`.
+        """
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
-        if self._run.first_token_at:  # which whoever ended it did not know
-            unknown = Run.objects.filter(pk=self._run.pk, attempt=self._run.attempt)
-            unknown.filter(first_token_at=None).update(first_token_at=self._run.first_token_at)
+        if self._run.first_token_at:  # another process may have ended the run without it
+            same_attempt = Run.objects.filter(pk=self._run.pk, attempt=self._run.attempt)
+            same_attempt.filter(first_token_at=None).update(first_token_at=self._run.first_token_at)
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
             return
         if now.cancel_asked:

@@ -1,47 +1,47 @@
-"""Back-pressure: how much of one reply may wait for the log before its model is read no further.
+"""Back-pressure: how much of a reply may wait for the log before the attempt pauses its model.
 
-While Redis answers that is little: what waits there is late, and takes memory. While Redis is
-away it is more, so that a short outage does not stop the model.
+The limit is small while Redis answers, because waiting pieces are late and take memory. It is
+larger while Redis is away, so that a short outage does not pause the model.
 """
 
 import asyncio
 from collections.abc import Callable
 
-WAITING = 64  # pieces
-WAITING_BYTES = 256 * 1024  # of text, in any case
-LOOK = 0.5  # seconds without an answer, after which the writer is asked whether Redis is away
+WAITING = 64  # pieces, while Redis answers
+WAITING_BYTES = 256 * 1024  # of text, whether Redis answers or not
+LOOK = 0.5  # seconds without a result before each check whether Redis is away
 WAITING_AWAY = 2000  # pieces, while Redis is away
 
 
 class Backpressure:
-    """The pieces of one reply that the log has not answered. For one event loop."""
+    """Counts the pieces of one reply that wait for the log's result. For one event loop."""
 
     def __init__(self, away: Callable[[], bool]) -> None:
         self._away = away
         self._pieces = 0
         self._bytes = 0
         self._limit = WAITING
-        self._heard = asyncio.Event()
+        self._got_result = asyncio.Event()
 
     def __bool__(self) -> bool:
         return self._pieces > 0
 
     def add(self, size: int) -> None:
-        """Count a piece of so many bytes, which is on its way."""
+        """Count a piece of `size` bytes that was sent to the log."""
         self._pieces += 1
         self._bytes += size
 
     def confirmed(self, size: int) -> None:
-        """Count it no longer."""
+        """Stop counting a piece of `size` bytes: the log has accepted or refused it."""
         self._pieces -= 1
         self._bytes -= size
         self._limit = WAITING
-        self._heard.set()
+        self._got_result.set()
 
     async def wait_for_result(self) -> None:
-        """Wait for the next answer."""
-        self._heard.clear()
-        await self._heard.wait()
+        """Wait for the log's next result."""
+        self._got_result.clear()
+        await self._got_result.wait()
 
     async def wait_for_room(self) -> None:
         """Wait until another piece may be added."""

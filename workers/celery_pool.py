@@ -1,8 +1,8 @@
-"""Taking rings off the broker: at once where there is room, and none that nobody of ours sent.
+"""Celery's consumer and thread pool: malformed tasks are rejected, free threads used at once.
 
-Celery's consumer ends when it meets a task whose parts are not what it expects, and gives it
-back, so that each of its successors meets it again. Here it is said, rejected and forgotten; the
-run's row is the queue of record, and nothing is lost with it.
+A malformed task ends Celery's own consumer, and the broker delivers the task again to the next
+one. Here the worker logs and rejects it. No run is lost, because the run's row is the queue of
+record.
 """
 
 import logging
@@ -18,34 +18,37 @@ logger = logging.getLogger(__name__)
 
 
 class Consumer(consumer.Consumer):
-    """Celery's, which a forged message cannot end the worker with."""
+    """Celery's consumer, but a forged or malformed message cannot end the worker."""
 
-    def create_task_handler(self, *given: Any, **wishes: Any) -> Callable[[Any], Any]:
-        take = super().create_task_handler(*given, **wishes)
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        handle = super().create_task_handler(*args, **kwargs)
 
-        def careful(message: Any) -> Any:
+        def handle_or_reject(message: Any) -> Any:
             try:
-                return take(message)
+                return handle(message)
             except UNREADABLE as error:
-                logger.warning("a ring is misshapen: %s", type(error).__name__)
+                logger.warning("malformed task rejected: %s", type(error).__name__)
                 return message.reject_log_error(logger, self.connection_errors)  # type: ignore[attr-defined]
 
-        return careful
+        return handle_or_reject
 
 
 class Pool(thread.TaskPool):
-    """Celery's threads; one that is free says so. By itself the consumer looks once a second."""
+    """Celery's thread pool, but it wakes the event loop whenever a thread becomes free.
 
-    _loop: Any  # with Redis and RabbitMQ there is one
+    By itself the consumer checks for free threads once a second.
+    """
+
+    _loop: Any  # always set, because the transports of Redis and RabbitMQ use the event loop
 
     def register_with_event_loop(self, loop: Any) -> None:
         self._loop = loop
 
-    def on_apply(self, *given: Any, **wishes: Any) -> Any:
-        applied = super().on_apply(*given, **wishes)
-        applied.f.add_done_callback(lambda _: self._loop.call_soon(_look))
+    def on_apply(self, *args: Any, **kwargs: Any) -> Any:
+        applied = super().on_apply(*args, **kwargs)
+        applied.f.add_done_callback(lambda _: self._loop.call_soon(_wake_up))
         return applied
 
 
-def _look() -> None:
-    """To be called is all it takes: the loop then asks who has room."""
+def _wake_up() -> None:
+    """Do nothing: each callback lets the loop run once, and it then checks for free threads."""

@@ -1,7 +1,7 @@
-"""Reading the broker's queue in Redis: what is no message at all is dropped, and said.
+"""kombu's Redis transport, but it logs and drops queue entries that are not Celery messages.
 
-kombu's own reader ends the worker when it cannot read an envelope, and each successor at the
-next one. The run's row is the queue of record: nothing is lost with what anybody else put there.
+An unreadable entry ends a worker with kombu's own transport. No run is lost with a dropped entry,
+because the run's row is the queue of record.
 """
 
 import logging
@@ -12,31 +12,34 @@ from kombu.transport import redis, virtual
 logger = logging.getLogger(__name__)
 UNREADABLE = (
     *(ValueError, TypeError, LookupError, AttributeError),
-    *(ArithmeticError, RecursionError),  # a number without bounds, brackets without end
+    *(ArithmeticError, RecursionError),  # a number too large, JSON nested too deeply
 )
 
 
 class Message(virtual.Message):
-    """An envelope that is read."""
+    """A broker message. Raises one of UNREADABLE if its envelope is malformed."""
 
-    def __init__(self, payload: Any, channel: Any = None, **also: Any) -> None:
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         if not isinstance(payload["properties"]["delivery_tag"], str):
-            raise TypeError  # Redis cannot keep it by that, which looks as if Redis were away
-        super().__init__(payload, channel, **also)
+            # Otherwise Redis refuses the tag, which kombu takes for a lost connection.
+            raise TypeError
+        super().__init__(payload, channel, **kwargs)
 
 
 class Channel(redis.Channel):
+    """kombu's Redis channel, but it survives an unreadable queue entry."""
+
     Message = Message
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
         except UNREADABLE as error:
-            logger.warning("what was in the queue is no ring: %s", type(error).__name__)
-            return None  # it was taken out of the queue to be read
+            logger.warning("unreadable queue entry dropped: %s", type(error).__name__)
+            return None  # BRPOP has already removed the entry
 
 
 class Transport(redis.Transport):
-    """kombu's, for URLs that begin with redis: or rediss:."""
+    """kombu's Redis transport with that channel, for `redis:` and `rediss:` URLs."""
 
     Channel = Channel

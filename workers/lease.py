@@ -1,8 +1,8 @@
-"""Whose a run is: claiming it, keeping it, handing it on.
+"""Run leases: claiming a run, renewing its lease, releasing it for another worker.
 
-A claim is one conditional update of the run's row, by the database's clock. One thread for each
-worker process renews all its leases in one statement, also while a model is silent, and tells an
-attempt when its run is no longer its own.
+A claim is one conditional update of the run's row, by the database's clock. One thread of each
+worker process renews all its leases in one statement, also while a model is silent. It stops an
+attempt that has lost its run.
 """
 
 import logging
@@ -31,47 +31,48 @@ logger = logging.getLogger(__name__)
 
 
 def claim(run: UUID, worker: UUID) -> Run | None:
-    """Take the run for a new attempt, unless it is another worker's, not its turn, or over.
+    """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
 
-    A new run is refused while its owner has its share of the places. A run that is refused or not
-    in turn is noted as not dispatched, and what ends then dispatches it. An end between the look
-    and the note finds nothing noted, therefore the second look.
+    A run must wait while an earlier run of its conversation is active. A new run must also wait
+    while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
+    the next run that ends dispatches the waiting run. A run may end just before that and dispatch
+    nothing, therefore `claim` tries twice.
     """
     for _ in range(2):
-        live = Run.active().filter(conversation__runs=run)  # the others wait for their turn
-        seen = live.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
-        if seen is None or (seen.pk == run and seen.held):
+        active = Run.active().filter(conversation__runs=run)  # in turn order
+        first = active.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
+        if first is None or (first.pk == run and first.held):
             return None
-        if seen.pk == run:
-            taken = _take(seen, worker)
-            if taken is not None:
-                return _claimed(seen, worker) if taken else None
+        if first.pk == run:
+            claimed = _try_claim(first, worker)
+            if claimed is not None:
+                return _load_claimed(first, worker) if claimed else None
         elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(dispatched_at=None):
             return None
     return None
 
 
 def claim_in_turn(worker: UUID) -> Run | None:
-    """Take the oldest new run of an owner for whom no worker writes.
+    """Claim the oldest new run whose owner has no other run in progress. None if there is none.
 
-    A task whose run cannot be begun gives its place away: a new question waits for no task of runs
-    that are over or have to wait.
+    A task whose own run has ended or must wait uses its place for such a run. So outdated tasks in
+    the queue do not delay a new question.
     """
     run = next_without_place()
     return claim(run, worker) if run else None
 
 
-def _take(seen: Run, worker: UUID) -> bool | None:
-    """Whether the run was taken; None where its owner has no room, which is noted."""
-    same = Run.objects.filter(pk=seen.pk, attempt=seen.attempt)
+def _try_claim(run: Run, worker: UUID) -> bool | None:
+    """Whether the run was claimed. None if its owner has no room: `dispatched_at` is cleared."""
+    same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
     try:
         with transaction.atomic():
-            # A run that had a place and lost it goes on at once.
-            if not seen.attempt and not has_room(seen.owner, worker):
+            # A run that had a place and lost it needs no room: it continues at once.
+            if not run.attempt and not has_room(run.owner, worker):
                 same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
                 return None
-            taken = same.filter(free, retryable(), cancel_asked=False).update(
+            claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
                 worker=worker,
@@ -82,32 +83,33 @@ def _take(seen: Run, worker: UUID) -> bool | None:
             )
     except IntegrityError:
         return False  # another run of its conversation is running
-    return bool(taken)  # else another worker got there first, or somebody said stop
+    return bool(claimed)  # otherwise another worker was first, or the run was cancelled
 
 
-def _claimed(seen: Run, worker: UUID) -> Run | None:
-    logger.info("run %s claimed for attempt %s", seen.pk, seen.attempt + 1)
-    claimed = Run.objects.select_related("conversation", "message").get(pk=seen.pk)
-    # Whoever let it go before its start was noted knew no more than whoever vanished.
-    unstarted = seen.attempt > 0 and seen.started_event_id is None
-    claimed.abandoned = unstarted or seen.status == Run.Status.RUNNING
+def _load_claimed(before: Run, worker: UUID) -> Run | None:
+    logger.info("run %s claimed for attempt %s", before.pk, before.attempt + 1)
+    claimed = Run.objects.select_related("conversation", "message").get(pk=before.pk)
+    # The log may hold events that the row does not record: the last attempt's worker died, or
+    # the attempt was released before its start was recorded.
+    unstarted = before.attempt > 0 and before.started_event_id is None
+    claimed.abandoned = unstarted or before.status == Run.Status.RUNNING
     return claimed if claimed.worker == worker else None
 
 
 def still_held(run: Run) -> bool:
-    """Whether the run's row still says that this attempt is the one."""
+    """Whether this attempt still holds the run, by the run's row."""
     held = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
     return held.filter(status=Run.Status.RUNNING).exists()
 
 
 def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
-    """Give the run to whoever is there: what cut this attempt short does not count against it.
+    """Release the run for another worker. The interrupted attempt stays uncounted.
 
-    `known` is the highest event id that the attempt knows to have been said. Where it does not
-    ring, the sweep does once the log answers.
+    `head` is the highest event id in the log that the attempt knows of. Without `redispatch`, the
+    sweep dispatches the run once the log answers. Does nothing if the attempt has lost the run.
     """
     run.conversation.advance_head(head)
-    given = Run.objects.filter(
+    released = Run.objects.filter(
         pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
     ).update(
         status=Run.Status.QUEUED,
@@ -115,10 +117,10 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
         worker=None,
         lease_until=None,
         lease_length=None,
-        # Also where nobody is: a log that refuses all would be asked ever faster.
+        # Also without a dispatch: the sweep must wait, otherwise it floods a log that fails.
         dispatched_at=Now(),
     )
-    if given:
+    if released:
         logger.info("run %s handed over after attempt %s", run.id, run.attempt)
         if redispatch:
             dispatch(run.id)
@@ -126,39 +128,42 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class HeldRun:
-    """A run that this process holds, and what is to be done when it does no longer."""
+    """A run that this process holds, with the callbacks of its attempt."""
 
     run: Run
-    lost: Callable[[], None]
+    lost: Callable[[], None]  # stops the attempt
     watermark: Callable[[], Watermark]
     first_token: timedelta | None = field(default=None)  # from the claim until the first token
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews the leases of all that this process holds, and looks whether it still holds it."""
+    """Renews the leases of this process's runs, and stops attempts that have lost their run."""
 
     def __init__(self) -> None:
         super().__init__(name="lease keeper", daemon=True)
         self.worker = uuid4()
         self._held: dict[UUID, HeldRun] = {}
-        self._noted: set[UUID] = set()
+        self._first_token_stored: set[UUID] = set()
         self._stopped = threading.Event()
 
     @contextmanager
     def hold(
-        self, run: Run, lost: Callable[[], None], reach: Callable[[], Watermark]
+        self, run: Run, lost: Callable[[], None], watermark: Callable[[], Watermark]
     ) -> Iterator[HeldRun]:
-        """Keep the run's lease; `lost` is called, again and again, once it is another's."""
-        hold = self._held[run.id] = HeldRun(run=run, lost=lost, watermark=reach)
+        """Renew the run's lease while the context lasts.
+
+        Once another attempt has the run, or it has ended, `lost` is called at every check.
+        """
+        hold = self._held[run.id] = HeldRun(run=run, lost=lost, watermark=watermark)
         try:
             yield hold
         finally:
             if self._held.get(run.id) is hold:
                 del self._held[run.id]
-            self._noted.discard(run.id)
+            self._first_token_stored.discard(run.id)
 
     def release_all(self) -> None:
-        """Stop every attempt: the process ends, and another goes on with its runs."""
+        """Stop every attempt of this process, so that each releases its run."""
         for hold in list(self._held.values()):
             hold.lost()
 
@@ -175,19 +180,19 @@ class LeaseKeeper(threading.Thread):
                     self._verify()
                 self._check()
             except Exception:
-                logger.exception("looking after leases")  # the next look may find a database
+                logger.exception("renewing and checking leases")  # the next check tries again
             finally:
                 connection.close()
 
     def _renew(self) -> None:
-        # What was claimed here and let go of, by whatever accident, is to be another's.
+        # Only runs with an attempt here: a claimed run whose attempt failed must expire.
         held = Run.objects.filter(pk__in=list(self._held), worker=self.worker)
         held.filter(status=Run.Status.RUNNING).update(**new_lease())
 
     def _verify(self) -> None:
-        """Tell a Redis that may be another one by now how far each reply has come."""
-        reached = [hold.watermark() for hold in list(self._held.values())]
-        verify([reach for reach in reached if reach.head])
+        """Verify that the logs hold what the attempts appended: Redis may have failed over."""
+        watermarks = [hold.watermark() for hold in list(self._held.values())]
+        verify([watermark for watermark in watermarks if watermark.head])
 
     def _check(self) -> None:
         holds = dict(self._held)
@@ -198,8 +203,8 @@ class LeaseKeeper(threading.Thread):
         for id, hold in holds.items():
             if held.get(id) != hold.run.attempt:
                 hold.lost()
-            elif hold.first_token is not None and id not in self._noted:
-                self._noted.add(id)
+            elif hold.first_token is not None and id not in self._first_token_stored:
+                self._first_token_stored.add(id)
                 Run.objects.filter(pk=id, attempt=hold.run.attempt).update(
                     first_token_at=F("started_at") + hold.first_token
                 )

@@ -1,9 +1,10 @@
-"""Writing into the log: the pieces of all replies of a process, one trip after another.
+"""The log writer: a thread that appends the pieces of all of a process's replies, in batches.
 
-A trip takes one piece from each reply in turn, so a reply that floods delays no other. Each piece
-stays its own event, and the order within a reply stays. While Redis is away, the same pieces are
-offered again until it is back: a repeated one adds nothing. A server that may be another by then
-is told first what the rows know of.
+A batch is one round trip to Redis ("trip"). It takes one piece from each reply in turn, so a fast
+reply delays no other. Each piece stays an event of its own, and a reply's pieces stay in order.
+
+While Redis is away, the writer repeats the batch. That is safe, because the log does not append a
+piece twice. After a failover the writer first verifies the log against the recorded heads.
 """
 
 import asyncio
@@ -26,83 +27,86 @@ TRIP_BYTES = 1024 * 1024  # of text at most, unless one piece alone has more
 PAUSE = 0.2  # seconds between two tries while Redis is away
 
 OnResult = Callable[[int | Exception], None]
-Word = tuple[Append, OnResult]
+Write = tuple[Append, OnResult]
 
 
 class LogWriter(threading.Thread):
-    """The one thread of a worker process that adds to the log on one Redis server."""
+    """The only thread of a worker process that appends pieces to the logs on one Redis server."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="writer", daemon=True)
         self._loop = loop
-        self._arrived: SimpleQueue[Word | None] = SimpleQueue()
+        self._queued: SimpleQueue[Write | None] = SimpleQueue()
         self._turns = Turns()
         self._stopped = False
-        self.away = threading.Event()  # set while Redis does not take what is offered
+        self.away = threading.Event()  # set while Redis accepts no batch
 
-    def write(self, piece: Append, heard: OnResult) -> None:
-        """Have the piece written. `heard` gets its id, or why it was refused, on the loop."""
-        self._arrived.put((piece, heard))
+    def write(self, piece: Append, on_result: OnResult) -> None:
+        """Queue the piece. `on_result` gets its event id or the refusal, on the event loop."""
+        self._queued.put((piece, on_result))
 
     def stop(self) -> None:
-        """End once everything before is written."""
-        self._arrived.put(None)
+        """End the thread once every piece queued before is written."""
+        self._queued.put(None)
 
     def run(self) -> None:
-        while batch := self._gathered():
-            answers = append_all([piece for piece, _ in batch], self.away)
-            connection.close()  # which a doubt has opened: no pool's is kept for the next
-            self._loop.call_soon_threadsafe(_tell, [heard for _, heard in batch], answers)
+        while batch := self._next_batch():
+            results = append_all([piece for piece, _ in batch], self.away)
+            connection.close()  # `verify` may have opened one: keep none between batches
+            self._loop.call_soon_threadsafe(_deliver, [callback for _, callback in batch], results)
 
-    def _gathered(self) -> list[Word]:
-        """The next trip. Waits until there is one; empty where the writer is to end."""
+    def _next_batch(self) -> list[Write]:
+        """The next batch. Waits until there is one; empty once the writer must end."""
         if not self._turns:
-            batch = self._arrivals()
+            batch = self._take_queued()
             if len(batch) < BATCH and sum([size(piece) for piece, _ in batch]) <= TRIP_BYTES:
-                return batch  # all that waits: no reply has to wait for another
+                return batch  # it holds all waiting pieces, so no reply waits for another
             self._turns.add(batch)
-        while more := self._arrivals(block=False):
+        while more := self._take_queued(block=False):
             self._turns.add(more)
         return self._turns.trip()
 
-    def _arrivals(self, *, block: bool = True) -> list[Word]:
-        """What has arrived, at most a trip of it."""
-        batch: list[Word] = []
-        get = self._arrived.get
+    def _take_queued(self, *, block: bool = True) -> list[Write]:
+        """The pieces that `write` has queued, at most BATCH."""
+        batch: list[Write] = []
+        get = self._queued.get
         try:
             while len(batch) < BATCH and not self._stopped:
-                word = get(block=block and not batch)
-                if word is None:
+                write = get(block=block and not batch)
+                if write is None:
                     self._stopped = True
                 else:
-                    batch.append(word)
+                    batch.append(write)
         except Empty:
             pass
         return batch
 
 
 class Turns:
-    """What waits to be written: a queue for each channel, of which one reply is being written."""
+    """The pieces that wait, in one queue a channel, whose turns alternate.
+
+    A channel has one reply at a time, so its queue is that reply's.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Word]] = {}
-        self._turns: deque[deque[Word]] = deque()  # the same queues, in the order of their turns
+        self._waiting: dict[str, deque[Write]] = {}
+        self._turns: deque[deque[Write]] = deque()  # the same queues, in the order of their turns
 
     def __bool__(self) -> bool:
         return bool(self._turns)
 
-    def add(self, words: list[Word]) -> None:
-        for word in words:
-            channel = word[0].channel
+    def add(self, writes: list[Write]) -> None:
+        for write in writes:
+            channel = write[0].channel
             queue = self._waiting.get(channel)
             if queue is None:
                 queue = self._waiting[channel] = deque()
                 self._turns.append(queue)
-            queue.append(word)
+            queue.append(write)
 
-    def trip(self) -> list[Word]:
-        """The next pieces, one of each reply in turn. The next trip goes on where this one ends."""
-        batch: list[Word] = []
+    def trip(self) -> list[Write]:
+        """The next batch: one piece of each reply in turn. The turns continue in the next batch."""
+        batch: list[Write] = []
         turns, room = self._turns, TRIP_BYTES
         while turns and len(batch) < BATCH:
             queue = turns[0]
@@ -120,45 +124,49 @@ class Turns:
 
 
 def size(piece: Append) -> int:
-    """How many bytes of text the piece has, at most."""
+    """An upper bound of the bytes of the piece's text in UTF-8."""
     text = piece.event.text
     return len(text) if text.isascii() else 4 * len(text)
 
 
 def append_all(pieces: list[Append], away: threading.Event | None = None) -> list[int | Exception]:
-    """Say the pieces, however long Redis is away. For each its id, or why it was refused."""
+    """Append the pieces, and retry for as long as Redis is away.
+
+    Returns the event id of each piece, or the exception with which it was refused. `away` is set
+    while Redis does not answer.
+    """
     away = away or threading.Event()
     pause = 0.0
     while True:
         try:
-            answers = append(pieces)
+            results = append(pieces)
             away.clear()
-            doubted = [
-                _reach(piece)
-                for piece, answer in zip(pieces, answers, strict=True)
-                if isinstance(answer, LogUnverified)
+            unverified = [
+                _watermark_of(piece)
+                for piece, result in zip(pieces, results, strict=True)
+                if isinstance(result, LogUnverified)
             ]
-            if not doubted:
-                return answers
-            verify(doubted)
+            if not unverified:
+                return results
+            verify(unverified)
             sleep(pause)
-            pause = PAUSE  # where it is doubted again, Redis takes no writes
+            pause = PAUSE  # unverified twice in a row means that Redis accepts no writes
         except (LogUnavailable, OperationalError, InterfaceError):
             away.set()
-            connection.close()  # it may be a dead one
+            connection.close()  # it may be broken
             sleep(PAUSE)
         except Exception as error:
-            logger.exception("writing %s pieces", len(pieces))
+            logger.exception("appending %s pieces", len(pieces))
             return [error] * len(pieces)
 
 
-def _reach(piece: Append) -> Watermark:
+def _watermark_of(piece: Append) -> Watermark:
     event = piece.event
     return Watermark(
         channel=piece.channel, run=event.run, attempt=event.attempt, head=piece.min_head
     )
 
 
-def _tell(hearers: list[OnResult], answers: list[int | Exception]) -> None:
-    for heard, answer in zip(hearers, answers, strict=True):
-        heard(answer)
+def _deliver(callbacks: list[OnResult], results: list[int | Exception]) -> None:
+    for on_result, result in zip(callbacks, results, strict=True):
+        on_result(result)

@@ -1,8 +1,8 @@
-"""One attempt at one run: the model's tokens, as they come, through the one door out.
+"""One attempt at one run: it streams the model's tokens into the log and ends the run.
 
-    claim → run.started → for each piece of the model's: publish → the ending
+    claim → run.started → append each piece of the model's reply → final event
 
-Whoever finds that the run is no longer his own stops, and says nothing more.
+An attempt that finds that another one has its run stops, and appends nothing more.
 """
 
 import logging
@@ -28,15 +28,18 @@ from workers.prompt.history import history
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-PATIENCE = 5.0  # seconds that a run which cannot be begun keeps its place from others
+PATIENCE = 5.0  # seconds that a run keeps its place while the log refuses its start
 
 
 def generate(run_id: UUID, process: Runtime) -> None:
-    """Write the run's reply, if it is to be had. Returns when the run is over or another's."""
+    """Claim the run and write its reply. If it cannot be claimed, try `claim_in_turn` instead.
+
+    Returns when the attempt is over: the run has ended, was released, or is another attempt's.
+    """
     worker = process.keeper.worker
     if run := claim(run_id, worker):
         _write(run, process)
-    # It has ended, is another worker's (Celery delivers at least once), or has to wait.
+    # The run has ended, must wait, or another worker holds it (Celery delivers at least once).
     elif instead := claim_in_turn(worker):
         adopt_request_id(None)  # the task named another request's run
         with task_span(instead.id, None):
@@ -47,21 +50,21 @@ def _write(run: Run, process: Runtime) -> None:
     attempt = Attempt(run, process)
     with attempt_span(run), process.keeper.hold(run, attempt.stop, attempt.watermark) as hold:
         try:
-            attempt.head = _started(run, process)
+            attempt.head = _publish_start(run, process)
             turns = fit(history(run), settings.PROMPT_MAX_TOKENS)
-            _note_prompt(run, turns)
+            _store_input_tokens(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
             outcome = process.run(attempt.write(turns, hold))
-            how = outcome.code if isinstance(outcome, ModelError) else outcome
-            with finish_span(how, attempt.chunks):
-                _ended(attempt, outcome, process)
+            name = outcome.code if isinstance(outcome, ModelError) else outcome
+            with finish_span(name, attempt.chunks):
+                _finish(attempt, outcome, process)
         except Superseded:
-            with suppress(Superseded, LogUnavailable):  # somebody else has just ended it, or will
+            with suppress(Superseded, LogUnavailable):  # another process or the sweep ends it
                 attempt.resign()
         except LogUnavailable:
             release(run, head=attempt.head, redispatch=process.draining)
         except (OperationalError, InterfaceError):
-            # The database is away. Nobody renews the lease now: whoever sees its end goes on.
+            # The database is away. The lease expires, and then another worker claims the run.
             logger.exception("run %s attempt %s", run.id, run.attempt)
         except Exception:
             logger.exception("run %s attempt %s", run.id, run.attempt)
@@ -70,28 +73,28 @@ def _write(run: Run, process: Runtime) -> None:
                 fail(run, attempt.text, code="internal", reason=reason)
 
 
-def _started(run: Run, process: Runtime) -> int:
-    given_up = monotonic() + PATIENCE
+def _publish_start(run: Run, process: Runtime) -> int:
+    deadline = monotonic() + PATIENCE
     while True:
         try:
             return publish_start(run)
         except LogUnavailable:
-            if process.draining or monotonic() > given_up or not still_held(run):
+            if process.draining or monotonic() > deadline or not still_held(run):
                 raise
             sleep(PAUSE)
 
 
-def _ended(attempt: Attempt, outcome: Outcome, process: Runtime) -> None:
+def _finish(attempt: Attempt, outcome: Outcome, process: Runtime) -> None:
     while True:
         try:
             return attempt.finish(outcome)
-        except (LogUnavailable, OperationalError, InterfaceError) as away:
+        except (LogUnavailable, OperationalError, InterfaceError) as error:
             connection.close()
             if process.draining:
-                raise LogUnavailable from away
+                raise LogUnavailable from error
             sleep(PAUSE)
 
 
-def _note_prompt(run: Run, turns: list[Turn]) -> None:
+def _store_input_tokens(run: Run, turns: list[Turn]) -> None:
     run.input_tokens = tokens_of(turns)
     Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)

@@ -1,7 +1,7 @@
-"""What all replies of one worker process share: an event loop, a writer, a keeper of leases.
+"""The worker process's shared parts: event loop, log writers, lease keeper and sweeper.
 
-A reply is waiting, not computing: its model's stream is read on the one loop, while the Celery
-thread that took the task waits for it.
+A reply waits for its model most of the time. So one event loop reads the streams of all replies.
+The Celery thread of each task waits until its reply is finished.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 class Runtime:
-    """This worker process. Its threads end with it."""
+    """The shared threads of this worker process. They are daemons, so they end with it."""
 
     def __init__(self) -> None:
         self.draining = False
         self.loop = uvloop.new_event_loop()
-        # One for each Redis server: where one is away, the others are written to.
+        # One for each Redis server, so that one that is away does not delay the others.
         self.writers = [LogWriter(self.loop) for _ in server_urls()]
         self.keeper = LeaseKeeper()
         self.sweeper = Sweeper()
@@ -38,7 +38,7 @@ class Runtime:
             thread.start()
 
     def close(self) -> None:
-        """Let go of everything: no thread of it goes on."""
+        """Close the model's connections, end the threads and close the loop. Waits for all."""
         self.run(close_client())
         self.sweeper.stop()
         self.keeper.stop()
@@ -51,7 +51,7 @@ class Runtime:
         self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it on the loop; this thread waits."""
+        """Run the coroutine on the loop, wait for it, and return its result or raise its error."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def _run_loop(self) -> None:
@@ -61,4 +61,5 @@ class Runtime:
 
 @cache
 def this_runtime() -> Runtime:
+    """The runtime of this process; the first call starts its threads."""
     return Runtime()

@@ -1,7 +1,7 @@
-"""Splits a long text into pieces of which each fits into one event.
+"""Splits a long text into pieces that each fit into one event.
 
-An event's data is JSON, in which some characters take six bytes. So the bound is that of the
-encoded data, and a cut is always between two code points.
+An event's data is JSON, in which some characters take six bytes. So the limit counts the bytes of
+the encoded data. Each cut is between two code points.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from streams.protocol.sse import encode
 
 LARGEST_DATA = 64 * 1024  # bytes of one event's data
 LONGEST_ESCAPE = 6  # bytes that one character takes in JSON at most: \u0001
-HIGHEST = 2**31 - 1  # of `attempt` and `index`, whose digits are part of the data
+HIGHEST = 2**31 - 1  # of `attempt` and `index`: their digits count as data
 
 
 def split(text: str) -> Iterator[str]:
-    """The text in pieces whose event has at most LARGEST_DATA bytes of data; none if empty."""
+    """Yield pieces whose events have at most LARGEST_DATA bytes of data. None if text is empty."""
     if len(text) < LARGEST_DATA // (2 * LONGEST_ESCAPE):
         if text:
-            yield text  # which is nearly always so, and nothing is measured
+            yield text  # the usual case: too short to need measuring
         return
     begin = 0
     while begin < len(text):

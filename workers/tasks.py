@@ -1,4 +1,4 @@
-"""The Celery tasks: a ring names a run, and a worker that is free takes it."""
+"""The Celery task that writes a run's reply, and what a worker does at its start and end."""
 
 import gc
 import logging
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 @shared_task(bind=True, name=TASK, ignore_result=True)
 def generate(task: Any, run: str) -> None:
-    """Write the reply of this run, if nobody else does."""
+    """Write the reply of the run with this id, unless another worker holds the run."""
     adopt_request_id(task.request.get("asked_by"))
     try:
         id = UUID(run)
     except (ValueError, AttributeError, TypeError):
-        logger.warning("a ring that names no run")
+        logger.warning("task ignored: it names no run")
         return
     with task_span(id, task.request.get(PARENT)):
         write(id, this_runtime())
@@ -38,14 +38,14 @@ def _ready(**_: Any) -> None:
     this_runtime()
     metrics.serve()
     gc.collect()
-    gc.freeze()  # what was imported stays: looking through it again costs tokens their time
+    gc.freeze()  # imported modules stay alive, and collections that visit them delay tokens
 
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """Replies may finish for a while; then they are handed over, at once."""
+    """Let replies finish for WORKER_DRAIN seconds, then release the runs that are left."""
     process = this_runtime()
     process.draining = True
-    end = threading.Timer(settings.WORKER_DRAIN, process.keeper.release_all)
-    end.daemon = True  # without a reply there is nothing to wait for
-    end.start()
+    timer = threading.Timer(settings.WORKER_DRAIN, process.keeper.release_all)
+    timer.daemon = True  # once all replies have finished, the process need not wait for it
+    timer.start()

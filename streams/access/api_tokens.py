@@ -1,4 +1,4 @@
-"""API tokens: made once, kept as a digest, valid until revoked or expired."""
+"""API tokens: shown once, stored as a digest, valid until revoked or expired."""
 
 import secrets
 from datetime import datetime
@@ -12,9 +12,9 @@ from streams.models import ApiToken
 
 
 def valid_tokens() -> QuerySet[ApiToken]:
-    """Tokens that are neither revoked nor expired, of users who may come in."""
-    good = ApiToken.objects.filter(revoked_at=None, user__is_active=True)
-    return good.exclude(expires_at__lte=Now())
+    """The tokens of active users that are neither revoked nor expired."""
+    unrevoked = ApiToken.objects.filter(revoked_at=None, user__is_active=True)
+    return unrevoked.exclude(expires_at__lte=Now())
 
 
 SCOPES = ("read", "write")
@@ -23,14 +23,20 @@ SCOPES = ("read", "write")
 def create_token(
     user: AbstractBaseUser, name: str, *, scopes: str, expires_at: datetime | None = None
 ) -> str:
-    """A new token for the user. Only its digest is kept: it can be shown this once."""
-    shown = f"unspool_{secrets.token_urlsafe(32)}"
+    """Create a token for the user and return it.
+
+    The database stores only its digest, so no later call can return the token again.
+    """
+    token = f"unspool_{secrets.token_urlsafe(32)}"
     ApiToken.objects.create(
-        user_id=user.pk, name=name, digest=digest_of(shown), scopes=scopes, expires_at=expires_at
+        user_id=user.pk, name=name, digest=digest_of(token), scopes=scopes, expires_at=expires_at
     )
-    return shown
+    return token
 
 
 def digest_of(token: str) -> str:
-    """As the database knows it. Tokens are random and long, so one round is enough."""
+    """The digest under which the database stores the token: SHA-256, in hexadecimal.
+
+    One round of hashing is enough, because tokens are long and random.
+    """
     return sha256(token.encode(errors="surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""Who is asking: the holder of an API token or a signed token, a session's user, or a visitor."""
+"""Finds the caller of a request: by API token, signed token, signed-in session or visitor."""
 
 from collections.abc import Collection
 
@@ -18,7 +18,10 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """Who sent this request. Raises `Problem`."""
+    """The caller who sent this request. A visitor's first unsafe request stores a session.
+
+    Raises `Problem`: 401 without valid proof, 403 if a scope or the CSRF token is missing.
+    """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _bearer(request, token.strip())
@@ -27,19 +30,22 @@ def caller_of(request: HttpRequest) -> Caller:
     if owner is None and not settings.ALLOW_ANONYMOUS:
         raise unauthorized(token_shown="Authorization" in request.headers)
     if request.method not in SAFE and check_csrf(request):
-        # The session's cookie does not show that our own page sent the request.
+        # A session cookie alone does not prove that a page of this site sent the request.
         detail = "Send the csrftoken cookie's value as X-CSRFToken; GET / sets the cookie."
         raise Problem(403, "csrf_failed", detail)
     if owner is None:
         if request.method in SAFE:
-            # A visitor who only reads owns nothing yet, so no session is stored.
+            # This visitor has no conversations yet, so reading needs no stored session.
             return Caller(owner=NO_VISITOR)
         owner = f"visitor:{visitor_session(request)}"
     return Caller(owner=owner, session=request.session.session_key)
 
 
 def signed_caller(request: HttpRequest, token: str) -> Caller:
-    """The owner whom a signed token names. Raises `Problem`."""
+    """A caller who acts for the owner named in the signed token.
+
+    Raises `Problem`: 401 if the token is not valid, 403 if it lacks the request's scope.
+    """
     verified = signed_tokens.verify(token)
     if verified is None:
         raise unauthorized(token_shown=True)

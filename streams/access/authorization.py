@@ -1,8 +1,8 @@
-"""Which owner a session, an API token or a signed token acts for at this moment.
+"""Which owner a session, an API token or a signed token acts for now, and what it may read.
 
-A request and an open stream ask the same functions. A request asks with what it just showed, an
-open stream every `ACCESS_CHECK_INTERVAL` seconds with what it showed when it was opened. Each
-function answers for many at once, with a fixed number of queries.
+A new request and an open stream use the same functions. A request checks the proof that it
+carries. An open stream checks its first request's proof every `ACCESS_CHECK_INTERVAL` seconds.
+Each function checks many callers at once, with a fixed number of queries.
 """
 
 from collections import defaultdict
@@ -28,15 +28,15 @@ from django.utils.crypto import constant_time_compare
 from streams.access.api_tokens import valid_tokens
 from streams.models import Conversation
 
-VISITOR_KEY = "visitor"  # the key of a session's data under which the visitor's uuid stands
-Login = tuple[str, str]  # of a session: the authentication backend's path, and the user's id
+VISITOR_KEY = "visitor"  # the key of the visitor's uuid in the session's data
+Login = tuple[str, str]  # from a session: the authentication backend's path, the user's id
 
 
 def session_owner(data: Mapping[str, Any], user: AbstractBaseUser | None) -> str | None:
-    """The owner for whom a session with this data acts; None where it acts for no owner.
+    """The owner for which a session with this data acts, or None.
 
-    `user` is the user whom the session's backend gives for it, or None. The session holds a hash
-    of the user's password, so a changed password ends it.
+    `user` is what the session's authentication backend returns, or None. The session stores a
+    hash of the user's password, so a changed password ends the session.
     """
     if SESSION_KEY in data and user and _has_password_of(data, user):
         return f"user:{user.pk}"
@@ -46,18 +46,18 @@ def session_owner(data: Mapping[str, Any], user: AbstractBaseUser | None) -> str
 
 
 def session_owners(keys: Collection[str]) -> dict[str, str]:
-    """The owner of each of these sessions that exists, has not expired and acts for an owner."""
+    """Session key → owner. Sessions that are absent, expired or without an owner are left out."""
     if not keys:
         return {}
     rows = Session.objects.filter(pk__in=keys, expire_date__gt=Now())
-    held = {row.session_key: row.get_decoded() for row in rows}
-    users = _users({_login(data) for data in held.values() if SESSION_KEY in data})
-    owners = {key: session_owner(data, users.get(_login(data))) for key, data in held.items()}
+    stored = {row.session_key: row.get_decoded() for row in rows}
+    users = _users({_login(data) for data in stored.values() if SESSION_KEY in data})
+    owners = {key: session_owner(data, users.get(_login(data))) for key, data in stored.items()}
     return {key: owner for key, owner in owners.items() if owner}
 
 
 def token_owners(ids: Collection[int], *, scope: str) -> dict[int, str]:
-    """The owner of each of these tokens that is good and has the scope."""
+    """Token id → owner. Tokens that are not valid or lack the scope are left out."""
     if not ids:
         return {}
     found = valid_tokens().filter(pk__in=ids).values_list("pk", "user", "scopes")
@@ -65,7 +65,7 @@ def token_owners(ids: Collection[int], *, scope: str) -> dict[int, str]:
 
 
 def active_users(owners: Collection[str]) -> set[str]:
-    """Those of these `user:<id>` whose user exists and may come in."""
+    """Those of these `user:<id>` owners whose user exists and is active."""
     if not owners:
         return set()
     users = get_user_model()._default_manager.filter(is_active=True)
@@ -74,9 +74,9 @@ def active_users(owners: Collection[str]) -> set[str]:
 
 
 def _has_password_of(data: Mapping[str, Any], user: AbstractBaseUser) -> bool:
-    kept = data.get(HASH_SESSION_KEY, "")
+    stored_hash = data.get(HASH_SESSION_KEY, "")
     hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-    return bool(kept) and any(constant_time_compare(kept, one) for one in hashes)
+    return bool(stored_hash) and any(constant_time_compare(stored_hash, one) for one in hashes)
 
 
 def _login(data: Mapping[str, Any]) -> Login:
@@ -84,7 +84,7 @@ def _login(data: Mapping[str, Any]) -> Login:
 
 
 def _users(logins: set[Login]) -> dict[Login, AbstractBaseUser]:
-    """The user of each login, as its backend knows the user now."""
+    """Login → its user, as the login's authentication backend returns the user now."""
     ids_by_backend = defaultdict(set)
     for path, id in logins:
         ids_by_backend[path].add(id)
@@ -98,16 +98,19 @@ def _users(logins: set[Login]) -> dict[Login, AbstractBaseUser]:
 
 def _users_of(backend: Any, ids: set[str]) -> dict[str, AbstractBaseUser]:
     if getattr(type(backend), "get_user", None) is not ModelBackend.get_user:
-        # An application's own backend knows its users in its own way, one at a time.
+        # A custom backend has its own `get_user`, which returns one user at a time.
         return {id: user for id in ids if (user := backend.get_user(id))}
     rows = get_user_model()._default_manager.filter(pk__in=ids)
-    named = {user._meta.pk.value_to_string(user): user for user in rows}
-    return {id: user for id, user in named.items() if backend.user_can_authenticate(user)}
+    found = {user._meta.pk.value_to_string(user): user for user in rows}
+    return {id: user for id, user in found.items() if backend.user_can_authenticate(user)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who is asking, and what he showed to prove it: a session's key, or a token's id."""
+    """The sender of a request: its owner, and the proof, a session's key or an API token's id.
+
+    Without both, a signed token was the proof, or the caller is a visitor who only reads.
+    """
 
     owner: str
     session: str | None = None
@@ -115,22 +118,23 @@ class Caller:
 
 
 def read_refusals(pairs: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], str]:
-    """Who of these callers may not (or no longer) read, and why: `gone` or `forbidden`.
+    """The pairs whose caller may not read the conversation, each with the reason.
 
-    A fixed number of queries, however many ask.
+    The reason is `gone` if the conversation does not exist, otherwise `forbidden`. The number
+    of queries does not depend on the number of pairs.
     """
-    admitted = active_callers({caller for caller, _ in pairs})
-    asked = {conversation for _, conversation in pairs}
-    owners = dict(Conversation.objects.filter(pk__in=asked).values_list("id", "owner"))
+    active = active_callers({caller for caller, _ in pairs})
+    ids = {conversation for _, conversation in pairs}
+    owners = dict(Conversation.objects.filter(pk__in=ids).values_list("id", "owner"))
     return {
         (caller, conversation): "forbidden" if conversation in owners else "gone"
         for caller, conversation in pairs
-        if caller not in admitted or owners.get(conversation) != caller.owner
+        if caller not in active or owners.get(conversation) != caller.owner
     }
 
 
 def active_callers(callers: set[Caller]) -> set[Caller]:
-    """Those who would be let in to read as the same owner if they showed the same proof now."""
+    """The callers whose proof still permits reading as the same owner."""
     tokens = token_owners({c.token for c in callers if c.token is not None}, scope="read")
     sessions = session_owners({c.session for c in callers if c.session is not None})
     unproven = {c.owner for c in callers if c.token is None and c.session is None}
@@ -141,11 +145,13 @@ def active_callers(callers: set[Caller]) -> set[Caller]:
             return tokens.get(caller.token)
         if caller.session is not None:
             return sessions.get(caller.session)
-        # A signed token opened the stream. Only the other application knows its external users.
+        # A signed token opened the stream. Unspool can check its own users, but not the
+        # external users of the other application.
         return caller.owner if not is_user(caller.owner) or caller.owner in users else None
 
     return {caller for caller in callers if owner_now(caller) == caller.owner}
 
 
 def is_user(owner: str) -> bool:
+    """Whether the owner is a user of this service, `user:<id>`."""
     return owner.startswith("user:")

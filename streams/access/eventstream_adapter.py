@@ -1,4 +1,4 @@
-"""The channel manager that django-eventstream asks who may read a channel."""
+"""The adapter through which django-eventstream checks who may read a channel."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from streams.log.channels import channel_of, conversation_of
 
 
 class ChannelManager(ChannelManagerBase):  # type: ignore[misc]  # the library has no types
-    """A channel is one conversation's; its owner may read it, for as long as they may come in."""
+    """Permits a channel's events to the owner of its conversation, while their proof is valid."""
 
     def get_channels_for_request(
         self, request: HttpRequest, view_kwargs: dict[str, UUID]

@@ -1,7 +1,7 @@
-"""Owners as rows, tokens and commands name them: `user:<id>`, `visitor:<uuid>`, `external:<id>`.
+"""The names of owners: `user:<id>`, `visitor:<uuid>` and `external:<id>`.
 
-Each owner has one spelling. Any other spelling is refused, because two spellings of one user
-would be let in as the same user and own different rows.
+Rows, signed tokens and commands contain these names. Each owner has exactly one spelling. Other
+spellings are refused, because one user under two spellings would own different rows.
 """
 
 import re
@@ -12,7 +12,7 @@ from streams.protocol.ids import NotCanonical, parse_uuid
 
 
 class OwnerKind(StrEnum):
-    """Who an owner is known by: this service, a session, or another application."""
+    """What identifies an owner: a user of this service, a session, or another application."""
 
     USER = "user"
     VISITOR = "visitor"
@@ -21,7 +21,7 @@ class OwnerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """An owner in its one spelling; `str()` gives it back."""
+    """A parsed owner; `str()` returns its only spelling."""
 
     kind: OwnerKind
     name: str
@@ -35,7 +35,7 @@ EXTERNAL_ID = re.compile("[A-Za-z0-9._@-]{1,50}")
 
 
 def parse_owner(text: str) -> Owner:
-    """The owner that the text names. Raises `NotCanonical`."""
+    """The owner that the text names. Raises `NotCanonical` for any other spelling."""
     kind, _, name = text.partition(":")
     match kind:
         case OwnerKind.USER if USER_ID.fullmatch(name):

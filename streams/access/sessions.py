@@ -1,8 +1,8 @@
-"""Sessions in the database, of which a visitor's is stored when the visitor does something.
+"""The session store: sessions in the database, but no row for a visitor who only reads.
 
-`GET /` hands out a reserved key: random, and signed with SECRET_KEY, so that no row is needed to
-know it again. The session is stored under that key by the first request that keeps something in
-it. A client that saves its cookies only at `GET /` therefore stays the same visitor.
+`GET /` returns a reserved key: random, and signed with SECRET_KEY, so Unspool recognises it
+without a row. The first request that has data to store creates the row under that key.
+A client that saves its cookies only at `GET /` therefore stays the same visitor.
 """
 
 from contextlib import suppress
@@ -16,12 +16,12 @@ RANDOM, SIGNATURE = 20, 20  # characters; the key's column holds 40
 
 
 class SessionStore(db.SessionStore):
-    """Django's own, which also knows keys that `reserve` gave and nothing was stored under yet."""
+    """Django's database store, extended by reserved keys that have no row yet."""
 
     _unstored = False
 
     def reserve(self) -> str:
-        """A new key for this session. Nothing is stored."""
+        """Give this session a new key and return it, without storing a row."""
         random = get_random_string(RANDOM, VALID_KEY_CHARS)
         self._session_key = random + _signature(random)
         self._session_cache: dict[str, Any] = {}
@@ -36,12 +36,12 @@ class SessionStore(db.SessionStore):
         return data
 
     def store(self) -> None:
-        """Store the session under its key, unless it is stored already."""
+        """Create the session's row under its key, unless the row exists."""
         if self.session_key is None:
             self.create()
         elif self._unstored:
             self._unstored = False
-            with suppress(CreateError):  # another request of this session stored it first
+            with suppress(CreateError):  # a concurrent request of this session stored it first
                 super().save(must_create=True)
 
     def save(self, must_create: bool = False) -> None:
@@ -51,7 +51,7 @@ class SessionStore(db.SessionStore):
             return
         try:
             super().save(must_create=True)
-        except CreateError:  # as above; what that request keeps in it stays
+        except CreateError:  # a concurrent request stored it first: keep that data as well
             self._session_cache = super().load() | self._session_cache
             super().save()
 

@@ -1,7 +1,7 @@
-"""When each API token was last used: noted in memory, written later by the sweeper.
+"""When each API token was last used: recorded in memory, written later by the sweeper.
 
-A request that shows a token writes nothing, so it does not wait for the database's writer. What a
-process noted and has not written when it ends is lost; the next use notes it again.
+A request with a token does not write, so it does not wait for a database lock. A process that
+ends loses the uses that it has not written. The next use of the token is recorded again.
 """
 
 from threading import Lock
@@ -15,7 +15,7 @@ INTERVAL = 60.0  # seconds between two writes of one process
 
 
 class TokenUsage:
-    """The uses that one process has seen since its last write."""
+    """The token uses that this process has recorded since its last write."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -23,12 +23,12 @@ class TokenUsage:
         self._written_at = float("-inf")
 
     def note(self, token: int) -> None:
-        """Remember that this token was used now. From any thread; never waits for the database."""
+        """Record that this token was used now. Thread-safe, and never waits for the database."""
         with self._lock:
             self._used[token] = monotonic()
 
     def write(self) -> None:
-        """Write what was noted, if the last write is a minute ago."""
+        """Write the recorded uses, unless the last write is less than `INTERVAL` ago."""
         with self._lock:
             if not self._used or monotonic() - self._written_at < INTERVAL:
                 return
@@ -36,7 +36,7 @@ class TokenUsage:
             self._written_at = monotonic()
         for token, at in used.items():
             moment = from_now(at - monotonic())
-            # Another process may have seen a later use.
+            # Another process may have written a later use already.
             older = Q(last_used_at=None) | Q(last_used_at__lt=moment)
             ApiToken.objects.filter(older, pk=token).update(last_used_at=moment)
 

@@ -1,4 +1,4 @@
-"""What a visitor made becomes the user's as whom the visitor signs in."""
+"""Makes a session a visitor's, and moves a visitor's data to the user who signs in."""
 
 from typing import Any, cast
 from uuid import uuid4
@@ -14,17 +14,21 @@ from streams.models import Conversation, IdempotencyRecord, Run
 
 
 def adopt_conversations(*, visitor: str, user: str) -> None:
-    """Give all that one owner has to the other, in one transaction."""
+    """Move the visitor's conversations, runs and idempotency records to the user, atomically."""
     with transaction.atomic():
         Conversation.objects.filter(owner=visitor).update(owner=user)
         Run.objects.filter(owner=visitor).update(owner=user)
-        # So that a request sent again after signing in is still known. The user's own keys stay.
+        # A request repeated after sign-in must still be recognised. Where both owners used a key,
+        # the user's record stays.
         used = IdempotencyRecord.objects.filter(owner=user).values("key")
         IdempotencyRecord.objects.filter(owner=visitor).exclude(key__in=used).update(owner=user)
 
 
 def on_log_in(request: HttpRequest | None, user: AbstractBaseUser, **_: Any) -> None:
-    """Receives `user_logged_in`; the session is still the visitor's, under another key."""
+    """Handle Django's `user_logged_in`: move the visitor's data to the user.
+
+    Django has given the session a new key by then, but its data is still the visitor's.
+    """
     visitor = (
         request.session.pop(VISITOR_KEY, None) if request and hasattr(request, "session") else ""
     )
@@ -33,13 +37,13 @@ def on_log_in(request: HttpRequest | None, user: AbstractBaseUser, **_: Any) -> 
 
 
 def visitor_session(request: HttpRequest) -> str:
-    """Make a visitor of this session, which is stored where it was not yet. Gives its uuid."""
+    """The uuid of the session's visitor; a session without one gets one and is stored."""
     session = cast("SessionStore", request.session)
     if VISITOR_KEY in session:
         return str(session[VISITOR_KEY])
     session.store()
     with transaction.atomic():
-        # Two first requests of one session must agree on who it is.
+        # Two concurrent first requests of one session must get the same uuid.
         Session.objects.select_for_update().filter(pk=session.session_key).first()
         session[VISITOR_KEY] = type(session)(session.session_key).get(VISITOR_KEY, str(uuid4()))
         session.save()

@@ -1,4 +1,4 @@
-"""The HTTP face: JSON in and out, refusals as problems, and the OpenAPI document of it all."""
+"""The HTTP API: its routes, JSON in and out, errors as problem details, an OpenAPI document."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from streams.api.runs import router as runs
 
 
 class Api(NinjaAPI):
-    """Ninja, with a document that tells the whole of it."""
+    """Django Ninja's API class, with a complete OpenAPI document."""
 
     def get_openapi_schema(self, **where: Any) -> Any:
         return complete(super().get_openapi_schema(**where))
@@ -47,13 +47,15 @@ api = Api(
     renderer=Renderer(),
     docs_decorator=require_safe,
 )
-for kind in (Exception, Http404, HttpError, ValidationError):  # each has a handler of Ninja's
-    api.add_exception_handler(kind, error_response)  # type: ignore[arg-type]  # it is never the class
+# Ninja has a default handler for each of these, which must be replaced. By its annotations Ninja
+# may pass an exception's class, but it always passes the instance.
+for kind in (Exception, Http404, HttpError, ValidationError):
+    api.add_exception_handler(kind, error_response)  # type: ignore[arg-type]
 api.add_router("/conversations", conversations)
 api.add_router("/runs", runs)
 api.add_router("/models", models)
 
 
 def addresses() -> list[URLPattern]:
-    """Every address of the API but the stream's, under `/api/`."""
-    return [wrapped(address) for address in api.urls[0] if isinstance(address, URLPattern)]
+    """The URL patterns of the API under `/api/`, except the event stream's."""
+    return [wrapped(pattern) for pattern in api.urls[0] if isinstance(pattern, URLPattern)]

@@ -1,4 +1,4 @@
-"""Who comes in, and with what: asked before anything else of every request to the API."""
+"""Authentication of API requests, which runs before any other code of an operation."""
 
 from django.http import HttpRequest
 
@@ -8,26 +8,29 @@ from streams.http.problems import Problem
 
 
 class ApiRequest(HttpRequest):
-    """A request whose caller is known."""
+    """An authenticated request: `auth` is its caller."""
 
     auth: Caller
 
 
 class Authentication:
-    """Ninja keeps what this gives as `request.auth`. Raises `Problem`."""
+    """The authentication that Ninja calls; Ninja stores the result as `request.auth`.
 
-    csrf = True  # the documentation's page must send the token
+    Raises `Problem`: 411 or 415 for the body, and what `caller_of` raises.
+    """
+
+    csrf = True  # makes the documentation page send the CSRF token
 
     def __call__(self, request: HttpRequest) -> Caller:
-        # Before the CSRF check, which would read the body of a form, and no one could again.
+        # Must run before the CSRF check, which reads a form's body and so consumes it.
         require_json(request)
         return caller_of(request)
 
 
 def require_json(request: HttpRequest) -> None:
-    """Refuse a body that is anything else, and one whose size nobody said."""
+    """Raise `Problem` for a body that is not JSON (415) or has no announced length (411)."""
     if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
-        # Django bounds a body by the size that it announces.
+        # Django checks a body's size only against its Content-Length.
         raise Problem(411, "length_required", "Send the body with a Content-Length.")
     length = request.headers.get("Content-Length") or "0"
     if length != "0" and request.content_type != "application/json":

@@ -1,4 +1,4 @@
-"""Conversations over HTTP: begin, list, look, rename, delete, ask."""
+"""The API's views for conversations: begin, list, read, rename, delete, ask."""
 
 from dataclasses import asdict
 from urllib.parse import urlencode
@@ -21,8 +21,12 @@ from streams.api.schemas import (
     Rename,
     Search,
 )
-from streams.chat import ask as asking
-from streams.chat import conversations as keeping
+from streams.chat.ask import Accepted
+from streams.chat.ask import ask as ask_in_conversation
+from streams.chat.ask import begin as begin_conversation
+from streams.chat.conversations import delete as delete_conversation
+from streams.chat.conversations import list_newest
+from streams.chat.conversations import rename as rename_conversation
 from streams.chat.run_status import RunStatus
 from streams.chat.snapshot import message_page, snapshot
 from streams.models import Conversation
@@ -30,17 +34,17 @@ from streams.protocol.events import Snapshot
 from streams.protocol.sse import encode
 
 router = Router(tags=["conversations"])
-STARTED = {202: asking.Accepted, 200: RunStatus}  # 200: it was waited for
+STARTED = {202: Accepted, 200: RunStatus}  # 200: the run ended within `Prefer: wait`
 
 
 def own(request: ApiRequest, conversation: UUID) -> Conversation:
-    """The caller's conversation. Raises `DoesNotExist` for anybody else's as well."""
+    """The caller's conversation. Raises `DoesNotExist`, for another owner's conversation too."""
     return Conversation.objects.get(pk=conversation, owner=request.auth.owner)
 
 
 @router.post("/", response=STARTED, summary="Begin a conversation")
 def begin(request: ApiRequest, body: Begin) -> HttpResponse:
-    accepted = asking.begin(
+    accepted = begin_conversation(
         owner=request.auth.owner,
         text=body.message,
         system=body.system if body.system and body.system.strip() else None,
@@ -57,10 +61,10 @@ def conversations(
     cursor: PageCursor = "",
     search: Search = "",
 ) -> dict[str, object]:
-    found, place = keeping.list_newest(request.auth.owner, after=cursor, search=search)
-    following = {"cursor": place or ""} | ({"search": search} if search else {})
-    more = f"{reverse('unspool:conversations')}?{urlencode(following)}" if place else None
-    return {"items": found, "next": more}
+    items, next_cursor = list_newest(request.auth.owner, after=cursor, search=search)
+    query = {"cursor": next_cursor or ""} | ({"search": search} if search else {})
+    url = f"{reverse('unspool:conversations')}?{urlencode(query)}" if next_cursor else None
+    return {"items": items, "next": url}
 
 
 @router.get(
@@ -70,14 +74,14 @@ def conversations(
     summary="A conversation as it is now",
 )
 def conversation(request: ApiRequest, conversation: UUID) -> HttpResponse:
-    told = encode(snapshot(own(request, conversation)))
-    return HttpResponse(told, content_type="application/json")
+    body = encode(snapshot(own(request, conversation)))
+    return HttpResponse(body, content_type="application/json")
 
 
 @router.patch("/{uuid:conversation}/", response=ConversationItem, summary="Rename a conversation")
 def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversation:
     renamed = own(request, conversation)
-    keeping.rename(renamed, body.title)
+    rename_conversation(renamed, body.title)
     return renamed
 
 
@@ -85,7 +89,7 @@ def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversatio
     "/{uuid:conversation}/", response={204: None}, summary="Delete a conversation for good"
 )
 def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
-    keeping.delete(own(request, conversation))
+    delete_conversation(own(request, conversation))
     return Status(204, None)
 
 
@@ -93,18 +97,18 @@ def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
     "/{uuid:conversation}/messages/",
     response=Messages,
     url_name="messages",
-    summary="The latest messages, or those before one",
+    summary="The latest messages, or those before a given one",
 )
 def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> Messages:
-    asked = own(request, conversation)
-    last = asked.messages.get(pk=before) if before else None
-    spoken, earlier = message_page(asked, before=last)
-    return Messages(messages=list(spoken), earlier=earlier)
+    found = own(request, conversation)
+    before_message = found.messages.get(pk=before) if before else None
+    page, earlier = message_page(found, before=before_message)
+    return Messages(messages=list(page), earlier=earlier)
 
 
-@router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Ask")
+@router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Send a message")
 def ask(request: ApiRequest, conversation: UUID, body: Ask) -> HttpResponse:
-    accepted = asking.ask(
+    accepted = ask_in_conversation(
         own(request, conversation),
         body.message,
         when_busy=body.when_busy,

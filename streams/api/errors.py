@@ -1,4 +1,4 @@
-"""Which problem each exception is to a client. What nobody foresaw is logged, and tells nothing."""
+"""Maps each exception to a problem response. Unexpected ones are logged, with no detail sent."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ SOON = {"Retry-After": "5"}  # seconds
 
 
 def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The answer to a request that raised this."""
+    """The response to a request whose view raised this exception."""
     if isinstance(error, Answered):
         return repeated(error.answer.status, error.answer.body)
     problem = problem_of(error)
@@ -40,10 +40,10 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Break the cycle of an exception and the frames that it passed, which hold it.
+    """Drop the tracebacks of the exception and its causes, because they form reference cycles.
 
-    Ninja keeps an exception in a local variable of a frame in the exception's own traceback. That
-    frame also holds the request and its body, and a full collection comes seldom.
+    Ninja keeps the exception in a local variable of a frame that its traceback contains. That
+    frame also holds the request and its body, and full garbage collections are rare.
     """
     while error:
         error.__traceback__ = None
@@ -51,16 +51,16 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def malformed_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """What Django itself refuses before any address is looked for, as a wrong `Host`."""
+    """Django's handler400: a request that Django refuses before routing, such as a wrong `Host`."""
     if request.path.startswith("/api/"):
         return problem_response(problem_of(exception))
     return bad_request(request, exception)
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """The answer where a page or a middleware raised: 503 where the database is away, else 500.
+    """Django's handler500: 503 if the database is unavailable, otherwise 500.
 
-    Django calls it while it handles the exception.
+    Django calls it while it handles the exception of a page or a middleware.
     """
     error = sys.exc_info()[1]
     if not isinstance(error, OperationalError | InterfaceError):
@@ -74,7 +74,7 @@ def failed(request: HttpRequest) -> HttpResponse:
 
 
 def problem_of(error: Exception) -> Problem:
-    """What the exception means to whoever asked."""
+    """The problem that tells the caller about this exception."""
     match error:
         case Problem():
             return error
@@ -84,32 +84,33 @@ def problem_of(error: Exception) -> Problem:
             return problem
         case HttpError():
             return Problem(400, "bad_json", "The body cannot be read as JSON in UTF-8.")
-        case Http404() | ObjectDoesNotExist() | Superseded():  # deleted since it was found
+        case Http404() | ObjectDoesNotExist() | Superseded():  # deleted after it was found
             return not_found()
         case ConversationBusy():
-            detail = "A reply is being written: when_busy says whether to queue or to interrupt."
+            detail = "A reply is being written. Send when_busy: queue or interrupt."
             return Problem(409, "conversation_busy", detail)
         case NotLastTurn():
-            return Problem(409, "not_last_turn", "Only the last turn can be answered anew.")
+            return Problem(409, "not_last_turn", "Only the last turn can be answered again.")
         case UnknownModel():
-            return Problem(422, "unknown_model", "GET /api/models/ says which may be asked for.")
+            detail = "This model is not offered. GET /api/models/ lists the models."
+            return Problem(422, "unknown_model", detail)
         case ActiveRunLimit():
-            detail = "You have as many live runs as you may."
+            detail = "You have reached the limit of active runs."
             return Problem(429, "too_many_runs", detail, headers=SOON)
         case RateLimited():
-            detail = "You have begun as many replies in this minute as you may."
+            detail = "You have reached the limit of new replies in a minute."
             return Problem(429, "too_many_posts", detail, headers={"Retry-After": "60"})
         case TooManyRepeats(seconds=seconds):
-            detail = "You have repeated as many requests in this minute as you may."
+            detail = "You have reached the limit of repeated requests in a minute."
             return Problem(429, "too_many_posts", detail, headers={"Retry-After": str(seconds)})
         case RedisFull():
-            detail = "There is no room for another reply at present. Try again in a few seconds."
+            detail = "The service has no room for another reply now. Try again in a few seconds."
             return Problem(503, "unavailable", detail, headers=SOON)
         case KeyReused():
-            detail = "This Idempotency-Key came before, with another body."
+            detail = "This Idempotency-Key was used before, with another body."
             return Problem(422, "idempotency_key_reused", detail)
         case UpdateError():
-            return Problem(403, "session_ended", "The session ended meanwhile. Begin another.")
+            return Problem(403, "session_ended", "The session has ended. Begin a new one.")
         case RequestDataTooBig():
             return Problem(413, "body_too_large", "The body is larger than any request needs.")
         case SuspiciousOperation() | UnreadablePostError():
@@ -117,7 +118,7 @@ def problem_of(error: Exception) -> Problem:
         case OperationalError() | InterfaceError():
             return Problem(503, "unavailable", "Try again in a few seconds.", headers=SOON)
         case _:
-            return Problem(500, "internal", "Something went wrong here. It has been noted.")
+            return Problem(500, "internal", "Something went wrong here. The error has been logged.")
 
 
 def _invalid(error: ValidationError) -> Problem:
@@ -135,6 +136,6 @@ def _invalid(error: ValidationError) -> Problem:
     return Problem(422, "invalid_request", detail, errors=errors)
 
 
-def _field(place: tuple[object, ...]) -> str:
-    """Where it is, cut: an unknown field's name may be as long as a body."""
-    return ".".join(str(part)[:SHORT] for part in place[1:]) or str(place[0])
+def _field(path: tuple[object, ...]) -> str:
+    """The field's path, each part cut, because an unknown field's name may be very long."""
+    return ".".join(str(part)[:SHORT] for part in path[1:]) or str(path[0])

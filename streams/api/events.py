@@ -1,4 +1,4 @@
-"""The stream over HTTP: who is asking, from which cursor, and then everything as it is said."""
+"""The event stream over HTTP: authenticates the reader, reads the cursor, opens the stream."""
 
 import logging
 from uuid import UUID
@@ -25,11 +25,12 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
-@csrf_exempt  # it changes nothing, and says so to whoever posts
+@csrf_exempt  # it changes nothing, and a POST gets 405
 def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
-    """The conversation's events, from the reader's cursor on. Refusals come before the first.
+    """The conversation's events after the cursor. A refusal is a problem response, not a stream.
 
-    A fault that may pass is no refusal: to an EventSource any status but 200 is final.
+    A fault that may pass is answered with 200 and a `retry` field, because an EventSource never
+    reconnects after another status.
     """
     if request.method == "OPTIONS":
         return HttpResponse(status=204, headers={"Allow": ALLOWED})
@@ -41,14 +42,14 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
         caller, found = _may_read(request, conversation)
         return _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
     except Exception as error:
-        refused = error_response(request, error)
-        passing = request.method == "GET" and refused.status_code >= 500
-        return retry_later() if passing else refused
+        refusal = error_response(request, error)
+        temporary = request.method == "GET" and refusal.status_code >= 500
+        return retry_later() if temporary else refusal
 
 
 def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Conversation]:
-    shown = request.GET.get("token", "")  # an EventSource can send no header
-    caller = signed_caller(request, shown) if shown else caller_of(request)
+    token = request.GET.get("token", "")  # an EventSource cannot send an Authorization header
+    caller = signed_caller(request, token) if token else caller_of(request)
     return caller, Conversation.objects.get(pk=conversation, owner=caller.owner)
 
 
@@ -72,25 +73,25 @@ def _answer(
 
 
 def cursor_of(request: HttpRequest, channel: str) -> int | None:
-    """The last event id that the reader has heard; None for one who has heard nothing.
+    """The id of the last event that the reader has received, or None for a new reader.
 
     The header counts before the query: an EventSource that comes back sends both.
     Raises `Problem`.
     """
-    named = request.headers.get("Last-Event-ID") or next(
+    text = request.headers.get("Last-Event-ID") or next(
         filter(None, reversed(request.GET.getlist("lastEventId"))), ""
     )
-    if not named:
+    if not text:
         return None
     try:
-        return parse_cursor(named, channel)
+        return parse_cursor(text, channel)
     except ValueError:
         detail = "A cursor is an event's id, or this channel's name, a colon, and the id."
         raise Problem(400, "bad_cursor", detail) from None
 
 
 def until_idle_of(request: HttpRequest) -> bool:
-    """Whether the stream is to end once nothing is live. Raises `Problem`."""
+    """Whether the caller wants the stream to end when no run is active. Raises `Problem`."""
     until = request.GET.get("until", "")
     if until not in ("", "idle"):
         raise Problem(400, "bad_request", "`until` can only be `idle`.")
@@ -98,12 +99,12 @@ def until_idle_of(request: HttpRequest) -> bool:
 
 
 def is_idle(conversation: Conversation, cursor: int) -> bool:
-    """Whether a reader at the cursor has heard all there will be, unless somebody asks again."""
+    """Whether the reader has all events and no run is active, so no event will follow by itself."""
     try:
         page = the_log().read_after(
             channel_of(conversation.id), cursor, min_head=conversation.head, count=1
         )
     except LogUnavailable:
         return False
-    heard_all = isinstance(page, Page) and not page.entries
-    return heard_all and pending(conversation.id, cursor) == "idle"
+    caught_up = isinstance(page, Page) and not page.entries
+    return caught_up and pending(conversation.id, cursor) == "idle"

@@ -1,4 +1,4 @@
-"""Requests that their sender may repeat: `Idempotency-Key`, and the first answer given again."""
+"""Idempotent POST requests: reads `Idempotency-Key`, and returns the first answer again."""
 
 import re
 from dataclasses import asdict
@@ -21,7 +21,10 @@ KEY = "^[!-~]{1,255}$"
 
 
 def idempotency_key(request: ApiRequest, body: BaseModel) -> IdempotencyKey | None:
-    """The key under which the request may be repeated, if it brings one. Raises `Problem`."""
+    """The request's idempotency key, or None without the header.
+
+    Raises `Problem` if the header is malformed.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
@@ -34,34 +37,35 @@ def idempotency_key(request: ApiRequest, body: BaseModel) -> IdempotencyKey | No
 
 
 def answer(status: int, body: dict[str, Any]) -> HttpResponse:
-    """The answer to a request that may be repeated, the first time and every time."""
+    """The response with this body; a 202 also gets the conversation's URL as its `Location`."""
     headers = {}
     if status == 202:
-        where = {"conversation": body["conversation"]}
-        headers["Location"] = reverse("unspool:conversation", kwargs=where)
+        kwargs = {"conversation": body["conversation"]}
+        headers["Location"] = reverse("unspool:conversation", kwargs=kwargs)
     return HttpResponse(
         dump_json(body), status=status, content_type="application/json", headers=headers
     )
 
 
 def repeated(status: int, body: dict[str, Any]) -> HttpResponse:
-    """`answer`, to a request that was answered before."""
-    again = answer(status, body)
-    again.headers["Idempotency-Replayed"] = "true"
-    return again
+    """The same response as `answer`, marked with `Idempotency-Replayed: true`."""
+    response = answer(status, body)
+    response.headers["Idempotency-Replayed"] = "true"
+    return response
 
 
-def status_response(report: RunStatus, once: IdempotencyKey | None) -> HttpResponse:
-    """The report as an answer; that it was given is kept. Raises `Answered`, `KeyReused`.
+def status_response(status: RunStatus, key: IdempotencyKey | None) -> HttpResponse:
+    """The response with the run's status. Raises `Answered`, `KeyReused`, `TooManyRepeats`.
 
-    Its words are not, for they go with the conversation: a run that has ended stays as it is, and
-    is reported anew. A live one's report is yet to change, and is not kept at all.
+    For a run that has ended, the key is stored as used, but without the body. A deleted
+    conversation must leave no text, and a repeated request reads the unchanged run again.
+    For an active run nothing is stored, because its status will change.
     """
-    if once and report.status not in Run.ACTIVE:
+    if key and status.status not in Run.ACTIVE:
         try:
             with transaction.atomic():
-                keep(once, 200, {})
+                keep(key, 200, {})
         except IntegrityError:
-            recall(once)  # an equal request was first
+            recall(key)  # a concurrent equal request was first
             raise
-    return answer(200, asdict(report))
+    return answer(200, asdict(status))

@@ -1,4 +1,4 @@
-"""How JSON becomes a request's body, and an answer JSON."""
+"""JSON of the API: parses request bodies and renders response bodies."""
 
 import json
 from dataclasses import asdict
@@ -17,14 +17,17 @@ OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATAC
 
 
 def dump_json(body: Any) -> bytes:
-    """The body's JSON. PostgreSQL forgets the order of the keys of an answer that is kept, and a
-    repeated request is answered word for word: so they are always sorted."""
-    # orjson sorts the keys of dictionaries, not the fields of values.
+    """The body as JSON bytes, with sorted keys.
+
+    A repeated request must get identical bytes, but PostgreSQL does not keep the key order of a
+    stored answer.
+    """
+    # `asdict`, because orjson sorts the keys of dictionaries, but not the fields of dataclasses.
     return orjson.dumps(body, default=asdict, option=OPTIONS)
 
 
 class Renderer(BaseRenderer):
-    """`rendered`, as Ninja asks for it."""
+    """Ninja's interface to `dump_json`."""
 
     media_type = "application/json"
 
@@ -33,15 +36,18 @@ class Renderer(BaseRenderer):
 
 
 class Parser(NinjaParser):
-    """Takes UTF-8 alone, as RFC 8259 has it; Ninja's would guess. Raises `Problem`."""
+    """Parses bodies as UTF-8 only (RFC 8259 §8.1); Ninja's own parser guesses the encoding.
+
+    Raises `Problem` for a body with nested JSON.
+    """
 
     def __init__(self) -> None:
-        # One body at a time: while one of the longest is parsed, no other thread runs for ten
-        # milliseconds, and every stream would wait for all that are parsed at once.
-        self._turn = Lock()
+        # One body at a time. Parsing one of the longest blocks all other threads for ten
+        # milliseconds, and several at once would delay every stream by their sum.
+        self._lock = Lock()
 
     def parse_body(self, request: HttpRequest) -> Any:
-        with self._turn:
+        with self._lock:
             text = request.body.decode("utf-8-sig")
             if not is_flat(request.body):
                 detail = "A body is one object of a few strings: no request nests anything in it."

@@ -1,4 +1,4 @@
-"""The models that the operator offers."""
+"""The API's view that lists the language models which the operator offers."""
 
 from django.conf import settings
 from ninja import Router
@@ -9,7 +9,7 @@ from streams.api.schemas import ModelItem, ModelList
 router = Router(tags=["models"])
 
 
-@router.get("/", response=ModelList, summary="What may be asked for")
+@router.get("/", response=ModelList, summary="The models that a conversation may use")
 def models(request: ApiRequest) -> ModelList:
     return ModelList(
         items=[ModelItem(id=name) for name in settings.LLM_MODELS], default=settings.LLM_MODEL

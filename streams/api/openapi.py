@@ -1,6 +1,7 @@
-"""What the OpenAPI document says beyond what Ninja reads off the operations.
+"""Completes the OpenAPI document that Ninja generates from the operations.
 
-Refusals, the headers that are ours to read, who may call, the stream and the platform's calls.
+It adds the error responses, the headers, the security schemes, the event stream and the health
+checks.
 """
 
 from typing import Any
@@ -25,18 +26,18 @@ SCHEMES = {
 }
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 REFUSALS = {
-    400: "It cannot be read, or a header or cursor is malformed",
-    401: "Nobody we know is asking",
-    403: "The token's scope, or the CSRF token, is missing",
-    404: "Absent, or somebody else's: the two look the same",
-    422: "It is understood, but something in it is wrong: see `code` and `errors`",
-    429: "More than one owner may have: see Retry-After",
-    500: "Our mistake",
-    503: "The database is away: see Retry-After",
+    400: "The request cannot be read, or a header or cursor is malformed",
+    401: "The request has no valid authentication",
+    403: "The token lacks a scope, or the CSRF token is missing",
+    404: "It does not exist, or another owner has it: the response is the same",
+    422: "A value in the request is not valid: see `code` and `errors`",
+    429: "A limit of this owner is reached: see Retry-After",
+    500: "A fault of the service",
+    503: "The service is temporarily unavailable: see Retry-After",
 }
 REFUSED_BODIES = {
-    408: "The rest of the body did not come",
-    411: "The body's size is not announced",
+    408: "The body did not arrive completely",
+    411: "The body has no Content-Length",
     413: "The body is larger than any request needs",
     415: "The body is not application/json",
 }
@@ -46,14 +47,14 @@ IDEMPOTENCY_KEY = {
     "in": "header",
     "name": "Idempotency-Key",
     "required": False,
-    "description": "The same key and body give the first answer again, for 24 hours.",
+    "description": "A repeated key and body get the first answer again, for 24 hours.",
     "schema": {"type": "string", "pattern": KEY},
 }
 PREFER = {
     "in": "header",
     "name": "Prefer",
     "required": False,
-    "description": "`wait=<seconds>` (RFC 7240), 60 at most: 200 with the whole reply, in time.",
+    "description": "`wait=<seconds>` (RFC 7240), at most 60: 200 with the whole reply, in time.",
     "schema": {"type": "string"},
     "example": "wait=10",
 }
@@ -61,8 +62,8 @@ LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
     "required": False,
-    "description": "The last event id heard, bare or after the channel's name. Without it, or"
-    " empty, a snapshot comes first.",
+    "description": "The last received event id, alone or after the channel's name. If it is"
+    " absent or empty, a snapshot comes first.",
     "schema": {"type": "string", "pattern": f"^({PREFIX}[0-9a-f-]{{36}}:)?[0-9]+$"},
 }
 HEADERS: dict[str, Document] = {
@@ -71,28 +72,28 @@ HEADERS: dict[str, Document] = {
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Idempotency-Replayed": {
-        "description": "The Idempotency-Key was answered before, and this is the first answer",
+        "description": "The Idempotency-Key was used before, and this is the first answer again",
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Preference-Applied": {
-        "description": "The run ended while it was waited for",
+        "description": "The run ended within the time of `Prefer: wait`",
         "schema": {"type": "string", "enum": ["wait"]},
     },
     "Retry-After": {
-        "description": "Seconds after which to ask again",
+        "description": "Seconds after which to repeat the request",
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {
-        "description": "How to say who asks: RFC 6750 §3",
+        "description": "How to authenticate: RFC 6750 §3",
         "schema": {"type": "string"},
     },
 }
-REFUSALS_TELL = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+REFUSAL_HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 STREAM: Document = {
     "operationId": "events",
     "tags": ["conversations"],
     "summary": "Follow a conversation, live",
-    "description": "Server-Sent Events: what came after the cursor, then everything as it is said.",
+    "description": "Server-Sent Events: the events after the cursor, then new ones as they occur.",
     "parameters": [
         {
             "name": "conversation",
@@ -106,8 +107,8 @@ STREAM: Document = {
             "name": "until",
             "in": "query",
             "required": False,
-            "description": "`idle`: the response ends once nothing is queued or running."
-            " Empty, it does not count.",
+            "description": "`idle`: the response ends once no run is queued or running."
+            " An empty value is ignored.",
             "schema": {"type": "string", "enum": ["idle"]},
         },
         {
@@ -120,10 +121,10 @@ STREAM: Document = {
     ],
     "responses": {
         "200": {
-            "description": "The stream; one that ends at once, while the service cannot begin it",
+            "description": "The stream; it ends at once if the service cannot begin it: reconnect",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        "204": {"description": "Nothing is left to hear: do not come back"},
+        "204": {"description": "No event is left to receive: do not reconnect"},
     },
 }
 READY: Document = {
@@ -138,7 +139,7 @@ READY: Document = {
 
 
 def complete(document: Document) -> Document:
-    """The document, with what every operation can answer besides its success."""
+    """The document, completed by what this module defines. It is changed in place."""
     paths, components = document["paths"], document["components"]
     components["securitySchemes"] = SCHEMES
     problem = ProblemSchema.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -158,8 +159,8 @@ def complete(document: Document) -> Document:
 
 
 def _security() -> list[Document]:
-    known: list[Document] = [{"token": []}, {"session": []}]
-    return [*known, {}] if settings.ALLOW_ANONYMOUS else known
+    schemes: list[Document] = [{"token": []}, {"session": []}]
+    return [*schemes, {}] if settings.ALLOW_ANONYMOUS else schemes
 
 
 def _complete(operation: Document, method: str, path: str) -> None:
@@ -169,17 +170,17 @@ def _complete(operation: Document, method: str, path: str) -> None:
         refused |= REFUSED_BODIES
     if method == "post":
         operation["parameters"].append(IDEMPOTENCY_KEY)
-        _tell(operation, "Idempotency-Replayed")
+        _add_header(operation, "Idempotency-Replayed")
         refused |= BUSY
     if 202 in operation["responses"]:
         operation["parameters"].append(PREFER)
-        _tell(operation, "Location")
+        _add_header(operation, "Location")
         operation["responses"][200]["headers"]["Preference-Applied"] = HEADERS["Preference-Applied"]
     _refuse(operation, refused)
 
 
-def _tell(operation: Document, name: str) -> None:
-    """With each success: nothing else is among the responses yet."""
+def _add_header(operation: Document, name: str) -> None:
+    """Add the header to all success responses. Call it before `_refuse` adds the others."""
     for response in operation["responses"].values():
         response.setdefault("headers", {})[name] = HEADERS[name]
 
@@ -187,8 +188,8 @@ def _tell(operation: Document, name: str) -> None:
 def _refuse(operation: Document, refused: dict[int, str]) -> None:
     for status, why in refused.items():
         response: Document = {"description": why, "content": PROBLEM}
-        if told := REFUSALS_TELL.get(status):
-            response["headers"] = {told: HEADERS[told]}
+        if header := REFUSAL_HEADERS.get(status):
+            response["headers"] = {header: HEADERS[header]}
         operation["responses"][str(status)] = response
 
 

@@ -1,4 +1,4 @@
-"""`Prefer: wait` (RFC 7240 §4.3): answering a POST with the whole reply, if it ends in time."""
+"""`Prefer: wait` (RFC 7240 §4.3): answers a POST with the whole reply if the run ends in time."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ from streams.delivery.threads import in_thread
 from streams.models import Run
 
 logger = logging.getLogger(__name__)
-LONGEST = 60  # seconds
-LOOK = 0.2  # seconds between looks at the rows of all runs that are waited for
+LONGEST = 60  # seconds that a request may wait
+LOOK = 0.2  # seconds between two queries for all runs that requests wait for
 
 
 def seconds_of(prefer: str) -> int:
-    """How long the caller wishes to wait. What is malformed is no wish (RFC 7240 §2)."""
+    """The seconds for which the caller wants to wait; 0 if absent or malformed (RFC 7240 §2)."""
     for preference in parse_http_list(prefer):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
@@ -36,9 +36,9 @@ def seconds_of(prefer: str) -> int:
 
 
 async def wait_for_run(request: HttpRequest, accepted: HttpResponse) -> None:
-    """Make it the accepted run's report, if that ends within the time that the caller gives it.
+    """Replace the 202 by the run's status, if the run ends within the caller's time.
 
-    Outside of the view: nothing is held while nothing is asked.
+    It runs outside of the view, so a waiting request holds no thread and no database connection.
     """
     seconds = seconds_of(request.headers.get("Prefer", ""))
     if not seconds:
@@ -46,18 +46,18 @@ async def wait_for_run(request: HttpRequest, accepted: HttpResponse) -> None:
     run = UUID(orjson.loads(accepted.content)["run"])
     try:
         async with asyncio.timeout(seconds):
-            ended = await endings(asyncio.get_running_loop()).report_of(run)
+            status = await endings(asyncio.get_running_loop()).report_of(run)
     except TimeoutError:
         return
-    if ended is not None:
+    if status is not None:
         accepted.status_code = 200
-        accepted.content = ended
+        accepted.content = status
         accepted.headers["Preference-Applied"] = "wait"
         accepted.headers["Content-Length"] = str(len(accepted.content))
 
 
 class Endings:
-    """The runs whose ending callers wait for, in one event loop. One look serves all of them."""
+    """The runs for whose end requests of one event loop wait. One query serves all of them."""
 
     def __init__(self) -> None:
         self._reports: dict[UUID, asyncio.Future[bytes | None]] = {}
@@ -65,15 +65,15 @@ class Endings:
         self._looking: asyncio.Task[None] | None = None
 
     async def report_of(self, run: UUID) -> bytes | None:
-        """The run's report once it has ended; None where it was deleted, or this process ends."""
+        """The run's status as JSON once it ends; None if it is deleted or this process ends."""
         report = self._reports.get(run)
         if report is None:
             report = self._reports[run] = asyncio.get_running_loop().create_future()
         self._callers[run] += 1
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(self._poll())
         try:
-            return await asyncio.shield(report)  # others wait for it, too
+            return await asyncio.shield(report)  # other requests may wait for the same future
         finally:
             self._leave(run, report)
 
@@ -86,30 +86,30 @@ class Endings:
             self._looking.cancel()
             self._looking = None
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while True:
-            over: dict[UUID, bytes | None] = dict.fromkeys(self._reports)
+            results: dict[UUID, bytes | None] = dict.fromkeys(self._reports)
             if not open_streams().draining:
                 try:
-                    over = await in_thread(partial(_ended, list(self._reports)))
+                    results = await in_thread(partial(_ended, list(self._reports)))
                 except Exception:
-                    logger.exception("looking whether runs have ended")
-                    over = {}
-            for run, ended in over.items():
-                waiting = self._reports.get(run)
-                if waiting and not waiting.done():
-                    waiting.set_result(ended)
+                    logger.exception("the query for runs that have ended failed")
+                    results = {}
+            for run, status in results.items():
+                report = self._reports.get(run)
+                if report and not report.done():
+                    report.set_result(status)
             await asyncio.sleep(LOOK)
 
 
 @lru_cache(maxsize=4)
 def endings(loop: asyncio.AbstractEventLoop) -> Endings:
-    """This loop's: a web process has one loop, tests have several."""
+    """The instance of this event loop: a web process has one loop, tests have several."""
     return Endings()
 
 
 def _ended(runs: list[UUID]) -> dict[UUID, bytes | None]:
-    """The reports of those that have ended; None for those that were deleted."""
+    """The JSON statuses of those runs that have ended; None for deleted runs."""
     try:
         found = Run.objects.in_bulk(runs)
         return {
@@ -118,4 +118,4 @@ def _ended(runs: list[UUID]) -> dict[UUID, bytes | None]:
             if run not in found or not found[run].is_active
         }
     except DatabaseError:
-        return {}  # accepted they stay
+        return {}  # the runs stay accepted, so the next query may find them

@@ -1,4 +1,4 @@
-"""What every address of the API does alike, whatever stands behind it."""
+"""What all URLs of the API have in common: HEAD, 404 and 405 problems, and `Cache-Control`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,23 +16,23 @@ UNSLASHED = Problem(
 
 
 def wrapped(address: URLPattern) -> URLPattern:
-    """The address, answered by its view behind `_front`."""
-    view = csrf_exempt(_wrap(address.callback))  # admission asks whom it concerns
+    """The same URL pattern, with its view wrapped."""
+    view = csrf_exempt(_wrap(address.callback))  # `caller_of` checks CSRF for sessions only
     return URLPattern(address.pattern, view, address.default_args, address.name)
 
 
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
-    """Any address that there is not."""
-    meant = resolve(f"{request.path_info}/").func
-    return problem_response(not_found() if meant is not_found_view else UNSLASHED)
+    """The 404 of unknown paths under `/api/`; it tells when only the final slash is missing."""
+    slashed = resolve(f"{request.path_info}/").func
+    return problem_response(not_found() if slashed is not_found_view else UNSLASHED)
 
 
 def _wrap(view: View) -> View:
-    def front(request: HttpRequest, **where: Any) -> HttpResponse:
+    def wrapper(request: HttpRequest, **path_args: Any) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # the server leaves the body out: RFC 9110 §9.3.2
-        response = view(request, **where)
+        response = view(request, **path_args)
         if response.status_code == 405:
             allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
             detail = f"Here there is only: {allowed}."
@@ -42,4 +42,4 @@ def _wrap(view: View) -> View:
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    return front
+    return wrapper

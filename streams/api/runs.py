@@ -1,4 +1,4 @@
-"""Runs over HTTP: look at one, stop it, have it done again."""
+"""The API's views for runs: read, cancel, retry."""
 
 from dataclasses import asdict
 from uuid import UUID
@@ -18,9 +18,9 @@ router = Router(tags=["runs"])
 
 
 def own(request: ApiRequest, run: UUID) -> Run:
-    """The caller's run. Raises `DoesNotExist` for anybody else's as well."""
-    mine = Run.objects.select_related("conversation", "message")
-    return mine.get(pk=run, conversation__owner=request.auth.owner)
+    """The caller's run. Raises `DoesNotExist`, for another owner's run too."""
+    runs = Run.objects.select_related("conversation", "message")
+    return runs.get(pk=run, conversation__owner=request.auth.owner)
 
 
 @router.get("/{uuid:run}/", response=RunStatus, summary="A run as it is now")
@@ -31,12 +31,12 @@ def run(request: ApiRequest, run: UUID) -> RunStatus:
 @router.post("/{uuid:run}/cancel/", response=RunStatus, summary="Stop a run")
 def cancel(request: ApiRequest, run: UUID, body: EmptyBody | None = None) -> HttpResponse:
     stopped = own(request, run)
-    once = idempotency_key(request, body or EmptyBody())
+    key = idempotency_key(request, body or EmptyBody())
     try:
-        if once:
-            recall(once)
+        if key:
+            recall(key)
         finish.cancel(stopped.id)
-        return status_response(run_status(stopped), once)
+        return status_response(run_status(stopped), key)
     except Answered:
         return repeated(200, asdict(run_status(stopped)))
 
@@ -44,11 +44,11 @@ def cancel(request: ApiRequest, run: UUID, body: EmptyBody | None = None) -> Htt
 @router.post(
     "/{uuid:run}/retry/",
     response={202: ask.Accepted, 200: RunStatus},
-    summary="Have the last turn answered anew",
+    summary="Answer the last turn again",
 )
 def retry(request: ApiRequest, run: UUID, body: Retry | None = None) -> HttpResponse:
-    wish = body or Retry()
+    options = body or Retry()
     accepted = ask.retry(
-        own(request, run), when_busy=wish.when_busy, key=idempotency_key(request, wish)
+        own(request, run), when_busy=options.when_busy, key=idempotency_key(request, options)
     )
     return answer(202, asdict(accepted))

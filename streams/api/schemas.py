@@ -1,4 +1,4 @@
-"""What requests say and answers hold, where the domain has no value of its own for it."""
+"""Schemas of request and response bodies that the domain packages do not define themselves."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -24,13 +24,13 @@ from streams.protocol.sse import clean
 
 TOO_LONG = "message_too_long"
 SHORT = 200  # characters
-FIELDS = 20  # of a body: more than any request has
+FIELDS = 20  # at most in a body; every request has fewer
 
 
 def _clean(value: object) -> object:
-    # One character more than any text may have: as much as is needed to refuse it.
-    most = max(SHORT, settings.MAX_MESSAGE_CHARS) + 1
-    return clean(value[:most]) if isinstance(value, str) else value
+    # Cut to one character more than any text may have, which is enough to be refused.
+    limit = max(SHORT, settings.MAX_MESSAGE_CHARS) + 1
+    return clean(value[:limit]) if isinstance(value, str) else value
 
 
 def _bounded(value: str) -> str:
@@ -40,7 +40,7 @@ def _bounded(value: str) -> str:
     return value
 
 
-def _spoken(value: str) -> str:
+def _not_blank(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("blank", "There must be something in it")
     return value
@@ -53,34 +53,34 @@ Text = Annotated[
     Field(json_schema_extra={"maxLength": settings.MAX_MESSAGE_CHARS}),
 ]
 Message = Annotated[
-    Text, AfterValidator(_spoken), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
+    Text, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
 ]
 Line = Annotated[str, Field(max_length=SHORT), BeforeValidator(_clean)]
-Title = Annotated[Line, AfterValidator(_spoken), Field(json_schema_extra={"pattern": r"\S"})]
+Title = Annotated[Line, AfterValidator(_not_blank), Field(json_schema_extra={"pattern": r"\S"})]
 
 PageCursor = Annotated[
     str, Field(pattern=f"^({PAGE_CURSOR})?$", json_schema_extra={"description": "from `next`"})
 ]
 Search = Annotated[Line, Field(json_schema_extra={"description": "what the title contains"})]
-# There is no null in a query.
+# A query parameter cannot be null, so the schema does not offer it.
 Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
 class _Body(BaseModel):
-    # A misspelt `when_busy` must not be taken for the default.
+    # Otherwise a misspelt `when_busy` would silently get the default.
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _few(cls, body: object) -> object:
-        # Each unknown field would be an error of its own, and a body may bring a million.
+    def _limit_fields(cls, body: object) -> object:
+        # Each unknown field would add an error, and a body may contain a million fields.
         if isinstance(body, dict) and len(body) > FIELDS:
             raise PydanticCustomError("too_many_fields", "No request has so many fields")
         return body
 
 
 class Begin(_Body):
-    """A conversation's first message, and what it is to be."""
+    """A new conversation: its first message, and its system prompt, model and title."""
 
     message: Message
     system: Text | None = None
@@ -101,19 +101,19 @@ class Ask(_Body):
 
 
 class Retry(_Body):
-    """Another reply to the same message."""
+    """A request for another reply to the same message; all fields are optional."""
 
     when_busy: WhenBusy = "reject"
 
 
 class Rename(_Body):
-    """Another title."""
+    """A new title for a conversation."""
 
     title: Title
 
 
 class EmptyBody(_Body):
-    """No words are needed."""
+    """An empty JSON object, or no body."""
 
 
 class ConversationItem(Schema):
@@ -126,34 +126,34 @@ class ConversationItem(Schema):
 
 
 class ConversationList(Schema):
-    """Conversations, newest first; `next` is the URL of those after these."""
+    """Conversations, newest first; `next` is the URL of the next page, or null."""
 
     items: list[ConversationItem]
     next: str | None
 
 
 class Messages(Schema):
-    """Messages in turn order; `earlier` is the URL of those before these."""
+    """Messages in turn order; `earlier` is the URL of the messages before these, or null."""
 
     messages: list[MessageView]
     earlier: str | None
 
 
 class ModelItem(Schema):
-    """A model that may be asked for."""
+    """A language model that a conversation may use."""
 
     id: str
 
 
 class ModelList(Schema):
-    """The models that may be asked for, and the one that answers where none was."""
+    """The models that a conversation may use, and the default for requests that name none."""
 
     items: list[ModelItem]
     default: str
 
 
 class FieldError(BaseModel):
-    """What is wrong with one part of a request."""
+    """An error in one field of a request."""
 
     field: str
     code: str
@@ -161,7 +161,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457. `code` is for programs and stays as it is; `detail` is for a person."""
+    """Problem details (RFC 9457). `code` is stable, for programs; `detail` is for a person."""
 
     type: Literal["about:blank"]
     title: str

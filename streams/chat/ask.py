@@ -1,9 +1,10 @@
-"""Asking: a message and the run that will answer it, committed together.
+"""Accepting a message: the message and the run that will answer it are committed together.
 
-    ask() ── one transaction: Message + Run(queued) (+ the answer to an Idempotency-Key)
-      └── on commit: announce (message.created, run.queued), ring a worker
+    begin(), ask(), retry()
+      ├── one transaction: Message + Run(queued) (+ the response kept for an Idempotency-Key)
+      └── after the commit: publish message.created and run.queued, dispatch the run
 
-Nothing after the commit may fail the request: whatever is left undone, the sweep does.
+No failure after the commit fails the request, because the sweep completes what is missing.
 """
 
 import logging
@@ -35,28 +36,31 @@ WhenBusy = Literal["reject", "queue", "interrupt"]
 
 
 class ConversationBusy(Exception):
-    """The conversation has a live run, and the caller did not say what to do about it."""
+    """The conversation has an active run, and `when_busy` is "reject"."""
 
 
 class NotLastTurn(Exception):
-    """Only the last turn can be answered anew: later ones were built on this one's reply."""
+    """Only the last turn can be retried, because later turns build on the replies before them."""
 
 
 class UnknownModel(Exception):
-    """The operator does not offer this model."""
+    """The model is not in the setting LLM_MODELS."""
 
 
 class ActiveRunLimit(Exception):
-    """The owner has as many live runs as he may."""
+    """The owner already has MAX_LIVE_RUNS active runs."""
 
 
 class RateLimited(Exception):
-    """The owner has begun as many runs within the last minute as he may."""
+    """The owner has already created MAX_RUNS_PER_MINUTE runs within the last minute."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """A run was accepted. `events` follows from `cursor`, which is null while Redis is away."""
+    """The response to an accepted message.
+
+    `events` is the URL of the stream from `cursor` on. `cursor` is None while Redis is away.
+    """
 
     conversation: UUID
     message: UUID
@@ -75,9 +79,9 @@ def begin(
     title: str | None = None,
     key: IdempotencyKey | None = None,
 ) -> Accepted:
-    """Begin a conversation with its first message.
+    """Create a conversation with its first message, and a run that answers it.
 
-    Raises `UnknownModel`, `ActiveRunLimit`, `RedisFull`.
+    Raises `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
     """
     conversation = Conversation(
         id=uuid4(),
@@ -102,7 +106,10 @@ def ask(
     when_busy: WhenBusy = "reject",
     key: IdempotencyKey | None = None,
 ) -> Accepted:
-    """Ask in a conversation that exists. Raises `ConversationBusy`, `ActiveRunLimit`, `RedisFull`."""
+    """Add a message to an existing conversation, and a run that answers it.
+
+    Raises `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
+    """
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
@@ -114,7 +121,11 @@ def ask(
 def retry(
     run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
 ) -> Accepted:
-    """A new run for the same question. Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RedisFull`."""
+    """Create a new run for the same user message.
+
+    Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what
+    `recall` does.
+    """
 
     def make() -> Run:
         if run.message.turn != _last_turn(run.conversation):
@@ -126,6 +137,7 @@ def retry(
 
 
 def check_model(model: str) -> str:
+    """Return the model if it is in LLM_MODELS. Raises `UnknownModel`."""
     if model not in settings.LLM_MODELS:
         raise UnknownModel(model)
     return model
@@ -140,10 +152,9 @@ def _accept(
 ) -> Accepted:
     if key:
         recall(key)
-    check_limits(
-        conversation, interrupts
-    )  # and again below; but who is refused here leaves nothing behind
-    # Looked up before the commit: whatever this run will ever say comes after it.
+    # Checked again below, under the lock. A request that is refused here has written nothing.
+    check_limits(conversation, interrupts)
+    # Read before the commit, so that every event of this run comes after the cursor.
     cursor = head_for_a_run(conversation)
     with transaction.atomic():
         lock_owner(conversation)
@@ -153,7 +164,8 @@ def _accept(
         run = create_run()
         in_turn = not Run.active().filter(conversation=conversation).exists()
         if in_turn and cursor is not None:
-            run.dispatched_at = Now()  # as good as: if nobody comes, the sweep rings again
+            # Set before the task is sent. If the task is lost, the sweep dispatches the run again.
+            run.dispatched_at = Now()
         run.save(force_insert=True)
         accepted = Accepted(
             conversation=conversation.id,
@@ -172,10 +184,10 @@ def _accept(
             if run.dispatched_at:
                 dispatch(run.id)
             else:
-                dispatch_next(conversation.id)  # what it waits for may have ended meanwhile
+                dispatch_next(conversation.id)  # the earlier run may have ended meanwhile
         except (LogUnavailable, Superseded, ObjectDoesNotExist, DatabaseError) as error:
-            # The sweep will; or there is nothing to tell, because it was deleted meanwhile.
-            logger.warning("run %s not told: %s", run.id, type(error).__name__)
+            # The sweep publishes and dispatches later, unless the conversation was deleted.
+            logger.warning("run %s not published: %s", run.id, type(error).__name__)
     return accepted
 
 
@@ -186,17 +198,20 @@ def _events(conversation: Conversation, cursor: int | None) -> str:
 
 def _publish(conversation: Conversation, interrupts: bool) -> None:
     if interrupts:
-        begun = Run.active().filter(conversation=conversation, cancel_asked=True)
-        for earlier in begun[:SAID_AT_ONCE]:
-            with suppress(LogUnverified):  # its attempt ends it, or the sweep
+        interrupted = Run.active().filter(conversation=conversation, cancel_asked=True)
+        for earlier in interrupted[:SAID_AT_ONCE]:
+            with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
-    # What is left is said by the worker before the run's start, or by the sweep.
+    # The worker publishes the rest before run.started, or the sweep does.
     publish_pending(conversation, most=SAID_AT_ONCE)
 
 
 def lock_owner(conversation: Conversation) -> None:
-    """Let an owner's requests pass one by one: none comes between a key's `recall` and `keep`."""
-    if connection.vendor == "postgresql":  # SQLite has one writer anyway
+    """Serialize an owner's requests until the transaction ends.
+
+    So no other request of the owner comes between `recall` and `keep` of an idempotency key.
+    """
+    if connection.vendor == "postgresql":  # SQLite has a single writer
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [conversation.owner]
@@ -204,11 +219,12 @@ def lock_owner(conversation: Conversation) -> None:
 
 
 def check_limits(conversation: Conversation, interrupts: bool) -> None:
+    """Check the owner's limits for one more run. Raises `ActiveRunLimit`, `RateLimited`."""
     owner = conversation.owner
-    live = Run.active().filter(owner=owner)
+    active = Run.active().filter(owner=owner)
     if interrupts:
-        live = live.exclude(conversation=conversation)  # those end
-    if live.count() >= settings.MAX_LIVE_RUNS:
+        active = active.exclude(conversation=conversation)  # this request cancels those
+    if active.count() >= settings.MAX_LIVE_RUNS:
         raise ActiveRunLimit
     if (
         Run.objects.filter(owner=owner, created_at__gt=from_now(-60)).count()
@@ -219,17 +235,17 @@ def check_limits(conversation: Conversation, interrupts: bool) -> None:
 
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
     Conversation.objects.select_for_update().get(pk=conversation.pk)
-    live = conversation.runs.filter(status__in=Run.ACTIVE)
+    active = conversation.runs.filter(status__in=Run.ACTIVE)
     match when_busy:
         case "reject":
-            if live.exists():
+            if active.exists():
                 raise ConversationBusy
         case "interrupt":
-            # In the transaction of what is asked instead: at no moment is nothing live.
+            # In the transaction that creates the new run: the conversation is never idle between.
             cancel_unbegun(conversation)
-            live.update(cancel_asked=True)
+            active.update(cancel_asked=True)
         case "queue":
-            pass  # its turn is after theirs
+            pass  # the new run waits for the active ones
 
 
 def _last_turn(conversation: Conversation) -> int:
@@ -246,7 +262,7 @@ def _run(conversation: Conversation, message: Message) -> Run:
         conversation=conversation,
         owner=conversation.owner,
         message=message,
-        # The operator may have changed his offer since this conversation began.
+        # The conversation's model may have been removed from LLM_MODELS since.
         model=conversation.model
         if conversation.model in settings.LLM_MODELS
         else settings.LLM_MODEL,

@@ -1,4 +1,7 @@
-"""How many tasks wait in the broker's queue. Redis and RabbitMQ both tell it by one call."""
+"""The length of the broker's task queue, by a passive declaration.
+
+Redis and RabbitMQ both answer this one call.
+"""
 
 import logging
 from typing import Any
@@ -10,34 +13,35 @@ from streams.log.event_log import the_log
 from streams.log.sharding import broker_server, server_urls
 
 logger = logging.getLogger(__name__)
-NO_SUCH_QUEUE = 404  # AMQP 0-9-1 §1.8.2: Redis has no empty list, RabbitMQ no queue before its use
-WAIT = 1  # seconds for a connection
+# AMQP 0-9-1 §1.8.2. Redis has no empty lists, and RabbitMQ creates a queue at its first use.
+NO_SUCH_QUEUE = 404
+WAIT = 1  # seconds, at most, to connect to the broker
 
 
 def queue_length() -> int | None:
-    """The tasks of the default queue that no worker has taken; None where the broker cannot say."""
+    """Return how many tasks of the default queue no worker has taken. None: the broker is away."""
     try:
         server = broker_server()
         if server is not None and len(server_urls()) > 1:
-            the_log().ask_server(
-                server, "PING"
-            )  # where it is away, kombu would take seconds to say so
+            # If the server is away, the log fails at once, but kombu only after seconds.
+            the_log().ask_server(server, "PING")
         return _ask(current_app.conf.task_default_queue)
-    except Exception as error:  # every broker has its own
-        logger.warning("the queue's length is unknown: %s", type(error).__name__)
+    except Exception as error:  # each broker raises its own exceptions
+        logger.warning("queue length unknown: %s", type(error).__name__)
         return None
 
 
 def _ask(queue: str) -> int:
-    # A connection of its own: kombu closes one on which something failed, and those of the pool
-    # send tasks. A passive declaration makes nothing.
+    # A new connection, because kombu closes a connection after a failed call. Those of the pool
+    # send tasks. A passive declaration creates no queue.
     with current_app.connection_for_write() as broker:
         broker.ensure_connection(max_retries=1, interval_start=0, timeout=WAIT)
-        channel: Any = broker.default_channel  # each broker has its own
+        channel: Any = broker.default_channel  # its type depends on the broker
         try:
             declared = channel.queue_declare(queue=queue, passive=True)
         except ChannelError as error:
-            # `code` is the class's number, and kombu's Redis raises the base class, which has none.
+            # Not `error.code`: it belongs to the subclass, and kombu's Redis transport raises the
+            # base class, which has none.
             if int(error.reply_code or 0) == NO_SUCH_QUEUE:
                 return 0
             raise

@@ -1,4 +1,4 @@
-"""Keeping conversations: finding one's own, renaming them, and deleting them for good."""
+"""Use cases for conversations: list an owner's, rename one, delete one permanently."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,13 +15,16 @@ from streams.models import Conversation, DeletedConversation
 
 PAGE_SIZE = 50  # conversations
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PAGE_CURSOR = "[0-9]{1,16}-[0-9a-f]{32}"  # in a list: microseconds since then, and an id
+PAGE_CURSOR = "[0-9]{1,16}-[0-9a-f]{32}"  # microseconds since EPOCH, and a conversation's id
 
 
 def list_newest(
     owner: str, *, after: str = "", search: str = ""
 ) -> tuple[list[Conversation], str | None]:
-    """The owner's conversations, newest first, and their last one's place; None at the end."""
+    """Return one page of the owner's conversations, newest first, and the next page's cursor.
+
+    The cursor is None on the last page.
+    """
     found = Conversation.objects.filter(owner=owner)
     if search:
         found = found.filter(title__icontains=search)
@@ -32,21 +35,21 @@ def list_newest(
 
 
 def rename(conversation: Conversation, title: str) -> None:
-    """Give it another title, and tell its readers."""
+    """Change the title and publish it. The sweep publishes it where the log cannot now."""
     Conversation.objects.filter(pk=conversation.pk).update(title=title, title_pending_since=Now())
     conversation.title = title
     try:
         publish_title(conversation)
     except (LogUnavailable, Superseded):
-        return  # the sweep will tell them, or it was deleted meanwhile
+        return  # the sweep publishes it, or the conversation was deleted meanwhile
 
 
 def delete(conversation: Conversation, among: QuerySet[Conversation] | None = None) -> bool:
-    """End its runs, its log and its streams, and forget what was said; tells whether it did.
+    """Delete the conversation with its messages, runs and log; its streams end.
 
-    It does if the conversation is `among` these, where that is given: nobody can ask in it between
-    the look and the deletion. A worker that writes in it loses its run with the row, and its word
-    with the log.
+    With `among`, delete only if the conversation is in that queryset. The check holds the row's
+    lock, so no request adds a run between check and deletion. A worker that writes a reply there
+    loses its run's row, and the log refuses its appends. Returns False if it is not in `among`.
     """
     with transaction.atomic():
         Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
@@ -54,7 +57,7 @@ def delete(conversation: Conversation, among: QuerySet[Conversation] | None = No
             return False
         Conversation.objects.filter(pk=conversation.pk).delete()
         DeletedConversation.objects.get_or_create(pk=conversation.pk)
-    with suppress(LogUnavailable):  # nobody may read it any more, and the sweep will
+    with suppress(LogUnavailable):  # no reader has access any more; the sweep deletes the log
         publish_deletion(conversation.id)
     return True
 
@@ -64,6 +67,6 @@ def _page_cursor(last: Conversation) -> str:
     return f"{since}-{last.id.hex}"
 
 
-def _after_cursor(place: str) -> Q:
-    since, _, last = place.partition("-")
+def _after_cursor(cursor: str) -> Q:
+    since, _, last = cursor.partition("-")
     return created_before(EPOCH + int(since) * RESOLUTION, id__lt=UUID(last))

@@ -1,7 +1,7 @@
-"""The doorbell: telling the workers, through Celery, that there is something to do.
+"""Dispatch: sending the Celery task that asks a worker to claim a run.
 
-It carries an id and nothing else. A ring that is lost is rung again (`streams.chat.sweep`); one
-that comes twice finds the run taken.
+The task carries the run's id and nothing else. The sweep dispatches again if a task is lost
+(`streams.chat.sweep`). A duplicate task does nothing, because the run is claimed already.
 """
 
 import logging
@@ -19,14 +19,13 @@ TASK = "workers.tasks.generate"
 
 
 def dispatch(run: UUID) -> None:
-    """Ask for a worker. Never raises: the run's row is what counts."""
+    """Send a task for the run. Never raises, because the sweep dispatches a run without a task."""
     try:
         server = broker_server()
         if server is not None and len(server_urls()) > 1:
-            the_log().ask_server(
-                server, "PING"
-            )  # where it is away, kombu would take seconds to say so
+            # If the server is away, the log fails at once, but kombu only after seconds.
+            the_log().ask_server(server, "PING")
         headers = {"asked_by": current(), **inject_headers(run)}
         current_app.send_task(TASK, [str(run)], headers=headers, ignore_result=True, retry=False)
-    except Exception as error:  # every broker has its own
-        logger.warning("run %s not rung: %s", run, type(error).__name__)
+    except Exception as error:  # each broker raises its own exceptions
+        logger.warning("run %s not dispatched: %s", run, type(error).__name__)

@@ -1,7 +1,7 @@
-"""What deleted words leave in files: emptied where that is permitted, named where it is not.
+"""Removing deleted data from the files of the database and of Redis, after a deletion.
 
-SQLite keeps them in its write-ahead log until a checkpoint, Redis in its append-only file until
-that is rewritten.
+SQLite keeps deleted text in its write-ahead log until a checkpoint. Redis keeps it in its
+append-only file until a rewrite. Where the erasure is not possible, a sentence says so.
 """
 
 import time
@@ -14,13 +14,16 @@ from streams.log.event_log import the_log
 from streams.log.sharding import server_urls
 from streams.models import DeletedConversation
 
-REWRITE = 60.0  # seconds that one server's rewrite is waited for
-LOOK = 0.05  # seconds between two looks at it
+REWRITE_TIMEOUT = 60.0  # seconds to wait for the rewrite of one Redis server
+POLL_INTERVAL = 0.05  # seconds between two questions whether the rewrite is done
 BACKUPS = "Backups, replicas and archived write-ahead logs hold it until they are deleted."
 
 
 def erase_leftovers() -> list[str]:
-    """Empty both logs of what was deleted; a sentence for each that says what stays until when."""
+    """Checkpoint SQLite and rewrite the append-only file of each Redis server.
+
+    Returns sentences for the operator: which places still hold deleted data, and until when.
+    """
     servers = [_rewrite_append_only_file(server) for server in range(len(server_urls()))]
     return [_checkpoint(), *servers, *_undeleted_logs(), BACKUPS]
 
@@ -51,35 +54,35 @@ def _rewrite_append_only_file(server: int) -> str:
         if not _persistence(server).get("aof_enabled"):
             return f"{name} has no append-only file; a snapshot file holds it until the next save."
         the_log().ask_server(server, "BGREWRITEAOF")
-        until = time.monotonic() + REWRITE
-        while _is_rewriting(told := _persistence(server)):
+        until = time.monotonic() + REWRITE_TIMEOUT
+        while _is_rewriting(info := _persistence(server)):
             if time.monotonic() >= until:
                 return f"{name} still rewrites its append-only file, which holds it until then."
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
     except LogUnavailable as error:
         return (
             f"{name} did not rewrite its append-only file, which holds it until the next rewrite: "
             f"{error.__cause__}"
         )
-    if told.get("aof_last_bgrewrite_status") != "ok":
+    if info.get("aof_last_bgrewrite_status") != "ok":
         return f"{name} could not rewrite its append-only file, which holds it: look at its log."
     return f"{name} has rewritten its append-only file."
 
 
 def _persistence(server: int) -> dict[str, Any]:
-    told: dict[str, Any] = the_log().ask_server(server, "INFO", "persistence")
-    return told
+    info: dict[str, Any] = the_log().ask_server(server, "INFO", "persistence")
+    return info
 
 
-def _is_rewriting(told: dict[str, Any]) -> bool:
-    return bool(told.get("aof_rewrite_in_progress") or told.get("aof_rewrite_scheduled"))
+def _is_rewriting(info: dict[str, Any]) -> bool:
+    return bool(info.get("aof_rewrite_in_progress") or info.get("aof_rewrite_scheduled"))
 
 
 def _undeleted_logs() -> list[str]:
-    waiting = DeletedConversation.objects.count()
-    if not waiting:
+    count = DeletedConversation.objects.count()
+    if not count:
         return []
     return [
-        f"{waiting} logs of deleted conversations are in Redis until it answers and a sweep "
+        f"{count} logs of deleted conversations are in Redis until it answers and a sweep "
         "deletes them. Run `forget` again after that."
     ]

@@ -1,9 +1,9 @@
-"""Places given in turn: how many runs of one owner the workers may write at the same time.
+"""Fair share of the workers: how many runs of one owner may be running at the same time.
 
-A place is one reply that a worker process can write. An owner may hold three times as many places
-as are free, so an owner alone gets three quarters, and the next owner finds a free one
-(Choudhury and Hahne 1998, "Dynamic queue length thresholds"). Where other owners' runs wait for
-what is free, an owner gets an equal share. An owner who holds none is never refused.
+A place is the capacity of a worker process to write one reply. An owner may hold three times as
+many places as are free. So a single owner gets three quarters, and the next owner finds a free
+place (Choudhury and Hahne 1998, "Dynamic queue length thresholds"). Where runs of other owners
+wait for the free places, each owner gets an equal share. An owner without a place is not refused.
 """
 
 from collections import Counter
@@ -18,24 +18,24 @@ from streams.chat.leases import held
 from streams.chat.waiting_runs import Waiting, busy, waiting, waiting_in_turn
 from streams.models import Run
 
-PER_FREE_PLACE = 3  # places that one owner may hold for each that is free
+PER_FREE_PLACE = 3  # places that one owner may hold for each free place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """Who holds places and who waits, as one owner sees it."""
+    """The places held and the runs waiting, from the point of view of one owner."""
 
-    places: int  # of all worker processes that hold runs
-    running: int  # places that are taken
-    own: int  # of these, the owner's
-    owners: int  # who have a live run
-    others: int  # runs of other owners that could begin now
+    places: int  # of all worker processes that hold a run
+    running: int  # places in use
+    own: int  # of these, places in use by the owner
+    owners: int  # owners with an active run
+    others: int  # runs of other owners that could start now
 
 
 def room(load: Load) -> int:
-    """How many more runs the owner may begin."""
+    """Return how many more runs of the owner may start."""
     free = max(load.places - load.running, 0)
-    # The largest n for which the last of n runs still finds own + n - 1 < 3 * (free - n + 1).
+    # The largest n where the last of n new runs still satisfies own + n - 1 < 3 * (free - n + 1).
     more = (PER_FREE_PLACE * (free + 1) - load.own) // (PER_FREE_PLACE + 1)
     equal = load.places // max(load.owners, 1) - load.own
     more = min(more, max(equal, free - load.others))
@@ -43,11 +43,11 @@ def room(load: Load) -> int:
 
 
 def has_room(owner: str, worker: UUID) -> bool:
-    """Whether the owner may begin one more run, in this worker process.
+    """Return whether one more run of the owner may start in this worker process.
 
-    To be called in a transaction: until it ends, no other process begins a run of this owner.
+    Call it within a transaction: until that ends, no other process starts a run of this owner.
     """
-    if connection.vendor == "postgresql":  # SQLite has one writer anyway
+    if connection.vendor == "postgresql":  # SQLite has a single writer
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [owner])
     own = Q(owner=owner)
@@ -59,18 +59,18 @@ def has_room(owner: str, worker: UUID) -> bool:
         owners=Count("owner", distinct=True),
         others=Count("conversation", distinct=True, filter=startable & ~own),
     )
-    workers = now.pop("workers") + 1  # this process may hold none yet
+    workers = now.pop("workers") + 1  # plus this process, which may hold no run yet
     return room(Load(places=workers * settings.CELERY_WORKER_CONCURRENCY, **now)) > 0
 
 
 def startable_runs() -> list[Waiting]:
-    """The runs that could begin now within their owners' shares, oldest first."""
-    able = waiting_in_turn()
+    """Return the runs that could start now within their owners' shares, oldest first."""
+    candidates = waiting_in_turn()
     holders = Run.active().filter(held()).order_by().values_list("owner", "worker")
     places = max(len({worker for _, worker in holders}), 1) * settings.CELERY_WORKER_CONCURRENCY
     running = Counter(owner for owner, _ in holders)
-    waits = Counter(run.owner for run in able)
-    owners = len(set(running) | set(waits))
+    queued = Counter(run.owner for run in candidates)
+    owners = len(set(running) | set(queued))
     left = {
         owner: room(
             Load(
@@ -78,14 +78,14 @@ def startable_runs() -> list[Waiting]:
                 running=running.total(),
                 own=running[owner],
                 owners=owners,
-                others=waits.total() - count,
+                others=queued.total() - count,
             )
         )
-        for owner, count in waits.items()
+        for owner, count in queued.items()
     }
     chosen = []
-    for run in able:
-        if run.begun:  # it had a place and lost it, so its owner's share does not hold it up
+    for run in candidates:
+        if run.begun:  # it had a place before, so its owner's share does not delay it
             chosen.append(run)
         elif left[run.owner]:
             left[run.owner] -= 1

@@ -1,10 +1,10 @@
-"""Ending a run, by whomever: the worker that wrote it, the reader who said stop, the sweep.
+"""Finishing a run: by the worker that writes it, by a request to cancel it, or by the sweep.
 
-    close the fence → read the text that was said → commit status and reply in one conditional
-    update → say the ending → note in the row that it was said
+    seal the reply in the log → read the published text → store status and reply by one conditional
+    update → publish the final event → record the final event's id in the run's row
 
-A process may die between any two of these steps, and another goes on from there: the ending is
-said once, nothing follows it, and the text said is the text stored.
+If a process dies between two of these steps, another process continues from there. The final event
+is published once, no event of the run follows it, and the published text is the stored text.
 """
 
 import logging
@@ -27,29 +27,29 @@ from streams.observability import metrics
 from streams.protocol.events import Usage
 
 logger = logging.getLogger(__name__)
-CHARS_PER_TOKEN = 4  # characters, about: what is counted here is always marked as estimated
+CHARS_PER_TOKEN = 4  # roughly; a usage that is counted by it is marked as estimated
 
 
 def complete(run: Run, text: str, *, finish_reason: str, usage: Usage | None) -> None:
-    """The model has finished. Raises `Superseded` where the run is not this attempt's."""
+    """Finish a run whose model is done. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, usage, status=Run.Status.COMPLETED, finish_reason=finish_reason[:40])
 
 
 def fail(run: Run, text: str, *, code: str, reason: str) -> None:
-    """It cannot be written to its end. Raises `Superseded` where it is not this attempt's."""
+    """Finish a run that cannot continue. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, None, status=Run.Status.FAILED, code=code, reason=reason)
 
 
 def finish_cancelled(run: Run, text: str) -> None:
-    """Whoever writes it was told to stop. Raises `Superseded` where it is not this attempt's."""
+    """Finish a run that is cancelled. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, None, status=Run.Status.CANCELLED)
 
 
 def cancel(run: UUID) -> None:
-    """Stop the run, wherever it is; one that has ended stays as it is. Readers hear it at once.
+    """Cancel the run and publish that at once; a run that has ended stays as it is.
 
-    That somebody asked stands in the row first. So where Redis is away, or this process dies,
-    the worker that writes it ends it, or the sweep.
+    The row records the request first. If Redis is away or this process dies, the run's worker or
+    the sweep cancels the run.
     """
     Run.objects.filter(pk=run, status__in=Run.ACTIVE).update(cancel_asked=True)
     with suppress(LogUnavailable):
@@ -57,78 +57,91 @@ def cancel(run: UUID) -> None:
 
 
 def cancel_unheld(run: UUID) -> None:
-    """End a run that was told to stop, wherever it is. Raises `LogUnavailable`."""
-    tried = None
+    """Finish a run whose cancel was requested, also while a worker writes it.
+
+    It leaves the run to its worker if only that one knows the text. Raises `LogUnavailable`, and
+    `LogUnverified` if the worker must verify the log first.
+    """
+    tried_attempt = None
     while (now := Run.objects.select_related("conversation", "message").get(pk=run)).is_active:
-        if now.attempt == tried:
-            logger.warning("run %s cannot be ended: its log knows of a later attempt", run)
+        if now.attempt == tried_attempt:
+            logger.warning("run %s not cancelled: its log has a later attempt", run)
             return
-        tried = now.attempt
+        tried_attempt = now.attempt
         try:
-            said = _seal(now) if now.attempt else None  # whom no worker had, nobody spoke for
-            if said is None and _is_held(now):
-                return  # only the worker knows what it holds, and looks at its row every second
-            finish_cancelled(now, said.text if said else "")
+            # A run without an attempt has nothing in the log.
+            sealed = _seal(now) if now.attempt else None
+            if sealed is None and _is_held(now):
+                return  # only its worker knows the text; it reads the row often, and cancels
+            finish_cancelled(now, sealed.text if sealed else "")
         except Superseded:
-            continue  # a worker has claimed it since we read it
+            continue  # a worker has claimed the run since this process read the row
 
 
 def _seal(run: Run) -> RunProgress | None:
-    """Close the run's fence. Raises `LogUnverified` where only an attempt can say what was said."""
-    channel, known = channel_of(run.conversation_id), run.conversation.head
+    """Seal the run's reply in the log. Returns what was published; None if the log lost it.
+
+    Raises `LogUnverified` if a worker holds the run and must verify the log first.
+    """
+    channel, min_head = channel_of(run.conversation_id), run.conversation.head
     try:
-        return the_log().seal(channel, run.id, run.attempt, min_head=known, doubt="leave")
+        return the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="leave")
     except LogUnverified:
         if _is_held(run):
-            raise  # it looks at its row every second, and sees that it was told to stop
-        return the_log().seal(channel, run.id, run.attempt, min_head=known, doubt="settle")
+            raise  # its worker reads the row often, and cancels the run
+        return the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="settle")
 
 
 def _is_held(run: Run) -> bool:
-    """Whether a worker has the run and was heard of within its lease."""
+    """Return whether a worker holds the run under a valid lease."""
     return Run.objects.filter(held(), pk=run.pk).exists()
 
 
 def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
     channel = channel_of(run.conversation_id)
-    closed = None
+    sealed = None
     if run.attempt:
-        closed = the_log().seal(channel, run.id, run.attempt, min_head=run.conversation.head)
-    if closed:  # whoever says the ending knows what it comes after, whatever Redis loses meanwhile
-        run.conversation.head = max(run.conversation.head, closed.head)
+        sealed = the_log().seal(channel, run.id, run.attempt, min_head=run.conversation.head)
+    if sealed:
+        # The final event must come after this head, even if Redis loses events meanwhile.
+        run.conversation.head = max(run.conversation.head, sealed.head)
         if outcome["status"] == Run.Status.CANCELLED:
-            text = closed.text  # a worker may hold more, which came too late to be said
+            text = sealed.text  # the worker may hold more text, which is not published
     store(run, text, usage, **outcome)
     try:
         publish_pending(run.conversation, most=SAID_AT_ONCE)
     except LogUnavailable:
-        logger.warning("run %s ended, to be said later", run.id)  # by the sweep
+        # The sweep publishes it.
+        logger.warning("run %s ended, final event not yet published", run.id)
     else:
         dispatch_next(run.conversation_id)
     dispatch_refused(run.owner)
 
 
 def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
-    """Store how the run ended, and its reply, if it is still this attempt's."""
-    spent = usage or _estimate(run, text)
-    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=Run.ACTIVE)
+    """Store how the run ended, and its reply. Raises `Superseded` if the attempt has lost it.
+
+    Without `usage`, an estimate is stored.
+    """
+    used = usage or _estimate(run, text)
+    own_attempt = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=Run.ACTIVE)
     with transaction.atomic():
-        known = Greatest(F("head"), run.conversation.head)
-        Conversation.objects.filter(pk=run.conversation_id).update(head=known)
-        ended = mine.update(
+        head = Greatest(F("head"), run.conversation.head)
+        Conversation.objects.filter(pk=run.conversation_id).update(head=head)
+        ended = own_attempt.update(
             **outcome,
             ended_at=Now(),
             worker=None,
             lease_until=None,
             lease_length=None,
             first_token_at=run.first_token_at or F("first_token_at"),
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-            total_tokens=spent.total_tokens,
-            estimated=spent.estimated,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            total_tokens=used.total_tokens,
+            estimated=used.estimated,
         )
         if not ended:
-            raise Superseded  # another worker has it, or somebody else has ended it
+            raise Superseded  # another worker has claimed the run, or it has ended
         if text or outcome["status"] == Run.Status.COMPLETED:
             reply = Message.objects.create(
                 conversation_id=run.conversation_id,
@@ -142,10 +155,10 @@ def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
 
 
 def cancel_unbegun(conversation: Conversation) -> None:
-    """Cancel the conversation's runs that no worker ever had, in one update; said later.
+    """Cancel the conversation's runs that no worker has claimed, in one update.
 
-    They have no text and no usage. A worker that claims one of them at this moment gets it or not
-    by the same condition; what it got is ended by `end_cancelled`.
+    They have no text and no usage; their final events are published later. A worker may claim one
+    of them at the same time, and the update's condition decides. `cancel_unheld` ends such a run.
     """
     unbegun = conversation.runs.filter(UNPUBLISHED, status=Run.Status.QUEUED, attempt=0)
     ended = unbegun.update(status=Run.Status.CANCELLED, cancel_asked=True, ended_at=Now())

@@ -1,6 +1,7 @@
-"""What an Idempotency-Key was answered: kept in the same transaction as what the answer made.
+"""Idempotency keys: a repeated request gets the response of the first one.
 
-So no crash can leave a key behind that is neither answered nor free.
+The response is stored in the transaction that does the request's work. So after a crash a key
+either has its response, or is unused.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from streams.models import IdempotencyRecord, from_now
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdempotencyKey:
-    """A request that may be repeated: whose, where, under which key, and its body's digest."""
+    """The identity of a request: its owner, route, Idempotency-Key and the digest of its body."""
 
     owner: str
     route: str
@@ -26,7 +27,7 @@ class IdempotencyKey:
 
 
 class Answered(Exception):
-    """This very request was answered before: give that answer again."""
+    """The same request was answered before: respond with `answer`, its stored response."""
 
     def __init__(self, answer: IdempotencyRecord) -> None:
         super().__init__(answer.key)
@@ -38,41 +39,44 @@ class KeyReused(Exception):
 
 
 class TooManyRepeats(Exception):
-    """The owner has repeated as many requests in this minute as allowed, in this process."""
+    """The owner has repeated MAX_REPEATS requests in this minute, in this process."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)
-        self.seconds = seconds  # until the next minute begins
+        self.seconds = seconds  # until the next minute starts
 
 
 class Repeats:
-    """How many requests each owner has repeated in the present minute, in this process."""
+    """Counts the repeated requests of each owner within the current minute, in this process."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._minute = 0
-        self._of: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def count(self, owner: str) -> None:
-        """Count one more. Raises `TooManyRepeats`."""
+        """Count one more repeated request. Raises `TooManyRepeats`."""
         minute, second = divmod(int(monotonic()), 60)
         with self._lock:
             if minute != self._minute:
                 self._minute = minute
-                self._of.clear()
-            if self._of[owner] >= settings.MAX_REPEATS:
+                self._counts.clear()
+            if self._counts[owner] >= settings.MAX_REPEATS:
                 raise TooManyRepeats(60 - second)
-            self._of[owner] += 1
+            self._counts[owner] += 1
 
 
 @cache
 def repeats() -> Repeats:
-    """This process's."""
+    """Return the counter of this process."""
     return Repeats()
 
 
 def recall(key: IdempotencyKey) -> None:
-    """Raise `Answered` or `KeyReused` if the key has been used, or `TooManyRepeats`."""
+    """Return if the key is unused.
+
+    Raises `Answered` for a repeated request, `KeyReused` for another body, or `TooManyRepeats`.
+    """
     answer = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).first()
     if answer and answer.digest != key.digest:
         raise KeyReused
@@ -82,7 +86,10 @@ def recall(key: IdempotencyKey) -> None:
 
 
 def keep(key: IdempotencyKey, status: int, body: object) -> None:
-    """Keep the answer. An `IntegrityError` says that an equal request was first: recall it."""
+    """Store the response under the key.
+
+    Raises `IntegrityError` if another request has stored one meanwhile: call `recall` then.
+    """
     IdempotencyRecord.objects.create(
         owner=key.owner,
         route=key.route,
@@ -94,6 +101,6 @@ def keep(key: IdempotencyKey, status: int, body: object) -> None:
 
 
 def expire() -> int:
-    """Drop the answers that nobody needs any more; gives how many."""
+    """Delete the responses older than IDEMPOTENCY_TTL. Returns how many."""
     old = IdempotencyRecord.objects.filter(created_at__lt=from_now(-settings.IDEMPOTENCY_TTL))
     return old.delete()[0]

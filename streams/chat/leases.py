@@ -1,7 +1,8 @@
-"""Whether a worker still holds a run: the one place that judges leases and other moments.
+"""Leases of runs: query conditions that decide whether a worker still holds a run.
 
-The clock may be set back. A lease that ends later than it could if it began now was given before
-that, so it has ended. A moment that lies in the future has passed.
+The database's clock may be set back. A lease may end later than a lease that starts now. Such a
+lease is older than the change of the clock, and counts as expired. In the same way, a time in the
+future counts as past.
 """
 
 from datetime import timedelta
@@ -14,37 +15,37 @@ from django.db.models.functions import Coalesce, Now
 
 from streams.models import Run, from_now
 
-# Two statements may see each other's clock this much apart: a statement's time is its beginning's.
+# `Now()` is the start of a statement, so the times of concurrent statements may differ this much.
 SLACK = timedelta(seconds=1)
 
 
 def new_lease() -> dict[str, Any]:
-    """The columns of a lease that begins now."""
+    """Return the columns of a lease that starts now."""
     length = settings.RUN_LEASE
     return {"lease_until": from_now(length), "lease_length": timedelta(seconds=length)}
 
 
 def held() -> Q:
-    """Runs that a worker has and was heard of within its lease."""
-    within = Q(lease_until__gte=Now(), lease_until__lte=_latest_end())
-    return Q(status=Run.Status.RUNNING) & within
+    """Select running runs with a valid lease."""
+    in_time = Q(lease_until__gte=Now(), lease_until__lte=_latest_end())
+    return Q(status=Run.Status.RUNNING) & in_time
 
 
 def abandoned() -> Q:
-    """Runs that a worker has, and whose lease has ended."""
-    ended = Q(lease_until__lt=Now()) | Q(lease_until__gt=_latest_end())
-    return Q(status=Run.Status.RUNNING) & ended
+    """Select running runs whose lease has expired."""
+    expired = Q(lease_until__lt=Now()) | Q(lease_until__gt=_latest_end())
+    return Q(status=Run.Status.RUNNING) & expired
 
 
 def passed(moment: str, seconds: float) -> Q:
-    """Rows whose moment is more than so many seconds ago."""
+    """Select rows whose column `moment` is more than `seconds` seconds ago, or in the future."""
     ahead = from_now(SLACK.total_seconds())
     return Q(**{f"{moment}__lt": from_now(-seconds)}) | Q(**{f"{moment}__gt": ahead})
 
 
 def _latest_end() -> Combinable:
-    """When a lease of the row's length ends that begins now."""
-    # A release before this column may have claimed the run.
+    """The latest possible end of a row's lease: that of a lease which starts now."""
+    # An older release of this software may have claimed the run, without `lease_length`.
     length = Coalesce(
         F("lease_length"),
         Value(timedelta(seconds=settings.RUN_LEASE), output_field=DurationField()),

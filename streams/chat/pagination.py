@@ -1,4 +1,4 @@
-"""Asking the database for what came before a moment that a row told us."""
+"""Pagination by creation time: the query condition for rows before a given row."""
 
 from datetime import datetime, timedelta
 
@@ -8,10 +8,10 @@ RESOLUTION = timedelta(microseconds=1)
 
 
 def created_before(moment: datetime, **tie: object) -> Q:
-    """Rows created before the moment, or at it where `tie` says so.
+    """Select rows created before the moment, or at the same moment if they match `tie`.
 
-    SQLite compares moments as text, and its own clock writes fewer digits than it is asked with:
-    an equal moment is not found by asking for it, but lies between its neighbours.
+    SQLite compares times as text, and its clock writes fewer digits than Django's parameters have.
+    So a comparison for equality fails; a range between the neighbouring microseconds replaces it.
     """
     same = Q(created_at__gt=moment - RESOLUTION, created_at__lt=moment + RESOLUTION)
     return Q(created_at__lte=moment - RESOLUTION) | (same & Q(**tie))

@@ -1,4 +1,4 @@
-"""All that one owner has: told as values, or deleted for good."""
+"""All personal data of one owner: exported row by row, or deleted permanently."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ from streams.log.sharding import server_of
 from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, Run
 
 Row = dict[str, Any]
-# What is told of each row. `EXPORTED` and `LEFT_OUT` together name every column.
+# The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.
 EXPORTED: dict[type[Model], tuple[str, ...]] = {
     Conversation: ("id", "title", "model", "created_at"),
     Message: ("id", "conversation", "role", "content", "turn", "reply_to", "created_at"),
@@ -49,20 +49,20 @@ LEFT_OUT: dict[type[Model], tuple[str, ...]] = {
     LogEntry: ("user", "content_type", "object_id"),
     Session: ("session_key", "session_data"),  # secrets: they sign the owner in
 }
-SECRETS = {"password"}  # of a user; a model of one's own is told in every other column
-PAGE = 500  # events read at once
+SECRETS = {"password"}  # columns left out of a user; a custom user model may have any others
+PAGE = 500  # rows or events read at once
 
 
 class UnknownOwner(Exception):
-    """No owner has this name."""
+    """The user does not exist, or the text is no valid owner."""
 
 
 def owner_named(user: str | None, owner: str | None) -> str:
-    """The owner: a user by name, or any owner as rows name it. Raises `UnknownOwner`."""
+    """Return the owner, given a user's name or an owner as rows spell it. Raises `UnknownOwner`."""
     if bool(user) == bool(owner):
         raise UnknownOwner("Name a user, or an --owner such as visitor:<uuid>.")
     if owner:
-        return _known_spelling(owner)
+        return _check_owner(owner)
     users = get_user_model()
     try:
         return f"user:{users.objects.get_by_natural_key(user).pk}"
@@ -70,11 +70,11 @@ def owner_named(user: str | None, owner: str | None) -> str:
         raise UnknownOwner(f"There is no user {user}.") from None
 
 
-def _known_spelling(owner: str) -> str:
+def _check_owner(owner: str) -> str:
     try:
         return str(parse_owner(owner))
     except ValueError:
-        # Earlier releases let `user:03` in: its rows are its own, and not those of `user:3`.
+        # Earlier releases accepted `user:03` as an owner of its own, different from `user:3`.
         if Conversation.objects.filter(owner=owner).exists():
             return owner
         expected = "user:<id>, visitor:<uuid> or external:<id>"
@@ -82,9 +82,10 @@ def _known_spelling(owner: str) -> str:
 
 
 def export_rows(owner: str) -> Iterator[Row]:
-    """Everything that is kept of the owner, row by row, but for secrets and their digests.
+    """Yield all stored data of the owner, row by row, without secrets and their digests.
 
-    First what the database holds, then what the log in Redis still does. Raises `LogUnavailable` there.
+    First the rows of the database, then what the log in Redis holds.
+    Raises `LogUnavailable` where Redis does not answer.
     """
     yield from _user_rows(owner)
     yield from _rows("email", EmailAddress.objects.filter(user__in=_user(owner)))
@@ -93,9 +94,9 @@ def export_rows(owner: str) -> Iterator[Row]:
         yield {"kind": "session", "expire_date": session.expire_date}
     yield from _rows("admin_log", _admin_log(owner))
     yield from _rows("conversation", Conversation.objects.filter(owner=owner))
-    theirs = {"conversation__owner": owner}
-    yield from _rows("message", Message.objects.filter(**theirs))
-    yield from _rows("run", Run.objects.filter(**theirs))
+    of_owner = {"conversation__owner": owner}
+    yield from _rows("message", Message.objects.filter(**of_owner))
+    yield from _rows("run", Run.objects.filter(**of_owner))
     yield from _rows("answer", IdempotencyRecord.objects.filter(owner=owner))
     for conversation in Conversation.objects.filter(owner=owner).order_by("pk").iterator(PAGE):
         yield from _replies_so_far(conversation)
@@ -103,17 +104,17 @@ def export_rows(owner: str) -> Iterator[Row]:
 
 
 def erase(owner: str) -> int:
-    """Delete all that the owner has, and the user; gives how many conversations there were."""
-    # First, so that nothing new is begun meanwhile.
+    """Delete all data of the owner, and the user. Returns the number of deleted conversations."""
+    # Lock the user out first, so that no new conversation is created meanwhile.
     _user(owner).update(is_active=False)
     ApiToken.objects.filter(user__in=_user(owner), revoked_at=None).update(revoked_at=Now())
     for session in _sessions(owner):
         session.delete()
     count = 0
-    while found := list(Conversation.objects.filter(owner=owner)[:100]):
-        for conversation in found:
+    while page := list(Conversation.objects.filter(owner=owner)[:100]):
+        for conversation in page:
             delete(conversation)
-        count += len(found)
+        count += len(page)
     IdempotencyRecord.objects.filter(owner=owner).delete()
     _admin_log(owner).delete()
     _user(owner).delete()
@@ -123,22 +124,22 @@ def erase(owner: str) -> int:
 def _user(owner: str) -> "QuerySet[Any]":
     users = get_user_model()._default_manager
     try:
-        named = parse_owner(owner)
+        parsed = parse_owner(owner)
     except ValueError:
         return users.none()
-    return users.filter(pk=named.name) if named.kind is OwnerKind.USER else users.none()
+    return users.filter(pk=parsed.name) if parsed.kind is OwnerKind.USER else users.none()
 
 
 def _user_rows(owner: str) -> Iterator[Row]:
     for user in _user(owner):
         columns = {f.attname: f.value_from_object(user) for f in user._meta.concrete_fields}
         groups = [group.name for group in user.groups.order_by("pk")]
-        kept = {name: value for name, value in columns.items() if name not in SECRETS}
-        yield {"kind": "user", **kept, "groups": groups}
+        exported = {name: value for name, value in columns.items() if name not in SECRETS}
+        yield {"kind": "user", **exported, "groups": groups}
 
 
 def _admin_log(owner: str) -> "QuerySet[LogEntry]":
-    """What the admin site noted that the user did, and what others did to the user's rows."""
+    """The admin site's log entries by the user, and those about the user's rows."""
     users = list(_user(owner).values_list("pk", flat=True))
     tokens = [
         str(pk) for pk in ApiToken.objects.filter(user__in=users).values_list("pk", flat=True)
@@ -152,35 +153,41 @@ def _admin_log(owner: str) -> "QuerySet[LogEntry]":
 def _sessions(owner: str) -> Iterator[Session]:
     kind, _, name = owner.partition(":")
     if kind not in (OwnerKind.USER, OwnerKind.VISITOR):
-        return  # another application's user has no session
-    named = SESSION_KEY if kind == OwnerKind.USER else VISITOR_KEY
+        return  # an external owner has no session
+    session_key = SESSION_KEY if kind == OwnerKind.USER else VISITOR_KEY
     for session in Session.objects.iterator():
-        if str(session.get_decoded().get(named)) == name:
+        if str(session.get_decoded().get(session_key)) == name:
             yield session
 
 
-def _rows(kind: str, found: "QuerySet[Any]") -> Iterator[Row]:
-    for row in found.order_by("pk").values(*EXPORTED[found.model]).iterator(PAGE):
+def _rows(kind: str, rows: "QuerySet[Any]") -> Iterator[Row]:
+    for row in rows.order_by("pk").values(*EXPORTED[rows.model]).iterator(PAGE):
         yield {"kind": kind, **row}
 
 
 def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
-    """What a worker is writing: until a run ends, its text is in the log alone. Raises `LogUnavailable`."""
-    live = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
-    if not live:
+    """The text and reasoning of active runs: until a run ends, only the log holds its text.
+
+    Raises `LogUnavailable`.
+    """
+    active = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
+    if not active:
         return
-    look = the_log().state(channel_of(conversation.id), min_head=conversation.head)
-    for run in sorted(live & look.runs.keys()):
-        said = look.runs[run]
-        yield {"kind": "reply_so_far", "run": run, "text": said.text, "reasoning": said.reasoning}
+    state = the_log().state(channel_of(conversation.id), min_head=conversation.head)
+    for id in sorted(active & state.runs.keys()):
+        run = state.runs[id]
+        yield {"kind": "reply_so_far", "run": id, "text": run.text, "reasoning": run.reasoning}
 
 
 def _events(conversation: UUID) -> Iterator[Row]:
-    """What the log still holds: a model's reasoning is kept nowhere else. Raises `LogUnavailable`."""
+    """The events that the log still holds: only they contain a model's reasoning.
+
+    Raises `LogUnavailable`.
+    """
     channel, after = channel_of(conversation), "-"
     while True:
-        words = ("XRANGE", f"{{{channel}}}:events", after, "+", "COUNT", str(PAGE))
-        page = the_log().ask_server(server_of(channel), *words)
+        command = ("XRANGE", f"{{{channel}}}:events", after, "+", "COUNT", str(PAGE))
+        page = the_log().ask_server(server_of(channel), *command)
         for id, event in page:
             yield {
                 "kind": "event",

@@ -1,7 +1,7 @@
-"""The one door out: whatever a channel says, it is said here.
+"""The publisher of events (a transactional outbox): every append to a channel's log is made here.
 
-Every step can be repeated by anybody who finds it undone. The log gives the same id to the same
-word again, and only then does a row note that it was said.
+A row is committed first, and records an event's id after the append. Any process can repeat an
+unfinished step, because the log returns the same id for a repeated event.
 """
 
 import logging
@@ -30,11 +30,15 @@ from streams.protocol.events import (
 )
 
 logger = logging.getLogger(__name__)
-SAID_AT_ONCE = 20  # runs of which a request says what is new; the worker or the sweep says the rest
+# Runs whose events one request publishes. The worker or the sweep publishes those of the others.
+SAID_AT_ONCE = 20
 
 
 def append(appends: Sequence[Append]) -> list[int | Exception]:
-    """Say these pieces of replies in one trip. For each its id, or why it was refused."""
+    """Append pieces of replies in one round trip to one server.
+
+    Returns for each its event id, or the exception that refused it. Raises `LogUnavailable`.
+    """
     answers = the_log().append(appends)
     metrics.DELTAS_APPENDED.inc(sum(isinstance(answer, int) for answer in answers))
     metrics.APPENDS_REJECTED.inc(sum(isinstance(answer, Superseded) for answer in answers))
@@ -42,73 +46,82 @@ def append(appends: Sequence[Append]) -> list[int | Exception]:
 
 
 def verify(watermarks: Sequence[Watermark]) -> None:
-    """Tell logs whose server may be another by now what they must hold.
+    """Check that the logs hold all published events, after their server may have changed.
 
-    That is what these attempts have said, and of others' events those that the rows note.
+    These are the attempts' own events, and all events up to the recorded heads. A log that has
+    lost some of them begins a new epoch.
     """
-    found = Run.objects.filter(pk__in=[reach.run for reach in watermarks])
-    noted = dict(found.values_list("id", "conversation__head"))
-    the_log().verify([replace(r, head=max(r.head, noted.get(r.run, 0))) for r in watermarks])
+    runs = Run.objects.filter(pk__in=[watermark.run for watermark in watermarks])
+    heads = dict(runs.values_list("id", "conversation__head"))
+    the_log().verify([replace(w, head=max(w.head, heads.get(w.run, 0))) for w in watermarks])
 
 
 def publish_start(run: Run) -> int:
-    """Say run.started and raise the fence. Gives the event's id. Raises `Superseded`, `LogUnavailable`."""
-    with suppress(LogUnverified):  # no longer, once this is said: the sweep says what is left
+    """Append run.started and raise the fence. Returns the event's id.
+
+    Raises `Superseded`, `LogUnavailable`.
+    """
+    # Appending run.started verifies the log. The sweep then publishes what is skipped here.
+    with suppress(LogUnverified):
         publish_pending(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
-    id, noted = _append_start(run, event), 0
-    while id != noted:
+    id, recorded_id = _append_start(run, event), 0
+    while id != recorded_id:
         _record_start(run, id)
-        noted = id
-        # Whoever looked at a life that began between the two has not heard of it. But where Redis
-        # went away only now, everybody who looks finds it in the row.
+        recorded_id = id
+        # A new epoch may have begun between append and record; its snapshots would lack this event.
+        # So append again: the id is the same, unless the epoch is new. If Redis is away now, the
+        # row is recorded, and every snapshot finds the event there.
         with suppress(LogUnavailable):
             id = _append_start(run, event)
     return id
 
 
 def _append_start(run: Run, event: RunStarted) -> int:
-    channel, known = channel_of(run.conversation_id), run.conversation.head
-    return the_log().append_start(channel, event, min_head=known, abandoned=run.abandoned)
+    channel, min_head = channel_of(run.conversation_id), run.conversation.head
+    return the_log().append_start(channel, event, min_head=min_head, abandoned=run.abandoned)
 
 
 def _record_start(run: Run, id: int) -> None:
-    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.RUNNING)
-    if not mine.update(started_event_id=id):
+    own_attempt = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.RUNNING)
+    if not own_attempt.update(started_event_id=id):
         if not Run.active().filter(pk=run.pk).exists():
-            # The log was lost since the run ended, and has taken this attempt for its first.
+            # The run has ended and its log was lost since, so the log accepted this attempt.
             the_log().release_run(channel_of(run.conversation_id), run.id)
         raise Superseded
     run.conversation.advance_head(id)
 
 
 def publish_pending(conversation: Conversation, *, most: int | None = None) -> None:
-    """Say whatever is so but was not said yet, in turn order. Raises `LogUnavailable`.
+    """Append all unpublished events of the conversation, in turn order. Raises `LogUnavailable`.
 
-    Of at most so many runs, where `most` is given: the next call goes on from there.
+    With `most`, publish those of at most so many runs; the next call continues from there.
     """
-    asked: set[UUID] = set()  # questions that were said with an earlier run of theirs
-    said = 0
+    published: set[UUID] = set()  # user messages that this call has published with a run
+    count = 0
     for run in conversation.runs.filter(UNPUBLISHED).select_related("message", "reply"):
-        said += run.queued_event_id is None or not run.is_active
-        if most is not None and said > most:
+        count += run.queued_event_id is None or not run.is_active
+        if most is not None and count > most:
             return
         if run.queued_event_id is None:
-            publish_queued(run, conversation, question=run.message_id not in asked)
-            asked.add(run.message_id)
+            publish_queued(run, conversation, question=run.message_id not in published)
+            published.add(run.message_id)
         if not run.is_active:
             publish_final(run, conversation)
         elif run.cancel_asked:
-            return  # what comes after it is said after its ending
+            return  # the events of later runs come after this run's final event
 
 
 def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> None:
-    """Say that the run waits, and its question before it, unless that was said."""
-    news: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
+    """Append run.queued, after message.created if `question` and that is unpublished.
+
+    Raises `LogUnavailable`, `Superseded`.
+    """
+    events: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
     if question and run.message.event is None:
-        news.insert(0, MessageCreated(message=run.message.view()))
+        events.insert(0, MessageCreated(message=run.message.view()))
     channel = channel_of(conversation.id)
-    ids = the_log().append_once(channel, *news, min_head=conversation.head, run=run.id)
+    ids = the_log().append_once(channel, *events, min_head=conversation.head, run=run.id)
     with transaction.atomic():
         conversation.advance_head(ids[-1])
         Run.objects.filter(pk=run.pk).update(queued_event_id=ids[-1])
@@ -117,7 +130,10 @@ def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> N
 
 
 def publish_final(run: Run, conversation: Conversation) -> None:
-    """Say the ending of a run that has ended, and note in its row that it was said."""
+    """Append the final event of a run that has ended, and record its id in the rows.
+
+    Raises `LogUnavailable`, `Superseded`.
+    """
     channel = channel_of(conversation.id)
     text = run.reply.content if run.reply else ""
     id = the_log().append_final(
@@ -129,11 +145,11 @@ def publish_final(run: Run, conversation: Conversation) -> None:
         if run.reply_id:
             Message.objects.filter(pk=run.reply_id).update(event=id)
     the_log().release_run(channel, run.id)
-    logger.info("run %s attempt %s %s, said as %s", run.id, run.attempt, run.status, id)
+    logger.info("run %s attempt %s %s, published as event %s", run.id, run.attempt, run.status, id)
 
 
 def final_event_of(run: Run) -> Ending:
-    """The event that says how this run ended."""
+    """Return the final event of a run that has ended."""
     match run.status:
         case Run.Status.COMPLETED:
             return RunCompleted(
@@ -159,16 +175,19 @@ def final_event_of(run: Run) -> Ending:
 
 
 def publish_title(conversation: Conversation) -> None:
-    """Say the conversation's new title, and note that it was said. Raises `LogUnavailable`."""
+    """Append conversation.updated, and record that in the row.
+
+    Raises `LogUnavailable`, `Superseded`.
+    """
     event = ConversationUpdated(title=conversation.title, model=conversation.model)
     channel = channel_of(conversation.id)
     (id,) = the_log().append_once(channel, event, min_head=conversation.head)
     conversation.advance_head(id)
-    same = Conversation.objects.filter(pk=conversation.pk, title=conversation.title)
-    same.update(title_pending_since=None)  # unless there is a newer one by now
+    current = Conversation.objects.filter(pk=conversation.pk, title=conversation.title)
+    current.update(title_pending_since=None)  # unless the title has changed again
 
 
 def publish_deletion(conversation: UUID) -> None:
-    """End the channel of a deleted conversation for good, and note it. Raises `LogUnavailable`."""
+    """Delete the log of a deleted conversation, and its pending row. Raises `LogUnavailable`."""
     the_log().delete(channel_of(conversation))
     DeletedConversation.objects.filter(pk=conversation).delete()

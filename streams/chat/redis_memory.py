@@ -1,7 +1,7 @@
-"""How full each Redis server is, so that new runs are refused before every append fails.
+"""Memory use of each Redis server: new runs are refused before Redis is full.
 
-With `noeviction` a full Redis refuses all writes, also those of replies that are under way. The
-rest of its memory is kept for these.
+With `noeviction` a full Redis refuses all writes, also those of running replies. The memory above
+REDIS_MEMORY_LIMIT is reserved for these.
 """
 
 from collections.abc import Mapping
@@ -20,55 +20,56 @@ from streams.log.event_log import the_log
 from streams.log.sharding import server_of, server_urls
 from streams.models import Conversation
 
-FRESH = 3.0  # seconds that an answer counts: a process asks a server no more often
+FRESH = 3.0  # seconds for which an answer is cached, per process and server
 
 
 class RedisFull(Exception):
-    """The server's memory is used up to REDIS_MEMORY_LIMIT: no run may begin on it."""
+    """The server's memory is used up to REDIS_MEMORY_LIMIT: no new run is accepted on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """A server's memory, in bytes. `limit` is its `maxmemory`, 0 where it has none."""
+    """A server's memory in bytes. `limit` is its `maxmemory`, or 0 if it has none."""
 
     used: int
     limit: int
-    fragmentation: float  # of what the operating system gave to what is used
+    fragmentation: float  # ratio of the process's memory to the memory in use
 
     @property
     def full(self) -> bool:
+        """Whether more than the share REDIS_MEMORY_LIMIT of `maxmemory` is in use."""
         return bool(0 < settings.REDIS_MEMORY_LIMIT * self.limit < self.used)
 
 
 class MemoryWatch:
-    """The memory of one server as this process knows it."""
+    """A cache of one server's memory in this process; its methods are thread-safe."""
 
     def __init__(self, server: int) -> None:
         self._server = server
-        self._known: Memory | None = None
-        self._until = 0.0
-        self._asking = Lock()
+        self._latest: Memory | None = None
+        self._fresh_until = 0.0
+        self._lock = Lock()
 
     @property
-    def known(self) -> Memory | None:
-        """The latest answer, if it is fresh."""
-        return self._known if self._fresh() else None
+    def fresh(self) -> Memory | None:
+        """The cached answer, or None if it is older than FRESH."""
+        return self._latest if self._is_fresh() else None
 
-    def _fresh(self) -> bool:
-        return monotonic() < self._until
+    def _is_fresh(self) -> bool:
+        return monotonic() < self._fresh_until
 
     def ask(self) -> Memory | None:
-        """The latest answer; a new one where it is not fresh. None while the server is away.
+        """Return the cached answer, or ask anew if it is too old. None while the server is away.
 
-        One caller asks; the others do not wait for it, and get the answer before.
+        One caller asks at a time. The other callers do not wait, and get the previous answer.
         """
-        if not self._fresh() and self._asking.acquire(blocking=False):
+        if not self._is_fresh() and self._lock.acquire(blocking=False):
             try:
-                self._known = _memory(self._server)
-                self._until = monotonic() + FRESH
+                self._latest = _memory(self._server)
+                self._fresh_until = monotonic() + FRESH
             finally:
-                self._asking.release()
-        return self._known
+                self._lock.release()
+        return self._latest
 
 
 def _memory(server: int) -> Memory | None:
@@ -78,31 +79,31 @@ def _memory(server: int) -> Memory | None:
         return None
 
 
-def memory_in(told: Mapping[str, Any]) -> Memory:
-    """What a server's INFO says of its memory."""
+def memory_in(info: Mapping[str, Any]) -> Memory:
+    """Parse the memory section of a server's INFO."""
     return Memory(
-        # What Redis itself compares with maxmemory.
-        used=int(told["used_memory"]) - int(told.get("mem_not_counted_for_evict", 0)),
-        limit=int(told.get("maxmemory", 0)),
-        fragmentation=float(told.get("mem_fragmentation_ratio", 0)),
+        # The number that Redis compares with maxmemory.
+        used=int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0)),
+        limit=int(info.get("maxmemory", 0)),
+        fragmentation=float(info.get("mem_fragmentation_ratio", 0)),
     )
 
 
 @cache
 def memory_of(server: int) -> MemoryWatch:
-    """This process's watch of the server."""
+    """Return this process's cache for the server."""
     return MemoryWatch(server)
 
 
 def head_for_a_run(conversation: Conversation) -> int | None:
-    """The log's last id before a new run; None while Redis is away. Raises `RedisFull`.
+    """Return the log's head before a new run; None while Redis is away. Raises `RedisFull`.
 
-    Redis is asked for its memory only after it has answered, so that no caller waits for it twice.
+    The memory is asked for only after the log has answered, so no caller waits for two time-outs.
     """
     channel = channel_of(conversation.id)
     watch = memory_of(server_of(channel))
-    if watch.known and watch.known.full:
-        raise RedisFull  # a look would add the state of a new log
+    if watch.fresh and watch.fresh.full:
+        raise RedisFull  # reading the state would create the log of a new conversation
     try:
         head = the_log().state(channel, min_head=conversation.head).head
     except LogFull:
@@ -116,7 +117,7 @@ def head_for_a_run(conversation: Conversation) -> int | None:
 
 
 def tell_memory(registry: CollectorRegistry) -> None:
-    """Add each server's memory to what Prometheus is told; nothing of one that is away."""
+    """Add gauges of each server's memory to the registry; a server that is away has none."""
     used = Gauge("unspool_redis_memory_bytes", "Memory in use", ["server"], registry=registry)
     limit = Gauge(
         "unspool_redis_memory_limit_bytes", "Its maxmemory; 0: none", ["server"], registry=registry

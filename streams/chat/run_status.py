@@ -1,4 +1,4 @@
-"""What a run is now: how far it is, what it says so far, what it cost and how it ended."""
+"""The status of a run: its progress, its text so far, its token usage and how it ended."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from streams.protocol.events import Usage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunError:
-    """Why a run failed: `code` is stable, `reason` is for a person."""
+    """Why a run failed: a stable `code`, and a `reason` in plain text for people."""
 
     code: str
     reason: str
@@ -19,7 +19,7 @@ class RunError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """When a run was asked for, taken up, first heard, and over."""
+    """When a run was queued, was started, got its first token, and ended."""
 
     queued_at: datetime
     started_at: datetime | None
@@ -29,7 +29,7 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatus:
-    """A run as its owner sees it. `usage` and `finish_reason` are known once it has ended."""
+    """A run as its owner sees it. `usage` and `finish_reason` are None until it has ended."""
 
     id: UUID
     conversation: UUID
@@ -47,12 +47,12 @@ class RunStatus:
 
 
 def run_status(run: Run) -> RunStatus:
-    """The run as it is. Its text so far is the log's to tell: empty while Redis is away."""
-    # The log first: what it no longer knows of a run stands in the row that is read after it.
-    look = log_state(run.conversation) if run.is_active else None
-    said = look.runs.get(run.id) if look else None
+    """Return the run's status. The text of an active run is empty while Redis is away."""
+    # The log is read first: if the run ends meanwhile, the row read afterwards has its text.
+    state = log_state(run.conversation) if run.is_active else None
+    progress = state.runs.get(run.id) if state else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
-    heard = said if said and run.is_active and said.attempt == run.attempt else None
+    live = progress if progress and run.is_active and progress.attempt == run.attempt else None
     text = run.reply.content if run.reply else ""
     return RunStatus(
         id=run.id,
@@ -62,8 +62,8 @@ def run_status(run: Run) -> RunStatus:
         status=run.status,
         attempt=run.attempt,
         model=run.model,
-        text=heard.text if heard else text,
-        reasoning=heard.reasoning if heard else "",
+        text=live.text if live else text,
+        reasoning=live.reasoning if live else "",
         finish_reason=run.finish_reason or None,
         error=RunError(code=run.code, reason=run.reason) if run.code else None,
         usage=None if run.is_active else run.usage,

@@ -1,8 +1,7 @@
-"""What a conversation is now, and the cursor from which its events go on.
+"""The snapshot of a conversation, and the cursor from which its events continue.
 
-The log is looked at first and the database read after it: whatever was said up to the cursor
-stands in the rows by then, or is among what the look brought; whatever the rows hold beyond the
-cursor is left out, for the tail will say it.
+The log's state is read before the database. So the rows or the state contain every event up to
+the cursor. Rows that are newer than the cursor are left out, because later events bring them.
 """
 
 from contextlib import suppress
@@ -22,30 +21,26 @@ from streams.models import Conversation, Message, Run
 from streams.protocol.events import LiveRun, MessageView, Snapshot
 
 PAGE_SIZE = 100  # messages
-MESSAGE_FIELDS = (
-    "role",
-    "content",
-    "turn",
-    "reply_to",
-    "created_at",
-    "written_by__reply",
-)  # of each
+MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
 UNSTARTED = RunProgress(attempt=0, text="", reasoning="")
 
 
 def snapshot(conversation: Conversation) -> Snapshot:
-    """The conversation as it is. `cursor` is None while Redis is away: the database tells all."""
-    look = log_state(conversation)
-    runs = unpublished_runs(conversation, look)
-    if look and any(_is_unpublished(run, look) for run in runs):
-        # Redis was away, or has lost what it was told: whoever comes first says it.
+    """Return the conversation's snapshot.
+
+    While Redis is away, `cursor` is None, and the snapshot is built from the database alone.
+    """
+    state = log_state(conversation)
+    runs = unpublished_runs(conversation, state)
+    if state and any(_is_unpublished(run, state) for run in runs):
+        # Redis was away or has lost events, so this request publishes them.
         with suppress(LogUnavailable, Superseded, DatabaseError):
             publish_pending(conversation)
-        look = log_state(conversation)
-        runs = unpublished_runs(conversation, look)
+        state = log_state(conversation)
+        runs = unpublished_runs(conversation, state)
     conversation.refresh_from_db(fields=["title", "model"])
-    messages, earlier = message_page(conversation, published_messages(look, runs))
-    live = (active_run(run, look) for run in runs)
+    messages, earlier = message_page(conversation, published_messages(state, runs))
+    active = (active_run(run, state) for run in runs)
     return Snapshot(
         id=conversation.id,
         title=conversation.title,
@@ -53,13 +48,13 @@ def snapshot(conversation: Conversation) -> Snapshot:
         created_at=conversation.created_at,
         messages=messages,
         earlier=earlier,
-        runs=tuple(run for run in live if run),
-        cursor=look.head if look else None,
+        runs=tuple(run for run in active if run),
+        cursor=state.head if state else None,
     )
 
 
 def log_state(conversation: Conversation) -> LogState | None:
-    """What its channel is at this moment; None while Redis is away."""
+    """Return the current state of the conversation's log; None while Redis is away."""
     try:
         return the_log().state(channel_of(conversation.id), min_head=conversation.head)
     except LogUnavailable:
@@ -67,19 +62,23 @@ def log_state(conversation: Conversation) -> LogState | None:
 
 
 def recorded_head(conversation: UUID) -> int:
-    """The highest event id that the row notes; 0 where the database cannot be asked."""
+    """Return the highest event id recorded in the row; 0 if there is none or no database."""
     found = Conversation.objects.filter(pk=conversation)
     try:
         return found.values_list("head", flat=True).first() or 0
     except (OperationalError, InterfaceError):
         connection.close()
-        return 0  # a stream outlives the database, as long as the log tells it all
+        return 0  # streams continue without the database, as long as the log has all events
 
 
 def message_page(
     conversation: Conversation, published: Q | None = None, before: Message | None = None
 ) -> tuple[tuple[MessageView, ...], str | None]:
-    """The latest messages (before that one), oldest first, and the URL of those before them."""
+    """Return the latest messages, oldest first, and the URL of the page before them.
+
+    With `before`, the page ends before that message. Without `published`, all messages count. The
+    URL is None if there are no earlier messages.
+    """
     messages = conversation.messages.select_related("written_by").only(*MESSAGE_FIELDS)
     if published is not None:
         messages = messages.filter(published)
@@ -89,73 +88,75 @@ def message_page(
         )
         messages = messages.filter(Q(turn__lt=before.turn) | same_turn)
     found = list(messages.order_by("-turn", "-created_at", "-id")[: PAGE_SIZE + 1])
-    shown = found[:PAGE_SIZE][::-1]
+    page = found[:PAGE_SIZE][::-1]
     earlier = None
     if len(found) > PAGE_SIZE:
         path = reverse("unspool:messages", kwargs={"conversation": conversation.id})
-        earlier = f"{path}?before={shown[0].id}"
-    return tuple(message.view() for message in shown), earlier
+        earlier = f"{path}?before={page[0].id}"
+    return tuple(message.view() for message in page), earlier
 
 
-def unpublished_runs(conversation: Conversation, look: LogState | None) -> list[Run]:
-    """The runs whose ending readers at the look's head have not heard."""
-    unheard = Q(ended_event_id=None)
-    if look:
-        unheard |= Q(ended_event_id__gt=look.head)
-    return list(conversation.runs.filter(unheard).select_related("reply"))
+def unpublished_runs(conversation: Conversation, state: LogState | None) -> list[Run]:
+    """Return the runs whose final event is unrecorded, or comes after the state's head."""
+    unpublished = Q(ended_event_id=None)
+    if state:
+        unpublished |= Q(ended_event_id__gt=state.head)
+    return list(conversation.runs.filter(unpublished).select_related("reply"))
 
 
-def _is_unpublished(run: Run, look: LogState) -> bool:
-    """Whether readers are yet to be told of its question or its ending, and nobody has."""
-    unasked = run.queued_event_id is None and (run.id, "queued") not in look.recorded
-    unended = run.ended_event_id is None and (run.id, "ending") not in look.recorded
-    return unasked or (unended and not run.is_active)
+def _is_unpublished(run: Run, state: LogState) -> bool:
+    """Whether run.queued, or the final event of an ended run, is in neither row nor log."""
+    no_queued = run.queued_event_id is None and (run.id, "queued") not in state.recorded
+    no_final = run.ended_event_id is None and (run.id, "ending") not in state.recorded
+    return no_queued or (no_final and not run.is_active)
 
 
-def published_messages(look: LogState | None, runs: list[Run]) -> Q | None:
-    """Which messages readers at the look's head have heard of; None: whatever there is."""
-    if look is None:
+def published_messages(state: LogState | None, runs: list[Run]) -> Q | None:
+    """Select the messages published up to the state's head. None, without a state: all messages."""
+    if state is None:
         return None
-    noted_only_there: set[UUID | None] = set()
+    recorded_in_log: set[UUID | None] = set()
     for run in runs:
-        if (run.id, "message") in look.recorded:
-            noted_only_there.add(run.message_id)
-        if (run.id, "ending") in look.recorded:
-            noted_only_there.add(run.reply_id)
+        if (run.id, "message") in state.recorded:
+            recorded_in_log.add(run.message_id)
+        if (run.id, "ending") in state.recorded:
+            recorded_in_log.add(run.reply_id)
     return (
         Q(role=Message.Role.SYSTEM)
-        | Q(event__lte=look.head)
-        | Q(event=None, pk__in=noted_only_there - {None})
+        | Q(event__lte=state.head)
+        | Q(event=None, pk__in=recorded_in_log - {None})
     )
 
 
-def active_run(run: Run, look: LogState | None) -> LiveRun | None:
-    """The run as readers at the look's head know it; None where they don't, or it has ended."""
-    if look is None:
-        return _from_row(run, look) if run.is_active else None
-    queued = run.queued_event_id or look.recorded.get((run.id, "queued"))
-    if (run.id, "ending") in look.recorded or queued is None or queued > look.head:
+def active_run(run: Run, state: LogState | None) -> LiveRun | None:
+    """Return the run as of the state's head; None if it is not yet published or has ended there."""
+    if state is None:
+        return _from_row(run, state) if run.is_active else None
+    queued = run.queued_event_id or state.recorded.get((run.id, "queued"))
+    if (run.id, "ending") in state.recorded or queued is None or queued > state.head:
         return None
-    said = look.runs.get(run.id)
-    if said is None and (run.id, "queued") in look.recorded:
-        said = UNSTARTED  # a worker may have claimed it, but run.started is yet to be said
-    return _from_log(run, said) if said else _from_row(run, look)
+    progress = state.runs.get(run.id)
+    if progress is None and (run.id, "queued") in state.recorded:
+        progress = UNSTARTED  # a worker may have claimed it, but run.started is unpublished
+    return _from_log(run, progress) if progress else _from_row(run, state)
 
 
-def _from_log(run: Run, said: RunProgress) -> LiveRun:
+def _from_log(run: Run, progress: RunProgress) -> LiveRun:
     return LiveRun(
         id=run.id,
-        status=Run.Status.RUNNING if said.attempt else Run.Status.QUEUED,
-        attempt=said.attempt,
+        status=Run.Status.RUNNING if progress.attempt else Run.Status.QUEUED,
+        attempt=progress.attempt,
         message=run.message_id,
-        text=said.text,
-        reasoning=said.reasoning,
+        text=progress.text,
+        reasoning=progress.reasoning,
     )
 
 
-def _from_row(run: Run, look: LogState | None) -> LiveRun:
-    begun = run.started_event_id is not None and (look is None or run.started_event_id <= look.head)
-    claimed = run.status == Run.Status.RUNNING and not begun  # the tail will say that it is
+def _from_row(run: Run, state: LogState | None) -> LiveRun:
+    started = run.started_event_id is not None and (
+        state is None or run.started_event_id <= state.head
+    )
+    claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
     return LiveRun(
         id=run.id,
         status=Run.Status.QUEUED

@@ -1,7 +1,7 @@
-"""Looking for what nobody is doing: runs that no worker holds, and words that were never said.
+"""The sweep: finding unfinished work, such as runs without a worker and unpublished events.
 
-Every web and worker process looks, and all may at once: who rings, ends or says is decided by a
-conditional update or by the log. So no single process is the one that must not die.
+Every web and worker process sweeps, also at the same time, so no single process is critical. A
+conditional update or the log decides which process dispatches, finishes or publishes.
 """
 
 import logging
@@ -37,30 +37,30 @@ logger = logging.getLogger(__name__)
 
 
 class SweepPass:
-    """One look, which asks a Redis server no more once it was found away."""
+    """One pass of the sweep, which skips a Redis server once it was found to be away."""
 
     def __init__(self) -> None:
         self.unavailable: set[int] = set()
         self._answering: set[int] = set()
 
-    def visit(self, conversation: UUID, do: Callable[..., None], *given: object) -> None:
-        """Do it, unless the conversation's server is away."""
+    def visit(self, conversation: UUID, action: Callable[..., None], *args: object) -> None:
+        """Call the action, unless the conversation's server is away; handle what it raises."""
         server = server_of(channel_of(conversation))
         if server in self.unavailable:
             return
         try:
-            do(*given)
+            action(*args)
         except LogUnverified:
-            pass  # until its attempt has said how far it had come
+            pass  # a later pass succeeds, once the running attempt has verified the log
         except LogCorrupted:
-            logger.error("the log of conversation %s is spoilt", conversation)
-        except (Superseded, ObjectDoesNotExist) as error:  # it has ended, or was deleted
-            logger.info("conversation %s passed over: %s", conversation, type(error).__name__)
+            logger.error("the log of conversation %s is corrupted", conversation)
+        except (Superseded, ObjectDoesNotExist) as error:  # the run has ended or was deleted
+            logger.info("conversation %s skipped: %s", conversation, type(error).__name__)
         except LogUnavailable:
             self.unavailable.add(server)
 
     def answers(self, conversation: UUID) -> bool:
-        """Whether its server does: else a run would keep a worker's place in vain."""
+        """Whether the conversation's server answers. Otherwise a run would only block a worker."""
         server = server_of(channel_of(conversation))
         if server not in self.unavailable | self._answering:
             try:
@@ -72,54 +72,56 @@ class SweepPass:
 
 
 def sweep() -> None:
-    """Do what is left undone, wherever Redis answers. Raises `LogUnavailable` where nobody can be rung."""
-    look = SweepPass()
-    _publish_pending(look)
-    _end_abandoned(look)
-    if broker_server() in look.unavailable:
+    """Do all unfinished work, on each Redis server that answers.
+
+    Raises `LogUnavailable` where the broker's server is away, so that no run can be dispatched.
+    """
+    this_pass = SweepPass()
+    _publish_pending(this_pass)
+    _end_abandoned(this_pass)
+    if broker_server() in this_pass.unavailable:
         raise LogUnavailable
-    _dispatch_waiting(look)
+    _dispatch_waiting(this_pass)
     expire()
     metrics.SWEEPS.inc()
 
 
-def _publish_pending(look: SweepPass) -> None:
-    unsaid = UNPUBLISHED & (Q(queued_event_id=None) | ~Q(status__in=Run.ACTIVE))
-    # What has just been written is being said by whoever wrote it.
-    late = passed("created_at", 1) & (Q(ended_at=None) | passed("ended_at", 1))
-    left = Run.objects.filter(unsaid & late).values("conversation")
-    for conversation in Conversation.objects.filter(pk__in=left):
-        look.visit(conversation.id, publish_pending, conversation)
+def _publish_pending(this_pass: SweepPass) -> None:
+    pending = UNPUBLISHED & (Q(queued_event_id=None) | ~Q(status__in=Run.ACTIVE))
+    # Rows of the last second are left to the process that has written them.
+    overdue = passed("created_at", 1) & (Q(ended_at=None) | passed("ended_at", 1))
+    conversations = Run.objects.filter(pending & overdue).values("conversation")
+    for conversation in Conversation.objects.filter(pk__in=conversations):
+        this_pass.visit(conversation.id, publish_pending, conversation)
     for conversation in Conversation.objects.filter(passed("title_pending_since", 1)):
-        look.visit(conversation.id, publish_title, conversation)
-    for removal in DeletedConversation.objects.filter(passed("created_at", 1)):
-        look.visit(removal.conversation, publish_deletion, removal.conversation)
+        this_pass.visit(conversation.id, publish_title, conversation)
+    for deleted in DeletedConversation.objects.filter(passed("created_at", 1)):
+        this_pass.visit(deleted.conversation, publish_deletion, deleted.conversation)
 
 
-def _end_abandoned(look: SweepPass) -> None:
+def _end_abandoned(this_pass: SweepPass) -> None:
     unheld = Q(status=Run.Status.QUEUED) | abandoned()
     for run in Run.active().filter(unheld, cancel_asked=True):
-        look.visit(run.conversation_id, cancel_unheld, run.id)
+        this_pass.visit(run.conversation_id, cancel_unheld, run.id)
     lost = Run.active().filter(abandoned() & ~retryable()).select_related("conversation", "message")
     for run in lost:
-        look.visit(run.conversation_id, _give_up, run)
+        this_pass.visit(run.conversation_id, _give_up, run)
 
 
 def _give_up(run: Run) -> None:
-    """End a run that was lost too often, with what was said of it. Raises `LogUnavailable`."""
-    channel, known = channel_of(run.conversation_id), run.conversation.head
+    """Fail a run that has no attempts left, with its published text. Raises `LogUnavailable`."""
+    channel, min_head = channel_of(run.conversation_id), run.conversation.head
     reason = "The reply was interrupted several times and could not be finished."
-    said = the_log().seal(channel, run.id, run.attempt, min_head=known, doubt="settle")
-    fail(run, said.text if said else "", code="worker_lost", reason=reason)
+    sealed = the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="settle")
+    fail(run, sealed.text if sealed else "", code="worker_lost", reason=reason)
 
 
-def _dispatch_waiting(look: SweepPass) -> None:
-    """Send as many tasks as are missing: those of the oldest runs, one a run.
+def _dispatch_waiting(this_pass: SweepPass) -> None:
+    """Send as many tasks as the queue lacks, one for each run, oldest runs first.
 
     Other processes may do so at the same time. The update of `dispatched_at` decides which of them
-    sends a run's task. The queue is asked before the rows are read: tasks that another process
-    sends in between are of runs that are no longer due.
-    Tasks that POSTs send in between are not missing.
+    sends a run's task. The queue's length is read before the rows. So runs that another process
+    dispatches in between are no longer due. Tasks that POSTs send in between are not missing.
     """
     now = Run.active().filter(waiting()).aggregate(count=Count("pk"), asked_at=Max(Now()))
     if not now["count"]:
@@ -127,10 +129,10 @@ def _dispatch_waiting(look: SweepPass) -> None:
     queued = queue_length()
     if queued is not None and queued >= now["count"]:
         return
-    able = [run for run in startable_runs() if look.answers(run.conversation)]
+    startable = [run for run in startable_runs() if this_pass.answers(run.conversation)]
     due = Q(dispatched_at=None) | passed("dispatched_at", settings.REDISPATCH_AFTER)
-    missing = sum(not _dispatched_since(now["asked_at"], run) for run in able) - (queued or 0)
-    for run in able if queued is not None else filter(_due_by_age, able):
+    missing = sum(not _dispatched_since(now["asked_at"], run) for run in startable) - (queued or 0)
+    for run in startable if queued is not None else filter(_due_by_age, startable):
         if missing <= 0:
             return
         if Run.objects.filter(due, pk=run.id).update(dispatched_at=Now()):
@@ -141,15 +143,15 @@ def _dispatch_waiting(look: SweepPass) -> None:
 
 
 def _dispatched_since(moment: datetime, run: Waiting) -> bool:
-    """By the database's clock; a dispatch that lies ahead of it was before it was set back."""
+    """Whether the run was dispatched after the moment; a dispatch in the future does not count."""
     return run.dispatched_at is not None and moment < run.dispatched_at <= run.seen_at
 
 
 def _due_by_age(run: Waiting) -> bool:
     """Whether a run may be dispatched again where the queue's length is unknown.
 
-    It has waited twice as long as at its last dispatch: a run that waits for ten minutes has
-    eight tasks at most.
+    It may if it has waited twice as long as at its last dispatch. So a run that waits for ten
+    minutes has at most eight tasks.
     """
     if run.dispatched_at is None or run.dispatched_at > run.seen_at:
         return True
@@ -157,7 +159,7 @@ def _due_by_age(run: Waiting) -> bool:
 
 
 class Sweeper(threading.Thread):
-    """Sweeps every few seconds, for as long as the process lives."""
+    """Sweeps about every SWEEP_INTERVAL seconds, until `stop` or the end of the process."""
 
     def __init__(self) -> None:
         super().__init__(name="sweeper", daemon=True)
@@ -168,9 +170,9 @@ class Sweeper(threading.Thread):
             try:
                 sweep()
             except LogUnavailable:
-                continue  # nothing can be said, and nobody can be rung
+                continue  # Redis is away, so nothing can be dispatched
             except Exception:
-                logger.exception("sweep")
+                logger.exception("the sweep failed")
             finally:
                 self._write_token_usage()
                 connection.close()
@@ -179,7 +181,8 @@ class Sweeper(threading.Thread):
         try:
             token_usage.write()
         except Exception:
-            logger.exception("writing when tokens were last used")
+            logger.exception("writing the last use of API tokens failed")
 
     def stop(self) -> None:
+        """End the thread after its current pass; returns at once."""
         self._stopped.set()

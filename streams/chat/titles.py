@@ -1,18 +1,18 @@
-"""The title of a conversation that was given none, cut from its first message."""
+"""The default title of a conversation, cut from its first message."""
 
 from itertools import accumulate
 
 import regex
 
-TITLE_CLUSTERS = 60  # grapheme clusters (UAX #29): what a reader takes for one character
-TITLE_LIMIT = 200  # code points, which the column holds
-TITLE_READ = 4_000  # code points of the message that are looked at
+TITLE_CLUSTERS = 60  # grapheme clusters (UAX #29), which people see as one character
+TITLE_LIMIT = 200  # code points, the size of the title column
+TITLE_READ = 4_000  # code points at the start of the message that are read
 
 
 def title_of(text: str) -> str:
-    """A title for a conversation that was given none: the beginning of its first message."""
+    """Return the title for a conversation that starts with this message."""
     line = " ".join(text.lstrip()[:TITLE_READ].split())
-    # A family, a flag or a letter with its accents is several code points and one cluster.
+    # A flag, a family emoji or a letter with accents is several code points, but one cluster.
     clusters = regex.findall(r"\X", line)
     if len(clusters) <= TITLE_CLUSTERS and len(line) <= TITLE_LIMIT:
         return line

@@ -1,4 +1,4 @@
-"""A conversation in a terminal or a pipe: stdout gets the replies, stderr the notes about them."""
+"""The terminal client's chat: prints replies on stdout, and notes about them on stderr."""
 
 import re
 import signal
@@ -14,33 +14,33 @@ from streams.cli.client import Client, ClientError
 from streams.protocol.events import MessageView
 from streams.protocol.fold import ConversationState, Reply, fold
 
-HISTORY = 6  # messages that are printed of a conversation that is continued
+HISTORY = 6  # earlier messages to print when a conversation is continued
 LABEL = "assistant: "
-INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+INTERRUPTED = 130  # the exit status of a process that Ctrl-C ended, as shells report it
 # Escape sequences move the cursor, rename the window and worse. Line feeds and tabs are harmless.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def harmless(text: str) -> str:
-    """`text` with U+FFFD for each character that could control the terminal."""
+    """`text` with each character that could control the terminal replaced by U+FFFD."""
     return _CONTROL.sub("\ufffd", re.sub("\r\n?", "\n", text))
 
 
 class Printer:
-    """Prints replies as they grow, but each as a whole into a pipe, which takes nothing back."""
+    """Prints replies: on a terminal as they grow, into a pipe only when they are complete."""
 
     def __init__(self) -> None:
         self._live, self._dim = sys.stdout.isatty(), sys.stderr.isatty()
-        self.parts: dict[UUID, str] = {}  # by run, what was printed of a reply that still grows
+        self.parts: dict[UUID, str] = {}  # run → the printed part of its unfinished reply
         self._in_line = False
-        self._lock = RLock()  # the thread that cancels prints notes as well
+        self._lock = RLock()  # the thread that cancels a run also prints notes
 
-    def note(self, words: str, *, optional: bool = False) -> None:
+    def note(self, text: str, *, optional: bool = False) -> None:
         """Print a line on stderr; an optional one only if stderr is a terminal."""
         with self._lock:
             self.line("")
             if self._dim or not optional:
-                line = f"\x1b[2m{harmless(words)}\x1b[0m" if self._dim else harmless(words)
+                line = f"\x1b[2m{harmless(text)}\x1b[0m" if self._dim else harmless(text)
                 print(line, file=sys.stderr, flush=True)
 
     def line(self, text: str) -> None:
@@ -50,7 +50,10 @@ class Printer:
             self._write("\n")
 
     def reply(self, run: UUID, text: str, label: str = "", *, final: bool = False) -> None:
-        """Print what is new in the text of the run's reply."""
+        """Print the new part of the run's reply, whose text so far is `text`.
+
+        A text that does not continue the printed part is printed from its start.
+        """
         if not (self._live or final):
             return
         with self._lock:
@@ -58,7 +61,7 @@ class Printer:
             if not text.startswith(part):
                 self.note("taken back: the reply starts again")
                 part = ""
-            # The character before the new text tells whether CR LF was cut in two.
+            # The character before the new text shows whether a CR LF was split.
             new = harmless(f" {text}"[len(part) :])[1:]
             self._write(new if part or not text else label + new)
             if final:
@@ -72,17 +75,20 @@ class Printer:
 
 
 class Chat:
-    """Asks in `conversation`, or begins one with `opening`: the system prompt and the model."""
+    """Asks in `conversation`, or begins one with `opening`: its system prompt and its model."""
 
     def __init__(
         self, client: Client, out: Printer, conversation: UUID | None, **opening: str | None
     ) -> None:
         self.conversation = conversation
         self._client, self._out, self._opening = client, out, opening
-        self._run = Future[UUID]()  # the run that Ctrl-C cancels, once it is known
+        self._run = Future[UUID]()  # the run that Ctrl-C cancels, once the service has accepted it
 
     def ask(self, message: str) -> bool:
-        """Print the reply until its run has ended. True if it is complete. Raises `ClientError`."""
+        """Ask, and print the reply until its run ends. Returns whether the run completed.
+
+        Raises `ClientError`.
+        """
         self._run = Future()
         path, body = "api/conversations/", {"message": message, **self._opening}
         if self.conversation:
@@ -101,18 +107,21 @@ class Chat:
         return bool(self._end(run)["status"] == "completed")
 
     def follow(self, conversation: UUID, *, until_idle: bool) -> None:
-        """Print the conversation and each reply that is written in it. Raises `ClientError`."""
+        """Print the latest messages and each new reply, for ever or until no run is active.
+
+        Raises `ClientError`.
+        """
         self._run = Future()
-        state, known, waiting = ConversationState(), set[str](), list[MessageView]()
+        state, seen, waiting = ConversationState(), set[str](), list[MessageView]()
         with closing(self._client.events(conversation, None)) as events:
             for event in events:
                 before, state = _active(state), fold(state, event)
                 active = _active(state)
                 for run in [run for run in before if run not in active]:
-                    known.add(str(self._end(run, LABEL)["reply"]))
-                new = [view for id, view in state.messages.items() if str(id) not in known]
-                waiting += new if known else new[-HISTORY:]
-                known.update(str(view.id) for view in new)
+                    seen.add(str(self._end(run, LABEL)["reply"]))
+                new = [view for id, view in state.messages.items() if str(id) not in seen]
+                waiting += new if seen else new[-HISTORY:]
+                seen.update(str(view.id) for view in new)
                 while waiting and not self._out.parts:  # not within a reply
                     view = waiting.pop(0)
                     self._out.line(f"{view.role}: {view.content}")
@@ -125,11 +134,14 @@ class Chat:
 
     @contextmanager
     def stoppable(self) -> Iterator[list[int]]:
-        """The first Ctrl-C cancels the run and is put into the list. The second one leaves."""
+        """Within it, the first Ctrl-C cancels the run, the second one raises `KeyboardInterrupt`.
+
+        The list is empty until the first Ctrl-C.
+        """
         stopped: list[int] = []
 
         def stop(number: int, _: object) -> None:
-            # Only cancel: the stream is read on until the run's final event.
+            # Only cancel here; the stream continues until the run's final event.
             signal.signal(signal.SIGINT, signal.default_int_handler)
             stopped.append(number)
             Thread(target=self._cancel, daemon=True).start()
@@ -148,8 +160,8 @@ class Chat:
             self._out.note(str(error))
 
     def _end(self, run: UUID, label: str = "") -> dict[str, Any]:
-        """Print what is missing of an ended run's reply, and how the run ended."""
-        # The events may have been lost with the log. The stored run has the whole reply.
+        """Print the rest of an ended run's reply, and how it ended. Returns the run as JSON."""
+        # The log may have lost events, but the stored run has the whole reply.
         ended = self._client.call("GET", f"api/runs/{run}/")
         self._out.reply(run, ended["text"], label, final=True)
         how = (

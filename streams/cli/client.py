@@ -1,4 +1,4 @@
-"""The HTTP API as the terminal client calls it. Each call is repeated until it is answered."""
+"""The terminal client's HTTP client, which retries each API call until it is answered."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from streams.protocol.events import EVENTS, Event, Heartbeat, Snapshot, StreamEr
 from streams.protocol.sse import decode
 
 RETRYABLE = frozenset({502, 503, 504})
-STREAM_RETRYABLE = RETRYABLE | {429}  # a stream that was just cut may still be counted
+STREAM_RETRYABLE = RETRYABLE | {429}  # the service may still count a stream that was just cut
 ANSWER = httpx.Timeout(30.0, connect=5.0)  # seconds
-SILENCE = httpx.Timeout(37.5, connect=5.0)  # of a stream: two and a half heartbeats are missing
-FIRST, LONGEST = 0.4, 8.0  # seconds before the first retry, and at most between two
+SILENCE = httpx.Timeout(37.5, connect=5.0)  # for a stream: two and a half heartbeat intervals
+FIRST, LONGEST = 0.4, 8.0  # seconds before the first retry, and at most before each later one
 GIVE_UP = 600.0  # seconds of retries; a restart takes seconds, a bad deployment minutes
 
 Note = Callable[[str], None]  # prints a line for the user
@@ -33,7 +33,7 @@ class ClientError(Exception):
 
 
 class Backoff:
-    """Waits between the tries of one call. `note` is told when the service is lost and back."""
+    """Waits between the tries of one call, and prints notes when the service is lost and back."""
 
     def __init__(self, note: Note) -> None:
         self._note, self._tries, self._since = note, 0, 0.0
@@ -50,34 +50,35 @@ class Backoff:
         time.sleep(max(least, delay))
 
     def answered(self) -> None:
+        """Reset the waiting time, because the service has answered."""
         if self._tries:
             self._tries = 0
             self._note("back, nothing lost")
 
 
 class Client:
-    """The service at `url`, for the holder of `token` or for the visitor kept in `cookies`."""
+    """Calls the service at `url`, with an API token or as the visitor stored in file `cookies`."""
 
     def __init__(self, url: str, token: str | None, cookies: Path, note: Note) -> None:
-        """Raises `ClientError` at once where nothing answers, because the URL may be wrong."""
+        """Raises `ClientError` at once if the service does not answer: the URL may be wrong."""
         self._note, self._token, self._jar = note, token, MozillaCookieJar(cookies)
         if not token and cookies.exists():
-            with suppress(LoadError):  # the file holds no cookies: begin a new session
+            with suppress(LoadError):  # the file is no cookie file: begin a new session
                 self._jar.load(ignore_discard=True)
         try:
-            # A proxy of the environment cannot reach this machine's own address.
+            # A proxy from the environment cannot reach this machine's loopback address.
             proxies = httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             self._http = httpx.Client(
                 base_url=url, cookies=self._jar, headers=headers, timeout=ANSWER, trust_env=proxies
             )
-            self._save_cookies(self._http.get("/"))  # begins the visitor's session
+            self._save_cookies(self._http.get("/"))  # the answer sets the visitor's cookies
         except (httpx.InvalidURL, httpx.TransportError):
             raise ClientError(f"No answer from {url}. Is the service running?") from None
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer's JSON. Raises `ClientError`."""
-        # All tries carry one key, so a POST whose answer was lost is accepted once.
+        """The JSON object of the successful answer. Raises `ClientError`."""
+        # All tries have the same key, so a POST whose answer was lost is accepted only once.
         headers = {} if method == "GET" else {"Idempotency-Key": str(uuid4())}
         if method != "GET" and not self._token:
             headers["X-CSRFToken"] = self._http.cookies.get("csrftoken") or ""
@@ -93,8 +94,8 @@ class Client:
                 if answer.status_code not in RETRYABLE:
                     backoff.answered()
                     with suppress(ValueError):
-                        if answer.is_success and isinstance(made := answer.json(), dict):
-                            return made
+                        if answer.is_success and isinstance(parsed := answer.json(), dict):
+                            return parsed
                     raise _refusal(answer)
                 least = _retry_after(answer)
             backoff.wait(least)
@@ -102,7 +103,8 @@ class Client:
     def events(self, conversation: UUID, cursor: int | None) -> Events:
         """The events after the cursor, each once, over as many connections as needed.
 
-        Without a cursor, a snapshot comes first. It never ends. Raises `ClientError`.
+        Without a cursor, a snapshot comes first. The generator never ends by itself.
+        Raises `ClientError`.
         """
         backoff, retry = Backoff(self._note), 0.0
         path = f"api/conversations/{conversation}/events/"
@@ -117,27 +119,27 @@ class Client:
                     for sse in sses.iter_sse() if status == 200 else ():
                         retry = retry if sse.retry is None else sse.retry / 1000
                         if sse.event == Heartbeat.type and json.loads(sse.data)["head"] is None:
-                            continue  # Redis is away: this connection brings no events yet
+                            continue  # Redis is unavailable, so this connection has no events yet
                         backoff.answered()
                         if sse.event == StreamError.type:
                             raise ClientError(json.loads(sse.data)["text"])
                         if sse.event == StreamReset.type:
-                            cursor = None  # a cut before the snapshot must not skip the snapshot
+                            cursor = None  # a connection after this one must begin with a snapshot
                             self._note("the event log was lost: this is the text as it is now")
                         elif sse.event in EVENTS or sse.event == Snapshot.type:
                             cursor = int(sse.id)
                             yield decode(sse.event, sse.data)
             except httpx.TransportError:
-                pass  # nothing is lost: the next connection goes on after the cursor
+                pass  # the next connection continues after the cursor, without loss
             except SSEError:
                 raise ClientError("The service does not answer with an event stream.") from None
             backoff.wait(max(least, retry))
 
     def _save_cookies(self, answer: httpx.Response) -> None:
         if not self._token and "Set-Cookie" in answer.headers:
-            # Write, then rename: another terminal may read the file at this moment.
+            # Write, then rename, because another terminal may be reading the file.
             draft = f"{self._jar.filename}.{os.getpid()}"
-            self._jar.save(draft, ignore_discard=True)  # readable by its owner alone
+            self._jar.save(draft, ignore_discard=True)  # readable only by the file's owner
             os.replace(draft, str(self._jar.filename))
 
 

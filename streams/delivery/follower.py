@@ -1,8 +1,8 @@
-"""Following: one connection that hears a channel, from its cursor on, exactly once.
+"""A follower sends one reader the events of a conversation after its cursor, each exactly once.
 
-Subscribe first, then read the log after the cursor, then take what arrives live. A follower
-compares ids always: what it has, it drops; where an id is missing, it reads the log again; where
-the log cannot go on from its cursor, it says so and starts from a snapshot.
+The follower subscribes first, then reads the log after the cursor, then takes live events. It
+always compares ids. It drops events that it has sent already, and reads the log again where an id
+is missing. Where the log cannot continue from the cursor, it sends `stream-reset` and a snapshot.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from streams.protocol.events import Heartbeat, StreamError
 from streams.protocol.sse import encode_frame, retry_field
 
 logger = logging.getLogger(__name__)
-SOON = 0.2  # seconds until a doubt is looked at again: Redis away, an ending not yet noted
+SOON = 0.2  # seconds until the next try: Redis is away, or a final event is unpublished
 NEVER = float("inf")
 
 GONE = encode_frame(StreamError(condition="gone", text="This conversation has been deleted."))
@@ -35,18 +35,18 @@ FORBIDDEN = encode_frame(StreamError(condition="forbidden", text="You may no lon
 
 
 async def revoked(readers: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], bytes]:
-    """The farewell to each of these who may no longer read."""
+    """The closing frame of each reader that may no longer read; empty if the check fails."""
     try:
         refused = await in_thread(lambda: read_refusals(readers)) if readers else {}
     except Exception:
-        # Without the database nobody can be asked, nor can anybody have been shut out.
-        logger.exception("looking who may still read")
+        # Without the database no permission can be checked, and none can have been revoked.
+        logger.exception("checking the permissions of open streams failed")
         return {}
-    return {reader: GONE if why == "gone" else FORBIDDEN for reader, why in refused.items()}
+    return {reader: GONE if reason == "gone" else FORBIDDEN for reader, reason in refused.items()}
 
 
 class Follower:
-    """One open stream."""
+    """One open stream of one reader."""
 
     def __init__(
         self,
@@ -60,22 +60,25 @@ class Follower:
         self.caller = caller
         self.conversation = conversation.id
         self.task: asyncio.Task[object] | None = None
-        self.write_started_at: float | None = (
-            None  # when the server took a piece that it still holds
-        )
+        # When the web server took the piece that it is still writing; None if it writes none.
+        self.write_started_at: float | None = None
         self._buffer: ChannelBuffer | None = None
         self._hubs = hubs
         self._cursor = cursor
-        self._epoch = 0  # the subscription after which the log was read
-        self._has_sent = False  # whether a block was sent
+        self._subscription = 0  # the subscription in which the log was last read to its end
+        self._has_sent = False  # whether a complete frame was sent
         self._closing_frame: bytes | None = None
         self._until_idle = until_idle
-        self._idle_at = 0.0 if until_idle else NEVER  # when to ask whether all is said
-        self._retry_at = NEVER  # when to ask Redis again, which did not answer
+        self._idle_at = 0.0 if until_idle else NEVER  # when to check whether no run is pending
+        self._retry_at = NEVER  # when to try Redis again after a failure
         self._ends_at = monotonic() + settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """The stream's bytes: each piece is whole frames, so a cut in between loses nothing."""
+        """The stream's bytes, in pieces.
+
+        A piece is complete frames, so a cut between two pieces loses nothing. The first piece is
+        the `retry` field, which belongs to the frame after it.
+        """
         self.task = asyncio.current_task()
         with self._hubs.listen(channel_of(self.conversation)) as self._buffer:
             async for piece in self._write(self._buffer):
@@ -84,100 +87,103 @@ class Follower:
                 self.write_started_at = None
                 self._has_sent = piece.endswith(b"\n\n")
 
-    def close(self, farewell: bytes) -> None:
-        """End the stream, with these words."""
-        self._closing_frame = farewell
+    def close(self, frame: bytes) -> None:
+        """End the stream with this closing frame."""
+        self._closing_frame = frame
         if self._buffer:
             self._buffer.wake()
 
-    def reconnect_frame(self, least: int, most: int) -> bytes:
-        """The farewell to a reader who is to come back, in so many ms."""
-        again = retry_field(least, most) if self._has_sent else b""  # else its first line said so
-        return again + encode_frame(Heartbeat(head=self._cursor))
+    def reconnect_frame(self, min_ms: int, max_ms: int) -> bytes:
+        """The closing frame that asks the reader to reconnect within `min_ms` to `max_ms`."""
+        # Before the first frame, the stream has just sent its opening `retry` field.
+        retry = retry_field(min_ms, max_ms) if self._has_sent else b""
+        return retry + encode_frame(Heartbeat(head=self._cursor))
 
-    async def _write(self, feed: ChannelBuffer) -> AsyncIterator[bytes]:
+    async def _write(self, buffer: ChannelBuffer) -> AsyncIterator[bytes]:
         yield retry_field(*settings.STREAM_RETRY)
-        beat_at = monotonic() + settings.STREAM_HEARTBEAT
+        heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
         while self._closing_frame is None:
-            turn = feed.version
-            if piece := await self._next_piece(feed):
+            version = buffer.version
+            if piece := await self._next_piece(buffer):
                 yield piece
-                beat_at = monotonic() + settings.STREAM_HEARTBEAT
+                heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
             elif self._closing_frame is not None:
-                break  # its log is no more
-            elif self._caught_up(feed) and await self._is_idle():
+                break  # closed meanwhile, or the conversation was deleted
+            elif self._caught_up(buffer) and await self._is_idle():
                 return
-            elif monotonic() >= beat_at:
-                yield await self._heartbeat(feed)
-                beat_at = monotonic() + settings.STREAM_HEARTBEAT
-            elif feed.deleted:
+            elif monotonic() >= heartbeat_at:
+                yield await self._heartbeat(buffer)
+                heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+            elif buffer.deleted:
                 self._closing_frame = GONE
             elif monotonic() >= self._ends_at:
                 self._closing_frame = self.reconnect_frame(*settings.STREAM_RETRY)
-            elif feed.version == turn:  # else it woke nobody: we were asking the log
-                idle_at = self._idle_at if self._caught_up(feed) else NEVER
-                await feed.wait_for_change(min(beat_at, idle_at, self._retry_at) - monotonic())
+            elif buffer.version == version:  # otherwise a change came while the log was read
+                idle_at = self._idle_at if self._caught_up(buffer) else NEVER
+                due = min(heartbeat_at, idle_at, self._retry_at)
+                await buffer.wait_for_change(due - monotonic())
         yield self._closing_frame
 
-    def _caught_up(self, feed: ChannelBuffer) -> bool:
-        """Whether the log was read since the subscription began: before, silence says nothing."""
-        return feed.connected and self._epoch == feed.subscription
+    def _caught_up(self, buffer: ChannelBuffer) -> bool:
+        """Whether the log was read to its end in this subscription, so that nothing is missing."""
+        return buffer.connected and self._subscription == buffer.subscription
 
-    async def _next_piece(self, feed: ChannelBuffer) -> bytes:
-        """What this reader has not heard yet, or nothing."""
-        if not feed.connected or feed.deleted:
+    async def _next_piece(self, buffer: ChannelBuffer) -> bytes:
+        """The frames after the cursor; empty if there are none, or if Redis is away."""
+        if not buffer.connected or buffer.deleted:
             return b""
         self._retry_at = NEVER
-        cursor, caught_up = self._cursor, self._epoch == feed.subscription
-        live = feed.after(cursor) if cursor is not None and caught_up else None
+        cursor, caught_up = self._cursor, self._subscription == buffer.subscription
+        live = buffer.after(cursor) if cursor is not None and caught_up else None
         if cursor is None or live is None:
             try:
                 metrics.GAPS_RECOVERED.inc(caught_up)
-                return await self._replay(feed)
+                return await self._replay(buffer)
             except LogUnavailable:
                 self._retry_at = monotonic() + SOON
                 return b""
-        self._advance(cursor + len(live), ending=feed.last_final > cursor)
+        self._advance(cursor + len(live), has_final=buffer.last_final > cursor)
         return b"".join(live)
 
-    async def _replay(self, feed: ChannelBuffer) -> bytes:
-        """What the log holds after the cursor, or a snapshot. Raises `LogUnavailable`."""
-        epoch, cursor, channel = feed.subscription, self._cursor, channel_of(self.conversation)
+    async def _replay(self, buffer: ChannelBuffer) -> bytes:
+        """The next page of the log after the cursor, or a snapshot. Raises `LogUnavailable`."""
+        subscription, cursor = buffer.subscription, self._cursor
+        channel = channel_of(self.conversation)
         try:
-            page = await feed.single_flight(
+            page = await buffer.single_flight(
                 cursor, lambda: in_thread(partial(read_page, self.conversation, cursor), of=channel)
             )
         except Superseded:
-            self._closing_frame = GONE  # and the announcement that it was deleted never came
+            self._closing_frame = GONE  # the message about the deletion was lost
             return b""
         metrics.REPLAYS.inc(cursor is not None)
         if page.reset:
             logger.info("a stream of conversation %s is reset: %s", self.conversation, page.reset)
             metrics.RESETS.labels(page.reset).inc()
         if page.last:
-            self._epoch = epoch  # caught up: what comes next arrives live
-        self._advance(page.cursor, ending=page.has_final)
+            self._subscription = subscription  # caught up: later events arrive live
+        self._advance(page.cursor, has_final=page.has_final)
         return page.frames
 
-    def _advance(self, cursor: int, *, ending: bool) -> None:
+    def _advance(self, cursor: int, *, has_final: bool) -> None:
         self._cursor = cursor
-        if ending and self._until_idle:
+        if has_final and self._until_idle:
             self._idle_at = 0.0
 
-    async def _heartbeat(self, feed: ChannelBuffer) -> bytes:
-        """A sign of life, after whatever a deaf subscription has kept from this reader."""
+    async def _heartbeat(self, buffer: ChannelBuffer) -> bytes:
+        """A heartbeat, after any events that the log holds but the subscription did not deliver."""
         piece, head = b"", None
-        if feed.connected and self._cursor is not None:
+        if buffer.connected and self._cursor is not None:
             try:
-                piece = await self._replay(feed)
+                piece = await self._replay(buffer)
                 head = self._cursor
                 metrics.GAPS_RECOVERED.inc(bool(piece))
             except LogUnavailable:
-                self._epoch = 0  # not at the next heartbeat, but as soon as it answers
+                self._subscription = 0  # read the log again before the next heartbeat
         return piece + encode_frame(Heartbeat(head=head))
 
     async def _is_idle(self) -> bool:
-        """Whether a reader who stays until all is said has heard it all."""
+        """Whether an `until_idle` stream has sent every event and may end."""
         cursor = self._cursor
         if cursor is None or monotonic() < self._idle_at:
             return False
@@ -185,7 +191,7 @@ class Follower:
             case "idle":
                 return True
             case "busy":
-                self._idle_at = NEVER  # until the next ending is heard
+                self._idle_at = NEVER  # until the next final event arrives
             case "ending":
                 self._idle_at = monotonic() + SOON
         return False

@@ -1,8 +1,8 @@
-"""Where a web process hears Redis: one subscription per followed channel, shared by its followers.
+"""One Redis subscription per followed channel, shared by all followers of a process.
 
-The newest frames of a channel stand in a ring, encoded once. A follower keeps nothing but its
-cursor, and takes from the ring what comes after it; where the ring does not reach, it reads the
-log. So a slow follower costs no memory, and every doubt has one remedy.
+A `ChannelBuffer` keeps the newest frames of a channel, encoded once. A follower keeps only its
+cursor, and takes the frames after it from the buffer. Where the buffer does not reach back to the
+cursor, the follower reads the log. So a slow follower costs no memory.
 """
 
 import asyncio
@@ -23,36 +23,36 @@ from streams.protocol.sse import encode_event
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-PING = 1.0  # seconds between signs of life on the subscription
-TIMEOUT = 3.0  # seconds without any, and the connection counts as lost
-KEPT_BYTES = 1024 * 1024  # of one channel's frames at most: a follower may be sent them at once
-RECONNECT = (0.1, 0.6)  # seconds until the next try to connect, least and most
+PING = 1.0  # seconds between two PINGs on the connection
+TIMEOUT = 3.0  # seconds without any reply after which the connection counts as lost
+KEPT_BYTES = 1024 * 1024  # limit for the frames of one channel: a follower may get them at once
+RECONNECT = (0.1, 0.6)  # seconds until the next try to connect, minimum and maximum
 
 
 class ChannelBuffer:
-    """What one channel says, as it arrives in this process."""
+    """The newest frames of one channel, as they arrive in this process."""
 
     def __init__(self, keep: int) -> None:
-        self.connected = False  # subscribed: what is said from now on arrives
-        self.subscription = 0  # counts subscriptions: after each, the log must be read once more
-        self.version = 0  # counts what was new: whoever was busy meanwhile must not wait for it
+        self.connected = False  # subscribed: events published from now on arrive
+        self.subscription = 0  # counts subscriptions: after each, followers must read the log again
+        self.version = 0  # counts changes: a follower that was busy during one must not wait
         self.deleted = False
         self.last_final = 0
         self.listeners = 0
         self._keep = keep
         self._first = 0
         self._blocks: list[bytes] = []
-        self._bytes = 0  # of these blocks
+        self._bytes = 0  # total size of these blocks
         self._waiting: list[asyncio.Future[None]] = []
         self._in_flight: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
 
     @property
     def last(self) -> int:
-        """The id of the newest frame; below the first where there is none."""
+        """The id of the newest frame; `_first - 1` if there is none."""
         return self._first + len(self._blocks) - 1
 
     def after(self, cursor: int) -> list[bytes] | None:
-        """The frames after the cursor; None where only the log can tell what they are."""
+        """The frames after the cursor; None if the buffer lacks some and the log must be read."""
         if not self._blocks or cursor >= self.last:
             return []
         if cursor < self._first - 1:
@@ -60,8 +60,9 @@ class ChannelBuffer:
         return self._blocks[cursor + 1 - self._first :]
 
     def push(self, id: int, frame: bytes) -> None:
+        """Add the frame of event `id` and wake the followers."""
         if id != self.last + 1 or not self._blocks:
-            self._drop(len(self._blocks))  # something was missed, or another life has begun
+            self._drop(len(self._blocks))  # events were missed, or a new epoch has begun
             self._first = id
         elif len(self._blocks) >= 2 * self._keep:
             self._drop(self._keep)
@@ -71,12 +72,13 @@ class ChannelBuffer:
             self._drop(len(self._blocks) // 2)
         self.wake()
 
-    def _drop(self, oldest: int) -> None:
-        self._bytes -= sum(map(len, self._blocks[:oldest]))
-        del self._blocks[:oldest]
-        self._first += oldest
+    def _drop(self, count: int) -> None:
+        self._bytes -= sum(map(len, self._blocks[:count]))
+        del self._blocks[:count]
+        self._first += count
 
     def subscribed(self) -> None:
+        """Start anew: events published before this subscription may be missing."""
         self.connected = True
         self.subscription += 1
         self._drop(len(self._blocks))
@@ -87,27 +89,29 @@ class ChannelBuffer:
         self.wake()
 
     def wake(self) -> None:
+        """Wake every follower that waits for a change."""
         self.version += 1
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    async def single_flight(self, cursor: int | None, ask: Callable[[], Awaitable[T]]) -> T:
-        """What comes after the cursor: one asks, for all who want it at the same time.
+    async def single_flight(self, cursor: int | None, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of `read`, shared by all followers at this cursor that read at the same time.
 
-        When Redis is back, everybody does. What was asked before something new arrived may not
-        hold it, and whom that woke would sleep until the next.
+        When Redis is back, all followers read at once. A read is shared within one `version` only.
+        One that began before a new event may lack it. A follower that this event woke would then
+        wait for the next event.
         """
-        question = (self.version, cursor)
-        answer: asyncio.Future[T] | None = self._in_flight.get(question)
-        if answer is None:
-            answer = self._in_flight[question] = asyncio.ensure_future(ask())
-            answer.add_done_callback(lambda _: self._in_flight.pop(question))
-        return await asyncio.shield(answer)  # whoever asked may leave before it comes
+        key = (self.version, cursor)
+        future: asyncio.Future[T] | None = self._in_flight.get(key)
+        if future is None:
+            future = self._in_flight[key] = asyncio.ensure_future(read())
+            future.add_done_callback(lambda _: self._in_flight.pop(key))
+        return await asyncio.shield(future)  # the follower that began it may be cancelled first
 
     async def wait_for_change(self, seconds: float) -> bool:
-        """Wait until something is new, at most so long. Tells whether something is."""
+        """Wait for a change, for at most `seconds`. Returns whether there was one."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
@@ -120,13 +124,13 @@ class ChannelBuffer:
 
 
 class Hubs:
-    """A hub for each Redis server."""
+    """One hub for each Redis server."""
 
     def __init__(self, *, keep: int) -> None:
-        self._hubs = [Hub(url, place, keep=keep) for place, url in enumerate(server_urls())]
+        self._hubs = [Hub(url, index, keep=keep) for index, url in enumerate(server_urls())]
 
     def listen(self, channel: str) -> AbstractContextManager[ChannelBuffer]:
-        """The channel's feed, which stays subscribed for as long as somebody listens."""
+        """The channel's buffer. It stays subscribed while a context is open."""
         return self._hubs[server_of(channel)].listen(channel)
 
     async def close(self) -> None:
@@ -135,10 +139,10 @@ class Hubs:
 
 
 class Hub:
-    """Every feed that comes from one server, and the one connection that they arrive on."""
+    """The buffers of one Redis server, and the one connection that feeds them."""
 
-    def __init__(self, url: str, place: int = 0, *, keep: int) -> None:
-        # No time-out of redis-py's own: in Python 3.11 its `wait_for` can swallow a cancellation.
+    def __init__(self, url: str, index: int = 0, *, keep: int) -> None:
+        # redis-py sets no time-out: in Python 3.11 its `wait_for` can swallow a cancellation.
         self._pool = ConnectionPool.from_url(
             url,
             socket_connect_timeout=TIMEOUT,
@@ -147,7 +151,7 @@ class Hub:
             decode_responses=True,
         )
         self._keep = keep
-        self._server = place  # the server's
+        self._server = index  # of the server, in `server_urls()`
         self._buffers: dict[str, ChannelBuffer] = {}
         self._asked: set[str] = set()
         self._unanswered: Counter[str] = Counter()
@@ -156,18 +160,18 @@ class Hub:
 
     @contextmanager
     def listen(self, channel: str) -> Iterator[ChannelBuffer]:
-        """The channel's feed, which stays subscribed for as long as somebody listens."""
+        """The channel's buffer. It stays subscribed while a context is open."""
         if self._task is None:
             self._task = asyncio.create_task(self._stay_connected())
-        feed = self._buffers.setdefault(channel, ChannelBuffer(self._keep))
-        feed.listeners += 1
+        buffer = self._buffers.setdefault(channel, ChannelBuffer(self._keep))
+        buffer.listeners += 1
         self._changed.set()
         try:
-            yield feed
+            yield buffer
         finally:
-            feed.listeners -= 1
-            if not feed.listeners:
-                self._changed.set()  # kept until it is unsubscribed: somebody may come meanwhile
+            buffer.listeners -= 1
+            if not buffer.listeners:
+                self._changed.set()  # kept until unsubscribed: a new listener may come before
 
     async def close(self) -> None:
         if self._task:
@@ -185,32 +189,32 @@ class Hub:
                     tasks.create_task(self._receive_messages(connection))
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._ping(connection))
-            except* Exception as lost:  # also what uvloop says of a connection that was lost
-                first = lost.exceptions[0]
-                logger.warning("subscription lost: %s: %s", type(first).__name__, first)
+            except* Exception as errors:  # uvloop has its own errors for a lost connection
+                error = errors.exceptions[0]
+                logger.warning("subscription lost: %s: %s", type(error).__name__, error)
             finally:
                 set_subscription(self._server, False)
                 self._asked.clear()
                 self._unanswered.clear()
                 self._drop_unused()
-                for feed in self._buffers.values():
-                    feed.disconnected()
+                for buffer in self._buffers.values():
+                    buffer.disconnected()
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(random.uniform(*RECONNECT))
 
     def _drop_unused(self) -> None:
-        self._buffers = {name: feed for name, feed in self._buffers.items() if feed.listeners}
+        self._buffers = {name: buffer for name, buffer in self._buffers.items() if buffer.listeners}
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         while True:
             self._changed.clear()
             self._drop_unused()
             wanted = set(self._buffers)
-            if fresh := wanted - self._asked:
-                self._unanswered.update(fresh)
-                await connection.send_command("SUBSCRIBE", *fresh)
-            if stale := self._asked - wanted:
-                await connection.send_command("UNSUBSCRIBE", *stale)
+            if added := wanted - self._asked:
+                self._unanswered.update(added)
+                await connection.send_command("SUBSCRIBE", *added)
+            if removed := self._asked - wanted:
+                await connection.send_command("UNSUBSCRIBE", *removed)
             self._asked = wanted
             await self._changed.wait()
 
@@ -222,23 +226,23 @@ class Hub:
     async def _receive_messages(self, connection: AbstractConnection) -> None:
         while True:
             match await connection.read_response(timeout=TIMEOUT):
-                case ["message", channel, said]:
-                    if feed := self._buffers.get(channel):
-                        self._receive(feed, said)
+                case ["message", channel, payload]:
+                    if buffer := self._buffers.get(channel):
+                        self._receive(buffer, payload)
                 case ["subscribe", channel, _]:
                     self._unanswered[channel] -= 1
-                    # An earlier subscription's answer says nothing about the one asked for last.
+                    # Only the reply to the last SUBSCRIBE counts, not one to an earlier SUBSCRIBE.
                     if not self._unanswered[channel]:
                         del self._unanswered[channel]
-                        if feed := self._buffers.get(channel):
-                            feed.subscribed()
+                        if buffer := self._buffers.get(channel):
+                            buffer.subscribed()
 
-    def _receive(self, feed: ChannelBuffer, said: str) -> None:
-        if not said:
-            feed.deleted = True
-            feed.wake()
+    def _receive(self, buffer: ChannelBuffer, payload: str) -> None:
+        if not payload:
+            buffer.deleted = True
+            buffer.wake()
             return
-        id, type, data = said.split(" ", 2)
+        id, type, data = payload.split(" ", 2)
         if type in ENDINGS:
-            feed.last_final = int(id)
-        feed.push(int(id), encode_event(type, data, int(id)))
+            buffer.last_final = int(id)
+        buffer.push(int(id), encode_event(type, data, int(id)))

@@ -1,4 +1,7 @@
-"""Everybody who follows in this process: how many, whether they still may, and their farewell."""
+"""The open streams of one process: their limit per owner, their access checks, their end.
+
+The API admits a stream here. A watcher ends streams whose readers lost access or stopped reading.
+"""
 
 import asyncio
 import logging
@@ -17,19 +20,19 @@ from streams.models import Conversation
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
-SPREAD = (500, 5000)  # ms until readers come back after a shutdown, least and most
+SPREAD = (500, 5000)  # ms until readers reconnect after a shutdown, minimum and maximum
 
 
 class StreamLimit(Exception):
-    """The owner has as many open streams in this process as he may."""
+    """The owner has `MAX_STREAMS` open streams in this process. Refuse the request with 429."""
 
 
 class OpenStream:
-    """A stream's bytes, and its place among its owner's until it is closed, begun or not."""
+    """A stream's bytes. It counts toward its owner's limit until closed, even if never iterated."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes], leave: Callable[[], None]) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes], release: Callable[[], None]) -> None:
         self._pieces = pieces
-        self._leave: Callable[[], None] | None = leave
+        self._release: Callable[[], None] | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -42,9 +45,9 @@ class OpenStream:
         self.close()
 
     def close(self) -> None:
-        leave, self._leave = self._leave, None
-        if leave:
-            leave()
+        release, self._release = self._release, None
+        if release:
+            release()
 
 
 class OpenStreams:
@@ -53,19 +56,19 @@ class OpenStreams:
     def __init__(self) -> None:
         self._hubs = Hubs(keep=settings.STREAM_BUFFER)
         self._open: set[Follower] = set()
-        self._of: Counter[str] = Counter()
-        self._watching: asyncio.Task[None] | None = None
+        self._counts: Counter[str] = Counter()
+        self._watcher: asyncio.Task[None] | None = None
         self.draining = False
-        self._counting = Lock()
+        self._lock = Lock()
 
     def admit(
         self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
     ) -> OpenStream:
-        """A new stream's bytes. From any thread. Raises `StreamLimit`."""
-        with self._counting:
-            if self._of[caller.owner] >= settings.MAX_STREAMS:
+        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`."""
+        with self._lock:
+            if self._counts[caller.owner] >= settings.MAX_STREAMS:
                 raise StreamLimit
-            self._of[caller.owner] += 1
+            self._counts[caller.owner] += 1
         follower = Follower(
             self._hubs,
             caller=caller,
@@ -73,29 +76,29 @@ class OpenStreams:
             cursor=cursor,
             until_idle=until_idle,
         )
-        return OpenStream(self._stream(follower), partial(self._leave, caller.owner))
+        return OpenStream(self._stream(follower), partial(self._release, caller.owner))
 
-    def _leave(self, owner: str) -> None:
-        with self._counting:
-            self._of[owner] -= 1
-            if not self._of[owner]:
-                del self._of[owner]
+    def _release(self, owner: str) -> None:
+        with self._lock:
+            self._counts[owner] -= 1
+            if not self._counts[owner]:
+                del self._counts[owner]
 
     def drain(self) -> None:
-        """Let every stream end by itself, now and from now on. In the streams' own loop."""
+        """Ask all readers to reconnect, later ones too. Call it in the streams' event loop."""
         self.draining = True
         for follower in self._open:
             follower.close(follower.reconnect_frame(*SPREAD))
 
     async def close(self) -> None:
-        """Let go of Redis."""
-        if self._watching:
-            self._watching.cancel()
+        """Stop the watcher and close the Redis connections."""
+        if self._watcher:
+            self._watcher.cancel()
         await self._hubs.close()
 
     async def _stream(self, follower: Follower) -> AsyncGenerator[bytes]:
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
         self._open.add(follower)
         metrics.OPEN_STREAMS.inc()
         if self.draining:
@@ -114,7 +117,7 @@ class OpenStreams:
             await self._close_revoked()
 
     def _close_stalled(self) -> None:
-        """Give up readers that do not read: they resume later, without loss."""
+        """Cancel streams whose readers do not read. They can resume later without loss."""
         for follower in self._open:
             since = follower.write_started_at
             if since and monotonic() - since > settings.STREAM_WRITE_TIMEOUT and follower.task:
@@ -122,13 +125,15 @@ class OpenStreams:
                 follower.task.cancel()
 
     async def _close_revoked(self) -> None:
-        out = await revoked({(reader.caller, reader.conversation) for reader in self._open})
-        for reader in self._open:
-            if farewell := out.get((reader.caller, reader.conversation)):
-                reader.close(farewell)
+        refused = await revoked(
+            {(follower.caller, follower.conversation) for follower in self._open}
+        )
+        for follower in self._open:
+            if frame := refused.get((follower.caller, follower.conversation)):
+                follower.close(frame)
 
 
 @cache
 def open_streams() -> OpenStreams:
-    """This process's: one hub, one event loop."""
+    """The one instance of this process. All its streams run in one event loop."""
     return OpenStreams()

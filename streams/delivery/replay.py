@@ -1,6 +1,7 @@
-"""What streams ask of the log and the database: each question goes through one of a few threads.
+"""Blocking reads for open streams: a page of the log, a snapshot, and the state of the runs.
 
-So an open stream holds neither a thread nor a connection.
+Streams call these functions through `in_thread`, so an open stream holds neither a thread nor a
+database connection.
 """
 
 from dataclasses import dataclass, replace
@@ -17,36 +18,37 @@ from streams.protocol.events import ENDINGS, StreamReset
 from streams.protocol.sse import encode_event, encode_frame
 
 T = TypeVar("T")
-PAGE_SIZE = 200  # events read from the log at once: a long replay lets others pass in between
+PAGE_SIZE = 200  # events per read: between the pages of a long replay, other streams run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayPage:
-    """What readers at one place are told next, as it is sent to everybody who asked for it."""
+    """The next frames for a cursor. All readers at that cursor get the same page."""
 
     frames: bytes
-    cursor: int  # after them
-    has_final: bool  # whether a run may have ended among them
-    last: bool  # whether the log held no more
-    reset: str = ""  # why the log could not go on from where they were
+    cursor: int  # the cursor after these frames
+    has_final: bool  # whether a final event may be among them
+    last: bool  # whether the log held no more events
+    reset: str = ""  # why the log could not continue from the cursor; empty if it could
 
 
 def read_page(conversation: UUID, cursor: int | None, *, min_head: int | None = None) -> ReplayPage:
-    """A page of the log after the cursor; a snapshot without one, or where the log cannot go on.
+    """A page of the log after the cursor.
 
-    `known` is the row's `head`, for one who has just read it.
-    Raises `LogUnavailable`; `Superseded` where the conversation was deleted.
+    It is a snapshot if `cursor` is None, or if the log cannot continue from the cursor.
+    `min_head` is the row's recorded head, if the caller has just read the row.
+    Raises `LogUnavailable`, and `Superseded` if the conversation was deleted.
     """
     if cursor is None:
         return _snapshot_page(conversation)
     channel = channel_of(conversation)
-    # What the row notes and a failover lost, nobody else may ever miss.
+    # Without the recorded head, a loss in a failover could stay undetected for ever.
     min_head = recorded_head(conversation) if min_head is None else min_head
     page = the_log().read_after(channel, cursor, min_head=min_head, count=PAGE_SIZE)
     if isinstance(page, CursorGap):
-        anew = _snapshot_page(conversation)
+        fresh = _snapshot_page(conversation)
         reset = encode_frame(StreamReset(reason=page.reason, channels=(channel,)))
-        return replace(anew, frames=reset + anew.frames, reset=page.reason)
+        return replace(fresh, frames=reset + fresh.frames, reset=page.reason)
     return ReplayPage(
         frames=b"".join(encode_event(type, data, id) for id, type, data in page.entries),
         cursor=page.entries[-1][0] if page.entries else cursor,
@@ -68,9 +70,13 @@ def _snapshot_page(conversation: UUID) -> ReplayPage:
 
 
 def pending(conversation: UUID, cursor: int) -> Literal["busy", "ending", "idle"]:
-    """What a reader at the cursor may still hear: a reply, an ending being said, or nothing."""
+    """What may still follow the cursor.
+
+    `busy`: a run is active. `ending`: no run is active, but a final event is unpublished, or is
+    after the cursor. `idle`: nothing.
+    """
     runs = Run.objects.filter(conversation=conversation)
-    unsaid = set(runs.filter(ended_event_id=None).values_list("status", flat=True))
-    if unsaid & set(Run.ACTIVE):
+    unpublished = set(runs.filter(ended_event_id=None).values_list("status", flat=True))
+    if unpublished & set(Run.ACTIVE):
         return "busy"
-    return "ending" if unsaid or runs.filter(ended_event_id__gt=cursor).exists() else "idle"
+    return "ending" if unpublished or runs.filter(ended_event_id__gt=cursor).exists() else "idle"

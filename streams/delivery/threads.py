@@ -1,4 +1,4 @@
-"""The few threads in which open streams ask the log and the database."""
+"""The few threads in which open streams read the log and the database."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,29 +10,30 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from streams.delivery.replay import T
 from streams.log.sharding import server_of
 
-THREADS = 4  # that ask for all streams, of the database or of one Redis server
+THREADS = 4  # per pool: one pool for the database, one for each Redis server
 
 
 @cache
 def threads(server: int | None) -> ThreadPoolExecutor:
+    """The pool of this Redis server; None: the pool of the database."""
     return ThreadPoolExecutor(THREADS, "follow")
 
 
 async def in_thread(ask: Callable[[], T], *, of: str | None = None) -> T:
-    """Ask in a thread, once more where the database may have restarted.
+    """The result of `ask`, run in a thread; run twice if the database may have restarted.
 
-    What asks the log `of` a channel has the threads of its server: where that does not answer,
-    nobody waits but for it.
+    With `of`, a channel, it runs in the pool of that channel's Redis server. So a server that does
+    not answer delays only the streams of its own channels. Raises what `ask` raises.
     """
 
-    def asked() -> T:
+    def call() -> T:
         try:
             return ask()
         except (OperationalError, InterfaceError):
             connection.close()
             return ask()
         finally:
-            close_old_connections()  # a pool's goes back to it; SQLite's stays with the thread
+            close_old_connections()  # a pooled one returns to its pool; SQLite's stays open
 
     pool = threads(None if of is None else server_of(of))
-    return await asyncio.get_running_loop().run_in_executor(pool, asked)
+    return await asyncio.get_running_loop().run_in_executor(pool, call)

@@ -1,4 +1,4 @@
-"""How the service says no over HTTP: problem details (RFC 9457), each with a stable code."""
+"""Error responses over HTTP: problem details (RFC 9457), each with a stable code."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from streams.protocol.sse import clean
 
 
 class Problem(Exception):
-    """The request is refused: `code` is for programs and stays, `detail` tells a person why."""
+    """The request is refused. `code` is stable, for programs; `detail` is for people."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Problem(Exception):
 
 
 def problem_response(problem: Problem) -> HttpResponse:
-    """The response that says it."""
+    """The `application/problem+json` response for this problem."""
     body: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -39,7 +39,7 @@ def problem_response(problem: Problem) -> HttpResponse:
         "detail": clean(problem.detail),
     }
     if problem.errors:
-        # They may quote what was sent, and that need not be characters.
+        # Errors may quote the request, which may contain text that UTF-8 cannot encode.
         body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
     return HttpResponse(
         orjson.dumps(body),
@@ -50,12 +50,12 @@ def problem_response(problem: Problem) -> HttpResponse:
 
 
 def not_found() -> Problem:
-    """What is not there and what is somebody else's look the same."""
+    """404. It is the same for a missing object and for an object of another owner."""
     return Problem(404, "not_found", "There is nothing here, or it is not yours.")
 
 
 def unauthorized(*, token_shown: bool) -> Problem:
-    """Nobody we know. RFC 6750 §3 tells a wrong token from none."""
+    """401. Its challenge distinguishes a wrong token from a missing one (RFC 6750 §3)."""
     realm = 'Bearer realm="unspool"'
     challenge = f'{realm}, error="invalid_token"' if token_shown else realm
     detail = (

@@ -1,7 +1,7 @@
-"""What is answered while no web process can: it is away, ends too soon, or finds no database.
+"""The response when no web process can answer: it is away, stops, or has no database.
 
-To an EventSource any status but 200 is final, so a stream's reader is told in-band to come back,
-as by every stream whose web process ends; whoever asks for anything else is told the problem.
+An EventSource does not reconnect after any status but 200. So a stream's reader gets a 200 response
+that asks it to reconnect. All other requests get a problem response.
 """
 
 import re
@@ -16,19 +16,20 @@ from streams.protocol.sse import encode_frame, retry_field
 STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
 
 
-def unavailable_response(method: str, path: str, page: str, problem: Problem) -> HttpResponse:
-    """The answer to this request, which came from a page of this origin, or from none: ""."""
-    answer = retry_later() if method == "GET" and STREAM.match(path) else problem_response(problem)
-    # A stream whose length is not known is taken for one that Pushpin was not told to hold.
-    answer["Content-Length"] = str(len(answer.content))
-    if page in settings.CORS_ALLOWED_ORIGINS:
-        answer["Access-Control-Allow-Origin"], answer["Vary"] = page, "origin"
-        answer["Access-Control-Allow-Credentials"] = "true"
-    return answer
+def unavailable_response(method: str, path: str, origin: str, problem: Problem) -> HttpResponse:
+    """The response to this request. `origin` is its `Origin` header, or "" without one."""
+    is_stream = method == "GET" and STREAM.match(path)
+    response = retry_later() if is_stream else problem_response(problem)
+    # Without a length, the proxy would take it for a stream that Pushpin was not told to hold.
+    response["Content-Length"] = str(len(response.content))
+    if origin in settings.CORS_ALLOWED_ORIGINS:
+        response["Access-Control-Allow-Origin"], response["Vary"] = origin, "origin"
+        response["Access-Control-Allow-Credentials"] = "true"
+    return response
 
 
 def retry_later() -> HttpResponse:
-    """The answer to a stream's reader: nothing yet, and when to ask again."""
-    said = retry_field(*settings.STREAM_RETRY) + encode_frame(Heartbeat(head=None))
+    """A stream that ends at once: a `retry` field and a heartbeat with no head."""
+    body = retry_field(*settings.STREAM_RETRY) + encode_frame(Heartbeat(head=None))
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return HttpResponse(said, content_type="text/event-stream", headers=headers)
+    return HttpResponse(body, content_type="text/event-stream", headers=headers)

@@ -1,4 +1,4 @@
-"""Where a conversation is heard, and who may hear it."""
+"""Names of channels, and the cursors with which readers resume on them."""
 
 import re
 from uuid import UUID
@@ -8,7 +8,7 @@ from django_eventstream.utils import parse_last_event_id
 from streams.protocol.ids import parse_uuid
 
 PREFIX = "conversation-"
-MAX_EVENT_ID = 2**53  # no id is as high: what a double counts exactly ends here
+MAX_EVENT_ID = 2**53  # above every event id: a double holds whole numbers exactly up to here
 
 
 def channel_of(conversation: UUID) -> str:
@@ -17,23 +17,24 @@ def channel_of(conversation: UUID) -> str:
 
 
 def conversation_of(channel: str) -> UUID | None:
-    """The conversation that is heard on the channel; None where it is no channel of ours."""
+    """The conversation whose events the channel carries; None for any other channel."""
     try:
         return parse_uuid(channel.removeprefix(PREFIX)) if channel.startswith(PREFIX) else None
     except ValueError:
         return None
 
 
-def parse_cursor(named: str, channel: str) -> int:
-    """The event id that a reader names: `<n>`, or the library's `<channel>:<n>`.
+def parse_cursor(cursor: str, channel: str) -> int:
+    """The event id in a reader's cursor: `<n>`, or django-eventstream's `<channel>:<n>`.
 
-    Raises `ValueError` where it is neither, or another channel's.
+    An id that is too large becomes `MAX_EVENT_ID`. Raises `ValueError` if the cursor has another
+    form, or names another channel.
     """
-    if ":" in named:
+    if ":" in cursor:
         try:
-            named = parse_last_event_id(named)[channel]
+            cursor = parse_last_event_id(cursor)[channel]
         except KeyError:
-            raise ValueError(named) from None
-    if not re.fullmatch("[0-9]+", named):
-        raise ValueError(named)
-    return int(named) if len(named.lstrip("0")) <= 16 else MAX_EVENT_ID
+            raise ValueError(cursor) from None
+    if not re.fullmatch("[0-9]+", cursor):
+        raise ValueError(cursor)
+    return int(cursor) if len(cursor.lstrip("0")) <= 16 else MAX_EVENT_ID

@@ -1,31 +1,43 @@
-"""Why the log did not do what it was asked to."""
+"""The exceptions that the event log raises, and what the caller does about each."""
 
 
 class LogUnavailable(Exception):
-    """Redis does not answer, or refuses to write: nothing is known. Try again later."""
+    """Redis does not answer, or refuses to write. What the log holds is unknown: retry later."""
 
 
 class LogFull(LogUnavailable):
-    """Redis has no memory left for what is to be written."""
+    """Redis has no memory left for this write. Retry later."""
 
 
 class LogUnverified(LogUnavailable):
-    """The log may have lost its tail: a run's attempt says within seconds how far it had come."""
+    """Redis restarted or failed over, so the newest events may be missing.
+
+    The running attempt verifies the log again within seconds: retry then.
+    """
 
 
 class LogCorrupted(LogUnavailable):
-    """What this one log holds is not what was written: the others are well."""
+    """The keys of this one log hold data that the service did not write.
+
+    Other logs are not affected. The log works again once an operator has deleted these keys.
+    """
 
 
 class Superseded(Exception):
-    """Another worker has this run, or it has ended: stop, and say nothing."""
+    """Another worker has the run, or the run has ended, or its conversation is deleted.
+
+    Stop, and append nothing more.
+    """
 
 
 class FenceMissing(Exception):
-    """The log has lost this run's fence: ask the run's row whose it is, then `fence` and go on."""
+    """The log has lost the run's fence, or some of its deltas.
+
+    If the run's row still names this attempt, call `restore_fence` and continue.
+    """
 
 
-REFUSALS: dict[str, type[Exception]] = {  # as log.lua says them
+REFUSALS: dict[str, type[Exception]] = {  # by the verdict that log.lua returns
     "superseded": Superseded,
     "gone": Superseded,
     "missing": FenceMissing,

@@ -1,31 +1,47 @@
--- One channel's log. Each call is one verb; whatever it does, it does atomically.
+-- The event log of one channel, as a script that Redis runs: each call is one atomic operation.
 --
 -- KEYS  1 the state (hash)  2 the events (stream)  3 a run's text  4 a run's reasoning
--- ARGV  1 the verb  2 the highest id that the caller knows  3 its clock, in microseconds
---       4 events to keep  5 seconds until the events expire  6 … and the state  7 the channel
---       8 the run, or nothing  9… the verb's own
+-- ARGV  1 the operation  2 min_head, the highest event id that the caller knows (here `known`)
+--       3 the caller's clock, in microseconds  4 how many events to keep
+--       5 seconds until the events expire  6 seconds until the state expires  7 the channel
+--       8 the run, or nothing  9… the operation's own arguments
 --
--- The state holds `head`, the last id given; `first`, where this life of the log began;
--- `origin`, whether that was the conversation's beginning; `server`, which was last known to hold
--- all that was said; `gone`, once it was deleted; and for each unsettled run R: `R:attempt`, the
--- fence; `R:closed`; `R:told`, the attempt whose words are kept; `R:index` and `R:latest`, its last
--- delta and that one's id; `R:<kind>`, the id of what may be said once; and of a settled one,
--- `R:ended`, since when.
+-- streams/log/event_log.py calls the operations: `tell` for append_once, `start` for append_start,
+-- `fence` for restore_fence, `speak` for append, `confirm` for verify, `close` for seal, `end` for
+-- append_final, `look` for state, `read` for read_after, `forget` for release_run, and `delete`.
+--
+-- An epoch is a stretch of the log without loss. After a loss, a new epoch begins with higher ids.
+--
+-- Fields of the state:
+--   head       the last id given
+--   first      the first id of this epoch
+--   origin     1 if this epoch began with the conversation, otherwise 0
+--   server     the Redis process that was last verified to hold all events
+--   gone       set once the conversation is deleted
+-- of each run R whose end is not yet settled in the database:
+--   R:attempt  the fence: the only attempt that may append
+--   R:closed   set once the reply is sealed; UNREAD if the log knew nothing of the reply
+--   R:told     the attempt whose text is kept
+--   R:index    the index of the last delta; R:latest is the id of that delta
+--   R:started  the id of run.started
+--   R:message, R:queued, R:ending   the ids of the events that are appended once for a run
+-- and of a settled run R:
+--   R:ended    when it was settled, in microseconds
 local state, events, text, thought = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, known, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep, life, memory, channel, run = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
--- How many events may have been heard beyond those that a caller knows of: with the clock back, a
--- new life must begin above these, too.
+-- Readers may have received up to this many events beyond the caller's min_head. A new epoch must
+-- begin above those ids too, even if the clock was set back.
 local BEYOND = 1000000
 
--- As `R:told`, before the attempt whose words are kept: it has not said them in this life.
+-- Prefix of `R:told`: that attempt's text is kept, but this epoch does not hold its events.
 local UNTOLD = 'not by '
 
--- As `R:closed`: nothing of its reply was known here.
+-- Value of `R:closed`: the log knew nothing of the reply when it was sealed.
 local UNREAD = 'unread'
 
--- Sixteen digits joined to a string come out as 1.7e+15.
+-- Lua would write a number of sixteen digits as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
 local function field(name) return redis.call('HGET', state, name) end
 
@@ -33,7 +49,7 @@ local function head()
   return tonumber(field('head') or '0')
 end
 
--- The keys of what a run has said so far.
+-- The keys of a run's text and reasoning so far.
 local function spoken(of) return '{' .. channel .. '}:text:' .. of, '{' .. channel .. '}:thought:' .. of end
 
 local function clear()
@@ -44,8 +60,9 @@ local function clear()
   redis.call('DEL', state, events)
 end
 
--- A new life begins above every id that anyone can have heard. Where two are lost within a second,
--- and who begins the second knows nothing of the first, the clock's last digits keep them apart.
+-- Begin a new epoch above every id that a reader can have received. Two epochs may be lost within a
+-- second, and the second caller may not know of the first: the clock's last digits keep the ids of
+-- the two apart.
 local function begin(above)
   clear()
   local first = math.max(clock, above + BEYOND + clock % BEYOND)
@@ -54,14 +71,15 @@ local function begin(above)
   return first - 1
 end
 
--- A head below what somebody knows means that the tail was lost: what is left must never be
--- taken for what was said.
+-- Return the head. If it is below the caller's min_head, the newest events were lost. The rest is
+-- then dropped and a new epoch begins, because readers would take the rest for the whole.
 local function live_on()
   local at = head()
   if at > 0 and at >= known then return at end
   return begin(known)
 end
 
+-- Append an event: give it the next id, store it, renew the expiries and publish it.
 local function say(type, data)
   local id = digits(live_on() + 1)
   redis.call('XADD', events, 'MAXLEN', '~', keep, id .. '-0', 'type', type, 'data', data)
@@ -72,7 +90,7 @@ local function say(type, data)
   return id
 end
 
--- Who may speak for a run: nil, or why not.
+-- The reason why this attempt may not append to the run's reply; nil if it may.
 local function refusal(attempt)
   local fence, closed = unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':closed'))
   if not fence then return 'missing' end
@@ -80,9 +98,9 @@ local function refusal(attempt)
   return nil
 end
 
--- The id of a delta that was said before: its data begins with what names it. Deltas stand side by
--- side, but for the few events that others say meanwhile: it is looked for from where it would
--- stand without those, and not far.
+-- The id of a delta that was appended before, found by the beginning of its data. Only a few events
+-- of other callers stand between a run's deltas. So the search begins at the id that the delta
+-- would have without them, and goes back 32 entries at most.
 local function said(beginning, ago)
   local latest = tonumber(field(run .. ':latest'))
   for _, entry in ipairs(redis.call('XREVRANGE', events, digits(latest - ago), '-', 'COUNT', 32)) do
@@ -93,15 +111,16 @@ local function said(beginning, ago)
   return digits(latest)
 end
 
--- A server tells itself apart from the one that it replaces.
+-- The run_id of this Redis process: it changes with a restart or a failover.
 local function server()
   local told = tostring(redis.pcall('INFO', 'server'))
   local _, at = string.find(told, 'run_id:', 1, true)
   return at and string.sub(told, at + 1, at + 40) or ''
 end
 
--- The run whose attempt must say whether a tail is lost, since this is another server than the one
--- that it was last sure of; nil where there is no doubt. Its own counts before another's.
+-- The run whose attempt must verify this log, because Redis restarted or failed over since it was
+-- last verified. The caller's own run comes first. nil if the process is the verified one, or if no
+-- attempt is left that could verify.
 local function doubtful()
   local sure = field('server')
   if not sure or sure == server() then return nil end
@@ -113,6 +132,7 @@ local function doubtful()
   return nil
 end
 
+-- The id of the oldest event that is kept; the next id if none is.
 local function lowest()
   local entry = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
   return entry and tonumber(string.match(entry[1], '^%d+')) or head() + 1
@@ -120,7 +140,8 @@ end
 
 if field('gone') then return {'gone'} end
 
--- Say an event that needs no fence. With a kind, once for its run.
+-- tell: append an event that needs no fence. With a kind, append it only once for the run; a repeat
+-- returns the first id.
 if verb == 'tell' then
   local type, data, kind = ARGV[9], ARGV[10], ARGV[11]
   live_on()
@@ -132,21 +153,21 @@ if verb == 'tell' then
   return {'ok', id}
 end
 
--- Say run.started and raise the fence.
+-- start: append run.started and raise the fence to its attempt.
 if verb == 'start' then
   local type, data, attempt, abandoned = ARGV[9], ARGV[10], tonumber(ARGV[11]), ARGV[12] ~= ''
   local at = live_on()
   local fence = tonumber(field(run .. ':attempt') or '0')
-  -- Somebody may have ended it between its claim and now, and the fence goes with the ending.
+  -- The run may have ended since it was claimed. Settling it has then removed the fence.
   if fence > attempt or field(run .. ':ending') then return {'superseded'} end
   if fence == attempt then
     local before = field(run .. ':started')
     if field(run .. ':closed') then return {'superseded'} end
     if before then return {'ok', before} end
   end
-  -- Where the worker before this one died, and Redis too, nobody may be left who knows of a tail
-  -- that was lost: its ids must not be given again. One who handed over noted what he knew; of one
-  -- who was abandoned nobody knows how far he had come.
+  -- If the previous worker and Redis both died, no process may know which events were lost. Their
+  -- ids must not be given again, so a new epoch begins. A worker that released the run has recorded
+  -- its head; how far an abandoned attempt came is unknown.
   local here = server()
   if attempt > 1 and (abandoned or at ~= known) and (field('server') or here) ~= here then begin(at) end
   local id = say(type, data)
@@ -157,15 +178,15 @@ if verb == 'start' then
   return {'ok', id}
 end
 
--- Set a fence that was lost, for an attempt that the run's row says is the one. What it holds of
--- the reply is kept at once, for whoever closes it before the whole of that is said again.
+-- fence: restore a lost fence, for the attempt that the run's row names. The text that the attempt
+-- holds is kept at once, because a seal may come before the attempt's next text.snapshot.
 if verb == 'fence' then
   local attempt, index, piece = tonumber(ARGV[9]), ARGV[10], ARGV[11]
   live_on()
   local why = refusal(attempt)
-  -- Somebody may have ended it since the row was asked, and the fence goes with the ending.
+  -- The run may have ended since the row was read. Settling it has then removed the fence.
   if why == 'superseded' or field(run .. ':ending') then return {'superseded'} end
-  -- A trip that comes late, after what followed it, must not take that back.
+  -- A call that arrives late must not undo the appends that came after it.
   if not why and tonumber(field(run .. ':index')) > tonumber(index) then return {'ok', digits(head())} end
   redis.call('HSET', state, run .. ':attempt', attempt, run .. ':told', UNTOLD .. attempt, run .. ':index', index,
     run .. ':latest', digits(head()), 'server', server())
@@ -174,18 +195,19 @@ if verb == 'fence' then
   return {'ok', digits(head())}
 end
 
--- Say the next piece of a reply, or (`text.snapshot`) the whole of it again.
+-- speak: append the next delta of a reply, or its whole text again (text.snapshot).
 if verb == 'speak' then
   local type, data, attempt = ARGV[9], ARGV[10], tonumber(ARGV[11])
   local index, piece, where, beginning = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
-  -- Where the conversation was deleted, and Redis emptied since, no life begins any more.
+  -- The conversation may have been deleted, and Redis emptied since: no epoch may begin then.
   if not field(run .. ':attempt') then return {'missing'} end
   live_on()
   local why = refusal(attempt)
   if why then return {why} end
   local last = tonumber(field(run .. ':index'))
   if index > last + 1 and where ~= 'whole' then return {'gap'} end
-  -- None of this attempt's words is lost, but others' may be: they stand in the row.
+  -- The log holds this attempt's events, but those of other callers may be missing. The row has the
+  -- recorded head, so the attempt must verify the log against that first.
   if field('server') ~= server() then return {'doubtful'} end
   if index <= last then return {'ok', said(beginning, last - index)} end
   local id = say(type, data)
@@ -201,7 +223,8 @@ if verb == 'speak' then
   return {'ok', id}
 end
 
--- What an attempt and the row know of must be here: where it is, this server is trusted.
+-- confirm: verify the log. The caller's min_head covers the attempt's own events and the recorded
+-- head of the row. If the log reaches that far, this Redis process counts as verified.
 if verb == 'confirm' then
   if not field(run .. ':attempt') then return {'ok'} end
   live_on()
@@ -209,15 +232,16 @@ if verb == 'confirm' then
   return {'ok'}
 end
 
--- Let nobody add to a run's reply any more. Gives what it holds, and whether that is known: an
--- attempt that has not started here leaves what the one before it said. Where there is doubt,
--- it is left to the attempt, or, if that is no more, a new life begins with what is left.
+-- close: seal a run's reply, so that no attempt can append to it. Returns the reply so far, and
+-- whether the log knows it. An attempt that has not started leaves the text of the one before it.
+-- An unverified log is left to the attempt (`leave`), or a new epoch begins with the text that is
+-- left (`settle`), because that attempt is gone.
 if verb == 'close' then
   local attempt, doubt = tonumber(ARGV[9]), ARGV[10]
   live_on()
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt then return {'superseded'} end
-  -- Who closed a fence that was lost read nothing here, and nor does whoever comes after him.
+  -- A seal without a fence may have returned nothing. A repeated seal must return the same.
   local remembered = (fence >= 0 and field(run .. ':closed') ~= UNREAD) or field(run .. ':queued')
   local open = doubt ~= 'none' and doubtful()
   if open then
@@ -231,8 +255,9 @@ if verb == 'close' then
   return {'ok', remembered and 1 or 0, redis.call('GET', text) or '', redis.call('GET', thought) or '', digits(head())}
 end
 
--- Say a run's ending, once. The text said is the text stored: where they differ, or where it is
--- an earlier attempt's, it is said again, as a whole, after the start that its attempt never said.
+-- end: append a run's final event, once. The log's text must then equal the stored text. If it
+-- differs, or is an earlier attempt's, a text.snapshot with the stored text comes before. If the
+-- attempt never appended its run.started, that comes first.
 if verb == 'end' then
   local type, data, attempt = ARGV[9], ARGV[10], ARGV[11]
   local stored, whole_type, whole_before, whole_after = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
@@ -254,7 +279,7 @@ if verb == 'end' then
   return {'ok', id}
 end
 
--- What the channel is at this moment, for a snapshot.
+-- look: the state of the channel at this moment, with the text and reasoning of each unsettled run.
 if verb == 'look' then
   live_on()
   local fields = redis.call('HGETALL', state)
@@ -269,8 +294,8 @@ if verb == 'look' then
   return {'ok', fields, texts}
 end
 
--- Events after a cursor: up to so many, of up to so many bytes together, but one at least. They are
--- taken from the stream a few at a time, so that a page of long ones is never here as a whole.
+-- Events after a cursor: at most `count`, of at most `limit` bytes together, but at least one. They
+-- are read from the stream STEP at a time, so that the script never holds `count` long events.
 local STEP = 16
 local function page(cursor, count, limit)
   local found, bytes = {}, 0
@@ -287,7 +312,7 @@ local function page(cursor, count, limit)
   return found
 end
 
--- A page of events after a cursor, or why the log cannot go on from there.
+-- read: a page of events after a cursor, or the reason why the log cannot resume there.
 if verb == 'read' then
   local cursor, count, limit = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
   local at = head()
@@ -303,8 +328,8 @@ if verb == 'read' then
   return {'ok', digits(at), page(cursor, count, limit)}
 end
 
--- A run is settled: its ending stands in the database, with its id. What it said once stays known
--- here for an hour, for whoever read the row before.
+-- forget: drop what was kept for a settled run, because the database has its final event's id. The
+-- ids of events that are appended once stay for an hour, for callers that read the row before.
 if verb == 'forget' then
   if head() == 0 then return {'ok'} end
   redis.call('HDEL', state, run .. ':attempt', run .. ':told', run .. ':closed', run .. ':index',
@@ -322,7 +347,7 @@ if verb == 'forget' then
   return {'ok'}
 end
 
--- The conversation is deleted: never written again.
+-- delete: the conversation is deleted, so the log refuses every later call.
 if verb == 'delete' then
   clear()
   redis.call('HSET', state, 'gone', 1)

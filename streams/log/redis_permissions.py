@@ -1,7 +1,7 @@
-"""What this service needs of Redis and its user may not do there.
+"""Checks which Redis commands this service needs but its Redis user may not run.
 
-Redis can restrict a user to commands, keys and channels (ACL). The commands are queued in a
-transaction that is discarded: Redis checks each as it is queued, and nothing is done.
+Redis can restrict a user to commands, keys and channels (ACL). The check queues the commands in a
+transaction and discards it. Redis checks each command as it is queued, and runs none.
 """
 
 from functools import cache
@@ -16,12 +16,12 @@ from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
 from streams.log.sharding import broker_server, server_urls
 
-FRESH = 60.0  # seconds that an answer counts: each question queues some 40 commands
-CHANNEL = channel_of(UUID(int=0))  # no conversation's
+FRESH = 60.0  # seconds that a result is reused, because each check queues some 40 commands
+CHANNEL = channel_of(UUID(int=0))  # of no conversation
 KEY = f"{{{CHANNEL}}}:state"
 DIGEST = "0" * 40  # of no script
-# What streams/log/log.lua calls, and what follows it. `INFO server` tells a restarted Redis apart
-# from the one before, which may have lost the newest events.
+# What streams/log/log.lua and the hub call. The script compares `INFO server` with the process that
+# it last verified, because a Redis that restarted may have lost the newest events.
 LOG = (
     *(("EVALSHA", DIGEST, 1, KEY), ("SCRIPT", "LOAD", "return 1"), ("INFO", "server")),
     *(("HGET", KEY, "f"), ("HMGET", KEY, "f"), ("HGETALL", KEY), ("HKEYS", KEY)),
@@ -33,7 +33,7 @@ LOG = (
 
 
 def broker_commands() -> tuple[tuple[str | int, ...], ...]:
-    """What Celery's transport asks of the server that carries its queue."""
+    """The commands that Celery's transport runs on the server that holds its queue."""
     queue = settings.CELERY_TASK_DEFAULT_QUEUE
     binding, task, index = f"_kombu.binding.{queue}", "unacked", "unacked_index"
     return (
@@ -49,28 +49,30 @@ def broker_commands() -> tuple[tuple[str | int, ...], ...]:
 
 @cache
 def _client(url: str) -> "redis.Redis":
-    wait = settings.REDIS_TIMEOUT
-    return redis.Redis.from_url(url, socket_timeout=wait, socket_connect_timeout=wait, protocol=2)
+    timeout = settings.REDIS_TIMEOUT
+    return redis.Redis.from_url(
+        url, socket_timeout=timeout, socket_connect_timeout=timeout, protocol=2
+    )
 
 
 def refused(server: int) -> list[str]:
-    """The commands, keys and channels that this server refuses. Raises `LogUnavailable`."""
+    """The commands, keys and channels that the server refuses. Raises `LogUnavailable`."""
     wanted = [*LOG, *(broker_commands() if server == broker_server() else ())]
-    found: dict[str, None] = {}  # in order, each once
+    found: dict[str, None] = {}  # an ordered set
     try:
         pool = _client(server_urls()[server]).connection_pool
         connection = pool.get_connection()
         try:
             connection.send_command("MULTI")
             if _refusal(connection):
-                return ["MULTI"]  # without it, what follows would be done
-            for words in (*wanted, ("DISCARD",)):
-                connection.send_command(*words)
-            for words in (*wanted, ("DISCARD",)):
+                return ["MULTI"]  # without MULTI, Redis would run the commands
+            for command in (*wanted, ("DISCARD",)):
+                connection.send_command(*command)
+            for command in (*wanted, ("DISCARD",)):
                 if error := _refusal(connection):
-                    found[_named(words, error)] = None
+                    found[_refused_part(command, error)] = None
         finally:
-            connection.disconnect()  # if an answer was late, the next reader would take it
+            connection.disconnect()  # otherwise the next user could read a late answer
             pool.release(connection)
     except redis.RedisError as error:
         raise LogUnavailable from error
@@ -78,7 +80,7 @@ def refused(server: int) -> list[str]:
 
 
 class Permissions:
-    """What one server refuses, as this process knows it. One caller at a time."""
+    """What one server refuses its user, cached for `FRESH` seconds. Not safe for threads."""
 
     def __init__(self, server: int) -> None:
         self._server = server
@@ -86,9 +88,9 @@ class Permissions:
         self._until = 0.0
 
     def refused(self) -> list[str]:
-        """The latest answer of a server that answers now. Raises `LogUnavailable`.
+        """What the server refused at the last check. Raises `LogUnavailable` if it is down now.
 
-        A change of the server's rules is seen within `FRESH` seconds.
+        A change of the server's rules shows within `FRESH` seconds.
         """
         _ping(self._server)
         if monotonic() >= self._until:
@@ -101,53 +103,53 @@ def _ping(server: int) -> None:
     try:
         _client(server_urls()[server]).ping()
     except redis.exceptions.NoPermissionError:
-        pass  # it answers; `refused` names what it refuses
+        pass  # the server answers; `refused` lists what it refuses
     except redis.RedisError as error:
         raise LogUnavailable from error
 
 
 def _refusal(connection: Connection) -> str:
-    """Why the command to which this is the answer may not be sent; nothing where it may."""
+    """Read one answer. Returns the error if the user may not run the command, otherwise ''."""
     try:
         connection.read_response()
     except redis.ResponseError as error:
-        # What Redis refuses to all, being full or a replica, is no matter of permissions.
+        # A full Redis, or a replica, refuses writes to all users. That is no matter of permissions.
         if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
             return str(error)
     return ""
 
 
 def acl_rules(refused: list[str]) -> str:
-    """What `ACL SETUSER` is told to allow these."""
-    signs = {"channels": "&", "keys": "~"}
+    """The rules with which `ACL SETUSER` allows what `refused` returned."""
+    prefixes = {"channels": "&", "keys": "~"}
     rules = []
-    for what in refused:
-        kind, _, name = what.partition(" ")
-        command = what.lower().replace(" ", "|")
-        rules.append(f"{signs[kind]}{name}" if kind in signs else f"+{command}")
+    for part in refused:
+        kind, _, name = part.partition(" ")
+        command = part.lower().replace(" ", "|")
+        rules.append(f"{prefixes[kind]}{name}" if kind in prefixes else f"+{command}")
     return " ".join(rules)
 
 
 def denied(error: LogUnavailable) -> bool:
-    """Whether Redis answered, and refused the command to this user."""
+    """Whether Redis answered, but the user may not run the command."""
     return isinstance(error.__cause__, redis.exceptions.NoPermissionError)
 
 
 def locked_out(error: LogUnavailable) -> bool:
-    """Whether Redis answered, and refused the user or the password."""
+    """Whether Redis answered, but rejected the user name or the password."""
     return isinstance(error.__cause__, redis.exceptions.AuthenticationError)
 
 
-def _named(words: tuple[str | int, ...], error: str) -> str:
-    """What is refused, in the words of Redis' ACL rules."""
-    if "channel" in error:
+def _refused_part(command: tuple[str | int, ...], error: str) -> str:
+    """The refused command, key pattern or channel pattern, as Redis' ACL rules write it."""
+    if "access a channel" in error:
         return "channels conversation-*"
-    if "key" in error:
-        key = str(words[3] if words[0] == "EVALSHA" else words[1])
+    if "access a key" in error:
+        key = str(command[3] if command[0] == "EVALSHA" else command[1])
         return f"keys {next(pattern for pattern in _patterns() if key.startswith(pattern))}*"
-    return " ".join(map(str, words[:2])) if words[0] == "SCRIPT" else str(words[0])
+    return " ".join(map(str, command[:2])) if command[0] == "SCRIPT" else str(command[0])
 
 
 def _patterns() -> tuple[str, ...]:
-    """How the keys begin."""
+    """The prefixes of all keys that the service uses."""
     return "{conversation-", "_kombu.", "unacked", settings.CELERY_TASK_DEFAULT_QUEUE

@@ -1,8 +1,9 @@
-"""Which Redis server a channel is on, where REDIS_URL names several.
+"""Sharding: which Redis server holds a channel, if REDIS_URL names several.
 
-All of a channel's keys, its script and its subscription are on one server, by the channel's name
-alone: each server is drawn a number for it, and the highest has it (rendezvous hashing, Thaler and
-Ravishankar 1998). So one that is added at the end takes its share, and all else stays.
+One server holds all keys of a channel, runs its script and publishes its events. Each server gets
+a number from a hash of its position and the channel's name; the server with the highest number
+holds the channel (rendezvous hashing, Thaler and Ravishankar 1998). A server that is added at the
+end takes its share of the channels, and no other channel moves.
 """
 
 from hashlib import blake2b
@@ -11,18 +12,18 @@ from django.conf import settings
 
 
 def server_urls() -> list[str]:
-    """The servers, in the order in which they are named."""
-    named: list[str] = settings.REDIS_URL.split(",")
-    return named
+    """The URLs of the servers, in the order of REDIS_URL."""
+    urls: list[str] = settings.REDIS_URL.split(",")
+    return urls
 
 
 def broker_server() -> int | None:
-    """The server that brings the rings, too; None where CELERY_BROKER_URL names another."""
+    """The index of the server that also holds Celery's queue; None if the broker is another one."""
     return 0 if settings.REDIS_IS_BROKER else None
 
 
 def server_of(channel: str) -> int:
-    """The channel's server: its place in `urls()`."""
+    """The index in `server_urls()` of the server that holds the channel."""
 
     def number(server: int) -> bytes:
         return blake2b(f"{server} {channel}".encode(), digest_size=8).digest()

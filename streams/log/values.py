@@ -1,4 +1,4 @@
-"""What the log takes and gives: a piece on its way in, a page of what was said, a look at all."""
+"""The typed values that the event log takes as arguments and returns."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +9,7 @@ from streams.protocol.events import Delta, TextSnapshot
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Append:
-    """One delta, or the whole text again, on its way into the log."""
+    """One append to a running reply: the next delta, or the whole text again."""
 
     channel: str
     event: Delta | TextSnapshot
@@ -18,7 +18,7 @@ class Append:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watermark:
-    """How far an attempt has come: the highest event id that it knows to have been said."""
+    """How far an attempt has come: `head` is the highest event id that it knows to be appended."""
 
     channel: str
     run: UUID
@@ -26,42 +26,49 @@ class Watermark:
     head: int
 
 
-OnUnverified = Literal["none", "leave", "settle"]  # what is done about a tail that may be lost
+OnUnverified = Literal["none", "leave", "settle"]  # see `EventLog.seal`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What came after a cursor: (id, type, data) each, and the log's last id."""
+    """The events after a cursor, each as (id, type, data); `head` is the log's last id."""
 
     head: int
     entries: list[tuple[int, str, str]]
 
     @property
     def last(self) -> bool:
-        """Whether the log held nothing after these."""
+        """Whether the log held no event after these."""
         return not self.entries or self.entries[-1][0] >= self.head
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CursorGap:
-    """The log cannot go on from the cursor."""
+    """The log cannot resume from the cursor, so the reader needs a snapshot.
+
+    `expired`: events after it were trimmed; `lost`: it is of another epoch; `ahead`: it is above
+    the log's last id.
+    """
 
     reason: Literal["expired", "lost", "ahead"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunProgress:
-    """What the log knows of one unsettled run."""
+    """What the log holds of one unsettled run."""
 
     attempt: int
     text: str
     reasoning: str
-    head: int = field(default=0, compare=False)  # the log's last id, where nobody may add to it
+    head: int = field(default=0, compare=False)  # the log's last id, if the run is sealed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogState:
-    """What a channel is at one moment. `once` holds the ids of what a run says once."""
+    """The state of a channel at one moment.
+
+    `recorded` has the ids of the events that are appended once for a run, by run and kind.
+    """
 
     head: int
     runs: dict[UUID, RunProgress]

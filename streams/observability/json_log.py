@@ -1,7 +1,7 @@
-"""Log records as JSON, one object a line, for programs that collect logs.
+"""Formats log records as JSON, one object a line, for programs that collect logs.
 
-python-json-logger would also write whatever a library attaches to a record, such as a task's
-arguments or a request. So it gets a copy of each record with nothing attached but our request id.
+python-json-logger would also write all that a library attaches to a record, such as a task's
+arguments or a request. So it gets a copy of the record, to which only the request id is attached.
 """
 
 import logging
@@ -21,7 +21,7 @@ COPIED = ("name", "levelname", "created", "msecs", "exc_info", "exc_text", "requ
 
 
 class JsonFormatter(LibraryFormatter):
-    """Writes `FIELDS` and no others; `time` is in ISO 8601 and UTC."""
+    """Writes `FIELDS` and no others; `time` is ISO 8601 in UTC."""
 
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"

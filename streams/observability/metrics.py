@@ -1,6 +1,7 @@
-"""What each process counts for Prometheus, and where one without an address tells it.
+"""The Prometheus metrics that each process counts, and the port at which a worker serves them.
 
-What the database knows, whichever process is asked, `streams.web.health` tells.
+`streams.web.health` adds the metrics that come from the database, and are the same in all
+processes.
 """
 
 import logging
@@ -14,37 +15,46 @@ BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)  # seconds, for a first 
 
 FIRST_TOKEN = Histogram(
     "unspool_first_token_seconds",
-    "From the question until the model's first token",
+    "Seconds from the user's message to the model's first token",
     buckets=BUCKETS,
 )
-DELTAS_APPENDED = Counter("unspool_deltas_appended", "Pieces of replies said")
+DELTAS_APPENDED = Counter("unspool_deltas_appended", "Deltas appended to the log")
 APPENDS_REJECTED = Counter(
-    "unspool_appends_rejected", "Pieces refused: their run was another's, or over"
+    "unspool_appends_rejected", "Deltas that the log refused: superseded, or the run had ended"
 )
-RUNS_ENDED = Counter("unspool_runs_ended", "Runs that this process has ended", ["status", "code"])
-SWEEPS = Counter("unspool_sweeps", "Looks for what nobody is doing")
-RUNS_REDISPATCHED = Counter("unspool_runs_redispatched", "Runs found waiting, and rung again")
+RUNS_ENDED = Counter("unspool_runs_ended", "Runs that this process ended", ["status", "code"])
+SWEEPS = Counter("unspool_sweeps", "Sweeps for work that no process does")
+RUNS_REDISPATCHED = Counter(
+    "unspool_runs_redispatched", "Waiting runs that a sweep dispatched again"
+)
 OPEN_STREAMS = Gauge("unspool_followers", "Open streams of this process")
-REPLAYS = Counter("unspool_replays", "Readings of the log for one follower")
-RESETS = Counter("unspool_resets", "Followers sent to a snapshot", ["reason"])
-GAPS_RECOVERED = Counter("unspool_gaps_recovered", "Gaps in what arrived live, filled from the log")
-SUBSCRIPTIONS = Counter("unspool_subscriptions", "Connections made to hear Redis; beyond one, anew")
+REPLAYS = Counter("unspool_replays", "Reads of the log for a follower with a cursor")
+RESETS = Counter("unspool_resets", "Followers that were reset to a snapshot", ["reason"])
+GAPS_RECOVERED = Counter(
+    "unspool_gaps_recovered", "Gaps in live events that were filled from the log"
+)
+SUBSCRIPTIONS = Counter(
+    "unspool_subscriptions", "Subscriptions to Redis begun; each after the first is a reconnection"
+)
 SUBSCRIPTION_START = Gauge(
     "unspool_redis_subscription_start_seconds",
-    "When the subscription began; 0 while lost",
+    "Unix time when the subscription began; 0 while it is lost",
     ["server"],
 )
 
 
 def set_subscription(server: int, up: bool) -> None:
-    """Note that the subscription to this server has begun, or is lost."""
+    """Record that the subscription to this server has begun, or is lost."""
     SUBSCRIPTION_START.labels(server).set(time.time() if up else 0)
     if up:
         SUBSCRIPTIONS.inc()
 
 
 def serve() -> None:
-    """Answer at METRICS_PORT, where one is set: a worker has no other address."""
+    """Serve the metrics at METRICS_PORT, if it is set, because a worker serves no other HTTP.
+
+    A port that is in use is logged as an error.
+    """
     if not settings.METRICS_PORT:
         return
     try:

@@ -1,20 +1,23 @@
-"""One bounded line in the log for a request that Django refuses, since anybody can send it.
+"""Logs a request that Django refuses as one short line, because any client can send such requests.
 
-Django logs a wrong `Host`, and whatever else it calls a suspicious operation, twice: as an error
-with a whole traceback, then once more as a bad request.
+Django logs a wrong `Host`, and every other suspicious operation, twice: as an error with a
+traceback, then once more as a bad request.
 """
 
 import logging
 
 from django.http import HttpRequest
 
-LONGEST = 300  # characters of the message: a `Host` and a path may be as long as a request's head
+LONGEST = 300  # characters of a message: `Host` and path may be as long as the request's whole head
 SUSPICIOUS = "django.security."
 LOGGED = "_unspool_refusal_logged"  # an attribute of the request
 
 
 class Refused(logging.Filter):
-    """For a handler: a logger's own filter would not see what its children log."""
+    """Shortens such records, and drops the second of two. Attach it to a handler.
+
+    A filter on a logger would not see the records of its child loggers.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         suspicious = record.name.startswith(SUSPICIOUS)

@@ -27,7 +27,7 @@ def current() -> str:
 
 
 def adopt_request_id(request: object) -> None:
-    """Work for that request from now on, in this thread or task; for none if the id is invalid."""
+    """Make this the current request id of the thread or task; `-` if the id is invalid."""
     valid = isinstance(request, str) and ALLOWED.fullmatch(request)
     _request.set(str(request) if valid else NONE)
 

@@ -1,7 +1,7 @@
-"""Spans from a POST to the last token, for whoever names a collector; for nobody else.
+"""OpenTelemetry spans from a POST to the last token, if the operator has set a collector.
 
-Without the SDK, which `config.telemetry` begins, each call here is OpenTelemetry's own nothing.
-Spans hold ids, counts and names of the operator's: never a text, a key, or words of a client's.
+`config.telemetry` starts the SDK. Without it, OpenTelemetry makes each call here do nothing. Spans
+hold ids, counts and names that the operator gave: no message text, no key, and no client's text.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,28 +21,32 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from streams.models import Run
 from streams.observability.request_id import current
 
-PARENT = "traceparent"  # W3C Trace Context §3.2; its companions hold what a client pleases
+# W3C Trace Context §3.2. `tracestate` and `baggage` are not read: a client may put any text there.
+PARENT = "traceparent"
 SECOND = 1_000_000_000  # nanoseconds
 
 tracer = trace.get_tracer("unspool")
 propagator = TraceContextTextMapPropagator()
 _run: ContextVar[UUID | None] = ContextVar("run", default=None)
 
-Answer = Callable[[HttpRequest], HttpResponseBase]
-Said = Mapping[str, str | int]
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+Attributes = Mapping[str, str | int]
 
 
-def trace_posts(answer: Answer) -> Answer:
-    """Django middleware: a span for each POST to the API, in its caller's trace if it has one."""
+def trace_posts(get_response: GetResponse) -> GetResponse:
+    """Django middleware: a span for each POST to the API, in the caller's trace if it sent one.
+
+    Raises `MiddlewareNotUsed` if no collector is set.
+    """
     if not settings.OTEL_EXPORTER_OTLP_ENDPOINT:
         raise MiddlewareNotUsed
 
     def traced(request: HttpRequest) -> HttpResponseBase:
         if request.method != "POST" or not request.path.startswith("/api/"):
-            return answer(request)
-        begun = _context(request.headers.get(PARENT))
-        with _span("POST", begun, SpanKind.SERVER, {"unspool.request": current()}) as span:
-            response = answer(request)
+            return get_response(request)
+        parent = _context(request.headers.get(PARENT))
+        with _span("POST", parent, SpanKind.SERVER, {"unspool.request": current()}) as span:
+            response = get_response(request)
             if request.resolver_match:
                 span.update_name(f"POST /{request.resolver_match.route}")
             span.set_attribute("http.response.status_code", response.status_code)
@@ -52,32 +56,35 @@ def trace_posts(answer: Answer) -> Answer:
 
 
 def inject_headers(run: UUID) -> dict[str, str]:
-    """What a ring takes along of the trace that this thread works in, if that is the run's."""
+    """The headers that carry this thread's trace in the task of a dispatched run.
+
+    Empty if the thread works in no trace, or for another run.
+    """
     span = trace.get_current_span()
     if not span.get_span_context().is_valid or _run.get() not in (None, run):
         return {}
     span.set_attribute("unspool.run", str(run))
-    told: dict[str, str] = {}
-    propagator.inject(told)
-    return {PARENT: told[PARENT]}
+    headers: dict[str, str] = {}
+    propagator.inject(headers)
+    return {PARENT: headers[PARENT]}
 
 
 @contextmanager
 def task_span(run: UUID, parent: object) -> Iterator[None]:
-    """Work for this run, in the trace that its ring brought along."""
-    mine = _run.set(run)
-    token = context.attach(_context(parent))
+    """Work for this run, in the trace that its task carries as `parent`."""
+    run_token = _run.set(run)
+    context_token = context.attach(_context(parent))
     try:
         yield
     finally:
-        context.detach(token)
-        _run.reset(mine)
+        context.detach(context_token)
+        _run.reset(run_token)
 
 
 @contextmanager
 def attempt_span(run: Run) -> Iterator[None]:
-    """The span of one attempt, after that of the wait for its worker."""
-    told: Said = {
+    """The span of one attempt. A run's first attempt also gets a span for its wait in the queue."""
+    attributes: Attributes = {
         "unspool.run": str(run.id),
         "unspool.conversation": str(run.conversation_id),
         "unspool.attempt": run.attempt,
@@ -87,33 +94,33 @@ def attempt_span(run: Run) -> Iterator[None]:
     if run.attempt == 1 and run.started_at:
         queued = tracer.start_span("queued", start_time=_nanoseconds(run.created_at))
         queued.end(_nanoseconds(run.started_at))
-    with _span("attempt", None, SpanKind.CONSUMER, told):
+    with _span("attempt", None, SpanKind.CONSUMER, attributes):
         yield
 
 
 def record_first_token(seconds: float) -> None:
-    """The model has just said its first piece, so long after it was asked."""
+    """Record a span of this many seconds that ends now, with the model's first token."""
     now = time_ns()
     tracer.start_span("first token", start_time=now - int(seconds * SECOND)).end(now)
 
 
 @contextmanager
 def finish_span(outcome: str, pieces: int) -> Iterator[None]:
-    """The span in which a run's end is stored and said, after its last token."""
-    told: Said = {"unspool.outcome": outcome, "unspool.pieces": pieces}
-    with _span("ending", None, SpanKind.INTERNAL, told):
+    """The span in which a run's end is stored and its final event published."""
+    attributes: Attributes = {"unspool.outcome": outcome, "unspool.pieces": pieces}
+    with _span("ending", None, SpanKind.INTERNAL, attributes):
         yield
 
 
 @contextmanager
 def _span(
     name: str,
-    within: context.Context | None,
+    parent: context.Context | None,
     kind: SpanKind,
-    told: Said,
+    attributes: Attributes,
 ) -> Iterator[Span]:
-    span = tracer.start_span(name, within, kind, told)
-    # An error's words may be anybody's: only that there was one is told.
+    span = tracer.start_span(name, parent, kind, attributes)
+    # An error's message may hold a client's text, so the span only records that there was one.
     with trace.use_span(span, True, record_exception=False, set_status_on_exception=False):
         try:
             yield span
@@ -123,8 +130,8 @@ def _span(
 
 
 def _context(parent: object) -> context.Context:
-    told = {PARENT: parent} if isinstance(parent, str) else {}
-    return propagator.extract(told, context.Context())
+    headers = {PARENT: parent} if isinstance(parent, str) else {}
+    return propagator.extract(headers, context.Context())
 
 
 def _nanoseconds(moment: datetime) -> int:

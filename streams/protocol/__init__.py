@@ -1,0 +1,1 @@
+"""The wire protocol: events, their encoding, and the fold that a reader applies to them."""

@@ -1,7 +1,7 @@
-"""What can be said on a channel: every event and state frame of the wire, as a typed value.
+"""Every event and frame of the wire protocol, as a typed value.
 
-A field here is a field there (docs/design.md §3.2). Event types stand as strings in this
-module alone.
+The fields have the names that they have on the wire (docs/design.md §3.2). No other module writes
+event types as strings.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Role = Literal["user", "assistant", "system"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a reply cost, in tokens. `estimated`: counted by us, the provider gave none."""
+    """What a reply cost, in tokens. `estimated`: the provider gave no counts, so they are ours."""
 
     input_tokens: int
     output_tokens: int
@@ -24,7 +24,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageView:
-    """A message as readers see it. `reply_to` and `run` are an assistant's alone."""
+    """A message as readers see it. Only an assistant's message has `reply_to` and `run`."""
 
     id: UUID
     role: Role
@@ -45,7 +45,7 @@ class ConversationUpdated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageCreated:
-    """Somebody asked."""
+    """The user sent a message."""
 
     type: ClassVar[str] = "message.created"
     message: MessageView
@@ -53,7 +53,7 @@ class MessageCreated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunQueued:
-    """A reply to `message` is going to be written."""
+    """A reply to `message` waits for a worker."""
 
     type: ClassVar[str] = "run.queued"
     run: UUID
@@ -62,7 +62,7 @@ class RunQueued:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted:
-    """A worker writes. A higher attempt starts the reply's text anew."""
+    """A worker began an attempt. A higher attempt starts the reply's text anew."""
 
     type: ClassVar[str] = "run.started"
     run: UUID
@@ -72,7 +72,7 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextDelta:
-    """The next piece of a reply. `index` counts this attempt's pieces from 0."""
+    """The next piece of a reply's text. `index` counts this attempt's pieces from 0."""
 
     type: ClassVar[str] = "text.delta"
     run: UUID
@@ -83,7 +83,7 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextSnapshot:
-    """The reply's text so far, as a whole: it replaces what was heard. Next comes `index` + 1."""
+    """The reply's whole text so far: it replaces all before. The next delta has `index` + 1."""
 
     type: ClassVar[str] = "text.snapshot"
     run: UUID
@@ -94,7 +94,7 @@ class TextSnapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReasoningDelta:
-    """The next piece of what the model thinks aloud. It shares the count of `TextDelta`."""
+    """The next piece of the model's reasoning. Its `index` continues the count of `TextDelta`."""
 
     type: ClassVar[str] = "reasoning.delta"
     run: UUID
@@ -105,7 +105,7 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCompleted:
-    """The model finished. `reply` is the message it wrote."""
+    """The model finished. `reply` is the message with its text."""
 
     type: ClassVar[str] = "run.completed"
     run: UUID
@@ -117,7 +117,7 @@ class RunCompleted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCancelled:
-    """Somebody said stop. `reply` holds the text so far, if there was any."""
+    """The run was cancelled. `reply` is the message with the text so far; None without text."""
 
     type: ClassVar[str] = "run.cancelled"
     run: UUID
@@ -128,7 +128,7 @@ class RunCancelled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFailed:
-    """It could not be written to its end: `code` is stable, `reason` is for a person."""
+    """The reply could not be finished. `code` is stable for programs, `reason` is for people."""
 
     type: ClassVar[str] = "run.failed"
     run: UUID
@@ -141,7 +141,7 @@ class RunFailed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveRun:
-    """A run as a snapshot tells it: what its reply holds so far."""
+    """A run in a snapshot, with its reply so far."""
 
     id: UUID
     status: str
@@ -153,7 +153,7 @@ class LiveRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """What a conversation is at `cursor`; `earlier` is the URL of the messages before these."""
+    """A conversation at `cursor`. `earlier` is the URL of the page of older messages."""
 
     type: ClassVar[str] = "conversation.snapshot"
     id: UUID
@@ -168,7 +168,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamReset:
-    """The log cannot go on from the reader's cursor; a snapshot follows."""
+    """The log cannot resume from the reader's cursor; a snapshot follows."""
 
     type: ClassVar[str] = "stream-reset"
     reason: Literal["expired", "lost", "ahead"]
@@ -177,7 +177,7 @@ class StreamReset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamError:
-    """An open stream ends: the reader may no longer hear it, or it is no more."""
+    """The server ends a stream: the reader lost access, or the conversation was deleted."""
 
     type: ClassVar[str] = "stream-error"
     condition: str
@@ -186,7 +186,7 @@ class StreamError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heartbeat:
-    """Nothing was said for a while. `head` is the log's last id; null while Redis is away."""
+    """Sent at intervals. `head` is the id that the reader has reached; null without Redis."""
 
     type: ClassVar[str] = "heartbeat"
     head: int | None

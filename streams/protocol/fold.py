@@ -1,7 +1,7 @@
-"""What a reader knows after what he heard: one pure function over events.
+"""Folds events into the state of a conversation, as a reader sees it: one pure function.
 
-The law of this project is that for every reader, whatever happened to his connections, this fold
-gives what the database holds in the end.
+The invariant of this project: in the end, every reader's fold equals what the database holds. It
+holds for every way in which the reader's connections break.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ from streams.protocol.events import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """The text and state of one run, as its events tell it."""
+    """The text and state of one run, folded from its events."""
 
     run: UUID
     message: UUID | None = None
@@ -41,9 +41,9 @@ class Reply:
     ) -> "Reply":
         """The reply after one more event of its run."""
         if event.attempt < self.attempt or self.ending:
-            return self  # a worker that was superseded: nobody is listening for it
-        anew = event.attempt > self.attempt
-        now = replace(self, attempt=event.attempt, text="", reasoning="") if anew else self
+            return self  # of a superseded attempt, or after the final event
+        newer = event.attempt > self.attempt
+        now = replace(self, attempt=event.attempt, text="", reasoning="") if newer else self
         match event:
             case RunStarted():
                 return now
@@ -54,13 +54,13 @@ class Reply:
             case TextSnapshot():
                 return replace(now, text=event.text)
             case RunCompleted() | RunCancelled() | RunFailed():
-                # A run that ended before its next attempt spoke keeps what the last one said.
+                # If the new attempt appended no delta, the text of the attempt before it stays.
                 return replace(self, attempt=event.attempt, ending=event)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationState:
-    """A conversation as one reader has heard it."""
+    """A conversation, folded from the events that one reader received."""
 
     title: str = ""
     model: str = ""
@@ -71,8 +71,8 @@ class ConversationState:
         return replace(self, replies={**self.replies, reply.run: reply})
 
 
-def fold(heard: ConversationState, event: Event | Snapshot) -> ConversationState:
-    """What is known after `event`. Hearing a message or a snapshot twice changes nothing."""
+def fold(state: ConversationState, event: Event | Snapshot) -> ConversationState:
+    """The state after `event`. A repeated message or snapshot changes nothing."""
     match event:
         case Snapshot():
             return ConversationState(
@@ -91,11 +91,11 @@ def fold(heard: ConversationState, event: Event | Snapshot) -> ConversationState
                 },
             )
         case ConversationUpdated():
-            return replace(heard, title=event.title, model=event.model)
+            return replace(state, title=event.title, model=event.model)
         case MessageCreated():
-            return replace(heard, messages={**heard.messages, event.message.id: event.message})
+            return replace(state, messages={**state.messages, event.message.id: event.message})
         case RunQueued():
-            return heard._with(Reply(run=event.run, message=event.message))
+            return state._with(Reply(run=event.run, message=event.message))
         case _:
-            known = heard.replies.get(event.run) or Reply(run=event.run)
-            return heard._with(known.apply(event))
+            reply = state.replies.get(event.run) or Reply(run=event.run)
+            return state._with(reply.apply(event))

@@ -1,17 +1,17 @@
-"""Ids in their one spelling."""
+"""Parses ids, and accepts only their canonical spelling."""
 
 from contextlib import suppress
 from uuid import UUID
 
 
 class NotCanonical(ValueError):
-    """The text is no owner or id in its one spelling: refuse it."""
+    """The text is not an owner or id in canonical spelling. Reject it."""
 
 
 def parse_uuid(text: str) -> UUID:
-    """The UUID of RFC 9562 §4: lower case, with hyphens. Raises `NotCanonical`.
+    """The UUID in the text, spelled as in RFC 9562 §4: lower case, hyphens. Raises `NotCanonical`.
 
-    Python's own `UUID` takes braces, `urn:uuid:`, capitals and hyphens at any place as well.
+    Python's `UUID` also accepts braces, `urn:uuid:`, capitals and hyphens at any place.
     """
     with suppress(ValueError):
         parsed = UUID(text)

@@ -1,8 +1,8 @@
-"""How a frame looks on its way: one line of JSON, in one block of Server-Sent Events.
+"""Encodes frames for the wire: one line of JSON, in one block of Server-Sent Events.
 
-WHATWG HTML §9.2.6 allows more than all its readers agree on, so a block here is only ever
-`event`, one `data` line and `id`, in this order, each ended by LF, with `retry` before the first
-of a stream.
+Clients disagree on parts of WHATWG HTML §9.2.6, so every block has the same simple form: `event`,
+one `data` line and `id`, in this order, each ended by LF. `retry` precedes the first block of a
+stream.
 """
 
 import random
@@ -14,61 +14,65 @@ from pydantic import TypeAdapter
 
 from streams.protocol.events import EVENTS, Event, Frame, Snapshot
 
-# NUL, and halves of surrogate pairs, which are no characters: UTF-8 cannot hold the one,
-# PostgreSQL the other. CommonMark §2.3 replaces NUL the same way.
+# NUL, which PostgreSQL cannot store, and lone surrogates, which UTF-8 cannot encode. CommonMark
+# §2.3 replaces NUL the same way.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
-PIECE = 16_384  # characters cleaned in one go
+PIECE = 16_384  # characters that `clean` replaces in one call
 
-# No ends of a line to the standard, but to readers that split text as Python's `str.splitlines`
-# does. In JSON they can only stand inside of strings, where they may be escaped.
+# The standard does not take these for line ends, but clients that split lines as Python's
+# `str.splitlines` does. JSON has them only inside strings, where they can be escaped.
 _LINE_SEPARATORS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def clean(text: str) -> str:
-    """`text` with U+FFFD for what no database and no reader can hold."""
+    """The text with U+FFFD in place of NUL and lone surrogates, which cannot be stored or sent."""
     if _UNSTORABLE.search(text) is None:
         return text
-    # Piece by piece: no other thread runs while an expression is at work.
+    # Piece by piece, because no other thread runs while a regular expression does.
     starts = range(0, len(text), PIECE)
     return "".join(_UNSTORABLE.sub("\ufffd", text[at : at + PIECE]) for at in starts)
 
 
 def encode(frame: Frame) -> str:
-    """The frame's data: one line of JSON, to whoever reads it. Text must be `clean`."""
+    """The frame's data as one line of JSON, for any client. Its text must be `clean`."""
     line = orjson.dumps(frame, option=orjson.OPT_UTC_Z).decode()
     if not line.isascii():
         for end, escaped in _LINE_SEPARATORS.items():
-            if end in line:  # seldom, and to look is quicker
+            if end in line:  # these are rare, and a search is quicker
                 line = line.replace(end, escaped)
     return line
 
 
 def encode_event(type: str, data: str, id: int | None = None) -> bytes:
-    """The frame as it is sent: the id is the last line of the block that it counts.
+    """One block of the stream. The id is its last line.
 
-    Some readers take over an `id` line before its block ends (WHATWG HTML §9.2.6 forbids it). Such
-    a reader would skip an event that is cut between its id and its data.
+    Some clients adopt an `id` before its block ends, though WHATWG HTML §9.2.6 forbids it. With the
+    id first, such a client would skip an event if the connection broke between its id and data.
     """
-    place = "" if id is None else f"id: {id}\n"
-    return f"event: {type}\ndata: {data}\n{place}\n".encode()
+    id_line = "" if id is None else f"id: {id}\n"
+    return f"event: {type}\ndata: {data}\n{id_line}\n".encode()
 
 
 def encode_frame(frame: Frame, id: int | None = None) -> bytes:
-    """`block` for a frame that no log has encoded."""
+    """`encode_event` for a frame that is not encoded yet."""
     return encode_event(frame.type, encode(frame), id)
 
 
 def retry_field(min_ms: int, max_ms: int) -> bytes:
-    """When to come back after the connection ends, in ms: not everybody in the same second.
+    """The `retry` line: a random reconnection time in ms, so that clients do not return at once.
 
-    It opens the block that follows. Of one that it fills alone, some make an event without data.
+    The caller writes it before a block. Some clients would take a block with nothing but `retry`
+    for an event without data.
     """
     return b"retry: %d\n" % random.randint(min_ms, max_ms)
 
 
 def decode(type: str, data: str | bytes) -> Event | Snapshot:
-    """The event or snapshot that this data says. Unknown fields are passed over."""
+    """The event or snapshot in this data; unknown fields are ignored.
+
+    Raises `KeyError` for an unknown type, and pydantic's `ValidationError` for invalid data.
+    """
     return _reader(type).validate_json(data)
 
 

@@ -1,8 +1,9 @@
-"""Between the log and Pushpin: says to the connections that Pushpin holds what followers hear.
+"""The bridge publishes the events of the log to the connections that Pushpin holds.
 
-It follows exactly the channels that some Pushpin wants, with the web process's own hub, and heals
-itself from the log as a follower does. Each event goes out with its id and its predecessor's, so
-that Pushpin finds out what it has missed; only after the last one it cannot, so that is said again.
+It subscribes to exactly the channels that some Pushpin wants, through the same hub as a web
+process. It recovers gaps from the log, as a follower does. Each item carries the id of its event
+and of the event before it. So Pushpin detects a missed event once the next one arrives. Nothing
+would reveal the loss of the last event, so the bridge publishes that event again.
 """
 
 import asyncio
@@ -31,58 +32,59 @@ from streams.pushpin.relay import Relay
 from streams.pushpin.zmq_publisher import Item, ZmqPublisher
 
 logger = logging.getLogger(__name__)
-AGAIN = 0.4  # seconds of silence after which the last event is said again, and the log looked at
-LOOK = 1.0  # seconds until the next look while a lost event would be missed
+REPUBLISH_AFTER = 0.4  # seconds of silence until the last event is republished and the log is read
+LOOK = 1.0  # seconds between reads of the log while the last event is recent, or after an error
 CLOSE: Item = {b"action": b"close"}
-HINT: Item = {b"action": b"hint"}  # ask what comes next
+HINT: Item = {b"action": b"hint"}  # Pushpin then requests the next link
 
 
 class Bridge:
-    """One process's: give Pushpins its `address`, then `run` until cancelled."""
+    """The bridge of one process. Pushpins connect to `address`."""
 
     def __init__(self, address: str) -> None:
         self._hubs = Hubs(keep=settings.STREAM_BUFFER)
-        self._outlet = ZmqPublisher(address, self._subscribed)
+        self._publisher = ZmqPublisher(address, self._subscribed)
         self._relays: dict[UUID, Relay] = {}
 
     async def run(self) -> None:
-        self._outlet.open()
+        """Serve the Pushpins that connect, until cancelled."""
+        self._publisher.open()
         try:
             while True:
                 await asyncio.sleep(settings.ACCESS_CHECK_INTERVAL)
-                self._outlet.receive()
+                self._publisher.receive()
                 self._end_expired()
                 await self._end_revoked()
         finally:
             for relay in list(self._relays.values()):
                 self._drop(relay)
             await self._hubs.close()
-            self._outlet.close()
+            self._publisher.close()
 
-    def _subscribed(self, channel: str, wanted: bool, again: bool) -> None:
+    def _subscribed(self, channel: str, wanted: bool, resumed: bool) -> None:
         hold = parse_hold(channel)
         conversation = hold.conversation if hold else conversation_of(channel)
         if conversation is None:
-            return  # what is said aside needs no following
+            return  # a channel for heartbeats and closing frames has no log
         relay = self._relays.get(conversation)
         if relay is None:
             if not wanted:
                 return
-            relay = self._relays[conversation] = Relay(conversation, doubted=again)
+            relay = self._relays[conversation] = Relay(conversation, maybe_missed=resumed)
             relay.task = asyncio.create_task(self._relay(relay))
         if hold and wanted:
             relay.holds[channel] = hold
         elif hold:
             relay.holds.pop(channel, None)
         else:
-            # Some Pushpin wants it already: this is another, or it was away meanwhile.
-            relay.doubted |= wanted and (again or relay.wanted)
+            # If it was wanted already, another Pushpin wants it too, or one has reconnected.
+            relay.maybe_missed |= wanted and (resumed or relay.wanted)
             relay.wanted = wanted
         relay.idle_at = 0.0
         if not relay.wanted and not relay.holds:
             self._drop(relay)
-        elif relay.feed:
-            relay.feed.wake()
+        elif relay.buffer:
+            relay.buffer.wake()
 
     def _drop(self, relay: Relay) -> None:
         del self._relays[relay.conversation]
@@ -90,162 +92,171 @@ class Bridge:
             relay.task.cancel()
 
     async def _relay(self, relay: Relay) -> None:
-        with self._hubs.listen(relay.channel) as relay.feed:
+        with self._hubs.listen(relay.channel) as relay.buffer:
             while True:
-                turn = relay.feed.version
+                version = relay.buffer.version
                 try:
-                    await self._attend(relay, relay.feed)
+                    await self._process(relay, relay.buffer)
                 except LogUnavailable:
-                    relay.look_at = relay.idle_at = monotonic() + SOON
+                    relay.check_at = relay.idle_at = monotonic() + SOON
                 except Superseded:
-                    relay.feed.deleted = True  # deleted before we came
+                    relay.buffer.deleted = True  # deleted before the bridge subscribed
                 except Exception:
-                    logger.exception("conversation %s", relay.conversation)
-                    relay.look_at = relay.idle_at = monotonic() + LOOK
-                due = relay.beat_at
-                if relay.feed.connected:  # else nothing can be asked
-                    due = min(due, relay.look_at, relay.idle_at)
-                if relay.feed.version == turn:  # else it woke nobody: we were asking the log
-                    await relay.feed.wait_for_change(max(0.01, due - monotonic()))
+                    logger.exception("relaying conversation %s failed", relay.conversation)
+                    relay.check_at = relay.idle_at = monotonic() + LOOK
+                due = relay.heartbeat_at
+                if relay.buffer.connected:  # otherwise Redis is away, so nothing can be read
+                    due = min(due, relay.check_at, relay.idle_at)
+                if relay.buffer.version == version:  # otherwise a change came during `_process`
+                    await relay.buffer.wait_for_change(max(0.01, due - monotonic()))
 
-    async def _attend(self, relay: Relay, feed: ChannelBuffer) -> None:
-        if feed.deleted:
-            relay.look_at = relay.idle_at = NEVER
-            relay.beat_at = monotonic() + LOOK
+    async def _process(self, relay: Relay, buffer: ChannelBuffer) -> None:
+        if buffer.deleted:
+            relay.check_at = relay.idle_at = NEVER
+            relay.heartbeat_at = monotonic() + LOOK
             for hold in list(relay.holds.values()):
                 self._end(hold, GONE)
             return
-        if relay.beat_at == NEVER:
-            relay.beat_at = monotonic() + settings.STREAM_HEARTBEAT
-        if monotonic() >= relay.beat_at:  # before Redis is asked: it may be heard, and not answer
-            await self._heartbeat(relay, feed)
-        if feed.connected:
-            await self._pass_on(relay, feed)
+        if relay.heartbeat_at == NEVER:
+            relay.heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+        # First, because Redis may still deliver messages while it answers no command.
+        if monotonic() >= relay.heartbeat_at:
+            await self._heartbeat(relay, buffer)
+        if buffer.connected:
+            await self._publish_new(relay, buffer)
             await self._end_idle(relay)
 
-    async def _pass_on(self, relay: Relay, feed: ChannelBuffer) -> None:
-        """Say what nobody was told yet. Raises `LogUnavailable`."""
+    async def _publish_new(self, relay: Relay, buffer: ChannelBuffer) -> None:
+        """Publish the events after the last published one. Raises `LogUnavailable`."""
         live = None
-        if relay.last is not None and relay.epoch == feed.subscription:
-            live = feed.after(relay.last)
+        if relay.last is not None and relay.subscription == buffer.subscription:
+            live = buffer.after(relay.last)
         if live:
-            self._publish(relay, live, ending=feed.last_final > (relay.last or 0))
-        if live is None or (not live and monotonic() >= relay.look_at):
-            await self._look(relay, feed)
+            self._publish(relay, live, has_final=buffer.last_final > (relay.last or 0))
+        if live is None or (not live and monotonic() >= relay.check_at):
+            await self._check_log(relay, buffer)
 
-    async def _look(self, relay: Relay, feed: ChannelBuffer) -> None:
-        """Look in the log for what was not heard, and say again what may not have been."""
-        relay.doubted |= 0 < relay.epoch != feed.subscription
-        epoch, channel, last = feed.subscription, relay.channel, relay.last
+    async def _check_log(self, relay: Relay, buffer: ChannelBuffer) -> None:
+        """Publish events that the subscription did not deliver, and republish the last if needed.
+
+        Raises `LogUnavailable`, and `Superseded` if the conversation was deleted.
+        """
+        relay.maybe_missed |= 0 < relay.subscription != buffer.subscription
+        subscription, channel, last = buffer.subscription, relay.channel, relay.last
         if last is not None:
-            fresh = relay.epoch != epoch  # while nothing was heard, Redis may have lost its last
-            known = await in_thread(lambda: recorded_head(relay.conversation)) if fresh else 0
-            ask = partial(the_log().read_after, channel, last, min_head=known, count=PAGE_SIZE)
-            page = await in_thread(ask, of=channel)
+            # While no subscription existed, Redis may have lost its newest events.
+            min_head = 0
+            if relay.subscription != subscription:
+                min_head = await in_thread(lambda: recorded_head(relay.conversation))
+            read = partial(the_log().read_after, channel, last, min_head=min_head, count=PAGE_SIZE)
+            page = await in_thread(read, of=channel)
             if isinstance(page, CursorGap):
-                logger.info("conversation %s goes on elsewhere: %s", relay.conversation, page)
+                logger.info(
+                    "the log of conversation %s cannot continue: %s", relay.conversation, page
+                )
                 self._hint(relay.holds.values())
-                relay.last, relay.frame, relay.doubted = None, b"", True  # the hint may be lost
+                relay.last, relay.frame = None, b""
+                relay.maybe_missed = True  # the hint may get lost
             else:
                 frames = [encode_event(type, data, id) for id, type, data in page.entries]
-                self._publish(relay, frames, ending=any(e[1] in ENDINGS for e in page.entries))
+                self._publish(relay, frames, has_final=any(e[1] in ENDINGS for e in page.entries))
                 if not page.last:
-                    relay.look_at = monotonic()  # the rest follows at once
+                    relay.check_at = monotonic()  # read the next page at once
                     return
-        if relay.last is None or (relay.doubted and not relay.frame):
-            tail = await in_thread(lambda: the_log().last(channel), of=channel)
-            relay.doubted |= tail is None  # the first that will be said is somebody's news
-            if tail:
-                relay.last, relay.idle_at = tail[0], 0.0  # an ending may have been passed over
-                relay.frame = encode_event(tail[1], tail[2], tail[0]) if relay.doubted else b""
+        if relay.last is None or (relay.maybe_missed and not relay.frame):
+            newest = await in_thread(lambda: the_log().last(channel), of=channel)
+            relay.maybe_missed |= newest is None  # empty log: its first event is new to every hold
+            if newest:
+                relay.last, relay.idle_at = newest[0], 0.0  # a final event may have been skipped
+                id, type, data = newest
+                relay.frame = encode_event(type, data, id) if relay.maybe_missed else b""
         self._hint(hold for hold in relay.holds.values() if not hold.begun)
-        if relay.frame and (relay.doubted or relay.lively):
+        if relay.frame and (relay.maybe_missed or relay.recently_published):
             self._publish_event(relay)
-        relay.doubted &= not relay.frame
-        relay.epoch = epoch
-        relay.look_at = monotonic() + (LOOK if relay.lively else settings.STREAM_HEARTBEAT)
+        relay.maybe_missed &= not relay.frame
+        relay.subscription = subscription
+        pause = LOOK if relay.recently_published else settings.STREAM_HEARTBEAT
+        relay.check_at = monotonic() + pause
 
-    def _publish(self, relay: Relay, frames: list[bytes], *, ending: bool) -> None:
+    def _publish(self, relay: Relay, frames: list[bytes], *, has_final: bool) -> None:
         if not frames or relay.last is None:
             return
         for relay.frame in frames:
-            relay.last += 1  # within one life of the log they ascend by one
+            relay.last += 1  # within one epoch, ids ascend by one
             self._publish_event(relay)
-        relay.said_at = monotonic()
-        relay.look_at = relay.said_at + AGAIN
-        relay.beat_at = relay.said_at + settings.STREAM_HEARTBEAT
-        if ending:
+        relay.published_at = monotonic()
+        relay.check_at = relay.published_at + REPUBLISH_AFTER
+        relay.heartbeat_at = relay.published_at + settings.STREAM_HEARTBEAT
+        if has_final:
             relay.idle_at = 0.0
 
     def _publish_event(self, relay: Relay) -> None:
         if relay.last is not None:
-            place = {"id": str(relay.last), "after": str(relay.last - 1)}
-            self._outlet.publish(relay.channel, {b"content": relay.frame}, **place)
+            ids = {"id": str(relay.last), "after": str(relay.last - 1)}
+            self._publisher.publish(relay.channel, {b"content": relay.frame}, **ids)
 
-    async def _heartbeat(self, relay: Relay, feed: ChannelBuffer) -> None:
-        """A sign of life, after whatever a deaf subscription has kept from us."""
+    async def _heartbeat(self, relay: Relay, buffer: ChannelBuffer) -> None:
+        """Publish a heartbeat, after any events that the subscription did not deliver."""
         head = None
-        if feed.connected and relay.last is not None:
+        if buffer.connected and relay.last is not None:
             try:
-                await self._look(relay, feed)
+                await self._check_log(relay, buffer)
                 head = relay.last
             except LogUnavailable:
                 head = None
-        first = monotonic() - relay.said_at < 1.5 * settings.STREAM_HEARTBEAT
-        beat, now = (
-            encode_frame(Heartbeat(head=head)),
-            int(time.time() // settings.STREAM_HEARTBEAT),
-        )
+        is_first = monotonic() - relay.published_at < 1.5 * settings.STREAM_HEARTBEAT
+        frame = encode_frame(Heartbeat(head=head))
+        id = f"heartbeat-{head}-{int(time.time() // settings.STREAM_HEARTBEAT)}"
         for hold in list(relay.holds.values()):
-            self._outlet.publish(hold.aside, {b"content": beat}, id=f"heartbeat-{head}-{now}")
-        if first and relay.frame:
-            # Pushpin keeps a hundred events for a reader that does not take them, and drops the
-            # rest, of which the last would never be found missing.
+            self._publisher.publish(hold.aside, {b"content": frame}, id=id)
+        if is_first and relay.frame:
+            # Pushpin queues 100 events for a reader that is slow to read, and drops the rest. If it
+            # dropped the last event, no later event would reveal that.
             self._hint(relay.holds.values())
-        relay.beat_at = monotonic() + settings.STREAM_HEARTBEAT
+        relay.heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
 
     async def _end_idle(self, relay: Relay) -> None:
-        """End the holds of those who stay until all is said, once it is and they are past it."""
+        """End the `until_idle` holds once no run is pending and all events were published."""
         staying = [hold for hold in relay.holds.values() if hold.until_idle and hold.begun]
         last = relay.last
         if not staying or last is None:
-            relay.idle_at = NEVER  # until somebody stays, and something was said
+            relay.idle_at = NEVER  # until an `until_idle` hold begins and an event was published
         if last is None or monotonic() < relay.idle_at:
             return
         match await in_thread(lambda: pending(relay.conversation, last)):
             case "idle":
                 for hold in staying:
                     self._end(hold, b"")
-                relay.idle_at = monotonic() + LOOK  # somebody may have come while we asked
+                relay.idle_at = monotonic() + LOOK  # a hold may have begun during the query
             case "busy":
-                relay.idle_at = NEVER  # until the next ending is said
+                relay.idle_at = NEVER  # until the next final event is published
             case "ending":
                 relay.idle_at = monotonic() + SOON
 
     async def _end_revoked(self) -> None:
-        out = await revoked({(hold.caller, hold.conversation) for _, hold in self._holds()})
+        refused = await revoked({(hold.caller, hold.conversation) for _, hold in self._holds()})
         for _, hold in self._holds():
-            if farewell := out.get((hold.caller, hold.conversation)):
-                self._end(hold, farewell)
+            if frame := refused.get((hold.caller, hold.conversation)):
+                self._end(hold, frame)
 
     def _end_expired(self) -> None:
         for relay, hold in self._holds():
             if hold.ends_at * 60 <= time.time():
-                beat = encode_frame(Heartbeat(head=relay.last))
-                self._end(hold, retry_field(*settings.STREAM_RETRY) + beat)
+                heartbeat = encode_frame(Heartbeat(head=relay.last))
+                self._end(hold, retry_field(*settings.STREAM_RETRY) + heartbeat)
 
     def _holds(self) -> list[tuple[Relay, Hold]]:
-        # A list: while one is told something, Pushpins are heard, and others come and go.
+        # A list, because `publish` also reads subscriptions, which add and remove holds.
         return [(relay, hold) for relay in self._relays.values() for hold in relay.holds.values()]
 
-    def _end(self, hold: Hold, farewell: bytes) -> None:
-        # Said again while the hold lasts: one that was just asking what comes next may not have
-        # heard. Two bridges say it in the same words.
-        now = int(time.time() / LOOK)
-        if farewell:
-            self._outlet.publish(hold.aside, {b"content": farewell}, id=f"farewell-{now}")
-        self._outlet.publish(hold.aside, CLOSE, id=f"close-{now}")
+    def _end(self, hold: Hold, frame: bytes) -> None:
+        # Repeated while the hold lasts: a reader whose next link was just being requested may have
+        # missed it. The id is the same from two bridges, so Pushpin drops the second.
+        period = int(time.time() / LOOK)
+        if frame:
+            self._publisher.publish(hold.aside, {b"content": frame}, id=f"farewell-{period}")
+        self._publisher.publish(hold.aside, CLOSE, id=f"close-{period}")
 
     def _hint(self, holds: Iterable[Hold]) -> None:
         for hold in list(holds):
-            self._outlet.publish(hold.aside, HINT, id=f"hint-{int(time.time() / LOOK)}")
+            self._publisher.publish(hold.aside, HINT, id=f"hint-{int(time.time() / LOOK)}")

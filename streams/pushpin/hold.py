@@ -1,4 +1,4 @@
-"""A hold: what the readers share whose connections Pushpin holds together.
+"""A hold: the data shared by connections that Pushpin holds for the same reader and options.
 
 Pushpin knows only names of channels. So the web process writes the whole hold into the name of
 one channel. Pushpin returns that name with each request for what comes next (`Grip-Last`), and the
@@ -38,10 +38,10 @@ KEY_SIZE = 64  # bytes: two keys of AES-256, as SIV takes them
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hold:
-    """What connections share that receive the same and end together.
+    """The data of connections that receive the same events and end together.
 
-    `ends_at` is in minutes since 1970. Redis was away when a hold was opened that has not `begun`:
-    its readers wait for the events after `cursor`, or for a snapshot.
+    `ends_at` is in minutes since 1970. `begun` is false if Redis was away when the hold was opened.
+    Then its readers still wait for the events after `cursor`, or for a snapshot.
     """
 
     conversation: UUID
@@ -72,12 +72,12 @@ class Hold:
 
     @property
     def aside(self) -> str:
-        """The channel of what these readers alone receive: heartbeats, and the stream's end."""
+        """The channel for this hold's readers only: heartbeats, closing frames and hints."""
         return ASIDE + self.state.removeprefix(STATE)
 
 
 def parse_hold(name: str) -> Hold | None:
-    """The hold that this channel's name is; None for any other channel."""
+    """The hold that this channel name encodes; None for any other name."""
     if not name.startswith(STATE) or len(name) > MAX_NAME:
         return None
     fields = _unseal(name.removeprefix(STATE))
@@ -112,7 +112,7 @@ def _unseal(text: str) -> list[Any] | None:
         sealed = b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         plaintext = _cipher(settings.SECRET_KEY).decrypt(sealed, None)
     except (binascii.Error, InvalidTag, ValueError):
-        return None  # another SECRET_KEY made it, or no service did
+        return None  # sealed with another SECRET_KEY, or not by this service
     if _seal(plaintext) != text:
         return None  # base64 spells some bytes in several ways, but a hold has one name
     fields: list[Any] = orjson.loads(plaintext)

@@ -1,4 +1,4 @@
-"""A conversation that some Pushpin wants: what the bridge has said of it, and to whom."""
+"""The state of one conversation in the bridge: its last published event, its holds, its timers."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,31 +10,32 @@ from streams.delivery.hub import ChannelBuffer
 from streams.log.channels import channel_of
 from streams.pushpin.hold import Hold
 
-LIVELY = 45.0  # seconds of silence that may yet be a loss; below Pushpin's memory of ids, a minute
+RECENT = 45.0  # seconds; less than the minute in which Pushpin drops a repeated id
 
 
 @dataclass(slots=True)
 class Relay:
-    """One conversation that some Pushpin wants."""
+    """One conversation that some Pushpin wants to receive."""
 
     conversation: UUID
-    feed: ChannelBuffer | None = None
+    buffer: ChannelBuffer | None = None
     task: asyncio.Task[None] | None = None
-    wanted: bool = False  # its events; holds that await a snapshot do not want them yet
+    wanted: bool = False  # whether for its events: holds that await a snapshot want none yet
     holds: dict[str, Hold] = field(default_factory=dict)
-    last: int | None = None  # the event said last
-    frame: bytes = b""  # … and its words, if we said it
-    epoch: int = 0  # the subscription after which the log was read
-    doubted: bool = False  # a Pushpin may have missed the last event
-    said_at: float = field(default_factory=monotonic)
-    look_at: float = 0.0
-    beat_at: float = NEVER
-    idle_at: float = 0.0  # when to ask whether all is said
+    last: int | None = None  # the id of the event published last
+    frame: bytes = b""  # … and its frame; empty if this bridge has not published that event
+    subscription: int = 0  # the subscription in which the log was last read to its end
+    maybe_missed: bool = False  # a Pushpin may have missed the last event
+    published_at: float = field(default_factory=monotonic)
+    check_at: float = 0.0  # when to read the log
+    heartbeat_at: float = NEVER
+    idle_at: float = 0.0  # when to check whether no run is pending
 
     @property
     def channel(self) -> str:
         return channel_of(self.conversation)
 
     @property
-    def lively(self) -> bool:
-        return monotonic() - self.said_at < LIVELY
+    def recently_published(self) -> bool:
+        """Whether the last event is so new that its loss may still be unnoticed."""
+        return monotonic() - self.published_at < RECENT

@@ -1,11 +1,11 @@
-"""The stream behind Pushpin: what was said so far, and the order to hold the connection.
+"""The HTTP responses to Pushpin: the events so far, and the instruction to hold the connection.
 
-Pushpin keeps the connection and passes on what the bridge says. Whenever it has missed something
-it asks for what comes next, at one address for all: requests that are under way at the same time
-are shared by address and Grip-Last alone, so nothing else may decide what is answered.
+Pushpin holds the connection and delivers what the bridge publishes. When it has missed an event, it
+requests the next link, which is one URL for all holds. Pushpin merges simultaneous requests whose
+URL and `Grip-Last` are equal, so the response may depend on nothing else.
 
-The library's own GRIP view puts channel, reader and cursor into the address's query, which is not
-compared, and so hands one reader's events to another.
+The GRIP library's own view is not used. It puts channel, reader and cursor into the URL's query,
+which Pushpin does not compare, so one reader could receive another's events.
 """
 
 import random
@@ -30,15 +30,18 @@ from streams.protocol.sse import retry_field
 from streams.pushpin.hold import Hold, parse_hold
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-NEXT_LINK = 600  # seconds until Pushpin asks by itself: only where every bridge has died
-ANY = "0"  # the place on a channel where nothing is said
-# Its two functions, for streams alone: as a middleware it would look at every request, in a thread.
+NEXT_LINK = 600  # seconds until Pushpin requests the next link by itself, in case no bridge runs
+ANY = "0"  # the `prev-id` on a channel to which nothing is published
+# Called for streams only. As a middleware it would process every request, in a thread.
 library = GripMiddleware(lambda request: HttpResponse())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HoldResponse:
-    """What a reader is told at once, and the place from which it is held; without one, it ends."""
+    """What Pushpin sends at once, and whether and from where it then holds the connection.
+
+    `said` is the frames. `place` is the last event id, or None if none was read.
+    """
 
     said: bytes
     place: int | None = None
@@ -46,12 +49,12 @@ class HoldResponse:
 
 
 def is_proxied(request: HttpRequest) -> bool:
-    """Whether Pushpin asks, which can hold the connection. Raises `Problem`."""
+    """Whether the request came through Pushpin. Raises `Problem` if its signature is wrong."""
     if not settings.GRIP_URL or "Grip-Sig" not in request.headers:
         return False
     library.process_request(request)
     if not request.grip.signed:  # type: ignore[attr-defined]
-        raise Problem(403, "grip_signature", "Pushpin's signature is not good here.")
+        raise Problem(403, "grip_signature", "The `Grip-Sig` header is not valid here.")
     return True
 
 
@@ -63,7 +66,7 @@ def begin(
     *,
     until_idle: bool,
 ) -> HttpResponse:
-    """A new stream's beginning: all that its reader has not heard, and then it is held."""
+    """The response that opens a stream: the events after the cursor, then a hold."""
     hold = Hold(
         conversation=conversation.id,
         caller=caller,
@@ -73,25 +76,25 @@ def begin(
         cursor=cursor,
     )
     answer = first_page(hold, cursor, conversation.head)
-    opening = retry_field(*settings.STREAM_RETRY)
-    return _response(request, hold, replace(answer, said=opening + answer.said))
+    retry = retry_field(*settings.STREAM_RETRY)
+    return _response(request, hold, replace(answer, said=retry + answer.said))
 
 
 def hold_deadline() -> int:
-    """When a hold that begins now is to end, in minutes since 1970.
+    """When a hold that begins now ends, in minutes since 1970.
 
-    Readers who came together are some five holds and no more: each is asked for, and ended, once.
+    The time is rounded, so readers that come at the same time share about five holds.
     """
     step: int = max(1, round(settings.STREAM_MAX_AGE / 600))
-    life: float = settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
-    return (int((time.time() + life) / 60) // step + 1) * step
+    max_age: float = settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
+    return (int((time.time() + max_age) / 60) // step + 1) * step
 
 
 def next_link(request: HttpRequest) -> HttpResponse:
-    """What held readers have not heard yet: Pushpin asks, and names their places."""
+    """The response to Pushpin's next-link request: the events after the id in `Grip-Last`."""
     try:
         if not is_proxied(request):
-            raise Problem(403, "grip_signature", "This is for Pushpin.")
+            raise Problem(403, "grip_signature", "Only Pushpin may request this.")
         last: dict[str, str] = request.grip.last  # type: ignore[attr-defined]
         hold = next(filter(None, map(parse_hold, last)), None)
         if hold is None:
@@ -101,12 +104,12 @@ def next_link(request: HttpRequest) -> HttpResponse:
     except Problem as problem:
         return problem_response(problem)
     except ValueError:
-        return problem_response(Problem(400, "bad_cursor", "Grip-Last names no place."))
+        return problem_response(Problem(400, "bad_cursor", "Grip-Last names no event id."))
     return _response(request, replace(hold, cursor=cursor), next_page(hold, cursor))
 
 
 def next_page(hold: Hold, cursor: int | None) -> HoldResponse:
-    """As `unheard`, for a reader who was let in some time ago and may have been shut out since."""
+    """As `first_page`, after a check that the hold's caller may still read."""
     found = Conversation.objects.filter(pk=hold.conversation).first()
     if found is None:
         return HoldResponse(said=GONE, held=False)
@@ -115,27 +118,30 @@ def next_page(hold: Hold, cursor: int | None) -> HoldResponse:
     return first_page(hold, cursor, found.head)
 
 
-def first_page(hold: Hold, cursor: int | None, known: int) -> HoldResponse:
-    """Everything after the cursor, or a snapshot, and whether there is more to wait for."""
+def first_page(hold: Hold, cursor: int | None, min_head: int) -> HoldResponse:
+    """All events after the cursor, or a snapshot, and whether to hold the connection.
+
+    `min_head` is the conversation's recorded head.
+    """
     try:
-        answer = _after(hold.conversation, cursor, known)
+        answer = _read_all(hold.conversation, cursor, min_head)
     except LogUnavailable:
-        return HoldResponse(said=b"")  # the bridge tells when Redis is back
+        return HoldResponse(said=b"")  # the bridge sends a hint when Redis is back
     except Superseded:
         return HoldResponse(said=GONE, held=False)
     place = answer.place
-    over = hold.until_idle and place is not None and pending(hold.conversation, place) == "idle"
-    return replace(answer, held=answer.held and not over)
+    is_idle = hold.until_idle and place is not None and pending(hold.conversation, place) == "idle"
+    return replace(answer, held=answer.held and not is_idle)
 
 
-def _after(conversation: UUID, cursor: int | None, known: int) -> HoldResponse:
-    said: list[bytes] = []
+def _read_all(conversation: UUID, cursor: int | None, min_head: int) -> HoldResponse:
+    frames: list[bytes] = []
     while True:
-        page = read_page(conversation, cursor, min_head=known)
-        said.append(page.frames)
+        page = read_page(conversation, cursor, min_head=min_head)
+        frames.append(page.frames)
         cursor = page.cursor
         if page.last:
-            return HoldResponse(said=b"".join(said), place=cursor)
+            return HoldResponse(said=b"".join(frames), place=cursor)
 
 
 def _response(request: HttpRequest, hold: Hold, answer: HoldResponse) -> HttpResponse:
@@ -146,8 +152,8 @@ def _response(request: HttpRequest, hold: Hold, answer: HoldResponse) -> HttpRes
         instruct = request.grip.start_instruct()  # type: ignore[attr-defined]
         instruct.set_hold_stream()
         if hold.begun:
-            # No `build-id` filter: our frames bring their ids, and with it Pushpin refuses to
-            # begin a hold with more than 100,000 bytes.
+            # No `build-id` filter: the frames contain their ids, and with the filter Pushpin
+            # refuses to begin a hold with more than 100,000 bytes.
             instruct.add_channel(Channel(hold.channel, prev_id=str(answer.place)))
         instruct.add_channel(Channel(hold.state, prev_id=ANY))
         instruct.add_channel(hold.aside)

@@ -1,7 +1,7 @@
-"""Where Pushpins hang on: a socket that learns from their subscriptions what they want to hear.
+"""The ZeroMQ socket on which the bridge publishes items and receives Pushpins' subscriptions.
 
-An XPUB socket of ZeroMQ, to which Pushpins connect, however many. It never waits for one of them:
-what a Pushpin cannot take is dropped, and found missing by its readers' places (`prev-id`).
+It is an XPUB socket, to which any number of Pushpins connect. It never waits for a Pushpin: items
+beyond the high water mark are dropped. Pushpin detects the gap by the next item's `prev-id`.
 """
 
 import asyncio
@@ -13,26 +13,27 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 logger = logging.getLogger(__name__)
-HIGH_WATER_MARK = 100_000  # items kept for one Pushpin that does not take them: some 30 MB
-HEARTBEAT_MS = 2000  # ms between signs of life, without three of which a Pushpin counts as gone
-RESUMING = 2.0  # seconds after a Pushpin has come (back) in which it says what it wants already
+HIGH_WATER_MARK = 100_000  # items queued for one slow Pushpin: some 30 MB
+HEARTBEAT_MS = 2000  # ms between ZeroMQ heartbeats; after three without reply, a Pushpin is gone
+RESUME_WINDOW = 2.0  # seconds after a (re)connect in which a Pushpin repeats its subscriptions
 
 Item = Mapping[bytes, "bytes | Item"]
-Asked = Callable[[str, bool, bool], None]  # a channel, whether it is wanted, and was already
+# Arguments: the channel, whether it is wanted, whether a Pushpin connected just before.
+SubscriptionCallback = Callable[[str, bool, bool], None]
 
 
 class ZmqPublisher:
-    """Bound to `address`; `asked` is called as Pushpins begin and cease to want a channel."""
+    """Bound to `address`. Calls `callback` when a Pushpin begins or ceases to want a channel."""
 
-    def __init__(self, address: str, asked: Asked) -> None:
-        self._asked = asked
-        self._joined = 0.0  # when a Pushpin last came
+    def __init__(self, address: str, callback: SubscriptionCallback) -> None:
+        self._asked = callback
+        self._connected_at = 0.0  # when a Pushpin last connected
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         for option, value in {
             zmq.LINGER: 0,
             zmq.SNDHWM: HIGH_WATER_MARK,
-            zmq.XPUB_VERBOSE: 1,  # a second Pushpin's wish, too, and the same one's after a break
+            zmq.XPUB_VERBOSE: 1,  # report repeats: a second Pushpin, or the same one reconnected
             zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
             zmq.HEARTBEAT_TIMEOUT: 3 * HEARTBEAT_MS,
         }.items():
@@ -41,10 +42,10 @@ class ZmqPublisher:
         self._socket.bind(address)
 
     def open(self) -> None:
-        """Hear Pushpins from now on, in the running loop."""
+        """Receive subscriptions from now on, in the running event loop."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket.FD, self.receive)
-        loop.add_reader(self._monitor.FD, self._welcome)
+        loop.add_reader(self._monitor.FD, self._receive_handshakes)
         self.receive()
 
     def close(self) -> None:
@@ -57,9 +58,9 @@ class ZmqPublisher:
     def publish(
         self, channel: str, form: Item, *, id: str | None = None, after: str | None = None
     ) -> None:
-        """Hand an item to whoever wants the channel; `after` is its predecessor's id.
+        """Publish an item on the channel; `after` is the id of the item before it.
 
-        A Pushpin drops an id that it has had on this channel within the last minute.
+        A Pushpin drops an item whose id it has had on this channel within the last minute.
         """
         item: dict[bytes, bytes | Item] = {b"formats": {b"http-stream": form}}
         if id is not None:
@@ -67,28 +68,30 @@ class ZmqPublisher:
         if after is not None:
             item[b"prev-id"] = after.encode()
         self._socket.send_multipart([channel.encode(), b"T" + tnetstring(item)], zmq.NOBLOCK)
-        self.receive()  # sending may have eaten the signal that somebody asks
+        self.receive()  # sending may have consumed the readiness signal of a subscription
 
     def receive(self) -> None:
-        self._welcome()
+        """Read all waiting subscriptions and call the callback for each. Never blocks."""
+        self._receive_handshakes()
         while has_more(self._socket):
-            asked: bytes = self._socket.recv(zmq.NOBLOCK)
-            again = monotonic() - self._joined < RESUMING
-            self._asked(asked[1:].decode(errors="replace"), asked.startswith(b"\x01"), again)
+            message: bytes = self._socket.recv(zmq.NOBLOCK)
+            resumed = monotonic() - self._connected_at < RESUME_WINDOW
+            self._asked(message[1:].decode(errors="replace"), message.startswith(b"\x01"), resumed)
 
-    def _welcome(self) -> None:
+    def _receive_handshakes(self) -> None:
         while has_more(self._monitor):
             recv_monitor_message(self._monitor, zmq.NOBLOCK)
-            self._joined = monotonic()
-            logger.info("a Pushpin has come")
+            self._connected_at = monotonic()
+            logger.info("a Pushpin connected")
 
 
 def has_more(socket: "zmq.Socket[bytes]") -> bool:
+    """Whether a message waits on the socket."""
     return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def tnetstring(value: "bytes | Item") -> bytes:
-    """Of words and dictionaries, as Pushpin's sockets take them (tnetstrings.info)."""
+    """The tnetstring (tnetstrings.info) of byte strings and dictionaries, as Pushpin reads it."""
     if isinstance(value, bytes):
         return b"%d:%b," % (len(value), value)
     inside = b"".join(tnetstring(name) + tnetstring(inner) for name, inner in value.items())

@@ -1,4 +1,4 @@
-"""Signing in, out and up: the pages of django-allauth that need no e-mail, and whom they take."""
+"""The account pages of django-allauth that need no e-mail, and who may sign up or log in."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from django.urls import path
 
 
 class Accounts(DefaultAccountAdapter):  # type: ignore[misc]  # the library has no types
-    """What allauth asks of us."""
+    """The adapter that django-allauth calls for the decisions of this service."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.ALLOW_SIGNUP)
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        """Count the failed logins of a name for each address apart.
+        """The key under which allauth counts failed logins: client address and name.
 
-        Counted for the name alone, wrong passwords from anywhere would shut its user out. The
-        host is no part of it, because a client may write what it likes there.
+        If failures were counted by name alone, wrong passwords from anywhere would lock the user
+        out. The key omits the `Host` header, because a client may send any value in it.
         """
         return f"{get_ip(request)} {credentials.get('username', '').casefold()}"
 
     def add_message(self, *_: Any, **__: Any) -> None:
-        """Nothing: the page says who is signed in, and would never show the rest."""
+        """Do nothing: the page shows who is signed in, and never displays messages."""
 
 
 urlpatterns = [

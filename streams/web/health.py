@@ -1,4 +1,4 @@
-"""What the platform asks: is it alive, may it be sent requests, and is anybody waiting."""
+"""The endpoints for the platform: liveness, readiness and Prometheus metrics."""
 
 import math
 
@@ -21,20 +21,20 @@ FRESH = {"Cache-Control": "no-store"}
 @csrf_exempt
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
-    """The process answers."""
+    """200 as long as the process answers."""
     return JsonResponse({"status": "ok"}, headers=FRESH)
 
 
 @csrf_exempt
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """The database can be written. Without Redis the service accepts, and its streams are silent.
+    """200 if the database can be written, otherwise 503. It answers within two seconds.
 
-    It answers within two seconds, whatever the parts do. Where Redis answers, but refuses its user
-    what the service needs, that is named.
+    Without Redis the status is `degraded`, but still 200: the service accepts messages, and its
+    streams are silent. If Redis refuses the service commands that it needs, `refused` names them.
     """
-    of_database, of_redis = probes()
-    database_answer, redis_answer = of_database.ask(), of_redis.ask()  # both at the same time
+    database_probe, redis_probe = probes()
+    database_answer, redis_answer = database_probe.ask(), redis_probe.ask()  # both in parallel
     database, redis = database_answer(), redis_answer()
     status = "ok" if database == "ok" and redis == {"redis": "ok"} else "degraded"
     return JsonResponse(
@@ -47,28 +47,31 @@ def ready(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """In Prometheus' text format: the runs, whichever process is asked, and this one's counts."""
+    """Metrics in Prometheus' text format: the runs of all processes, and this process's counts.
+
+    503 if the database is away.
+    """
     registry = CollectorRegistry()
     try:
-        _tell_runs(registry)
+        _collect_runs(registry)
         tell_memory(registry)
     except DatabaseError:
         return HttpResponse("The database is away.\n", status=503, content_type="text/plain")
-    told = generate_latest(registry) + generate_latest()
-    return HttpResponse(told, content_type=CONTENT_TYPE_LATEST, headers=FRESH)
+    text = generate_latest(registry) + generate_latest()
+    return HttpResponse(text, content_type=CONTENT_TYPE_LATEST, headers=FRESH)
 
 
-def _tell_runs(registry: CollectorRegistry) -> None:
+def _collect_runs(registry: CollectorRegistry) -> None:
     queued = Q(status=Run.Status.QUEUED)
-    seen = Run.active().aggregate(
+    counts = Run.active().aggregate(
         queued=Count("pk", filter=queued),
         oldest=Min("created_at", filter=queued),
         running=Count("pk", filter=~queued),
     )
-    age = (timezone.now() - seen["oldest"]).total_seconds() if seen["oldest"] else 0
+    age = (timezone.now() - counts["oldest"]).total_seconds() if counts["oldest"] else 0
     runs = Gauge("unspool_live_runs", "Runs that have not ended", ["status"], registry=registry)
-    runs.labels("queued").set(seen["queued"])
-    runs.labels("running").set(seen["running"])
+    runs.labels("queued").set(counts["queued"])
+    runs.labels("running").set(counts["running"])
     queue = Gauge("unspool_queue_length", "Tasks in the broker's queue", registry=registry)
     length = queue_length()
     queue.set(math.nan if length is None else length)

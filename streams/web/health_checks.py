@@ -1,7 +1,7 @@
-"""What the database and Redis can do at this moment, asked so that no caller waits for long.
+"""Checks of the database and of Redis that never delay a caller for long.
 
-Each part has a thread that asks it, one question at a time. All callers share the answer. A part
-that does not answer in time is away, however long its thread then waits.
+Each check has one thread, which runs one check at a time. All callers share its result. If the
+result does not come in time, the part counts as away, and the thread may go on waiting.
 """
 
 from collections.abc import Callable
@@ -20,36 +20,36 @@ from streams.log.redis_permissions import Permissions
 from streams.log.sharding import server_urls
 from streams.models import Conversation, IdempotencyRecord
 
-PATIENCE = 1.5  # seconds that a caller waits for an answer
-LOCKED = 1000  # milliseconds that the database's question waits for a lock
-WRITTEN = 256 * 1024  # characters that the database must take: more than most requests write
+PATIENCE = 1.5  # seconds that a caller waits for a result
+LOCK_TIMEOUT = 1000  # milliseconds that the database check waits for a lock
+WRITTEN = 256 * 1024  # characters that the database check writes: more than most requests
 
 
 T = TypeVar("T")
 
 
 class Probe(Generic[T]):
-    """One question to one part. `away` is the answer of a part that gives none in time."""
+    """One check of one part. `away` is the result if the part does not answer in time."""
 
     def __init__(self, ask: Callable[[], T], away: T) -> None:
         self._ask = ask
         self._away = away
         self._thread = ThreadPoolExecutor(1, "probe")
         self._lock = Lock()
-        self._asked: Future[T] | None = None
+        self._future: Future[T] | None = None
         self._until = 0.0
 
     def ask(self) -> Callable[[], T]:
-        """Begin to ask, or join a question that is under way. The result waits for its answer."""
+        """Start the check, or join a running one. The returned function waits for the result."""
         with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = self._thread.submit(self._ask)
+            if self._future is None or self._future.done():
+                self._future = self._thread.submit(self._ask)
                 self._until = monotonic() + PATIENCE
-            asked, until = self._asked, self._until
+            future, until = self._future, self._until
 
         def answer() -> T:
             try:
-                return asked.result(max(0.0, until - monotonic()))
+                return future.result(max(0.0, until - monotonic()))
             except TimeoutError:
                 return self._away
 
@@ -57,15 +57,15 @@ class Probe(Generic[T]):
 
 
 def database() -> str:
-    """`ok`; `read-only` where it cannot be written: locked, full, or a standby; or `away`."""
+    """`ok`; `read-only` if it cannot be written (locked, full, or a standby); or `away`."""
     try:
         return "ok" if _writes() else "read-only" if _reads() else "away"
     finally:
         connection.close()
 
 
-class RedisQuestion:
-    """`{"redis": "ok"}` where every server answers and refuses nothing that is needed."""
+class RedisCheck:
+    """`{"redis": "ok"}` if every server answers and permits all commands that are needed."""
 
     def __init__(self) -> None:
         self._servers = [Permissions(server) for server in range(len(server_urls()))]
@@ -73,25 +73,25 @@ class RedisQuestion:
     def __call__(self) -> dict[str, object]:
         try:
             refused = chain.from_iterable(server.refused() for server in self._servers)
-            named = list(dict.fromkeys(refused))
+            names = list(dict.fromkeys(refused))
         except LogUnavailable:
             return {"redis": "away"}
-        return {"redis": "refused", "refused": named} if named else {"redis": "ok"}
+        return {"redis": "refused", "refused": names} if names else {"redis": "ok"}
 
 
 def _writes() -> bool:
-    """Whether it takes a row, which is rolled back."""
+    """Whether the database accepts a row, which is rolled back."""
     try:
         with connection.cursor() as cursor:
             if connection.vendor == "sqlite":
-                cursor.execute(f"PRAGMA busy_timeout = {LOCKED}")
-                # So few pages in memory that the row goes to the disk, and finds it full.
+                cursor.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT}")
+                # A tiny page cache makes SQLite write the row to disk, which fails on a full disk.
                 cursor.execute("PRAGMA cache_size = 8")
         with transaction.atomic():
             if connection.vendor == "postgresql":
                 with connection.cursor() as cursor:
-                    cursor.execute(f"SET LOCAL lock_timeout = {LOCKED}")
-                    cursor.execute(f"SET LOCAL statement_timeout = {LOCKED}")
+                    cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+                    cursor.execute(f"SET LOCAL statement_timeout = {LOCK_TIMEOUT}")
             IdempotencyRecord.objects.create(
                 owner="", route="probe", key=str(uuid4()), digest="", status=0, body="x" * WRITTEN
             )
@@ -111,5 +111,5 @@ def _reads() -> bool:
 
 @cache
 def probes() -> tuple[Probe[str], Probe[dict[str, object]]]:
-    """This process's: of the database and of Redis."""
-    return Probe(database, "away"), Probe(RedisQuestion(), {"redis": "away"})
+    """The probes of this process: of the database and of Redis."""
+    return Probe(database, "away"), Probe(RedisCheck(), {"redis": "away"})

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_safe
 @require_safe
 @ensure_csrf_cookie
 def page(request: HttpRequest, conversation: UUID | None = None) -> HttpResponse:
-    """Send the shell, with the cookies that a visitor needs to ask something. Stores nothing.
+    """Send the shell, with the cookies that a visitor needs to send a message. Stores nothing.
 
-    Which conversation the address names is the script's to read: the shell says nothing of it,
-    so there is nothing in it that could be somebody else's.
+    The script reads the conversation's id from the URL. The shell contains no data of the
+    conversation, so it needs no access check.
     """
     response = render(request, "streams/page.html", {"csrf_cookie": settings.CSRF_COOKIE_NAME})
     signed_in = request.user.is_authenticated  # reads the session, whose key may be stale

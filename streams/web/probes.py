@@ -1,8 +1,8 @@
-"""The platform's probes are answered whatever `Host` they are asked by.
+"""Middleware that answers the platform's probes for any `Host` header.
 
-A pod is asked by its address, and a container from inside by a name of its own. Where ALLOWED_HOSTS
-names only the public host, Django would refuse these with 400, and the platform would restart a
-process that is well. The answers hold no link and no address, so no `Host` can be misused in them.
+The platform requests a probe by a pod's address or by a container's name. If ALLOWED_HOSTS names
+only the public host, Django would refuse these with 400, and the platform would restart a healthy
+process. The responses contain no link and no address, so a forged `Host` has no effect.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ PROBES: dict[str, Callable[[HttpRequest], HttpResponse]] = {
 def answer_probes(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Django middleware: stands before the first that reads the `Host`, and after security's."""
+    """Django middleware: place it after SecurityMiddleware, before any that reads the `Host`."""
 
-    def answered(request: HttpRequest) -> HttpResponseBase:
+    def middleware(request: HttpRequest) -> HttpResponseBase:
         probe = PROBES.get(request.path_info)
         return probe(request) if probe else get_response(request)
 
-    return answered
+    return middleware

@@ -98,7 +98,47 @@ async def test_what_stands_on_the_page_stays_when_the_reply_is_over(bare: Page) 
     ]  # fmt: skip
 
 
-async def test_a_new_epoch_starts_the_text_anew(bare: Page) -> None:
+async def test_a_reply_is_plain_until_the_markdown_modules_are_loaded(bare: Page) -> None:
+    plain, final, whole, html, at_last = await bare.evaluate(
+        """async () => {
+          const { ReplyText } = await import("/reply_text.js");
+          const root = document.getElementById("here");
+          const reply = new ReplyText(root);
+          const more = reply.write("Some **bo", 0);
+          const plain = [more, root.textContent];
+          const settled = reply.settle("Some **bold** words.");
+          const final = [reply.isWhole("Some **bold** words."), root.textContent];
+          await settled;
+          const whole = reply.isWhole("Some **bold** words.");
+          const another = document.createElement("div");
+          new ReplyText(another).write("At **last**, ", 0);
+          return [plain, final, whole, root.innerHTML, another.querySelector("strong").textContent];
+        }"""
+    )
+    assert plain == [True, "Some **bo"]
+    assert final == [False, "Some **bold** words."]
+    assert (whole, html) == (True, '<p dir="auto">Some <strong>bold</strong> words.</p>')
+    assert at_last == "last"
+
+
+async def test_a_reply_stays_plain_where_the_markdown_modules_cannot_be_loaded(bare: Page) -> None:
+    await bare.context.route("**/markdown_rules.js", lambda route: route.abort())
+    whole, shown, tried_again = await bare.evaluate(
+        """async () => {
+          const { ReplyText } = await import("/reply_text.js");
+          const root = document.getElementById("here");
+          const reply = new ReplyText(root);
+          await reply.settle("Some **bold** words.");
+          const whole = reply.isWhole("Some **bold** words.");
+          return [whole, root.textContent, reply.write("Some **bold** words. More", 0)];
+        }"""
+    )
+    assert whole
+    assert shown.endswith("plain text.Some **bold** words.")
+    assert not tried_again
+
+
+async def test_a_new_revision_starts_the_text_anew(bare: Page) -> None:
     text = await bare.evaluate(
         """async () => {
           const { Markdown } = await import("/markdown.js");
@@ -208,7 +248,7 @@ async def test_code_is_copied_without_a_line_end_that_would_run_it(bare: Page) -
     copied = await bare.evaluate(
         """async () => {
           const { Markdown } = await import("/markdown.js");
-          const { copyable } = await import("/code.js");
+          const { copyable } = await import("/code_blocks.js");
           const root = document.getElementById("here");
           const item = "- ```sh\\n  rm x\\n\\n  ```";
           await new Markdown(root).settle("```sh\\nls \\\\\\n  -l\\n\\n  \\n```\\n\\n" + item);

@@ -24,6 +24,7 @@ REFUSED = [
     (("-subscribe", "-xadd"), ["XADD", "SUBSCRIBE"], "+xadd +subscribe"),
     (("-@scripting",), ["EVALSHA", "SCRIPT LOAD"], "+evalsha +script|load"),
     (("-brpop",), ["BRPOP"], "+brpop"),
+    (("-hkeys",), ["HKEYS"], "+hkeys"),
     (("-multi",), ["MULTI"], "+multi"),
     (
         ("resetkeys", "~{conversation-*", "~unacked*", "~_kombu.*"),

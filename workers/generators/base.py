@@ -1,4 +1,4 @@
-"""What a model replies, piece by piece, however often it takes to make it begin."""
+"""Streams a model's reply, and retries requests that fail before its first piece."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TextChunk:
-    """What one chunk of the provider's brought."""
+    """The text and the reasoning of one chunk of the model's stream."""
 
     text: str = ""
     reasoning: str = ""
@@ -38,7 +38,7 @@ class TextChunk:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The model has said all. `usage` is None where the provider gave none."""
+    """The end of the reply. `usage` is None if the model server sent no token counts."""
 
     finish_reason: str
     usage: Usage | None
@@ -47,61 +47,61 @@ class Completion:
 async def generate(
     turns: Sequence[Turn], *, model: str
 ) -> AsyncGenerator[TextChunk | Completion, None]:
-    """The model's reply: each piece as it was sent, then one Finish. Raises ModelFault.
+    """Yield each chunk of the model's reply as it arrives, then one `Completion`.
 
-    A transient fault before the first piece is tried again, and a server that refuses a parameter
-    is asked once more without it. Cancelling the task, or `aclose`, closes the HTTP request at
-    once; so use `contextlib.aclosing`.
+    A transient error before the first chunk is retried. If the server refuses a parameter, the
+    request is repeated without it. Cancelling the task, or `aclose`, closes the HTTP request at
+    once, so use `contextlib.aclosing`. Raises `ModelError`.
     """
     messages = convert_to_messages([(turn.role, turn.content) for turn in turns])
-    voice: FastChatOpenAI | None = None
-    parameters: Parameters | None = None  # those that are known to be taken
+    llm: FastChatOpenAI | None = None
+    parameters: Parameters | None = None  # None: those that the server is known to accept
     refused: frozenset[str] = frozenset()
     begun, tried = False, 0
     while True:
         tried += 1
         try:
-            voice = await chat_model(model, parameters)
-            async with aclosing(_listen(voice, messages)) as said:
-                async for piece in said:
+            llm = await chat_model(model, parameters)
+            async with aclosing(_stream_once(llm, messages)) as chunks:
+                async for chunk in chunks:
                     if parameters and not begun:
-                        remember(voice.openai_api_base or "", model, parameters)
+                        remember(llm.openai_api_base or "", model, parameters)
                     begun = True
-                    yield piece
+                    yield chunk
             return
-        except (ModelError, openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as error:
-            fault = error if isinstance(error, ModelError) else model_error_of(error)
-            status = getattr(error, "status_code", None)
-            kind = type(error.__cause__ or error).__name__
-            logger.warning("%s at %s, try %d: %s, %s", fault.code, model, tried, kind, status)
-        if fault.refuses and voice and not begun:
-            refused |= fault.refuses & voice.parameters.names
-            if instead := voice.parameters.without(refused):
-                parameters, tried = instead, tried - 1  # that request is not counted
+        except (ModelError, openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as cause:
+            error = cause if isinstance(cause, ModelError) else model_error_of(cause)
+            status = getattr(cause, "status_code", None)
+            kind = type(cause.__cause__ or cause).__name__
+            logger.warning("%s at %s, try %d: %s, %s", error.code, model, tried, kind, status)
+        if error.refuses and llm and not begun:
+            refused |= error.refuses & llm.parameters.names
+            if instead := llm.parameters.without(refused):
+                parameters, tried = instead, tried - 1  # the refused request does not count
                 continue
-        jitter = random.uniform(0.5, 1)  # so that all replies do not come back in one second
-        pause = (fault.retry_after or 0) + FIRST_PAUSE * 2 ** (tried - 1) * jitter
+        jitter = random.uniform(0.5, 1)  # otherwise all replies would retry in the same second
+        pause = (error.retry_after or 0) + FIRST_PAUSE * 2 ** (tried - 1) * jitter
         if (
             begun
-            or not fault.transient
+            or not error.transient
             or tried >= settings.MODEL_MAX_TRIES
             or pause > LONGEST_PAUSE
         ):
-            raise fault  # outside of `except`: the error's own text may hold the prompt
+            raise error  # outside of `except`: the text of `cause` may hold the prompt
         await asyncio.sleep(pause)
 
 
-async def _listen(
-    voice: FastChatOpenAI, messages: list[BaseMessage]
+async def _stream_once(
+    llm: FastChatOpenAI, messages: list[BaseMessage]
 ) -> AsyncGenerator[TextChunk | Completion, None]:
     finish_reason, usage = "stop", None
-    # `astream` around it would bring LangChain's callbacks, and tracing that sends prompts away.
-    async with aclosing(voice._astream(messages)) as chunks:
+    # Not `astream`: its callbacks and tracing may send prompts to other services.
+    async with aclosing(llm._astream(messages)) as chunks:
         async for chunk in chunks:
             message = cast(AIMessageChunk, chunk.message)
-            thought = message.additional_kwargs.get("reasoning_content", "")
-            if message.content or thought:
-                yield TextChunk(clean(str(message.content)), clean(thought))
+            reasoning = message.additional_kwargs.get("reasoning_content", "")
+            if message.content or reasoning:
+                yield TextChunk(clean(str(message.content)), clean(reasoning))
             if chunk.generation_info:
                 finish_reason = clean(chunk.generation_info["finish_reason"])
             if message.usage_metadata:

@@ -1,7 +1,7 @@
-"""What one chunk of a model's stream says, in whichever shape the server sends its fields.
+"""Parses one chunk of a model's stream, in any of the shapes that model servers send.
 
-OpenAI's `chat.completion.chunk` is the common ground. Servers differ in the types of the fields,
-in where they put an error, and in the names of the token counts.
+All servers follow OpenAI's `chat.completion.chunk`. They differ in the types of fields, the place
+of an error and the names of the token counts.
 """
 
 from collections.abc import Iterable
@@ -11,18 +11,18 @@ from typing import Any
 from streams.protocol.events import Usage
 
 DEEPEST = 8  # levels of lists and objects around a text
-MOST_TOKENS = 1_000_000_000  # of one count; the database's column ends at twice as many
+MOST_TOKENS = 1_000_000_000  # of one count; the database's column holds twice as many
 REASONING_PARTS = ("thinking", "reasoning")  # in a part's type: "reasoning.text" is one, too
 TEXT_PARTS = ("text", "output_text", "refusal")
-GOOD_CODES = ("0", "200", "ok", "success")  # beside a message that is no error
+GOOD_CODES = ("0", "200", "ok", "success")  # codes next to a message that is not an error
 NO_REASON = ("", "null", "none")
-# These finish reasons say that the reply is not whole: vLLM's, Zhipu's and DeepSeek's among them.
+# Finish reasons of an incomplete reply, among them vLLM's, Zhipu's and DeepSeek's.
 FAILURES = ("error", "abort", "network_error", "insufficient_system_resource")
 
 
 @dataclass(slots=True)
 class Chunk:
-    """One chunk. `error` is what the server said went wrong, for `fault_of_body`."""
+    """One chunk. `error` is the server's error object, which `fault_of_body` reads."""
 
     text: str = ""
     reasoning: str = ""
@@ -33,12 +33,12 @@ class Chunk:
 
 
 def read_chunk(body: object) -> Chunk:
-    """The chunk that a decoded event is. Raises ValueError for what is none."""
+    """Parse the decoded data of an event. Raises `ValueError` if it is not a chunk."""
     if isinstance(body, list) and len(body) == 1:
-        body = body[0]  # Google sends errors in a list
+        body = body[0]  # Google's servers send an error in a list
     if not isinstance(body, dict):
         raise ValueError("a chunk must be an object")
-    error = body if (error := body.get("error")) and _says_something(error) else None
+    error = body if (error := body.get("error")) and _has_content(error) else None
     choices = body.get("choices")
     if not choices:
         if error is None and _is_error(body):
@@ -59,15 +59,15 @@ def _read_choice(body: dict[str, Any], choice: dict[str, Any], error: object) ->
         text, reasoning = _split_content(text)
     if not text and (refusal := delta.get("refusal")):
         text = _flatten(refusal)
-    thought = delta.get("reasoning_content") or delta.get("reasoning")
-    if thought:
-        reasoning += thought if type(thought) is str else _reasoning_of(delta)
+    more = delta.get("reasoning_content") or delta.get("reasoning")
+    if more:
+        reasoning += more if type(more) is str else _reasoning_of(delta)
     counts, reason = body.get("usage"), choice.get("finish_reason")
     if reason is not None:
         reason = _finish_reason(reason)
         if reason in FAILURES and error is None:
             error = body
-    if error is None and (inner := choice.get("error")) and _says_something(inner):
+    if error is None and (inner := choice.get("error")) and _has_content(inner):
         error = {"error": inner}
     finish_reason = reason if error is None else None
     usage = _usage(counts) if counts else None
@@ -75,21 +75,24 @@ def _read_choice(body: dict[str, Any], choice: dict[str, Any], error: object) ->
 
 
 def _split_content(content: object) -> tuple[str, str]:
-    """Text and reasoning of a content that is no string. Raises ValueError for a number."""
+    """Split a content that is not a string into text and reasoning.
+
+    None gives two empty strings. Raises `ValueError` for a number.
+    """
     if content is None:
         return "", ""
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
         raise ValueError("a content must be text")
-    texts, thoughts = [], []
+    texts, reasonings = [], []
     for part in content:
         kind = str(part.get("type") or "text") if isinstance(part, dict) else "text"
         if kind.startswith(REASONING_PARTS):
-            thoughts.append(_flatten(part))
+            reasonings.append(_flatten(part))
         elif kind in TEXT_PARTS:
             texts.append(_flatten(part))
-    return "".join(texts), "".join(thoughts)
+    return "".join(texts), "".join(reasonings)
 
 
 def _reasoning_of(delta: dict[str, Any]) -> str:
@@ -111,14 +114,14 @@ def _flatten(value: object, depth: int = DEEPEST) -> str:
 
 
 def _finish_reason(reason: object) -> str | None:
-    """Some servers write `null` as a string, and some a number."""
+    """The finish reason as a string. Some servers send "null" as a string, others a number."""
     if isinstance(reason, bool) or not isinstance(reason, str | int):
         return None
     return None if str(reason).casefold() in NO_REASON else str(reason)
 
 
 def _is_error(body: dict[str, Any]) -> bool:
-    """Whether an object without choices says that something went wrong."""
+    """Whether an object without choices is an error."""
     if "error" in (body.get("object"), body.get("type"), body.get("status")):
         return True
     if any(name.startswith("error") and value for name, value in body.items() if name != "error"):
@@ -130,8 +133,8 @@ def _is_error(body: dict[str, Any]) -> bool:
     return bool(is_message) and any(str(code or 0).casefold() not in GOOD_CODES for code in codes)
 
 
-def _says_something(error: object) -> bool:
-    """Whether an error is more than a form that was left blank."""
+def _has_content(error: object) -> bool:
+    """Whether an error object has any value that is not empty."""
     if isinstance(error, dict | list):
         inside: Iterable[object] = error.values() if isinstance(error, dict) else error
         return any(inside)
@@ -139,7 +142,7 @@ def _says_something(error: object) -> bool:
 
 
 def _usage(counts: object) -> Usage | None:
-    """The token counts, or None where one of the two is missing or cannot be a count."""
+    """The token counts. None if the input or the output count is missing or out of range."""
     if not isinstance(counts, dict):
         return None
     read = _first_count(counts, "prompt_tokens", "input_tokens")

@@ -1,8 +1,8 @@
-"""What a model server's error says: its numbers and its words, from any shape of JSON.
+"""Extracts HTTP statuses and texts from a model server's error, in any shape of JSON.
 
-Servers agree on no shape: an error is a string, a list, an object in an object, with its code as a
-number or a name. The fields that describe an error are read at any depth; all others, which may
-echo the prompt, are not.
+Servers agree on no shape. An error may be a string, a list or nested objects, and its code a
+number or a name. Fields that describe an error are read at any depth. All other fields are
+ignored, because they may repeat the prompt.
 """
 
 from collections.abc import Iterator
@@ -10,30 +10,30 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 
-WORDS = {
+TEXT_FIELDS = {
     *("error", "errors", "message", "msg", "detail", "details", "description", "reason", "title"),
     *("error_message", "errormessage", "error_msg", "error_description", "text", "cause"),
     *("innererror", "inner_error", "metadata", "raw", "loc", "param"),
 }
-CODES = {
+CODE_FIELDS = {
     *("code", "status", "statuscode", "status_code", "type", "__type"),
     *("error_code", "errorcode", "error_type", "errortype"),
 }
 MAX_DEPTH = 8  # objects and lists inside each other
 MAX_VALUES = 64  # of one error
-MAX_CHARS = 2000  # of one string, whose beginning is the server's own words; 4 times that of all
+MAX_CHARS = 2000  # of one string; all strings together may have four times as many
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """`statuses` are the HTTP statuses that it names, `text` its codes and words, a line each."""
+    """The HTTP statuses that an error names; its codes and messages as text, one per line."""
 
     statuses: tuple[int, ...]
     text: str
 
 
 def read(body: object) -> ErrorBody:
-    """What this decoded JSON, or plain text, says of an error. Never raises."""
+    """Read an error from decoded JSON or plain text. Never raises."""
     statuses, strings = [], []
     for value, is_code in islice(_leaves(body, is_code=False, depth=0), MAX_VALUES):
         if is_code and (status := _status(value)):
@@ -50,8 +50,8 @@ def _leaves(value: object, *, is_code: bool, depth: int) -> Iterator[tuple[objec
         case dict():
             for key, inner in value.items():
                 name = str(key).lower()
-                if name in WORDS or name in CODES:
-                    yield from _leaves(inner, is_code=name in CODES, depth=depth + 1)
+                if name in TEXT_FIELDS or name in CODE_FIELDS:
+                    yield from _leaves(inner, is_code=name in CODE_FIELDS, depth=depth + 1)
         case list():
             for inner in value[:MAX_VALUES]:
                 yield from _leaves(inner, is_code=is_code, depth=depth + 1)
@@ -60,12 +60,12 @@ def _leaves(value: object, *, is_code: bool, depth: int) -> Iterator[tuple[objec
 
 
 def _status(value: object) -> int | None:
-    """429, 429.0 and "429" are one; a server's own numbers, such as 50001, are none."""
+    """An HTTP status from 400 to 599, such as 429, 429.0 or "429"; None for anything else."""
     if not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    known = HTTPStatus.BAD_REQUEST <= number < 600 and number.is_integer()
-    return int(number) if known else None
+    is_status = HTTPStatus.BAD_REQUEST <= number < 600 and number.is_integer()
+    return int(number) if is_status else None

@@ -1,4 +1,4 @@
-"""What a model can do wrong, in a stable code and a sentence that any reader may see."""
+"""Errors of a model server: a stable code each, and a sentence that readers may see."""
 
 import re
 from datetime import UTC, datetime
@@ -45,8 +45,8 @@ TRANSIENT: set[Code] = {
     "model_rate_limited",
 }
 
-# The table of meanings, for an HTTP error and for an error inside of a stream. The statuses that
-# have one meaning come first, then the words, in this order, then statuses that words may correct.
+# How an error gets its code, as an HTTP response or inside a stream. Statuses with one meaning
+# come first, then the wordings in their order, then statuses that a wording may correct.
 CERTAIN: dict[int, Code] = {
     401: "model_unauthorized",
     402: "model_quota",
@@ -66,7 +66,7 @@ WORDINGS: tuple[tuple[Code, tuple[str, ...]], ...] = (
         "model_quota",
         (
             r"insufficient[ _-]?(?:user[ _])?(?:quota|balance|credits?|funds)",
-            # With "retry in" it is a rate.
+            # With "retry in" it is a rate limit, not a quota.
             r"exceeded[ _](?:your[ _])?current[ _]quota(?![\s\S]*retry in)",
             r"credit balance is too low|(?:out of|requires more) credits|payment[ _]required",
             r"billing[ _](?:hard[ _]limit|not[ _]active)|key limit exceeded",
@@ -110,11 +110,11 @@ WORDINGS: tuple[tuple[Code, tuple[str, ...]], ...] = (
         ),
     ),
 )
-WORDS = [(code, re.compile("|".join(any_of), re.IGNORECASE)) for code, any_of in WORDINGS]
+PATTERNS = [(code, re.compile("|".join(any_of), re.IGNORECASE)) for code, any_of in WORDINGS]
 REFUSED = re.compile(r"invalid[ _]?(?:request|argument)|badrequest|unprocessable", re.IGNORECASE)
 
 PARAMETERS = ("stream_options", "max_tokens", "max_completion_tokens")
-NOT_TAKEN = re.compile(  # unlike "max_tokens is too large", which is said of the value
+NOT_TAKEN = re.compile(  # unlike "max_tokens is too large", which is about the value
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|forbidden"
     r"|not allowed|not implemented|instead",
     re.IGNORECASE,
@@ -124,9 +124,9 @@ NOT_TAKEN = re.compile(  # unlike "max_tokens is too large", which is said of th
 class ModelError(Exception):
     """The model did not finish its reply: end the run with `code` and `reason`.
 
-    `transient` means that the same request may succeed later, `retry_after` after how many
-    seconds, if the provider said so. `refuses` names those of PARAMETERS without which the request
-    may succeed at once. Nothing in it is the provider's text.
+    `transient` means that the same request may succeed later. `retry_after` is the wait in seconds,
+    if the server gave one. `refuses` names the PARAMETERS without which the request may succeed at
+    once. No attribute holds text of the server.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class ModelError(Exception):
 
 
 def model_error_of(error: Exception) -> ModelError:
-    """What it means that the model did not begin to answer."""
+    """The error for a request that failed before the reply began."""
     if not isinstance(error, openai.APIStatusError):
         return ModelError("model_unreachable")
     status, retry_after = error.status_code, _retry_after(error)
@@ -159,14 +159,14 @@ def model_error_of(error: Exception) -> ModelError:
 
 
 def fault_of_body(body: object) -> ModelError:
-    """What an error inside of a stream means: decoded JSON of any shape, or plain text."""
+    """The error for an error object inside a stream: any decoded JSON, or plain text."""
     return _fault(error_body.read(body))
 
 
 def _fault(
     error: ErrorBody, *, status: int | None = None, retry_after: float | None = None
 ) -> ModelError:
-    # A gateway's answer may carry the status that another server gave to the gateway.
+    # A gateway's response may name the status that the gateway got from another server.
     statuses = error.statuses if status is None else (status, *error.statuses)
     code = _code_of(statuses, error.text)
     refuses = _refused(error.text) if code == "model_refused" else frozenset[str]()
@@ -174,30 +174,30 @@ def _fault(
 
 
 def _code_of(statuses: tuple[int, ...], text: str) -> Code:
-    said = [code for code, words in WORDS if words.search(text)]
+    worded = [code for code, pattern in PATTERNS if pattern.search(text)]
     certain = [CERTAIN[status] for status in statuses if status in CERTAIN]
     usual = [USUAL[status] for status in statuses if status in USUAL]
-    if known := [*certain, *said, *usual]:
-        return known[0]
+    if codes := [*certain, *worded, *usual]:
+        return codes[0]
     refused = statuses[0] < 500 if statuses else REFUSED.search(text)
     return "model_refused" if refused else "model_error"
 
 
 def _refused(text: str) -> frozenset[str]:
-    """Those of PARAMETERS that these words name as not taken."""
+    """Those of PARAMETERS that the error text says the server does not accept."""
     named = {name for name in PARAMETERS if re.search(rf"(?<!\w){name}(?!\w)", text)}
-    # That tokens are counted can be done without, whatever is the matter with asking for it.
+    # Token counts are optional, so any complaint about `stream_options` drops them.
     return frozenset(named if NOT_TAKEN.search(text) else named & {"stream_options"})
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds (RFC 9110 §10.2.3: a number, or a date)."""
-    wish = error.response.headers.get("retry-after", "")
+    """The `Retry-After` header in seconds (RFC 9110 §10.2.3: a number or a date), or None."""
+    header = error.response.headers.get("retry-after", "")
     try:
-        return max(0.0, float(wish))
+        return max(0.0, float(header))
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(wish) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return None

@@ -1,8 +1,8 @@
-"""The voice of a model on any OpenAI-compatible server, by way of LangChain.
+"""The chat model on any OpenAI-compatible server, through LangChain.
 
-LangChain builds the request and the SDK sends it; `workers.generators.reply_stream` reads the
-answer. The SDK's own reading makes half a dozen pydantic objects of each token, and costs three
-to four times as much processor time as all of it (docs/performance.md).
+LangChain builds the request, the SDK sends it, and `workers.generators.reply_stream` reads the
+response. The SDK's own reader makes several pydantic objects of each token. With it a token costs
+three to four times as much processor time (docs/performance.md).
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from workers.generators.reply_stream import ReplyStream
 from workers.generators.sse_lines import LineReader
 
 OPENAI = "https://api.openai.com/v1"
-CONNECTIONS = 1024  # to the model, per process: more than a worker ever has replies
+CONNECTIONS = 1024  # to the model, per process: more than a worker has replies at once
 
-# At DEBUG these write prompts, and the headers with the key.
-for _talkative in ("openai", "httpx2", "httpcore2", "langchain_openai", "langchain_core"):
-    logging.getLogger(_talkative).setLevel(logging.WARNING)
+# At DEBUG these loggers write prompts, and the headers with the API key.
+for _verbose in ("openai", "httpx2", "httpcore2", "langchain_openai", "langchain_core"):
+    logging.getLogger(_verbose).setLevel(logging.WARNING)
 
 
 class FastChatOpenAI(ChatOpenAI):
-    """LangChain's model, with a reader of its own for the stream."""
+    """LangChain's chat model, but `ReplyStream` reads its stream."""
 
     parameters: Parameters
 
@@ -46,32 +46,32 @@ class FastChatOpenAI(ChatOpenAI):
         payload[self.parameters.token_limit] = payload.pop("max_completion_tokens")
         if not self.parameters.stream_usage:
             payload.pop("stream_options", None)
-        # The SDK looks at each part of each message, which takes a worker 50 ms for 200 turns, and
-        # changes none. What is in `extra_body` it sends as it is.
-        also = {**(payload.get("extra_body") or {}), "messages": payload["messages"]}
-        return {**payload, "messages": [], "extra_body": also}
+        # The SDK visits each part of each message, which takes 50 ms for 200 turns, and changes
+        # none. It sends `extra_body` as it is.
+        extra_body = {**(payload.get("extra_body") or {}), "messages": payload["messages"]}
+        return {**payload, "messages": [], "extra_body": extra_body}
 
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        asked = {"stream": True, "stream_options": {"include_usage": True}}
+        options = {"stream": True, "stream_options": {"include_usage": True}}
         request = self.async_client.with_streaming_response.create(
-            **self._get_request_payload(messages, **asked, **kwargs)
+            **self._get_request_payload(messages, **options, **kwargs)
         )
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(settings.MODEL_READ_TIMEOUT):
-                    answer = await stack.enter_async_context(request)
+                    response = await stack.enter_async_context(request)
             except TimeoutError:
                 raise ModelError("model_silent") from None
-            lines = LineReader(answer.http_response, patience=settings.MODEL_READ_TIMEOUT)
+            lines = LineReader(response.http_response, patience=settings.MODEL_READ_TIMEOUT)
             reply = await stack.enter_async_context(aclosing(ReplyStream(lines).read()))
             async for chunk in reply:
                 yield _message_chunk(chunk)
 
 
 def _message_chunk(chunk: Chunk) -> ChatGenerationChunk:
-    """The chunk as LangChain's value. What is not set costs no validation."""
+    """Convert to LangChain's chunk. Only set fields are passed, because each costs validation."""
     fields: dict[str, Any] = {}
     if chunk.reasoning:
         fields["additional_kwargs"] = {"reasoning_content": chunk.reasoning}
@@ -92,10 +92,10 @@ def _message_chunk(chunk: Chunk) -> ChatGenerationChunk:
 async def _base_url() -> str:
     if not settings.EMBEDDED_MODEL:
         return settings.OPENAI_BASE_URL or OPENAI
-    given_up = monotonic() + settings.MODEL_CONNECT_TIMEOUT
-    while monotonic() < given_up:  # it may be loading yet, where all was started at once
+    deadline = monotonic() + settings.MODEL_CONNECT_TIMEOUT
+    while monotonic() < deadline:  # the embedded model may still be starting
         try:
-            # Read each time: a restarted model listens on another port.
+            # Read it each time, because a restarted model listens on another port.
             return str(settings.MODEL_URL_FILE.read_text().strip())
         except FileNotFoundError:
             await asyncio.sleep(0.1)
@@ -106,42 +106,43 @@ _clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
 
 
 async def chat_model(model: str, parameters: Parameters | None = None) -> FastChatOpenAI:
-    """The model's voice in this loop. Raises ModelFault where the embedded one is not there.
+    """Return the chat model for this event loop.
 
-    It asks with these parameters, or with those that are known to be taken.
+    Its requests carry `parameters`, by default those that the server is known to accept. Raises
+    `ModelError` if the embedded model does not start in time.
     """
     base_url = await _base_url()
-    asked_with = parameters or parameters_for(base_url, model)
-    return _voice(asyncio.get_running_loop(), base_url, model, asked_with)
+    parameters = parameters or parameters_for(base_url, model)
+    return _cached_model(asyncio.get_running_loop(), base_url, model, parameters)
 
 
 async def close_client() -> None:
-    """Close this loop's connections to the model, which are kept for the next request."""
-    _voice.cache_clear()
+    """Close this loop's connections to the model, which otherwise stay open for reuse."""
+    _cached_model.cache_clear()
     if client := _clients.pop(asyncio.get_running_loop(), None):
         await client.aclose()
 
 
 @lru_cache(maxsize=32)
-def _voice(
+def _cached_model(
     loop: asyncio.AbstractEventLoop, base_url: str, model: str, parameters: Parameters
 ) -> FastChatOpenAI:
-    """One for each model that may be asked for; all share the loop's connections."""
-    # Read without a limit: what is silence is decided line by line.
+    """The chat model, cached. All models of one loop share its connections."""
+    # No read time-out here: `LineReader` limits the wait for each line.
     timeout = httpx2.Timeout(None, connect=settings.MODEL_CONNECT_TIMEOUT)
     if loop not in _clients:
-        # aiohttp under the SDK takes half the time of httpx to hand over a token.
+        # With aiohttp under the SDK a token takes half the time that it takes with httpx.
         limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=30)
-        # A redirect would take the conversation to a server that the operator did not name.
+        # A redirect would send the conversation to a server that the operator did not configure.
         _clients[loop] = openai.DefaultAioHttpClient(
             timeout=timeout, limits=limits, follow_redirects=False
         )
     headers = {"Accept-Encoding": "identity"}
     if base_url.startswith("http:"):
-        # Near by, a new connection costs less than to find the kept one dead: llama.cpp
-        # promises to keep it, and closes it after each reply.
+        # llama.cpp promises to keep the connection, but closes it after each reply. A new local
+        # connection costs less than a request on a closed one.
         headers["Connection"] = "close"
-    small = settings.EMBEDDED_MODEL  # it repeats itself without a penalty, and never stops
+    is_embedded = settings.EMBEDDED_MODEL  # without a penalty it repeats itself and never stops
     return FastChatOpenAI(
         parameters=parameters,
         model=model,
@@ -149,11 +150,11 @@ def _voice(
         api_key=SecretStr(settings.OPENAI_API_KEY or "unused"),
         http_async_client=_clients[loop],
         timeout=timeout,
-        max_retries=0,  # `speak` tries again, and only before the first piece
+        max_retries=0,  # `base.generate` retries, and only before the first chunk
         use_responses_api=False,
         openai_proxy=None,
         default_headers=headers,
-        temperature=0.3 if small else settings.MODEL_TEMPERATURE,
-        max_completion_tokens=512 if small else settings.MAX_OUTPUT_TOKENS,
-        extra_body={"repeat_penalty": 1.05} if small else None,
+        temperature=0.3 if is_embedded else settings.MODEL_TEMPERATURE,
+        max_completion_tokens=512 if is_embedded else settings.MAX_OUTPUT_TOKENS,
+        extra_body={"repeat_penalty": 1.05} if is_embedded else None,
     )

@@ -1,7 +1,7 @@
-"""The request's parameters that not all model servers take, and which of them a server took.
+"""Request parameters that not every model server accepts, and which ones a server accepted.
 
-A server that refuses one is asked once more without it, or with another name for it. What was
-accepted then is remembered for that server and model, as long as the process lives.
+If a server refuses one, the request is repeated without it, or with its other name. The process
+remembers for each server and model which parameters it accepted.
 """
 
 import logging
@@ -18,25 +18,25 @@ OTHER: dict[TokenLimit, TokenLimit] = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
 }
-SERVERS = 256  # servers and models that are remembered; those that were not asked for long go
+SERVERS = 256  # pairs of server and model that are remembered, the most recently used
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """`stream_usage`: ask for token counts. `token_limit`: what MAX_OUTPUT_TOKENS is sent as."""
+    """`stream_usage`: request token counts. `token_limit`: what MAX_OUTPUT_TOKENS is sent as."""
 
     stream_usage: bool
     token_limit: TokenLimit
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that the request carries."""
+        """The names of the parameters that the request carries."""
         return frozenset({self.token_limit, *(["stream_options"] if self.stream_usage else [])})
 
     def without(self, refused: Set[str]) -> "Parameters | None":
-        """What to ask with instead. None where nothing may give way."""
+        """The parameters to send instead. None if the settings or the server allow no others."""
         usage, limit = self.stream_usage, self.token_limit
         if settings.MODEL_STREAM_USAGE == "auto" and "stream_options" in refused:
             usage = False
@@ -57,10 +57,10 @@ def _server(base_url: str, model: str) -> _Server:
 
 
 def parameters_for(base_url: str, model: str) -> Parameters:
-    """With which this model is asked: as the settings say, or as its server last took them."""
+    """The parameters that this server last accepted for the model, or the settings' choice."""
     if accepted := _server(base_url, model).accepted:
         return accepted
-    # OpenAI's newer models refuse `max_tokens`; most compatible servers know nothing else.
+    # OpenAI's newer models refuse `max_tokens`; most compatible servers accept nothing else.
     host = f".{urlsplit(base_url).hostname or ''}"
     newer = host.endswith((".openai.com", ".openai.azure.com"))
     setting = settings.MODEL_TOKEN_LIMIT_PARAM
@@ -71,8 +71,8 @@ def parameters_for(base_url: str, model: str) -> Parameters:
 
 
 def remember(base_url: str, model: str, accepted: Parameters) -> None:
-    """The server began to answer a request with these, after it had refused others."""
-    given_up = parameters_for(base_url, model).names - accepted.names
-    if given_up:
-        logger.warning("%s refuses %s: it is asked without", model, ", ".join(sorted(given_up)))
+    """Remember the parameters that the server accepted, after it had refused others."""
+    dropped = parameters_for(base_url, model).names - accepted.names
+    if dropped:
+        logger.warning("%s refuses %s: requests omit it now", model, ", ".join(sorted(dropped)))
     _server(base_url, model).accepted = accepted

@@ -1,8 +1,8 @@
-"""From lines to the JSON values of a stream of Server-Sent Events.
+"""Joins the lines of Server-Sent Events and decodes their data from JSON.
 
-WHATWG HTML §9.2.6 joins the `data` lines of one event with LF. Some servers send no empty line
-between two objects, and each object in one line. So a first `data` line that is a whole JSON value
-counts as an event of its own, at once; any other waits for the rest of its event.
+WHATWG HTML §9.2.6 joins the `data` lines of one event with LF. Some servers send each object in
+one line, without an empty line between two objects. So a first `data` line that is a complete JSON
+value counts as an event at once. Any other line waits for the rest of its event.
 """
 
 import json
@@ -15,28 +15,28 @@ from workers.generators.sse_lines import LineTooLong
 
 
 class Signal(Enum):
-    """What a line may mean besides a JSON value."""
+    """What a line may mean other than a JSON value."""
 
-    NOTHING = "nothing"  # a comment, a field without meaning here, or a part of an event
-    DONE = "[DONE]"  # OpenAI's mark of the stream's end
+    NOTHING = "nothing"  # a comment, an ignored field, or a part of an event
+    DONE = "[DONE]"  # OpenAI's marker for the end of the stream
 
 
 class EventJoiner:
-    """Joins the lines of each event, and decodes its data."""
+    """Joins the lines of each event and decodes its data. Takes one line at a time."""
 
     def __init__(self) -> None:
         self._name = b""
-        self._data = bytearray()  # of an event whose first line is no JSON by itself
+        self._data = bytearray()  # of an event whose first line is not JSON by itself
 
     def take(self, line: bytes) -> object:
-        """A JSON value or a Signal. Raises ValueError for data that is no JSON, LineTooLong."""
+        """Return a JSON value or a Signal. Raises `ValueError` for invalid JSON, `LineTooLong`."""
         if not line:
             return self._dispatch() if self._data or self._name else Signal.NOTHING
         if not line.startswith(b"data:"):
             if line.startswith(b"event:"):
                 self._name = line[6:].strip()
             return Signal.NOTHING
-        data = line[5:].strip()  # around JSON, white space is nothing
+        data = line[5:].strip()  # JSON ignores white space around a value
         if self._data:
             self._data += b"\n" + data
             if len(self._data) > sse_lines.LONGEST_LINE:
@@ -51,14 +51,14 @@ class EventJoiner:
         except ValueError:
             self._data += data
             return Signal.NOTHING
-        return self._named(body) if self._name else body
+        return self._mark_error(body) if self._name else body
 
     def _dispatch(self) -> object:
         try:
             if not self._data:
                 return Signal.NOTHING
             try:
-                return self._named(_decode(bytes(self._data)))
+                return self._mark_error(_decode(bytes(self._data)))
             except ValueError:
                 if self._name == b"error":
                     return {"error": self._data.decode("utf-8", "replace")}
@@ -67,8 +67,8 @@ class EventJoiner:
             self._name = b""
             self._data.clear()
 
-    def _named(self, body: object) -> object:
-        """`body`, marked as an error where the event's name says so."""
+    def _mark_error(self, body: object) -> object:
+        """Return `body`, wrapped as an error if the event's name is `error`."""
         if self._name != b"error" or (isinstance(body, dict) and body.get("error")):
             return body
         return {"error": body or "error"}
@@ -80,7 +80,7 @@ def _decode(data: bytes) -> object:
     except orjson.JSONDecodeError:
         pass
     try:
-        # Less strict: it takes half a surrogate pair, and bytes that are no UTF-8.
+        # Less strict: it accepts half a surrogate pair, and bytes that are not UTF-8.
         return json.loads(data.decode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -1,4 +1,4 @@
-"""The lines of a Server-Sent Events response as they arrive, bounded in size and in waiting time.
+"""Reads the lines of a Server-Sent Events response, with limits on their size and wait.
 
 WHATWG HTML §9.2.5: a line ends with LF, CR LF or CR, and a byte order mark may come first.
 """
@@ -18,18 +18,18 @@ class LineTooLong(Exception):
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines, wherever the parts of the stream begin and end."""
+    """Splits a stream of bytes into lines. A part of the stream may begin or end anywhere."""
 
     def __init__(self) -> None:
-        self.is_too_long = False  # the next line is longer than LONGEST_LINE
+        self.is_too_long = False  # the line after those returned is longer than LONGEST_LINE
         self._rest = bytearray()  # of a line whose end has not arrived
         self._after_cr = False
         self._is_first = True
 
     def split(self, part: bytes) -> list[bytes]:
-        """The lines that end in `part`, without their ends; empty lines included."""
+        """Return the lines that end in `part`, empty ones included, without their line ends."""
         if self._after_cr and part:
-            part = part.removeprefix(b"\n")  # of a CR LF whose CR has ended the line
+            part = part.removeprefix(b"\n")  # of a CR LF: its CR has already ended the line
             self._after_cr = False
         if b"\n" not in part and b"\r" not in part:
             self._rest += part
@@ -39,7 +39,7 @@ class LineSplitter:
         if self._rest:
             part = bytes(self._rest + part)
             self._rest.clear()
-        lines = part.splitlines()  # of bytes: at LF, CR and CR LF only
+        lines = part.splitlines()  # of bytes, so at LF, CR and CR LF only
         if not part.endswith((b"\n", b"\r")):
             self._rest += lines.pop()
         if self._is_first:
@@ -53,7 +53,7 @@ class LineSplitter:
         return lines
 
     def rest(self) -> bytes:
-        """The last line, where the stream ended without a line end."""
+        """Return the last line if the stream ended without a line end, otherwise nothing."""
         rest = bytes(self._rest)
         return rest.removeprefix(BYTE_ORDER_MARK) if self._is_first else rest
 
@@ -61,31 +61,34 @@ class LineSplitter:
 class LineReader:
     """Reads the lines of a response.
 
-    `read` raises TimeoutError where the end of the next line takes longer than `patience`
-    seconds. The time that the caller needs between two reads does not count.
+    `read` raises `TimeoutError` if the next line takes longer than `patience` seconds to arrive.
+    The time that the caller needs between two reads does not count.
     """
 
     def __init__(self, response: httpx2.Response, *, patience: float) -> None:
         self._response = response
         self._usual = self._patience = patience
         self._is_closing = False
-        self._waited = 0.0  # seconds, since the last line; when closing, since `close_within`
+        self._waited = 0.0  # seconds since the last line, or since `close_within`
 
     def close_within(self, seconds: float) -> None:
-        """Give the server so many seconds, for all its lines together, to end the stream."""
+        """Give the server this many seconds in total to end the stream."""
         self._patience, self._is_closing, self._waited = seconds, True, 0.0
 
     def reopen(self) -> None:
-        """Take `close_within` back: each line has the usual time again."""
+        """Undo `close_within`: each line has `patience` seconds again."""
         self._patience, self._is_closing, self._waited = self._usual, False, 0.0
 
     async def read(self) -> AsyncGenerator[list[bytes], None]:
-        """Lists of lines, as they arrive. An empty line follows the stream's last one."""
+        """Yield lists of lines as they arrive, and an empty line after the stream's last line.
+
+        Raises `TimeoutError`, `LineTooLong`, and the errors of the HTTP client.
+        """
         clock = asyncio.get_running_loop().time
         splitter = LineSplitter()
-        # Raw bytes cost less per token. The request asks for `Accept-Encoding: identity`.
-        is_coded = "content-encoding" in self._response.headers
-        source = self._response.aiter_bytes() if is_coded else self._response.aiter_raw()
+        # Raw bytes cost less per token, and the request asks for `Accept-Encoding: identity`.
+        is_encoded = "content-encoding" in self._response.headers
+        source = self._response.aiter_bytes() if is_encoded else self._response.aiter_raw()
         async with aclosing(source):
             while True:
                 began = clock()

@@ -1,18 +1,21 @@
-"""Puts a character together whose two halves come in two pieces of a text.
+"""Joins the two halves of a surrogate pair that arrive in two pieces of a text.
 
-A server that cuts its text by UTF-16 code units may send the halves of a surrogate pair
+Some servers cut their text by UTF-16 code units. They may send the halves of a surrogate pair
 (Unicode §3.9, D75) in two chunks.
 """
 
 
 class SurrogateJoiner:
-    """Keeps the first half of a pair until the next piece."""
+    """Keeps the first half of a pair until the next piece arrives."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def join(self, piece: str) -> str:
-        """A piece, not empty, with what was kept before it, and without a half at its end."""
+        """Return the kept half and `piece` joined, and keep a first half at its end.
+
+        `piece` must not be empty.
+        """
         if self._half:
             joined = (self._half + piece).encode("utf-16-le", "surrogatepass")
             piece, self._half = joined.decode("utf-16-le", "surrogatepass"), ""
@@ -21,6 +24,6 @@ class SurrogateJoiner:
         return piece
 
     def rest(self) -> str:
-        """The half whose other half never came."""
+        """Return the kept half at the end of the text, or an empty string."""
         half, self._half = self._half, ""
         return half

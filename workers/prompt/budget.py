@@ -1,4 +1,4 @@
-"""What the model is told: turns, how many tokens they are, and which of them fit."""
+"""The prompt's token budget: which turns of a conversation fit into the model's context."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,58 +11,58 @@ TURN_OVERHEAD = 4  # tokens around each turn: its role and its borders
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message, as the model is told it."""
+    """One message of the prompt."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-NO_REPLY = Turn("assistant", "(No reply.)")  # stands for the reply that a question did not get
+NO_REPLY = Turn("assistant", "(No reply.)")  # stands in for a missing reply
 
 
 def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
-    """The system's turns and as many of the newest others as the budget holds.
+    """Return the system turn and as many of the newest other turns as the budget holds.
 
-    The oldest are left out first, and whole. The last turn is the question: it stays, whatever it
-    costs. The result begins with a user's turn, its roles alternate and no content is blank,
-    because some servers refuse anything else.
+    The oldest turns are dropped first, never in part. The last turn is the question: it stays at
+    any cost. After the system turn comes a user's turn, and roles alternate. No content is blank.
+    Some servers refuse anything else.
     """
     turns = [turn for turn in turns if turn.content.strip()]
-    system = _joined([turn for turn in turns if turn.role == "system"])
-    said = _alternating(turn for turn in turns if turn.role != "system")
-    left = budget_tokens - tokens_of([*system, *said[-1:]])
-    first = max(len(said) - 1, 0)
-    while first and (cost := tokens_of(said[first - 1 : first])) <= left:
+    system = _merge([turn for turn in turns if turn.role == "system"])
+    dialogue = _alternate(turn for turn in turns if turn.role != "system")
+    remaining = budget_tokens - tokens_of([*system, *dialogue[-1:]])
+    first = max(len(dialogue) - 1, 0)
+    while first and (cost := tokens_of(dialogue[first - 1 : first])) <= remaining:
         first -= 1
-        left -= cost
-    while first < len(said) - 1 and said[first].role == "assistant":
+        remaining -= cost
+    while first < len(dialogue) - 1 and dialogue[first].role == "assistant":
         first += 1
-    return system + said[first:]
+    return system + dialogue[first:]
 
 
-def _alternating(turns: Iterable[Turn]) -> list[Turn]:
+def _alternate(turns: Iterable[Turn]) -> list[Turn]:
     """The turns, with NO_REPLY after each question that has no reply."""
-    said: list[Turn] = []
-    for turn in _joined_replies(turns):
-        if turn.role == "user" and said and said[-1].role == "user":
-            said.append(NO_REPLY)
-        said.append(turn)
-    return said
+    dialogue: list[Turn] = []
+    for turn in _merge_replies(turns):
+        if turn.role == "user" and dialogue and dialogue[-1].role == "user":
+            dialogue.append(NO_REPLY)
+        dialogue.append(turn)
+    return dialogue
 
 
-def _joined_replies(turns: Iterable[Turn]) -> Iterable[Turn]:
+def _merge_replies(turns: Iterable[Turn]) -> Iterable[Turn]:
     for role, row in groupby(turns, key=lambda turn: turn.role):
         same_role = list(row)
-        yield from _joined(same_role) if role == "assistant" else same_role
+        yield from _merge(same_role) if role == "assistant" else same_role
 
 
-def _joined(turns: Sequence[Turn]) -> list[Turn]:
-    """Turns of one role as one."""
+def _merge(turns: Sequence[Turn]) -> list[Turn]:
+    """Turns of one role, merged into one turn."""
     return [Turn(turns[0].role, "\n\n".join(turn.content for turn in turns))] if turns else []
 
 
 def tokens_of(turns: Iterable[Turn]) -> int:
-    """About how many tokens these turns are to a model."""
+    """An estimate of how many tokens the turns take in a prompt."""
     return sum(TURN_OVERHEAD + _tokens(turn.content) for turn in turns)
 
 

@@ -1,16 +1,17 @@
-"""What the model is told of a conversation, before it is made to fit."""
+"""The turns of a conversation that go into a run's prompt, before the budget cuts them."""
 
 from streams.models import Message, Run
 from workers.prompt.budget import Turn
 
-LATEST = 400  # messages; what is older fits no model's context anyway
-WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)  # half of a failed reply is not
+LATEST = 400  # messages; older ones would not fit a model's context
+# A failed run's partial reply does not help the model.
+WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)
 
 
 def history(run: Run) -> list[Turn]:
-    """The system message, and each question up to this run's, with its latest reply.
+    """Return the system message, and each question up to this run's with its latest reply.
 
-    A completed reply counts before the kept part of a cancelled one.
+    A completed reply takes precedence over the partial text of a cancelled one.
     """
     messages = run.conversation.messages
     system = messages.filter(role=Message.Role.SYSTEM)
@@ -25,8 +26,8 @@ def history(run: Run) -> list[Turn]:
         if status == Run.Status.COMPLETED and kept != status:
             replies[turn] = status, content
     turns = [Turn("system", content) for content in system.values_list("content", flat=True)]
-    asked = questions.order_by("-turn").values_list("turn", "content")
-    for turn, content in reversed(asked[:LATEST]):
+    rows = questions.order_by("-turn").values_list("turn", "content")
+    for turn, content in reversed(rows[:LATEST]):
         turns.append(Turn("user", content))
         if turn in replies:
             turns.append(Turn("assistant", replies[turn][1]))

@@ -1,4 +1,4 @@
-"""Chat with a running service in a terminal, over its public API."""
+"""`manage.py chat`: chats with a running service in a terminal, over its public API."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # The reader of the pipe has gone, so Python must not flush into it at exit.
+            # The pipe has no reader any more, so Python must not flush into it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 

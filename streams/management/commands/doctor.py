@@ -1,4 +1,4 @@
-"""Ask every part that the settings name whether it is well, and say how to mend what is not."""
+"""`manage.py doctor`: checks each part that the settings name, and says how to fix a fault."""
 
 import socket
 import time
@@ -22,17 +22,17 @@ from streams.log.event_log import the_log
 from streams.log.sharding import server_urls
 from streams.models import Run, from_now
 
-PATIENCE = 5  # seconds for one part
-TASKS_PER_RUN, MANY_TASKS = 2, 1000  # in the broker's queue: one a run is usual
+PATIENCE = 5  # seconds that a part may take to answer
+TASKS_PER_RUN, MANY_TASKS = 2, 1000  # in the broker's queue; usual is one task a run
 SKEW = 1.0  # seconds that two clocks may differ
 OPENAI = "https://api.openai.com/v1"
 
 
 class CheckFailed(Exception):
-    """Something is wrong: what it is, and how it is mended."""
+    """A part has a fault. The text says what it is, `mend` how to fix it."""
 
-    def __init__(self, said: str, mend: str) -> None:
-        super().__init__(said)
+    def __init__(self, finding: str, mend: str) -> None:
+        super().__init__(finding)
         self.mend = mend
 
 
@@ -62,21 +62,21 @@ def redis(server: int) -> str:
             f"refuses its user what the service needs: {', '.join(refused)}{unknown}",
             f"Run `ACL SETUSER <user> {redis_permissions.acl_rules(refused)}`.",
         )
-    told = _redis(server, "INFO")
-    if not int(told.get("aof_enabled", 0)):
+    info = _redis(server, "INFO")
+    if not int(info.get("aof_enabled", 0)):
         raise CheckFailed(
             "keeps nothing over a restart", "Set `appendonly yes` in its configuration."
         )
-    if told.get("aof_last_write_status", "ok") != "ok":
+    if info.get("aof_last_write_status", "ok") != "ok":
         raise CheckFailed("cannot write its append-only file", "Look at its disk.")
-    if told.get("maxmemory_policy", "noeviction") != "noeviction":
-        policy = told["maxmemory_policy"]
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        policy = info["maxmemory_policy"]
         raise CheckFailed(
             f"throws away what it holds ({policy})", "Set `maxmemory-policy noeviction`."
         )
-    if memory_in(told).full:
+    if memory_in(info).full:
         raise CheckFailed("is nearly full: no run may begin", "Raise maxmemory, or lower LOG_TTL.")
-    version = told.get("valkey_version") or told["redis_version"]
+    version = info.get("valkey_version") or info["redis_version"]
     if int(str(version).partition(".")[0]) < 7:
         raise CheckFailed(f"is version {version}", "Take Redis or Valkey 7 or later.")
     return f"version {version} answers, appends to its file, and evicts nothing"
@@ -86,17 +86,17 @@ def broker() -> str:
     try:
         with current_app.connection_for_write() as broker:
             broker.ensure_connection(max_retries=1, timeout=PATIENCE)
-    except Exception as error:  # every broker has its own
-        said = f"does not answer: {type(error).__name__}"
-        raise CheckFailed(said, "Look at CELERY_BROKER_URL and its server.") from error
+    except Exception as error:  # each broker library has exceptions of its own
+        finding = f"does not answer: {type(error).__name__}"
+        raise CheckFailed(finding, "Look at CELERY_BROKER_URL and its server.") from error
     length = queue_length()
     if length is None:
         return "takes tasks; it does not tell how many wait in its queue"
     waiting = Run.active().filter(status=Run.Status.QUEUED).count()
     if length > TASKS_PER_RUN * waiting + MANY_TASKS:
-        said = f"holds {length} tasks for {waiting} waiting runs"
+        finding = f"holds {length} tasks for {waiting} waiting runs"
         raise CheckFailed(
-            said, "Start workers: each takes a task that is out of date in milliseconds."
+            finding, "Start workers: an outdated task takes a worker only milliseconds."
         )
     return f"takes tasks; {length} wait in its queue, for {waiting} waiting runs"
 
@@ -107,29 +107,29 @@ def workers() -> str:
         raise CheckFailed(
             f"leave {waiting} runs waiting for over a minute", "Start workers, or more."
         )
-    return "leave nobody waiting"
+    return "leave no run waiting for over a minute"
 
 
 def model() -> str:
     try:
         embedded = settings.EMBEDDED_MODEL and settings.MODEL_URL_FILE.read_text().strip()
         url = embedded or settings.OPENAI_BASE_URL or OPENAI
-        shown = {"Authorization": f"Bearer {settings.OPENAI_API_KEY or 'unused'}"}
-        answer = httpx.get(f"{url.rstrip('/')}/models", headers=shown, timeout=PATIENCE)
+        headers = {"Authorization": f"Bearer {settings.OPENAI_API_KEY or 'unused'}"}
+        answer = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=PATIENCE)
     except FileNotFoundError as error:
         raise CheckFailed(
             "is not running", "Start the `model` line, or set OPENAI_API_KEY."
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        said = f"does not answer: {type(error).__name__}"
-        raise CheckFailed(said, "Look at OPENAI_BASE_URL, and at what lies between.") from error
+        finding = f"does not answer: {type(error).__name__}"
+        raise CheckFailed(finding, "Look at OPENAI_BASE_URL, and at what lies between.") from error
     if answer.status_code in (401, 403):
         raise CheckFailed("does not let us in", "Look at OPENAI_API_KEY.")
     try:
         offered = {str(offer["id"]) for offer in answer.raise_for_status().json()["data"]}
     except (httpx.HTTPStatusError, ValueError, LookupError, TypeError) as error:
-        said = f"answers {answer.status_code}, and no list of models"
-        raise CheckFailed(said, "OPENAI_BASE_URL ends in /v1, as a rule.") from error
+        finding = f"answers {answer.status_code}, and no list of models"
+        raise CheckFailed(finding, "OPENAI_BASE_URL ends in /v1, as a rule.") from error
     if offered and not offered & set(settings.LLM_MODELS):
         raise CheckFailed(
             "offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}."
@@ -160,14 +160,14 @@ def pushpin() -> str:
     return "answers"
 
 
-def _redis(server: int, *words: str) -> Any:
+def _redis(server: int, *command: str) -> Any:
     try:
-        return the_log().ask_server(server, *words)
+        return the_log().ask_server(server, *command)
     except LogUnavailable as error:
         if redis_permissions.denied(error):
-            said = f"cannot be told: Redis refuses its user {words[0]}"
-            mend = f"Run `ACL SETUSER <user> {redis_permissions.acl_rules([words[0]])}`."
-            raise CheckFailed(said, mend) from error
+            finding = f"cannot be told: Redis refuses its user {command[0]}"
+            mend = f"Run `ACL SETUSER <user> {redis_permissions.acl_rules([command[0]])}`."
+            raise CheckFailed(finding, mend) from error
         raise _unanswered(error) from error
 
 
@@ -178,6 +178,7 @@ def _unanswered(error: LogUnavailable) -> CheckFailed:
 
 
 def parts() -> Iterator[tuple[str, Callable[[], str]]]:
+    """Each part's name and its check, which returns the part's state or raises `CheckFailed`."""
     yield "database", database
     for server in range(len(server_urls())):
         name = f"redis {server + 1}" if len(server_urls()) > 1 else "redis"
@@ -193,15 +194,15 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *_: Any, **__: Any) -> None:
-        ill = 0
+        failed = 0
         for name, part in parts():
             try:
                 self.stdout.write(f"well  {name:9} {part()}")
             except CheckFailed as error:
-                ill += 1
+                failed += 1
                 self.stdout.write(f"ILL   {name:9} {error}. {error.mend}")
             except DatabaseError:
-                ill += 1
+                failed += 1
                 self.stdout.write(f"ILL   {name:9} cannot be asked without the database.")
-        if ill:
-            raise CommandError(f"{ill} of the parts are ill.")
+        if failed:
+            raise CommandError(f"{failed} of the parts are ill.")

@@ -1,4 +1,4 @@
-"""Write down all that is kept of one owner, as JSON lines."""
+"""`manage.py export`: writes all stored data of one owner to stdout, as JSON lines."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -11,7 +11,7 @@ from streams.log.errors import LogUnavailable
 
 
 class Command(BaseCommand):
-    help = "All that is kept of one user, or another owner, as JSON lines on stdout."
+    help = "Writes all stored data of one user, or another owner, to stdout as JSON lines."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", nargs="?")
@@ -26,5 +26,5 @@ class Command(BaseCommand):
             for row in export_rows(named):
                 self.stdout.write(orjson.dumps(row).decode())
         except LogUnavailable:
-            detail = "Redis does not answer: what only the log holds is missing. Export again."
+            detail = "Redis does not answer, so data of the event log is missing. Export again."
             raise CommandError(detail) from None

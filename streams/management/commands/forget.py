@@ -1,4 +1,4 @@
-"""Delete all that is kept of one owner, with the logs of it, and the user."""
+"""`manage.py forget`: deletes all stored data of one owner: rows, event logs and the user."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,7 +10,7 @@ from streams.chat.personal_data import UnknownOwner, erase, owner_named
 
 
 class Command(BaseCommand):
-    help = "Deletes one user, or another owner, with all conversations. `export` first."
+    help = "Deletes one user, or another owner, with all conversations. Run `export` first."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", nargs="?")

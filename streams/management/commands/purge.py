@@ -1,4 +1,4 @@
-"""Delete what is old: conversations in which nothing was said for so long, and what expired."""
+"""`manage.py purge`: deletes old conversations, expired sessions and old idempotency records."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -11,12 +11,12 @@ from streams.chat.conversations import delete
 from streams.chat.idempotency import expire
 from streams.models import Conversation, Run, from_now
 
-BATCH = 100  # conversations looked up at once; each is deleted on its own, so nobody waits long
+BATCH = 100  # conversations per query; each is deleted in its own short transaction
 DAY = 24 * 3600  # seconds
 
 
 class Command(BaseCommand):
-    help = "Deletes conversations without a word for so many days. Safe while the service runs."
+    help = "Deletes conversations without a run for so many days. Safe while the service runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=int, required=True, help="at least 1")
@@ -26,17 +26,17 @@ class Command(BaseCommand):
         if days < 1:
             raise CommandError("--days is 1 or more.")
         since = from_now(-days * DAY)
-        lively = Q(created_at__gte=since) | Q(ended_at__gte=since) | Q(status__in=Run.ACTIVE)
+        recent = Q(created_at__gte=since) | Q(ended_at__gte=since) | Q(status__in=Run.ACTIVE)
         old = Conversation.objects.filter(created_at__lt=since).exclude(
-            pk__in=Run.objects.filter(lively).values("conversation")
+            pk__in=Run.objects.filter(recent).values("conversation")
         )
         if dry_run:
             self.stdout.write(f"{old.count()} conversations would be deleted.")
             return
         count = 0
-        while found := list(old[:BATCH]):
-            for conversation in found:
-                # Somebody may have asked in it since we looked.
+        while batch := list(old[:BATCH]):
+            for conversation in batch:
+                # The conversation may have got a new run since the query, so `delete` checks again.
                 count += delete(conversation, among=old)
         call_command("clearsessions")
         self.stdout.write(f"{count} conversations and {expire()} kept answers were deleted.")

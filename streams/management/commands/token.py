@@ -1,4 +1,4 @@
-"""Make, list and revoke the tokens with which programs call the API."""
+"""`manage.py token`: creates, lists and revokes API tokens."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -18,14 +18,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        create = verbs.add_parser("create", help="make one; it is shown this once")
+        create = verbs.add_parser("create", help="create a token; it is shown only once")
         create.add_argument("user")
-        create.add_argument("--name", required=True, help="what it is for")
+        create.add_argument("--name", required=True, help="what the token is for")
         create.add_argument("--scopes", nargs="+", choices=SCOPES, default=list(SCOPES))
         create.add_argument("--days", type=int, help="until it expires; never, if not given")
-        shown = verbs.add_parser("list", help="a user's, or everybody's")
-        shown.add_argument("user", nargs="?")
-        revoke = verbs.add_parser("revoke", help="end one, and the streams that it opened")
+        listing = verbs.add_parser("list", help="list the tokens of one user, or of all")
+        listing.add_argument("user", nargs="?")
+        revoke = verbs.add_parser("revoke", help="end a token, and the streams that it opened")
         revoke.add_argument("id", type=int, help="as `token list` shows it")
 
     def handle(self, verb: str, **options: Any) -> None:
@@ -53,12 +53,12 @@ class Command(BaseCommand):
         if user:
             tokens = tokens.filter(**{f"user__{get_user_model().USERNAME_FIELD}": user})
         for token in tokens:
-            known = f"{token.pk}\t{token.user.get_username()}\t{token.name}\t{token.scopes}"
-            life = f"expires {token.expires_at or 'never'}\tused {token.last_used_at or 'never'}"
-            over = "\trevoked" if token.revoked_at else ""
-            self.stdout.write(f"{known}\t{life}{over}")
+            row = f"{token.pk}\t{token.user.get_username()}\t{token.name}\t{token.scopes}"
+            times = f"expires {token.expires_at or 'never'}\tused {token.last_used_at or 'never'}"
+            revoked = "\trevoked" if token.revoked_at else ""
+            self.stdout.write(f"{row}\t{times}{revoked}")
 
     def _revoke(self, id: int) -> None:
         if not ApiToken.objects.filter(pk=id, revoked_at=None).update(revoked_at=Now()):
-            raise CommandError(f"No token {id} is good: it is unknown, or revoked already.")
+            raise CommandError(f"Token {id} does not exist, or is revoked already.")
         self.stdout.write(f"Token {id} is revoked.")

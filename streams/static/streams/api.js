@@ -1,14 +1,14 @@
 /**
- * The service's public API, as this page calls it.
+ * Calls of the service's public API.
  *
- * A refusal becomes a sentence that a person can act on. A POST whose answer was lost is sent
- * again under the same key, so that it is never done twice.
+ * An error response becomes a sentence for the reader. A POST without a response is sent again
+ * with the same Idempotency-Key, so the service does not do it twice.
  */
 
 import { beginning } from "./dom.js";
 
-const TRIES = 3; // of a POST whose answer did not come
-const PAUSE = 600; // milliseconds before the first repetition
+const TRIES = 3; // of a POST that got no response
+const PAUSE = 600; // milliseconds before the second try
 
 const SENTENCES = {
   conversation_busy: "A reply is still being written here.",
@@ -17,17 +17,17 @@ const SENTENCES = {
   too_many_runs: "Many replies are being written for you already. Let one finish first.",
 };
 const BY_STATUS = {
-  0: "The service cannot be reached. What you wrote is kept here.",
-  401: "You are signed out. Sign in to go on.",
-  403: "That was refused. Reload the page and try again.",
-  404: "This is not there any more, or is not yours.",
-  413: "That is too long for one message.",
-  422: "The service did not understand that.",
-  429: "That was a lot at once. Please wait a moment and try again.",
+  0: "The service cannot be reached. Your message is kept here.",
+  401: "You are signed out. Sign in to continue.",
+  403: "The service refused this. Reload the page and try again.",
+  404: "This does not exist any more, or it is not yours.",
+  413: "This message is too long.",
+  422: "The service did not understand this request.",
+  429: "Too many requests. Please wait a moment and try again.",
   503: "The service is busy. Please try again in a moment.",
 };
 
-/** The service said no, or nothing: `message` may be shown to a person. */
+/** The service returned an error or did not answer; `message` is a sentence for the reader. */
 export class Refusal extends Error {
   constructor(status, problem = {}) {
     const fallback = "Something went wrong on our side. Please try again.";
@@ -45,7 +45,7 @@ function cookie(name) {
 
 function unique() {
   if (crypto.randomUUID) return crypto.randomUUID();
-  // Over plain HTTP from another machine there is no randomUUID.
+  // Browsers offer randomUUID only over HTTPS or on localhost.
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join("");
 }
 
@@ -87,8 +87,8 @@ const conversation = (id) => `/api/conversations/${id}/`;
 
 export const models = () => send("GET", "/api/models/");
 export const conversations = (url = "/api/conversations/") => send("GET", url);
-export const conversationsWith = (words) =>
-  send("GET", `/api/conversations/?search=${encodeURIComponent(beginning(words, 200, 200))}`);
+export const conversationsWith = (query) =>
+  send("GET", `/api/conversations/?search=${encodeURIComponent(beginning(query, 200, 200))}`);
 export const snapshot = (id) => send("GET", conversation(id));
 export const earlier = (url) => send("GET", url);
 export const begin = (body) => post("/api/conversations/", body);

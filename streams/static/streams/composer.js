@@ -1,4 +1,4 @@
-/** Where a message is written: it grows, keeps its draft, and sends on Enter. */
+/** The message form: it grows with its text, keeps a draft, and sends on Enter. */
 
 import { announce, isComposing } from "./dom.js";
 
@@ -14,7 +14,7 @@ export class Composer {
   #ask;
   #stop;
 
-  /** `ask({message, system, model})` resolves once accepted; `stop()` ends what is running. */
+  /** `ask({message, system, model})` resolves once the service has accepted; `stop()` cancels the runs. */
   constructor(form, { ask, stop }) {
     this.#form = form;
     this.#field = form.elements.message;
@@ -37,7 +37,7 @@ export class Composer {
     form.elements.model.addEventListener("change", () => keep(MODEL, form.elements.model.value));
   }
 
-  /** Whose draft this is: a conversation's id, or null for one that is to begin. */
+  /** Show the draft of a conversation, by its id; null is a new conversation. */
   turnTo(conversation) {
     this.#conversation = conversation;
     this.#field.value = kept(DRAFTS + (conversation ?? "new")) ?? "";
@@ -51,18 +51,18 @@ export class Composer {
   offer(models, chosen) {
     const select = this.#form.elements.model;
     select.replaceChildren(...models.map((model) => new Option(model, model)));
-    const wish = [kept(MODEL), chosen].find((model) => models.includes(model));
-    if (wish) select.value = wish;
+    const wanted = [kept(MODEL), chosen].find((model) => models.includes(model));
+    if (wanted) select.value = wanted;
     select.hidden = models.length < 1;
   }
 
-  /** The runs that have not ended: with any, Stop is offered, and Enter queues. */
+  /** `live`: the runs that have not ended. While there are any, Stop is shown and Enter queues. */
   showLive(live, model) {
     this.#live = live;
     this.#form.querySelector("#stop").hidden = live.length === 0;
     this.#form.querySelector("#model-name").textContent = model ?? "";
     this.#form.querySelector("#composer-hint").textContent =
-      live.length === 0 ? "" : "A reply is being written. Enter sends your message after it.";
+      live.length === 0 ? "" : "A reply is being written. Your message will be answered after it.";
     this.#changed(false);
   }
 
@@ -73,7 +73,7 @@ export class Composer {
   }
 
   focus() {
-    // A phone's keyboard would cover what the reader came for.
+    // On a phone, the keyboard would cover the conversation.
     if (matchMedia("(hover: hover)").matches) this.#field.focus({ preventScroll: true });
   }
 
@@ -124,7 +124,7 @@ export class Composer {
   }
 }
 
-// Storage may be full, or forbidden: a draft is then kept on the page alone.
+// Storage may be full or blocked; the draft then exists on the page only.
 function keep(key, value) {
   try {
     if (value === null) localStorage.removeItem(key);

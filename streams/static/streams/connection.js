@@ -1,28 +1,28 @@
 /**
- * The connection, told truthfully and quietly, and a closer look at it for developers.
+ * The state of the connection, and the developer view with its details.
  *
- * A pill says one word while all is well, and since when it is not. Behind it: what was heard,
- * where the cursor stands, and a button that cuts the connection to show that nothing is lost.
+ * A pill shows the state, and for how long the connection has been lost. The developer view
+ * shows the cursor and counters. Its button cuts the connection, to show that nothing is lost.
  */
 
 import { announce, el } from "./dom.js";
 
-const CUT = 4_000; // milliseconds that a cut on purpose lasts
+const CUT = 4_000; // milliseconds for which the button cuts the connection
 
-const WORDS = {
+const NAMES = {
   connecting: "Connecting",
   live: "Live",
   waiting: "Connected, the service is catching up",
   reconnecting: "Reconnecting",
   back: "Back, nothing lost",
   offline: "Offline",
-  cut: "Cut by you",
+  cut: "Disconnected by you",
   sharing: "Live, with other tabs",
-  resting: "Resting",
+  resting: "Paused while hidden",
   ended: "Closed",
 };
 const TIMED = ["reconnecting", "offline", "cut"];
-const ALOUD = { offline: "You are offline.", back: "Connected again. Nothing was lost." };
+const ANNOUNCED = { offline: "You are offline.", back: "Connected again. Nothing was lost." };
 
 export class Connection {
   #pill;
@@ -30,7 +30,7 @@ export class Connection {
   #stream = null;
   #timer = null;
   #verdict;
-  #cut = null; // where the cursor and the counts stood when the connection was cut
+  #cut = null; // the counters when the connection was cut
   #checked = { same: 0, different: 0 };
 
   constructor(pill, panel) {
@@ -43,7 +43,7 @@ export class Connection {
     panel.addEventListener("keydown", (event) => event.key === "Escape" && this.toggle(false));
   }
 
-  /** The stream that the page follows now, or null on a page without a conversation. */
+  /** `stream`: the stream that the page follows now, or null without a conversation. */
   turnTo(stream) {
     this.#stream = stream;
     this.#cut = null;
@@ -66,12 +66,12 @@ export class Connection {
   say(connection) {
     const { state } = connection;
     this.#pill.dataset.state = state;
-    if (state in ALOUD) announce(ALOUD[state]);
-    if (state === "back" && this.#cut) this.#judge();
+    if (state in ANNOUNCED) announce(ANNOUNCED[state]);
+    if (state === "back" && this.#cut) this.#report();
     this.#tick();
   }
 
-  /** A reply's folded text was compared with the database's. */
+  /** Count a comparison of a reply's folded text with the text in the database. */
   verified(same) {
     this.#checked[same ? "same" : "different"] += 1;
     this.#tick();
@@ -81,10 +81,10 @@ export class Connection {
     clearTimeout(this.#timer);
     if (this.#stream === null) return;
     const { state, since, detail } = this.#stream.connection();
-    const lasted = Math.floor((Date.now() - since) / 1000);
-    const timed = TIMED.includes(state) && lasted > 0;
-    const words = detail === "unreachable" ? "The service cannot be reached" : WORDS[state];
-    const text = timed ? `${words} · ${inWords(lasted)}` : words;
+    const duration = Math.floor((Date.now() - since) / 1000);
+    const timed = TIMED.includes(state) && duration > 0;
+    const name = detail === "unreachable" ? "The service cannot be reached" : NAMES[state];
+    const text = timed ? `${name} · ${inUnits(duration)}` : name;
     const label = this.#pill.querySelector(".pill-text");
     if (label.textContent !== text) label.textContent = text;
     if (!this.#panel.hidden) this.#draw();
@@ -97,13 +97,13 @@ export class Connection {
     const { seen, log } = this.#stream;
     const { state } = this.#stream.connection();
     const { same, different } = this.#checked;
-    const heard = seen.heardAt === null ? "never" : `${((Date.now() - seen.heardAt) / 1000).toFixed(1)} s ago`;
+    const received = seen.heardAt === null ? "never" : `${((Date.now() - seen.heardAt) / 1000).toFixed(1)} s ago`;
     const facts = {
-      State: WORDS[state],
+      State: NAMES[state],
       Cursor: seen.cursor ?? "none",
       "Head of the log": seen.head ?? "unknown",
-      "Events heard": seen.events.toLocaleString("en"),
-      "Last heard": heard,
+      "Events received": seen.events.toLocaleString("en"),
+      "Last received": received,
       Heartbeats: seen.heartbeats,
       Reconnects: seen.cuts > 0 ? `${seen.reconnects}, ${seen.cuts} after a cut by you` : seen.reconnects,
       Resets: seen.resets,
@@ -121,32 +121,32 @@ export class Connection {
   #cutNow() {
     const { events, gaps, repeats, resets } = this.#stream.seen;
     this.#cut = { events, gaps, repeats, resets };
-    this.#verdict.textContent = `Cut after ${events} events. Coming back in ${CUT / 1000} seconds.`;
+    this.#verdict.textContent = `Cut after ${events} events. Reconnecting in ${CUT / 1000} seconds.`;
     announce("Connection cut.");
     this.#stream.cut(CUT);
   }
 
-  /** The replay needs a moment to arrive before it can be counted. */
-  #judge() {
+  /** Report what the reconnection replayed, after a pause in which the replay arrives. */
+  #report() {
     const before = this.#cut;
     this.#cut = null;
     setTimeout(() => {
       if (this.#stream === null) return;
       const { events, gaps, repeats, resets } = this.#stream.seen;
-      const heard = events - before.events;
-      const whole = gaps === before.gaps && repeats === before.repeats;
-      const how = resets > before.resets
-        ? "The log no longer reached that far, which it said, and a snapshot made it whole."
-        : `Since then ${heard} events, each id one above the last: none missing, none twice.`;
-      this.#verdict.textContent = whole ? how : `Mended: ${gaps} gaps and ${repeats} repeats so far.`;
+      const received = events - before.events;
+      const isComplete = gaps === before.gaps && repeats === before.repeats;
+      const result = resets > before.resets
+        ? "The log no longer held the missed events. The service said so and sent a snapshot."
+        : `${received} events since then, each id one higher than the last: none missing, none twice.`;
+      this.#verdict.textContent = isComplete ? result : `Repaired: ${gaps} gaps and ${repeats} repeats so far.`;
       announce(this.#verdict.textContent);
     }, 1200);
   }
 }
 
-/** The end of an id is what tells it from its neighbours. */
+/** A long id by its last digits, because its neighbours begin with the same ones. */
 const short = (id) => String(id).replace(/^\d{6,}(\d{6})$/, "…$1");
 
-function inWords(seconds) {
+function inUnits(seconds) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`;
 }

@@ -1,6 +1,6 @@
-/** Making elements, without a line of HTML in a string. */
+/** Helpers that create elements, without any HTML in strings, and announce to screen readers. */
 
-/** An element; `attributes` may hold `on: {event: listener}`, and false or null leaves one out. */
+/** Create an element. `attributes` may hold `on: {event: listener}`; false or null omits one. */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -16,7 +16,7 @@ export function el(tag, attributes = {}, ...children) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** One of the icons that the page's template holds as symbols. */
+/** Create an icon from one of the symbols in the page's template. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -32,10 +32,13 @@ export function iconButton(name, label, click, attributes = {}) {
   return el("button", { ...properties, ...attributes, on: { click } }, icon(name));
 }
 
-/** The first `most` characters as a reader counts them (a family, a flag, a letter with its accents), in at most `units` of JavaScript's. */
+/**
+ * The first `most` characters as a reader counts them (grapheme clusters: an emoji of a family,
+ * a flag, a letter with its accents), in at most `units` UTF-16 code units.
+ */
 export function beginning(text, most, units = Infinity) {
   if (text.length <= Math.min(most, units)) return text;
-  // Most characters are one or two units; no more of a long text is looked at than can be needed.
+  // Most characters are one or two units, so this much is enough, and a long text costs no more.
   const some = text.slice(0, most * 32);
   if (!Intl.Segmenter) return [...some].slice(0, most).join("");
   const segments = new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(some);
@@ -49,13 +52,13 @@ export function beginning(text, most, units = Infinity) {
   return some.slice(0, end);
 }
 
-/** Is this key a part of writing with an input method? Safari says so with a code alone. */
+/** Does this key belong to an input method (IME)? Safari marks it only by the key code 229. */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
-/** Say it to screen readers, once, when they have a moment. */
+/** Have screen readers read this sentence once, after what they are reading now. */
 export function announce(sentence) {
   const region = document.getElementById("announcements");
   region.textContent = "";
-  // A region that is set to what it already says is not read again.
+  // Screen readers ignore a region that is set to the text it already has, so empty it first.
   requestAnimationFrame(() => (region.textContent = sentence));
 }

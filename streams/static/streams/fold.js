@@ -1,12 +1,12 @@
 /**
- * What a reader knows of a conversation, folded from what it has heard.
+ * The state of a conversation, folded from the events that this page has received.
  *
- * Pure: no clock, no page, no network. Whatever the connection does, folding the events that
- * were heard gives the text that the database holds in the end.
+ * Pure functions: no clock, no DOM, no network. However often the connection is lost, folding
+ * the received events ends with the text that the database holds.
  *
- * `live` holds the runs that have not ended, `ended` how those that this reader heard did.
- * `shape` moves whenever anything but a live run's text has changed, and a run's `epoch`
- * whenever its text is no longer a continuation of what it was: a page need only look at these.
+ * `live` holds the runs that have not ended, `ended` the final events of those that have.
+ * `shape` is raised when anything except a live run's text changes. A run's `revision` is raised
+ * when its new text does not continue the old one. The page redraws by these two numbers.
  */
 
 export const nothing = Object.freeze({
@@ -22,7 +22,7 @@ export const nothing = Object.freeze({
 
 export const ENDINGS = ["run.completed", "run.cancelled", "run.failed"];
 
-/** The state after `event`, which is `{type, data}`; the same object where nothing has changed. */
+/** The state after `event`, which is `{type, data}`; the same object if nothing changes. */
 export function fold(state, { type, data }) {
   switch (type) {
     case "conversation.snapshot":
@@ -46,20 +46,20 @@ export function fold(state, { type, data }) {
     case "run.failed":
       return finished(state, type, data);
     default:
-      return state; // heartbeats, and what a newer service may say
+      return state; // heartbeats, and event types of a newer service
   }
 }
 
-/** Put messages from before the snapshot's in front: the reader asked for them. */
+/** Put messages that are older than the snapshot's in front, once the reader has asked for them. */
 export function withEarlier(state, { messages, earlier }) {
-  const known = new Set(state.messages.map((message) => message.id));
-  const fresh = messages.filter((message) => !known.has(message.id));
+  const present = new Set(state.messages.map((message) => message.id));
+  const fresh = messages.filter((message) => !present.has(message.id));
   return reshaped(state, { messages: [...fresh, ...state.messages], earlier });
 }
 
 /**
- * The conversation as it is read: each of the user's messages with the replies to it, the
- * oldest first. A reply is `{key, run, message, live, ended}`, whichever of them are known.
+ * The conversation as turns: each of the user's messages with the replies to it, the oldest
+ * first. A reply is `{key, run, message, live, ended}`; what is not known is null.
  */
 export function turnsOf(state) {
   const turns = [];
@@ -90,7 +90,7 @@ export function turnsOf(state) {
     turnFor(run.message, null).replies.push(reply);
   }
   for (const ended of Object.values(state.ended).reverse()) {
-    // Of those that said nothing the last is shown, and only until there is something to read.
+    // Of the runs without a reply only the last is shown, and only while the turn has no reply.
     if (shown.has(ended.run) || (byMessage.get(ended.message)?.replies.length ?? 1) > 0) continue;
     const reply = { key: ended.run, run: ended.run, message: null, live: null, ended };
     turnFor(ended.message, null).replies.push(reply);
@@ -116,12 +116,12 @@ function fromSnapshot(state, snapshot) {
       text,
       reasoning: run.reasoning ?? "",
       index: null,
-      epoch: epochAfter(before, text),
+      revision: revisionAfter(before, text),
     };
   }
   const first = snapshot.messages[0]?.id;
   const place = state.messages.findIndex((message) => message.id === first);
-  // Earlier messages that the reader has asked for are not in a snapshot, and stay.
+  // Keep the earlier messages that the reader has loaded: the snapshot does not contain them.
   const kept = place > 0 ? state.messages.slice(0, place) : [];
   return reshaped(state, {
     id: snapshot.id,
@@ -130,24 +130,24 @@ function fromSnapshot(state, snapshot) {
     messages: [...kept, ...snapshot.messages],
     earlier: place > 0 ? state.earlier : (snapshot.earlier ?? null),
     live,
-    ended: { ...state.ended, ...endedUnheard(state.live, snapshot) },
+    ended: { ...state.ended, ...endedWithoutEvent(state.live, snapshot) },
   });
 }
 
-/** Runs that were live and are not any more, without a reply: nothing else names them. */
-function endedUnheard(before, snapshot) {
-  const known = new Set([...snapshot.runs.map(({ id }) => id), ...snapshot.messages.map(({ run }) => run)]);
-  const lost = Object.values(before).filter(({ id }) => !known.has(id));
+/** Runs that were live, are in neither list of the snapshot now, and so ended without a reply. */
+function endedWithoutEvent(before, snapshot) {
+  const named = new Set([...snapshot.runs.map(({ id }) => id), ...snapshot.messages.map(({ run }) => run)]);
+  const lost = Object.values(before).filter(({ id }) => !named.has(id));
   return Object.fromEntries(lost.map((run) => [run.id, { ...run, run: run.id, type: "run.unheard" }]));
 }
 
-function epochAfter(before, text) {
+function revisionAfter(before, text) {
   if (before === null) return 0;
-  return text.startsWith(before.text) ? before.epoch : before.epoch + 1;
+  return text.startsWith(before.text) ? before.revision : before.revision + 1;
 }
 
 function withMessage(state, message) {
-  if (state.messages.some((known) => known.id === message.id)) return state;
+  if (state.messages.some(({ id }) => id === message.id)) return state;
   return reshaped(state, { messages: [...state.messages, message] });
 }
 
@@ -167,22 +167,22 @@ function queued(state, { run, message }) {
     text: "",
     reasoning: "",
     index: null,
-    epoch: 0,
+    revision: 0,
   };
   return reshaped(state, { live: { ...state.live, [run]: fresh } });
 }
 
 function started(state, { run, attempt, model }) {
-  const known = state.live[run];
-  if (known === undefined || attempt < known.attempt) return state;
-  if (attempt === known.attempt && known.status === "running") return state;
-  return withRun(state, { ...anew(known, attempt), model: model ?? known.model }, true);
+  const current = state.live[run];
+  if (current === undefined || attempt < current.attempt) return state;
+  if (attempt === current.attempt && current.status === "running") return state;
+  return withRun(state, { ...restarted(current, attempt), model: model ?? current.model }, true);
 }
 
-/** A higher attempt starts the reply's text anew. */
-function anew(run, attempt) {
-  const epoch = run.text === "" ? run.epoch : run.epoch + 1;
-  return { ...run, status: "running", attempt, text: "", reasoning: "", index: null, epoch };
+/** The run at the start of a higher attempt, which writes the reply from the beginning. */
+function restarted(run, attempt) {
+  const revision = run.text === "" ? run.revision : run.revision + 1;
+  return { ...run, status: "running", attempt, text: "", reasoning: "", index: null, revision };
 }
 
 function withRun(state, run, structural = false) {
@@ -190,27 +190,27 @@ function withRun(state, run, structural = false) {
   return structural ? reshaped(state, { live }) : { ...state, live };
 }
 
-/** The run that this piece belongs to, or null: another attempt's, or one that has ended. */
-function speaker(state, { run, attempt }) {
-  const known = state.live[run];
-  if (known === undefined || attempt < known.attempt) return null;
-  return attempt > known.attempt ? anew(known, attempt) : known;
+/** The run that this piece belongs to; null if it has ended or the piece is of an older attempt. */
+function runOf(state, { run, attempt }) {
+  const current = state.live[run];
+  if (current === undefined || attempt < current.attempt) return null;
+  return attempt > current.attempt ? restarted(current, attempt) : current;
 }
 
 function appended(state, delta, field) {
-  const run = speaker(state, delta);
+  const run = runOf(state, delta);
   if (run === null) return state;
-  if (run.index !== null && delta.index <= run.index) return state; // text and reasoning share it
+  if (run.index !== null && delta.index <= run.index) return state; // a repeat; text and reasoning share one index
   const change = { status: "running", [field]: run[field] + delta.text };
   const next = { ...run, ...change, index: delta.index };
-  // The first piece changes what the page shows around the text: the waiting is over.
+  // The first piece removes the waiting sign, which is not part of the text.
   return withRun(state, next, run[field] === "" || run.attempt !== state.live[run.id].attempt);
 }
 
 function replaced(state, { run: id, attempt, index, text }) {
-  const run = speaker(state, { run: id, attempt });
+  const run = runOf(state, { run: id, attempt });
   if (run === null) return state;
-  const next = { ...run, status: "running", text, index, epoch: epochAfter(run, text) };
+  const next = { ...run, status: "running", text, index, revision: revisionAfter(run, text) };
   return withRun(state, next, true);
 }
 

@@ -1,41 +1,41 @@
 /**
- * The one stream of this page: a conversation's events, over as many connections as it takes.
+ * The page's one stream: a conversation's events, over one connection after another.
  *
- * EventSource alone is not enough. It takes minutes to notice a dead connection, gives up for
- * good at any answer but 200, and knows nothing of tabs. So every reconnection is made here,
- * from the last id that was heard, and there is one way to it: `reopen`.
+ * EventSource alone is not enough. It notices a dead connection after minutes, stops for ever
+ * when a response is not 200, and does not know of other tabs. So this module reconnects by
+ * itself, from the last id that it received, and always by `reopen`.
  */
 
-import { seekPermit } from "./permits.js";
+import { seekSlot } from "./connection_slots.js";
 
 const NAMES = [
   "conversation.snapshot", "conversation.updated", "message.created",
   "run.queued", "run.started", "run.completed", "run.cancelled", "run.failed",
   "text.delta", "text.snapshot", "reasoning.delta",
 ];
-const SILENCE = 2.5 * 15_000; // ms: two heartbeats have not come, and half a third
-const FIRST_PAUSE = 400; // ms before the first reconnection, ± a half
+const SILENCE = 2.5 * 15_000; // ms without a byte, two and a half heartbeats: reconnect
+const FIRST_PAUSE = 400; // ms before the first reconnection, ± 50 %
 const LONGEST_PAUSE = 15_000; // ms
-const BACK = 4_000; // ms for which the page says that it is back
-const REST = 10_000; // ms that a hidden tab with nothing running keeps its stream
-const LOOK = 3_000; // ms between looks at the snapshot, without a permit
-const FINAL = ["forbidden", "gone"]; // of a stream-error: coming back would not help
+const BACK = 4_000; // ms for which the state is "back" after a reconnection
+const REST = 10_000; // ms for which a hidden tab keeps a stream without a run
+const LOOK = 3_000; // ms between snapshots of a tab that has no connection slot
+const FINAL = ["forbidden", "gone"]; // conditions of a stream-error that a reconnection does not end
 
 /**
  * Follow a conversation.
  *
- * `hear({type, data})` gets each event once, in order. `tell(connection)` gets `{state, since}`
- * whenever that changes: connecting, live, waiting (the service has no log just now),
- * reconnecting, back, offline, cut, sharing (another tab has the stream), resting or ended.
- * `look()` gives the snapshot over plain HTTP; `busy()` says whether anything is running.
+ * `hear({type, data})` gets each event once, in order. `tell(connection)` gets `{state, since,
+ * detail}` when the state changes: connecting, live, waiting (the service cannot read its log),
+ * reconnecting, back, offline, cut, sharing (other tabs hold all slots), resting or ended.
+ * `look()` fetches the snapshot by HTTP; `busy()` returns whether a run is active.
  */
 export function follow({ url, hear, tell, look, busy }) {
   const seen = { cursor: null, head: null, events: 0, heartbeats: 0, reconnects: 0, resets: 0,
     gaps: 0, repeats: 0, cuts: 0, heardAt: null };
-  const log = []; // the last events, for the developer view
+  const log = []; // the latest events, for the developer view
   const timers = {};
   let source = null;
-  let endPermit = null;
+  let endSlot = null;
   let tries = 0;
   let ended = false;
   let connection = { state: "connecting", since: Date.now() };
@@ -60,16 +60,16 @@ export function follow({ url, hear, tell, look, busy }) {
   }
 
   function start() {
-    if (ended || endPermit || connection.state === "cut") return;
+    if (ended || endSlot || connection.state === "cut") return;
     if (!navigator.onLine) return say("offline");
-    endPermit = seekPermit({
+    endSlot = seekSlot({
       granted: open,
       waiting: () => {
         say("sharing");
         lookAgain();
       },
       yielded: () => {
-        endPermit = null;
+        endSlot = null;
         shut();
         start();
       },
@@ -78,8 +78,8 @@ export function follow({ url, hear, tell, look, busy }) {
 
   function stop(state) {
     shut();
-    endPermit?.();
-    endPermit = null;
+    endSlot?.();
+    endSlot = null;
     say(state);
   }
 
@@ -90,9 +90,9 @@ export function follow({ url, hear, tell, look, busy }) {
       seen.cursor = snapshot.cursor;
       hear({ type: "conversation.snapshot", data: snapshot });
     } catch {
-      // The next look may succeed.
+      // The next snapshot may succeed.
     }
-    if (connection.state === "sharing" && endPermit && !source) after("look", LOOK, lookAgain);
+    if (connection.state === "sharing" && endSlot && !source) after("look", LOOK, lookAgain);
   }
 
   function open() {
@@ -118,7 +118,7 @@ export function follow({ url, hear, tell, look, busy }) {
     after("back", BACK, () => connection.state === "back" && say("live"));
   }
 
-  /** Something was heard, so the connection is not dead. */
+  /** Something was received, so the connection is alive. */
   function alive() {
     tries = 0;
     seen.heardAt = Date.now();
@@ -131,7 +131,7 @@ export function follow({ url, hear, tell, look, busy }) {
     if (event.type !== "conversation.snapshot" && seen.cursor !== null && id !== null) {
       if (id <= seen.cursor) return void (seen.repeats += 1);
       if (id > seen.cursor + 1) {
-        // Never go on past a gap: what is so now comes with a snapshot.
+        // Never continue after a gap: without a cursor, the new connection begins with a snapshot.
         seen.gaps += 1;
         seen.cursor = null;
         return reopen();
@@ -158,7 +158,7 @@ export function follow({ url, hear, tell, look, busy }) {
   function reset(event) {
     alive();
     seen.resets += 1;
-    note(null, "stream-reset", event.data); // a snapshot follows, and puts the cursor right
+    note(null, "stream-reset", event.data); // the snapshot that follows sets the cursor
   }
 
   function refused({ condition, text }) {
@@ -177,7 +177,7 @@ export function follow({ url, hear, tell, look, busy }) {
     after("again", pause, tries > 2 || seen.heardAt === null ? ask : reopen);
   }
 
-  /** EventSource does not say why it was refused; the snapshot's status does. */
+  /** Fetch the snapshot for its status: EventSource does not give the status of a response. */
   async function ask() {
     try {
       await look();
@@ -191,7 +191,7 @@ export function follow({ url, hear, tell, look, busy }) {
   }
 
   function reopen() {
-    if (ended || !endPermit) return;
+    if (ended || !endSlot) return;
     if (seen.heardAt !== null) say("reconnecting");
     open();
   }
@@ -210,8 +210,8 @@ export function follow({ url, hear, tell, look, busy }) {
   const onVisible = () => {
     if (document.hidden) return restSoon();
     stopTimers("rest");
-    if (!endPermit) return start();
-    // A tab that slept had no watchdog.
+    if (!endSlot) return start();
+    // The timers of a sleeping tab do not run, so check for a dead connection now.
     if (source ? Date.now() - seen.heardAt > SILENCE : connection.state === "reconnecting") reopen();
   };
 
@@ -219,7 +219,7 @@ export function follow({ url, hear, tell, look, busy }) {
   const listen = (target, name, act) => target.addEventListener(name, act, { signal: over.signal });
   listen(window, "offline", onOffline);
   listen(window, "online", onOnline);
-  listen(window, "pagehide", () => stop("resting")); // one kept for "back" must hold no connection
+  listen(window, "pagehide", () => stop("resting")); // a page kept for the Back button must hold no connection
   listen(window, "pageshow", onVisible);
   listen(document, "visibilitychange", onVisible);
   tell(connection);
@@ -229,7 +229,7 @@ export function follow({ url, hear, tell, look, busy }) {
     seen,
     log,
     connection: () => connection,
-    /** Lose the connection for so many milliseconds, as if a lift door had closed. */
+    /** Drop the connection for `ms` milliseconds, to show what a lost network does. */
     cut(ms) {
       if (ended || connection.state === "cut") return;
       seen.cuts += 1;

@@ -1,53 +1,52 @@
 /**
- * A reply's Markdown on the page: one reading, the same while it streams and when it is over.
+ * Formats a reply's Markdown on the page, by the same steps while it streams and when it is over.
  *
- * A reply that is over is read in slices, between which the page has its turn. Whatever cannot
- * be formatted, or is too long to be, is shown as plain text, with a sentence that says so.
+ * A finished reply is read in slices, so the page stays responsive. Text that is too long or
+ * cannot be formatted is shown as plain text, with a sentence that says so.
  */
 
 import { el } from "./dom.js";
 import { morphChildren } from "./markdown_morph.js";
-import { PlainText } from "./markdown_plain.js";
+import { cleaned, PlainText } from "./markdown_plain.js";
 import { Reading } from "./markdown_reading.js";
 
 const PIECE = 12_000; // characters taken between two frames
-const STEP = 4_000; // characters taken of a reply that is over, before what has closed is read
-const SLICE = 8; // milliseconds of reading, before the page has its turn
-const HIDDEN = 100; // the same where nobody looks; a hidden page has few turns
-const SHORT = 1_000; // characters of an open end: above, it is read again less often
-const SHARE = 1 / 8; // of the time, at most, goes into reading it again
-export const LONGEST = 250_000; // characters of a reply that are formatted, up to its line's end
-const LINE = 2_000;
+const STEP = 4_000; // characters of a finished reply that are taken between two readings
+const SLICE = 8; // milliseconds of reading before the browser gets control
+const HIDDEN = 100; // the same on a hidden page, whose timers run rarely
+const SHORT = 1_000; // characters of the open end; a longer one is read again less often
+const SHARE = 1 / 8; // the part of the time that may go into reading a long open end again
+export const LONGEST = 250_000; // characters of a reply that are formatted, up to the end of a line
+const LINE = 2_000; // characters after which that line is cut
 
 const TOO_LONG = "This reply is very long. The rest of it is shown as plain text.";
 const UNREADABLE = "This reply could not be formatted. It is shown as plain text.";
 
-const cleaned = (text) => text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
 const turn = () => new Promise((next) => setTimeout(next, 0));
 
 export class Markdown {
   #root;
-  #epoch = null;
-  #text = ""; // what was taken of the reply
-  #count = 0; // its characters
+  #revision = null;
+  #text = ""; // the part of the reply that was taken
+  #count = 0; // characters of that part, after cleaning
   #reading;
-  #rest = null; // what was taken beyond the part that is formatted
-  #plain = null; // what the rest is added to, once it is not formatted any more
-  #steps = null; // of a reading that has begun and is not over
-  #cost = 0; // milliseconds that it has taken
-  #due = 0; // when the next may begin
-  #whole = null; // the reply, once it is over
-  #isOver = false; // and all of it stands on the page
+  #rest = null; // text beyond LONGEST that is not on the page yet
+  #plain = null; // shows the text that is not formatted
+  #steps = null; // the generator of a reading that is in progress
+  #cost = 0; // milliseconds that this reading has taken
+  #due = 0; // when the next reading may begin
+  #final = null; // the text of the finished reply
+  #isOver = false; // all of the final text is on the page
 
   constructor(root) {
     this.#root = root;
     this.#reading = new Reading(root);
   }
 
-  /** Go on with a reply that is being written. Says whether there is more to write. */
-  write(text, epoch) {
-    this.#epoch ??= epoch;
-    if (epoch !== this.#epoch || this.#whole !== null || text.length < this.#text.length) this.#begin(epoch);
+  /** Show more of a reply that is being written. Returns whether there is more to show. */
+  write(text, revision) {
+    this.#revision ??= revision;
+    if (revision !== this.#revision || this.#final !== null || text.length < this.#text.length) this.#begin(revision);
     if (this.#steps !== null) return this.#advance(SLICE) ? this.#text.length < text.length : true;
     const took = this.#take(text, PIECE);
     if (!this.#plain) {
@@ -62,12 +61,12 @@ export class Markdown {
     return took && this.#text.length < text.length;
   }
 
-  /** Show a reply that is over. */
+  /** Show a finished reply. */
   async settle(text) {
-    if (this.#whole === text) return;
-    if (this.#whole !== null || !text.startsWith(this.#text)) this.#begin(this.#epoch);
-    this.#whole = text;
-    // Nothing is laid out between the slices of a reply of which nothing is on the page yet.
+    if (this.#final === text) return;
+    if (this.#final !== null || !text.startsWith(this.#text)) this.#begin(this.#revision);
+    this.#final = text;
+    // Build a new reply off the page: the browser would lay it out again after each slice.
     const place = this.#text === "" ? el("div") : this.#root;
     if (place !== this.#root) this.#reading = new Reading(place);
     const reading = this.#reading;
@@ -75,26 +74,26 @@ export class Markdown {
     if (!(await this.#finish(text))) return;
     if (place !== this.#root && this.#reading === reading) this.#root.replaceChildren(...place.childNodes);
     this.#isOver = true;
-    // A link may be defined after it was used: with all definitions known, it is read once more.
+    // A link may be used before its definition. All definitions are known now: read once more.
     if (Object.keys(reading.references).length === 0 || this.#plain) return;
     const again = new Markdown(el("div"));
     again.#reading = new Reading(again.#root, reading.references);
-    again.#whole = text;
+    again.#final = text;
     again.#steps = again.#read(text);
     await again.#finish(text);
-    if (this.#whole !== text) return;
+    if (this.#final !== text) return;
     this.#steps = morphChildren(this.#root, null, [...again.#root.childNodes]);
     await this.#finish(text);
   }
 
-  /** Does all of this text, which is over, stand on the page? */
+  /** Is all of this final text on the page? */
   isWhole(text) {
-    return this.#whole === text && this.#isOver;
+    return this.#final === text && this.#isOver;
   }
 
-  #begin(epoch) {
+  #begin(revision) {
     this.#root.replaceChildren();
-    this.#epoch = epoch;
+    this.#revision = revision;
     this.#text = "";
     this.#count = 0;
     this.#reading = new Reading(this.#root);
@@ -103,18 +102,18 @@ export class Markdown {
     this.#steps = null;
     this.#cost = 0;
     this.#due = 0;
-    this.#whole = null;
+    this.#final = null;
     this.#isOver = false;
   }
 
-  /** Bring what was taken to the page. */
+  /** Bring the text that was taken to the page. */
   *#show() {
     if (this.#rest !== null) return yield* this.#end();
     yield* this.#reading.settle();
     yield* this.#reading.showEnd();
   }
 
-  /** Read all of a reply; what has not closed by twice its length is not looked at before. */
+  /** Read all of a finished reply. An open end is read again only once it has doubled. */
   *#read(text, begun = null) {
     if (begun !== null) yield* begun;
     let length = 0;
@@ -130,23 +129,23 @@ export class Markdown {
     if (!this.#plain) yield* this.#reading.settle(true);
   }
 
-  /** Format no more: the rest is plain. */
+  /** Stop formatting: show the rest as plain text. */
   *#end() {
     yield* this.#reading.settle(true);
     this.#stayPlain(this.#rest, TOO_LONG);
     this.#rest = null;
   }
 
-  /** Take all steps, with turns for the page. Says whether the reply is still the one to be shown. */
+  /** Take all steps, in slices. Returns false if the reply has changed in between. */
   async #finish(text) {
     while (!this.#advance(document.hidden ? HIDDEN : SLICE)) {
       await turn();
-      if (this.#whole !== text) return false;
+      if (this.#final !== text) return false;
     }
     return true;
   }
 
-  /** Take steps for so many milliseconds; says whether all are taken. */
+  /** Take steps for `slice` milliseconds. Returns whether all steps are taken. */
   #advance(slice) {
     const start = performance.now();
     let isDone = false;
@@ -166,22 +165,22 @@ export class Markdown {
     return true;
   }
 
-  /** What fails to be formatted is still to be read. */
+  /** Formatting has failed: show all of the text as plain text. */
   #failed() {
     this.#root.replaceChildren();
     this.#reading = new Reading(this.#root);
     this.#rest = null;
     this.#plain = null;
-    this.#text = this.#whole ?? this.#text;
+    this.#text = this.#final ?? this.#text;
     this.#stayPlain(cleaned(this.#text), UNREADABLE);
   }
 
-  /** Take the next piece of the text; says whether there was one. */
+  /** Take the next piece of the text. Returns whether there was one. */
   #take(text, size) {
     const start = this.#text.length;
     let end = Math.min(start + size, text.length);
-    // Half a character waits for its other half, and so does half a line's end.
-    if (end > start && /[\ud800-\udbff\r]/.test(text[end - 1]) && (this.#whole === null || end < text.length)) end -= 1;
+    // Leave half of a surrogate pair or of a CR LF for the next piece.
+    if (end > start && /[\ud800-\udbff\r]/.test(text[end - 1]) && (this.#final === null || end < text.length)) end -= 1;
     if (end <= start) return false;
     const piece = cleaned(text.slice(start, end));
     this.#text = text.slice(0, end);

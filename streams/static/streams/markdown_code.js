@@ -1,10 +1,10 @@
-/** A code block that is being written: text is only ever added to it, however long it gets. */
+/** A code block that is being written: text is only appended to it, so its length costs nothing. */
 
-import { dressCode, highlight } from "./code.js";
+import { dressCode, highlight } from "./code_blocks.js";
 import { el } from "./dom.js";
 import { languageOf } from "./markdown_dom.js";
 
-const NODE = 8_000; // characters of one text node: adding to a long one copies it
+const NODE = 8_000; // characters of one text node: the browser copies a node when text is appended
 
 export class OpenCode {
   element;
@@ -12,8 +12,8 @@ export class OpenCode {
   #code = el("code");
   #closing;
   #lines = 0;
-  #begun = false; // something of the line that is being written is on the page
-  #partial = 0; // characters of the line that has not ended yet, which are on the page
+  #begun = false; // a part of the current line is on the page
+  #partial = 0; // characters of the current line that are on the page
 
   /** `head` is the line that opens the block. */
   constructor(head) {
@@ -22,7 +22,7 @@ export class OpenCode {
     this.#closing = new RegExp(`^ {0,3}\\${fence[0]}{${fence.length},}[ \\t]*$`);
   }
 
-  /** Take the lines of `text` up to the block's end; gives what is left. */
+  /** Take the lines of `text` up to the block's end. Returns the text after them. */
   write(text, isLast) {
     let start = 0;
     for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n", start)) {
@@ -47,9 +47,9 @@ export class OpenCode {
     this.#partial = 0;
   }
 
-  /** Show what is new of the line that is being written. */
+  /** Show the new part of the current line. */
   #show(line) {
-    // A line's end is the next line's beginning: a block that is copied ends in none.
+    // Write a line break before each line but the first, so the block does not end with one.
     const end = this.#begun || this.#lines === 0 ? "" : "\n";
     this.#begun = true;
     this.#add(end + line.slice(this.#partial));

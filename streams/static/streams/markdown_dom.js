@@ -1,14 +1,14 @@
 /**
- * From the tokens of a reply to elements, without a line of HTML in between.
+ * Creates elements from the tokens of a reply, without any HTML in between.
  *
- * Hostile text is text: elements come from the closed list below, their text is set as text, and
- * a link goes to http, https or mail and nowhere else. An image becomes a link to it.
+ * Hostile text stays text: elements come from the closed list below, and text is set as text. A
+ * link leads to http, https or mailto only. An image becomes a link to it.
  */
 
-import { dressCode } from "./code.js";
+import { dressCode } from "./code_blocks.js";
 import { el } from "./dom.js";
 
-/** The address, if a reader may be sent there, else null. */
+/** The address if a link may lead there, otherwise null. */
 export function safeAddress(address) {
   if (!/^(https?:\/\/|mailto:)/i.test(address)) return null;
   return URL.canParse(address) ? address : null;
@@ -20,31 +20,31 @@ function link(address, attributes = {}) {
   return el("a", { ...attributes, href, rel: "noopener noreferrer", target: "_blank" });
 }
 
-/** Block elements by the type of their token; all else is text. */
+/** Block elements by the type of their token. */
 const BLOCKS = {
   paragraph_open: "p", blockquote_open: "blockquote", bullet_list_open: "ul", ordered_list_open: "ol",
   list_item_open: "li", table_open: "table", thead_open: "thead", tbody_open: "tbody", tr_open: "tr",
   th_open: "th", td_open: "td",
 };
 const INLINES = { em_open: "em", strong_open: "strong", s_open: "s" };
-// Each of these finds its direction in its own words.
+// The text of each of these determines its direction (dir="auto").
 const DIRECTED = new Set(["P", "H3", "H4", "H5", "H6", "BLOCKQUOTE", "LI", "TD"]);
 
-/** What a list or a table is told apart by: only one of the same kind can be gone on with. */
+/** The kind of a list or table: later text can continue only a block of the same kind. */
 export const kindOf = (token) => `${token.type}${token.markup}`;
 
-/** The blocks of these tokens, as elements; made in steps. */
+/** Generator in steps; returns the elements of these tokens. */
 export function* elementsOf(tokens) {
   const root = document.createDocumentFragment();
   let here = root;
-  let cells = []; // of a row, which are empty so far
+  let cells = []; // tokens of the cells at the end of a row that are empty so far
   for (const token of tokens) {
     if (token.nesting < 0) yield;
     if (token.type === "td_open") cells.push(token);
     else if (token.type === "td_close") here = here.tagName === "TD" ? closed(here) : here;
     else if (token.nesting > 0) here = here.appendChild(opened(token));
     else if (token.nesting < 0) {
-      // The grammar fills short rows up, by as many cells as the head has: those are left out.
+      // markdown-it fills a short row with empty cells; leave them out.
       cells = [];
       here = closed(here);
     } else if (token.type === "inline" && cells.length === 0) yield* writeAll(here, token);
@@ -70,10 +70,10 @@ function opened(token) {
   });
 }
 
-/** What is to be done with an element that is whole; gives its parent. */
+/** Complete an element that has all its children. Returns its parent. */
 function closed(element) {
   const parent = element.parentNode;
-  // Not before: a browser would look for the direction again at each word that is added.
+  // Set it last, because browsers compute the direction again for each word that is added.
   if (DIRECTED.has(element.tagName)) element.setAttribute("dir", "auto");
   switch (element.tagName) {
     case "LI":
@@ -94,7 +94,7 @@ function closed(element) {
   return parent;
 }
 
-/** An item of one paragraph is that paragraph's words: whether others are longer is theirs. */
+/** Unwrap the paragraph of an item that has only one, whatever the other items have. */
 function tidyItem(item) {
   const paragraphs = [...item.children].filter(({ tagName }) => tagName === "P");
   const first = item.firstChild;
@@ -103,19 +103,19 @@ function tidyItem(item) {
   else leaveDirection(item);
 }
 
-/** The direction of what holds blocks is its first one's: a browser skips those that have one. */
+/** Let the first block decide the direction: dir="auto" skips children with a dir of their own. */
 function leaveDirection(holder) {
   if (holder.firstChild?.tagName !== "LI") holder.firstElementChild?.removeAttribute("dir");
 }
 
-/** `[x] done`: a task that nobody can tick off here. */
+/** Show `[x]` as a box that cannot be changed. */
 function tick(paragraph) {
-  const words = paragraph.firstChild;
-  const box = words?.nodeType === Node.TEXT_NODE && /^\[([ xX])\]\s+/.exec(words.data);
-  if (box) words.replaceData(0, box[0].length, box[1] === " " ? "☐ " : "☑ ");
+  const text = paragraph.firstChild;
+  const box = text?.nodeType === Node.TEXT_NODE && /^\[([ xX])\]\s+/.exec(text.data);
+  if (box) text.replaceData(0, box[0].length, box[1] === " " ? "☐ " : "☑ ");
 }
 
-/** Without the last line's end, which every block has. */
+/** A finished code block, without the line break that ends its last line. */
 function codeBlock(content, language) {
   const code = el("code");
   code.append(content.replace(/\n$/, ""));
@@ -141,23 +141,23 @@ function write(block, tokens) {
     else if (token.type === "code_inline") here.append(el("code", { dir: "ltr" }, token.content));
     else if (token.type === "formula") here.append(el("code", { class: "math", dir: "ltr" }, token.content));
     else if (token.type === "image") here.append(image(here, token));
-    else say(here, token.content);
+    else appendText(here, token.content);
   }
 }
 
 function image(here, token) {
-  const words = el("span");
-  write(words, token.children);
+  const label = el("span");
+  write(label, token.children);
   const attributes = { class: "image" };
-  const within = here.closest?.("a") ?? null; // no link stands in a link
-  const element = within ? el("span", attributes) : link(token.attrGet("src") ?? "", attributes);
-  element.append(words.textContent);
+  const outer = here.closest?.("a") ?? null; // a link must not contain a link
+  const element = outer ? el("span", attributes) : link(token.attrGet("src") ?? "", attributes);
+  element.append(label.textContent);
   return element;
 }
 
-/** Text that follows text is one node, so that a comparison does not depend on the cuts. */
-function say(here, words) {
-  if (words === "") return;
-  if (here.lastChild?.nodeType === Node.TEXT_NODE) here.lastChild.appendData(words);
-  else here.append(words);
+/** Append to the last text node, so that the nodes do not depend on how the tokens were cut. */
+function appendText(here, text) {
+  if (text === "") return;
+  if (here.lastChild?.nodeType === Node.TEXT_NODE) here.lastChild.appendData(text);
+  else here.append(text);
 }

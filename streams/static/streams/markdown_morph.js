@@ -1,10 +1,11 @@
-/** Bringing elements that stand on the page to what they should be, touching only what differs. */
+/** Changes the elements on the page into new ones, touching only what differs. */
 
 /**
- * Make what follows `after` in `parent` (null: all of it) into `nodes`; `leave` what follows those.
+ * Change the children of `parent` behind `after` (null: all children) into `nodes`.
  *
- * What is the same stays the same node, so a reader's selection and place in it stay too.
- * Gives the nodes that stand there now. Done in steps, between which each node is whole.
+ * Equal nodes stay, so the reader keeps the selection and the scroll position. With `leave`,
+ * children behind the new ones stay too. A generator: between two steps the page is consistent.
+ * Returns the nodes that are on the page now.
  */
 export function* morphChildren(parent, after, nodes, leave = false) {
   let old = after ? after.nextSibling : parent.firstChild;
@@ -26,7 +27,7 @@ export function* morphChildren(parent, after, nodes, leave = false) {
   return placed;
 }
 
-// A browser looks for the direction of a block's words at each node that is added to it.
+// With so many new children, replacing is faster: browsers compute dir="auto" again for each.
 const MANY = 200;
 
 function isAlike(one, other) {
@@ -36,7 +37,7 @@ function isAlike(one, other) {
 
 function* morph(old, fresh) {
   if (old.nodeType === Node.TEXT_NODE) morphText(old, fresh.data);
-  // A button may be saying that it has copied, and colours come later.
+  // Leave a button, which may show "Copied", and code that has its colours already.
   else if (old.tagName !== "BUTTON" && !isColoured(old, fresh)) yield* morphElement(old, fresh);
 }
 
@@ -51,9 +52,9 @@ function* morphElement(old, fresh) {
   yield* morphChildren(old, null, [...fresh.childNodes]);
 }
 
-/** Text that has grown keeps a selection in it only if it is added to. */
-function morphText(node, words) {
-  if (node.data === words) return;
-  if (words.startsWith(node.data)) node.appendData(words.slice(node.data.length));
-  else node.data = words;
+/** Append where the text has grown, because replacing it would lose a selection in it. */
+function morphText(node, text) {
+  if (node.data === text) return;
+  if (text.startsWith(node.data)) node.appendData(text.slice(node.data.length));
+  else node.data = text;
 }

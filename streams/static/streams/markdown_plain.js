@@ -1,13 +1,20 @@
-/** Text as it was written, of any length: it is only ever added to, in blocks that are laid out once. */
+/**
+ * Text of any length that is not formatted.
+ *
+ * Text is only appended, in blocks: the browser lays out the last block again, not the others.
+ */
 
 import { el } from "./dom.js";
 
-const BLOCK = 2_000; // characters; the block ends with the line, or at the next word
-const WORD = 4_000;
+const BLOCK = 2_000; // characters after which a block ends with its line
+const WORD = 4_000; // characters after which it ends with its word
+
+/** The text with LF as its only line break, and U+FFFD for NUL as in CommonMark. */
+export const cleaned = (text) => text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
 
 export class PlainText {
   element = el("div", { class: "plain" });
-  #text = null; // the text node that goes on
+  #text = null; // the text node of the block that has not ended
 
   add(text) {
     let rest = text;
@@ -25,7 +32,7 @@ export class PlainText {
   }
 }
 
-/** Where the block ends in the text that is added to it, or null. */
+/** Where a block of `length` characters ends within the appended text, or null. */
 function blockEnd(text, length) {
   const line = text.indexOf("\n", Math.max(BLOCK - length, 0));
   const word = text.indexOf(" ", Math.max(WORD - length, 0));

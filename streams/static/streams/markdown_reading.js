@@ -1,13 +1,13 @@
 /**
- * One reading of a reply, piece by piece: what has closed is on the page for good.
+ * Reads one reply piece by piece. A block that no later text can change is read once.
  *
- * Only the open end is read again when more comes: the last paragraph, or the last item of a
- * list. Rows of a table that are whole, and the lines of an open code block, are read once.
- * An open end that is very long is formatted when it has closed; until then its text is added
- * to as it was written. All reading is done in steps, between which the page may have its turn.
+ * Only the open end is read again with new text: the last paragraph, or the last item of a
+ * list. Complete rows of a table and the lines of an open code block are read once. A very long
+ * open end is shown as plain text until it closes. All reading is done by generators in steps,
+ * so that the browser can get control in between.
  */
 
-import { highlight } from "./code.js";
+import { highlight } from "./code_blocks.js";
 import { OpenCode } from "./markdown_code.js";
 import { elementsOf, kindOf } from "./markdown_dom.js";
 import { morphChildren } from "./markdown_morph.js";
@@ -15,25 +15,25 @@ import { PlainText } from "./markdown_plain.js";
 import { settledLines, shown } from "./markdown_tail.js";
 import { blocksOf, tokensOf } from "./markdown_tokens.js";
 
-const OPEN = 16_000; // characters of an open end that is formatted
+const OPEN = 16_000; // characters; a longer open end is not formatted until it closes
 
 export class Reading {
   references;
   #root;
-  #tail = ""; // what later text may change
-  #last = null; // the last block on the page that is settled, or open with settled parts
-  #open = null; // {kind, holder, last, head}: that block, if it is a list or table that may go on
-  #code = null; // a code block on the page that goes on
+  #tail = ""; // the open end: text whose meaning later text may change
+  #last = null; // the last block on the page that is settled, at least in part
+  #open = null; // {kind, holder, last, head}: that block, if it is a list or table that may continue
+  #code = null; // the code block that is being written
   #shown = 0; // characters of the tail that are on the page
-  #plain = null; // what shows those beyond the formatted ones
+  #plain = null; // shows the characters that are not formatted yet
 
-  /** `references` are definitions of links that are known already. */
+  /** `references` are link definitions of an earlier reading. */
   constructor(root, references = Object.create(null)) {
     this.#root = root;
     this.references = references;
   }
 
-  /** The length of what is read again with the next text. */
+  /** How many characters are read again with the next text. */
   get openLength() {
     return this.#code ? 0 : this.#tail.length;
   }
@@ -42,7 +42,7 @@ export class Reading {
     this.#tail += text;
   }
 
-  /** Bring what no later text can change to the page; at the end, all there is. */
+  /** Bring the text that no later text can change to the page; at the end, all of it. */
   *settle(isEnd = false) {
     do {
       if (!this.#settleCode(isEnd)) return;
@@ -50,7 +50,7 @@ export class Reading {
     if (isEnd) yield* morphChildren(this.#root, this.#last, []);
   }
 
-  /** Show the open end as it stands. */
+  /** Show the open end as it is now. */
   *showEnd() {
     if (this.#code) return;
     if (this.#tail.length > OPEN) return this.showPlain();
@@ -61,7 +61,7 @@ export class Reading {
     this.#shown = length;
   }
 
-  /** Show what is new of an open end that is too long to be formatted yet. */
+  /** Show the new part of an open end that is too long to be formatted yet. */
   showPlain() {
     if (this.#tail.length <= OPEN || this.#code) return;
     if (this.#plain === null) {
@@ -73,7 +73,7 @@ export class Reading {
     this.#shown = this.#tail.length;
   }
 
-  /** Show nothing after what is settled but these. */
+  /** Remove all that is not settled from the page, and put these nodes there. */
   append(...nodes) {
     this.#plain = null;
     this.#shown = 0;
@@ -83,7 +83,7 @@ export class Reading {
     this.#root.append(...nodes);
   }
 
-  /** Says whether no code block is open any more. */
+  /** Write to the open code block. Returns whether no code block is open now. */
   #settleCode(isEnd) {
     if (this.#code === null) return true;
     this.#tail = this.#code.write(this.#tail, isEnd);
@@ -92,7 +92,7 @@ export class Reading {
     return true;
   }
 
-  /** Says whether a code block was opened, which goes on in its own way. */
+  /** Settle all blocks that have closed. Returns whether a code block was opened. */
   *#settleBlocks(isEnd) {
     const head = this.#open?.head ?? "";
     const text = head + (isEnd ? this.#tail : this.#tail.slice(0, this.#tail.lastIndexOf("\n") + 1));
@@ -108,7 +108,7 @@ export class Reading {
     return Boolean(found.fence);
   }
 
-  /** Bring these blocks to the page, after what is settled; the first may go on with what is open. */
+  /** Bring these blocks to the page behind the settled ones. The first may continue the open block. */
   *#put(tokens, leave = false) {
     let blocks = yield* elementsOf(tokens);
     this.#plain?.element.remove();
@@ -123,7 +123,7 @@ export class Reading {
     return { items, blocks, hasCode: tokens.some(({ type }) => type === "fence" || type === "code_block") };
   }
 
-  /** What was just put is settled; `goesOn` says what of it stays open. */
+  /** Mark the blocks of the last `#put` as settled; `goesOn` is the kind of the one that stays open. */
   #keep({ items, blocks, hasCode }, { goesOn, head }) {
     for (const block of hasCode ? [...items, ...blocks] : []) {
       for (const code of block.querySelectorAll("pre > code")) highlight(code);
@@ -144,7 +144,7 @@ export class Reading {
   }
 }
 
-/** What holds the items of a list, or the rows of a table. */
+/** The element that contains the items of a list, or the rows of a table. */
 const holderOf = (block) => block.querySelector(":scope > table")?.tBodies[0] ?? block;
 
 /** Where the line of this number begins. */

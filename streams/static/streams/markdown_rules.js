@@ -1,9 +1,9 @@
 /**
- * The grammar of a reply: CommonMark with tables and strike-through, by markdown-it.
+ * The grammar of a reply: CommonMark with tables and strike-through, parsed by markdown-it.
  *
- * HTML is text, but `<br>`. Mathematics is left as it is. Emphasis follows the CJK-friendly
- * amendment of CommonMark, because Chinese and Japanese have no spaces around `**`.
- * Each rule here depends on its block alone, so a block that has closed is never read anew.
+ * HTML stays text, except `<br>`. Formulas stay as they are written. Emphasis follows the
+ * CJK-friendly amendment of CommonMark, because Chinese and Japanese have no spaces around `**`.
+ * No rule here depends on other blocks, so a closed block never needs to be read again.
  */
 
 import MarkdownIt from "./vendor/markdown-it.min.js";
@@ -14,15 +14,15 @@ const WIDE = 16; // columns
 export const grammar = new MarkdownIt({ html: false, linkify: true, breaks: true, typographer: false });
 
 grammar.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
-// Addresses are judged where a link is made: what may not be followed stays as text.
+// markdown_dom.js checks the addresses: a link with a forbidden one has no href.
 grammar.validateLink = () => true;
 
-// East Asian wide, fullwidth and halfwidth characters, but emoji.
+// East Asian wide, fullwidth and halfwidth characters, without emoji.
 const CJK = /[\u1100-\u11ff\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uffee\u{16fe0}-\u{18dff}\u{1aff0}-\u{1b2ff}\u{20000}-\u{3fffd}\u{e0100}-\u{e01ef}]/u;
 const MARK = /[\p{P}\p{S}]/u;
 const SPACE = /\s/u;
 
-/** The whole character that ends at `end`, which may be two units long; a space at the edge. */
+/** The character (one or two UTF-16 units) that ends at `end`; a space at the beginning of the text. */
 function characterBefore(text, end) {
   if (end <= 0) return " ";
   const unit = text.charCodeAt(end - 1);
@@ -31,7 +31,7 @@ function characterBefore(text, end) {
 }
 
 grammar.inline.State = class extends grammar.inline.State {
-  /** May a run of `*` or `~` open, may it close? (CommonMark §6.2, as amended for CJK.) */
+  /** Can this run of `*` or `~` open or close emphasis? (CommonMark §6.2, amended for CJK.) */
   scanDelims(start, splitsWords) {
     if (!splitsWords) return super.scanDelims(start, splitsWords);
     let end = start;
@@ -49,7 +49,7 @@ grammar.inline.State = class extends grammar.inline.State {
 
 const FORMULAS = [["\\(", "\\)"], ["\\[", "\\]"], ["$$", "$$"]];
 
-/** `\(…\)`, `\[…\]` and `$$…$$`: nothing in between is Markdown. */
+/** `\(…\)`, `\[…\]` and `$$…$$`: a formula, in which nothing is Markdown. */
 function formula(state, silent) {
   const found = FORMULAS.find(([opening]) => state.src.startsWith(opening, state.pos));
   if (!found) return false;
@@ -60,7 +60,7 @@ function formula(state, silent) {
   return true;
 }
 
-/** Where `mark` comes next. Looked for once more only if it is known to be there. */
+/** The next position of `mark`, or -1. After one failed search, it is not searched for again. */
 function closing(state, mark, from) {
   state.absent ??= new Set();
   if (state.absent.has(mark)) return -1;
@@ -69,20 +69,20 @@ function closing(state, mark, from) {
   return place;
 }
 
-/** `$…$` on one line stays as it stands; two prices do not look like that. */
+/** `$…$` on one line stays as it is written. The rule does not match two prices. */
 function dollars(state, silent) {
   const { src, pos } = state;
   if (src[pos] !== "$" || !/[^\s$]/.test(src[pos + 1] ?? " ")) return false;
   const end = closing(state, "$", pos + 1);
   if (end < 0 || /[\s\\]/.test(src[end - 1]) || /[\d$]/.test(src[end + 1] ?? "")) return false;
-  const words = src.slice(pos, end + 1);
-  if (/[\n`]/.test(words)) return false;
-  if (!silent) state.push("text", "", 0).content = words;
+  const text = src.slice(pos, end + 1);
+  if (/[\n`]/.test(text)) return false;
+  if (!silent) state.push("text", "", 0).content = text;
   state.pos = end + 1;
   return true;
 }
 
-/** The one element of HTML that a cell of a table needs. */
+/** `<br>`, the one HTML element that is interpreted: a table cell has no other line break. */
 function lineBreak(state, silent) {
   if (state.src[state.pos] !== "<") return false;
   const found = /^<br ?\/?>/i.exec(state.src.slice(state.pos, state.pos + 6));
@@ -92,7 +92,7 @@ function lineBreak(state, silent) {
   return true;
 }
 
-/** Deeper than a reader can follow, quotes and lists are words: the parser calls itself. */
+/** Below DEEPEST levels, quotes and lists are text, because the parser is recursive. */
 function tooDeep(state, start, end, silent) {
   if (state.level < DEEPEST) return false;
   if (silent) return true;
@@ -100,15 +100,15 @@ function tooDeep(state, start, end, silent) {
   while (next < end && !state.isEmpty(next) && state.sCount[next] >= state.blkIndent) next += 1;
   const open = state.push("paragraph_open", "p", 1);
   open.map = [start, next];
-  const words = state.push("inline", "", 0);
-  words.content = state.getLines(start, next, state.blkIndent, false).trim();
-  words.children = [];
+  const inline = state.push("inline", "", 0);
+  inline.content = state.getLines(start, next, state.blkIndent, false).trim();
+  inline.children = [];
   state.push("paragraph_close", "p", -1);
   state.line = next;
   return true;
 }
 
-/** The columns of the last table's head; each token is looked at once, however many rows ask. */
+/** The number of columns in the last table's head. Each token is read once for all rows. */
 function columnsOf(state) {
   const seen = (state.seen ??= { tokens: 0, columns: 0 });
   for (; seen.tokens < state.tokens.length; seen.tokens += 1) {
@@ -119,7 +119,7 @@ function columnsOf(state) {
   return seen.columns;
 }
 
-/** Where a table ends: at a row with almost none of its many cells, which all would be made. */
+/** End a wide table at a row with few cells, because the parser would create all missing cells. */
 function sparse(state, start, end, silent) {
   if (!silent || state.parentType !== "table") return false;
   const columns = columnsOf(state);

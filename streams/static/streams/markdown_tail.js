@@ -1,12 +1,13 @@
-/** The end of a reply that is still being written: which of its blocks are closed, and how the open one looks. */
+/** The end of a reply that is being written: which blocks are closed, and how to show the open one. */
 
 import { kindOf } from "./markdown_dom.js";
 
 /**
- * How much of `text`, whole lines, no later line can change: `{lines, goesOn, fence}`.
+ * Returns `{lines, goesOn, head, fence}`: the first `lines` lines of `text` are settled, which
+ * means that no later line can change them.
  *
- * `goesOn` says what the last of these lines leaves open: a list that may have more items, or a
- * table that may have more rows. `fence` is true where an open code block begins after them.
+ * `goesOn` is the kind of a list or table that may continue behind them, `head` that table's
+ * first two lines. `fence` is true where an open code block begins behind them.
  */
 export function settledLines(tokens, text) {
   const lines = text.split("\n");
@@ -15,7 +16,7 @@ export function settledLines(tokens, text) {
   const last = blocks.at(-1);
   if (last === undefined) return { lines: total };
   const [start, end] = last.map;
-  const isOver = end < total; // an empty line comes after it
+  const isOver = end < total; // an empty line follows
   switch (last.type) {
     case "hr":
     case "heading_open":
@@ -30,7 +31,7 @@ export function settledLines(tokens, text) {
     case "code_block":
       return { lines: start };
     case "paragraph_open": {
-      // The title of a link's definition may go on over the lines that follow it.
+      // The title of a link definition may continue on the next lines.
       const before = blocks.at(-2);
       const isTitle = before?.type === "reference_definition" && before.map[1] === start;
       if (isTitle && !isOver) return { lines: before.map[0] };
@@ -45,7 +46,7 @@ function isClosed({ map: [start, end], markup }, lines) {
     && /^ {0,3}\S/.test(lines[end - 1]);
 }
 
-/** All items but the last are settled: it may have more lines, and a line only shows when whole. */
+/** All items but the last are settled; the last may get more lines. */
 function settledItems(tokens, list) {
   const from = tokens.indexOf(list);
   const items = tokens.slice(from).filter(({ type, level }) => type === "list_item_open" && level === 1);
@@ -57,7 +58,7 @@ const OPEN_TABLE = /(?:^|\n) {0,3}\|[^\n]*(?:\n[ |:-]*)?$/;
 const DEFINITION = /(?:^|\n) {0,3}\[[^\]\n]+\]:[^\n]*$/;
 const MARKS_ONLY = /(?:^|\n)[ \t]*(?:[-+*=_#>|`~:$\\.)(![<&-]|\d{1,9}(?=[.)]?$))*[ \t]*$/;
 
-/** The open end as it is shown: without marks that may yet mean anything, with marks closed. */
+/** The open end for showing: without marks that are not decided yet, and with open marks closed. */
 export function shown(tail, inTable) {
   let text = tail;
   if (!inTable) text = text.replace(OPEN_TABLE, "\n");
@@ -67,15 +68,15 @@ export function shown(tail, inTable) {
 
 const count = (text, mark) => text.split(mark).length - 1;
 
-/** What is bold, code or a link once its end has come is that from its beginning. */
+/** Close open bold, code and links, so that they look from their first character as they will. */
 function withMarksClosed(text) {
   const paragraph = text.slice(Math.max(text.lastIndexOf("\n\n"), text.lastIndexOf("\n- "), text.lastIndexOf("\n|")) + 1);
   if (/(?:^|\n) {0,3}(?:```|~~~)/.test(paragraph)) return text;
   if (count(paragraph, "`") % 2 === 1) return /`$/.test(text) ? text.slice(0, -1) : `${text}\``;
   if (/\]\([^()\s<>]*$/.test(paragraph)) return `${text})`;
   if (count(paragraph, "**") % 2 === 1) {
-    const words = text.replace(/[\s*]+$/, "");
-    return count(words.slice(text.length - paragraph.length), "**") % 2 === 1 ? `${words}**` : words;
+    const trimmed = text.replace(/[\s*]+$/, "");
+    return count(trimmed.slice(text.length - paragraph.length), "**") % 2 === 1 ? `${trimmed}**` : trimmed;
   }
   return text;
 }

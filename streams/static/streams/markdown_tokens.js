@@ -1,17 +1,17 @@
-/** From Markdown to tokens, in steps: between any two of them the page may have its turn. */
+/** Parses Markdown into tokens, in steps, so that the browser can get control in between. */
 
 import { grammar } from "./markdown_rules.js";
 
-const STRETCH = 4_000; // characters of one paragraph whose marks may belong together
+const STRETCH = 4_000; // characters of a paragraph within which marks are matched
 
-/** The blocks of `text`, whose words are not read yet. */
+/** The block tokens of `text`; inline text is not parsed yet. */
 export function blocksOf(text, references) {
   const tokens = [];
   grammar.block.parse(text, grammar, { references }, tokens);
   return tokens;
 }
 
-/** The tokens of `text`; the `children` of an inline token are lists, one for each stretch. */
+/** Generator; returns the tokens of `text`. `children` of an inline token is a list for each stretch. */
 export function* tokensOf(text, references) {
   const tokens = blocksOf(text, references);
   for (const token of tokens) {
@@ -25,7 +25,7 @@ export function* tokensOf(text, references) {
   return tokens.filter(({ type }) => type !== "reference_definition");
 }
 
-/** A long paragraph is read in stretches: marks are matched against each other within one. */
+/** The parts of a long paragraph that are parsed one by one, cut at a line or word if possible. */
 function* stretches(text) {
   let start = 0;
   while (text.length - start > STRETCH) {

@@ -1,22 +1,22 @@
 /**
- * The page of a conversation, put together: address, stream, fold, and what stands on the page.
+ * The conversation page: connects the address, the stream, the fold and the page's parts.
  *
- * One way in for what is so: events are folded into `state`, and the page shows `state`.
+ * All changes take one path: an event is folded into `state`, and the page shows `state`.
  */
 
 import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { announce, beginning, el } from "./dom.js";
-import { copyable, copyText } from "./code.js";
+import { copyable, copyText } from "./code_blocks.js";
 import { ENDINGS, fold, nothing, withEarlier } from "./fold.js";
 import { follow } from "./follow.js";
-import { Scroll } from "./scroll.js";
+import { Autoscroll } from "./autoscroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
 import { recall, remember } from "./unsaid.js";
 
-const OVER = {
+const ENDED = {
   "run.completed": "The reply is complete.",
   "run.cancelled": "The reply was stopped.",
   "run.failed": "The reply could not be finished.",
@@ -27,10 +27,10 @@ const HERE = /^\/c\/([0-9a-f-]{36})\/?$/;
 
 let state = nothing;
 let stream = null;
-const pending = new Map(); // what the service has yet to accept: its element, by its text
+const pending = new Map(); // elements of messages that the service has not accepted yet, by their text
 
-const scroll = new Scroll(byId("scroll"), byId("to-bottom"));
-const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => scroll.follow());
+const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
+const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => autoscroll.follow());
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
 const sidebar = new Sidebar(byId("sidebar"), {
@@ -40,7 +40,7 @@ const sidebar = new Sidebar(byId("sidebar"), {
 });
 
 function take(event) {
-  // The stream may say it before the POST is answered, and it is not to stand there twice.
+  // The stream may deliver a message before its POST is answered: do not show it twice.
   if (event.type === "message.created") pending.get(event.data.message.content)?.remove();
   const before = state;
   state = fold(state, event);
@@ -50,13 +50,13 @@ function take(event) {
   if (state.ended !== before.ended) remember(state);
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
-  else if (ENDINGS.includes(event.type)) sayEnding(event.type);
-  else if (isWriting(before) && !isWriting(state)) sayEnding(null);
+  else if (ENDINGS.includes(event.type)) announceEnd(event.type);
+  else if (isWriting(before) && !isWriting(state)) announceEnd(null);
 }
 
 const isWriting = ({ live }) => Object.values(live).some(({ status }) => status === "running");
 
-/** What stands around the text: titles, buttons, the composer. */
+/** Show the parts around the turns: titles, buttons, the composer. */
 function showAround(before) {
   const live = Object.values(state.live);
   const name = state.title || "New conversation";
@@ -68,9 +68,9 @@ function showAround(before) {
   if (state.id && state.title !== before.title) sidebar.know(state.id, state.title);
 }
 
-function sayEnding(type) {
-  announce(OVER[type] ?? "The reply is over.");
-  // Somebody who looks at another tab sees in the title that it is done.
+function announceEnd(type) {
+  announce(ENDED[type] ?? "The reply has ended.");
+  // The tab title shows the end to a reader who is in another tab.
   if (document.hidden) document.title = `✓ ${document.title.replace(/^✎ /, "")}`;
 }
 
@@ -80,15 +80,15 @@ async function ask({ message, system, model, busy }) {
   try {
     const asked = conversation === null
       ? await api.begin({ message, system, model })
-      : await sayHere(conversation, message, busy);
-    if (state.id !== conversation) return sidebar.load(); // the reader has gone elsewhere
+      : await sendHere(conversation, message, busy);
+    if (state.id !== conversation) return sidebar.load(); // the reader has opened another conversation
     if (conversation === null) {
       sidebar.know(asked.conversation, beginning(message.trim(), 80), { tell: true });
       go(`/c/${asked.conversation}`);
     }
-    // The stream says the same, perhaps later: whichever comes first counts.
-    const said = { id: asked.message, role: "user", content: message, reply_to: null, run: null };
-    take({ type: "message.created", data: { message: { ...said, created_at: null } } });
+    // The stream delivers the same events, earlier or later; the fold ignores the second.
+    const accepted = { id: asked.message, role: "user", content: message, reply_to: null, run: null };
+    take({ type: "message.created", data: { message: { ...accepted, created_at: null } } });
     take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
   } finally {
     pending.get(message)?.remove();
@@ -96,23 +96,23 @@ async function ask({ message, system, model, busy }) {
   }
 }
 
-async function sayHere(conversation, message, busy) {
+async function sendHere(conversation, message, busy) {
   try {
     return await api.say(conversation, message, busy ? "queue" : "reject");
   } catch (refusal) {
     if (refusal.code !== "conversation_busy") throw refusal;
-    // Another tab was quicker: it waits its turn, as it would have done from here.
+    // Another tab sent a message first, so queue this one.
     return api.say(conversation, message, "queue");
   }
 }
 
-/** The message stands on the page at once; it becomes a real one when the service has it. */
+/** Show the message at once, as pending, until the service has accepted it. */
 function showPending(message) {
-  const said = el("div", { class: "said sending", dir: "auto" }, message);
-  pending.set(message, said);
-  byId("pending").append(said);
+  const element = el("div", { class: "said sending", dir: "auto" }, message);
+  pending.set(message, element);
+  byId("pending").append(element);
   document.body.classList.remove("empty");
-  scroll.toBottom();
+  autoscroll.toBottom();
 }
 
 function stop() {
@@ -124,7 +124,7 @@ function stop() {
 async function retry(run) {
   try {
     const asked = await api.retry(run);
-    scroll.toBottom();
+    autoscroll.toBottom();
     take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
   } catch (refusal) {
     announce(refusal.message);
@@ -132,7 +132,7 @@ async function retry(run) {
   }
 }
 
-/** A run as the service has it; its text is compared with what this page has folded. */
+/** Fetch a run. Its text is compared with the text that this page has folded. */
 async function lookUp(run, text) {
   const found = await api.run(run);
   if (typeof found.text === "string" && run in state.ended) connection.verified(found.text === text);
@@ -151,7 +151,7 @@ function showToast(sentence) {
 async function showEarlier() {
   const page = await api.earlier(state.earlier).catch((refusal) => showToast(refusal.message));
   if (!page) return;
-  scroll.keep(() => {
+  autoscroll.keep(() => {
     const before = state;
     state = withEarlier(state, page);
     transcript.show(state);
@@ -164,7 +164,7 @@ function go(address) {
   arrive();
 }
 
-/** Show what the address names. */
+/** Show the conversation in the address, or a new one. */
 function arrive() {
   const id = HERE.exec(location.pathname)?.[1] ?? null;
   const before = stream;
@@ -188,23 +188,23 @@ function arrive() {
   composer.turnTo(id);
   showAround(nothing);
   document.body.classList.remove("drawer-open");
-  if (id === null) scroll.toTop();
-  else scroll.toBottom();
+  if (id === null) autoscroll.toTop();
+  else autoscroll.toBottom();
   composer.focus();
 }
 
 async function explain(id) {
-  const refusal = await api.snapshot(id).then(() => null, (why) => why);
+  const refusal = await api.snapshot(id).then(() => null, (error) => error);
   if (state.id !== id || refusal === null) return;
   byId("gone").hidden = false;
-  byId("title").textContent = "Not here";
+  byId("title").textContent = "Not available";
   byId("gone-why").textContent = refusal.message;
 }
 
 function toggleDrawer(open) {
   document.body.classList.toggle("drawer-open", open);
   byId("menu").setAttribute("aria-expanded", String(open));
-  // A phone's keyboard would cover the list.
+  // On a phone, the keyboard would cover the list.
   if (open) byId(matchMedia("(hover: hover)").matches ? "search" : "close-drawer").focus();
   else byId("menu").focus();
 }

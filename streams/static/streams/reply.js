@@ -1,22 +1,22 @@
-/** One reply on the page: its text, what became of it, and what may be done with it. */
+/** One reply on the page: its text, its state, its facts and its buttons. */
 
-import { copyText } from "./code.js";
+import { copyText } from "./code_blocks.js";
 import { el, icon, iconButton } from "./dom.js";
-import { factsOf, shortfall } from "./figures.js";
-import { Markdown } from "./markdown.js";
+import { ReplyText } from "./reply_text.js";
+import { factsOf, shortfall } from "./run_stats.js";
 
 export class Reply {
   element;
-  #markdown;
+  #content;
   #parts = {};
   #reply = null;
-  #last = false; // of the conversation's turns: only there may a reply be written anew
-  #run = null; // as GET /api/runs/<id>/ gives it, once it is over
+  #last = false; // whether this is the last turn, the only one in which another reply can be asked for
+  #run = null; // the run as GET /api/runs/<id>/ returns it, once it has ended
   #asked = false;
   #lookUp;
   #grown;
 
-  /** `acts` are the page's: retry(run) and lookUp(run, text). `grown` is called after it grew late. */
+  /** `acts` are the page's: retry(run) and lookUp(run, text). `grown` is called when its height changes later. */
   constructor(acts, grown) {
     this.#lookUp = acts.lookUp;
     this.#grown = grown;
@@ -39,14 +39,14 @@ export class Reply {
     this.element = el("article", { class: "reply" },
       el("h2", { class: "unseen" }, "Reply"), parts.notice, parts.thinking, parts.text,
       parts.waiting, parts.shortfall, parts.again, parts.foot);
-    this.#markdown = new Markdown(parts.text);
+    this.#content = new ReplyText(parts.text);
   }
 
   #text() {
     return this.#reply?.live?.text ?? this.#reply?.message?.content ?? "";
   }
 
-  /** Show what is so now, but for a running reply's text, which `write` brings between frames. */
+  /** Show the current state. The text of a running reply is shown by `write`, once a frame. */
   show(reply, { last, variants }) {
     const wasLive = this.#reply?.live ?? null;
     this.#reply = reply;
@@ -59,7 +59,7 @@ export class Reply {
     this.#showWaiting(live);
     this.#showThoughts(live?.reasoning ?? "");
     parts.notice.hidden = !(live?.attempt > 1);
-    parts.notice.textContent = `Its worker was lost, so attempt ${live?.attempt} writes it anew.`;
+    parts.notice.textContent = `The worker was lost. Attempt ${live?.attempt} writes this reply again from the beginning.`;
     parts.foot.hidden = live !== null;
     parts.again.hidden = true;
     parts.retry.hidden = !last || reply.run === null;
@@ -73,27 +73,27 @@ export class Reply {
     }
   }
 
-  /** Show the text of a reply that is over, which takes several turns if it is long. */
+  /** Show the text of a finished reply; a long one takes several slices. */
   async #settle(text) {
-    await this.#markdown.settle(text);
+    await this.#content.settle(text);
     if (this.#reply.live !== null || text !== this.#text()) return;
-    this.element.setAttribute("aria-busy", String(!this.#markdown.isWhole(text)));
+    this.element.setAttribute("aria-busy", String(!this.#content.isWhole(text)));
     this.#grown();
   }
 
-  /** Write what has come since the last frame. Says whether there is more. */
+  /** Show the text that came since the last frame. Returns whether there is more to show. */
   write(live) {
     this.#reply = { ...this.#reply, live };
     if (live.reasoning) this.#showThoughts(live.reasoning);
-    return this.#markdown.write(live.text, live.epoch);
+    return this.#content.write(live.text, live.revision);
   }
 
   #showWaiting(live) {
-    const silent = live !== null && live.text === "";
-    this.#parts.waiting.hidden = !silent;
-    if (!silent) return;
+    const isWaiting = live !== null && live.text === "";
+    this.#parts.waiting.hidden = !isWaiting;
+    if (!isWaiting) return;
     const queued = live.status === "queued";
-    this.#parts.waiting.lastChild.textContent = queued ? "Waiting for its turn" : "The model is reading";
+    this.#parts.waiting.lastChild.textContent = queued ? "Waiting in the queue" : "The model is reading your message";
   }
 
   #showThoughts(reasoning) {
@@ -108,8 +108,8 @@ export class Reply {
     this.element.classList.toggle("failed", failed);
     place.hidden = sentence === null;
     place.textContent = sentence ?? "";
-    const wished = failed || (sentence !== null && this.#text() === "");
-    again.hidden = !wished || !this.#last || this.#reply.run === null;
+    const canRetry = failed || (sentence !== null && this.#text() === "");
+    again.hidden = !canRetry || !this.#last || this.#reply.run === null;
     if (!again.hidden) retry.hidden = true;
   }
 
@@ -122,9 +122,9 @@ export class Reply {
     const focused = variants.contains(document.activeElement)
       ? [...variants.querySelectorAll("button")].indexOf(document.activeElement)
       : -1;
-    const words = el("span", { class: "variant" }, `${place + 1} / ${count}`);
+    const position = el("span", { class: "variant" }, `${place + 1} / ${count}`);
     variants.replaceChildren(
-      step("left", "Previous reply", place - 1), words, step("right", "Next reply", place + 1));
+      step("left", "Previous reply", place - 1), position, step("right", "Next reply", place + 1));
     if (focused >= 0) variants.querySelectorAll("button")[focused].focus();
   }
 
@@ -134,7 +134,7 @@ export class Reply {
     try {
       this.#run = await this.#lookUp(this.#reply.run, this.#reply.message?.content ?? "");
     } catch {
-      this.#asked = false; // it may be had at the next look
+      this.#asked = false; // asked for again when the reply is next shown
       return;
     }
     this.#showShortfall();
@@ -152,7 +152,7 @@ export class Reply {
     facts.hidden = !open;
   }
 
-  /** In a reply's place, where there is none. */
+  /** The element for a message without a reply. */
   static missing(sentence, ask) {
     const again = el("button", { type: "button", class: "quiet-button", on: { click: ask } }, icon("retry"), "Ask again");
     return el("article", { class: "reply" }, el("p", { class: "shortfall" }, sentence), again);

@@ -1,10 +1,10 @@
-/** The reader's conversations: the newest first, to open, search, rename and delete. */
+/** The list of the reader's conversations, newest first: open, search, rename, delete. */
 
 import * as api from "./api.js";
 import { announce, el, iconButton, isComposing } from "./dom.js";
 
 const DAY = 24 * 3600 * 1000; // milliseconds
-const TYPED = 250; // ms without a key before the service is asked for what is not here
+const TYPED = 250; // ms after the last key before the service is searched
 
 export class Sidebar {
   #list;
@@ -32,7 +32,7 @@ export class Sidebar {
     document.addEventListener("visibilitychange", () => !document.hidden && this.load());
   }
 
-  /** Ask for the newest again; what stands on the page stays until it is here. */
+  /** Fetch the newest conversations again; the old list stays until they arrive. */
   async load() {
     if (this.#loading) return this.#loading;
     this.#loading = api.conversations().then((page) => {
@@ -40,7 +40,7 @@ export class Sidebar {
       this.#next = page.next;
       this.#draw();
     }).catch(() => {
-      // The list is a convenience: what is open goes on without it.
+      // The open conversation works without the list.
     }).finally(() => (this.#loading = null));
     return this.#loading;
   }
@@ -53,15 +53,15 @@ export class Sidebar {
     this.#add(page.items);
   }
 
-  async #searchAll(words) {
-    if (words === "" || !this.#next) return; // all of them are here
-    const page = await api.conversationsWith(words).catch(() => null);
+  async #searchAll(query) {
+    if (query === "" || !this.#next) return; // the list is complete
+    const page = await api.conversationsWith(query).catch(() => null);
     if (page !== null) this.#add(page.items);
   }
 
   #add(conversations) {
-    const known = new Set(this.#conversations.map(({ id }) => id));
-    this.#conversations.push(...conversations.filter(({ id }) => !known.has(id)));
+    const listed = new Set(this.#conversations.map(({ id }) => id));
+    this.#conversations.push(...conversations.filter(({ id }) => !listed.has(id)));
     this.#conversations.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
     this.#draw();
   }
@@ -71,11 +71,11 @@ export class Sidebar {
     for (const link of this.#list.querySelectorAll("a")) mark(link, link.dataset.id === id);
   }
 
-  /** A title was heard, or a conversation has just begun: here, and in this browser's other tabs. */
+  /** Add a conversation or update its title. With `tell`, the other tabs of this browser reload. */
   know(id, title, { tell = false } = {}) {
-    const known = this.#conversations.find((conversation) => conversation.id === id);
-    if (known?.title === title) return;
-    if (known) known.title = title;
+    const listed = this.#conversations.find((conversation) => conversation.id === id);
+    if (listed?.title === title) return;
+    if (listed) listed.title = title;
     else this.#conversations.unshift({ id, title, created_at: new Date().toISOString() });
     this.#draw();
     if (tell) this.#news?.postMessage("changed");
@@ -93,8 +93,8 @@ export class Sidebar {
       return [...heading, this.#row(conversation)];
     });
     if (rows.length === 0) {
-      const words = wanted ? "Nothing by that name." : "Your conversations will be here.";
-      rows.push(el("li", { class: "none" }, words));
+      const text = wanted ? "No conversation with this name." : "Your conversations will appear here.";
+      rows.push(el("li", { class: "none" }, text));
     }
     this.#list.replaceChildren(...rows);
     document.getElementById("more").hidden = !this.#next || wanted !== "";
@@ -126,15 +126,15 @@ export class Sidebar {
   #rename(row, { id, title }) {
     const field = el("input", { class: "rename", dir: "auto", "aria-label": "New name", maxlength: "200" });
     field.value = title;
-    let over = false;
+    let isOver = false;
     const end = async (keep) => {
-      if (over) return;
-      over = true;
-      const wish = field.value.trim();
-      if (keep && wish && wish !== title) {
-        await api.rename(id, wish).then(() => {
-          this.know(id, wish, { tell: true });
-          this.#acts.renamed(id, wish);
+      if (isOver) return;
+      isOver = true;
+      const wanted = field.value.trim();
+      if (keep && wanted && wanted !== title) {
+        await api.rename(id, wanted).then(() => {
+          this.know(id, wanted, { tell: true });
+          this.#acts.renamed(id, wanted);
           announce("Renamed.");
         }).catch((refusal) => announce(refusal.message));
       }
@@ -142,7 +142,7 @@ export class Sidebar {
       this.#list.querySelector(`[data-key="open-${id}"]`)?.focus();
     };
     field.addEventListener("keydown", (event) => {
-      if (isComposing(event)) return; // Enter takes what was composed, Escape drops it
+      if (isComposing(event)) return; // Enter and Escape belong to the input method here
       if (event.key === "Enter") end(true);
       if (event.key === "Escape") end(false);
     });

@@ -1,28 +1,28 @@
 /**
- * The conversation on the page: turns, each a message of the user's and the replies to it.
+ * The conversation on the page: turns, each a message of the user and the replies to it.
  *
- * Elements are kept by id, so what has not changed is not touched. A running reply's new text is
- * written once between two frames, however many pieces have come. A frame that took long to be
- * written and laid out is followed by a pause as long as that, so half the time is the reader's.
+ * Elements are kept by id, so unchanged ones are not touched. New text of a running reply is
+ * written once a frame, however many pieces have arrived. After a slow frame, writing pauses for
+ * as long as the frame took, so that the page stays responsive.
  */
 
 import { el } from "./dom.js";
 import { turnsOf } from "./fold.js";
 import { Reply } from "./reply.js";
 
-const LONG = 30; // milliseconds of one frame
+const LONG = 30; // milliseconds; a longer frame is followed by a pause
 
 export class Transcript {
   #list;
   #acts;
-  #turns = new Map(); // by the message's id: {element, replies: Map of Reply, chosen, known}
+  #turns = new Map(); // by the message's id: {element, place, replies: Map of Reply, chosen, count}
   #state = null;
   #shape = -1;
   #frame = null;
-  #resume = 0; // when text is written next
+  #resume = 0; // the time before which no text is written
   #written;
 
-  /** `acts` are the page's; `written` is called after whatever changed the page's height. */
+  /** `acts` are the page's actions; `written` is called after the page's height may have changed. */
   constructor(list, acts, written) {
     this.#list = list;
     this.#acts = acts;
@@ -39,7 +39,7 @@ export class Transcript {
 
   show(state) {
     this.#state = state;
-    if (this.#frame !== null || document.hidden) return; // a hidden page has no frames
+    if (this.#frame !== null || document.hidden) return; // browsers run no frames for a hidden page
     this.#frame = requestAnimationFrame(() => {
       this.#frame = null;
       if (!this.#state) return;
@@ -86,11 +86,11 @@ export class Transcript {
   #begin({ message }) {
     const element = el("li", { class: "turn" });
     if (message?.role === "system") {
-      const words = el("div", { class: "instructions-text", dir: "auto" }, message.content);
-      element.append(el("details", { class: "instructions" }, el("summary", {}, "Instructions"), words));
+      const text = el("div", { class: "instructions-text", dir: "auto" }, message.content);
+      element.append(el("details", { class: "instructions" }, el("summary", {}, "Instructions"), text));
     } else if (message) {
-      const said = el("div", { class: "said", dir: "auto", "data-message": message.id }, message.content);
-      element.append(el("h2", { class: "unseen" }, "You said"), said);
+      const text = el("div", { class: "said", dir: "auto", "data-message": message.id }, message.content);
+      element.append(el("h2", { class: "unseen" }, "You said"), text);
     }
     const place = el("div", { class: "turn-reply" });
     element.append(place);
@@ -106,7 +106,7 @@ export class Transcript {
       this.#showTurn(shown, turn, last);
       this.#written();
     };
-    // A new reply is what the reader has just asked for, wherever he asked.
+    // Choose a new reply: the reader has just asked for it, here or in another tab.
     const stays = replies.some(({ key }) => key === shown.chosen);
     if (replies.length > shown.count || !stays) shown.chosen = replies.at(-1).key;
     shown.count = replies.length;
@@ -121,7 +121,7 @@ export class Transcript {
     });
   }
 
-  /** A run that ended without a word leaves none of its own in a snapshot. */
+  /** Show a last message without a reply: a snapshot does not name a run that ended without one. */
   #showNone(shown, { message }, last) {
     if (message?.role !== "user" || !last) return shown.place.replaceChildren();
     if (shown.missing) return;

@@ -1,28 +1,28 @@
 /**
- * Runs that ended without a word, kept in this browser: no snapshot names them.
+ * Runs that ended without a reply, kept in this browser because no snapshot names them.
  *
- * Who has heard such an ending can have the same message answered anew after a reload too.
- * In another browser there is only the message, to be asked again.
+ * A page that received such a run's final event can offer "Try again" after a reload too. In
+ * another browser the message can only be asked again, as a new one.
  */
 
 const PLACE = "unspool:unsaid";
-const MOST = 50; // conversations, the latest
+const MOST = 50; // conversations that are kept, the latest
 
 function kept() {
   try {
     return new Map(JSON.parse(localStorage.getItem(PLACE) ?? "[]"));
   } catch {
-    return new Map(); // storage is forbidden, or somebody else's
+    return new Map(); // storage is blocked, or holds something else
   }
 }
 
-/** What `state.ended` begins with: the run that last ended so in this conversation, if any. */
+/** The first value of `state.ended`: the last run of this conversation that left no reply. */
 export function recall(conversation) {
   const last = kept().get(conversation);
   return last ? { [last.run]: { ...last, type: "run.unheard" } } : {};
 }
 
-/** Keep what this reader has heard of, once it is known to have left no reply. */
+/** Keep the last run that ended without a reply, so that a reload knows it. */
 export function remember({ id, ended, messages }) {
   const wrote = new Set(messages.map(({ run }) => run));
   const last = Object.values(ended).filter(({ run }) => !wrote.has(run)).at(-1);
@@ -33,6 +33,6 @@ export function remember({ id, ended, messages }) {
   try {
     localStorage.setItem(PLACE, JSON.stringify([...all].slice(-MOST)));
   } catch {
-    return; // storage is full, or forbidden: this page knows it all the same
+    return; // storage is full or blocked; this page still has it in its state
   }
 }

@@ -1,8 +1,8 @@
-/** Following the newest text, but only while the reader is at the bottom and wants to. */
+/** Scrolling to the newest text, but only while the reader is at the bottom. */
 
-const NEAR = 60; // pixels from the bottom that count as being there
+const NEAR = 60; // pixels from the bottom that still count as the bottom
 
-export class Scroll {
+export class Autoscroll {
   #frame;
   #button;
   #following = true;
@@ -28,20 +28,20 @@ export class Scroll {
     const top = this.#frame.scrollTop;
     const shrunk = this.#frame.scrollHeight < this.#lastHeight;
     this.#lastHeight = this.#frame.scrollHeight;
-    // Going up is the reader's doing; a page that grew or shrank under him is not.
+    // Only the reader scrolls up; a page that shrinks moves the position too, and is ignored.
     if (top < this.#lastTop - 2 && this.#distance() > NEAR && !shrunk) this.#following = false;
     else if (this.#distance() <= NEAR) this.#following = true;
     this.#lastTop = top;
     this.#button.hidden = this.#following;
   }
 
-  /** New text stands at the end. */
+  /** Call this when text was added at the end. */
   follow() {
     if (this.#following) this.#frame.scrollTop = this.#frame.scrollHeight;
     else this.#button.hidden = this.#distance() <= NEAR;
   }
 
-  /** Begin where the page does, and follow nothing. */
+  /** Go to the top, and do not follow new text. */
   toTop() {
     this.#following = false;
     this.#button.hidden = true;
@@ -54,7 +54,7 @@ export class Scroll {
     this.#frame.scrollTop = this.#frame.scrollHeight;
   }
 
-  /** Keep what is read where it is while earlier messages come in above it. */
+  /** Run `change`, which adds messages above, and keep the visible text in its place. */
   keep(change) {
     const before = this.#frame.scrollHeight - this.#frame.scrollTop;
     change();

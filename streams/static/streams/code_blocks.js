@@ -1,18 +1,18 @@
-/** Code blocks: a line with the language and a copy button above, and colours once closed. */
+/** Code blocks: a bar with the language and a copy button, and colours once the block has ended. */
 
 import { el } from "./dom.js";
 
-const LONGEST = 60_000; // characters that are worth colouring
+const LONGEST = 60_000; // characters of a block that is still coloured
 const TAGS = { ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"], RETURN_DOM_FRAGMENT: true };
 
-let colours = null; // highlight.js, once a block has asked for it
+let colours = null; // the promise of highlight.js, once a block has needed it
 
 async function library() {
   await import("./vendor/purify.min.js");
   return (await import("./vendor/highlight.min.js")).default;
 }
 
-/** The block around a `pre`: what is written in it is laid out from left to right. */
+/** Returns a `pre` with its bar around it. Code always runs from left to right. */
 export function dressCode(pre, language = "") {
   const name = /^[\w+#.-]{1,30}$/.test(language) ? language.toLowerCase() : "";
   const figure = frame(pre);
@@ -30,7 +30,7 @@ function frame(pre) {
   return el("div", { class: "code", dir: "ltr" }, line, pre);
 }
 
-/** Colour a block that has closed, when there is a moment. */
+/** Colour a block that has ended, when the browser is idle. */
 export async function highlight(code) {
   const { language } = code.closest(".code").dataset;
   const text = code.textContent;
@@ -46,30 +46,30 @@ export async function highlight(code) {
   else setTimeout(colour, 0);
 }
 
-/** What is copied of a block: pasted into a shell, a line's end at the end would run it. */
+/** The text to copy, without the last line break: a shell would run the command when pasted. */
 export const copyable = (code) => code.textContent.replace(/(?:[ \t]*[\n\r])+[ \t]*$/, "");
 
-/** Copy what a button stands for, and say so on it. */
+/** Copy `text`, and show the result on the button for a moment. */
 export async function copyText(button, text) {
   const label = button.getAttribute("aria-label");
-  const words = button.textContent;
-  let said = "Copied";
+  const textBefore = button.textContent;
+  let result = "Copied";
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    said = copyByHand(text) ? "Copied" : "Could not copy";
+    result = copyByHand(text) ? "Copied" : "Could not copy";
   }
-  if (label) button.setAttribute("aria-label", said);
-  else button.textContent = said;
+  if (label) button.setAttribute("aria-label", result);
+  else button.textContent = result;
   button.classList.add("done");
   setTimeout(() => {
     button.classList.remove("done");
     if (label) button.setAttribute("aria-label", label);
-    else button.textContent = words;
+    else button.textContent = textBefore;
   }, 1600);
 }
 
-/** Without a secure context there is no clipboard but the old command's. */
+/** Copy over plain HTTP, where browsers offer no clipboard API but only the old command. */
 function copyByHand(text) {
   const field = el("textarea", { class: "unseen" });
   field.value = text;
