@@ -166,12 +166,10 @@ def stop_reasons() -> set[str]:
 
 def exceptions() -> set[str]:
     """Each public exception class: its bases are built-in exceptions or other ones found here."""
-    bases = {
-        node.name: {ast.unparse(base) for base in node.bases}
-        for tree in trees(*PACKAGES)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    }
+    bases: dict[str, set[str]] = {}
+    for node in chain.from_iterable(ast.walk(tree) for tree in trees(*PACKAGES)):
+        if isinstance(node, ast.ClassDef):
+            bases.setdefault(node.name, set()).update(ast.unparse(base) for base in node.bases)
     raised = {
         name
         for name, value in vars(builtins).items()
