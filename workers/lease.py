@@ -121,7 +121,7 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
         dispatched_at=Now(),
     )
     if released:
-        logger.info("run %s handed over after attempt %s", run.id, run.attempt)
+        logger.info("run %s released after attempt %s", run.id, run.attempt)
         if redispatch:
             dispatch(run.id)
 

@@ -137,7 +137,7 @@ def _dispatch_waiting(this_pass: SweepPass) -> None:
             return
         if Run.objects.filter(due, pk=run.id).update(dispatched_at=Now()):
             missing -= 1
-            logger.info("run %s rung again", run.id)
+            logger.info("run %s dispatched again", run.id)
             metrics.RUNS_REDISPATCHED.inc()
             dispatch(run.id)
 

@@ -326,7 +326,7 @@ def _is_corrupted(answer: Any) -> bool:
     error = isinstance(answer, redis.ResponseError)
     corrupted = error and str(answer).startswith(("user_script", "WRONGTYPE"))
     if corrupted:
-        logger.error("log spoilt: %s", answer)
+        logger.error("log corrupted: %s", answer)
     return corrupted
 
 

@@ -76,4 +76,4 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
 
 
 if __name__ == "__main__":
-    benchmark("storing", measure)
+    benchmark("appending", measure)

@@ -97,4 +97,4 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
 
 
 if __name__ == "__main__":
-    benchmark("journey", measure)
+    benchmark("end_to_end", measure)

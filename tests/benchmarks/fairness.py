@@ -42,4 +42,4 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
 
 
 if __name__ == "__main__":
-    benchmark("neighbours", measure)
+    benchmark("fairness", measure)

@@ -91,4 +91,4 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
 
 
 if __name__ == "__main__":
-    benchmark("asking", measure)
+    benchmark("first_token", measure)

@@ -120,4 +120,4 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
 
 
 if __name__ == "__main__":
-    benchmark("held", measure)
+    benchmark("pushpin", measure)

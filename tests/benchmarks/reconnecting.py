@@ -85,4 +85,4 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
 
 
 if __name__ == "__main__":
-    benchmark("returning", measure)
+    benchmark("reconnecting", measure)

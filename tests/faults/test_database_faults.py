@@ -172,7 +172,7 @@ async def test_while_rows_are_locked_posts_are_refused_in_time_and_reads_go_on()
             pass
         path = f"/api/conversations/{one.conversation}/"
         with superuser(machine.database) as server, server.transaction():
-            server.execute("SELECT id FROM streams_conversation FOR UPDATE")
+            server.execute("SELECT id FROM unspool_conversation FOR UPDATE")
             posts = [
                 asyncio.create_task(timed(visitor.http.post(f"{path}messages/", json=MESSAGE)))
                 for _ in range(60)  # more than the threads that write

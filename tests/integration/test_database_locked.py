@@ -26,7 +26,7 @@ from tests.integration.support.handler import Connection
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
-WRITTEN = ("streams_answer", "streams_conversation", "streams_message", "streams_run")
+WRITTEN = ("unspool_idempotencyrecord", "unspool_conversation", "unspool_message", "unspool_run")
 
 
 def postgresql() -> "psycopg.Connection[Any]":
@@ -67,11 +67,11 @@ def full() -> Iterator[None]:
     if connection.vendor == "postgresql":
         with postgresql() as server:
             check = "ADD CONSTRAINT full_disk CHECK (false) NOT VALID"
-            server.execute(f"ALTER TABLE streams_answer {check}".encode())
+            server.execute(f"ALTER TABLE unspool_idempotencyrecord {check}".encode())
             try:
                 yield
             finally:
-                server.execute("ALTER TABLE streams_answer DROP CONSTRAINT full_disk")
+                server.execute("ALTER TABLE unspool_idempotencyrecord DROP CONSTRAINT full_disk")
         return
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else it has room from before

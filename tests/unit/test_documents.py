@@ -1,6 +1,7 @@
-"""The documents tell of the code as it is: its settings, its words on the wire, their places."""
+"""The documents match the code: settings, wire format, exceptions, metrics, glossary, links."""
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -19,35 +20,66 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text()
 DESIGN = (CHECKOUT / "docs" / "design.md").read_text()
 SETTINGS = (CHECKOUT / "docs" / "settings.md").read_text()
+OBSERVABILITY = (CHECKOUT / "docs" / "observability.md").read_text()
+CONCEPTS = (CHECKOUT / "docs" / "concepts.md").read_text()
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
-ROOMS = ("config", "streams", "workers")
-# What a fresh development copy decides before it reads the setting in question.
+PACKAGES = ("config", "streams", "workers")
+# Names that a default's expression may use, with their values in a new development copy.
 FRESH = {"PRODUCTION": False, "EMBEDDED_MODEL": True, "BASE_DIR": Path(), "str": str}
-ELSEWHERE = {
-    "DATA_DIR": "`data` in the checkout",  # the expression gives a path of this machine
+DESCRIBED = {
+    "DATA_DIR": "`data` in the checkout",  # the expression is a path of this machine
 }
 GLOSSARY = [
     "conversation",
+    "owner",
+    "visitor",
     "message",
     "run",
-    "attempt",
-    "claim",
-    "lease",
-    "renew",
-    "superseded",
-    "token",
-    "delta",
-    "event",
-    "ending",
-    "channel",
-    "log",
-    "cursor",
-    "replay",
     "snapshot",
     "reply",
+    "fold",
+    "dispatch",
+    "claim",
+    "attempt",
+    "lease",
+    "renew",
+    "release",
+    "uncounted attempt",
+    "superseded",
+    "place",
+    "share of places",
+    "sweep",
+    "token",
+    "chunk",
+    "backpressure",
+    "event",
+    "delta",
+    "final event",
+    "channel",
+    "log",
+    "head",
+    "recorded head",
+    "watermark",
+    "verify",
+    "epoch",
+    "fence",
+    "seal",
+    "publisher",
+    "unpublished",
+    "cursor",
+    "replay",
+    "reset",
+    "frame",
+    "heartbeat",
     "follower",
     "hub",
+    "channel buffer",
+    "signed token",
+    "hold",
+    "bridge",
+    "proxy",
 ]
+METRIC_TYPES = ("Counter", "Gauge", "Histogram")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -59,7 +91,7 @@ def trees(*folders: str) -> Iterator[ast.AST]:
 
 
 def calls(*folders: str) -> Iterator[tuple[str, ast.Call]]:
-    """Each call, and the name that is called."""
+    """Each call in the folders' modules, with the name of the called function."""
     for tree in trees(*folders):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -71,9 +103,9 @@ def constant(node: ast.AST | None) -> str | None:
 
 
 def settings_read() -> dict[str, ast.expr | None]:
-    """Each setting that is read from the environment, and its default's expression.
+    """Each setting read from the environment, and the expression of its default.
 
-    One that is read twice is read as a development copy does.
+    Of two reads of one setting, the later counts: a development copy's.
     """
     read: dict[str, ast.expr | None] = {}
     nodes = (ast.walk(ast.parse(file.read_text())) for file in SETTINGS_FILES)
@@ -86,7 +118,7 @@ def settings_read() -> dict[str, ast.expr | None]:
     return read
 
 
-def shown(value: object) -> str:
+def as_cell(value: object) -> str:
     match value:
         case None | "" | []:
             return "–"
@@ -99,90 +131,139 @@ def shown(value: object) -> str:
 
 
 def default_of(name: str, expression: ast.expr | None) -> str:
-    if name in ELSEWHERE:
-        return ELSEWHERE[name]
+    if name in DESCRIBED:
+        return DESCRIBED[name]
     if expression is None:
         return "–"
-    return shown(eval(ast.unparse(expression), {}, dict(FRESH)))
+    return as_cell(eval(ast.unparse(expression), {}, dict(FRESH)))
 
 
-def settings_told() -> dict[str, str]:
-    """Each setting that the document has a line for, and the default that it gives."""
+def documented_settings() -> dict[str, str]:
+    """Each setting that docs/settings.md has a row for, and the default in that row."""
     rows = (line.split(" | ") for line in SETTINGS.splitlines() if line.startswith("| `"))
     return {row[0].removeprefix("| ").strip("`"): row[1] for row in rows}
 
 
 def refusals() -> set[tuple[str, str]]:
-    """Every status and code with which a request can be refused."""
+    """The status and code of each `Problem` in the source."""
     named = {"TOO_LONG": TOO_LONG}
     return {
         (ast.unparse(call.args[0]), constant(call.args[1]) or named[ast.unparse(call.args[1])])
-        for name, call in calls(*ROOMS)
+        for name, call in calls(*PACKAGES)
         if name == "Problem"
     }
 
 
-def endings() -> set[str]:
-    """Every word that says why a run failed, or a stream was ended or reset."""
+def stop_reasons() -> set[str]:
+    """Each code or reason for a failed run, and for a stream that ends or is reset."""
     found = set(get_args(StreamReset.__dataclass_fields__["reason"].type)) | set(get_args(Code))
-    for name, call in calls(*ROOMS):
+    for name, call in calls(*PACKAGES):
         if name in ("StreamError", "fail"):
             words = {keyword.arg: constant(keyword.value) for keyword in call.keywords}
             found.add(words.get("condition") or words.get("code") or "")
     return found - {""}
 
 
+def exceptions() -> set[str]:
+    """Each public exception class: its bases are built-in exceptions or other ones found here."""
+    bases: dict[str, set[str]] = {}
+    for node in chain.from_iterable(ast.walk(tree) for tree in trees(*PACKAGES)):
+        if isinstance(node, ast.ClassDef):
+            bases.setdefault(node.name, set()).update(ast.unparse(base) for base in node.bases)
+    raised = {
+        name
+        for name, value in vars(builtins).items()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    }
+    found: set[str] = set()
+    while more := {name for name, of in bases.items() if of & (raised | found)} - found:
+        found |= more
+    return {name for name in found if not name.startswith("_")}
+
+
+def metrics() -> set[str]:
+    """The name of each Prometheus metric in the source."""
+    names = {
+        constant(call.args[0])
+        for name, call in calls(*PACKAGES)
+        if name in METRIC_TYPES and call.args
+    }
+    return {name for name in names if name}
+
+
 def anchors(page: Path) -> set[str]:
-    """What GitHub makes of the page's headings."""
+    """The anchors that GitHub makes of the page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
-def test_every_setting_stands_in_the_document_with_its_default() -> None:
+def test_settings_md_has_every_setting_with_its_default() -> None:
     read = {name: default_of(name, default) for name, default in settings_read().items()}
-    assert settings_told() == read
+    assert documented_settings() == read
 
 
-def test_every_event_type_stands_in_the_design() -> None:
+def test_the_design_has_every_event_type() -> None:
     types = {kind.type for kind in get_args(Frame)}
     assert {type for type in types if f"| `{type}` |" not in DESIGN} == set()
 
 
-def test_every_status_of_a_run_stands_in_the_readme_and_the_design() -> None:
+def test_readme_and_design_have_every_run_status() -> None:
     for document in (README, DESIGN):
         assert [word for word in Run.Status.values if f"`{word}`" not in document] == []
 
 
-def test_every_refusal_stands_in_the_design_beside_its_status() -> None:
+def test_the_design_has_every_refusal_beside_its_status() -> None:
     rows = dict(re.findall(r"^\| (\d{3}) \| (.*) \|$", DESIGN, re.MULTILINE))
-    told = {
+    documented = {
         (status, code) for status, row in rows.items() for code in re.findall("`([a-z_]+)`", row)
     }
-    assert told == refusals()
+    assert documented == refusals()
 
 
-def test_every_reason_why_something_ended_stands_in_the_design() -> None:
-    assert {word for word in endings() if f"`{word}`" not in DESIGN} == set()
+def test_the_design_has_every_reason_for_an_end_or_a_reset() -> None:
+    assert {word for word in stop_reasons() if f"`{word}`" not in DESIGN} == set()
 
 
 def test_the_glossary_has_every_word() -> None:
-    told = re.findall(r"^\| ([a-z]+) \|", README.partition("## Glossary")[2], re.MULTILINE)
-    assert [word for word in GLOSSARY if word not in told] == []
+    glossary = README.partition("## Glossary")[2]
+    words = re.findall(r"^\| ([a-z ]+) \|", glossary, re.MULTILINE)
+    assert [word for word in GLOSSARY if word not in words] == []
+
+
+def test_the_design_has_every_public_exception() -> None:
+    assert {name for name in exceptions() if f"`{name}`" not in DESIGN} == set()
+
+
+def test_observability_md_has_every_metric() -> None:
+    names = metrics()
+    assert names
+    documented = set(re.findall(r"`(unspool_\w+?)(?:_total)?[`{]", OBSERVABILITY))
+    assert names - documented == set()
+
+
+def test_concepts_md_names_every_module() -> None:
+    modules = {
+        module.name
+        for package in PACKAGES
+        for module in (CHECKOUT / package).rglob("*.py")
+        if not {"migrations", "commands"} & set(module.parts) and module.name != "__init__.py"
+    }
+    assert {name for name in modules if not re.search(rf"[`/]{name}`", CONCEPTS)} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    lost = []
+def test_every_relative_link_has_a_target(page: Path) -> None:
+    broken = []
     for link in LINK.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
-        place, _, anchor = link.partition("#")
+        path, _, anchor = link.partition("#")
         if re.match(r"[a-z]+:", link) or link.startswith("/"):
-            continue  # another host's, or an address of the running service
-        found = (page.parent / place).resolve() if place else page
-        if not found.exists() or (anchor and anchor not in anchors(found)):
-            lost.append(link)
-    assert lost == []
+            continue  # on another host, or a URL of the running service
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_no_page_names_a_place_of_one_machine(page: Path) -> None:
+def test_no_page_contains_a_path_of_one_machine(page: Path) -> None:
     assert re.findall(r"(?<![\w.])/(?:tmp|home|root|work)/\S*", page.read_text()) == []

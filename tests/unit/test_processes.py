@@ -14,7 +14,9 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 MAIN = 'if __name__ == "__main__":'
 PROCESSES = sorted(
-    f"config.{file.stem}" for file in (CHECKOUT / "config").glob("*.py") if MAIN in file.read_text()
+    ".".join(file.relative_to(CHECKOUT).with_suffix("").parts)
+    for file in (CHECKOUT / "config").rglob("*.py")
+    if MAIN in file.read_text()
 )
 IMPORTED = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
