@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-PROJECT = Path(__file__).with_name("readers")
+PROJECT = Path(__file__).parents[1] / "faults" / "readers"
 INSTALLED_WITHIN = 120.0  # seconds for npm
 Event = tuple[str, str, str]  # its name, its data, and the last event id with it
 
