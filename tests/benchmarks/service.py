@@ -21,9 +21,9 @@ from tests.support.visitor import script
 
 MAKE_USER = """
 from django.contrib.auth import get_user_model
-from streams.access.authentication import issue
+from streams.access.api_tokens import create_token
 user = get_user_model().objects.create(username="bench")
-print(issue(user, "bench", scopes="read write"))
+print(create_token(user, "bench", scopes="read write"))
 """
 
 
