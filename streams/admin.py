@@ -19,6 +19,12 @@ from streams.models import ApiToken, Conversation, Message, Run
 
 logger = logging.getLogger(__name__)
 PAGE = 50  # rows
+REFUSALS: dict[type[Exception], str] = {
+    ask.ConversationBusy: "The conversation has an active run.",
+    ask.NotLastTurn: "Only the last question of a conversation can be answered again.",
+    ask.RateLimited: "The owner has started too many runs within a minute.",
+    ask.ActiveRunLimit: "The owner has too many active runs.",
+}
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # of several models
@@ -90,13 +96,11 @@ class Runs(ReadOnlyAdmin):
         self._each(request, chosen, ask.retry)
 
     def _each(self, request: HttpRequest, chosen: QuerySet[Run], act: Callable[[Run], Any]) -> None:
-        refused = (ask.ConversationBusy, ask.NotLastTurn, ask.RateLimited, ask.ActiveRunLimit)
         for run in chosen.select_related("conversation", "message"):
             try:
                 act(run)
-            except refused as error:
-                reason = (error.__doc__ or "").partition("\n")[0]
-                self.message_user(request, f"{run.pk}: {reason}", messages.WARNING)
+            except tuple(REFUSALS) as error:
+                self.message_user(request, f"{run.pk}: {REFUSALS[type(error)]}", messages.WARNING)
 
 
 class NewToken(forms.ModelForm):  # type: ignore[type-arg]

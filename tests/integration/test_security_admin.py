@@ -64,7 +64,7 @@ def test_staff_stops_a_run_and_has_it_answered_anew(staff: Client) -> None:
     assert Run.objects.get().status == "cancelled"
     act(staff, "run", "retry", made["run"])
     assert sorted(Run.objects.values_list("status", flat=True)) == ["cancelled", "queued"]
-    assert "has a live run" in act(staff, "run", "retry", made["run"])
+    assert "has an active run" in act(staff, "run", "retry", made["run"])
     assert Run.objects.count() == 2
 
 
