@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.conftest import Stacks
 from tests.support.many_followers import delta, following
 from tests.support.otlp_collector import collecting
@@ -74,6 +76,7 @@ async def test_a_trace_goes_from_the_callers_span_to_the_last_token(stacks: Stac
             assert [one for one in secret if one.encode() in words] == []
 
 
+@pytest.mark.alone  # a process that ends has a second to deliver its spans
 async def test_a_run_that_a_deploy_hands_over_goes_on_in_its_trace(stacks: Stacks) -> None:
     with collecting() as collector:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "WORKER_DRAIN": "0.1", **SOON}
