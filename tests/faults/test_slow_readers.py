@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
-from tests.faults.conftest import Judge, Stacks
+from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
 from tests.support.many_followers import following, lateness, share
 from tests.support.stack import Stack
 from tests.support.visitor import Asked, Visitor, script
+from tests.support.waiting import until
 
 RATE = 100  # deltas a second
 LONG = 4000  # tokens: several times what buffers on the way hold
@@ -20,7 +21,10 @@ HUNDRED_MB = 100 * 1024 * 1024
 
 
 @pytest.mark.alone
-async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge) -> None:
+async def test_readers_who_do_not_read_harm_nobody(
+    stacks: Stacks, judge: Judge, size: Size
+) -> None:
+    each = size(25, 150)  # that never read, and that read slowly
     async with stacks() as stack:
         visitor = await stack.visitor()
         long = await visitor.ask(script(tokens=LONG, seed="long"))
@@ -28,9 +32,9 @@ async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge)
             pass
         asked, alone = await normal(visitor, seed=1)
         before = stack.web.memory()
-        never = [visitor.follower(long.conversation, cursor=0, pause=3600) for _ in range(25)]
+        never = [visitor.follower(long.conversation, cursor=0, pause=3600) for _ in range(each)]
         slow = [
-            visitor.follower(long.conversation, cursor=0, portion=100, pause=1) for _ in range(25)
+            visitor.follower(long.conversation, cursor=0, portion=100, pause=1) for _ in range(each)
         ]
         idlers = [asyncio.create_task(follower.follow()) for follower in (*never, *slow)]
         await at_rest(stack, within=30)
@@ -55,6 +59,24 @@ async def test_readers_who_do_not_read_harm_nobody(stacks: Stacks, judge: Judge)
         assert report.clean, report
         assert after - before <= HUNDRED_MB
         assert late_beside <= 1.3 * late_alone + NOISE
+
+
+async def test_a_reader_that_freezes_for_long_comes_back_and_has_lost_nothing(
+    stacks: Stacks, judge: Judge, size: Size
+) -> None:
+    """Its connection is closed while it reads nothing, and its cursor is good afterwards."""
+    frozen, allowed = size(12, 120), size(3, 30)  # seconds
+    async with stacks(also={"STREAM_WRITE_TIMEOUT": str(allowed)}) as stack:
+        visitor = await stack.visitor()
+        asked = await visitor.ask(script(tokens=LONG * 4, seed="frozen"))
+        reader = visitor.follower(asked.conversation, cursor=0, portion=4096, pause=frozen)
+        follows = asyncio.create_task(reader.follow())
+        await until(lambda: any(reader.recording.heard()), within=30, what="a first event")
+        reader.pause = 0.0  # from its next read on
+        await follows
+        report = await judge(visitor, [asked], [reader])
+        assert report.clean, report
+        assert len(reader.recording.connections) > 1
 
 
 def p95(followers: list[Follower]) -> float:
