@@ -1,6 +1,7 @@
 /** Scrolling to the newest text, but only while the reader is at the bottom. */
 
 const NEAR = 60; // pixels from the bottom that still count as the bottom
+const LEAVING = 300; // ms in which a scroll event may still tell of a position before the wheel's
 
 export class Autoscroll {
   #frame;
@@ -8,11 +9,14 @@ export class Autoscroll {
   #following = true;
   #lastTop = 0;
   #lastHeight = 0;
+  #leftAt = -LEAVING;
 
   constructor(frame, button) {
     this.#frame = frame;
     this.#button = button;
     frame.addEventListener("scroll", () => this.#moved(), { passive: true });
+    // On a slow machine new text would undo the scroll before its event arrives.
+    frame.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
     new ResizeObserver(() => this.follow()).observe(frame);
     button.addEventListener("click", () => {
       this.toBottom();
@@ -24,13 +28,20 @@ export class Autoscroll {
     return this.#frame.scrollHeight - this.#frame.scrollTop - this.#frame.clientHeight;
   }
 
+  #leave() {
+    if (this.#frame.scrollTop === 0) return; // there is nothing above
+    this.#following = false;
+    this.#leftAt = performance.now();
+  }
+
   #moved() {
     const top = this.#frame.scrollTop;
     const shrunk = this.#frame.scrollHeight < this.#lastHeight;
     this.#lastHeight = this.#frame.scrollHeight;
     // Only the reader scrolls up; a page that shrinks moves the position too, and is ignored.
     if (top < this.#lastTop - 2 && this.#distance() > NEAR && !shrunk) this.#following = false;
-    else if (this.#distance() <= NEAR) this.#following = true;
+    else if (this.#distance() <= NEAR && performance.now() - this.#leftAt >= LEAVING)
+      this.#following = true;
     this.#lastTop = top;
     this.#button.hidden = this.#following;
   }
