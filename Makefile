@@ -18,7 +18,7 @@ ALONE = $(if $(shell command -v flock),flock requirements.lock)
 
 .PHONY: run setup check bench format lock environment environment-dev
 .PHONY: test test-faults test-browser test-all test-release
-.PHONY: faults-beside faults-alone generators browser-beside browser-alone
+.PHONY: again faults-beside faults-alone generators browser-beside browser-alone
 .SILENT:
 .NOTPARALLEL:
 
@@ -52,6 +52,10 @@ test-all:
 # It takes hours, one test after the other, on an otherwise idle machine.
 test-release: environment-dev
 	RELEASE=1 $(PYTHON) -m pytest tests
+
+# What failed in the latest run, one test after the other.
+again: environment-dev
+	$(call MINUTES,10) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none tests
 
 faults-beside: environment-dev
 	$(call MINUTES,40) $(PYTHON) -m pytest $(BESIDE) -m "not alone" tests/faults
