@@ -22,7 +22,7 @@ HUNDRED_MB = 100 * 1024 * 1024
 
 @pytest.mark.alone
 async def test_readers_who_do_not_read_harm_nobody(
-    stacks: Stacks, judge: Judge, size: Size
+    stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     each = size(25, 150)  # that never read, and that read slowly
     async with stacks() as stack:
@@ -62,7 +62,7 @@ async def test_readers_who_do_not_read_harm_nobody(
 
 
 async def test_a_reader_that_freezes_for_long_comes_back_and_has_lost_nothing(
-    stacks: Stacks, judge: Judge, size: Size
+    stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     """Its connection is closed while it reads nothing, and its cursor is good afterwards."""
     frozen, allowed = size(12, 120), size(3, 30)  # seconds
