@@ -76,7 +76,7 @@ def waiting_in_turn() -> list[Waiting]:
 
 
 def next_without_place() -> UUID | None:
-    """Return the oldest dispatched, never claimed run of an owner for whom no worker writes."""
+    """Return the oldest dispatched, never claimed run of an owner who has no running run."""
     owners = Run.active().filter(held()).order_by().values("owner")
     new = in_turn().filter(attempt=0, dispatched_at__isnull=False)
     return new.exclude(owner__in=owners).values_list("pk", flat=True).first()
