@@ -1,6 +1,7 @@
 """Somebody at the API as a browser would be: a session of his own, and its CSRF token."""
 
-from typing import Any
+import json
+from typing import Any, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
@@ -19,7 +20,7 @@ class ApiClient:
         self.csrf = {"X-CSRFToken": self.client.cookies["csrftoken"].value}
 
     def get(self, path: str, **headers: str) -> HttpResponse:
-        return self.client.get(path, headers=headers)
+        return cast("HttpResponse", self.client.get(path, headers=headers))
 
     def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -31,7 +32,7 @@ class ApiClient:
         answer = call(path, data=body, content_type="application/json", headers=headers)
         if answer.status_code == 202:  # as config/asgi.py does
             async_to_sync(wait_for_run)(answer.wsgi_request, answer)
-        return answer
+        return cast("HttpResponse", answer)
 
     def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -40,7 +41,7 @@ class ApiClient:
     def begin(self, message: str = "Why?", **also: Any) -> dict[str, Any]:
         answer = self.post("/api/conversations/", {"message": message, **also})
         assert answer.status_code == 202, answer.content
-        return answer.json()
+        return cast("dict[str, Any]", json.loads(answer.content))
 
 
 def conversation(id: UUID | str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
 import orjson
@@ -18,7 +19,7 @@ import pytest
 from streams.access.authorization import Caller, read_refusals
 from streams.delivery import follower
 from streams.delivery.follower import GONE, Follower
-from streams.delivery.hub import ChannelBuffer, Hub
+from streams.delivery.hub import ChannelBuffer, Hub, Hubs
 from streams.delivery.threads import in_thread
 from streams.models import Conversation
 from streams.protocol.events import Event, Heartbeat, Snapshot, StreamError, StreamReset
@@ -120,7 +121,11 @@ class Listener:
         self.web = Web()
         self.web.feed.subscribed()
         self._following = Follower(
-            self.web, caller=READER, conversation=found, cursor=self.cursor, until_idle=False
+            cast("Hubs", self.web),
+            caller=READER,
+            conversation=found,
+            cursor=self.cursor,
+            until_idle=False,
         )
         self._pump = asyncio.create_task(self._follow(self._following.frames()))
         await self._still()
@@ -158,10 +163,10 @@ class Listener:
     async def catch_up(self) -> None:
         """Everything arrives, a heartbeat looks whether it did, and whether he may still read."""
         await self.hear([True] * len(self.inbox))
-        if self._following and await in_thread(
-            lambda: read_refusals({(READER, self.conversation)})
-        ):
-            self._following.close(GONE)
+        if self._following:
+            refused = await in_thread(lambda: read_refusals({(READER, self.conversation)}))
+            if refused:
+                self._following.close(GONE)
         self._now += BEAT
         await self.look()
 
