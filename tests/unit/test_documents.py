@@ -121,7 +121,7 @@ def settings_read() -> dict[str, ast.expr | None]:
 
 def as_cell(value: object) -> str:
     match value:
-        case None | "" | []:
+        case None | "" | [] | {}:
             return "–"
         case bool():
             return f"`{str(value).lower()}`"
