@@ -5,6 +5,7 @@ them over in its settings module: `globals().update(load(StreamSettings).model_d
 in `OF_THE_PROJECT` are its own to set.
 """
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +17,7 @@ from streams.environment import (
     Count,
     Environment,
     Flag,
+    Pairs,
     Period,
     Port,
     Seconds,
@@ -33,6 +35,7 @@ OF_THE_PROJECT = {
     "EMBEDDED_MODEL": "whether the model is the small one on this machine, else False",
     "MODEL_URL_FILE": "the file that holds the embedded model's URL",
 }
+NAME_LENGTH = 200  # characters of an agent's name
 KEY_LENGTH = 32  # characters: RFC 7518 §3.2 requires 256 bits
 
 
@@ -64,6 +67,18 @@ def grip_url(url: str) -> str:
     if len(parse_qs(urlsplit(url).query).get("key", [""])[0]) < KEY_LENGTH:
         raise ValueError(f"must end in ?key= and a secret of {KEY_LENGTH} characters or more.")
     return url
+
+
+def agent_paths(agents: dict[str, str]) -> dict[str, str]:
+    """Refuse a bad name or path with `ValueError`."""
+    for name, path in agents.items():
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", path):
+            raise ValueError(
+                f"must give each agent a path such as shop.agents.support, not {path!r}."
+            )
+        if len(name) > NAME_LENGTH:
+            raise ValueError(f"must have names of at most {NAME_LENGTH} characters.")
+    return agents
 
 
 class StreamSettings(Environment):
@@ -110,6 +125,19 @@ class StreamSettings(Environment):
         lambda values: 1500 if is_embedded(values) else 32_000,
         "tokens, estimated",
         "of the conversation that a request sends",
+    )
+
+    # ── Agents ───────────────────────────────────────────────────────────────────────────────
+    AGENTS: Annotated[Pairs, AfterValidator(agent_paths)] = setting(
+        {}, "`name=path`, separated by commas", "the dotted path to each agent, by its name"
+    )
+    AGENT_CONCURRENCY: Count = setting(16, "replies", "at once in one agents process")
+    AGENT_DRAIN: Seconds = setting(25.0, "s", "after SIGTERM, for runs that have called a tool")
+    TOOL_TIMEOUT: Period = setting(300.0, "s", "without a part while a tool call is open")
+    MAX_TOOL_CALLS: Count = setting(200, "calls", "in one reply")
+    MAX_PARTS: Count = setting(1000, "parts", "of one reply")
+    MAX_PART_BYTES: Annotated[int, Field(ge=1024)] = setting(
+        64 * 1024, "bytes of JSON", "in one part that is not text"
     )
 
     # ── The log ──────────────────────────────────────────────────────────────────────────────
@@ -173,4 +201,9 @@ class StreamSettings(Environment):
     @model_validator(mode="after")
     def _allow_the_default_model(self) -> Self:
         self.LLM_MODELS = list(dict.fromkeys([self.LLM_MODEL, *self.LLM_MODELS]))
+        for name in self.AGENTS:
+            if name in self.LLM_MODELS:  # a request names both in the same field
+                raise ValueError(
+                    f"AGENTS and LLM_MODELS both have the name {name!r}: rename the agent."
+                )
         return self

@@ -47,8 +47,22 @@ def split(text: str) -> list[str]:
     return [word for word in map(str.strip, text.split(",")) if word]
 
 
+def pairs(value: object) -> object:
+    """Read `name=value,name=value`. Raises `ValueError`, also for a name that is given twice."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for word in split(value):
+        name, equals, text = (part.strip() for part in word.partition("="))
+        if not (name and equals and text) or name in found:
+            raise ValueError(f"must be name=value pairs with commas between, not {value!r}.")
+        found[name] = text
+    return found
+
+
 Flag = Annotated[bool, BeforeValidator(strip)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(split)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(pairs)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Period = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds, and more than none
 Count = Annotated[int, Field(ge=1)]

@@ -24,7 +24,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, run_attempt, split
+from workers import attempt, reply_text, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY, Turn
 from workers.prompt.history import history
@@ -346,9 +346,14 @@ def test_a_run_that_lasts_too_long_is_ended(process: Runtime, settings: Any) -> 
 
 def deltas(run: Run) -> list[str]:
     """The data of the run's deltas."""
-    page = the_log().read_after(channel_of(run.conversation_id), 0)
-    assert isinstance(page, Page)
-    return [data for _, type, data in page.entries if type.endswith(".delta")]
+    found: list[str] = []
+    cursor, last = 0, False
+    while not last:
+        page = the_log().read_after(channel_of(run.conversation_id), cursor)
+        assert isinstance(page, Page)
+        found += [data for _, type, data in page.entries if type.endswith(".delta")]
+        cursor, last = page.entries[-1][0], page.last
+    return found
 
 
 def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> None:
@@ -391,7 +396,7 @@ def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
 def test_a_lost_log_is_told_long_reasoning_in_pieces(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "LARGEST_DATA", 300)
+    monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))

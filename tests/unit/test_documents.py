@@ -16,7 +16,8 @@ from config.settings.env import ServiceSettings
 from streams.api.schemas import TOO_LONG
 from streams.conf import OF_THE_PROJECT, StreamSettings
 from streams.models import Run
-from streams.protocol.events import Frame, StreamReset
+from streams.protocol.events import EVENTS, Frame, PartAdded, StreamReset
+from streams.protocol.parts import KINDS
 from workers.generators.errors import Code
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -105,7 +106,7 @@ def constant(node: ast.AST | None) -> str | None:
 
 def as_cell(value: object) -> str:
     match value:
-        case None | "" | []:
+        case None | "" | [] | {}:
             return "–"
         case bool():
             return f"`{str(value).lower()}`"
@@ -214,8 +215,13 @@ def test_every_setting_has_a_reason() -> None:
 
 
 def test_the_design_has_every_event_type() -> None:
-    types = {kind.type for kind in get_args(Frame)}
+    types = {kind.type for kind in get_args(Frame) if kind is not PartAdded} | EVENTS.keys()
     assert {type for type in types if f"| `{type}` |" not in DESIGN} == set()
+
+
+def test_the_design_has_every_type_of_part() -> None:
+    table = DESIGN.partition("#### Parts")[2].partition("\n### ")[0]
+    assert {type for type in KINDS if not re.search(rf"^\|.*`{type}`.* \|", table, re.M)} == set()
 
 
 def test_readme_and_design_have_every_run_status() -> None:
