@@ -33,9 +33,8 @@ from workers.generators.base import Completion, ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
 from workers.prompt.budget import Turn
-from workers.reply_text import ReplyText, ReplyTooLong
+from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
-from workers.split import split
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +124,12 @@ class Attempt:
     async def _say(self, text: str, reasoning: str) -> None:
         """Append one chunk. Raises `ReplyTooLong` after the part that still fits."""
         if reasoning:
-            for piece in split(self._reply.fit(reasoning)):
+            for piece in split_text(self._reply.fit(reasoning)):
                 await self._wait_for_room()
                 self._reply.add_reasoning(piece)
                 self._publish_delta(ReasoningDelta, piece)
         if text:
-            for piece in split(self._reply.fit(text)):
+            for piece in split_text(self._reply.fit(text)):
                 await self._wait_for_room()
                 self._reply.add_text(piece)
                 self._publish_delta(TextDelta, piece)
@@ -186,7 +185,7 @@ class Attempt:
             self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
-        for piece in split(self._reply.reasoning):
+        for piece in split_text(self._reply.reasoning):
             self._publish_delta(ReasoningDelta, piece)
         run, parts = self._run, text_parts(self.text, self._reply.reasoning)
         self._publish(

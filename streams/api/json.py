@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from ninja.parser import Parser as NinjaParser
 from ninja.renderers import BaseRenderer
 
-from streams.http.bodies import is_flat
 from streams.http.problems import Problem
+from streams.http.request_limits import is_flat
 from streams.protocol.sse import as_json
 
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS

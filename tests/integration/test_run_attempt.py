@@ -25,7 +25,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, run_attempt, split
+from workers import attempt, reply_text, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY, Turn
 from workers.prompt.history import history
@@ -409,7 +409,7 @@ def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
 def test_a_lost_log_is_told_long_reasoning_in_pieces(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "LARGEST_DATA", 300)
+    monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))
