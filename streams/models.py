@@ -124,6 +124,7 @@ class Run(models.Model):
         FAILED = "failed"
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+    UNFINISHED: ClassVar = (Status.CANCELLED, Status.FAILED)
     abandoned = False  # whether the attempt before was abandoned: set by a claim, not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

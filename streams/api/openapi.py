@@ -145,7 +145,12 @@ def complete(document: Document) -> Document:
     problem = ProblemSchema.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"].update(problem.pop("$defs", {}))
     components["schemas"]["Problem"] = problem
-    for name, statuses in {"RunStatus": Run.Status.values, "LiveRun": Run.ACTIVE}.items():
+    statuses_of = {
+        "RunStatus": Run.Status.values,
+        "LiveRun": Run.ACTIVE,
+        "EndedRun": Run.UNFINISHED,
+    }
+    for name, statuses in statuses_of.items():
         components["schemas"][name]["properties"]["status"]["enum"] = list(statuses)
     for path, methods in paths.items():
         for method, operation in methods.items():

@@ -8,7 +8,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
 
 from streams.chat import pagination
@@ -18,7 +18,7 @@ from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import the_log
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
-from streams.protocol.events import LiveRun, MessageView, Snapshot
+from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
 
 PAGE_SIZE = 100  # messages
 MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
@@ -40,7 +40,7 @@ def snapshot(conversation: Conversation) -> Snapshot:
         runs = unpublished_runs(conversation, state)
     conversation.refresh_from_db(fields=["title", "model"])
     messages, earlier = message_page(conversation, published_messages(state, runs))
-    active = (active_run(run, state) for run in runs)
+    active = tuple(live for run in runs if (live := active_run(run, state)))
     return Snapshot(
         id=conversation.id,
         title=conversation.title,
@@ -48,7 +48,8 @@ def snapshot(conversation: Conversation) -> Snapshot:
         created_at=conversation.created_at,
         messages=messages,
         earlier=earlier,
-        runs=tuple(run for run in active if run),
+        runs=active,
+        unanswered=unanswered_runs(messages, active, ended_runs(state, runs)),
         cursor=state.head if state else None,
     )
 
@@ -125,6 +126,39 @@ def published_messages(state: LogState | None, runs: list[Run]) -> Q | None:
         Q(role=Message.Role.SYSTEM)
         | Q(event__lte=state.head)
         | Q(event=None, pk__in=recorded_in_log - {None})
+    )
+
+
+def ended_runs(state: LogState | None, runs: list[Run]) -> Q:
+    """Select the runs whose final event is at or before the state's head."""
+    if state is None:
+        return ~Q(status__in=Run.ACTIVE)
+    recorded_in_log = [run.pk for run in runs if (run.id, "ending") in state.recorded]
+    return Q(ended_event_id__lte=state.head) | Q(pk__in=recorded_in_log)
+
+
+def unanswered_runs(
+    messages: tuple[MessageView, ...], active: tuple[LiveRun, ...], ended: Q
+) -> tuple[EndedRun, ...]:
+    """Return the last ended run of each user message that has no reply and no active run."""
+    answered = {message.reply_to for message in messages} | {run.message for run in active}
+    asked = [m.id for m in messages if m.role == "user" and m.id not in answered]
+    if not asked:
+        return ()
+    newest_first = Run.objects.filter(ended, message=OuterRef("pk")).order_by("-created_at", "-id")
+    last = Message.objects.filter(pk__in=asked).values(last=Subquery(newest_first.values("pk")[:1]))
+    found = Run.objects.filter(pk__in=last, status__in=Run.UNFINISHED, reply=None)
+    return tuple(
+        EndedRun(
+            id=run.id,
+            status=run.status,
+            attempt=run.attempt,
+            message=run.message_id,
+            code=run.code or None,
+            reason=run.reason or None,
+            usage=run.usage,
+        )
+        for run in found
     )
 
 

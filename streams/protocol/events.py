@@ -152,8 +152,24 @@ class LiveRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EndedRun:
+    """A run in a snapshot that ended without a reply. A cancelled one has no code and reason."""
+
+    id: UUID
+    status: str
+    attempt: int
+    message: UUID
+    code: str | None
+    reason: str | None
+    usage: Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """A conversation at `cursor`. `earlier` is the URL of the page of older messages."""
+    """A conversation at `cursor`. `earlier` is the URL of the page of older messages.
+
+    `unanswered` has, for each user message without a reply and an active run, its last ended run.
+    """
 
     type: ClassVar[str] = "conversation.snapshot"
     id: UUID
@@ -163,6 +179,7 @@ class Snapshot:
     messages: tuple[MessageView, ...]
     earlier: str | None
     runs: tuple[LiveRun, ...]
+    unanswered: tuple[EndedRun, ...]
     cursor: int | None
 
 

@@ -58,6 +58,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "reasoning": "",
             }
         ],
+        "unanswered": [],
         "cursor": made["cursor"] + 2,
     }
 

@@ -153,6 +153,7 @@ def snapshot(*messages: MessageView, text: str | None = None) -> Snapshot:
         messages=messages,
         earlier=None,
         runs=() if text is None else (live,),
+        unanswered=(),
         cursor=9,
     )
 
