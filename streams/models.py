@@ -224,13 +224,12 @@ def from_now(seconds: float) -> models.Expression:
 
 
 class IdempotencyRecord(models.Model):
-    """The response to an Idempotency-Key, stored in the transaction that did the work."""
+    """The result of a request with an Idempotency-Key, kept in the transaction of its work."""
 
     owner = models.CharField(max_length=64)
     route = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="SHA-256 of the request's body")
-    status = models.PositiveSmallIntegerField()
     body = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

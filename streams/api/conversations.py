@@ -1,6 +1,5 @@
 """The API's views for conversations: begin, list, read, rename, delete, ask."""
 
-from dataclasses import asdict
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -9,8 +8,9 @@ from django.urls import reverse
 from ninja import Router, Status
 
 from streams.api.authentication import ApiRequest
-from streams.api.idempotency import answer, idempotency_key
+from streams.api.idempotency import accepted_response, idempotency_key
 from streams.api.schemas import (
+    Accepted,
     Ask,
     Before,
     Begin,
@@ -21,7 +21,6 @@ from streams.api.schemas import (
     Rename,
     Search,
 )
-from streams.chat.ask import Accepted
 from streams.chat.ask import ask as ask_in_conversation
 from streams.chat.ask import begin as begin_conversation
 from streams.chat.conversations import delete as delete_conversation
@@ -44,7 +43,7 @@ def own(request: ApiRequest, conversation: UUID) -> Conversation:
 
 @router.post("/", response=STARTED, summary="Begin a conversation")
 def begin(request: ApiRequest, body: Begin) -> HttpResponse:
-    accepted = begin_conversation(
+    queued = begin_conversation(
         owner=request.auth.owner,
         text=body.message,
         system=body.system if body.system and body.system.strip() else None,
@@ -52,7 +51,7 @@ def begin(request: ApiRequest, body: Begin) -> HttpResponse:
         title=body.title if body.title and body.title.strip() else None,
         key=idempotency_key(request, body),
     )
-    return answer(202, asdict(accepted))
+    return accepted_response(queued)
 
 
 @router.get("/", response=ConversationList, url_name="conversations", summary="Your conversations")
@@ -108,10 +107,10 @@ def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> 
 
 @router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Send a message")
 def ask(request: ApiRequest, conversation: UUID, body: Ask) -> HttpResponse:
-    accepted = ask_in_conversation(
+    queued = ask_in_conversation(
         own(request, conversation),
         body.message,
         when_busy=body.when_busy,
         key=idempotency_key(request, body),
     )
-    return answer(202, asdict(accepted))
+    return accepted_response(queued)

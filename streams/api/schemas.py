@@ -116,6 +116,20 @@ class EmptyBody(_Body):
     """An empty JSON object, or no body."""
 
 
+class Accepted(BaseModel):
+    """The response to an accepted message.
+
+    `events` is the URL of the stream from `cursor` on. `cursor` is None while Redis is away.
+    """
+
+    conversation: UUID
+    message: UUID
+    run: UUID
+    status: Literal["queued"]
+    cursor: int | None
+    events: str
+
+
 class ConversationItem(Schema):
     """A conversation in a list."""
 
