@@ -1,13 +1,13 @@
 """Idempotent POST requests: reads `Idempotency-Key`, and marks responses to repeated requests."""
 
 import re
-from dataclasses import asdict
 from hashlib import sha256
-from typing import Any
+from typing import Annotated
 
 from django.http import HttpResponse
 from django.urls import reverse
-from pydantic import BaseModel
+from ninja import Header
+from pydantic import BaseModel, WithJsonSchema
 
 from streams.api.authentication import ApiRequest
 from streams.api.json import dump_json
@@ -17,18 +17,27 @@ from streams.chat.idempotency import IdempotencyKey
 from streams.chat.run_status import RunStatus
 from streams.http.problems import Problem
 
-KEY = "^[!-~]{1,255}$"
+PATTERN = "^[!-~]{1,255}$"
+# The pattern is only shown: `idempotency_key` checks it, because its problem has its own code.
+KeyHeader = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+    Header(  # Ninja reads it only in the last place
+        None,
+        alias="Idempotency-Key",
+        description="A repeated key and body get the first answer again, for 24 hours.",
+    ),
+]
 
 
-def idempotency_key(request: ApiRequest, body: BaseModel) -> IdempotencyKey | None:
-    """The request's idempotency key, or None without the header.
+def idempotency_key(request: ApiRequest, body: BaseModel, key: str | None) -> IdempotencyKey | None:
+    """The identity of a request with this `Idempotency-Key`; None without the header.
 
     Raises `Problem` if the header is malformed.
     """
-    key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not re.fullmatch(KEY, key):
+    if not re.fullmatch(PATTERN, key):
         detail = "An Idempotency-Key has 1 to 255 visible ASCII characters."
         raise Problem(400, "bad_idempotency_key", detail)
     digest = sha256(dump_json(body.model_dump())).hexdigest()
@@ -48,17 +57,17 @@ def accepted_response(queued: QueuedRun) -> HttpResponse:
         cursor=queued.cursor,
         events=events if queued.cursor is None else f"{events}?lastEventId={queued.cursor}",
     )
-    response = _response(202, body.model_dump(), repeated=queued.repeated)
+    response = _response(202, body, repeated=queued.repeated)
     response.headers["Location"] = reverse("unspool:conversation", kwargs=names)
     return response
 
 
 def status_response(status: RunStatus, *, repeated: bool) -> HttpResponse:
     """The response to a `cancel`, with the run's status."""
-    return _response(200, asdict(status), repeated=repeated)
+    return _response(200, status, repeated=repeated)
 
 
-def _response(status: int, body: dict[str, Any], *, repeated: bool) -> HttpResponse:
+def _response(status: int, body: Accepted | RunStatus, *, repeated: bool) -> HttpResponse:
     headers = {"Idempotency-Replayed": "true"} if repeated else {}
     return HttpResponse(
         dump_json(body), status=status, content_type="application/json", headers=headers

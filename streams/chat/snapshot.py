@@ -151,7 +151,7 @@ def unanswered_runs(
     return tuple(
         EndedRun(
             id=run.id,
-            status=run.status,
+            status="failed" if run.status == Run.Status.FAILED else "cancelled",
             attempt=run.attempt,
             message=run.message_id,
             code=run.code or None,
@@ -178,7 +178,7 @@ def active_run(run: Run, state: LogState | None) -> LiveRun | None:
 def _from_log(run: Run, progress: RunProgress) -> LiveRun:
     return LiveRun(
         id=run.id,
-        status=Run.Status.RUNNING if progress.attempt else Run.Status.QUEUED,
+        status="running" if progress.attempt else "queued",
         attempt=progress.attempt,
         message=run.message_id,
         text=progress.text,
@@ -193,12 +193,8 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
     return LiveRun(
         id=run.id,
-        status=Run.Status.QUEUED
-        if claimed
-        else run.status
-        if run.is_active
-        else Run.Status.RUNNING,
-        attempt=run.attempt - claimed,
+        status="queued" if claimed or run.status == Run.Status.QUEUED else "running",
+        attempt=run.attempt - 1 if claimed else run.attempt,
         message=run.message_id,
         text=run.reply.content if run.reply else "",
         reasoning="",

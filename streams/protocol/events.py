@@ -144,7 +144,7 @@ class LiveRun:
     """A run in a snapshot, with its reply so far."""
 
     id: UUID
-    status: str
+    status: Literal["queued", "running"]
     attempt: int
     message: UUID
     text: str
@@ -156,7 +156,7 @@ class EndedRun:
     """A run in a snapshot that ended without a reply. A cancelled one has no code and reason."""
 
     id: UUID
-    status: str
+    status: Literal["cancelled", "failed"]
     attempt: int
     message: UUID
     code: str | None
