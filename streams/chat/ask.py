@@ -24,7 +24,7 @@ from streams.chat.dispatch import dispatch
 from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits, lock_owner
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
 from streams.chat.waiting_runs import dispatch_next
@@ -194,11 +194,11 @@ def _recall(key: IdempotencyKey) -> QueuedRun | None:
 def _publish(conversation: Conversation, interrupts: bool) -> None:
     if interrupts:
         interrupted = Run.active().filter(conversation=conversation, cancel_asked=True)
-        for earlier in interrupted[:SAID_AT_ONCE]:
+        for earlier in interrupted[:RUNS_PER_REQUEST]:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
     # The worker publishes the rest before run.started, or the sweep does.
-    publish_pending(conversation, most=SAID_AT_ONCE)
+    publish_pending(conversation, most=RUNS_PER_REQUEST)
 
 
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:

@@ -11,8 +11,8 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
 
-from streams.chat import pagination
-from streams.chat.publisher import publish_pending
+from streams.chat.pagination import Octets, count_that_fits, created_before
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import the_log
@@ -21,6 +21,7 @@ from streams.models import Conversation, Message, Run
 from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
 
 PAGE_SIZE = 100  # messages
+PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text in UTF-8
 MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
 UNSTARTED = RunProgress(attempt=0, text="", reasoning="")
 
@@ -33,9 +34,10 @@ def snapshot(conversation: Conversation) -> Snapshot:
     state = log_state(conversation)
     runs = unpublished_runs(conversation, state)
     if state and any(_is_unpublished(run, state) for run in runs):
-        # Redis was away or has lost events, so this request publishes them.
+        # Redis was away or has lost events, so this request publishes the first of them. The sweep
+        # publishes the rest, and a snapshot contains only what is published at its cursor.
         with suppress(LogUnavailable, Superseded, DatabaseError):
-            publish_pending(conversation)
+            publish_pending(conversation, most=RUNS_PER_REQUEST)
         state = log_state(conversation)
         runs = unpublished_runs(conversation, state)
     conversation.refresh_from_db(fields=["title", "model"])
@@ -78,23 +80,24 @@ def message_page(
     """Return the latest messages, oldest first, and the URL of the page before them.
 
     With `before`, the page ends before that message. Without `published`, all messages count. The
-    URL is None if there are no earlier messages.
+    URL is None if there are no earlier messages. A page has at most PAGE_SIZE messages and
+    PAGE_BYTES of text, but always one message.
     """
-    messages = conversation.messages.select_related("written_by").only(*MESSAGE_FIELDS)
+    messages = conversation.messages.all()
     if published is not None:
         messages = messages.filter(published)
     if before is not None:
-        same_turn = Q(turn=before.turn) & pagination.created_before(
-            before.created_at, id__lt=before.id
-        )
+        same_turn = Q(turn=before.turn) & created_before(before.created_at, id__lt=before.id)
         messages = messages.filter(Q(turn__lt=before.turn) | same_turn)
-    found = list(messages.order_by("-turn", "-created_at", "-id")[: PAGE_SIZE + 1])
-    page = found[:PAGE_SIZE][::-1]
+    newest_first = messages.order_by("-turn", "-created_at", "-id")
+    sizes = dict(newest_first.values_list("pk", Octets("content"))[: PAGE_SIZE + 1])
+    chosen = list(sizes)[: count_that_fits([*sizes.values()], rows=PAGE_SIZE, octets=PAGE_BYTES)]
+    page = conversation.messages.filter(pk__in=chosen).select_related("written_by")
     earlier = None
-    if len(found) > PAGE_SIZE:
+    if len(sizes) > len(chosen):
         path = reverse("unspool:messages", kwargs={"conversation": conversation.id})
-        earlier = f"{path}?before={page[0].id}"
-    return tuple(message.view() for message in page), earlier
+        earlier = f"{path}?before={chosen[-1]}"
+    return tuple(message.view() for message in page.only(*MESSAGE_FIELDS)), earlier
 
 
 def unpublished_runs(conversation: Conversation, state: LogState | None) -> list[Run]:

@@ -210,6 +210,23 @@ def test_earlier_messages_come_page_by_page(
     assert [m["content"] for m in latest["messages"]] == ["3", "4"]
 
 
+def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "PAGE_BYTES", 20)
+    texts = ["a" * 30, "é" * 10, "b" * 10, "c" * 10, "d"]  # 30, 20, 10, 10 and 1 bytes
+    made = browser.begin(texts[0])
+    url = conversation(made["conversation"])
+    for text in texts[1:]:
+        browser.post(f"{url}messages/", {"message": text, "when_busy": "queue"})
+    page = browser.get(url).json()
+    pages = [[message["content"] for message in page["messages"]]]
+    while page["earlier"]:
+        page = browser.get(page["earlier"]).json()
+        pages.append([message["content"] for message in page["messages"]])
+    assert pages == [texts[3:], texts[2:3], texts[1:2], texts[:1]]
+
+
 def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
     assert browser.get("/api/models/").json() == {

@@ -11,8 +11,10 @@ from streams.log.channels import channel_of
 from streams.log.event_log import EventLog, the_log
 from streams.log.values import Page
 from streams.models import Conversation, Run
-from streams.protocol.events import EndedRun, LiveRun, Usage
-from tests.integration.test_publishing import away
+from streams.protocol.events import EndedRun, LiveRun, Snapshot, Usage
+from streams.protocol.fold import ConversationState, fold
+from streams.protocol.sse import decode
+from tests.integration.test_publishing import away, somebody_else_goes_on
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -114,3 +116,32 @@ def test_a_final_event_that_only_the_log_records_counts_in_a_snapshot() -> None:
     Run.objects.update(ended_event_id=None)  # the process died before it recorded the event
     now = snapshot(conversation)
     assert (now.runs, [run.id for run in now.unanswered]) == ((), [accepted.run])
+
+
+def test_a_snapshot_publishes_a_few_runs_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 2 * publisher.RUNS_PER_REQUEST
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "_run_scripts", away)
+        accepted = ask.begin(owner="visitor:a", text="0")
+        conversation = Conversation.objects.get(pk=accepted.conversation)
+        for number in range(1, count):
+            ask.ask(conversation, str(number), when_busy="interrupt")
+    now = snapshot(conversation)
+    published = [str(number) for number in range(publisher.RUNS_PER_REQUEST)]
+    assert [message.content for message in now.messages] == published
+    # All but the last were cancelled by the next message, and no final event follows the cursor.
+    assert [run.message for run in now.unanswered] == [message.id for message in now.messages]
+    state = fold(ConversationState(), now)
+
+    somebody_else_goes_on()
+    assert now.cursor is not None
+    page = the_log().read_after(channel_of(conversation.id), now.cursor)
+    assert isinstance(page, Page)
+    for _, type, data in page.entries:
+        event = decode(type, data)
+        assert not isinstance(event, Snapshot)
+        state = fold(state, event)
+    assert state == fold(ConversationState(), snapshot(conversation))
+    assert len(state.messages) == count
