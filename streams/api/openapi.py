@@ -11,6 +11,7 @@ from django.conf import settings
 
 from streams.api.schemas import Problem
 from streams.log.channels import PREFIX
+from streams.protocol.parts import KINDS
 
 Document = dict[str, Any]
 
@@ -152,6 +153,7 @@ def complete(document: Document) -> Document:
     schemas = document["components"]["schemas"]
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"), Problem=problem)
+    _complete_parts(schemas)
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer"},
         "session": {
@@ -170,6 +172,21 @@ def complete(document: Document) -> Document:
         "/health/ready": {"get": _health("ready", "The database can be written", READY)},
     }
     return document
+
+
+def _complete_parts(schemas: Document) -> None:
+    """Tell the kinds of parts apart by their `type`, which is not a field of the dataclasses."""
+    places = {type: f"#/components/schemas/{kind.__name__}" for type, kind in KINDS.items()}
+    schemas["Part"] = {
+        "oneOf": [{"$ref": place} for place in places.values()],
+        "discriminator": {"propertyName": "type", "mapping": places},
+    }
+    for type, kind in KINDS.items():
+        schema = schemas[kind.__name__]
+        schema["properties"] = {"type": {"type": "string", "const": type}, **schema["properties"]}
+        schema["required"] = ["type", *schema["required"]]
+    for holder in ("MessageView", "LiveRun"):
+        schemas[holder]["properties"]["parts"]["items"] = {"$ref": "#/components/schemas/Part"}
 
 
 def _health(name: str, summary: str, schema: Document | None = None) -> Document:

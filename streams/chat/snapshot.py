@@ -8,21 +8,26 @@ from contextlib import suppress
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import IntegerField, OuterRef, Q, Subquery, TextField
+from django.db.models.functions import Cast, Coalesce
 from django.urls import reverse
 
 from streams.chat.pagination import Octets, count_that_fits, created_before
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
-from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
+from streams.protocol.parts import text_parts
 
 PAGE_SIZE = 100  # messages
-PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text in UTF-8
+PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text and parts in UTF-8
 MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
+# A message is sent with its text and its parts. Without stored parts, they consist of the text.
+MESSAGE_BYTES = Octets("content") + Coalesce(
+    Octets(Cast("parts", TextField())), Octets("content"), output_field=IntegerField()
+)
 UNSTARTED = RunProgress(attempt=0, text="", reasoning="")
 
 
@@ -57,9 +62,17 @@ def snapshot(conversation: Conversation) -> Snapshot:
 
 
 def log_state(conversation: Conversation) -> LogState | None:
-    """Return the current state of the conversation's log; None while Redis is away."""
+    """Return the current state of the conversation's log; None while Redis is away.
+
+    If the log has lost events, a new epoch begins.
+    """
+    log = log_of(conversation.id, conversation.head)
     try:
-        return the_log().state(channel_of(conversation.id), min_head=conversation.head)
+        state = log.state()
+        if state is None:
+            log.repair()
+            state = log.state()
+        return state
     except LogUnavailable:
         return None
 
@@ -81,7 +94,7 @@ def message_page(
 
     With `before`, the page ends before that message. Without `published`, all messages count. The
     URL is None if there are no earlier messages. A page has at most PAGE_SIZE messages and
-    PAGE_BYTES of text, but always one message.
+    PAGE_BYTES of text and parts, but always one message.
     """
     messages = conversation.messages.all()
     if published is not None:
@@ -90,7 +103,7 @@ def message_page(
         same_turn = Q(turn=before.turn) & created_before(before.created_at, id__lt=before.id)
         messages = messages.filter(Q(turn__lt=before.turn) | same_turn)
     newest_first = messages.order_by("-turn", "-created_at", "-id")
-    sizes = dict(newest_first.values_list("pk", Octets("content"))[: PAGE_SIZE + 1])
+    sizes = dict(newest_first.values_list("pk", MESSAGE_BYTES)[: PAGE_SIZE + 1])
     chosen = list(sizes)[: count_that_fits([*sizes.values()], rows=PAGE_SIZE, octets=PAGE_BYTES)]
     page = conversation.messages.filter(pk__in=chosen).select_related("written_by")
     earlier = None
@@ -111,7 +124,7 @@ def unpublished_runs(conversation: Conversation, state: LogState | None) -> list
 def _is_unpublished(run: Run, state: LogState) -> bool:
     """Whether run.queued, or the final event of an ended run, is in neither row nor log."""
     no_queued = run.queued_event_id is None and (run.id, "queued") not in state.recorded
-    no_final = run.ended_event_id is None and (run.id, "ending") not in state.recorded
+    no_final = run.ended_event_id is None and (run.id, "final") not in state.recorded
     return no_queued or (no_final and not run.is_active)
 
 
@@ -123,7 +136,7 @@ def published_messages(state: LogState | None, runs: list[Run]) -> Q | None:
     for run in runs:
         if (run.id, "message") in state.recorded:
             recorded_in_log.add(run.message_id)
-        if (run.id, "ending") in state.recorded:
+        if (run.id, "final") in state.recorded:
             recorded_in_log.add(run.reply_id)
     return (
         Q(role=Message.Role.SYSTEM)
@@ -136,7 +149,7 @@ def ended_runs(state: LogState | None, runs: list[Run]) -> Q:
     """Select the runs whose final event is at or before the state's head."""
     if state is None:
         return ~Q(status__in=Run.ACTIVE)
-    recorded_in_log = [run.pk for run in runs if (run.id, "ending") in state.recorded]
+    recorded_in_log = [run.pk for run in runs if (run.id, "final") in state.recorded]
     return Q(ended_event_id__lte=state.head) | Q(pk__in=recorded_in_log)
 
 
@@ -170,7 +183,7 @@ def active_run(run: Run, state: LogState | None) -> LiveRun | None:
     if state is None:
         return _from_row(run, state) if run.is_active else None
     queued = run.queued_event_id or state.recorded.get((run.id, "queued"))
-    if (run.id, "ending") in state.recorded or queued is None or queued > state.head:
+    if (run.id, "final") in state.recorded or queued is None or queued > state.head:
         return None
     progress = state.runs.get(run.id)
     if progress is None and (run.id, "queued") in state.recorded:
@@ -186,6 +199,7 @@ def _from_log(run: Run, progress: RunProgress) -> LiveRun:
         message=run.message_id,
         text=progress.text,
         reasoning=progress.reasoning,
+        parts=text_parts(progress.text, progress.reasoning),
     )
 
 
@@ -194,11 +208,13 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         state is None or run.started_event_id <= state.head
     )
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
+    text = run.reply.content if run.reply else ""
     return LiveRun(
         id=run.id,
         status="queued" if claimed or run.status == Run.Status.QUEUED else "running",
         attempt=run.attempt - 1 if claimed else run.attempt,
         message=run.message_id,
-        text=run.reply.content if run.reply else "",
+        text=text,
         reasoning="",
+        parts=text_parts(text),
     )

@@ -42,6 +42,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "id": made["message"],
                 "role": "user",
                 "content": "Why is the sky blue?",
+                "parts": [{"type": "text", "text": "Why is the sky blue?"}],
                 "reply_to": None,
                 "run": None,
                 "created_at": ANY,
@@ -56,6 +57,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "message": made["message"],
                 "text": "",
                 "reasoning": "",
+                "parts": [],
             }
         ],
         "unanswered": [],
@@ -208,13 +210,18 @@ def test_earlier_messages_come_page_by_page(
     assert pages == [["3", "4"], ["1", "2"], ["0"]]
     latest = browser.get(f"{url}messages/").json()
     assert [m["content"] for m in latest["messages"]] == ["3", "4"]
+    assert [m["parts"] for m in latest["messages"]] == [
+        [{"type": "text", "text": "3"}],
+        [{"type": "text", "text": "4"}],
+    ]
 
 
 def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "PAGE_BYTES", 20)
-    texts = ["a" * 30, "é" * 10, "b" * 10, "c" * 10, "d"]  # 30, 20, 10, 10 and 1 bytes
+    monkeypatch.setattr(snapshot, "PAGE_BYTES", 40)
+    # 60, 40, 20, 20 and 2 bytes, because each text is sent as `content` and as a part
+    texts = ["a" * 30, "é" * 10, "b" * 10, "c" * 10, "d"]
     made = browser.begin(texts[0])
     url = conversation(made["conversation"])
     for text in texts[1:]:

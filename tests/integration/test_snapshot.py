@@ -7,8 +7,9 @@ import pytest
 
 from streams.chat import ask, finish, publisher
 from streams.chat.snapshot import snapshot
-from streams.log.channels import channel_of
-from streams.log.event_log import EventLog, the_log
+from streams.log.channel_log import ChannelLog
+from streams.log.event_log import log_of
+from streams.log.servers import Servers
 from streams.log.values import Page
 from streams.models import Conversation, Run
 from streams.protocol.events import EndedRun, LiveRun, Snapshot, Usage
@@ -35,6 +36,7 @@ def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said()
         message=accepted.message,
         text="",
         reasoning="",
+        parts=(),
     )
     assert before.runs == (live,)
     assert before.cursor is not None
@@ -46,13 +48,13 @@ def test_who_looks_first_when_redis_is_back_is_told_of_what_was_asked_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(EventLog, "_run_scripts", away)
+        patch.setattr(Servers, "run", away)
         accepted = ask.begin(owner="visitor:a", text="Why?")
     assert accepted.cursor is None
     now = snapshot(Conversation.objects.get(pk=accepted.conversation))
     assert [message.content for message in now.messages] == ["Why?"]
     assert [(run.id, run.status) for run in now.runs] == [(accepted.run, "queued")]
-    page = the_log().read_after(channel_of(accepted.conversation), 0)
+    page = log_of(accepted.conversation).read_after(0)
     assert isinstance(page, Page)
     assert [type for _, type, _ in page.entries] == ["message.created", "run.queued"]
     assert page.head == now.cursor
@@ -97,11 +99,11 @@ def test_a_run_without_a_reply_is_active_in_a_snapshot_until_its_final_event_is_
 ) -> None:
     accepted = ask.begin(owner="visitor:a", text="Why?")
     conversation = Conversation.objects.get(pk=accepted.conversation)
-    monkeypatch.setattr(EventLog, "append_final", away)
+    monkeypatch.setattr(ChannelLog, "append_final", away)
     finish.cancel(accepted.run)
     before = snapshot(conversation)
     assert ([run.id for run in before.runs], before.unanswered) == ([accepted.run], ())
-    monkeypatch.setattr(EventLog, "_run_scripts", away)
+    monkeypatch.setattr(Servers, "run", away)
     without_log = snapshot(conversation)
     assert (without_log.runs, [run.id for run in without_log.unanswered]) == ((), [accepted.run])
     monkeypatch.undo()
@@ -123,7 +125,7 @@ def test_a_snapshot_publishes_a_few_runs_and_the_sweep_the_rest(
 ) -> None:
     count = 2 * publisher.RUNS_PER_REQUEST
     with monkeypatch.context() as patch:
-        patch.setattr(EventLog, "_run_scripts", away)
+        patch.setattr(Servers, "run", away)
         accepted = ask.begin(owner="visitor:a", text="0")
         conversation = Conversation.objects.get(pk=accepted.conversation)
         for number in range(1, count):
@@ -137,7 +139,7 @@ def test_a_snapshot_publishes_a_few_runs_and_the_sweep_the_rest(
 
     somebody_else_goes_on()
     assert now.cursor is not None
-    page = the_log().read_after(channel_of(conversation.id), now.cursor)
+    page = log_of(conversation.id).read_after(now.cursor)
     assert isinstance(page, Page)
     for _, type, data in page.entries:
         event = decode(type, data)
