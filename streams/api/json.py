@@ -19,8 +19,7 @@ OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATAC
 def dump_json(body: Any) -> bytes:
     """The body as JSON bytes, with sorted keys.
 
-    A repeated request must get identical bytes, but PostgreSQL does not keep the key order of a
-    stored answer.
+    A repeated request must get identical bytes, so the order does not depend on how a body is made.
     """
     # `as_json`, because orjson sorts the keys of dictionaries, but not the fields of dataclasses.
     return orjson.dumps(body, default=as_json, option=OPTIONS)

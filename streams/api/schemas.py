@@ -1,5 +1,6 @@
 """Schemas of request and response bodies that the domain packages do not define themselves."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -114,6 +115,21 @@ class Rename(_Body):
 
 class EmptyBody(_Body):
     """An empty JSON object, or no body."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """The response to an accepted message.
+
+    `events` is the URL of the stream from `cursor` on. `cursor` is None while Redis is away.
+    """
+
+    conversation: UUID
+    message: UUID
+    run: UUID
+    status: Literal["queued"]
+    cursor: int | None
+    events: str
 
 
 class ConversationItem(Schema):

@@ -1,7 +1,7 @@
 """Accepting a message: the message and the run that will answer it are committed together.
 
     begin(), ask(), retry()
-      ├── one transaction: Message + Run(queued) (+ the response kept for an Idempotency-Key)
+      ├── one transaction: Message + Run(queued) (+ their ids, kept under an Idempotency-Key)
       └── after the commit: publish message.created and run.queued, dispatch the run
 
 No failure after the commit fails the request, because the sweep completes what is missing.
@@ -16,20 +16,20 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
-from django.urls import reverse
 
 from streams.chat.dispatch import dispatch
 from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.limits import check_limits, lock_owner
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
 from streams.chat.waiting_runs import dispatch_next
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
-from streams.models import Conversation, Message, Run, from_now
+from streams.models import Conversation, Message, Run
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
@@ -47,27 +47,19 @@ class UnknownModel(Exception):
     """The model is not in the setting LLM_MODELS."""
 
 
-class ActiveRunLimit(Exception):
-    """The owner already has MAX_LIVE_RUNS active runs."""
-
-
-class RateLimited(Exception):
-    """The owner has already created MAX_RUNS_PER_MINUTE runs within the last minute."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
-    """The response to an accepted message.
+class QueuedRun:
+    """The ids of a committed message and of the run that will answer it.
 
-    `events` is the URL of the stream from `cursor` on. `cursor` is None while Redis is away.
+    `cursor` is an event id before the run's first event; None while Redis is away. `repeated`: an
+    earlier request with the same idempotency key has created both.
     """
 
     conversation: UUID
     message: UUID
     run: UUID
-    status: Literal["queued"]
     cursor: int | None
-    events: str
+    repeated: bool = False
 
 
 def begin(
@@ -78,7 +70,7 @@ def begin(
     model: str | None = None,
     title: str | None = None,
     key: IdempotencyKey | None = None,
-) -> Accepted:
+) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
 
     Raises `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
@@ -105,7 +97,7 @@ def ask(
     *,
     when_busy: WhenBusy = "reject",
     key: IdempotencyKey | None = None,
-) -> Accepted:
+) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
 
     Raises `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
@@ -120,7 +112,7 @@ def ask(
 
 def retry(
     run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
-) -> Accepted:
+) -> QueuedRun:
     """Create a new run for the same user message.
 
     Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what
@@ -149,34 +141,29 @@ def _accept(
     key: IdempotencyKey | None,
     *,
     interrupts: bool = False,
-) -> Accepted:
-    if key:
-        recall(key)
+) -> QueuedRun:
+    if key and (earlier := _recall(key)):
+        return earlier
     # Checked again below, under the lock. A request that is refused here has written nothing.
-    check_limits(conversation, interrupts)
+    check_limits(conversation, interrupts=interrupts)
     # Read before the commit, so that every event of this run comes after the cursor.
     cursor = head_for_a_run(conversation)
     with transaction.atomic():
-        lock_owner(conversation)
-        if key:
-            recall(key)
-        check_limits(conversation, interrupts)
+        lock_owner(conversation.owner)
+        if key and (earlier := _recall(key)):
+            return earlier
+        check_limits(conversation, interrupts=interrupts)
         run = create_run()
         in_turn = not Run.active().filter(conversation=conversation).exists()
         if in_turn and cursor is not None:
             # Set before the task is sent. If the task is lost, the sweep dispatches the run again.
             run.dispatched_at = Now()
         run.save(force_insert=True)
-        accepted = Accepted(
-            conversation=conversation.id,
-            message=run.message_id,
-            run=run.id,
-            status="queued",
-            cursor=cursor,
-            events=_events(conversation, cursor),
+        queued = QueuedRun(
+            conversation=conversation.id, message=run.message_id, run=run.id, cursor=cursor
         )
         if key:
-            keep(key, 202, accepted)
+            keep(key, queued)
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
         try:
@@ -188,49 +175,30 @@ def _accept(
         except (LogUnavailable, Superseded, ObjectDoesNotExist, DatabaseError) as error:
             # The sweep publishes and dispatches later, unless the conversation was deleted.
             logger.warning("run %s not published: %s", run.id, type(error).__name__)
-    return accepted
+    return queued
 
 
-def _events(conversation: Conversation, cursor: int | None) -> str:
-    path = reverse("unspool:events", kwargs={"conversation": conversation.id})
-    return path if cursor is None else f"{path}?lastEventId={cursor}"
+def _recall(key: IdempotencyKey) -> QueuedRun | None:
+    kept = recall(key)
+    if kept is None:
+        return None
+    return QueuedRun(
+        conversation=UUID(kept["conversation"]),
+        message=UUID(kept["message"]),
+        run=UUID(kept["run"]),
+        cursor=kept["cursor"],
+        repeated=True,
+    )
 
 
 def _publish(conversation: Conversation, interrupts: bool) -> None:
     if interrupts:
         interrupted = Run.active().filter(conversation=conversation, cancel_asked=True)
-        for earlier in interrupted[:SAID_AT_ONCE]:
+        for earlier in interrupted[:RUNS_PER_REQUEST]:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
     # The worker publishes the rest before run.started, or the sweep does.
-    publish_pending(conversation, most=SAID_AT_ONCE)
-
-
-def lock_owner(conversation: Conversation) -> None:
-    """Serialize an owner's requests until the transaction ends.
-
-    So no other request of the owner comes between `recall` and `keep` of an idempotency key.
-    """
-    if connection.vendor == "postgresql":  # SQLite has a single writer
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [conversation.owner]
-            )
-
-
-def check_limits(conversation: Conversation, interrupts: bool) -> None:
-    """Check the owner's limits for one more run. Raises `ActiveRunLimit`, `RateLimited`."""
-    owner = conversation.owner
-    active = Run.active().filter(owner=owner)
-    if interrupts:
-        active = active.exclude(conversation=conversation)  # this request cancels those
-    if active.count() >= settings.MAX_LIVE_RUNS:
-        raise ActiveRunLimit
-    if (
-        Run.objects.filter(owner=owner, created_at__gt=from_now(-60)).count()
-        >= settings.MAX_RUNS_PER_MINUTE
-    ):
-        raise RateLimited
+    publish_pending(conversation, most=RUNS_PER_REQUEST)
 
 
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:

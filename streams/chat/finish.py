@@ -16,7 +16,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
 from streams.chat.leases import held
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of
@@ -107,7 +107,7 @@ def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             text = sealed.text  # the worker may hold more text, which is not published
     store(run, text, usage, **outcome)
     try:
-        publish_pending(run.conversation, most=SAID_AT_ONCE)
+        publish_pending(run.conversation, most=RUNS_PER_REQUEST)
     except LogUnavailable:
         # The sweep publishes it.
         logger.warning("run %s ended, final event not yet published", run.id)

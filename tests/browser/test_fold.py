@@ -18,18 +18,25 @@ USAGE = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "estimated": 
 # reaches a reader who had heard a part: all three must end alike.
 LAW = """
 async (events) => {
-  const { fold, nothing } = await import("/fold.js");
+  const { fold, nothing, turnsOf } = await import("/fold.js");
   const start = { ...nothing, id: "c", title: "t", model: "m" };
   const snapshotOf = (state) => ({
     type: "conversation.snapshot",
     data: { id: state.id, title: state.title, model: state.model, earlier: null, cursor: 1,
       messages: state.messages,
       runs: Object.values(state.live).map(({ id, status, attempt, message, text, reasoning }) =>
-        ({ id, status, attempt, message, text, reasoning })) },
+        ({ id, status, attempt, message, text, reasoning })),
+      unanswered: Object.values(state.ended)
+        .filter(({ run, reply, message }) => reply === null
+          && state.messages.every(({ reply_to }) => reply_to !== message)
+          && Object.values(state.live).every((live) => live.message !== message))
+        .map(({ run, type, attempt, message, code, reason, usage }) =>
+          ({ id: run, status: type.slice(4), attempt, message, code, reason, usage })) },
   });
   const told = (state) => JSON.stringify([
     state.messages.map(({ id, content, reply_to, run }) => [id, content, reply_to, run]),
     Object.values(state.live).map(({ id, text, attempt }) => [id, text, attempt]),
+    turnsOf(state).map(({ key, replies }) => [key, replies.map(({ run }) => run)]),
   ]);
   const states = [start];
   for (const event of events) states.push(fold(states.at(-1), event));
@@ -96,7 +103,7 @@ async def test_a_snapshot_at_every_cut_ends_where_hearing_everything_does(bare: 
         events, texts = conversation(random.Random(seed))
         told = await bare.evaluate(LAW, events)
         assert told["wrong"] == [], f"seed {seed}"
-        messages, live = told["whole"]
+        messages, live, _ = told["whole"]
         assert live == []
         assert [m[1] for m in messages if m[3]] == texts, f"seed {seed}"
 
@@ -132,7 +139,7 @@ async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
          "reasoning": ""},
     ]  # fmt: skip
     snapshot = {"id": "c", "title": "t", "model": "m", "messages": [first, *replies, second],
-                "earlier": None, "runs": runs, "cursor": 9}  # fmt: skip
+                "earlier": None, "runs": runs, "unanswered": [], "cursor": 9}  # fmt: skip
     turns = await bare.evaluate(
         """async (data) => {
           const { fold, nothing, turnsOf } = await import("/fold.js");
@@ -149,7 +156,7 @@ async def test_earlier_messages_stay_when_a_snapshot_comes_again(bare: Page) -> 
         """async ([old, recent]) => {
           const { fold, nothing, withEarlier } = await import("/fold.js");
           const event = { type: "conversation.snapshot", data: { id: "c", title: "t", model: "m",
-            messages: recent, earlier: "/more", runs: [], cursor: 9 } };
+            messages: recent, earlier: "/more", runs: [], unanswered: [], cursor: 9 } };
           const read = withEarlier(fold(nothing, event), { messages: old, earlier: null });
           const again = fold(read, event);
           return [again.messages.map(({ id }) => id), again.earlier];
