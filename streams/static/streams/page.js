@@ -15,6 +15,7 @@ import { Autoscroll } from "./autoscroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
 import { recall, remember } from "./unsaid.js";
+import { Welcome } from "./welcome.js";
 
 const ENDED = {
   "run.completed": "The reply is complete.",
@@ -33,6 +34,7 @@ const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
 const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => autoscroll.follow());
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
+const welcome = new Welcome(byId("welcome"), byId("model"), (text) => composer.fill(text));
 const sidebar = new Sidebar(byId("sidebar"), {
   open: (id) => go(`/c/${id}`),
   renamed: (id, title) => id === state.id && take({ type: "conversation.updated", data: { ...state, title } }),
@@ -225,9 +227,6 @@ byId("turns").addEventListener("click", ({ target }) => {
   const button = target.closest("[data-copy]");
   if (button) copyText(button, copyable(button.closest(".code").querySelector("code")));
 });
-byId("ideas").addEventListener("click", ({ target }) => {
-  if (target.closest("button")) composer.fill(target.closest("button").dataset.idea);
-});
 document.addEventListener("keydown", (event) => {
   if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
     event.preventDefault();
@@ -240,6 +239,7 @@ window.addEventListener("popstate", arrive);
 
 arrive();
 sidebar.load();
-api.models().then((answer) => {
-  composer.offer(answer.items.map((model) => model.id), answer.default);
+api.models().then(({ items, default: usual }) => {
+  composer.offer(items, usual);
+  welcome.offer(items, usual);
 }).catch(() => composer.offer([], null));
