@@ -33,7 +33,8 @@ async (events) => {
         ({ id, status, attempt, message, parts })) },
   });
   const told = (state) => JSON.stringify([
-    state.messages.map(({ id, content, reply_to, run, parts }) => [id, content, reply_to, run, parts]),
+    state.messages.map(({ id, content, reply_to, run, parts }) =>
+      [id, content, reply_to, run, parts]),
     Object.values(state.live).map(({ id, parts, attempt }) => [id, parts, attempt]),
   ]);
   const states = [start];
@@ -69,7 +70,10 @@ PIECES: list[tuple[str, dict[str, Any]]] = [
     ("text.delta", {"type": "text"}),
     ("text.delta", {"type": "text"}),
     ("reasoning.delta", {"type": "reasoning"}),
-    ("tool.called", {"type": "tool_call", "call": "1", "name": "clock", "input": {"in": [1, None]}}),
+    (
+        "tool.called",
+        {"type": "tool_call", "call": "1", "name": "clock", "input": {"in": [1, None]}},
+    ),
     ("tool.returned", {"type": "tool_result", "call": "1", "output": None}),
     ("tool.returned", {"type": "tool_result", "call": "2", "error": "failed"}),
     ("source.added", {"type": "source", "source": "a", "title": "A", "url": "https://e.test"}),

@@ -25,8 +25,8 @@ function branch(value, depth, room) {
       break;
     }
     room.left -= 1;
-    const key = isList ? null : el("bdi", { class: "tree-key" }, cut(name, SHORT));
-    list.append(el("li", {}, key, branch(inner, depth + 1, room)));
+    const key = isList ? [] : [el("bdi", { class: "tree-key" }, cut(name, SHORT)), ": "];
+    list.append(el("li", {}, ...key, branch(inner, depth + 1, room)));
   }
   return list;
 }
