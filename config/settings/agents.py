@@ -27,7 +27,10 @@ MAX_TOOL_CALLS = env.int("MAX_TOOL_CALLS", 200)  # calls in one reply
 MAX_PARTS = env.int("MAX_PARTS", 1000)  # parts of one reply
 MAX_PART_BYTES = env.int("MAX_PART_BYTES", 64 * 1024)  # bytes of JSON in one part, unless text
 for name, least in {
-    **{"AGENT_CONCURRENCY": 1, "TOOL_TIMEOUT": 1, "MAX_TOOL_CALLS": 1, "MAX_PARTS": 1},
+    "AGENT_CONCURRENCY": 1,
+    "TOOL_TIMEOUT": 1,
+    "MAX_TOOL_CALLS": 1,
+    "MAX_PARTS": 1,
     "MAX_PART_BYTES": 1024,
 }.items():
     if globals()[name] < least:

@@ -50,6 +50,7 @@ def begin(request: ApiRequest, body: Begin) -> HttpResponse:
         system=body.system if body.system and body.system.strip() else None,
         model=body.model,
         title=body.title if body.title and body.title.strip() else None,
+        metadata=body.metadata,
         key=idempotency_key(request, body),
     )
     return answer(202, asdict(accepted))
@@ -112,6 +113,7 @@ def ask(request: ApiRequest, conversation: UUID, body: Ask) -> HttpResponse:
         own(request, conversation),
         body.message,
         when_busy=body.when_busy,
+        metadata=body.metadata,
         key=idempotency_key(request, body),
     )
     return answer(202, asdict(accepted))

@@ -56,9 +56,16 @@ from tests.unit.test_documents import settings_read
         ),
         ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1."),
         ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
-        ("AGENTS", "support", "AGENTS must be name=value pairs with commas between, not 'support'."),
-        ("AGENTS", "a=x.y,a=x.z", "AGENTS must be name=value pairs with commas between, not"
-         " 'a=x.y,a=x.z'."),
+        (
+            "AGENTS",
+            "support",
+            "AGENTS must be name=value pairs with commas between, not 'support'.",
+        ),
+        (
+            "AGENTS",
+            "a=x.y,a=x.z",
+            "AGENTS must be name=value pairs with commas between, not 'a=x.y,a=x.z'.",
+        ),
         (
             "AGENTS",
             "support=shop agents",
