@@ -17,6 +17,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.protocol.events import MessageView, Usage
+from streams.protocol.parts import text_parts
 
 
 class Conversation(models.Model):
@@ -107,6 +108,7 @@ class Message(models.Model):
             id=self.id,
             role=self.role,  # type: ignore[arg-type]  # the choices are those of `Role`
             content=self.content,
+            parts=text_parts(self.content),
             reply_to=self.reply_to_id,
             run=self.written_by.id if written else None,
             created_at=self.created_at,

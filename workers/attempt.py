@@ -26,12 +26,14 @@ from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
-from streams.protocol.events import ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.parts import ReasoningPart, text_parts
 from workers.backpressure import Backpressure
-from workers.generators.base import Completion, ModelError, generate
+from workers.generators.base import ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
-from workers.prompt.budget import Turn
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion, ReplyItem
 from workers.reply_text import ReplyText, ReplyTooLong
 from workers.runtime import Runtime
 from workers.split import split
@@ -83,7 +85,7 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
         """Append the model's reply, piece by piece, and return the outcome.
 
         After any outcome but "lost" and "too long", the log has confirmed every piece.
@@ -101,12 +103,12 @@ class Attempt:
             return "lost"
         return outcome
 
-    async def _relay(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, Completion):
-                        self._finish = chunk
+            async with aclosing(generate(turns, model=self._run.model)) as items:
+                async for item in items:
+                    if isinstance(item, Completion):
+                        self._finish = item
                         continue
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
@@ -114,25 +116,26 @@ class Attempt:
                         wait = self._run.first_token_at - self._run.created_at
                         metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
-                    await self._say(chunk.text, chunk.reasoning)
+                    await self._say(item)
         except ModelError as error:
             return error
         except ReplyTooLong:
             return "too large"
         return "finished"
 
-    async def _say(self, text: str, reasoning: str) -> None:
-        """Append one chunk. Raises `ReplyTooLong` after the part that still fits."""
-        if reasoning:
-            for piece in split(self._reply.fit(reasoning)):
-                await self._wait_for_room()
-                self._reply.add_reasoning(piece)
-                self._publish(ReasoningDelta, piece)
-        if text:
-            for piece in split(self._reply.fit(text)):
-                await self._wait_for_room()
-                self._reply.add_text(piece)
-                self._publish(TextDelta, piece)
+    async def _say(self, item: ReplyItem) -> None:
+        """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
+        match item:
+            case str():
+                for piece in split(self._reply.fit(item)):
+                    await self._wait_for_room()
+                    self._reply.add_text(piece)
+                    self._publish_delta(TextDelta, piece)
+            case ReasoningPart():
+                for piece in split(self._reply.fit(item.text)):
+                    await self._wait_for_room()
+                    self._reply.add_reasoning(piece)
+                    self._publish_delta(ReasoningDelta, piece)
         self._reply.check()
 
     async def _wait_for_room(self) -> None:
@@ -141,8 +144,11 @@ class Attempt:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
-        event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
+    def _publish_delta(self, kind: type[Delta], text: str) -> None:
+        run = self._run
+        self._publish(kind(run=run.id, attempt=run.attempt, index=self._index, text=text))
+
+    def _publish(self, event: Delta | TextSnapshot) -> None:
         self._index += 1
         append = Append(channel=self._channel, event=event, min_head=self.head)
         length = size(append)
@@ -183,8 +189,13 @@ class Attempt:
             await asyncio.sleep(PAUSE)
             return
         for piece in split(self._reply.reasoning):
-            self._publish(ReasoningDelta, piece)
-        self._publish(TextSnapshot, self.text)
+            self._publish_delta(ReasoningDelta, piece)
+        run, parts = self._run, text_parts(self.text, self._reply.reasoning)
+        self._publish(
+            TextSnapshot(
+                run=run.id, attempt=run.attempt, index=self._index, text=self.text, parts=parts
+            )
+        )
 
     def _restore_fence(self) -> int:
         """Restore the fence; return the log's head. Raises `Superseded`, `LogUnavailable`."""

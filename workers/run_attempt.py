@@ -23,8 +23,9 @@ from workers.attempt import Attempt, Outcome
 from workers.generators.errors import ModelError
 from workers.lease import claim, claim_in_turn, release, still_held
 from workers.log_writer import PAUSE
-from workers.prompt.budget import Turn, fit, tokens_of
+from workers.prompt.budget import fit, tokens_of
 from workers.prompt.history import history
+from workers.prompt.messages import PromptMessage
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,6 @@ def _finish(attempt: Attempt, outcome: Outcome, process: Runtime) -> None:
             sleep(PAUSE)
 
 
-def _store_input_tokens(run: Run, turns: list[Turn]) -> None:
+def _store_input_tokens(run: Run, turns: list[PromptMessage]) -> None:
     run.input_tokens = tokens_of(turns)
     Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)

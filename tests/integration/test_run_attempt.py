@@ -26,8 +26,9 @@ from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
 from workers import attempt, run_attempt, split
 from workers.lease import claim, still_held
-from workers.prompt.budget import NO_REPLY, Turn
+from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
+from workers.prompt.messages import PromptMessage
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
@@ -292,7 +293,7 @@ def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
     until(says(other, 1))
     run, text = asked(tokens=5)
 
-    def away(run: Run) -> list[Turn]:
+    def away(run: Run) -> list[PromptMessage]:
         raise OperationalError("the connection is lost")
 
     with monkeypatch.context() as patch:
@@ -346,9 +347,14 @@ def test_a_run_that_lasts_too_long_is_ended(process: Runtime, settings: Any) -> 
 
 def deltas(run: Run) -> list[str]:
     """The data of the run's deltas."""
-    page = the_log().read_after(channel_of(run.conversation_id), 0)
-    assert isinstance(page, Page)
-    return [data for _, type, data in page.entries if type.endswith(".delta")]
+    found: list[str] = []
+    cursor, last = 0, False
+    while not last:
+        page = the_log().read_after(channel_of(run.conversation_id), cursor)
+        assert isinstance(page, Page)
+        found += [data for _, type, data in page.entries if type.endswith(".delta")]
+        cursor, last = page.entries[-1][0], page.last
+    return found
 
 
 def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> None:
@@ -444,9 +450,9 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
     second = ask.ask(first.conversation, "And then?")
     run = Run.objects.select_related("conversation", "message").get(pk=second.run)
     assert history(run) == [
-        Turn("user", first.message.content),
-        Turn("assistant", text),
-        Turn("user", "And then?"),
+        PromptMessage("user", first.message.content),
+        PromptMessage("assistant", text),
+        PromptMessage("user", "And then?"),
     ]
 
 
