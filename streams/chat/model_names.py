@@ -45,5 +45,5 @@ def queue_of(kind: Kind) -> str:
 
 def places_of(kind: Kind) -> int:
     """Return how many replies of this kind one process writes at once."""
-    agents, models = settings.AGENT_CONCURRENCY, settings.CELERY_WORKER_CONCURRENCY
+    agents, models = settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY
     return int(agents if kind is Kind.AGENT else models)
