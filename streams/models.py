@@ -224,8 +224,11 @@ class Run(models.Model):
 
 
 def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted."""
-    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
+    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
+
+    None that has called a tool which must not be called twice.
+    """
+    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
 
 
 def from_now(seconds: float) -> models.Expression:

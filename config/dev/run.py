@@ -132,6 +132,8 @@ def start(parts: Supervisor) -> None:
         names.insert(0, "valkey")
     else:
         say("  valkey    the one at REDIS_URL, not embedded")
+    if settings.AGENTS:
+        names.insert(-1, "agents")
     if settings.GRIP_URL:
         names += ["bridge", "pushpin"]
     started = time.monotonic()
@@ -186,7 +188,9 @@ def main() -> None:
     data, lock = claim(int(port))
     # honcho sets another PORT for each process, so the origin is fixed here.
     origin = os.environ.get("PUSHPIN_ORIGIN") or f"127.0.0.1:{port}"
+    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds; honcho kills after 5
     os.environ |= {"DATA_DIR": str(data), "PORT": port, "PUSHPIN_ORIGIN": origin}
+    os.environ["AGENT_DRAIN"] = drain
     try:
         reserved = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:
