@@ -20,7 +20,7 @@ from streams.chat.finish import complete, fail, finish_cancelled
 from streams.chat.snapshot import recorded_head
 from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.sharding import server_of
 from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
@@ -34,9 +34,8 @@ from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
 from workers.prompt.messages import PromptMessage
 from workers.reply_items import Completion, ReplyItem
-from workers.reply_text import ReplyText, ReplyTooLong
+from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
-from workers.split import split
 
 logger = logging.getLogger(__name__)
 
@@ -127,12 +126,12 @@ class Attempt:
         """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
         match item:
             case str():
-                for piece in split(self._reply.fit(item)):
+                for piece in split_text(self._reply.fit(item)):
                     await self._wait_for_room()
                     self._reply.add_text(piece)
                     self._publish_delta(TextDelta, piece)
             case ReasoningPart():
-                for piece in split(self._reply.fit(item.text)):
+                for piece in split_text(self._reply.fit(item.text)):
                     await self._wait_for_room()
                     self._reply.add_reasoning(piece)
                     self._publish_delta(ReasoningDelta, piece)
@@ -188,7 +187,7 @@ class Attempt:
             self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
-        for piece in split(self._reply.reasoning):
+        for piece in split_text(self._reply.reasoning):
             self._publish_delta(ReasoningDelta, piece)
         run, parts = self._run, text_parts(self.text, self._reply.reasoning)
         self._publish(
@@ -204,13 +203,10 @@ class Attempt:
             for _ in range(2):
                 if not still_held(self._run):
                     raise Superseded
-                head = the_log().restore_fence(
-                    self._channel,
-                    self._run.id,
-                    self._run.attempt,
-                    index=self._index - 1,
-                    text=self.text,
-                    min_head=max(self.head, recorded_head(self._run.conversation_id)),
+                conversation = self._run.conversation_id
+                log = log_of(conversation, max(self.head, recorded_head(conversation)))
+                head = log.restore_fence(
+                    self._run.id, self._run.attempt, index=self._index - 1, text=self.text
                 )
             return head
         finally:

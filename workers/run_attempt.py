@@ -38,10 +38,10 @@ def generate(run_id: UUID, process: Runtime) -> None:
     Returns when the attempt is over: the run has ended, was released, or is another attempt's.
     """
     worker = process.keeper.worker
-    if run := claim(run_id, worker):
+    if run := claim(run_id, worker, process.kind):
         _write(run, process)
     # The run has ended, must wait, or another worker holds it (Celery delivers at least once).
-    elif instead := claim_in_turn(worker):
+    elif instead := claim_in_turn(worker, process.kind):
         adopt_request_id(None)  # the task named another request's run
         with task_span(instead.id, None):
             _write(instead, process)
