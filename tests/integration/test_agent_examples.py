@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
     """The /v1 of a scripted server that speaks OpenAI's wire."""
-    with openai_server.serving() as server:
+    with openai_server.serving(closes=True) as server:
         yield server.url
 
 

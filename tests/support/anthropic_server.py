@@ -40,6 +40,7 @@ class Anthropic:
         if faulty and str(script.fault or "").isdigit():
             return _error(int(str(script.fault)), "api_error", f"the prompt was {message}")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.force_close()  # LangChain's client is not closed
         await response.prepare(request)
         async for event in _events(body, message):
             line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
@@ -48,9 +49,10 @@ class Anthropic:
 
 
 def _error(status: int, type: str, message: str) -> web.Response:
-    return web.json_response(
-        {"type": "error", "error": {"type": type, "message": message}}, status=status
-    )
+    body = {"type": "error", "error": {"type": type, "message": message}}
+    response = web.json_response(body, status=status)
+    response.force_close()
+    return response
 
 
 async def _events(body: dict[str, Any], message: str) -> AsyncIterator[dict[str, Any]]:

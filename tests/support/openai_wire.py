@@ -69,6 +69,7 @@ def _said(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 class Model:
     """What the server knows of all its connections."""
 
+    closes: bool = False  # each connection after its answer, so that clients need not
     requests: int = 0
     open: int = 0
     speaking: int = 0
@@ -142,7 +143,8 @@ class Connection(asyncio.Protocol):
     async def answer(self, head: str, body: dict[str, Any]) -> None:
         self.model.requests += 1
         self.model.last = body
-        self.parting = CLOSE if re.search(r"(?im)^connection: *close", head) else b""
+        asked_to_close = re.search(r"(?im)^connection: *close", head)
+        self.parting = CLOSE if asked_to_close or self.model.closes else b""
         if complaint := dangling(body["messages"]):
             return self.send_json({"error": {"message": complaint}}, 400)
         message = question_of(body["messages"])
