@@ -60,11 +60,11 @@ async def _events(body: dict[str, Any], message: str) -> AsyncIterator[dict[str,
     calls = script.round(body["messages"])
     usage = {"input_tokens": 7, "output_tokens": 1}
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"]}
-    empty = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+    empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
     yield {"type": "message_start", "message": {**head, **empty}}
     blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     if thoughts := script.thoughts():
-        start = {"type": "thinking", "thinking": "", "signature": ""}
+        start: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
         blocks.append((start, [{"type": "thinking_delta", "thinking": text} for text in thoughts]))
     for call in calls:
         input = {"type": "input_json_delta", "partial_json": json.dumps(call.input)}
