@@ -10,7 +10,7 @@ core alone: the graph brings LangGraph with it.
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, convert_to_messages
 
@@ -20,22 +20,18 @@ from workers.agents.parts import Part
 from workers.agents.runnable import Generator
 from workers.agents.turn import Turn
 
-MODES = ["messages", "tools", "custom", "updates"]
+if TYPE_CHECKING:
+    from langgraph.pregel import Pregel
+
+    Graph = Pregel[Any, Any, Any, Any]
+
+MODES: Any = ["messages", "tools", "custom", "updates"]
 
 logger = logging.getLogger(__name__)
 
 
-class Graph(Protocol):
-    """What is used of LangGraph's `CompiledStateGraph`."""
-
-    checkpointer: Any
-
-    def astream(self, input: Any, config: Any = None, **options: Any) -> Any:
-        """Run the graph and yield its events."""
-
-
 def graph(
-    graph: Graph,
+    graph: "Graph",
     *,
     repeat: Repeat = False,
     hidden: Collection[str] = (),
@@ -99,7 +95,7 @@ def _thread(turn: Turn, attempt: int) -> str:
     return f"{turn.run}:{attempt}"
 
 
-async def _delete_threads(graph: Graph, turn: Turn, attempts: Iterable[int]) -> None:
+async def _delete_threads(graph: "Graph", turn: Turn, attempts: Iterable[int]) -> None:
     """Delete the checkpoints of these attempts, if the graph keeps any."""
     if delete := getattr(graph.checkpointer, "adelete_thread", None):
         for attempt in attempts:
