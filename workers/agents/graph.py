@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Graph = Pregel[Any, Any, Any, Any]
 
-MODES: Any = ["messages", "tools", "custom", "updates"]
+MODES = ["messages", "tools", "custom", "updates"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ def graph(
             options["durability"] = "sync"
         await _delete_threads(graph, turn, range(1, turn.attempt))  # of attempts that were killed
         try:
-            async with aclosing(graph.astream(given, config, **options)) as events:
+            astream: Any = graph.astream  # its types do not know the mode `tools`
+            async with aclosing(astream(given, config, **options)) as events:
                 async for event in events:
                     for item in reader.read(event):
                         yield item
