@@ -17,7 +17,7 @@ from streams.delivery.open_streams import open_streams  # noqa: E402
 
 LIVE, READY = "/health/live", "/health/ready"
 SAFE = ("GET", "HEAD", "OPTIONS")
-STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
+STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next(/[^/]+)?)/?$")
 WAITING = 512  # requests that may wait for a thread of the write pool
 READING = 8  # database connections of the pool that writes never hold
 

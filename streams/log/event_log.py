@@ -38,6 +38,7 @@ from streams.protocol.events import (
     Ending,
     MessageCreated,
     ReasoningDelta,
+    ResetReason,
     RunQueued,
     RunStarted,
     TextSnapshot,
@@ -208,7 +209,7 @@ class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
             channel, "read", min_head, None, cursor, count, PAGE_BYTES
         )
         if verdict != "ok":
-            return CursorGap(reason=verdict)
+            return CursorGap(reason=ResetReason(verdict))
         entries = [(int(id.partition("-")[0]), fields[1], fields[3]) for id, fields in rest[0]]
         return Page(head=int(head), entries=entries)
 

@@ -355,7 +355,7 @@ async def test_a_crowd_that_hears_redis_again_asks_once_though_events_go_on(
 
 
 def caught_up(follower: Follower) -> bool:
-    return bool(follower._buffer and follower._caught_up(follower._buffer))
+    return bool(follower._events and follower._events.caught_up)
 
 
 async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) -> None:

@@ -10,7 +10,7 @@ import redis
 from django.db.models.functions import Now
 
 from streams.chat import ask, finish, publisher, sweep
-from streams.delivery.replay import ReplayPage, pending, read_page
+from streams.delivery.replay import Pending, ReplayPage, pending, read_page
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, Superseded
 from streams.log.event_log import EventLog, the_log
@@ -58,7 +58,7 @@ def abandon(run: Run) -> Run:
 def told_faults(*pages: ReplayPage) -> list[str]:
     """What a reader who hears this would find wrong, and which runs he takes to be going on."""
     retelling, faults = Replayer(), []
-    for block in Splitter().feed(b"".join(page.frames for page in pages)):
+    for block in Splitter().feed(b"".join(page.joined for page in pages)):
         begins = block.event == "conversation.snapshot"
         faults += retelling.begin(block.payload) if begins else retelling.hear(block)
     return faults + [f"{run} goes on" for run in retelling.runs if retelling.live(run)]
@@ -223,7 +223,8 @@ class TestBetweenAWordAndItsNote:
         run.conversation.refresh_from_db()
         finish.complete(run, "So.", finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
-        assert pending(run.conversation_id, tail.cursor) == "idle"
+        assert tail.cursor
+        assert pending(run.conversation_id, tail.cursor) is Pending.IDLE
         assert told_faults(looks[0], tail) == []
 
 

@@ -23,8 +23,9 @@ from django.db.models import Q
 
 from streams.chat import finish, leases, sweep
 from streams.delivery import replay
+from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.follower import Follower
-from streams.delivery.hub import ChannelBuffer
 from streams.delivery.open_streams import OpenStreams
 from streams.log import event_log
 from streams.log.errors import LogUnavailable
@@ -189,8 +190,8 @@ def comes_back_as_if_nothing_had_been(self: ChannelBuffer) -> None:
     self.wake()
 
 
-async def beats_without_looking(self: Follower, feed: ChannelBuffer) -> bytes:
-    return encode_frame(Heartbeat(head=self._cursor))
+async def beats_without_looking(self: Follower, events: ChannelReader) -> bytes:
+    return encode_frame(Heartbeat(head=events.cursor))
 
 
 PARTS = [
