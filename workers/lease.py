@@ -8,7 +8,7 @@ attempt that has lost its run.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models import BooleanField, Case, DateTimeField, ExpressionWrapper, F, Q, When
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
@@ -28,6 +28,10 @@ from streams.log.values import Watermark
 from streams.models import Run, retryable
 
 logger = logging.getLogger(__name__)
+# SQLite has one lock for all writers, and a writer that waits for it tries again after pauses of up
+# to 100 ms. Where all threads of a process claimed at once, each held that lock for long, because
+# they shared one interpreter. Leases expired before the keeper got the lock.
+claiming = threading.Lock()
 
 
 def claim(run: UUID, worker: UUID) -> Run | None:
@@ -38,6 +42,12 @@ def claim(run: UUID, worker: UUID) -> Run | None:
     the next run that ends dispatches the waiting run. A run may end just before that and dispatch
     nothing, therefore `claim` tries twice.
     """
+    one_writer = connection.vendor == "sqlite"
+    with claiming if one_writer else nullcontext():
+        return _claim(run, worker)
+
+
+def _claim(run: UUID, worker: UUID) -> Run | None:
     for _ in range(2):
         active = Run.active().filter(conversation__runs=run)  # in turn order
         first = active.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
@@ -66,11 +76,15 @@ def _try_claim(run: Run, worker: UUID) -> bool | None:
     """Whether the run was claimed. None if its owner has no room: `dispatched_at` is cleared."""
     same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
+    needs_room = not run.attempt  # a run that had a place and lost it continues at once
+    # Counted first without the transaction, so that a refused claim holds no lock while it counts.
+    if needs_room and not has_room(run.owner, worker):
+        _refuse(run)
+        return None
     try:
         with transaction.atomic():
-            # A run that had a place and lost it needs no room: it continues at once.
-            if not run.attempt and not has_room(run.owner, worker):
-                same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
+            if needs_room and not has_room(run.owner, worker, lock=True):
+                _refuse(run)
                 return None
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
@@ -84,6 +98,13 @@ def _try_claim(run: Run, worker: UUID) -> bool | None:
     except IntegrityError:
         return False  # another run of its conversation is running
     return bool(claimed)  # otherwise another worker was first, or the run was cancelled
+
+
+def _refuse(run: Run) -> None:
+    """Clear `dispatched_at`, so that the next run that ends dispatches this one."""
+    if run.dispatched_at is not None:  # a write without effect would also wait for the lock
+        queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.QUEUED)
+        queued.update(dispatched_at=None)
 
 
 def _load_claimed(before: Run, worker: UUID) -> Run | None:
@@ -203,8 +224,21 @@ class LeaseKeeper(threading.Thread):
         for id, hold in holds.items():
             if held.get(id) != hold.run.attempt:
                 hold.lost()
-            elif hold.first_token is not None and id not in self._first_token_stored:
-                self._first_token_stored.add(id)
-                Run.objects.filter(pk=id, attempt=hold.run.attempt).update(
-                    first_token_at=F("started_at") + hold.first_token
-                )
+        self._store_first_tokens([hold for id, hold in holds.items() if id in held])
+
+    def _store_first_tokens(self, holds: list[HeldRun]) -> None:
+        """Store when the first token came, in one statement: each waits for the database's lock."""
+        new = [
+            hold
+            for hold in holds
+            if hold.first_token is not None and hold.run.id not in self._first_token_stored
+        ]
+        if not new:
+            return
+        self._first_token_stored |= {hold.run.id for hold in new}
+        moments = [
+            When(pk=hold.run.id, attempt=hold.run.attempt, then=F("started_at") + hold.first_token)
+            for hold in new
+        ]
+        at = Case(*moments, default=F("first_token_at"), output_field=DateTimeField())
+        Run.objects.filter(pk__in=[hold.run.id for hold in new]).update(first_token_at=at)

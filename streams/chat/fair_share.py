@@ -42,12 +42,13 @@ def room(load: Load) -> int:
     return max(more, 0 if load.own else 1)
 
 
-def has_room(owner: str, worker: UUID) -> bool:
+def has_room(owner: str, worker: UUID, *, lock: bool = False) -> bool:
     """Return whether one more run of the owner may start in this worker process.
 
-    Call it within a transaction: until that ends, no other process starts a run of this owner.
+    With `lock`, call it within a transaction: until that ends, no other process starts a run of
+    this owner.
     """
-    if connection.vendor == "postgresql":  # SQLite has a single writer
+    if lock and connection.vendor == "postgresql":  # SQLite has a single writer
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [owner])
     own = Q(owner=owner)

@@ -426,7 +426,7 @@ PARTS = [
     Part(
         name="a claim is refused beyond its owner's share (`has_room`)",
         promise="9, places are given in turn",
-        taken_out=lambda patch: patch.setattr(lease, "has_room", lambda *_: True),
+        taken_out=lambda patch: patch.setattr(lease, "has_room", lambda *_, **__: True),
         checks=(
             test_fair_share.test_a_new_owner_finds_a_place_beside_one_who_wants_all,
             test_fair_share.test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends,
