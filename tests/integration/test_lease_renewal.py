@@ -3,7 +3,6 @@
 import threading
 from contextlib import ExitStack
 from datetime import timedelta
-from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -15,10 +14,11 @@ from django.test.utils import CaptureQueriesContext
 from streams.chat.leases import held, new_lease
 from streams.log.values import Watermark
 from streams.models import Conversation, Message, Run
+from workers import lease
 from workers.lease import LeaseKeeper, claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
-RUNS, HELD, THREADS, RENEWALS = 300, 50, 40, 5
+RUNS, HELD, THREADS = 170, 20, 88
 
 
 def waiting_runs(owner: str) -> list[Run]:
@@ -33,39 +33,45 @@ def waiting_runs(owner: str) -> list[Run]:
     return Run.objects.bulk_create(runs)
 
 
-def test_leases_are_renewed_while_all_threads_claim_runs_beyond_the_owners_share(
-    settings: Any,
-) -> None:
-    settings.CELERY_WORKER_CONCURRENCY = HELD + 1
+def test_leases_are_renewed_while_all_threads_claim_runs(settings: Any) -> None:
+    settings.CELERY_WORKER_CONCURRENCY = 10 * RUNS
     keeper, runs = LeaseKeeper(), waiting_runs("user:1")
     mine = [run.pk for run in runs[:HELD]]
     running = {"status": Run.Status.RUNNING, "attempt": 1, "worker": keeper.worker, **new_lease()}
     Run.objects.filter(pk__in=mine).update(**running)
     keeper._held = dict.fromkeys(mine)  # type: ignore[misc]
-    over, turn, seconds = threading.Event(), count(), list[float]()
+    waiting, seconds = iter(runs[HELD:]), list[float]()
 
-    def claim_on() -> None:
-        while not over.is_set():
-            claim(runs[HELD + next(turn) % (RUNS - HELD)].pk, keeper.worker)
+    def claim_all() -> None:
+        for run in waiting:
+            claim(run.pk, keeper.worker)
         connection.close()
 
-    def renew() -> None:
-        for _ in range(RENEWALS):
+    claimants = [threading.Thread(target=claim_all) for _ in range(THREADS)]
+    for thread in claimants:
+        thread.start()
+    for thread in claimants:
+        while thread.is_alive():
             before = monotonic()
             keeper._renew()
             seconds.append(monotonic() - before)
-        connection.close()
-
-    claimants = [threading.Thread(target=claim_on) for _ in range(THREADS)]
-    keeping = threading.Thread(target=renew)
-    for thread in (*claimants, keeping):
-        thread.start()
-    keeping.join()
-    over.set()
-    for thread in claimants:
-        thread.join()
+            thread.join(0.02)
     assert max(seconds) < settings.RUN_LEASE / 4
     assert Run.objects.filter(held(), pk__in=mine).count() == HELD
+
+
+def test_threads_of_a_process_claim_in_turn_where_the_database_has_one_writer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_turn, has_room = list[bool](), lease.has_room
+
+    def look(*asked: Any, **how: Any) -> bool:
+        in_turn.append(lease.claiming.locked())
+        return has_room(*asked, **how)
+
+    monkeypatch.setattr(lease, "has_room", look)
+    assert claim(waiting_runs("user:1")[0].pk, uuid4())
+    assert in_turn == [connection.vendor == "sqlite"] * 2
 
 
 def test_the_first_tokens_of_many_runs_are_stored_once_in_one_statement() -> None:
