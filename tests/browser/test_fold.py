@@ -91,7 +91,7 @@ def conversation(chance: random.Random) -> tuple[list[dict[str, Any]], list[str]
     return events, texts
 
 
-async def test_a_snapshot_at_every_cut_ends_where_hearing_everything_does(bare: Page) -> None:
+async def test_a_snapshot_at_every_cut_gives_the_same_state_as_all_events(bare: Page) -> None:
     for seed in range(40):
         events, texts = conversation(random.Random(seed))
         told = await bare.evaluate(LAW, events)
@@ -101,7 +101,7 @@ async def test_a_snapshot_at_every_cut_ends_where_hearing_everything_does(bare: 
         assert [m[1] for m in messages if m[3]] == texts, f"seed {seed}"
 
 
-async def test_what_is_heard_twice_counts_once(bare: Page) -> None:
+async def test_an_event_received_twice_counts_once(bare: Page) -> None:
     events, _ = conversation(random.Random(7))
     doubled = [event for event in events for _ in range(2)]
     once, twice = [
@@ -118,7 +118,7 @@ async def test_what_is_heard_twice_counts_once(bare: Page) -> None:
     assert once == twice
 
 
-async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
+async def test_every_reply_to_a_message_is_shown_in_its_turn(bare: Page) -> None:
     """Regenerated replies, the one being written, and a message that waits behind them."""
     first, second = message(1), message(2)
     replies = [
@@ -144,7 +144,7 @@ async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
     assert turns == [[first["id"], ["run1", "run2", "run3"]], [second["id"], ["run4"]]]
 
 
-async def test_earlier_messages_stay_when_a_snapshot_comes_again(bare: Page) -> None:
+async def test_earlier_messages_stay_after_another_snapshot(bare: Page) -> None:
     kept = await bare.evaluate(
         """async ([old, recent]) => {
           const { fold, nothing, withEarlier } = await import("/fold.js");

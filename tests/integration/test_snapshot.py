@@ -11,13 +11,13 @@ from streams.log.event_log import EventLog, the_log
 from streams.log.values import Page
 from streams.models import Conversation
 from streams.protocol.events import LiveRun
-from tests.integration.test_publishing import away
+from tests.integration.support.killed_processes import raise_log_unavailable
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
-def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said() -> None:
+def test_a_claimed_run_is_queued_in_a_snapshot_until_its_start_is_published() -> None:
     accepted = ask.begin(owner="visitor:a", text="Why?")
     conversation = Conversation.objects.get(pk=accepted.conversation)
     taken = claim(accepted.run, uuid4())
@@ -39,11 +39,11 @@ def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said()
     assert [(run.status, run.attempt) for run in after.runs] == [("running", 1)]
 
 
-def test_who_looks_first_when_redis_is_back_is_told_of_what_was_asked_meanwhile(
+def test_the_first_snapshot_after_an_outage_publishes_the_waiting_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(EventLog, "_run_scripts", away)
+        patch.setattr(EventLog, "_run_scripts", raise_log_unavailable)
         accepted = ask.begin(owner="visitor:a", text="Why?")
     assert accepted.cursor is None
     now = snapshot(Conversation.objects.get(pk=accepted.conversation))

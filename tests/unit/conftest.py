@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-CONFIG = Path(__file__).resolve().parents[2] / "config" / "settings"
-PARTS = ("deployment", "limits", "model")  # whose names the settings take over
-SETTINGS_FILES = [CONFIG / f"{name}.py" for name in ("base", *PARTS)]
+from tests.unit.support.source import PARTS, SETTINGS_FILES
+
 Read = Callable[..., dict[str, Any]]
 
 

@@ -32,7 +32,7 @@ def no_file_may_grow() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def test_without_shared_memory_it_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_shared_memory_is_reported_with_a_remedy(tmp_path: Path) -> None:
     done = make_run(tmp_path, preexec_fn=no_file_may_grow)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -48,7 +48,7 @@ def sleeper() -> "subprocess.Popen[bytes]":
     process.wait()
 
 
-def test_parts_that_outlived_their_make_run_are_named_at_the_next_start(
+def test_processes_that_outlived_make_run_are_named_at_the_next_start(
     tmp_path: Path, sleeper: "subprocess.Popen[bytes]"
 ) -> None:
     owner = subprocess.Popen(["sleep", "600"])
@@ -68,7 +68,7 @@ def test_parts_that_outlived_their_make_run_are_named_at_the_next_start(
     assert PartsFile(tmp_path).left_behind() is None
 
 
-def test_a_process_that_got_the_number_of_a_part_is_no_part(tmp_path: Path) -> None:
+def test_a_process_with_a_reused_pid_is_not_named(tmp_path: Path) -> None:
     us = os.getpid()
     (tmp_path / "run.parts").write_text(f"web {us} 1 1 1\nworker {us} 1 gone gone\n")
     assert PartsFile(tmp_path).left_behind() is None

@@ -26,11 +26,11 @@ def test_the_oldest_turns_are_left_out_whole() -> None:
     assert fit(talk(9), 6 + 5 * 10) == [SYSTEM, *talk(9)[-5:]]
 
 
-def test_what_is_left_begins_with_the_user() -> None:
+def test_the_shortened_history_begins_with_the_user() -> None:
     assert fit(talk(9), 6 + 4 * 10) == [SYSTEM, *talk(9)[-3:]]
 
 
-def test_the_question_stays_whatever_it_costs() -> None:
+def test_the_question_is_always_sent() -> None:
     question = Turn("user", "?" * 10_000)
     assert fit([*talk(4), question], 100) == [SYSTEM, question]
 
@@ -44,17 +44,17 @@ def test_no_budget_gives_an_order_that_models_refuse(budget: int) -> None:
     assert left[1:] == talk(9)[-len(left) + 1 :]
 
 
-def test_nothing_said_is_nothing_sent() -> None:
+def test_an_empty_history_sends_only_the_question() -> None:
     assert fit([], 100) == []
     assert fit([SYSTEM], 0) == [SYSTEM]
 
 
-def test_a_turn_costs_its_bytes_and_its_borders() -> None:
+def test_a_turn_costs_its_bytes_and_an_overhead() -> None:
     assert tokens_of([SYSTEM]) == 4 + 2
     assert tokens_of([Turn("user", "漢字漢字"), Turn("user", "abcd")]) == 4 + 3 + 4 + 1
 
 
-def test_a_question_without_a_reply_is_followed_by_a_note_that_there_was_none() -> None:
+def test_a_message_without_a_reply_is_followed_by_a_note() -> None:
     said = [SYSTEM, Turn("user", "one"), Turn("user", "two"), Turn("assistant", "2")]
     assert fit([*said, Turn("user", "three")], 1000) == [
         SYSTEM,
@@ -66,19 +66,19 @@ def test_a_question_without_a_reply_is_followed_by_a_note_that_there_was_none() 
     ]
 
 
-def test_a_reply_without_text_is_none() -> None:
+def test_a_reply_without_text_counts_as_no_reply() -> None:
     said = [Turn("user", "one"), Turn("assistant", " \n"), Turn("user", "two")]
     assert fit(said, 1000) == [Turn("user", "one"), NO_REPLY, Turn("user", "two")]
 
 
-def test_questions_without_a_reply_are_left_out_one_by_one_where_they_do_not_fit() -> None:
+def test_messages_without_a_reply_are_left_out_one_by_one() -> None:
     said = [Turn("user", f"{n:03}" + "x" * 21) for n in range(9)]  # 10 tokens each
     assert fit(said, 10 + 2 * 17) == [said[-3], NO_REPLY, said[-2], NO_REPLY, said[-1]]
 
 
 @settings(deadline=None)
 @given(st.lists(TURNS, max_size=12), QUESTIONS, st.integers(-5, 200))
-def test_every_history_is_sent_in_a_form_that_every_server_accepts(
+def test_every_history_is_sent_in_an_order_that_servers_accept(
     history: list[Turn], question: Turn, budget: int
 ) -> None:
     sent = fit([*history, question], budget)

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config.settings.renamed import RENAMED
 from tests.unit.conftest import Read
-from tests.unit.test_documents import settings_read
+from tests.unit.support.source import settings_read
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ from tests.unit.test_documents import settings_read
         ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_by_name(
+def test_a_value_of_the_wrong_type_is_refused_by_name(
     read: Read, name: str, value: str, sentence: str
 ) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
@@ -78,7 +78,7 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(
     assert str(refusal.value) == sentence
 
 
-def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
+def test_values_of_the_right_type_are_parsed(read: Read) -> None:
     told = read(
         DEBUG="True ",
         ALLOW_SIGNUP="off",
@@ -99,7 +99,7 @@ def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
     }.items() <= told.items()
 
 
-def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -> None:
+def test_an_empty_setting_counts_as_unset(read: Read) -> None:
     unset = read()
     empty = read(**dict.fromkeys(settings_read().keys() - {"DATA_DIR"}, ""))
     names = [name for name in unset if name.isupper()]
@@ -114,19 +114,17 @@ def test_a_setting_under_its_old_name_ends_the_start_with_its_new_name(read: Rea
     )
 
 
-def test_each_old_name_leads_to_a_setting_that_is_read() -> None:
+def test_each_old_name_leads_to_an_existing_setting() -> None:
     assert set(RENAMED.values()) <= settings_read().keys()
     assert RENAMED.keys() & settings_read().keys() == set()
 
 
-def test_the_database_is_in_the_data_folder_whatever_that_is_called(
-    read: Read, tmp_path: Path
-) -> None:
+def test_the_database_is_in_the_data_folder_under_any_name(read: Read, tmp_path: Path) -> None:
     folder = tmp_path / "c++ 100% #1?"
     assert read(DATA_DIR=str(folder))["DATABASES"]["default"]["NAME"] == f"{folder}/db.sqlite3"
 
 
-def test_two_processes_that_start_at_once_have_one_key(read: Read, tmp_path: Path) -> None:
+def test_two_processes_that_start_at_once_share_one_key(read: Read, tmp_path: Path) -> None:
     key = read(SECRET_KEY="given")["development_key"]
     others: list[str] = []
 

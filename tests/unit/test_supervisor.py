@@ -17,7 +17,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Supervisor:
     return Supervisor(Path(), 8000, lock=0, file=PartsFile(tmp_path))
 
 
-def test_a_part_is_ready_when_it_has_said_so_however_much_it_says_after(
+def test_a_process_is_ready_at_its_ready_line_whatever_follows(
     started: Supervisor,
 ) -> None:
     started.hear("12:00:00 worker.1 | The worker takes runs")

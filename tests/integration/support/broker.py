@@ -14,7 +14,7 @@ from streams.models import Run
 QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
 
 
-def later() -> None:
+def let_dispatch_expire() -> None:
     """So much time goes by that every run may be dispatched again."""
     Run.objects.update(dispatched_at=F("dispatched_at") - timedelta(seconds=60))
 

@@ -1,0 +1,65 @@
+"""One run on one channel of a log: a test calls each of the log's methods directly."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import redis
+
+from streams.log.event_log import EventLog
+from streams.log.values import Append, Page, Watermark
+from streams.protocol.events import RunCompleted, RunQueued, RunStarted, TextDelta, Usage
+
+CLOCK = 1_800_000_000_000_000  # microseconds
+USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=False)
+
+
+class Clock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = CLOCK
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class LoggedRun:
+    """One run on one channel, told piece by piece."""
+
+    def __init__(self, valkey: "redis.Redis", clock: Callable[[], int] | None = None) -> None:
+        self.log = EventLog(valkey, clock or Clock())
+        self.channel = f"conversation-{uuid4()}"
+        self.run = uuid4()
+        self.message = uuid4()
+
+    def queue(self, min_head: int = 0) -> int:
+        event = RunQueued(run=self.run, message=self.message)
+        (id,) = self.log.append_once(self.channel, event, min_head=min_head, run=self.run)
+        return id
+
+    def start(self, attempt: int = 1, min_head: int = 0, abandoned: bool = False) -> int:
+        event = RunStarted(run=self.run, attempt=attempt, model="m")
+        return self.log.append_start(self.channel, event, min_head=min_head, abandoned=abandoned)
+
+    def delta(self, index: int, text: str = "", attempt: int = 1, min_head: int = 0) -> Append:
+        event = TextDelta(run=self.run, attempt=attempt, index=index, text=text or f"w{index} ")
+        return Append(channel=self.channel, event=event, min_head=min_head)
+
+    def append(self, *pieces: Append) -> list[int | str]:
+        answers = self.log.append(pieces)
+        return [a if isinstance(a, int) else type(a).__name__ for a in answers]
+
+    def append_final(self, text: str, min_head: int = 0) -> int:
+        event = RunCompleted(
+            run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
+        )
+        return self.log.append_final(self.channel, event, text, model="m", min_head=min_head)
+
+    def verify(self, head: int, attempt: int = 1) -> None:
+        reach = Watermark(channel=self.channel, run=self.run, attempt=attempt, head=head)
+        self.log.verify([reach])
+
+    def types(self, cursor: int) -> list[str]:
+        page = self.log.read_after(self.channel, cursor)
+        assert isinstance(page, Page)
+        return [type for _, type, _ in page.entries]
