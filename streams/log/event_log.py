@@ -42,6 +42,7 @@ from streams.protocol.events import (
     RunStarted,
     TextSnapshot,
 )
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import encode
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,9 @@ class EventLog(StorageBase):  # type: ignore[misc]  # the library has no types
         Raises `LogUnverified` if the newest events of another run may be missing.
         """
         start = RunStarted(run=event.run, attempt=event.attempt, model=model)
-        snapshot = TextSnapshot(run=event.run, attempt=event.attempt, index=0, text=text)
+        snapshot = TextSnapshot(
+            run=event.run, attempt=event.attempt, index=0, text=text, parts=text_parts(text)
+        )
         before, after = encode(snapshot).split('"index":0', 1)
         final = (event.type, encode(event), event.attempt)
         repair = (text, snapshot.type, before + '"index":', after, start.type, encode(start))

@@ -167,7 +167,7 @@ def test_a_lost_log_begins_an_epoch_above_every_published_id(
     clock.now += 1_000_000
     assert teller.append(teller.delta(1, min_head=heard)) == ["FenceMissing"]
     teller.log.restore_fence(teller.channel, teller.run, 1, index=1, text="w0 w1 ", min_head=heard)
-    whole = TextSnapshot(run=teller.run, attempt=1, index=2, text="w0 w1 ")
+    whole = teller.whole("w0 w1 ", attempt=1, index=2)
     (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
@@ -190,7 +190,7 @@ def test_a_reply_cancelled_before_a_new_epoch_repeats_it_keeps_its_text(
     assert said.text == "w0 "
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
     teller.log.append_final(teller.channel, ending, said.text, model="m", min_head=0)
-    whole = TextSnapshot(run=teller.run, attempt=1, index=1, text="w0 ")
+    whole = teller.whole("w0 ", attempt=1, index=1)
     page = teller.log.read_after(teller.channel, head)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries] == [whole, ending]
@@ -351,7 +351,7 @@ def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
         RunStarted(run=teller.run, attempt=2, model="m"),
-        TextSnapshot(run=teller.run, attempt=2, index=0, text="half"),
+        teller.whole("half", attempt=2, index=0),
         event,
     ]
 

@@ -19,6 +19,7 @@ from streams.log.event_log import EventLog, the_log
 from streams.log.values import CursorGap, Page, Watermark
 from streams.models import Conversation, DeletedConversation, Message, Run
 from streams.protocol.events import LiveRun
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE
 from tests.integration.support.killed_processes import (
     ProcessKilled,
@@ -461,6 +462,7 @@ class TestSnapshot:
                 message=run.message_id,
                 text=text,
                 reasoning="",
+                parts=text_parts(text),
             ),
         )
 
@@ -480,7 +482,13 @@ class TestSnapshot:
         assert taken
         valkey.flushall()
         live = LiveRun(
-            id=run.id, status="queued", attempt=0, message=run.message_id, text="", reasoning=""
+            id=run.id,
+            status="queued",
+            attempt=0,
+            message=run.message_id,
+            text="",
+            reasoning="",
+            parts=(),
         )
         assert snapshot(run.conversation).runs == (live,)
         publisher.publish_start(taken)

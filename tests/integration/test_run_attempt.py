@@ -344,9 +344,14 @@ def test_a_run_that_takes_too_long_is_ended(process: Runtime, settings: Any) -> 
 
 def deltas(run: Run) -> list[str]:
     """The data of the run's deltas."""
-    page = the_log().read_after(channel_of(run.conversation_id), 0)
-    assert isinstance(page, Page)
-    return [data for _, type, data in page.entries if type.endswith(".delta")]
+    found: list[str] = []
+    cursor, last = 0, False
+    while not last:
+        page = the_log().read_after(channel_of(run.conversation_id), cursor)
+        assert isinstance(page, Page)
+        found += [data for _, type, data in page.entries if type.endswith(".delta")]
+        cursor, last = page.entries[-1][0], page.last
+    return found
 
 
 def test_a_long_chunk_is_split_into_bounded_events(process: Runtime) -> None:

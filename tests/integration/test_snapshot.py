@@ -32,6 +32,7 @@ def test_a_claimed_run_is_queued_in_a_snapshot_until_its_start_is_published() ->
         message=accepted.message,
         text="",
         reasoning="",
+        parts=(),
     )
     assert before.runs == (live,)
     assert before.cursor is not None

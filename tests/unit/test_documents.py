@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from django.conf import global_settings
+from pydantic.fields import FieldInfo
 
+from config.settings.env import ServiceSettings
+from streams.conf import OF_THE_PROJECT, StreamSettings
 from streams.models import Run
-from streams.protocol.events import Frame
+from streams.protocol.events import EVENTS, Frame, PartAdded
+from streams.protocol.parts import KINDS
 from tests.unit.support.source import (
     CHECKOUT,
     PACKAGES,
     exceptions,
     metrics,
     refusals,
-    settings_read,
     stop_reasons,
+    trees,
 )
 
 README = (CHECKOUT / "README.md").read_text()
@@ -25,10 +30,8 @@ SETTINGS = (CHECKOUT / "docs" / "settings.md").read_text()
 OBSERVABILITY = (CHECKOUT / "docs" / "observability.md").read_text()
 CONCEPTS = (CHECKOUT / "docs" / "concepts.md").read_text()
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
-# Names that a default's expression may use, with their values in a new development copy.
-FRESH = {"PRODUCTION": False, "EMBEDDED_MODEL": True, "BASE_DIR": Path(), "str": str}
 DESCRIBED = {
-    "DATA_DIR": "`data` in the checkout",  # the expression is a path of this machine
+    "DATA_DIR": "`data` in the checkout",  # the value is a path of this machine
 }
 GLOSSARY = [
     "conversation",
@@ -85,28 +88,38 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 def as_cell(value: object) -> str:
     match value:
-        case None | "" | []:
+        case None | "" | [] | {}:
             return "–"
         case bool():
             return f"`{str(value).lower()}`"
-        case list():
+        case list() | tuple():
             return f"`{','.join(str(part) for part in value)}`"
         case _:
             return f"`{value}`"
 
 
-def default_of(name: str, expression: ast.expr | None) -> str:
-    if name in DESCRIBED:
-        return DESCRIBED[name]
-    if expression is None:
-        return "–"
-    return as_cell(eval(ast.unparse(expression), {}, dict(FRESH)))
+def documented_settings() -> dict[str, tuple[str, str]]:
+    """Each setting that docs/settings.md has a row for, with its default and its unit there."""
+    lines = [line for line in SETTINGS.splitlines() if line.startswith("| `")]
+    rows = ([cell.strip() for cell in line.split("|", 4)] for line in lines)
+    return {name.strip("`"): (default, unit) for _, name, default, unit, _ in rows}
 
 
-def documented_settings() -> dict[str, str]:
-    """Each setting that docs/settings.md has a row for, and the default in that row."""
-    rows = (line.split(" | ") for line in SETTINGS.splitlines() if line.startswith("| `"))
-    return {row[0].removeprefix("| ").strip("`"): row[1] for row in rows}
+def declared_settings() -> dict[str, tuple[str, str]]:
+    """Each setting of the service and its apps, with its default in a development copy."""
+    fresh: dict[str, object] = {}
+    for name, field in ServiceSettings.model_fields.items():
+        fresh[name] = field.get_default(call_default_factory=True, validated_data=fresh)
+    return {
+        name: (DESCRIBED.get(name) or as_cell(fresh[name]), unit_of(field))
+        for name, field in ServiceSettings.model_fields.items()
+    }
+
+
+def unit_of(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["unit"])
 
 
 def anchors(page: Path) -> set[str]:
@@ -115,14 +128,35 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
-def test_settings_md_has_every_setting_with_its_default() -> None:
-    read = {name: default_of(name, default) for name, default in settings_read().items()}
-    assert documented_settings() == read
+def test_settings_md_has_every_setting_with_its_default_and_unit() -> None:
+    assert documented_settings() == declared_settings()
+
+
+def test_every_setting_that_the_apps_read_is_declared_by_them() -> None:
+    """A Django project that installs the apps has no other source of defaults."""
+    django = set(vars(global_settings)) | {"CELERY_TASK_DEFAULT_QUEUE", "CORS_ALLOWED_ORIGINS"}
+    read = {
+        node.attr
+        for tree in trees("streams", "workers")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "settings"
+    }
+    assert read - django - StreamSettings.model_fields.keys() == OF_THE_PROJECT.keys()
+
+
+def test_every_setting_has_a_reason() -> None:
+    fields = ServiceSettings.model_fields.items()
+    assert [name for name, field in fields if not field.description] == []
 
 
 def test_the_design_has_every_event_type() -> None:
-    types = {kind.type for kind in get_args(Frame)}
+    types = {kind.type for kind in get_args(Frame) if kind is not PartAdded} | EVENTS.keys()
     assert {type for type in types if f"| `{type}` |" not in DESIGN} == set()
+
+
+def test_the_design_has_every_type_of_part() -> None:
+    table = DESIGN.partition("#### Parts")[2].partition("\n### ")[0]
+    assert {type for type in KINDS if not re.search(rf"^\|.*`{type}`.* \|", table, re.M)} == set()
 
 
 def test_readme_and_design_have_every_run_status() -> None:

@@ -7,7 +7,15 @@ import redis
 
 from streams.log.event_log import EventLog
 from streams.log.values import Append, Page, Watermark
-from streams.protocol.events import RunCompleted, RunQueued, RunStarted, TextDelta, Usage
+from streams.protocol.events import (
+    RunCompleted,
+    RunQueued,
+    RunStarted,
+    TextDelta,
+    TextSnapshot,
+    Usage,
+)
+from streams.protocol.parts import text_parts
 
 CLOCK = 1_800_000_000_000_000  # microseconds
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=False)
@@ -48,6 +56,10 @@ class LoggedRun:
     def append(self, *pieces: Append) -> list[int | str]:
         answers = self.log.append(pieces)
         return [a if isinstance(a, int) else type(a).__name__ for a in answers]
+
+    def whole(self, text: str, *, attempt: int, index: int) -> TextSnapshot:
+        parts = text_parts(text)
+        return TextSnapshot(run=self.run, attempt=attempt, index=index, text=text, parts=parts)
 
     def append_final(self, text: str, min_head: int = 0) -> int:
         event = RunCompleted(

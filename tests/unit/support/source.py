@@ -1,4 +1,4 @@
-"""What the source declares: settings, refusals, exceptions, metrics. Read from it, not imported."""
+"""What the source declares: refusals, exceptions, metrics. Read from it, not imported."""
 
 import ast
 import builtins
@@ -12,8 +12,6 @@ from streams.protocol.events import StreamReset
 from workers.generators.errors import Code
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-PARTS = ("deployment", "limits", "model")  # modules whose names config.settings.base imports
-SETTINGS_FILES = [CHECKOUT / "config" / "settings" / f"{name}.py" for name in ("base", *PARTS)]
 PACKAGES = ("config", "streams", "workers")
 METRIC_TYPES = ("Counter", "Gauge", "Histogram")
 
@@ -35,22 +33,6 @@ def calls(*folders: str) -> Iterator[tuple[str, ast.Call]]:
 
 def constant(node: ast.AST | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
-def settings_read() -> dict[str, ast.expr | None]:
-    """Each setting read from the environment, and the expression of its default.
-
-    Of two reads of one setting, the later counts: a development copy's.
-    """
-    read: dict[str, ast.expr | None] = {}
-    nodes = (ast.walk(ast.parse(file.read_text())) for file in SETTINGS_FILES)
-    for node in chain.from_iterable(nodes):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("env."):
-            name = constant(node.args[0])
-            if name:
-                keyword = next((k.value for k in node.keywords if k.arg == "default"), None)
-                read[name] = node.args[1] if len(node.args) > 1 else keyword
-    return read
 
 
 def refusals() -> set[tuple[str, str]]:
