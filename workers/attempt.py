@@ -20,7 +20,7 @@ from streams.chat.finish import complete, fail, finish_cancelled
 from streams.chat.snapshot import recorded_head
 from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.sharding import server_of
 from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
@@ -202,13 +202,10 @@ class Attempt:
             for _ in range(2):
                 if not still_held(self._run):
                     raise Superseded
-                head = the_log().restore_fence(
-                    self._channel,
-                    self._run.id,
-                    self._run.attempt,
-                    index=self._index - 1,
-                    text=self.text,
-                    min_head=max(self.head, recorded_head(self._run.conversation_id)),
+                conversation = self._run.conversation_id
+                log = log_of(conversation, max(self.head, recorded_head(conversation)))
+                head = log.restore_fence(
+                    self._run.id, self._run.attempt, index=self._index - 1, text=self.text
                 )
             return head
         finally:

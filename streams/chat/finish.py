@@ -18,10 +18,9 @@ from django.db.models.functions import Greatest, Now
 from streams.chat.leases import held
 from streams.chat.publisher import SAID_AT_ONCE, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
-from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
-from streams.log.event_log import the_log
-from streams.log.values import RunProgress
+from streams.log.event_log import log_of
+from streams.log.values import OnUnverified, RunProgress
 from streams.models import UNPUBLISHED, Conversation, Message, Run
 from streams.observability import metrics
 from streams.protocol.events import Usage
@@ -83,13 +82,13 @@ def _seal(run: Run) -> RunProgress | None:
 
     Raises `LogUnverified` if a worker holds the run and must verify the log first.
     """
-    channel, min_head = channel_of(run.conversation_id), run.conversation.head
+    log = log_of(run.conversation_id, run.conversation.head)
     try:
-        return the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="leave")
+        return log.seal(run.id, run.attempt, on_unverified=OnUnverified.RAISE)
     except LogUnverified:
         if _is_held(run):
             raise  # its worker reads the row often, and cancels the run
-        return the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="settle")
+        return log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
 
 
 def _is_held(run: Run) -> bool:
@@ -98,10 +97,9 @@ def _is_held(run: Run) -> bool:
 
 
 def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
-    channel = channel_of(run.conversation_id)
     sealed = None
     if run.attempt:
-        sealed = the_log().seal(channel, run.id, run.attempt, min_head=run.conversation.head)
+        sealed = log_of(run.conversation_id, run.conversation.head).seal(run.id, run.attempt)
     if sealed:
         # The final event must come after this head, even if Redis loses events meanwhile.
         run.conversation.head = max(run.conversation.head, sealed.head)

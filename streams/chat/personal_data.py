@@ -16,7 +16,7 @@ from streams.access.authorization import VISITOR_KEY
 from streams.access.owners import OwnerKind, parse_owner
 from streams.chat.conversations import delete
 from streams.log.channels import channel_of
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.sharding import server_of
 from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, Run
 
@@ -174,7 +174,9 @@ def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
     active = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
     if not active:
         return
-    state = the_log().state(channel_of(conversation.id), min_head=conversation.head)
+    state = log_of(conversation.id, conversation.head).state()
+    if state is None:
+        return  # the log has lost them
     for id in sorted(active & state.runs.keys()):
         run = state.runs[id]
         yield {"kind": "reply_so_far", "run": id, "text": run.text, "reasoning": run.reasoning}

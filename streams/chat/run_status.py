@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from streams.chat.snapshot import log_state
+from streams.log.errors import LogUnavailable
+from streams.log.event_log import log_of
+from streams.log.values import RunProgress
 from streams.models import Run
 from streams.protocol.events import Usage
 
@@ -49,8 +51,7 @@ class RunStatus:
 def run_status(run: Run) -> RunStatus:
     """Return the run's status. The text of an active run is empty while Redis is away."""
     # The log is read first: if the run ends meanwhile, the row read afterwards has its text.
-    state = log_state(run.conversation) if run.is_active else None
-    progress = state.runs.get(run.id) if state else None
+    progress = _progress(run) if run.is_active else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
     live = progress if progress and run.is_active and progress.attempt == run.attempt else None
     text = run.reply.content if run.reply else ""
@@ -74,3 +75,12 @@ def run_status(run: Run) -> RunStatus:
             ended_at=run.ended_at,
         ),
     )
+
+
+def _progress(run: Run) -> RunProgress | None:
+    """Return what the log holds of the run; None if nothing, or while Redis is away."""
+    try:
+        state = log_of(run.conversation_id, run.conversation.head).state()
+    except LogUnavailable:
+        return None
+    return state.runs.get(run.id) if state else None

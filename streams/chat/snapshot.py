@@ -13,9 +13,8 @@ from django.urls import reverse
 
 from streams.chat import pagination
 from streams.chat.publisher import publish_pending
-from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import LiveRun, MessageView, Snapshot
@@ -55,9 +54,17 @@ def snapshot(conversation: Conversation) -> Snapshot:
 
 
 def log_state(conversation: Conversation) -> LogState | None:
-    """Return the current state of the conversation's log; None while Redis is away."""
+    """Return the current state of the conversation's log; None while Redis is away.
+
+    If the log has lost events, a new epoch begins.
+    """
+    log = log_of(conversation.id, conversation.head)
     try:
-        return the_log().state(channel_of(conversation.id), min_head=conversation.head)
+        state = log.state()
+        if state is None:
+            log.repair()
+            state = log.state()
+        return state
     except LogUnavailable:
         return None
 
@@ -108,7 +115,7 @@ def unpublished_runs(conversation: Conversation, state: LogState | None) -> list
 def _is_unpublished(run: Run, state: LogState) -> bool:
     """Whether run.queued, or the final event of an ended run, is in neither row nor log."""
     no_queued = run.queued_event_id is None and (run.id, "queued") not in state.recorded
-    no_final = run.ended_event_id is None and (run.id, "ending") not in state.recorded
+    no_final = run.ended_event_id is None and (run.id, "final") not in state.recorded
     return no_queued or (no_final and not run.is_active)
 
 
@@ -120,7 +127,7 @@ def published_messages(state: LogState | None, runs: list[Run]) -> Q | None:
     for run in runs:
         if (run.id, "message") in state.recorded:
             recorded_in_log.add(run.message_id)
-        if (run.id, "ending") in state.recorded:
+        if (run.id, "final") in state.recorded:
             recorded_in_log.add(run.reply_id)
     return (
         Q(role=Message.Role.SYSTEM)
@@ -134,7 +141,7 @@ def active_run(run: Run, state: LogState | None) -> LiveRun | None:
     if state is None:
         return _from_row(run, state) if run.is_active else None
     queued = run.queued_event_id or state.recorded.get((run.id, "queued"))
-    if (run.id, "ending") in state.recorded or queued is None or queued > state.head:
+    if (run.id, "final") in state.recorded or queued is None or queued > state.head:
         return None
     progress = state.runs.get(run.id)
     if progress is None and (run.id, "queued") in state.recorded:

@@ -28,8 +28,9 @@ from streams.chat.publisher import publish_deletion, publish_pending, publish_ti
 from streams.chat.waiting_runs import Waiting, waiting
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, LogUnverified, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.sharding import broker_server, server_of
+from streams.log.values import OnUnverified
 from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Run, retryable
 from streams.observability import metrics
 
@@ -110,9 +111,9 @@ def _end_abandoned(this_pass: SweepPass) -> None:
 
 def _give_up(run: Run) -> None:
     """Fail a run that has no attempts left, with its published text. Raises `LogUnavailable`."""
-    channel, min_head = channel_of(run.conversation_id), run.conversation.head
     reason = "The reply was interrupted several times and could not be finished."
-    sealed = the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="settle")
+    log = log_of(run.conversation_id, run.conversation.head)
+    sealed = log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
     fail(run, sealed.text if sealed else "", code="worker_lost", reason=reason)
 
 

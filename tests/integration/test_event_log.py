@@ -5,9 +5,18 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
+from streams.log.channel_log import PAGE_BYTES
 from streams.log.errors import FenceMissing, LogUnavailable, LogUnverified, Superseded
-from streams.log.event_log import PAGE_BYTES, EventLog
-from streams.log.values import Append, CursorGap, Page, RunProgress
+from streams.log.event_log import EventLog
+from streams.log.servers import Servers
+from streams.log.values import (
+    Append,
+    CursorGap,
+    LogState,
+    OnUnverified,
+    Page,
+    RunProgress,
+)
 from streams.protocol.events import (
     ConversationUpdated,
     ReasoningDelta,
@@ -57,17 +66,13 @@ def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_over(
     with pytest.raises(Superseded):
         teller.start(1)
     teller.append(teller.delta(0, "anew", attempt=2))
-    assert teller.log.state(teller.channel, min_head=0).runs[teller.run] == RunProgress(
-        attempt=2, text="anew", reasoning=""
-    )
+    assert teller.at().state().runs[teller.run] == RunProgress(attempt=2, text="anew", reasoning="")
 
 
 def test_nothing_follows_a_seal_or_a_final_event(teller: LoggedRun) -> None:
     start = teller.start()
     teller.append(teller.delta(0))
-    assert teller.log.seal(teller.channel, teller.run, 1, min_head=0) == RunProgress(
-        attempt=1, text="w0 ", reasoning=""
-    )
+    assert teller.at().seal(teller.run, 1) == RunProgress(attempt=1, text="w0 ", reasoning="")
     assert teller.append(teller.delta(1)) == ["Superseded"]
     teller.append_final("w0 ")
     assert teller.append(teller.delta(1)) == ["Superseded"]
@@ -77,7 +82,7 @@ def test_nothing_follows_a_seal_or_a_final_event(teller: LoggedRun) -> None:
 def test_a_released_run_gets_no_second_final_event(teller: LoggedRun) -> None:
     teller.start()
     ending = teller.append_final("")
-    teller.log.release_run(teller.channel, teller.run)
+    teller.at().release_run(teller.run)
     assert teller.append_final("") == ending
 
 
@@ -85,7 +90,7 @@ def test_the_published_text_is_the_stored_text(teller: LoggedRun) -> None:
     start = teller.start()
     teller.append(teller.delta(0, "Hel"))
     teller.append_final("Hello")
-    page = teller.log.read_after(teller.channel, start - 1)
+    page = teller.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
@@ -99,12 +104,12 @@ def test_the_state_of_a_run_is_the_fold_of_its_events(teller: LoggedRun) -> None
     thought = ReasoningDelta(run=teller.run, attempt=1, index=0, text="Hm. ")
     teller.log.append([Append(channel=teller.channel, event=thought, min_head=0)])
     teller.append(teller.delta(1, "Wörter \ufffd "), teller.delta(2, "\u2028\r\n\ndata: x"))
-    page = teller.log.read_after(teller.channel, start - 1)
+    page = teller.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
         heard = fold(heard, decode(type, data))
-    folded, kept = heard.replies[teller.run], teller.log.state(teller.channel, min_head=0)
+    folded, kept = heard.replies[teller.run], teller.at().state()
     assert kept.runs[teller.run] == RunProgress(
         attempt=folded.attempt, text=folded.text, reasoning=folded.reasoning
     )
@@ -123,7 +128,7 @@ def test_a_valid_cursor_gets_all_events_after_it(teller: LoggedRun, cursor: int)
 )
 def test_an_invalid_cursor_is_a_gap(teller: LoggedRun, cursor: int, reason: str) -> None:
     teller.queue()
-    assert teller.log.read_after(teller.channel, cursor) == CursorGap(reason=reason)
+    assert teller.at().read_after(cursor) == CursorGap(reason=reason)
 
 
 def test_a_trimmed_log_reports_expired_and_its_rest_is_readable(
@@ -132,9 +137,9 @@ def test_a_trimmed_log_reports_expired_and_its_rest_is_readable(
     first = teller.start()
     teller.append(*map(teller.delta, range(300)))
     valkey.xtrim(f"{{{teller.channel}}}:events", maxlen=100, approximate=False)
-    assert teller.log.read_after(teller.channel, first) == CursorGap(reason="expired")
-    assert teller.log.read_after(teller.channel, 0) == CursorGap(reason="expired")
-    page = teller.log.read_after(teller.channel, first + 200, count=500)
+    assert teller.at().read_after(first) == CursorGap(reason="expired")
+    assert teller.at().read_after(0) == CursorGap(reason="expired")
+    page = teller.at().read_after(first + 200, count=500)
     assert isinstance(page, Page)
     assert [id for id, _, _ in page.entries] == list(range(first + 201, first + 301))
 
@@ -144,8 +149,8 @@ def test_an_expired_log_keeps_its_head_for_readers_that_had_caught_up(
 ) -> None:
     head = teller.start()
     valkey.delete(f"{{{teller.channel}}}:events")  # as its expiry does
-    assert teller.log.read_after(teller.channel, head) == Page(head=head, entries=[])
-    assert teller.log.read_after(teller.channel, head - 1) == CursorGap(reason="expired")
+    assert teller.at().read_after(head) == Page(head=head, entries=[])
+    assert teller.at().read_after(head - 1) == CursorGap(reason="expired")
     assert teller.append(teller.delta(0)) == [head + 1]
 
 
@@ -166,13 +171,13 @@ def test_a_lost_log_begins_an_epoch_above_every_published_id(
     valkey.flushall()
     clock.now += 1_000_000
     assert teller.append(teller.delta(1, min_head=heard)) == ["FenceMissing"]
-    teller.log.restore_fence(teller.channel, teller.run, 1, index=1, text="w0 w1 ", min_head=heard)
+    teller.at(heard).restore_fence(teller.run, 1, index=1, text="w0 w1 ")
     whole = teller.whole("w0 w1 ", attempt=1, index=2)
     (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
-    assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
-    assert teller.log.state(teller.channel, min_head=0).runs[teller.run].text == "w0 w1 "
+    assert teller.at().read_after(heard) == CursorGap(reason="lost")
+    assert teller.at().state().runs[teller.run].text == "w0 w1 "
 
 
 def test_a_reply_cancelled_before_a_new_epoch_repeats_it_keeps_its_text(
@@ -182,29 +187,27 @@ def test_a_reply_cancelled_before_a_new_epoch_repeats_it_keeps_its_text(
     (heard,) = teller.append(teller.delta(0))
     assert isinstance(heard, int)
     valkey.flushall()
-    head = teller.log.restore_fence(
-        teller.channel, teller.run, 1, index=0, text="w0 ", min_head=heard
-    )
-    said = teller.log.seal(teller.channel, teller.run, 1, min_head=0)
+    head = teller.at(heard).restore_fence(teller.run, 1, index=0, text="w0 ")
+    said = teller.at().seal(teller.run, 1)
     assert said
     assert said.text == "w0 "
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.log.append_final(teller.channel, ending, said.text, model="m", min_head=0)
+    teller.at().append_final(ending, said.text, model="m")
     whole = teller.whole("w0 ", attempt=1, index=1)
-    page = teller.log.read_after(teller.channel, head)
+    page = teller.at().read_after(head)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries] == [whole, ending]
 
 
 def test_a_released_run_gets_no_fence_again(teller: LoggedRun) -> None:
     teller.start()
-    teller.log.seal(teller.channel, teller.run, 1, min_head=0)
+    teller.at().seal(teller.run, 1)
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
-    head = teller.log.append_final(teller.channel, ending, "", model="m", min_head=0)
-    teller.log.release_run(teller.channel, teller.run)
+    head = teller.at().append_final(ending, "", model="m")
+    teller.at().release_run(teller.run)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
-        teller.log.restore_fence(teller.channel, teller.run, 1, index=0, text="w0 ", min_head=0)
+        teller.at().restore_fence(teller.run, 1, index=0, text="w0 ")
     assert teller.append(teller.delta(1)) == ["FenceMissing"]
     assert teller.types(head) == []
 
@@ -221,7 +224,7 @@ def test_an_epoch_begins_above_published_ids_with_the_clock_set_back(
     clock.now -= 1_000_000
     # Others may have said more than this writer knows, and that was heard, too.
     assert teller.queue(min_head=heard - 20) > heard
-    assert teller.log.read_after(teller.channel, heard - 10) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard - 10) == CursorGap(reason="lost")
 
 
 def test_two_epochs_never_begin_at_the_same_id(
@@ -237,7 +240,7 @@ def test_two_epochs_never_begin_at_the_same_id(
         # Whoever comes first knows what the row notes, and nothing of the life between.
         heard.append(teller.queue(min_head=known))
     assert heard[1] > heard[0]
-    assert teller.log.read_after(teller.channel, heard[0]) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard[0]) == CursorGap(reason="lost")
 
 
 def test_a_lost_tail_is_never_continued(teller: LoggedRun, valkey: "redis.Redis") -> None:
@@ -251,26 +254,26 @@ def test_a_lost_tail_is_never_continued(teller: LoggedRun, valkey: "redis.Redis"
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
     assert teller.append(teller.delta(10, min_head=heard)) == ["FenceMissing"]
-    head = teller.log.restore_fence(
-        teller.channel, teller.run, 1, index=10, text="", min_head=heard
-    )
+    head = teller.at(heard).restore_fence(teller.run, 1, index=10, text="")
     assert head >= heard
-    assert teller.log.read_after(teller.channel, heard - 7) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard - 7) == CursorGap(reason="lost")
 
 
-def test_reading_a_lost_log_begins_the_epoch_that_writers_continue(
-    teller: LoggedRun,
-) -> None:
-    look = teller.log.state(teller.channel, min_head=CLOCK + 500)
-    assert look.head > CLOCK + 500
-    assert teller.queue(min_head=CLOCK + 500) == look.head + 1
-    assert teller.types(look.head) == ["run.queued"]
+def test_repairing_a_lost_log_begins_the_epoch_in_which_writers_continue(teller: LoggedRun) -> None:
+    assert teller.at(CLOCK + 500).state() is None  # a read changes nothing
+    assert teller.at().state() is None
+    head = teller.at(CLOCK + 500).repair()
+    assert head > CLOCK + 500
+    assert teller.at(CLOCK + 500).repair() == head
+    assert teller.at(CLOCK + 500).state() == LogState(head=head, runs={}, recorded={})
+    assert teller.queue(min_head=CLOCK + 500) == head + 1
+    assert teller.types(head) == ["run.queued"]
 
 
 def test_a_deleted_conversation_is_never_written_again(teller: LoggedRun) -> None:
     teller.start()
-    teller.log.delete(teller.channel)
-    teller.log.delete(teller.channel)
+    teller.at().delete()
+    teller.at().delete()
     assert teller.append(teller.delta(0)) == ["Superseded"]
     with pytest.raises(Superseded):
         teller.queue()
@@ -282,7 +285,7 @@ def test_a_published_message_is_the_logs_entry(teller: LoggedRun, valkey: "redis
         assert heard.get_message(timeout=5)["type"] == "subscribe"
         id = teller.queue()
         message = heard.get_message(timeout=5)
-    page = teller.log.read_after(teller.channel, id - 1)
+    page = teller.at().read_after(id - 1)
     assert isinstance(page, Page)
     assert message["data"] == f"{id} run.queued {page.entries[0][2]}"
 
@@ -298,15 +301,15 @@ def test_scripts_that_redis_has_lost_are_loaded_again(
 def test_an_unreachable_redis_is_log_unavailable() -> None:
     nobody = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
     with pytest.raises(LogUnavailable):
-        EventLog(nobody).state("conversation-x", min_head=0)
+        EventLog(Servers(nobody)).channel("conversation-x").state()
 
 
 def test_a_cancelled_run_without_events_can_end(teller: LoggedRun) -> None:
     teller.queue()
     said = RunProgress(attempt=0, text="", reasoning="")
-    assert teller.log.seal(teller.channel, teller.run, 0, min_head=0) == said
+    assert teller.at().seal(teller.run, 0) == said
     event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
-    teller.log.append_final(teller.channel, event, "", model="m", min_head=0)
+    teller.at().append_final(event, "", model="m")
     assert teller.types(0) == ["run.queued", "run.cancelled"]
 
 
@@ -314,12 +317,12 @@ def test_a_run_that_ended_between_claim_and_start_never_starts(
     teller: LoggedRun,
 ) -> None:
     teller.queue()
-    teller.log.seal(teller.channel, teller.run, 1, min_head=0)
+    teller.at().seal(teller.run, 1)
     event = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.log.append_final(teller.channel, event, "", model="m", min_head=0)
+    teller.at().append_final(event, "", model="m")
     for forgotten in (False, True):
         if forgotten:
-            teller.log.release_run(teller.channel, teller.run)
+            teller.at().release_run(teller.run)
         with pytest.raises(Superseded):
             teller.start()
     assert teller.types(0) == ["run.queued", "run.cancelled"]
@@ -334,7 +337,7 @@ def test_one_run_cannot_append_for_another(teller: LoggedRun) -> None:
 
 
 def test_the_text_of_a_run_in_a_lost_log_is_unknown(teller: LoggedRun) -> None:
-    assert teller.log.seal(teller.channel, teller.run, 1, min_head=0) is None
+    assert teller.at().seal(teller.run, 1) is None
 
 
 def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
@@ -342,12 +345,10 @@ def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
 ) -> None:
     start = teller.start()
     teller.append(teller.delta(0, "half"))
-    assert teller.log.seal(teller.channel, teller.run, 2, min_head=0) == RunProgress(
-        attempt=2, text="half", reasoning=""
-    )
+    assert teller.at().seal(teller.run, 2) == RunProgress(attempt=2, text="half", reasoning="")
     event = RunCancelled(run=teller.run, attempt=2, reply=uuid4(), usage=USAGE)
-    teller.log.append_final(teller.channel, event, "half", model="m", min_head=0)
-    page = teller.log.read_after(teller.channel, start)
+    teller.at().append_final(event, "half", model="m")
+    page = teller.at().read_after(start)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
         RunStarted(run=teller.run, attempt=2, model="m"),
@@ -376,7 +377,7 @@ def test_an_attempt_on_another_redis_process_begins_an_epoch(
     valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
     fourth = teller.start(4)
     assert fourth > handed_over + 1
-    assert teller.log.read_after(teller.channel, second) == CursorGap(reason="lost")
+    assert teller.at().read_after(second) == CursorGap(reason="lost")
 
 
 def another(valkey: "redis.Redis", teller: LoggedRun) -> None:
@@ -394,19 +395,17 @@ def test_on_another_redis_process_only_an_attempt_can_verify_the_log(
     another(valkey, teller)
     title = ConversationUpdated(title="New", model="m")
     with pytest.raises(LogUnverified):
-        teller.log.append_once(teller.channel, title, min_head=0)
+        teller.at().append_once(title)
     with pytest.raises(LogUnverified):
-        teller.log.append_once(
-            teller.channel, RunQueued(run=uuid4(), message=uuid4()), min_head=0, run=uuid4()
-        )
+        teller.at().append_once(RunQueued(run=uuid4(), message=uuid4()), run=uuid4())
     with pytest.raises(LogUnverified):
-        teller.log.seal(teller.channel, teller.run, 1, min_head=0, doubt="leave")
+        teller.at().seal(teller.run, 1, on_unverified=OnUnverified.RAISE)
     teller.verify(heard, attempt=2)
     with pytest.raises(LogUnverified):  # that was another attempt
-        teller.log.append_once(teller.channel, title, min_head=0)
+        teller.at().append_once(title)
     teller.verify(heard)
-    assert teller.log.append_once(teller.channel, title, min_head=0) == [heard + 1]
-    said = teller.log.seal(teller.channel, teller.run, 1, min_head=0, doubt="leave")
+    assert teller.at().append_once(title) == [heard + 1]
+    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.RAISE)
     assert said == RunProgress(attempt=1, text="So ", reasoning="")
 
 
@@ -418,10 +417,10 @@ def test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch(
     heard = teller.append(teller.delta(0, "So "))[-1]
     assert isinstance(heard, int)
     another(valkey, teller)
-    said = teller.log.seal(teller.channel, teller.run, 1, min_head=0, doubt="settle")
+    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
     assert said == RunProgress(attempt=1, text="So ", reasoning="")
     assert teller.append_final("So ") > heard + 1
-    assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard) == CursorGap(reason="lost")
 
 
 def test_an_attempt_that_verifies_detects_a_lost_tail(
@@ -432,7 +431,7 @@ def test_an_attempt_that_verifies_detects_a_lost_tail(
     assert isinstance(heard, int)
     another(valkey, teller)
     teller.verify(heard + 3)
-    assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard) == CursorGap(reason="lost")
     assert teller.append(teller.delta(1, "it")) == ["FenceMissing"]
 
 
@@ -467,7 +466,7 @@ def test_a_page_is_bounded_by_its_bytes_and_pages_miss_nothing(
     heard, pages = [], []
     last = False
     while not last:
-        page = teller.log.read_after(teller.channel, cursor, count=100)
+        page = teller.at().read_after(cursor, count=100)
         assert isinstance(page, Page)
         pages.append([len(type) + len(data.encode()) for _, type, data in page.entries])
         heard += page.entries
@@ -489,7 +488,7 @@ def test_an_event_longer_than_a_page_is_a_page(valkey: "redis.Redis") -> None:
     teller.append(teller.delta(0, long), teller.delta(1, short))
     pages = []
     for n in range(2):
-        page = teller.log.read_after(teller.channel, cursor + n)
+        page = teller.at().read_after(cursor + n)
         assert isinstance(page, Page)
         pages.append((len(page.entries), page.last))
     assert pages == [(1, False), (1, True)]
@@ -500,6 +499,6 @@ def test_a_page_that_ends_at_the_head_is_marked_as_last(valkey: "redis.Redis") -
     cursor = teller.start()
     teller.append(*(teller.delta(n) for n in range(40)))
     for count, last in ((16, False), (39, False), (40, True), (500, True)):
-        page = teller.log.read_after(teller.channel, cursor, count=count)
+        page = teller.at().read_after(cursor, count=count)
         assert isinstance(page, Page)
         assert (len(page.entries), page.last) == (min(count, 40), last)

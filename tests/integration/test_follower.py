@@ -15,11 +15,11 @@ from django.contrib.sessions.models import Session
 from redis.asyncio.connection import AbstractConnection
 
 from streams.access.authorization import Caller
-from streams.chat import conversations, publisher
+from streams.chat import conversations
 from streams.delivery.follower import Follower
 from streams.delivery.open_streams import OpenStreams, StreamLimit
+from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import EventLog
 from streams.models import Conversation
 from streams.protocol.events import TextDelta
 from streams.protocol.sse import encode
@@ -209,8 +209,7 @@ async def test_events_that_arrive_during_a_read_are_delivered_at_once(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = await published_run()
-    log = publisher.the_log()
-    read, last = log.read_after, story.first + 3
+    read, last = ChannelLog.read_after, story.first + 3
 
     def outrun(*asked: Any, **how: Any) -> Any:
         page = read(*asked, **how)
@@ -221,7 +220,7 @@ async def test_events_that_arrive_during_a_read_are_delivered_at_once(
                 time.sleep(0.001)
         return page
 
-    monkeypatch.setattr(log, "read_after", outrun)
+    monkeypatch.setattr(ChannelLog, "read_after", outrun)
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
         assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
@@ -233,15 +232,15 @@ async def test_concurrent_readers_of_one_cursor_share_one_read(
     story = await published_run()
     await sync_to_async(story.publish_deltas)(300)  # two pages
     asked: list[int] = []
-    read = EventLog.read_after
+    read = ChannelLog.read_after
 
-    def slowly(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+    def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
         asked.append(cursor)
-        page = read(log, channel, cursor, **named)
+        page = read(log, cursor, **named)
         time.sleep(0.3)  # until all of them have come
         return page
 
-    monkeypatch.setattr(EventLog, "read_after", slowly)
+    monkeypatch.setattr(ChannelLog, "read_after", slowly)
     streams = [
         crowd.admit(VISITOR, story.conversation, story.first, until_idle=False) for _ in range(20)
     ]
@@ -255,10 +254,10 @@ async def test_a_read_started_before_an_event_is_not_shared_after_it(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = await published_run()
-    read, asked, said = EventLog.read_after, list[int](), threading.Event()
+    read, asked, said = ChannelLog.read_after, list[int](), threading.Event()
 
-    def slowly(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
-        page = read(log, channel, cursor, **named)
+    def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
+        page = read(log, cursor, **named)
         asked.append(cursor)
         assert said.wait(10)
         return page
@@ -267,7 +266,7 @@ async def test_a_read_started_before_an_event_is_not_shared_after_it(
         stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
         return asyncio.create_task(ids(stream, story.first + 1))
 
-    monkeypatch.setattr(EventLog, "read_after", slowly)
+    monkeypatch.setattr(ChannelLog, "read_after", slowly)
     readers = [reader()]
     async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
         while not asked:
@@ -291,16 +290,16 @@ async def test_many_readers_share_one_read_after_a_reconnect(
         crowd.admit(VISITOR, story.conversation, story.first, until_idle=True) for _ in range(100)
     ]
     readers = [asyncio.create_task(whole(stream)) for stream in streams]
-    read, asked = EventLog.read_after, list[int]()
+    read, asked = ChannelLog.read_after, list[int]()
 
-    def counted(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+    def counted(log: ChannelLog, cursor: int, **named: Any) -> Any:
         asked.append(cursor)
-        return read(log, channel, cursor, **named)
+        return read(log, cursor, **named)
 
     async with asyncio.timeout(10):
         while len(crowd._open) < len(readers) or not all(map(caught_up, crowd._open)):
             await asyncio.sleep(0.01)
-        monkeypatch.setattr(EventLog, "read_after", counted)
+        monkeypatch.setattr(ChannelLog, "read_after", counted)
         await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
         while not asked or not all(map(caught_up, crowd._open)):
             await sync_to_async(story.publish_deltas)()
@@ -373,7 +372,7 @@ async def test_a_reader_that_connects_as_the_last_one_leaves_is_served(crowd: Op
 
 
 def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    look, calls = EventLog.state, list[object]()
+    look, calls = ChannelLog.state, list[object]()
 
     def away_at_first(*args: Any, **named: Any) -> Any:
         calls.append(args)
@@ -381,7 +380,7 @@ def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
             raise LogUnavailable
         return look(*args, **named)
 
-    monkeypatch.setattr(EventLog, "state", away_at_first)
+    monkeypatch.setattr(ChannelLog, "state", away_at_first)
 
 
 async def test_a_reset_is_sent_even_if_redis_fails_before_the_snapshot(

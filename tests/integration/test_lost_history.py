@@ -11,10 +11,11 @@ from django.db.models.functions import Now
 
 from streams.chat import ask, finish, publisher, sweep
 from streams.delivery.replay import ReplayPage, pending, read_page
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, Superseded
-from streams.log.event_log import EventLog, the_log
-from streams.log.values import Append, Page, Watermark
+from streams.log.event_log import log_of, the_log
+from streams.log.values import Append, OnUnverified, Page, Watermark
 from streams.models import Conversation, Run
 from streams.protocol.events import TextDelta
 from tests.integration.support.broker import QUEUE
@@ -61,13 +62,13 @@ def abandon(run: Run) -> Run:
     return taken
 
 
-def told_faults(*pages: ReplayPage) -> list[str]:
-    """What a reader who hears this would find wrong, and which runs he takes to be going on."""
-    retelling, faults = Replayer(), []
+def replay_faults(*pages: ReplayPage) -> list[str]:
+    """The faults that a reader of these pages finds, and the runs that it takes as active."""
+    replayer, faults = Replayer(), []
     for block in Splitter().feed(b"".join(page.frames for page in pages)):
         begins = block.event == "conversation.snapshot"
-        faults += retelling.apply_snapshot(block.payload) if begins else retelling.apply(block)
-    return faults + [f"{run} goes on" for run in retelling.runs if retelling.is_active(run)]
+        faults += replayer.apply_snapshot(block.payload) if begins else replayer.apply(block)
+    return faults + [f"{run} goes on" for run in replayer.runs if replayer.is_active(run)]
 
 
 class TestOtherEvents:
@@ -100,7 +101,7 @@ class TestOtherEvents:
     ) -> None:
         run = started(queued_run())
         waiting = ask.ask(run.conversation, "And?", when_busy="queue")
-        with killed_at(monkeypatch, EventLog, "append_final"):
+        with killed_at(monkeypatch, ChannelLog, "append_final"):
             finish.cancel(waiting.run)
         (known,) = append_deltas(run, "So ")
         assert isinstance(known, int)
@@ -108,7 +109,7 @@ class TestOtherEvents:
         append_deltas(run, "it ", index=1)
         fail_over()
         sweep_by_another_process()  # before the worker's next word
-        page = the_log().read_after(channel_of(run.conversation_id), known)
+        page = log_of(run.conversation_id).read_after(known)
         assert isinstance(page, Page)
         assert page.entries == []
 
@@ -131,7 +132,7 @@ class TestOtherEvents:
         fail_over()
         append_all([piece(run, 2, "is.", known=first)])  # it was in the queue before that
         ask.ask(run.conversation, "And?", when_busy="queue")
-        page = the_log().read_after(channel_of(run.conversation_id), first)
+        page = log_of(run.conversation_id).read_after(first)
         assert isinstance(page, Page)
         assert page.entries == []
 
@@ -155,7 +156,7 @@ def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[]
     assert isinstance(known, int)
     fail_over = fails_over(valkey, run)
     others()
-    heard = the_log().get_current_id(channel_of(run.conversation_id))
+    heard = log_of(run.conversation_id).repair()
     assert heard > known
     fail_over()
     answers = append_all([piece(run, 1 + n, "on ", known=known) for n in range(4)])
@@ -170,16 +171,16 @@ class TestBetweenAppendAndRecord:
     def lost(self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
         def lost_after(verb: str) -> list[ReplayPage]:
             looks: list[ReplayPage] = []
-            real = getattr(EventLog, verb)
+            real = getattr(ChannelLog, verb)
 
-            def say_and_lose(log: EventLog, *args: Any, **kwargs: Any) -> Any:
+            def say_and_lose(log: ChannelLog, *args: Any, **kwargs: Any) -> Any:
                 said = real(log, *args, **kwargs)
-                monkeypatch.setattr(EventLog, verb, real)
+                monkeypatch.setattr(ChannelLog, verb, real)
                 valkey.flushall()
                 looks.append(read_page(Conversation.objects.get().id, None))
                 return said
 
-            monkeypatch.setattr(EventLog, verb, say_and_lose)
+            monkeypatch.setattr(ChannelLog, verb, say_and_lose)
             return looks
 
         return lost_after
@@ -190,7 +191,7 @@ class TestBetweenAppendAndRecord:
         looks = lost("append_once")
         run = queued_run()
         tail = read_page(run.conversation_id, looks[0].cursor)
-        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+        assert replay_faults(looks[0], tail) == [f"{run.id} goes on"]
 
     def test_a_reader_of_the_snapshot_receives_the_start(self, lost: Callable[[str], Any]) -> None:
         run = queued_run()
@@ -201,7 +202,7 @@ class TestBetweenAppendAndRecord:
         publisher.publish_start(taken)
         assert isinstance(append_deltas(taken, "So ")[0], int)
         tail = read_page(run.conversation_id, looks[0].cursor)
-        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+        assert replay_faults(looks[0], tail) == [f"{run.id} goes on"]
 
     def test_a_recorded_start_is_not_repeated_to_later_readers(
         self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
@@ -209,9 +210,9 @@ class TestBetweenAppendAndRecord:
         taken = claim(queued_run().id, uuid4())
         assert taken
         taken.conversation.refresh_from_db()
-        start, looks = EventLog.append_start, []
+        start, looks = ChannelLog.append_start, []
 
-        def start_and_fall_silent(log: EventLog, *args: Any, **kwargs: Any) -> int:
+        def start_and_fall_silent(log: ChannelLog, *args: Any, **kwargs: Any) -> int:
             if taken.started_event_id is None:
                 taken.started_event_id = start(log, *args, **kwargs)
                 return taken.started_event_id
@@ -219,10 +220,10 @@ class TestBetweenAppendAndRecord:
             looks.append(read_page(taken.conversation_id, None))
             raise LogUnavailable
 
-        monkeypatch.setattr(EventLog, "append_start", start_and_fall_silent)
+        monkeypatch.setattr(ChannelLog, "append_start", start_and_fall_silent)
         assert publisher.publish_start(taken) == taken.started_event_id
         tail = read_page(taken.conversation_id, looks[0].cursor)
-        assert told_faults(looks[0], tail) == [f"{taken.id} goes on"]
+        assert replay_faults(looks[0], tail) == [f"{taken.id} goes on"]
 
     def test_a_reader_of_the_snapshot_receives_the_final_event(
         self, lost: Callable[[str], Any]
@@ -234,7 +235,7 @@ class TestBetweenAppendAndRecord:
         finish.complete(run, "So.", finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
         assert pending(run.conversation_id, tail.cursor) == "idle"
-        assert told_faults(looks[0], tail) == []
+        assert replay_faults(looks[0], tail) == []
 
 
 def test_a_cancel_does_not_store_a_delta_that_came_too_late(
@@ -273,7 +274,7 @@ def test_a_cancel_between_claim_and_start_is_published_in_order() -> None:
     append_deltas(run, "half")
     abandon(run)
     finish.cancel(run.id)
-    assert told_faults(read_page(run.conversation_id, 0)) == []
+    assert replay_faults(read_page(run.conversation_id, 0)) == []
 
 
 def test_a_cancel_before_the_second_start_in_a_lost_log_is_published_in_order(
@@ -282,14 +283,12 @@ def test_a_cancel_before_the_second_start_in_a_lost_log_is_published_in_order(
     run = started(queued_run())
     append_deltas(run, "So ")
     valkey.flushall()
-    the_log().restore_fence(
-        channel_of(run.conversation_id), run.id, 1, index=0, text="So ", min_head=0
-    )
+    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, text="So ")
     begins = read_page(run.conversation_id, None)
     abandon(run)
     Run.objects.filter(pk=run.pk).update(lease_until=None)
     finish.cancel(run.id)
-    assert told_faults(begins, read_page(run.conversation_id, begins.cursor)) == []
+    assert replay_faults(begins, read_page(run.conversation_id, begins.cursor)) == []
 
 
 def test_a_worker_that_starts_late_does_not_replace_the_newer_fence(
@@ -359,7 +358,7 @@ def test_a_superseded_worker_restores_no_fence_in_a_lost_log(
     late.conversation.refresh_from_db()
     with pytest.raises(Superseded):
         publisher.publish_start(late)
-    assert the_log().state(channel_of(run.conversation_id), min_head=0).runs == {}
+    assert log_of(run.conversation_id).state().runs == {}
 
 
 def test_a_deleted_conversation_begins_no_epoch_after_redis_was_emptied(
@@ -383,7 +382,7 @@ def test_a_fence_older_than_the_logs_settles_nothing(valkey: "redis.Redis") -> N
     fails_over(valkey, run)()
     before = valkey.hgetall(f"{{{channel}}}:state")
     with pytest.raises(Superseded):
-        the_log().seal(channel, run.id, 0, min_head=0, doubt="settle")
+        the_log().channel(channel).seal(run.id, 0, on_unverified=OnUnverified.NEW_EPOCH)
     assert valkey.hgetall(f"{{{channel}}}:state") == before
 
 

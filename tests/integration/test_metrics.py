@@ -68,8 +68,8 @@ def test_every_metric_of_the_dashboard_exists() -> None:
 def test_accepted_and_rejected_appends_are_counted() -> None:
     run = Run.objects.get(pk=begin(owner="visitor:1", text="?").run)
     channel = channel_of(run.conversation_id)
-    the_log().append_start(
-        channel, RunStarted(run=run.id, attempt=2, model="m"), min_head=0, abandoned=False
+    the_log().channel(channel).append_start(
+        RunStarted(run=run.id, attempt=2, model="m"), abandoned=False
     )
 
     def piece(attempt: int) -> Append:

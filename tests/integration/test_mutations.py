@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,9 @@ from streams.delivery import replay
 from streams.delivery.follower import Follower
 from streams.delivery.hub import ChannelBuffer
 from streams.delivery.open_streams import OpenStreams
-from streams.log import event_log
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import the_log
+from streams.log.event_log import EventLog, the_log
+from streams.log.scripts import PRELUDE, SCRIPTS, Script
 from streams.models import from_now
 from streams.protocol.events import Heartbeat
 from streams.protocol.sse import encode_frame
@@ -75,7 +74,7 @@ class Story:
         """Remove the last event, as a failover to a server that had not copied it does."""
         state, events = f"{{{self.run.channel}}}:state", f"{{{self.run.channel}}}:events"
         self._valkey.xdel(events, f"{last}-0")
-        self._valkey.hdel(state, f"{self.run.run.id}:ending")
+        self._valkey.hdel(state, f"{self.run.run.id}:final")
         self._valkey.hset(state, "head", last - 1)
 
     def deltas(self) -> list[int]:
@@ -156,15 +155,15 @@ class Guard:
 
 
 def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
-    """Change the text of log.lua. Each old text must be in it exactly once."""
+    """Change the text of the scripts. Each old text is once in one script, or in the prelude."""
 
     def remove_text(patch: pytest.MonkeyPatch) -> None:
-        text = event_log.SCRIPT
         for old, new in changes:
-            assert text.count(old) == 1, f"log.lua no longer says {old!r} once"
-            text = text.replace(old, new)
-        patch.setattr(event_log, "SCRIPT", text)
-        patch.setattr(event_log, "DIGEST", sha1(text.encode(), usedforsecurity=False).hexdigest())
+            found = {name: s.text for name, s in SCRIPTS.items() if old in s.text}
+            assert len(found) == (len(SCRIPTS) if old in PRELUDE else 1), f"where is {old!r}?"
+            for name, text in found.items():
+                assert text.count(old) == 1, f"{name}.lua no longer has {old!r} once"
+                patch.setitem(SCRIPTS, name, Script(text.replace(old, new)))
 
     return remove_text
 
@@ -224,8 +223,8 @@ GUARDS = [
         name="an append checks the fence",
         promise="5, one writer",
         remove=script(
-            ("  if why then return {why} end\n", ""),
-            ("  if not field(run .. ':attempt') then return {'missing'} end\n", ""),
+            ("if refused then return {refused} end\n", ""),
+            ("if not field(run .. ':attempt') then return {'fence_missing'} end\n", ""),
         ),
         checks=(
             "test_event_log: test_a_delta_without_a_fence_is_refused",
@@ -235,7 +234,7 @@ GUARDS = [
     Guard(
         name="an older attempt is refused",
         promise="5, nothing of an older attempt after a newer one",
-        remove=script(("tonumber(fence) ~= attempt or closed", "closed")),
+        remove=script(("tonumber(fence) ~= attempt or sealed", "sealed")),
         checks=(
             "test_event_log: test_a_superseded_attempt_is_refused_and_the_newer_one_starts_over",
             "test_publishing: TestFence.test_an_older_attempt_appends_nothing_after_a_newer_one",
@@ -244,22 +243,20 @@ GUARDS = [
     Guard(
         name="a sealed run takes no delta",
         promise="5 and 7, nothing after the final event",
-        remove=script(("tonumber(fence) ~= attempt or closed", "tonumber(fence) ~= attempt")),
+        remove=script(("tonumber(fence) ~= attempt or sealed", "tonumber(fence) ~= attempt")),
         checks=("test_event_log: test_nothing_follows_a_seal_or_a_final_event",),
     ),
     Guard(
         name="a repeated delta gets the same id",
         promise="1, no repeat when a response of Redis is lost",
-        remove=script(
-            ("  if index <= last then return {'ok', said(beginning, last - index)} end\n", "")
-        ),
+        remove=script(("if index <= last then return {'ok', id_of_delta(last - index)} end\n", "")),
         checks=("test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",),
     ),
     Guard(
         name="a repeated message or run.queued gets the same id",
         promise="6, a message is published once",
         remove=script(
-            ("  local before = kind ~= '' and field(run .. ':' .. kind)", "  local before = nil")
+            ("local before = once ~= '' and field(run .. ':' .. once)", "local before = nil")
         ),
         checks=(
             "test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",
@@ -269,7 +266,7 @@ GUARDS = [
     Guard(
         name="a repeated final event gets the same id",
         promise="4, exactly one final event",
-        remove=script(("  local before = field(run .. ':ending')", "  local before = nil")),
+        remove=script(("local before = field(run .. ':final')", "local before = nil")),
         checks=(
             "test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",
             "test_event_log: test_a_released_run_gets_no_second_final_event",
@@ -280,7 +277,8 @@ GUARDS = [
         promise="4, the invariant",
         remove=script(
             (
-                "(redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt)",
+                "(redis.call('GET', text) or '') ~= stored or "
+                "(stored ~= '' and (text_attempt ~= attempt or unpublished))",
                 "false",
             )
         ),
@@ -289,7 +287,7 @@ GUARDS = [
     Guard(
         name="a lost tail begins a new epoch",
         promise="2, never another epoch's events after an old cursor",
-        remove=script(("at > 0 and at >= known", "at > 0")),
+        remove=script(("at > 0 and at >= min_head", "at > 0")),
         checks=("test_event_log: test_a_lost_tail_is_never_continued",),
     ),
     Guard(
@@ -301,7 +299,7 @@ GUARDS = [
     Guard(
         name="an epoch begins above every published id",
         promise="2, with the clock set back",
-        remove=script(("math.max(clock, above + BEYOND + clock % BEYOND)", "clock")),
+        remove=script(("math.max(now, above + MARGIN + now % MARGIN)", "now")),
         checks=(
             "test_event_log: test_an_epoch_begins_above_published_ids_with_the_clock_set_back",
         ),
@@ -309,7 +307,7 @@ GUARDS = [
     Guard(
         name="two epochs never begin at the same id",
         promise="2, when the log is lost twice within a second",
-        remove=script((" + clock % BEYOND", "")),
+        remove=script((" + now % MARGIN", "")),
         checks=("test_event_log: test_two_epochs_never_begin_at_the_same_id",),
     ),
     Guard(
@@ -321,7 +319,9 @@ GUARDS = [
     Guard(
         name="a log on another server process is unverified",
         promise="2, when Redis fails over during a reply",
-        remove=script(("if not sure or sure == server() then return nil end", "do return nil end")),
+        remove=script(
+            ("if not verified or verified == server_id() then return nil end", "do return nil end")
+        ),
         checks=(
             "test_event_log: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
             "test_event_log: test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch",
@@ -330,7 +330,7 @@ GUARDS = [
     Guard(
         name="the attempt verifies the log (`EventLog.verify`)",
         promise="2, when Redis fails over during a reply",
-        remove=lambda patch: patch.setattr(event_log.EventLog, "verify", lambda *_: None),
+        remove=lambda patch: patch.setattr(EventLog, "verify", lambda *_: None),
         checks=(
             "test_event_log: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
             "test_event_log: test_an_attempt_that_verifies_detects_a_lost_tail",
@@ -339,7 +339,7 @@ GUARDS = [
     Guard(
         name="a delta waits until the log is verified",
         promise="2, when Redis fails over during a reply",
-        remove=script(("  if field('server') ~= server() then return {'doubtful'} end\n", "")),
+        remove=script(("if field('server') ~= server_id() then return {'unverified'} end\n", "")),
         checks=LOST_EVENTS,
     ),
     Guard(
@@ -351,13 +351,13 @@ GUARDS = [
     Guard(
         name="a final event waits if another reply's tail may be lost",
         promise="2, when Redis fails over during a reply",
-        remove=script(("  if open and open ~= run then return {'doubtful'} end\n", "")),
+        remove=script(("if open and open ~= run then return {'unverified'} end\n", "")),
         checks=("test_lost_history: TestOtherEvents.test_events_never_get_the_ids_of_a_lost_tail",),
     ),
     Guard(
         name="the start after an abandoned attempt begins a new epoch",
         promise="2, when worker and Redis die together",
-        remove=script(("(abandoned or at ~= known)", "at ~= known")),
+        remove=script(("(abandoned or at ~= min_head)", "at ~= min_head")),
         checks=(
             "test_lost_history: TestOtherEvents.test_an_attempt_after_a_dead_worker_reuses_no_id",
         ),
@@ -365,13 +365,13 @@ GUARDS = [
     Guard(
         name="a final event publishes a missing start first",
         promise="5, nothing of an attempt before its start",
-        remove=script(("then say(start_type, start) end", "then local _ = start end")),
+        remove=script(("then append_event(start_type, start) end", "then local _ = start end")),
         checks=("test_lost_history: test_a_cancel_between_claim_and_start_is_published_in_order",),
     ),
     Guard(
         name="a cursor before the epoch is a gap",
         promise="2, a loss is reported",
-        remove=script(("elseif cursor < first - 1 then", "elseif false then")),
+        remove=script(("elseif cursor < epoch_start - 1 then", "elseif false then")),
         checks=(
             "test_event_log: test_an_epoch_begins_above_published_ids_with_the_clock_set_back",
         ),
@@ -379,13 +379,13 @@ GUARDS = [
     Guard(
         name="a cursor before the first kept event is a gap",
         promise="2, a loss is reported",
-        remove=script(("elseif cursor < low - 1 then", "elseif false then")),
+        remove=script(("elseif cursor < first - 1 then", "elseif false then")),
         checks=("test_event_log: test_a_trimmed_log_reports_expired_and_its_rest_is_readable",),
     ),
     Guard(
         name="a deleted conversation stays deleted",
         promise="8, a deleted conversation is never written again",
-        remove=script(("if field('gone') then return {'gone'} end", "")),
+        remove=script(("if field('deleted') then return {'deleted'} end", "")),
         checks=("test_event_log: test_a_deleted_conversation_is_never_written_again",),
     ),
     Guard(

@@ -13,9 +13,10 @@ from django.db.models.functions import Now
 
 from streams.chat import ask, conversations, finish, publisher, sweep
 from streams.chat.snapshot import snapshot
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import Superseded
-from streams.log.event_log import EventLog, the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.values import CursorGap, Page, Watermark
 from streams.models import Conversation, DeletedConversation, Message, Run
 from streams.protocol.events import LiveRun
@@ -54,7 +55,7 @@ class TestAcceptedMessages:
     def test_killed_between_append_and_the_rows_update(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with killed_at(monkeypatch, EventLog, "append_once", after=True):
+        with killed_at(monkeypatch, ChannelLog, "append_once", after=True):
             queued_run()
         run = Run.objects.get()
         sweep_by_another_process()
@@ -65,14 +66,14 @@ class TestAcceptedMessages:
 
     def test_killed_between_the_message_and_its_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Both go in one trip; a connection that breaks may carry the first alone."""
-        tell = EventLog.append_once
+        tell = ChannelLog.append_once
 
-        def half(log: EventLog, channel: str, *events: Any, **named: Any) -> None:
-            tell(log, channel, events[0], **named)
+        def half(log: ChannelLog, *events: Any, **named: Any) -> None:
+            tell(log, events[0], **named)
             raise ProcessKilled
 
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_once", half)
+            patch.setattr(ChannelLog, "append_once", half)
             with pytest.raises(ProcessKilled):
                 queued_run()
         sweep_by_another_process()
@@ -82,8 +83,8 @@ class TestAcceptedMessages:
         self, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "state", raise_log_unavailable)
-            patch.setattr(EventLog, "append_once", raise_log_unavailable)
+            patch.setattr(ChannelLog, "repair", raise_log_unavailable)
+            patch.setattr(ChannelLog, "append_once", raise_log_unavailable)
             accepted = ask.begin(owner="visitor:a", text="Why?")
         assert accepted.cursor is None
         assert valkey.llen(QUEUE) == 0
@@ -96,7 +97,7 @@ class TestAcceptedMessages:
     ) -> None:
         run = queued_run()
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_once", raise_log_unavailable)
+            patch.setattr(ChannelLog, "append_once", raise_log_unavailable)
             conversations.rename(run.conversation, "Another")
         Conversation.objects.update(title_pending_since=Now() - timedelta(seconds=9))
         sweep_by_another_process()
@@ -108,14 +109,14 @@ class TestAcceptedMessages:
     ) -> None:
         run = queued_run()
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "delete", raise_log_unavailable)
+            patch.setattr(ChannelLog, "delete", raise_log_unavailable)
             conversations.delete(run.conversation)
         assert not Conversation.objects.exists()
         DeletedConversation.objects.update(created_at=Now() - timedelta(seconds=9))
         sweep_by_another_process()
         state = f"{{{channel_of(run.conversation_id)}}}:state"
         assert [key for key in valkey.keys("{*") if key != state] == []
-        assert valkey.hgetall(state) == {"gone": "1"}
+        assert valkey.hgetall(state) == {"deleted": "1"}
         assert not DeletedConversation.objects.exists()
 
     def test_a_message_with_two_runs_is_published_once(
@@ -203,7 +204,7 @@ class TestAnotherRedisProcess:
         before = [*ASKED, "run.started", "text.delta"]
         assert published_types(run.conversation_id) == before
         channel = channel_of(run.conversation_id)
-        known = the_log().get_current_id(channel)
+        known = the_log().channel(channel).repair()
         reach = Watermark(channel=channel, run=run.id, attempt=run.attempt, head=known)
         the_log().verify([reach])
         sweep_by_another_process()
@@ -217,23 +218,21 @@ class TestAnotherRedisProcess:
         assert published_types(run.conversation_id)[-1] == "run.cancelled"
 
     def test_without_a_worker_a_cancel_begins_an_epoch(self, run: Run) -> None:
-        heard = the_log().get_current_id(channel_of(run.conversation_id))
+        heard = log_of(run.conversation_id).repair()
         Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
         finish.cancel(run.id)
         run.refresh_from_db()
         assert run.status == Run.Status.CANCELLED
         assert run.reply
         assert run.reply.content == "So "
-        assert the_log().read_after(channel_of(run.conversation_id), heard) == CursorGap(
-            reason="lost"
-        )
+        assert log_of(run.conversation_id).read_after(heard) == CursorGap(reason="lost")
 
     def test_the_final_event_of_a_queued_run_waits_for_the_running_one(self, run: Run) -> None:
         waiting = ask.ask(run.conversation, "And?", when_busy="queue")
         finish.cancel(waiting.run)
         assert not Run.active().filter(pk=waiting.run).exists()
         channel = channel_of(run.conversation_id)
-        known = the_log().get_current_id(channel)
+        known = the_log().channel(channel).repair()
         assert published_types(run.conversation_id)[4:] == []
         reach = Watermark(channel=channel, run=run.id, attempt=run.attempt, head=known)
         the_log().verify([reach])
@@ -248,35 +247,33 @@ class TestAnotherRedisProcess:
         kept = {key: valkey.dump(key) for key in valkey.keys(f"{{{channel}}}*")}
         heard = append_deltas(run, "it ", "is.", index=1)[-1]
         assert isinstance(heard, int)
-        with killed_at(monkeypatch, EventLog, "append_final"):
+        with killed_at(monkeypatch, ChannelLog, "append_final"):
             finish.complete(run, "So it is.", finish_reason="stop", usage=None)
         for key, value in kept.items():
             valkey.restore(key, 0, value, replace=True)
         sweep_by_another_process()
-        assert the_log().read_after(channel, heard) == CursorGap(reason="lost")
+        assert the_log().channel(channel).read_after(heard) == CursorGap(reason="lost")
 
     def test_the_next_attempt_begins_an_epoch(self, run: Run) -> None:
         ask.ask(run.conversation, "And?", when_busy="queue")
-        heard = the_log().get_current_id(channel_of(run.conversation_id))
+        heard = log_of(run.conversation_id).repair()
         Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
         started(run)
         sweep_by_another_process()
-        last = the_log().last(channel_of(run.conversation_id))
+        last = log_of(run.conversation_id).last()
         assert last
         assert last[1] == "run.queued"
-        assert the_log().read_after(channel_of(run.conversation_id), heard) == CursorGap(
-            reason="lost"
-        )
+        assert log_of(run.conversation_id).read_after(heard) == CursorGap(reason="lost")
 
 
 STEPS: list[tuple[Any, str, bool]] = [
-    (EventLog, "seal", False),
-    (EventLog, "seal", True),
+    (ChannelLog, "seal", False),
+    (ChannelLog, "seal", True),
     (finish, "store", True),
-    (EventLog, "append_final", False),
-    (EventLog, "append_final", True),
+    (ChannelLog, "append_final", False),
+    (ChannelLog, "append_final", True),
     (Conversation, "advance_head", False),
-    (EventLog, "release_run", False),
+    (ChannelLog, "release_run", False),
 ]
 
 
@@ -380,7 +377,7 @@ class TestOneFinalEvent:
     ) -> None:
         lost, waiting = queued_run(), queued_run()
         valkey.delete(QUEUE)  # their tasks are lost
-        the_log().delete(channel_of(lost.conversation_id))
+        log_of(lost.conversation_id).delete()
         Run.objects.filter(pk=lost.pk).update(queued_event_id=None)
         Run.objects.update(dispatched_at=None)
         rung = list[UUID]()
@@ -413,7 +410,7 @@ class TestFence:
 
     def test_killed_between_claim_and_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = queued_run()
-        with killed_at(monkeypatch, EventLog, "append_start"):
+        with killed_at(monkeypatch, ChannelLog, "append_start"):
             started(run)
         Run.objects.update(lease_until=Now() - timedelta(seconds=1))
         assert started(run).attempt == 2
@@ -503,11 +500,11 @@ class TestSnapshot:
             queued_run()
         run = Run.objects.get()
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_once", raise_log_unavailable)
+            patch.setattr(ChannelLog, "append_once", raise_log_unavailable)
             now = snapshot(run.conversation)
         assert (now.messages, now.runs) == ((), ())
         publisher.publish_pending(run.conversation)
-        page = the_log().read_after(channel_of(run.conversation_id), now.cursor or 0)
+        page = log_of(run.conversation_id).read_after(now.cursor or 0)
         assert isinstance(page, Page)
         assert [type for _, type, _ in page.entries] == ASKED
 
@@ -516,10 +513,10 @@ class TestSnapshot:
     ) -> None:
         run = started(queued_run())
         append_deltas(run, "So.")
-        with killed_at(monkeypatch, EventLog, "append_final"):
+        with killed_at(monkeypatch, ChannelLog, "append_final"):
             finish.complete(run, "So.", finish_reason="stop", usage=None)
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_final", raise_log_unavailable)
+            patch.setattr(ChannelLog, "append_final", raise_log_unavailable)
             now = snapshot(run.conversation)
         assert now.runs == self.live(run, "So.")
         assert [message.role for message in now.messages] == ["user"]
@@ -530,7 +527,7 @@ class TestSnapshot:
     ) -> None:
         run = started(queued_run())
         append_deltas(run, "So.")
-        with killed_at(monkeypatch, Conversation if step == "advance_head" else EventLog, step):
+        with killed_at(monkeypatch, Conversation if step == "advance_head" else ChannelLog, step):
             finish.complete(run, "So.", finish_reason="stop", usage=None)
         now = snapshot(run.conversation)
         assert now.runs == ()
@@ -541,15 +538,15 @@ class TestSnapshot:
     ) -> None:
         run = started(queued_run())
         append_deltas(run, "So.")
-        look = EventLog.state
+        look = ChannelLog.state
 
         def look_and_then_it_ends(*args: Any, **kwargs: Any) -> Any:
             seen = look(*args, **kwargs)
-            monkeypatch.setattr(EventLog, "state", look)
+            monkeypatch.setattr(ChannelLog, "state", look)
             finish.complete(run, "So.", finish_reason="stop", usage=None)
             return seen
 
-        monkeypatch.setattr(EventLog, "state", look_and_then_it_ends)
+        monkeypatch.setattr(ChannelLog, "state", look_and_then_it_ends)
         now = snapshot(run.conversation)
         assert now.runs == self.live(run, "So.")
         assert [message.role for message in now.messages] == ["user"]
@@ -587,6 +584,6 @@ class TestEpoch:
         accepted = ask.ask(run.conversation, "And?")
         assert accepted.cursor is not None
         assert accepted.cursor >= before
-        page = the_log().read_after(channel_of(run.conversation_id), accepted.cursor)
+        page = log_of(run.conversation_id).read_after(accepted.cursor)
         assert isinstance(page, Page)
         assert [type for _, type, _ in page.entries] == ASKED

@@ -19,8 +19,8 @@ from django.test import AsyncClient
 
 from streams.chat import conversations
 from streams.delivery.hub import ChannelBuffer
+from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import EventLog
 from streams.models import Conversation
 from streams.pushpin import bridge
 from streams.pushpin.bridge import Bridge
@@ -253,17 +253,17 @@ async def test_after_a_lost_log_the_last_event_is_published_again(
 async def test_an_unpublished_log_is_read_a_few_times_a_second(
     short: Path, monkeypatch: pytest.MonkeyPatch, answer: LogUnavailable | None
 ) -> None:
-    tail, asked = EventLog.last, list[float]()
+    tail, asked = ChannelLog.last, list[float]()
 
-    def at_last(log: EventLog, channel: str) -> Any:
+    def at_last(log: ChannelLog) -> Any:
         asked.append(monotonic())
         if len(asked) > 10:
-            return tail(log, channel)
+            return tail(log)
         if answer:
             raise answer
         return None
 
-    monkeypatch.setattr(EventLog, "last", at_last)
+    monkeypatch.setattr(ChannelLog, "last", at_last)
     monkeypatch.setattr(bridge, "LOOK", bridge.SOON)
     story = await published_run()
     await sync_to_async(story.complete)()
@@ -322,7 +322,7 @@ async def test_heartbeats_continue_while_redis_does_not_answer(
     def away(*_: Any) -> None:
         raise LogUnavailable
 
-    monkeypatch.setattr(EventLog, "last", away)
+    monkeypatch.setattr(ChannelLog, "last", away)
     hold = hold_of((await published_run()).conversation)
     async with bridging(short) as pushpin:
         pushpin.want(hold.channel, hold.state, hold.aside)

@@ -11,8 +11,9 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from streams.log import redis_permissions
-from streams.log.event_log import SCRIPT, the_log
+from streams.log.event_log import the_log
 from streams.log.redis_permissions import LOG
+from streams.log.scripts import SCRIPTS
 
 # The probe's threads see the database as another process would.
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -121,7 +122,8 @@ def test_a_full_redis_does_not_count_as_a_refused_permission(user: Restrict, val
 
 
 def test_each_command_of_the_scripts_is_checked() -> None:
-    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", SCRIPT))
+    text = "".join(script.text for script in SCRIPTS.values())
+    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", text))
     assert called <= {str(words[0]) for words in LOG}
 
 

@@ -98,7 +98,10 @@ def test_all_keys_of_a_channel_are_on_one_server(
         its = [client.keys(f"*{story.channel}*") for client in two]
         assert len(its[server]) >= 2
         assert its[1 - server] == []
-        assert the_log().state(story.channel, min_head=0).head == the_log().last(story.channel)[0]  # type: ignore[index]
+        assert (
+            the_log().channel(story.channel).state().head
+            == the_log().channel(story.channel).last()[0]
+        )  # type: ignore[index]
 
 
 async def test_a_process_receives_the_events_of_both_servers(two: list["redis.Redis"]) -> None:
@@ -200,7 +203,7 @@ async def test_a_read_of_a_silent_server_delays_no_other_read(
         for _ in range(2 * THREADS)
     ]
     async with asyncio.timeout(1):
-        await in_thread(lambda: the_log().last(stories[0].channel), of=stories[0].channel)
+        await in_thread(lambda: the_log().channel(stories[0].channel).last(), of=stories[0].channel)
         await in_thread(lambda: read_refusals({(VISITOR, stories[1].conversation.id)}))
     await asyncio.gather(*waiting)
 

@@ -6,8 +6,8 @@ import pytest
 
 from streams.chat import ask, publisher
 from streams.chat.snapshot import snapshot
-from streams.log.channels import channel_of
-from streams.log.event_log import EventLog, the_log
+from streams.log.event_log import log_of
+from streams.log.servers import Servers
 from streams.log.values import Page
 from streams.models import Conversation
 from streams.protocol.events import LiveRun
@@ -44,13 +44,13 @@ def test_the_first_snapshot_after_an_outage_publishes_the_waiting_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(EventLog, "_run_scripts", raise_log_unavailable)
+        patch.setattr(Servers, "run", raise_log_unavailable)
         accepted = ask.begin(owner="visitor:a", text="Why?")
     assert accepted.cursor is None
     now = snapshot(Conversation.objects.get(pk=accepted.conversation))
     assert [message.content for message in now.messages] == ["Why?"]
     assert [(run.id, run.status) for run in now.runs] == [(accepted.run, "queued")]
-    page = the_log().read_after(channel_of(accepted.conversation), 0)
+    page = log_of(accepted.conversation).read_after(0)
     assert isinstance(page, Page)
     assert [type for _, type, _ in page.entries] == ["message.created", "run.queued"]
     assert page.head == now.cursor

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from streams.chat import ask, publisher, sweep
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.values import Append, Page
 from streams.models import Run
 from streams.protocol.events import TextDelta
@@ -69,7 +69,7 @@ def append_deltas(run: Run, *texts: str, index: int = 0) -> list[int | Exception
 
 
 def published_types(conversation: UUID) -> list[str]:
-    page = the_log().read_after(channel_of(conversation), 0)
+    page = log_of(conversation).read_after(0)
     assert isinstance(page, Page)
     assert [id for id, _, _ in page.entries] == list(
         range(page.head - len(page.entries) + 1, page.head + 1)
