@@ -19,6 +19,7 @@ from streams.chat import ask as asking
 from streams.chat import finish as ending
 from streams.chat import sweep as sweeping
 from streams.chat.broker_queue import queue_length
+from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
 from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
@@ -73,11 +74,11 @@ def test_a_task_sent_by_another_process_during_a_sweep_is_not_sent_again(
     runs = ask_many()
     let_dispatch_expire()
     valkey.delete(QUEUE)
-    asked: Callable[[], int | None] = sweeping.queue_length
+    asked: Callable[[Kind], int | None] = sweeping.queue_length
 
-    def meanwhile() -> int | None:
+    def meanwhile(kind: Kind) -> int | None:
         monkeypatch.setattr(sweeping, "queue_length", asked)
-        length = asked()
+        length = asked(kind)
         sweep()
         return length
 
@@ -92,10 +93,10 @@ def test_a_task_sent_by_a_post_during_a_sweep_is_not_sent_again(
     runs = ask_many()
     let_dispatch_expire()
     valkey.rpop(current_app.conf.task_default_queue)  # the oldest task is missing
-    asked: Callable[[], int | None] = sweeping.queue_length
+    asked: Callable[[Kind], int | None] = sweeping.queue_length
 
-    def meanwhile() -> int | None:
-        length = asked()
+    def meanwhile(kind: Kind) -> int | None:
+        length = asked(kind)
         runs.extend(ask_many())
         return length
 
@@ -116,7 +117,7 @@ def test_a_sweep_sends_as_many_tasks_as_are_missing_oldest_first(valkey: redis.R
 def test_tasks_of_every_priority_count(valkey: redis.Redis) -> None:
     ask_many()
     valkey.rename(QUEUE, PRIORITY)
-    assert queue_length() == RUNS
+    assert queue_length(Kind.MODEL) == RUNS
     let_dispatch_expire()
     sweep()
     assert valkey.llen(QUEUE) == 0
@@ -127,7 +128,7 @@ def test_without_a_queue_length_each_run_is_dispatched_less_and_less_often(
 ) -> None:
     run = ask("user:1")
     valkey.set(PRIORITY, "no list")
-    assert queue_length() is None
+    assert queue_length(Kind.MODEL) is None
     for _ in range(100):  # ten minutes, a sweep every six seconds
         Run.objects.update(
             created_at=F("created_at") - timedelta(seconds=6),
@@ -141,17 +142,17 @@ def test_without_a_queue_length_each_run_is_dispatched_less_and_less_often(
 def test_a_broker_that_is_down_has_no_queue_length(monkeypatch: pytest.MonkeyPatch) -> None:
     ask("user:1")
     monkeypatch.setattr(current_app.conf, "broker_url", "redis://127.0.0.1:1/0")
-    assert queue_length() is None
-    assert "unspool_queue_length NaN" in Client().get("/metrics").content.decode()
+    assert queue_length(Kind.MODEL) is None
+    assert 'unspool_queue_length{kind="model"} NaN' in Client().get("/metrics").content.decode()
 
 
 def test_a_queue_without_a_task_has_length_zero() -> None:
-    assert queue_length() == 0
+    assert queue_length(Kind.MODEL) == 0
 
 
 def test_the_queue_length_is_a_metric() -> None:
     ask_many()
-    assert "unspool_queue_length 30.0" in Client().get("/metrics").content.decode()
+    assert 'unspool_queue_length{kind="model"} 30.0' in Client().get("/metrics").content.decode()
 
 
 def test_a_run_that_waits_for_its_turn_has_no_task(valkey: redis.Redis) -> None:

@@ -397,7 +397,7 @@ GUARDS = [
     Guard(
         name="a sweep counts the queued tasks (`queue_length`)",
         promise="9, one task per waiting run",
-        remove=lambda patch: patch.setattr(sweep, "queue_length", lambda: 0),
+        remove=lambda patch: patch.setattr(sweep, "queue_length", lambda _: 0),
         checks=(
             "test_dispatch: test_without_a_worker_the_queue_holds_one_task_per_waiting_run",
             "test_dispatch: test_a_sweep_sends_as_many_tasks_as_are_missing_oldest_first",
@@ -431,7 +431,7 @@ GUARDS = [
     Guard(
         name="a task of an ended run starts a waiting one (`next_without_place`)",
         promise="9, outdated tasks delay no run",
-        remove=lambda patch: patch.setattr(lease, "next_without_place", lambda: None),
+        remove=lambda patch: patch.setattr(lease, "next_without_place", lambda _: None),
         checks=("test_dispatch: test_a_task_of_an_ended_run_starts_a_waiting_run",),
     ),
     Guard(

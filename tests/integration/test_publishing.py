@@ -11,7 +11,7 @@ import pytest
 import redis
 from django.db.models.functions import Now
 
-from streams.chat import ask, conversations, finish, publisher, sweep
+from streams.chat import ask, conversations, finish, limits, publisher, sweep
 from streams.chat.snapshot import snapshot
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
@@ -134,7 +134,7 @@ class TestAcceptedMessages:
         self, valkey: "redis.Redis", settings: Any
     ) -> None:
         settings.MAX_LIVE_RUNS = 0
-        with pytest.raises(ask.ActiveRunLimit):
+        with pytest.raises(limits.ActiveRunLimit):
             queued_run()
         assert valkey.keys("*") == []
 
