@@ -73,6 +73,9 @@ class Message(models.Model):
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
     role = models.CharField(max_length=9, choices=Role)
     content = models.TextField()
+    parts = models.JSONField(
+        null=True, editable=False, help_text="the parts of a reply; null if it is text alone"
+    )
     turn = models.PositiveIntegerField(editable=False)
     reply_to = models.ForeignKey(
         "self", models.CASCADE, null=True, blank=True, related_name="replies"
@@ -126,6 +129,7 @@ class Run(models.Model):
         FAILED = "failed"
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+    UNFINISHED: ClassVar = (Status.CANCELLED, Status.FAILED)
     abandoned = False  # whether the attempt before was abandoned: set by a claim, not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -135,7 +139,8 @@ class Run(models.Model):
     reply = models.OneToOneField(
         Message, models.SET_NULL, null=True, blank=True, related_name="written_by"
     )
-    model = models.CharField(max_length=200)
+    model = models.CharField(max_length=200, help_text="the name of a model or an agent")
+    metadata = models.JSONField(null=True, blank=True, help_text="the request's, for the agent")
     status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
 
     # The claim and its lease. The attempt is also the fence that the log checks.
@@ -148,6 +153,11 @@ class Run(models.Model):
     lease_length = models.DurationField(null=True, editable=False)
     dispatched_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_asked = models.BooleanField(default=False)
+    called_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="when it first called a tool that must not be called twice: it never begins anew",
+    )
 
     # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)
@@ -214,8 +224,11 @@ class Run(models.Model):
 
 
 def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted."""
-    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
+    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
+
+    None that has called a tool which must not be called twice.
+    """
+    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
 
 
 def from_now(seconds: float) -> models.Expression:
@@ -225,13 +238,12 @@ def from_now(seconds: float) -> models.Expression:
 
 
 class IdempotencyRecord(models.Model):
-    """The response to an Idempotency-Key, stored in the transaction that did the work."""
+    """The result of a request with an Idempotency-Key, kept in the transaction of its work."""
 
     owner = models.CharField(max_length=64)
     route = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="SHA-256 of the request's body")
-    status = models.PositiveSmallIntegerField()
     body = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

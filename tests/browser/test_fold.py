@@ -23,19 +23,26 @@ USAGE = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "estimated": 
 # reaches a reader who had heard a part: all three must end alike.
 LAW = """
 async (events) => {
-  const { fold, nothing } = await import("/fold.js");
+  const { fold, nothing, turnsOf } = await import("/fold.js");
   const start = { ...nothing, id: "c", title: "t", model: "m" };
   const snapshotOf = (state) => ({
     type: "conversation.snapshot",
     data: { id: state.id, title: state.title, model: state.model, earlier: null, cursor: 1,
       messages: state.messages,
       runs: Object.values(state.live).map(({ id, status, attempt, message, parts }) =>
-        ({ id, status, attempt, message, parts })) },
+        ({ id, status, attempt, message, parts })),
+      unanswered: Object.values(state.ended)
+        .filter(({ run, reply, message }) => reply === null
+          && state.messages.every(({ reply_to }) => reply_to !== message)
+          && Object.values(state.live).every((live) => live.message !== message))
+        .map(({ run, type, attempt, message, code, reason, usage }) =>
+          ({ id: run, status: type.slice(4), attempt, message, code, reason, usage })) },
   });
   const told = (state) => JSON.stringify([
     state.messages.map(({ id, content, reply_to, run, parts }) =>
       [id, content, reply_to, run, parts]),
     Object.values(state.live).map(({ id, parts, attempt }) => [id, parts, attempt]),
+    turnsOf(state).map(({ key, replies }) => [key, replies.map(({ run }) => run)]),
   ]);
   const states = [start];
   for (const event of events) states.push(fold(states.at(-1), event));
@@ -136,7 +143,7 @@ async def test_a_snapshot_at_every_cut_ends_where_hearing_everything_does(bare: 
         events, replies = conversation(random.Random(seed))
         told = await bare.evaluate(LAW, events)
         assert told["wrong"] == [], f"seed {seed}"
-        messages, live = told["whole"]
+        messages, live, _ = told["whole"]
         assert live == []
         assert [m[4] for m in messages if m[3]] == replies, f"seed {seed}"
         assert folded_by_python(events) == replies, f"seed {seed}"
@@ -172,7 +179,7 @@ async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
         {"id": "run4", "status": "queued", "attempt": 0, "message": second["id"], "parts": []},
     ]  # fmt: skip
     snapshot = {"id": "c", "title": "t", "model": "m", "messages": [first, *replies, second],
-                "earlier": None, "runs": runs, "cursor": 9}  # fmt: skip
+                "earlier": None, "runs": runs, "unanswered": [], "cursor": 9}  # fmt: skip
     turns = await bare.evaluate(
         """async (data) => {
           const { fold, nothing, turnsOf } = await import("/fold.js");
@@ -189,7 +196,7 @@ async def test_earlier_messages_stay_when_a_snapshot_comes_again(bare: Page) -> 
         """async ([old, recent]) => {
           const { fold, nothing, withEarlier } = await import("/fold.js");
           const event = { type: "conversation.snapshot", data: { id: "c", title: "t", model: "m",
-            messages: recent, earlier: "/more", runs: [], cursor: 9 } };
+            messages: recent, earlier: "/more", runs: [], unanswered: [], cursor: 9 } };
           const read = withEarlier(fold(nothing, event), { messages: old, earlier: null });
           const again = fold(read, event);
           return [again.messages.map(({ id }) => id), again.earlier];

@@ -133,15 +133,14 @@ function fromSnapshot(state, snapshot) {
     messages: [...kept, ...snapshot.messages],
     earlier: place > 0 ? state.earlier : (snapshot.earlier ?? null),
     live,
-    ended: { ...state.ended, ...endedWithoutEvent(state.live, snapshot) },
+    ended: { ...state.ended, ...endedWithoutReply(snapshot) },
   });
 }
 
-/** Runs that were live, are in neither list of the snapshot now, and so ended without a reply. */
-function endedWithoutEvent(before, snapshot) {
-  const named = new Set([...snapshot.runs.map(({ id }) => id), ...snapshot.messages.map(({ run }) => run)]);
-  const lost = Object.values(before).filter(({ id }) => !named.has(id));
-  return Object.fromEntries(lost.map((run) => [run.id, { ...run, run: run.id, type: "run.unheard" }]));
+/** The final events of the runs that the snapshot names because they ended without a reply. */
+function endedWithoutReply({ unanswered, model }) {
+  return Object.fromEntries(unanswered.map(({ id, status, ...run }) =>
+    [id, { ...run, run: id, reply: null, type: `run.${status}`, model }]));
 }
 
 function revisionAfter(before, parts) {

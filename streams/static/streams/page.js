@@ -14,7 +14,6 @@ import { follow } from "./follow.js";
 import { Autoscroll } from "./autoscroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
-import { recall, remember } from "./unsaid.js";
 import { Welcome } from "./welcome.js";
 
 const ENDED = {
@@ -31,7 +30,7 @@ let stream = null;
 const pending = new Map(); // elements of messages that the service has not accepted yet, by their text
 
 const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
-const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => autoscroll.follow());
+const transcript = new Transcript(byId("turns"), { retry, lookUp }, () => autoscroll.follow());
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
 const welcome = new Welcome(byId("welcome"), byId("model"), (text) => composer.fill(text));
@@ -49,7 +48,6 @@ function take(event) {
   if (state === before) return;
   transcript.show(state);
   if (state.shape === before.shape) return;
-  if (state.ended !== before.ended) remember(state);
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
   else if (ENDINGS.includes(event.type)) announceEnd(event.type);
@@ -171,7 +169,7 @@ function arrive() {
   const id = HERE.exec(location.pathname)?.[1] ?? null;
   const before = stream;
   stream = null;
-  state = { ...nothing, id, ended: recall(id) };
+  state = { ...nothing, id };
   before?.close();
   transcript.clear();
   byId("gone").hidden = true;

@@ -148,10 +148,4 @@ export class Reply {
     details.setAttribute("aria-expanded", String(open));
     facts.hidden = !open;
   }
-
-  /** The element for a message without a reply. */
-  static missing(sentence, ask) {
-    const again = el("button", { type: "button", class: "quiet-button", on: { click: ask } }, icon("retry"), "Ask again");
-    return el("article", { class: "reply" }, el("p", { class: "shortfall" }, sentence), again);
-  }
 }

@@ -36,10 +36,9 @@ const REASONS = {
 
 /** Returns `{sentence, failed}`: why a reply is incomplete (null if it is not), and whether the run failed. */
 export function shortfall({ ended, run }) {
-  const hasEvent = ended !== null && ended.type !== "run.unheard";
-  const type = hasEvent ? ended.type : `run.${run?.status}`;
+  const type = ended?.type ?? `run.${run?.status}`;
   const failed = type === "run.failed";
-  const report = hasEvent ? ended : run;
+  const report = ended ?? run;
   if (type === "run.cancelled" && report.reply === null) {
     return { sentence: "Stopped before anything was written.", failed };
   }

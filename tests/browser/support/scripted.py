@@ -181,6 +181,7 @@ class Scripted:
             messages=tuple(messages),
             earlier=None,
             runs=tuple(runs),
+            unanswered=(),
             cursor=len(self._events),
         )
 
