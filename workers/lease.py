@@ -21,11 +21,11 @@ from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
-from streams.chat.leases import abandoned, held, new_lease
+from streams.chat.leases import abandoned, held, new_lease, retryable
 from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
 from streams.log.values import Watermark
-from streams.models import Run, retryable
+from streams.models import Run
 
 logger = logging.getLogger(__name__)
 

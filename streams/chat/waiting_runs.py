@@ -13,8 +13,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
-from streams.chat.leases import abandoned, held
-from streams.models import UNPUBLISHED, Run, retryable
+from streams.chat.leases import abandoned, held, retryable
+from streams.models import UNPUBLISHED, Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
