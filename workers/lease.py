@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from time import monotonic
 from uuid import UUID, uuid4
 
@@ -30,6 +31,14 @@ from streams.models import Run
 logger = logging.getLogger(__name__)
 
 
+class ClaimResult(StrEnum):
+    """What a try to claim a run came to."""
+
+    CLAIMED = "claimed"
+    TAKEN = "taken"  # by another worker, by another run of the conversation, or by a cancel
+    NO_ROOM = "no room"  # its owner's share is used up; `dispatched_at` is cleared
+
+
 def claim(run: UUID, worker: UUID) -> Run | None:
     """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
 
@@ -44,9 +53,13 @@ def claim(run: UUID, worker: UUID) -> Run | None:
         if first is None or (first.pk == run and first.held):
             return None
         if first.pk == run:
-            claimed = _try_claim(first, worker)
-            if claimed is not None:
-                return _load_claimed(first, worker) if claimed else None
+            match _try_claim(first, worker):
+                case ClaimResult.CLAIMED:
+                    return _load_claimed(first, worker)
+                case ClaimResult.TAKEN:
+                    return None
+                case ClaimResult.NO_ROOM:
+                    pass
         elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(dispatched_at=None):
             return None
     return None
@@ -62,8 +75,7 @@ def claim_in_turn(worker: UUID) -> Run | None:
     return claim(run, worker) if run else None
 
 
-def _try_claim(run: Run, worker: UUID) -> bool | None:
-    """Whether the run was claimed. None if its owner has no room: `dispatched_at` is cleared."""
+def _try_claim(run: Run, worker: UUID) -> ClaimResult:
     same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
     try:
@@ -71,7 +83,7 @@ def _try_claim(run: Run, worker: UUID) -> bool | None:
             # A run that had a place and lost it needs no room: it continues at once.
             if not run.attempt and not has_room(run.owner, worker):
                 same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
-                return None
+                return ClaimResult.NO_ROOM
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
@@ -82,8 +94,8 @@ def _try_claim(run: Run, worker: UUID) -> bool | None:
                 **new_lease(),
             )
     except IntegrityError:
-        return False  # another run of its conversation is running
-    return bool(claimed)  # otherwise another worker was first, or the run was cancelled
+        return ClaimResult.TAKEN
+    return ClaimResult.CLAIMED if claimed else ClaimResult.TAKEN
 
 
 def _load_claimed(before: Run, worker: UUID) -> Run | None:
