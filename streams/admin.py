@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 PAGE = 50  # rows
 REFUSALS: dict[type[Exception], str] = {
     ask.ConversationBusy: "The conversation has an active run.",
+    ask.UnknownModel: "The conversation's model or agent is no longer offered.",
     ask.NotLastTurn: "Only the last question of a conversation can be answered again.",
     limits.RateLimited: "The owner has started too many runs within a minute.",
     limits.ActiveRunLimit: "The owner has too many active runs.",

@@ -23,6 +23,7 @@ from django.db.models.functions import Now
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
 from streams.chat.leases import abandoned, held, new_lease, retryable
+from streams.chat.model_names import Kind, names
 from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
 from streams.log.values import Watermark
@@ -36,11 +37,15 @@ class ClaimResult(StrEnum):
 
     CLAIMED = "claimed"
     TAKEN = "taken"  # by another worker, by another run of the conversation, or by a cancel
+    FOREIGN = "foreign"  # this process does not have its model: the sweep sends it to one that has
     NO_ROOM = "no room"  # its owner's share is used up; `dispatched_at` is cleared
 
 
-def claim(run: UUID, worker: UUID) -> Run | None:
+def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
+
+    A run is claimed only by a process of its kind (`streams.chat.model_names`), and never again
+    once it has called a tool that must not be called twice (`called_at`).
 
     A run must wait while an earlier run of its conversation is active. A new run must also wait
     while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
@@ -48,15 +53,16 @@ def claim(run: UUID, worker: UUID) -> Run | None:
     nothing, therefore `claim` tries twice.
     """
     for _ in range(2):
-        active = Run.active().filter(conversation__runs=run)  # in turn order
+        # In turn order; the conversation's runs are all of one kind.
+        active = Run.active().filter(conversation__runs=run)
         first = active.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
         if first is None or (first.pk == run and first.held):
             return None
         if first.pk == run:
-            match _try_claim(first, worker):
+            match _try_claim(first, worker, kind):
                 case ClaimResult.CLAIMED:
                     return _load_claimed(first, worker)
-                case ClaimResult.TAKEN:
+                case ClaimResult.TAKEN | ClaimResult.FOREIGN:
                     return None
                 case ClaimResult.NO_ROOM:
                     pass
@@ -65,23 +71,25 @@ def claim(run: UUID, worker: UUID) -> Run | None:
     return None
 
 
-def claim_in_turn(worker: UUID) -> Run | None:
+def claim_in_turn(worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     """Claim the oldest new run whose owner has no other run in progress. None if there is none.
 
     A task whose own run has ended or must wait uses its place for such a run. So outdated tasks in
     the queue do not delay a new question.
     """
-    run = next_without_place()
-    return claim(run, worker) if run else None
+    run = next_without_place(kind)
+    return claim(run, worker, kind) if run else None
 
 
-def _try_claim(run: Run, worker: UUID) -> ClaimResult:
+def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
     same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
+    if run.model not in names(kind):
+        return ClaimResult.FOREIGN
     try:
         with transaction.atomic():
             # A run that had a place and lost it needs no room: it continues at once.
-            if not run.attempt and not has_room(run.owner, worker):
+            if not run.attempt and not has_room(run.owner, worker, kind):
                 same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
                 return ClaimResult.NO_ROOM
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
@@ -135,7 +143,7 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
     if released:
         logger.info("run %s released after attempt %s", run.id, run.attempt)
         if redispatch:
-            dispatch(run.id)
+            dispatch(run.id, run.model)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

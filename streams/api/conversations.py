@@ -50,6 +50,7 @@ def begin(request: ApiRequest, body: Begin, key: KeyHeader = None) -> HttpRespon
         system=body.system if body.system and body.system.strip() else None,
         model=body.model,
         title=body.title if body.title and body.title.strip() else None,
+        metadata=body.metadata,
         key=idempotency_key(request, body, key),
     )
     return accepted_response(queued)
@@ -133,6 +134,7 @@ def ask(request: ApiRequest, conversation: UUID, body: Ask, key: KeyHeader = Non
         own(request, conversation),
         body.message,
         when_busy=body.when_busy,
+        metadata=body.metadata,
         key=idempotency_key(request, body, key),
     )
     return accepted_response(queued)

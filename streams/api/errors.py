@@ -84,7 +84,7 @@ def problem_of(error: Exception) -> Problem:
         case NotLastTurn():
             return Problem(409, "not_last_turn", "Only the last turn can be answered again.")
         case UnknownModel():
-            detail = "This model is not offered. GET /api/models/ lists the models."
+            detail = "No model or agent of this name is offered. GET /api/models/ lists them."
             return Problem(422, "unknown_model", detail)
         case ActiveRunLimit():
             detail = "You have reached the limit of active runs."

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -24,6 +24,7 @@ from streams.chat.dispatch import dispatch
 from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits, lock_owner
+from streams.chat.model_names import kind_of
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
@@ -33,6 +34,7 @@ from streams.models import Conversation, Message, Run
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
+Metadata = dict[str, Any]  # JSON that the request brings for the agent
 
 
 class ConversationBusy(Exception):
@@ -44,7 +46,7 @@ class NotLastTurn(Exception):
 
 
 class UnknownModel(Exception):
-    """The model is not in the setting LLM_MODELS."""
+    """The name is neither in LLM_MODELS nor in AGENTS, or is no longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,7 @@ def begin(
     system: str | None = None,
     model: str | None = None,
     title: str | None = None,
+    metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
 ) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
@@ -86,7 +89,7 @@ def begin(
         conversation.save(force_insert=True)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
-        return _question(conversation, text, turn=1)
+        return _question(conversation, text, metadata, turn=1)
 
     return _accept(conversation, make, key)
 
@@ -96,16 +99,18 @@ def ask(
     text: str,
     *,
     when_busy: WhenBusy = "reject",
+    metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
 ) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
 
-    Raises `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
+    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and
+    what `recall` does.
     """
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
-        return _question(conversation, text, turn=_last_turn(conversation) + 1)
+        return _question(conversation, text, metadata, turn=_last_turn(conversation) + 1)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")
 
@@ -113,24 +118,24 @@ def ask(
 def retry(
     run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
 ) -> QueuedRun:
-    """Create a new run for the same user message.
+    """Create a new run for the same user message, with the same metadata.
 
-    Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what
-    `recall` does.
+    Raises `UnknownModel`, `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`,
+    `RedisFull`, and what `recall` does.
     """
 
     def make() -> Run:
         if run.message.turn != _last_turn(run.conversation):
             raise NotLastTurn
         _take_turn(run.conversation, when_busy)
-        return _run(run.conversation, run.message)
+        return _run(run.conversation, run.message, run.metadata)
 
     return _accept(run.conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def check_model(model: str) -> str:
-    """Return the model if it is in LLM_MODELS. Raises `UnknownModel`."""
-    if model not in settings.LLM_MODELS:
+    """Return the name if it is a model's or an agent's. Raises `UnknownModel`."""
+    if kind_of(model) is None:
         raise UnknownModel(model)
     return model
 
@@ -169,7 +174,7 @@ def _accept(
         try:
             _publish(conversation, interrupts)
             if run.dispatched_at:
-                dispatch(run.id)
+                dispatch(run.id, run.model)
             else:
                 dispatch_next(conversation.id)  # the earlier run may have ended meanwhile
         except (LogUnavailable, Superseded, ObjectDoesNotExist, DatabaseError) as error:
@@ -220,18 +225,19 @@ def _last_turn(conversation: Conversation) -> int:
     return int(conversation.messages.aggregate(last=Max("turn", default=0))["last"])
 
 
-def _question(conversation: Conversation, text: str, *, turn: int) -> Run:
+def _question(
+    conversation: Conversation, text: str, metadata: Metadata | None, *, turn: int
+) -> Run:
     message = conversation.messages.create(role=Message.Role.USER, content=text, turn=turn)
-    return _run(conversation, message)
+    return _run(conversation, message, metadata)
 
 
-def _run(conversation: Conversation, message: Message) -> Run:
+def _run(conversation: Conversation, message: Message, metadata: Metadata | None) -> Run:
     return Run(
         conversation=conversation,
         owner=conversation.owner,
         message=message,
-        # The conversation's model may have been removed from LLM_MODELS since.
-        model=conversation.model
-        if conversation.model in settings.LLM_MODELS
-        else settings.LLM_MODEL,
+        # The settings may have lost the name since. Another one would reply as a stranger.
+        model=check_model(conversation.model),
+        metadata=metadata,
     )

@@ -39,6 +39,18 @@ def fail(run: Run, text: str, *, code: str, reason: str) -> None:
     _finish(run, text, None, status=Run.Status.FAILED, code=code, reason=reason)
 
 
+def fail_after_call(run: Run, text: str) -> None:
+    """Finish an interrupted run that has called a tool which must not be called twice.
+
+    Raises `Superseded` if this attempt has lost the run.
+    """
+    reason = (
+        "The reply was interrupted after it had called a tool. It is not written again by itself, "
+        "because the tool would be called twice."
+    )
+    fail(run, text, code="tools_called", reason=reason)
+
+
 def finish_cancelled(run: Run, text: str) -> None:
     """Finish a run that is cancelled. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, None, status=Run.Status.CANCELLED)
@@ -113,7 +125,7 @@ def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
         logger.warning("run %s ended, final event not yet published", run.id)
     else:
         dispatch_next(run.conversation_id)
-    dispatch_refused(run.owner)
+    dispatch_refused(run)
 
 
 def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:

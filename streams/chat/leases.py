@@ -38,8 +38,11 @@ def abandoned() -> Q:
 
 
 def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted."""
-    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
+    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
+
+    None that has called a tool which must not be called twice.
+    """
+    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
 
 
 def passed(moment: str, seconds: float) -> Q:

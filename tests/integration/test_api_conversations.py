@@ -236,12 +236,17 @@ def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
 
 def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
+    settings.AGENTS = {"support": "shop.agents.support"}
     assert browser.get("/api/models/").json() == {
-        "items": [{"id": "smollm2-135m-instruct"}, {"id": "another"}],
+        "items": [
+            {"id": "smollm2-135m-instruct", "kind": "model"},
+            {"id": "another", "kind": "model"},
+            {"id": "support", "kind": "agent"},
+        ],
         "default": "smollm2-135m-instruct",
     }
-    assert (
-        browser.post("/api/conversations/", {"message": "?", "model": "another"}).status_code == 202
-    )
+    for name in ("another", "support"):
+        asked = browser.post("/api/conversations/", {"message": "?", "model": name})
+        assert asked.status_code == 202
     refused = browser.post("/api/conversations/", {"message": "?", "model": "else"})
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")

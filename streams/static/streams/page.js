@@ -14,6 +14,7 @@ import { follow } from "./follow.js";
 import { Autoscroll } from "./autoscroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
+import { Welcome } from "./welcome.js";
 
 const ENDED = {
   "run.completed": "The reply is complete.",
@@ -32,6 +33,7 @@ const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
 const transcript = new Transcript(byId("turns"), { retry, lookUp }, () => autoscroll.follow());
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
+const welcome = new Welcome(byId("welcome"), byId("model"), (text) => composer.fill(text));
 const sidebar = new Sidebar(byId("sidebar"), {
   open: (id) => go(`/c/${id}`),
   renamed: (id, title) => id === state.id && take({ type: "conversation.updated", data: { ...state, title } }),
@@ -223,9 +225,6 @@ byId("turns").addEventListener("click", ({ target }) => {
   const button = target.closest("[data-copy]");
   if (button) copyText(button, copyable(button.closest(".code").querySelector("code")));
 });
-byId("ideas").addEventListener("click", ({ target }) => {
-  if (target.closest("button")) composer.fill(target.closest("button").dataset.idea);
-});
 document.addEventListener("keydown", (event) => {
   if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
     event.preventDefault();
@@ -238,6 +237,7 @@ window.addEventListener("popstate", arrive);
 
 arrive();
 sidebar.load();
-api.models().then((answer) => {
-  composer.offer(answer.items.map((model) => model.id), answer.default);
+api.models().then(({ items, default: usual }) => {
+  composer.offer(items, usual);
+  welcome.offer(items, usual);
 }).catch(() => composer.offer([], null));

@@ -1,7 +1,7 @@
 /** The facts of a reply's run, in words: model, attempt, speed, tokens, and why it failed. */
 
 const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
-const inWords = (value) => (value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value).toString());
+export const inWords = (value) => (value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value).toString());
 
 const PLAIN = true; // the value is clear without its label
 
