@@ -13,10 +13,10 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from streams.protocol.events import MessageView, Usage
+from streams.protocol.events import Usage
 
 
 class Conversation(models.Model):
@@ -27,12 +27,8 @@ class Conversation(models.Model):
     title = models.CharField(max_length=200)
     model = models.CharField(max_length=200)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    head = models.BigIntegerField(
-        default=0, editable=False, help_text="the highest event id known to have been said"
-    )
-    title_pending_since = models.DateTimeField(
-        null=True, editable=False, help_text="since when its readers are to be told of a new title"
-    )
+    head = models.BigIntegerField(default=0, editable=False)  # the highest id known to be appended
+    title_pending_since = models.DateTimeField(null=True, editable=False)  # a new title's change
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
@@ -72,13 +68,14 @@ class Message(models.Model):
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
     role = models.CharField(max_length=9, choices=Role)
     content = models.TextField()
+    parts = models.JSONField(
+        null=True, editable=False, help_text="the parts of a reply; null if it is text alone"
+    )
     turn = models.PositiveIntegerField(editable=False)
     reply_to = models.ForeignKey(
         "self", models.CASCADE, null=True, blank=True, related_name="replies"
     )
-    event = models.BigIntegerField(
-        null=True, editable=False, help_text="the id of the event that first told readers of it"
-    )
+    event = models.BigIntegerField(null=True, editable=False)  # message.created, or the final event
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -97,18 +94,6 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
 
-    def view(self) -> MessageView:
-        """The message as readers see it."""
-        written = self.role == self.Role.ASSISTANT and hasattr(self, "written_by")
-        return MessageView(
-            id=self.id,
-            role=self.role,  # type: ignore[arg-type]  # the choices are those of `Role`
-            content=self.content,
-            reply_to=self.reply_to_id,
-            run=self.written_by.id if written else None,
-            created_at=self.created_at,
-        )
-
 
 UNPUBLISHED = Q(ended_event_id__isnull=True)  # runs whose final event is not published yet
 
@@ -124,6 +109,7 @@ class Run(models.Model):
         FAILED = "failed"
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+    UNFINISHED: ClassVar = (Status.CANCELLED, Status.FAILED)
     abandoned = False  # whether the attempt before was abandoned: set by a claim, not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -133,7 +119,8 @@ class Run(models.Model):
     reply = models.OneToOneField(
         Message, models.SET_NULL, null=True, blank=True, related_name="written_by"
     )
-    model = models.CharField(max_length=200)
+    model = models.CharField(max_length=200, help_text="the name of a model or an agent")
+    metadata = models.JSONField(null=True, blank=True, help_text="the request's, for the agent")
     status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
 
     # The claim and its lease. The attempt is also the fence that the log checks.
@@ -146,6 +133,11 @@ class Run(models.Model):
     lease_length = models.DurationField(null=True, editable=False)
     dispatched_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_asked = models.BooleanField(default=False)
+    called_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="when it first called a tool that must not be called twice: it never begins anew",
+    )
 
     # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)
@@ -211,11 +203,6 @@ class Run(models.Model):
         )
 
 
-def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted."""
-    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
-
-
 def from_now(seconds: float) -> models.Expression:
     """The time so many seconds from now, by the database's clock."""
     moment = Now() + timedelta(seconds=seconds)
@@ -223,13 +210,12 @@ def from_now(seconds: float) -> models.Expression:
 
 
 class IdempotencyRecord(models.Model):
-    """The response to an Idempotency-Key, stored in the transaction that did the work."""
+    """The result of a request with an Idempotency-Key, kept in the transaction of its work."""
 
     owner = models.CharField(max_length=64)
     route = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="SHA-256 of the request's body")
-    status = models.PositiveSmallIntegerField()
     body = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

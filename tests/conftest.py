@@ -17,7 +17,8 @@ from streams.delivery.open_streams import open_streams
 from streams.log.event_log import the_log
 from tests.support.sizes import EXAMPLES
 
-hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES)
+# No deadline for one example, because the machine may be busy.
+hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("unspool")
 
 
@@ -41,12 +42,12 @@ def _encodable(text: str) -> str:
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey of this test run's own."""
-    with a_valkey(tmp_path_factory.mktemp("v")) as url:
+    with running_valkey(tmp_path_factory.mktemp("v")) as url:
         yield url
 
 
 @contextmanager
-def a_valkey(folder: Path) -> Iterator[str]:
+def running_valkey(folder: Path) -> Iterator[str]:
     """The URL of one that runs meanwhile."""
     socket = folder / "s"
     server = subprocess.Popen(
@@ -56,14 +57,14 @@ def a_valkey(folder: Path) -> Iterator[str]:
     )
     url = f"unix://{socket}"
     try:
-        _until_it_answers(url)
+        _wait_for_ping(url)
         yield url
     finally:
         server.terminate()
         server.wait(10)
 
 
-def _until_it_answers(url: str) -> None:
+def _wait_for_ping(url: str) -> None:
     deadline = monotonic() + 10
     while True:
         try:

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -20,25 +19,25 @@ from streams.chat.finish import complete, fail, finish_cancelled
 from streams.chat.snapshot import recorded_head
 from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.sharding import server_of
 from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
-from streams.protocol.events import ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.parts import ReasoningPart, text_parts
 from workers.backpressure import Backpressure
-from workers.generators.base import Completion, ModelError, generate
+from workers.generators.base import ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
-from workers.prompt.budget import Turn
-from workers.reply_text import ReplyText, ReplyTooLong
+from workers.outcome import FAILURES, Outcome
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion, ReplyItem
+from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
-from workers.split import split
 
 logger = logging.getLogger(__name__)
-
-Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError
 
 
 class Attempt:
@@ -83,30 +82,30 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome | ModelError:
         """Append the model's reply, piece by piece, and return the outcome.
 
-        After any outcome but "lost" and "too long", the log has confirmed every piece.
+        After any outcome but LOST and TOO_LONG, the log has confirmed every piece.
         """
         self._task = asyncio.current_task()
         if self._refused:
-            return "lost"  # `stop` was called before the reply began
+            return Outcome.LOST  # `stop` was called before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(turns, hold)
             await self._drain()
         except TimeoutError:
-            return "too long"
+            return Outcome.TOO_LONG
         except (asyncio.CancelledError, Superseded):
-            return "lost"
+            return Outcome.LOST
         return outcome
 
-    async def _relay(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome | ModelError:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, Completion):
-                        self._finish = chunk
+            async with aclosing(generate(turns, model=self._run.model)) as items:
+                async for item in items:
+                    if isinstance(item, Completion):
+                        self._finish = item
                         continue
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
@@ -114,25 +113,26 @@ class Attempt:
                         wait = self._run.first_token_at - self._run.created_at
                         metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
-                    await self._say(chunk.text, chunk.reasoning)
+                    await self._say(item)
         except ModelError as error:
             return error
         except ReplyTooLong:
-            return "too large"
-        return "finished"
+            return Outcome.TOO_LARGE
+        return Outcome.FINISHED
 
-    async def _say(self, text: str, reasoning: str) -> None:
-        """Append one chunk. Raises `ReplyTooLong` after the part that still fits."""
-        if reasoning:
-            for piece in split(self._reply.fit(reasoning)):
-                await self._wait_for_room()
-                self._reply.add_reasoning(piece)
-                self._publish(ReasoningDelta, piece)
-        if text:
-            for piece in split(self._reply.fit(text)):
-                await self._wait_for_room()
-                self._reply.add_text(piece)
-                self._publish(TextDelta, piece)
+    async def _say(self, item: ReplyItem) -> None:
+        """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
+        match item:
+            case str():
+                for piece in split_text(self._reply.fit(item)):
+                    await self._wait_for_room()
+                    self._reply.add_text(piece)
+                    self._publish_delta(TextDelta, piece)
+            case ReasoningPart():
+                for piece in split_text(self._reply.fit(item.text)):
+                    await self._wait_for_room()
+                    self._reply.add_reasoning(piece)
+                    self._publish_delta(ReasoningDelta, piece)
         self._reply.check()
 
     async def _wait_for_room(self) -> None:
@@ -141,8 +141,11 @@ class Attempt:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
-        event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
+    def _publish_delta(self, kind: type[Delta], text: str) -> None:
+        run = self._run
+        self._publish(kind(run=run.id, attempt=run.attempt, index=self._index, text=text))
+
+    def _publish(self, event: Delta | TextSnapshot) -> None:
         self._index += 1
         append = Append(channel=self._channel, event=event, min_head=self.head)
         length = size(append)
@@ -182,9 +185,14 @@ class Attempt:
             self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
-        for piece in split(self._reply.reasoning):
-            self._publish(ReasoningDelta, piece)
-        self._publish(TextSnapshot, self.text)
+        for piece in split_text(self._reply.reasoning):
+            self._publish_delta(ReasoningDelta, piece)
+        run, parts = self._run, text_parts(self.text, self._reply.reasoning)
+        self._publish(
+            TextSnapshot(
+                run=run.id, attempt=run.attempt, index=self._index, text=self.text, parts=parts
+            )
+        )
 
     def _restore_fence(self) -> int:
         """Restore the fence; return the log's head. Raises `Superseded`, `LogUnavailable`."""
@@ -193,19 +201,16 @@ class Attempt:
             for _ in range(2):
                 if not still_held(self._run):
                     raise Superseded
-                head = the_log().restore_fence(
-                    self._channel,
-                    self._run.id,
-                    self._run.attempt,
-                    index=self._index - 1,
-                    text=self.text,
-                    min_head=max(self.head, recorded_head(self._run.conversation_id)),
+                conversation = self._run.conversation_id
+                log = log_of(conversation, max(self.head, recorded_head(conversation)))
+                head = log.restore_fence(
+                    self._run.id, self._run.attempt, index=self._index - 1, text=self.text
                 )
             return head
         finally:
             connection.close()
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome | ModelError) -> None:
         """Store and publish how the run ended. Raises `Superseded`, `LogUnavailable`."""
         conversation = Conversation.objects.filter(pk=self._run.conversation_id).first()
         if conversation is None:
@@ -213,24 +218,16 @@ class Attempt:
         self._run.conversation = conversation
         self._run.conversation.head = max(self._run.conversation.head, self.head)
         match outcome:
-            case "finished":
-                finish = self._finish
-                complete(
-                    self._run,
-                    self.text,
-                    finish_reason=finish.finish_reason,
-                    usage=finish.usage,
-                )
-            case "too long":
-                reason = "The reply took too long and was ended."
-                fail(self._run, self.text, code="run_too_long", reason=reason)
-            case "too large":
-                reason = "The reply became too long and was ended."
-                fail(self._run, self.text, code="reply_too_long", reason=reason)
-            case "lost":
+            case Outcome.FINISHED:
+                reason, usage = self._finish.finish_reason, self._finish.usage
+                complete(self._run, self.text, finish_reason=reason, usage=usage)
+            case Outcome.LOST:
                 self.resign()
-            case error:
-                fail(self._run, self.text, code=error.code, reason=error.reason)
+            case Outcome.TOO_LONG | Outcome.TOO_LARGE:
+                code, reason = FAILURES[outcome]
+                fail(self._run, self.text, code=code, reason=reason)
+            case ModelError():
+                fail(self._run, self.text, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.

@@ -13,7 +13,7 @@ from uuid import UUID
 from streams.chat.snapshot import recorded_head, snapshot
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.values import CursorGap
 from streams.models import Conversation, Run
 from streams.protocol.events import ENDINGS, ResetReason, StreamReset
@@ -65,13 +65,12 @@ def read_page(
     """
     if cursor is None:
         return start(conversation)
-    channel = channel_of(conversation)
     # Without the recorded head, a loss in a failover could stay undetected for ever.
     min_head = recorded_head(conversation) if min_head is None else min_head
-    page = the_log().read_after(channel, cursor, min_head=min_head, count=PAGE_SIZE)
+    page = log_of(conversation, min_head).read_after(cursor, count=PAGE_SIZE)
     if isinstance(page, CursorGap):
         fresh = start(conversation)
-        reset = encode_frame(StreamReset(reason=page.reason, channels=(channel,)))
+        reset = encode_frame(StreamReset(reason=page.reason, channels=(channel_of(conversation),)))
         return replace(fresh, frames=[reset, *fresh.frames], reset=page.reason)
     return ReplayPage(
         frames=[encode_event(type, data, id) for id, type, data in page.entries],

@@ -1,7 +1,7 @@
 """The typed values that the event log takes as arguments and returns."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from enum import StrEnum, auto
 from uuid import UUID
 
 from streams.protocol.events import Delta, ResetReason, TextSnapshot
@@ -26,7 +26,12 @@ class Watermark:
     head: int
 
 
-OnUnverified = Literal["none", "leave", "settle"]  # see `EventLog.seal`
+class OnUnverified(StrEnum):
+    """What `ChannelLog.seal` does if Redis restarted, and an attempt has not verified the log."""
+
+    IGNORE = auto()  # seal the reply all the same
+    RAISE = auto()  # raise `LogUnverified`: the attempt will verify the log
+    NEW_EPOCH = auto()  # begin a new epoch with the text that is left: the attempt is gone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,10 +9,13 @@ from uuid import UUID
 
 from streams.protocol.events import (
     ConversationUpdated,
+    EndedRun,
     Ending,
     Event,
     MessageCreated,
     MessageView,
+    PartAdded,
+    Piece,
     ReasoningDelta,
     RunCancelled,
     RunCompleted,
@@ -23,38 +26,46 @@ from streams.protocol.events import (
     TextDelta,
     TextSnapshot,
 )
+from streams.protocol.parts import Part, ReasoningPart, TextPart, add_part, reasoning_of, text_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """The text and state of one run, folded from its events."""
+    """The parts and state of one run, folded from its events."""
 
     run: UUID
     message: UUID | None = None
     attempt: int = 0
-    text: str = ""
-    reasoning: str = ""
+    parts: tuple[Part, ...] = ()
     ending: Ending | None = None
 
-    def apply(
-        self, event: RunStarted | TextDelta | ReasoningDelta | TextSnapshot | Ending
-    ) -> "Reply":
+    @property
+    def text(self) -> str:
+        return text_of(self.parts)
+
+    @property
+    def reasoning(self) -> str:
+        return reasoning_of(self.parts)
+
+    def apply(self, event: RunStarted | Piece | TextSnapshot | Ending) -> "Reply":
         """The reply after one more event of its run."""
         if event.attempt < self.attempt or self.ending:
             return self  # of a superseded attempt, or after the final event
         newer = event.attempt > self.attempt
-        now = replace(self, attempt=event.attempt, text="", reasoning="") if newer else self
+        now = replace(self, attempt=event.attempt, parts=()) if newer else self
         match event:
             case RunStarted():
                 return now
             case TextDelta():
-                return replace(now, text=now.text + event.text)
+                return replace(now, parts=add_part(now.parts, TextPart(text=event.text)))
             case ReasoningDelta():
-                return replace(now, reasoning=now.reasoning + event.text)
+                return replace(now, parts=add_part(now.parts, ReasoningPart(text=event.text)))
+            case PartAdded():
+                return replace(now, parts=add_part(now.parts, event.part))
             case TextSnapshot():
-                return replace(now, text=event.text)
+                return replace(now, parts=event.parts)
             case RunCompleted() | RunCancelled() | RunFailed():
-                # If the new attempt appended no delta, the text of the attempt before it stays.
+                # If the new attempt appended nothing, the parts of the attempt before it stay.
                 return replace(self, attempt=event.attempt, ending=event)
 
 
@@ -84,11 +95,11 @@ def fold(state: ConversationState, event: Event | Snapshot) -> ConversationState
                         run=run.id,
                         message=run.message,
                         attempt=run.attempt,
-                        text=run.text,
-                        reasoning=run.reasoning,
+                        parts=run.parts,
                     )
                     for run in event.runs
-                },
+                }
+                | {run.id: _ended(run) for run in event.unanswered},
             )
         case ConversationUpdated():
             return replace(state, title=event.title, model=event.model)
@@ -99,3 +110,19 @@ def fold(state: ConversationState, event: Event | Snapshot) -> ConversationState
         case _:
             reply = state.replies.get(event.run) or Reply(run=event.run)
             return state._with(reply.apply(event))
+
+
+def _ended(run: EndedRun) -> Reply:
+    ending: Ending
+    if run.code is None:
+        ending = RunCancelled(run=run.id, attempt=run.attempt, reply=None, usage=run.usage)
+    else:
+        ending = RunFailed(
+            run=run.id,
+            attempt=run.attempt,
+            reply=None,
+            code=run.code,
+            reason=run.reason or "",
+            usage=run.usage,
+        )
+    return Reply(run=run.id, message=run.message, attempt=run.attempt, ending=ending)

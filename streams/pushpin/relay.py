@@ -8,7 +8,7 @@ from uuid import UUID
 from streams.delivery.channel_reader import NEVER, ChannelReader
 from streams.delivery.replay import ReplayPage
 from streams.log.channels import channel_of
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.pushpin.hold import Hold
 
 RECENT = 45.0  # seconds; less than the minute in which Pushpin drops a repeated id
@@ -49,6 +49,6 @@ def newest_place(conversation: UUID) -> ReplayPage:
 
     The cursor is None if the log holds no event. Raises `LogUnavailable`.
     """
-    newest = the_log().last(channel_of(conversation))
+    newest = log_of(conversation).last()
     cursor = newest[0] if newest else None
     return ReplayPage(frames=[], cursor=cursor, has_final=bool(newest), last=True)

@@ -42,6 +42,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "id": made["message"],
                 "role": "user",
                 "content": "Why is the sky blue?",
+                "parts": [{"type": "text", "text": "Why is the sky blue?"}],
                 "reply_to": None,
                 "run": None,
                 "created_at": ANY,
@@ -56,13 +57,15 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "message": made["message"],
                 "text": "",
                 "reasoning": "",
+                "parts": [],
             }
         ],
+        "unanswered": [],
         "cursor": made["cursor"] + 2,
     }
 
 
-def test_a_message_is_accepted_while_redis_is_away(browser: ApiClient, settings: Any) -> None:
+def test_a_message_is_accepted_while_redis_is_down(browser: ApiClient, settings: Any) -> None:
     from streams.log.event_log import the_log
 
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
@@ -73,7 +76,7 @@ def test_a_message_is_accepted_while_redis_is_away(browser: ApiClient, settings:
     assert browser.get(conversation(made["conversation"])).json()["cursor"] is None
 
 
-def test_system_and_title_are_taken_and_blank_ones_are_none(browser: ApiClient) -> None:
+def test_system_prompt_and_title_are_stored_and_blank_ones_are_null(browser: ApiClient) -> None:
     made = browser.begin("Why?", system="Be kind.", title="A question")
     told = browser.get(conversation(made["conversation"])).json()
     assert told["title"] == "A question"
@@ -86,7 +89,7 @@ def test_system_and_title_are_taken_and_blank_ones_are_none(browser: ApiClient) 
     assert (told["title"], [m["role"] for m in told["messages"]]) == ("Why?", ["user"])
 
 
-def test_what_no_database_can_hold_is_replaced(browser: ApiClient) -> None:
+def test_characters_that_no_database_holds_are_replaced(browser: ApiClient) -> None:
     body = rb'{"message": "a\u0000b\ud800c", "title": "\udfff", "system": "\u0000"}'
     answer = browser.post("/api/conversations/", body)
     assert answer.status_code == 202, answer.content
@@ -109,7 +112,7 @@ def test_a_busy_conversation_refuses_queues_or_is_interrupted(browser: ApiClient
     assert [run["message"] for run in told["runs"]] == [told["messages"][2]["id"]]
 
 
-def test_the_list_is_ones_own_newest_first_page_by_page(
+def test_the_list_has_the_owners_conversations_newest_first_page_by_page(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
@@ -124,7 +127,7 @@ def test_the_list_is_ones_own_newest_first_page_by_page(
     assert pages == [newest[:2], newest[2:4], newest[4:]]
 
 
-def test_conversations_begun_in_the_same_moment_are_each_listed_once(
+def test_conversations_created_at_the_same_time_are_each_listed_once(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
@@ -159,7 +162,7 @@ def test_the_list_can_be_searched_by_title(
     assert second["next"] is None
 
 
-def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: ApiClient, valkey: Any) -> None:
+def test_renaming_a_conversation_publishes_its_title(browser: ApiClient, valkey: Any) -> None:
     made = browser.begin()
     answer = browser.send("PATCH", conversation(made["conversation"]), {"title": "Skies"})
     assert (answer.status_code, answer.json()) == (
@@ -176,7 +179,7 @@ def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: ApiClient, v
     assert said["type"] == "conversation.updated"
 
 
-def test_a_deleted_conversation_is_gone_with_all_that_was_said(
+def test_a_deleted_conversation_is_gone_with_all_its_messages(
     browser: ApiClient, valkey: Any
 ) -> None:
     made = browser.begin()
@@ -190,7 +193,7 @@ def test_a_deleted_conversation_is_gone_with_all_that_was_said(
     assert not Message.objects.exists()
 
 
-def test_earlier_messages_come_page_by_page(
+def test_earlier_messages_are_returned_page_by_page(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "PAGE_SIZE", 2)
@@ -207,16 +210,43 @@ def test_earlier_messages_come_page_by_page(
     assert pages == [["3", "4"], ["1", "2"], ["0"]]
     latest = browser.get(f"{url}messages/").json()
     assert [m["content"] for m in latest["messages"]] == ["3", "4"]
+    assert [m["parts"] for m in latest["messages"]] == [
+        [{"type": "text", "text": "3"}],
+        [{"type": "text", "text": "4"}],
+    ]
 
 
-def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:
+def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "PAGE_BYTES", 40)
+    # 60, 40, 20, 20 and 2 bytes, because each text is sent as `content` and as a part
+    texts = ["a" * 30, "é" * 10, "b" * 10, "c" * 10, "d"]
+    made = browser.begin(texts[0])
+    url = conversation(made["conversation"])
+    for text in texts[1:]:
+        browser.post(f"{url}messages/", {"message": text, "when_busy": "queue"})
+    page = browser.get(url).json()
+    pages = [[message["content"] for message in page["messages"]]]
+    while page["earlier"]:
+        page = browser.get(page["earlier"]).json()
+        pages.append([message["content"] for message in page["messages"]])
+    assert pages == [texts[3:], texts[2:3], texts[1:2], texts[:1]]
+
+
+def test_the_models_are_those_in_the_settings(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
+    settings.AGENTS = {"support": "shop.agents.support"}
     assert browser.get("/api/models/").json() == {
-        "items": [{"id": "smollm2-135m-instruct"}, {"id": "another"}],
+        "items": [
+            {"id": "smollm2-135m-instruct", "kind": "model"},
+            {"id": "another", "kind": "model"},
+            {"id": "support", "kind": "agent"},
+        ],
         "default": "smollm2-135m-instruct",
     }
-    assert (
-        browser.post("/api/conversations/", {"message": "?", "model": "another"}).status_code == 202
-    )
+    for name in ("another", "support"):
+        asked = browser.post("/api/conversations/", {"message": "?", "model": name})
+        assert asked.status_code == 202
     refused = browser.post("/api/conversations/", {"message": "?", "model": "else"})
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -14,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from streams.chat.leases import held, new_lease
 from streams.log.values import Watermark
 from streams.models import Conversation, Message, Run
-from workers import lease
+from workers import claim_turn, lease
 from workers.lease import LeaseKeeper, claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -66,7 +67,7 @@ def test_threads_of_a_process_claim_in_turn_where_the_database_has_one_writer(
     in_turn, has_room = list[bool](), lease.has_room
 
     def look(*asked: Any, **how: Any) -> bool:
-        in_turn.append(lease.claiming.locked())
+        in_turn.append(claim_turn.turn.locked())
         return has_room(*asked, **how)
 
     monkeypatch.setattr(lease, "has_room", look)

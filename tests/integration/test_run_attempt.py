@@ -15,19 +15,21 @@ from django.db.models.functions import Now
 
 from streams.chat import ask, finish
 from streams.chat.snapshot import snapshot
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import EventLog, the_log
+from streams.log.event_log import EventLog, log_of, the_log
 from streams.log.values import Page
 from streams.models import Message, Run
 from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, run_attempt, split
+from workers import attempt, reply_text, run_attempt
 from workers.lease import claim, still_held
-from workers.prompt.budget import NO_REPLY, Turn
+from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
+from workers.prompt.messages import PromptMessage
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
@@ -82,7 +84,7 @@ def heard(run: Run) -> tuple[str, list[str]]:
     """The text that a reader of the whole log folds, and the types of what was said."""
     cursor, known, types = 0, ConversationState(), []
     while True:
-        page = the_log().read_after(channel_of(run.conversation_id), cursor)
+        page = log_of(run.conversation_id).read_after(cursor)
         assert isinstance(page, Page)
         if not page.entries:
             return known.replies[run.id].text, types
@@ -96,13 +98,13 @@ def says(run: Run, count: int) -> Callable[[], bool]:
     """Whether the log holds so many of the run's words by now."""
 
     def enough() -> bool:
-        said = the_log().state(channel_of(run.conversation_id), min_head=0).runs.get(run.id)
+        said = log_of(run.conversation_id).state().runs.get(run.id)
         return bool(said and said.text.count(" ") >= count)
 
     return enough
 
 
-def test_a_reply_is_said_piece_by_piece_and_stored(process: Runtime) -> None:
+def test_a_reply_is_published_by_deltas_and_stored(process: Runtime) -> None:
     run, text = asked(tokens=30)
     generate(run.id, process)
     run.refresh_from_db()
@@ -120,7 +122,7 @@ def test_a_reply_is_said_piece_by_piece_and_stored(process: Runtime) -> None:
     assert run.created_at <= run.started_at <= run.ended_at
 
 
-def test_a_second_delivery_of_the_task_does_nothing(process: Runtime) -> None:
+def test_a_second_delivery_of_a_task_does_nothing(process: Runtime) -> None:
     run, text = asked(tokens=10, rate=50)
     threads = [written(run, process) for _ in range(5)]
     for thread in threads:
@@ -131,7 +133,7 @@ def test_a_second_delivery_of_the_task_does_nothing(process: Runtime) -> None:
     assert heard(run)[1].count("run.completed") == 1
 
 
-def test_many_replies_are_written_at_once(process: Runtime) -> None:
+def test_many_replies_are_written_concurrently(process: Runtime) -> None:
     runs = [asked(tokens=40, rate=100, seed=seed) for seed in range(20)]
     threads = [written(run, process) for run, _ in runs]
     for thread in threads:
@@ -157,9 +159,7 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
     assert not thread.is_alive()
 
 
-def test_whoever_stops_it_a_run_knows_when_it_was_first_heard(
-    process: Runtime, settings: Any
-) -> None:
+def test_a_cancelled_run_keeps_the_time_of_its_first_token(process: Runtime, settings: Any) -> None:
     settings.LEASE_CHECK_INTERVAL = 3600  # nobody looks meanwhile
     run, _ = asked(tokens=1000, rate=50)
     thread = written(run, process)
@@ -171,7 +171,7 @@ def test_whoever_stops_it_a_run_knows_when_it_was_first_heard(
     assert run.first_token_at
 
 
-def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
+def test_a_log_lost_during_a_reply_gets_the_whole_text_again(
     process: Runtime, valkey: "redis.Redis"
 ) -> None:
     run, text = asked(tokens=60, rate=60)
@@ -185,32 +185,40 @@ def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
     now = snapshot(run.conversation)
     assert now.runs == ()
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     assert page.entries[0][1] == "text.snapshot"
     assert heard_from(page, run) == text
 
 
-def test_a_log_that_is_lost_hears_the_whole_first_where_redis_falls_silent_over_its_fence(
+def test_a_lost_log_gets_the_whole_text_before_the_next_delta(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, text = asked(tokens=60, rate=60)
-    fence, unanswered = EventLog.restore_fence, [True, True]
+    fence, unanswered = ChannelLog.restore_fence, [True, True]
 
-    def fence_and_say_nothing(log: EventLog, *args: Any, **kwargs: Any) -> int:
+    def fence_and_say_nothing(log: ChannelLog, *args: Any, **kwargs: Any) -> int:
         head = fence(log, *args, **kwargs)
         if unanswered and unanswered.pop():
             raise LogUnavailable  # it is set all the same
         return head
 
-    monkeypatch.setattr(EventLog, "restore_fence", fence_and_say_nothing)
+    monkeypatch.setattr(ChannelLog, "restore_fence", fence_and_say_nothing)
     thread = written(run, process)
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)
     assert unanswered == []
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     assert page.entries[0][1] == "text.snapshot"
     assert heard_from(page, run) == text
@@ -223,7 +231,7 @@ def heard_from(page: Page, run: Run) -> str:
     return known.replies[run.id].text
 
 
-def test_nothing_follows_a_stop_that_comes_while_a_lost_log_is_fenced_anew(
+def test_nothing_follows_a_cancel_while_the_fence_is_restored(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = asked(tokens=1000, rate=50)
@@ -243,14 +251,14 @@ def test_nothing_follows_a_stop_that_comes_while_a_lost_log_is_fenced_anew(
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content.count(" ") >= 3
-    head = the_log().state(channel_of(run.conversation_id), min_head=0).head
-    last = the_log().last(channel_of(run.conversation_id))
+    head = log_of(run.conversation_id).state().head
+    last = log_of(run.conversation_id).last()
     assert asks[:2] == [True, True]
     assert last
     assert (run.status, last[:2]) == ("cancelled", (head, "run.cancelled"))
 
 
-def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(
+def test_a_log_lost_after_the_last_delta_ends_with_the_whole_text(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, text = asked(tokens=10)
@@ -263,27 +271,31 @@ def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(
     monkeypatch.setattr(finish, "store", commit_and_lose)
     generate(run.id, process)
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     assert heard_from(page, run) == text
     assert [type for _, type, _ in page.entries] == ["text.snapshot", "run.completed"]
 
 
-def test_a_worker_that_was_superseded_says_nothing_more(process: Runtime) -> None:
+def test_a_superseded_worker_publishes_nothing_more(process: Runtime) -> None:
     run, _ = asked(tokens=100, rate=50)
     thread = written(run, process)
     until(says(run, 10))
     Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
     taken = claim(run.id, uuid4())
     assert taken
-    the_log().seal(channel_of(run.conversation_id), run.id, 2, min_head=0)
+    log_of(run.conversation_id).seal(run.id, 2)
     thread.join(10)
     assert not thread.is_alive()
     run.refresh_from_db()
     assert (run.status, run.attempt) == ("running", 2)
 
 
-def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
+def test_a_run_whose_database_failed_is_released_soon(
     process: Runtime, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.RUN_LEASE = 0.5
@@ -292,7 +304,7 @@ def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
     until(says(other, 1))
     run, text = asked(tokens=5)
 
-    def away(run: Run) -> list[Turn]:
+    def away(run: Run) -> list[PromptMessage]:
         raise OperationalError("the connection is lost")
 
     with monkeypatch.context() as patch:
@@ -307,7 +319,7 @@ def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
     thread.join(10)
 
 
-def test_at_a_deploy_what_is_left_is_handed_over_and_written_anew(process: Runtime) -> None:
+def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Runtime) -> None:
     run, text = asked(tokens=100, rate=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -323,7 +335,7 @@ def test_at_a_deploy_what_is_left_is_handed_over_and_written_anew(process: Runti
 @pytest.mark.parametrize(
     ("fault", "code"), [("401", "model_unauthorized"), ("reset", "model_interrupted")]
 )
-def test_a_models_fault_is_an_ending_with_a_reason(process: Runtime, fault: str, code: str) -> None:
+def test_a_model_error_ends_the_run_with_a_reason(process: Runtime, fault: str, code: str) -> None:
     run, _ = asked(tokens=20, fault=fault, fault_at=5 if fault == "reset" else 0)
     generate(run.id, process)
     run.refresh_from_db()
@@ -334,7 +346,7 @@ def test_a_models_fault_is_an_ending_with_a_reason(process: Runtime, fault: str,
     assert text == (run.reply.content if run.reply else "")
 
 
-def test_a_run_that_lasts_too_long_is_ended(process: Runtime, settings: Any) -> None:
+def test_a_run_that_takes_too_long_is_ended(process: Runtime, settings: Any) -> None:
     settings.RUN_TIMEOUT = 0.5
     run, _ = asked(tokens=500, rate=50)
     generate(run.id, process)
@@ -346,12 +358,17 @@ def test_a_run_that_lasts_too_long_is_ended(process: Runtime, settings: Any) -> 
 
 def deltas(run: Run) -> list[str]:
     """The data of the run's deltas."""
-    page = the_log().read_after(channel_of(run.conversation_id), 0)
-    assert isinstance(page, Page)
-    return [data for _, type, data in page.entries if type.endswith(".delta")]
+    found: list[str] = []
+    cursor, last = 0, False
+    while not last:
+        page = log_of(run.conversation_id).read_after(cursor)
+        assert isinstance(page, Page)
+        found += [data for _, type, data in page.entries if type.endswith(".delta")]
+        cursor, last = page.entries[-1][0], page.last
+    return found
 
 
-def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> None:
+def test_a_long_chunk_is_split_into_bounded_events(process: Runtime) -> None:
     run, text = asked(text=["x" * 150_000, "short", '"\u2028\U0001f600' * 20_000])
     generate(run.id, process)
     run.refresh_from_db()
@@ -363,7 +380,7 @@ def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> 
 
 
 @pytest.mark.parametrize("reasoning", [0, 2])
-def test_a_reply_that_grows_beyond_its_bound_is_ended_and_what_fits_is_kept(
+def test_a_reply_that_exceeds_its_bound_is_ended_and_its_beginning_is_kept(
     process: Runtime, model: Running, settings: Any, reasoning: int
 ) -> None:
     run, text = asked(text=["\u6f22" * 20] * 5_000, rate=1000, reasoning=reasoning)
@@ -380,7 +397,7 @@ def test_a_reply_that_grows_beyond_its_bound_is_ended_and_what_fits_is_kept(
     until(lambda: len(model.stats()["closed_by_client"]) > closed)
 
 
-def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) -> None:
+def test_a_reply_can_be_as_long_as_its_bound(process: Runtime, settings: Any) -> None:
     run, text = asked(text=["\u6f22" * 20] * 5)
     settings.MAX_REPLY_BYTES = len(text.encode())
     generate(run.id, process)
@@ -388,17 +405,21 @@ def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
     assert (run.status, heard(run)[0]) == ("completed", text)
 
 
-def test_a_lost_log_is_told_long_reasoning_in_pieces(
+def test_long_reasoning_is_published_again_in_bounded_events(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "LARGEST_DATA", 300)
+    monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     known = ConversationState()
     for _, type, data in page.entries:
@@ -429,14 +450,14 @@ def test_a_reply_that_waits_for_redis_is_not_too_long(
     assert heard(run)[0] == text
 
 
-def test_reasoning_is_heard_and_not_stored(process: Runtime) -> None:
+def test_reasoning_is_published_and_not_stored(process: Runtime) -> None:
     run, text = asked(tokens=5, reasoning=3)
     generate(run.id, process)
     assert heard(run)[1].count("reasoning.delta") == 3
     assert Message.objects.get(role="assistant").content == text
 
 
-def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: Runtime) -> None:
+def test_the_history_has_the_latest_completed_reply_of_each_message(process: Runtime) -> None:
     first, text = asked(tokens=3, seed=1)
     generate(first.id, process)
     again = Run.objects.get(pk=ask.retry(first).run)
@@ -444,13 +465,13 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
     second = ask.ask(first.conversation, "And then?")
     run = Run.objects.select_related("conversation", "message").get(pk=second.run)
     assert history(run) == [
-        Turn("user", first.message.content),
-        Turn("assistant", text),
-        Turn("user", "And then?"),
+        PromptMessage("user", first.message.content),
+        PromptMessage("assistant", text),
+        PromptMessage("user", "And then?"),
     ]
 
 
-def test_what_failed_was_stopped_or_had_no_text_leaves_roles_that_alternate(
+def test_failed_cancelled_and_empty_replies_keep_the_roles_alternating(
     process: Runtime, settings: Any, model: Running
 ) -> None:
     settings.MODEL_MAX_TRIES = 1
@@ -485,6 +506,6 @@ def test_what_failed_was_stopped_or_had_no_text_leaves_roles_that_alternate(
     ]
 
 
-def test_a_ring_for_nothing_is_not_answered(process: Runtime) -> None:
+def test_a_task_without_a_run_does_nothing(process: Runtime) -> None:
     generate(UUID(int=0), process)
     assert not Run.objects.exists()

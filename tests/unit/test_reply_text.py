@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from streams.protocol.events import ReasoningDelta, TextDelta
 from streams.protocol.sse import clean, encode
-from workers import split as module
-from workers.reply_text import ReplyText, ReplyTooLong
-from workers.split import split
+from workers import reply_text as module
+from workers.reply_text import ReplyText, ReplyTooLong, split_text
 
 ALPHABETS = ["a", '"', "\x01", "\u2028", "\x85", "é", "漢", "\U0001f600", 'a\u2028"\U0001f600\n']
 
@@ -23,11 +22,9 @@ def data(text: str) -> bytes:
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 @pytest.mark.parametrize("length", [0, 1, 5_460, 5_461, 65_000, 65_536, 300_000])
-def test_each_piece_fits_into_an_event_and_together_they_are_the_text(
-    alphabet: str, length: int
-) -> None:
+def test_each_part_fits_into_an_event_and_they_join_to_the_text(alphabet: str, length: int) -> None:
     text = (alphabet * length)[:length]
-    pieces = list(split(text))
+    pieces = list(split_text(text))
     assert "".join(pieces) == text
     assert all(0 < len(data(piece)) <= 64 * 1024 for piece in pieces)
     assert len(pieces) <= 1 + len(data(text)) * 2 // (64 * 1024)
@@ -38,13 +35,13 @@ def test_any_text_is_split_without_loss(text: str, most: int) -> None:
     text = clean(text) * 20
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LARGEST_DATA", most)
-        pieces = list(split(text))
+        pieces = list(split_text(text))
     assert "".join(pieces) == text
     assert all(len(data(piece)) <= most for piece in pieces)
 
 
 @given(texts=st.lists(st.text(), max_size=5), most=st.integers(1, 20))
-def test_a_reply_holds_what_fits_and_no_half_of_a_character(texts: list[str], most: int) -> None:
+def test_a_reply_is_cut_between_characters(texts: list[str], most: int) -> None:
     reply, texts = ReplyText(most), [clean(text) for text in texts]
     for text in texts:
         reply.add_text(reply.fit(text))
@@ -59,7 +56,7 @@ def test_a_reply_holds_what_fits_and_no_half_of_a_character(texts: list[str], mo
             reply.check()
 
 
-def test_text_and_reasoning_share_the_room_of_a_reply() -> None:
+def test_text_and_reasoning_share_the_bound_of_a_reply() -> None:
     reply = ReplyText(5)
     reply.add_reasoning(reply.fit("Hm."))
     reply.add_text(reply.fit("Hello"))
