@@ -17,6 +17,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import (
     raise_log_unavailable,
+    sweep_by_another_process,
 )
 from workers.lease import claim
 
