@@ -114,6 +114,8 @@ def start(parts: Supervisor) -> None:
         names.insert(0, "valkey")
     else:
         say("  valkey    the one at REDIS_URL, not embedded")
+    if settings.AGENTS:
+        names.insert(-1, "agents")
     if settings.GRIP_URL:
         names += ["bridge", "pushpin"]
     started = time.monotonic()
@@ -165,7 +167,9 @@ def main() -> None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
     data, lock = claim(int(port))
-    os.environ |= {"DATA_DIR": str(data), "PORT": port}
+    # A developer does not wait for the tools of agents as a deployment does.
+    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds
+    os.environ |= {"DATA_DIR": str(data), "PORT": port, "AGENT_DRAIN": drain}
     try:
         reserved = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:

@@ -71,7 +71,7 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # treat a full Redis like one that is away
 
 # ── django-eventstream ───────────────────────────────────────────────────────────────────────
-EVENTSTREAM_STORAGE_CLASS = "streams.log.event_log.EventLog"
+EVENTSTREAM_STORAGE_CLASS = "streams.log.eventstream_storage.EventLogStorage"
 EVENTSTREAM_CHANNELMANAGER_CLASS = "streams.access.eventstream_adapter.ChannelManager"
 
 # ── Users, and pages of other origins ────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from streams.http.problems import Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.values import Page
 from streams.models import Conversation
 from streams.pushpin import views
@@ -101,9 +101,7 @@ def until_idle_of(request: HttpRequest) -> bool:
 def is_idle(conversation: Conversation, cursor: int) -> bool:
     """Whether the reader has all events and no run is active, so no event will follow by itself."""
     try:
-        page = the_log().read_after(
-            channel_of(conversation.id), cursor, min_head=conversation.head, count=1
-        )
+        page = log_of(conversation.id, conversation.head).read_after(cursor, count=1)
     except LogUnavailable:
         return False
     caught_up = isinstance(page, Page) and not page.entries

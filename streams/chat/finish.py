@@ -16,12 +16,11 @@ from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
 from streams.chat.leases import held
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
-from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
-from streams.log.event_log import the_log
-from streams.log.values import RunProgress
+from streams.log.event_log import log_of
+from streams.log.values import OnUnverified, RunProgress
 from streams.models import UNPUBLISHED, Conversation, Message, Run
 from streams.observability import metrics
 from streams.protocol.events import Usage
@@ -38,6 +37,18 @@ def complete(run: Run, text: str, *, finish_reason: str, usage: Usage | None) ->
 def fail(run: Run, text: str, *, code: str, reason: str) -> None:
     """Finish a run that cannot continue. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, None, status=Run.Status.FAILED, code=code, reason=reason)
+
+
+def fail_after_call(run: Run, text: str) -> None:
+    """Finish an interrupted run that has called a tool which must not be called twice.
+
+    Raises `Superseded` if this attempt has lost the run.
+    """
+    reason = (
+        "The reply was interrupted after it had called a tool. It is not written again by itself, "
+        "because the tool would be called twice."
+    )
+    fail(run, text, code="tools_called", reason=reason)
 
 
 def finish_cancelled(run: Run, text: str) -> None:
@@ -83,13 +94,13 @@ def _seal(run: Run) -> RunProgress | None:
 
     Raises `LogUnverified` if a worker holds the run and must verify the log first.
     """
-    channel, min_head = channel_of(run.conversation_id), run.conversation.head
+    log = log_of(run.conversation_id, run.conversation.head)
     try:
-        return the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="leave")
+        return log.seal(run.id, run.attempt, on_unverified=OnUnverified.RAISE)
     except LogUnverified:
         if _is_held(run):
             raise  # its worker reads the row often, and cancels the run
-        return the_log().seal(channel, run.id, run.attempt, min_head=min_head, doubt="settle")
+        return log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
 
 
 def _is_held(run: Run) -> bool:
@@ -98,10 +109,9 @@ def _is_held(run: Run) -> bool:
 
 
 def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
-    channel = channel_of(run.conversation_id)
     sealed = None
     if run.attempt:
-        sealed = the_log().seal(channel, run.id, run.attempt, min_head=run.conversation.head)
+        sealed = log_of(run.conversation_id, run.conversation.head).seal(run.id, run.attempt)
     if sealed:
         # The final event must come after this head, even if Redis loses events meanwhile.
         run.conversation.head = max(run.conversation.head, sealed.head)
@@ -109,13 +119,13 @@ def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             text = sealed.text  # the worker may hold more text, which is not published
     store(run, text, usage, **outcome)
     try:
-        publish_pending(run.conversation, most=SAID_AT_ONCE)
+        publish_pending(run.conversation, most=RUNS_PER_REQUEST)
     except LogUnavailable:
         # The sweep publishes it.
         logger.warning("run %s ended, final event not yet published", run.id)
     else:
         dispatch_next(run.conversation_id)
-    dispatch_refused(run.owner)
+    dispatch_refused(run)
 
 
 def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:

@@ -16,7 +16,7 @@ from streams.access.authorization import VISITOR_KEY
 from streams.access.owners import OwnerKind, parse_owner
 from streams.chat.conversations import delete
 from streams.log.channels import channel_of
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.sharding import server_of
 from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, Run
 
@@ -31,7 +31,7 @@ EXPORTED: dict[type[Model], tuple[str, ...]] = {
         *("finish_reason", "code", "reason", "input_tokens", "output_tokens", "total_tokens"),
         *("estimated", "created_at", "started_at", "first_token_at", "ended_at"),
     ),
-    IdempotencyRecord: ("route", "key", "status", "body", "created_at"),
+    IdempotencyRecord: ("route", "key", "body", "created_at"),
     ApiToken: ("id", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"),
     EmailAddress: ("id", "email", "verified", "primary"),
     LogEntry: ("id", "action_time", "action_flag", "object_repr", "change_message"),
@@ -174,7 +174,9 @@ def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
     active = set(Run.active().filter(conversation=conversation).values_list("pk", flat=True))
     if not active:
         return
-    state = the_log().state(channel_of(conversation.id), min_head=conversation.head)
+    state = log_of(conversation.id, conversation.head).state()
+    if state is None:
+        return  # the log has lost them
     for id in sorted(active & state.runs.keys()):
         run = state.runs[id]
         yield {"kind": "reply_so_far", "run": id, "text": run.text, "reasoning": run.reasoning}

@@ -12,9 +12,8 @@ from uuid import UUID
 
 from django.db import transaction
 
-from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, Watermark
 from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Message, Run
 from streams.observability import metrics
@@ -31,7 +30,7 @@ from streams.protocol.events import (
 
 logger = logging.getLogger(__name__)
 # Runs whose events one request publishes. The worker or the sweep publishes those of the others.
-SAID_AT_ONCE = 20
+RUNS_PER_REQUEST = 20
 
 
 def append(appends: Sequence[Append]) -> list[int | Exception]:
@@ -78,8 +77,8 @@ def publish_start(run: Run) -> int:
 
 
 def _append_start(run: Run, event: RunStarted) -> int:
-    channel, min_head = channel_of(run.conversation_id), run.conversation.head
-    return the_log().append_start(channel, event, min_head=min_head, abandoned=run.abandoned)
+    log = log_of(run.conversation_id, run.conversation.head)
+    return log.append_start(event, abandoned=run.abandoned)
 
 
 def _record_start(run: Run, id: int) -> None:
@@ -87,7 +86,7 @@ def _record_start(run: Run, id: int) -> None:
     if not own_attempt.update(started_event_id=id):
         if not Run.active().filter(pk=run.pk).exists():
             # The run has ended and its log was lost since, so the log accepted this attempt.
-            the_log().release_run(channel_of(run.conversation_id), run.id)
+            log_of(run.conversation_id).release_run(run.id)
         raise Superseded
     run.conversation.advance_head(id)
 
@@ -120,8 +119,7 @@ def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> N
     events: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
     if question and run.message.event is None:
         events.insert(0, MessageCreated(message=run.message.view()))
-    channel = channel_of(conversation.id)
-    ids = the_log().append_once(channel, *events, min_head=conversation.head, run=run.id)
+    ids = log_of(conversation.id, conversation.head).append_once(*events, run=run.id)
     with transaction.atomic():
         conversation.advance_head(ids[-1])
         Run.objects.filter(pk=run.pk).update(queued_event_id=ids[-1])
@@ -134,17 +132,15 @@ def publish_final(run: Run, conversation: Conversation) -> None:
 
     Raises `LogUnavailable`, `Superseded`.
     """
-    channel = channel_of(conversation.id)
+    log = log_of(conversation.id, conversation.head)
     text = run.reply.content if run.reply else ""
-    id = the_log().append_final(
-        channel, final_event_of(run), text, model=run.model, min_head=conversation.head
-    )
+    id = log.append_final(final_event_of(run), text, model=run.model)
     with transaction.atomic():
         conversation.advance_head(id)
         Run.objects.filter(pk=run.pk).update(ended_event_id=id)
         if run.reply_id:
             Message.objects.filter(pk=run.reply_id).update(event=id)
-    the_log().release_run(channel, run.id)
+    log.release_run(run.id)
     logger.info("run %s attempt %s %s, published as event %s", run.id, run.attempt, run.status, id)
 
 
@@ -180,8 +176,7 @@ def publish_title(conversation: Conversation) -> None:
     Raises `LogUnavailable`, `Superseded`.
     """
     event = ConversationUpdated(title=conversation.title, model=conversation.model)
-    channel = channel_of(conversation.id)
-    (id,) = the_log().append_once(channel, event, min_head=conversation.head)
+    (id,) = log_of(conversation.id, conversation.head).append_once(event)
     conversation.advance_head(id)
     current = Conversation.objects.filter(pk=conversation.pk, title=conversation.title)
     current.update(title_pending_since=None)  # unless the title has changed again
@@ -189,5 +184,5 @@ def publish_title(conversation: Conversation) -> None:
 
 def publish_deletion(conversation: UUID) -> None:
     """Delete the log of a deleted conversation, and its pending row. Raises `LogUnavailable`."""
-    the_log().delete(channel_of(conversation))
+    log_of(conversation).delete()
     DeletedConversation.objects.filter(pk=conversation).delete()

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from streams.log.channels import channel_of
 from streams.log.errors import LogFull, LogUnavailable
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.sharding import server_of, server_urls
 from streams.models import Conversation
 
@@ -100,12 +100,11 @@ def head_for_a_run(conversation: Conversation) -> int | None:
 
     The memory is asked for only after the log has answered, so no caller waits for two time-outs.
     """
-    channel = channel_of(conversation.id)
-    watch = memory_of(server_of(channel))
+    watch = memory_of(server_of(channel_of(conversation.id)))
     if watch.fresh and watch.fresh.full:
-        raise RedisFull  # reading the state would create the log of a new conversation
+        raise RedisFull  # `repair` would create the log of a new conversation
     try:
-        head = the_log().state(channel, min_head=conversation.head).head
+        head = log_of(conversation.id, conversation.head).repair()
     except LogFull:
         raise RedisFull from None
     except LogUnavailable:

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from streams.chat.snapshot import log_state
+from streams.log.errors import LogUnavailable
+from streams.log.event_log import log_of
+from streams.log.values import RunProgress
 from streams.models import Run
 from streams.protocol.events import Usage
+
+Status = Literal["queued", "running", "completed", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +40,7 @@ class RunStatus:
     conversation: UUID
     message: UUID
     reply: UUID | None
-    status: str
+    status: Status
     attempt: int
     model: str
     text: str
@@ -49,8 +54,7 @@ class RunStatus:
 def run_status(run: Run) -> RunStatus:
     """Return the run's status. The text of an active run is empty while Redis is away."""
     # The log is read first: if the run ends meanwhile, the row read afterwards has its text.
-    state = log_state(run.conversation) if run.is_active else None
-    progress = state.runs.get(run.id) if state else None
+    progress = _progress(run) if run.is_active else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
     live = progress if progress and run.is_active and progress.attempt == run.attempt else None
     text = run.reply.content if run.reply else ""
@@ -59,7 +63,7 @@ def run_status(run: Run) -> RunStatus:
         conversation=run.conversation_id,
         message=run.message_id,
         reply=run.reply_id,
-        status=run.status,
+        status=run.status,  # type: ignore[arg-type]  # the choices are those of `Status`
         attempt=run.attempt,
         model=run.model,
         text=live.text if live else text,
@@ -74,3 +78,12 @@ def run_status(run: Run) -> RunStatus:
             ended_at=run.ended_at,
         ),
     )
+
+
+def _progress(run: Run) -> RunProgress | None:
+    """Return what the log holds of the run; None if nothing, or while Redis is away."""
+    try:
+        state = log_of(run.conversation_id, run.conversation.head).state()
+    except LogUnavailable:
+        return None
+    return state.runs.get(run.id) if state else None

@@ -11,7 +11,7 @@ from uuid import UUID
 from streams.chat.snapshot import recorded_head, snapshot
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
-from streams.log.event_log import the_log
+from streams.log.event_log import log_of
 from streams.log.values import CursorGap
 from streams.models import Conversation, Run
 from streams.protocol.events import ENDINGS, StreamReset
@@ -41,13 +41,12 @@ def read_page(conversation: UUID, cursor: int | None, *, min_head: int | None = 
     """
     if cursor is None:
         return _snapshot_page(conversation)
-    channel = channel_of(conversation)
     # Without the recorded head, a loss in a failover could stay undetected for ever.
     min_head = recorded_head(conversation) if min_head is None else min_head
-    page = the_log().read_after(channel, cursor, min_head=min_head, count=PAGE_SIZE)
+    page = log_of(conversation, min_head).read_after(cursor, count=PAGE_SIZE)
     if isinstance(page, CursorGap):
         fresh = _snapshot_page(conversation)
-        reset = encode_frame(StreamReset(reason=page.reason, channels=(channel,)))
+        reset = encode_frame(StreamReset(reason=page.reason, channels=(channel_of(conversation),)))
         return replace(fresh, frames=reset + fresh.frames, reset=page.reason)
     return ReplayPage(
         frames=b"".join(encode_event(type, data, id) for id, type, data in page.entries),

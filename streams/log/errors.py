@@ -35,13 +35,3 @@ class FenceMissing(Exception):
 
     If the run's row still names this attempt, call `restore_fence` and continue.
     """
-
-
-REFUSALS: dict[str, type[Exception]] = {  # by the verdict that log.lua returns
-    "superseded": Superseded,
-    "gone": Superseded,
-    "missing": FenceMissing,
-    "gap": FenceMissing,
-    "doubtful": LogUnverified,
-    "spoilt": LogCorrupted,
-}

@@ -20,8 +20,8 @@ FRESH = 60.0  # seconds that a result is reused, because each check queues some 
 CHANNEL = channel_of(UUID(int=0))  # of no conversation
 KEY = f"{{{CHANNEL}}}:state"
 DIGEST = "0" * 40  # of no script
-# What streams/log/log.lua and the hub call. The script compares `INFO server` with the process that
-# it last verified, because a Redis that restarted may have lost the newest events.
+# What the scripts (streams/log/scripts/) and the hub call. The scripts compare `INFO server` with
+# the process that was last verified: a Redis that restarted may have lost the newest events.
 LOG = (
     *(("EVALSHA", DIGEST, 1, KEY), ("SCRIPT", "LOAD", "return 1"), ("INFO", "server")),
     *(("HGET", KEY, "f"), ("HMGET", KEY, "f"), ("HGETALL", KEY), ("HKEYS", KEY)),

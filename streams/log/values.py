@@ -1,6 +1,7 @@
 """The typed values that the event log takes as arguments and returns."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from typing import Literal
 from uuid import UUID
 
@@ -26,7 +27,12 @@ class Watermark:
     head: int
 
 
-OnUnverified = Literal["none", "leave", "settle"]  # see `EventLog.seal`
+class OnUnverified(StrEnum):
+    """What `ChannelLog.seal` does if Redis restarted, and an attempt has not verified the log."""
+
+    IGNORE = auto()  # seal the reply all the same
+    RAISE = auto()  # raise `LogUnverified`: the attempt will verify the log
+    NEW_EPOCH = auto()  # begin a new epoch with the text that is left: the attempt is gone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -148,7 +148,7 @@ class Bridge:
             min_head = 0
             if relay.subscription != subscription:
                 min_head = await in_thread(lambda: recorded_head(relay.conversation))
-            read = partial(the_log().read_after, channel, last, min_head=min_head, count=PAGE_SIZE)
+            read = partial(the_log().channel(channel, min_head).read_after, last, count=PAGE_SIZE)
             page = await in_thread(read, of=channel)
             if isinstance(page, CursorGap):
                 logger.info(
@@ -164,7 +164,7 @@ class Bridge:
                     relay.check_at = monotonic()  # read the next page at once
                     return
         if relay.last is None or (relay.maybe_missed and not relay.frame):
-            newest = await in_thread(lambda: the_log().last(channel), of=channel)
+            newest = await in_thread(lambda: the_log().channel(channel).last(), of=channel)
             relay.maybe_missed |= newest is None  # empty log: its first event is new to every hold
             if newest:
                 relay.last, relay.idle_at = newest[0], 0.0  # a final event may have been skipped

@@ -54,7 +54,7 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
     places = []
     for conversation, run, name in zip(made, runs, names, strict=True):
         started = RunStarted(run=run, attempt=1, model="m")
-        cursor = the_log().append_start(name, started, min_head=0, abandoned=False)
+        cursor = the_log().channel(name).append_start(started, abandoned=False)
         path = f"/api/conversations/{conversation.id}/events/"
         headers = {"Authorization": f"Bearer {token}"}
         places.append({"path": path, "headers": headers, "cursor": str(cursor)})

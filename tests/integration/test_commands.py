@@ -65,7 +65,7 @@ def test_purge_deletes_what_is_old_and_idle_with_its_log_and_nothing_else() -> N
     left = {str(pk) for pk in Conversation.objects.values_list("pk", flat=True)}
     assert left == {waiting["conversation"], kept}
     with pytest.raises(Superseded):
-        the_log().get_current_id(f"conversation-{gone}")
+        the_log().channel(f"conversation-{gone}").repair()
     assert browser.get(conversation(gone)).status_code == 404
 
 

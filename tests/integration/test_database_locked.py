@@ -104,7 +104,7 @@ def test_a_database_whose_writer_does_not_end_is_read_only() -> None:
 
 
 def test_a_database_whose_disk_is_full_is_read_only() -> None:
-    IdempotencyRecord.objects.create(owner="", route="", key="", digest="", status=0, body="")
+    IdempotencyRecord.objects.create(owner="", route="", key="", digest="", body="")
     with full():
         assert in_a_thread(database) == "read-only"
     assert in_a_thread(database) == "ok"

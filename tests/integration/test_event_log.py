@@ -6,9 +6,19 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
+from streams.log.channel_log import PAGE_BYTES, ChannelLog
 from streams.log.errors import FenceMissing, LogUnavailable, LogUnverified, Superseded
-from streams.log.event_log import PAGE_BYTES, EventLog
-from streams.log.values import Append, CursorGap, Page, RunProgress, Watermark
+from streams.log.event_log import EventLog
+from streams.log.servers import Servers
+from streams.log.values import (
+    Append,
+    CursorGap,
+    LogState,
+    OnUnverified,
+    Page,
+    RunProgress,
+    Watermark,
+)
 from streams.protocol.events import (
     ConversationUpdated,
     ReasoningDelta,
@@ -42,19 +52,23 @@ class Teller:
     """One run on one channel, told piece by piece."""
 
     def __init__(self, valkey: "redis.Redis", clock: Callable[[], int] | None = None) -> None:
-        self.log = EventLog(valkey, clock or Clock())
+        self.log = EventLog(Servers(valkey, clock or Clock()))
         self.channel = f"conversation-{uuid4()}"
         self.run = uuid4()
         self.message = uuid4()
 
+    def at(self, known: int = 0) -> ChannelLog:
+        """The log, for a caller that knows the events up to this id."""
+        return self.log.channel(self.channel, known)
+
     def queue(self, known: int = 0) -> int:
         event = RunQueued(run=self.run, message=self.message)
-        (id,) = self.log.append_once(self.channel, event, min_head=known, run=self.run)
+        (id,) = self.at(known).append_once(event, run=self.run)
         return id
 
     def start(self, attempt: int = 1, known: int = 0, abandoned: bool = False) -> int:
         event = RunStarted(run=self.run, attempt=attempt, model="m")
-        return self.log.append_start(self.channel, event, min_head=known, abandoned=abandoned)
+        return self.at(known).append_start(event, abandoned=abandoned)
 
     def piece(self, index: int, text: str = "", attempt: int = 1, known: int = 0) -> Append:
         event = TextDelta(run=self.run, attempt=attempt, index=index, text=text or f"w{index} ")
@@ -72,14 +86,14 @@ class Teller:
         event = RunCompleted(
             run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
         )
-        return self.log.append_final(self.channel, event, text, model="m", min_head=known)
+        return self.at(known).append_final(event, text, model="m")
 
     def confirm(self, known: int, attempt: int = 1) -> None:
         reach = Watermark(channel=self.channel, run=self.run, attempt=attempt, head=known)
         self.log.verify([reach])
 
     def types(self, cursor: int) -> list[str]:
-        page = self.log.read_after(self.channel, cursor)
+        page = self.at().read_after(cursor)
         assert isinstance(page, Page)
         return [type for _, type, _ in page.entries]
 
@@ -118,17 +132,13 @@ def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_its_text_anew(
     with pytest.raises(Superseded):
         teller.start(1)
     teller.speak(teller.piece(0, "anew", attempt=2))
-    assert teller.log.state(teller.channel, min_head=0).runs[teller.run] == RunProgress(
-        attempt=2, text="anew", reasoning=""
-    )
+    assert teller.at().state().runs[teller.run] == RunProgress(attempt=2, text="anew", reasoning="")
 
 
 def test_nothing_follows_a_closed_fence_or_an_ending(teller: Teller) -> None:
     start = teller.start()
     teller.speak(teller.piece(0))
-    assert teller.log.seal(teller.channel, teller.run, 1, min_head=0) == RunProgress(
-        attempt=1, text="w0 ", reasoning=""
-    )
+    assert teller.at().seal(teller.run, 1) == RunProgress(attempt=1, text="w0 ", reasoning="")
     assert teller.speak(teller.piece(1)) == ["Superseded"]
     teller.end("w0 ")
     assert teller.speak(teller.piece(1)) == ["Superseded"]
@@ -138,7 +148,7 @@ def test_nothing_follows_a_closed_fence_or_an_ending(teller: Teller) -> None:
 def test_a_settled_run_is_said_no_second_time(teller: Teller) -> None:
     teller.start()
     ending = teller.end("")
-    teller.log.release_run(teller.channel, teller.run)
+    teller.at().release_run(teller.run)
     assert teller.end("") == ending
 
 
@@ -146,7 +156,7 @@ def test_the_text_said_is_the_text_stored(teller: Teller) -> None:
     start = teller.start()
     teller.speak(teller.piece(0, "Hel"))
     teller.end("Hello")
-    page = teller.log.read_after(teller.channel, start - 1)
+    page = teller.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
@@ -160,12 +170,12 @@ def test_what_the_log_keeps_of_a_run_is_what_a_reader_folds(teller: Teller) -> N
     thought = ReasoningDelta(run=teller.run, attempt=1, index=0, text="Hm. ")
     teller.log.append([Append(channel=teller.channel, event=thought, min_head=0)])
     teller.speak(teller.piece(1, "Wörter \ufffd "), teller.piece(2, "\u2028\r\n\ndata: x"))
-    page = teller.log.read_after(teller.channel, start - 1)
+    page = teller.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
         heard = fold(heard, decode(type, data))
-    folded, kept = heard.replies[teller.run], teller.log.state(teller.channel, min_head=0)
+    folded, kept = heard.replies[teller.run], teller.at().state()
     assert kept.runs[teller.run] == RunProgress(
         attempt=folded.attempt, text=folded.text, reasoning=folded.reasoning
     )
@@ -184,7 +194,7 @@ def test_a_good_cursor_gets_everything_after_it(teller: Teller, cursor: int) -> 
 )
 def test_a_bad_cursor_is_told(teller: Teller, cursor: int, reason: str) -> None:
     teller.queue()
-    assert teller.log.read_after(teller.channel, cursor) == CursorGap(reason=reason)
+    assert teller.at().read_after(cursor) == CursorGap(reason=reason)
 
 
 def test_a_trimmed_log_says_expired_and_its_rest_is_good(
@@ -193,9 +203,9 @@ def test_a_trimmed_log_says_expired_and_its_rest_is_good(
     first = teller.start()
     teller.speak(*map(teller.piece, range(300)))
     valkey.xtrim(f"{{{teller.channel}}}:events", maxlen=100, approximate=False)
-    assert teller.log.read_after(teller.channel, first) == CursorGap(reason="expired")
-    assert teller.log.read_after(teller.channel, 0) == CursorGap(reason="expired")
-    page = teller.log.read_after(teller.channel, first + 200, count=500)
+    assert teller.at().read_after(first) == CursorGap(reason="expired")
+    assert teller.at().read_after(0) == CursorGap(reason="expired")
+    page = teller.at().read_after(first + 200, count=500)
     assert isinstance(page, Page)
     assert [id for id, _, _ in page.entries] == list(range(first + 201, first + 301))
 
@@ -205,8 +215,8 @@ def test_an_expired_log_keeps_its_place_for_those_who_were_caught_up(
 ) -> None:
     head = teller.start()
     valkey.delete(f"{{{teller.channel}}}:events")  # as its expiry does
-    assert teller.log.read_after(teller.channel, head) == Page(head=head, entries=[])
-    assert teller.log.read_after(teller.channel, head - 1) == CursorGap(reason="expired")
+    assert teller.at().read_after(head) == Page(head=head, entries=[])
+    assert teller.at().read_after(head - 1) == CursorGap(reason="expired")
     assert teller.speak(teller.piece(0)) == [head + 1]
 
 
@@ -227,13 +237,13 @@ def test_a_lost_log_begins_a_new_life_above_every_id_that_was_heard(
     valkey.flushall()
     clock.now += 1_000_000
     assert teller.speak(teller.piece(1, known=heard)) == ["FenceMissing"]
-    teller.log.restore_fence(teller.channel, teller.run, 1, index=1, text="w0 w1 ", min_head=heard)
+    teller.at(heard).restore_fence(teller.run, 1, index=1, text="w0 w1 ")
     whole = teller.whole("w0 w1 ", attempt=1, index=2)
     (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
-    assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
-    assert teller.log.state(teller.channel, min_head=0).runs[teller.run].text == "w0 w1 "
+    assert teller.at().read_after(heard) == CursorGap(reason="lost")
+    assert teller.at().state().runs[teller.run].text == "w0 w1 "
 
 
 def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its_words(
@@ -243,29 +253,27 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     (heard,) = teller.speak(teller.piece(0))
     assert isinstance(heard, int)
     valkey.flushall()
-    head = teller.log.restore_fence(
-        teller.channel, teller.run, 1, index=0, text="w0 ", min_head=heard
-    )
-    said = teller.log.seal(teller.channel, teller.run, 1, min_head=0)
+    head = teller.at(heard).restore_fence(teller.run, 1, index=0, text="w0 ")
+    said = teller.at().seal(teller.run, 1)
     assert said
     assert said.text == "w0 "
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.log.append_final(teller.channel, ending, said.text, model="m", min_head=0)
+    teller.at().append_final(ending, said.text, model="m")
     whole = teller.whole("w0 ", attempt=1, index=1)
-    page = teller.log.read_after(teller.channel, head)
+    page = teller.at().read_after(head)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries] == [whole, ending]
 
 
 def test_a_run_that_has_ended_and_is_settled_gets_no_fence_again(teller: Teller) -> None:
     teller.start()
-    teller.log.seal(teller.channel, teller.run, 1, min_head=0)
+    teller.at().seal(teller.run, 1)
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
-    head = teller.log.append_final(teller.channel, ending, "", model="m", min_head=0)
-    teller.log.release_run(teller.channel, teller.run)
+    head = teller.at().append_final(ending, "", model="m")
+    teller.at().release_run(teller.run)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
-        teller.log.restore_fence(teller.channel, teller.run, 1, index=0, text="w0 ", min_head=0)
+        teller.at().restore_fence(teller.run, 1, index=0, text="w0 ")
     assert teller.speak(teller.piece(1)) == ["FenceMissing"]
     assert teller.types(head) == []
 
@@ -282,7 +290,7 @@ def test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back(
     clock.now -= 1_000_000
     # Others may have said more than this writer knows, and that was heard, too.
     assert teller.queue(known=heard - 20) > heard
-    assert teller.log.read_after(teller.channel, heard - 10) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard - 10) == CursorGap(reason="lost")
 
 
 def test_a_life_that_begins_where_another_was_lost_at_once_is_not_taken_for_it(
@@ -298,7 +306,7 @@ def test_a_life_that_begins_where_another_was_lost_at_once_is_not_taken_for_it(
         # Whoever comes first knows what the row notes, and nothing of the life between.
         heard.append(teller.queue(known=known))
     assert heard[1] > heard[0]
-    assert teller.log.read_after(teller.channel, heard[0]) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard[0]) == CursorGap(reason="lost")
 
 
 def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -> None:
@@ -312,24 +320,26 @@ def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
     assert teller.speak(teller.piece(10, known=heard)) == ["FenceMissing"]
-    head = teller.log.restore_fence(
-        teller.channel, teller.run, 1, index=10, text="", min_head=heard
-    )
+    head = teller.at(heard).restore_fence(teller.run, 1, index=10, text="")
     assert head >= heard
-    assert teller.log.read_after(teller.channel, heard - 7) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard - 7) == CursorGap(reason="lost")
 
 
-def test_a_look_at_a_lost_log_begins_the_new_life_that_writers_go_on_with(teller: Teller) -> None:
-    look = teller.log.state(teller.channel, min_head=CLOCK + 500)
-    assert look.head > CLOCK + 500
-    assert teller.queue(known=CLOCK + 500) == look.head + 1
-    assert teller.types(look.head) == ["run.queued"]
+def test_repairing_a_lost_log_begins_the_epoch_in_which_writers_continue(teller: Teller) -> None:
+    assert teller.at(CLOCK + 500).state() is None  # a read changes nothing
+    assert teller.at().state() is None
+    head = teller.at(CLOCK + 500).repair()
+    assert head > CLOCK + 500
+    assert teller.at(CLOCK + 500).repair() == head
+    assert teller.at(CLOCK + 500).state() == LogState(head=head, runs={}, recorded={})
+    assert teller.queue(known=CLOCK + 500) == head + 1
+    assert teller.types(head) == ["run.queued"]
 
 
 def test_a_deleted_conversation_is_never_written_again(teller: Teller) -> None:
     teller.start()
-    teller.log.delete(teller.channel)
-    teller.log.delete(teller.channel)
+    teller.at().delete()
+    teller.at().delete()
     assert teller.speak(teller.piece(0)) == ["Superseded"]
     with pytest.raises(Superseded):
         teller.queue()
@@ -341,7 +351,7 @@ def test_an_announcement_is_what_the_log_holds(teller: Teller, valkey: "redis.Re
         assert heard.get_message(timeout=5)["type"] == "subscribe"
         id = teller.queue()
         message = heard.get_message(timeout=5)
-    page = teller.log.read_after(teller.channel, id - 1)
+    page = teller.at().read_after(id - 1)
     assert isinstance(page, Page)
     assert message["data"] == f"{id} run.queued {page.entries[0][2]}"
 
@@ -357,15 +367,15 @@ def test_a_redis_that_was_emptied_of_its_scripts_is_taught_again(
 def test_a_redis_that_is_not_there_is_away() -> None:
     nobody = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
     with pytest.raises(LogUnavailable):
-        EventLog(nobody).state("conversation-x", min_head=0)
+        EventLog(Servers(nobody)).channel("conversation-x").state()
 
 
 def test_a_cancelled_run_that_never_spoke_can_end(teller: Teller) -> None:
     teller.queue()
     said = RunProgress(attempt=0, text="", reasoning="")
-    assert teller.log.seal(teller.channel, teller.run, 0, min_head=0) == said
+    assert teller.at().seal(teller.run, 0) == said
     event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
-    teller.log.append_final(teller.channel, event, "", model="m", min_head=0)
+    teller.at().append_final(event, "", model="m")
     assert teller.types(0) == ["run.queued", "run.cancelled"]
 
 
@@ -373,12 +383,12 @@ def test_a_run_that_has_ended_between_its_claim_and_its_start_never_starts(
     teller: Teller,
 ) -> None:
     teller.queue()
-    teller.log.seal(teller.channel, teller.run, 1, min_head=0)
+    teller.at().seal(teller.run, 1)
     event = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.log.append_final(teller.channel, event, "", model="m", min_head=0)
+    teller.at().append_final(event, "", model="m")
     for forgotten in (False, True):
         if forgotten:
-            teller.log.release_run(teller.channel, teller.run)
+            teller.at().release_run(teller.run)
         with pytest.raises(Superseded):
             teller.start()
     assert teller.types(0) == ["run.queued", "run.cancelled"]
@@ -393,7 +403,7 @@ def test_one_run_cannot_speak_for_another(teller: Teller) -> None:
 
 
 def test_what_a_run_of_a_lost_log_said_is_not_known(teller: Teller) -> None:
-    assert teller.log.seal(teller.channel, teller.run, 1, min_head=0) is None
+    assert teller.at().seal(teller.run, 1) is None
 
 
 def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_said(
@@ -401,12 +411,10 @@ def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_sa
 ) -> None:
     start = teller.start()
     teller.speak(teller.piece(0, "half"))
-    assert teller.log.seal(teller.channel, teller.run, 2, min_head=0) == RunProgress(
-        attempt=2, text="half", reasoning=""
-    )
+    assert teller.at().seal(teller.run, 2) == RunProgress(attempt=2, text="half", reasoning="")
     event = RunCancelled(run=teller.run, attempt=2, reply=uuid4(), usage=USAGE)
-    teller.log.append_final(teller.channel, event, "half", model="m", min_head=0)
-    page = teller.log.read_after(teller.channel, start)
+    teller.at().append_final(event, "half", model="m")
+    page = teller.at().read_after(start)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
         RunStarted(run=teller.run, attempt=2, model="m"),
@@ -435,7 +443,7 @@ def test_a_next_attempt_on_another_redis_begins_a_new_life(
     valkey.hset(f"{{{teller.channel}}}:state", "server", "0123456789abcdef")
     fourth = teller.start(4)
     assert fourth > handed_over + 1
-    assert teller.log.read_after(teller.channel, second) == CursorGap(reason="lost")
+    assert teller.at().read_after(second) == CursorGap(reason="lost")
 
 
 def another(valkey: "redis.Redis", teller: Teller) -> None:
@@ -453,19 +461,17 @@ def test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost(
     another(valkey, teller)
     title = ConversationUpdated(title="New", model="m")
     with pytest.raises(LogUnverified):
-        teller.log.append_once(teller.channel, title, min_head=0)
+        teller.at().append_once(title)
     with pytest.raises(LogUnverified):
-        teller.log.append_once(
-            teller.channel, RunQueued(run=uuid4(), message=uuid4()), min_head=0, run=uuid4()
-        )
+        teller.at().append_once(RunQueued(run=uuid4(), message=uuid4()), run=uuid4())
     with pytest.raises(LogUnverified):
-        teller.log.seal(teller.channel, teller.run, 1, min_head=0, doubt="leave")
+        teller.at().seal(teller.run, 1, on_unverified=OnUnverified.RAISE)
     teller.confirm(heard, attempt=2)
     with pytest.raises(LogUnverified):  # that was another attempt
-        teller.log.append_once(teller.channel, title, min_head=0)
+        teller.at().append_once(title)
     teller.confirm(heard)
-    assert teller.log.append_once(teller.channel, title, min_head=0) == [heard + 1]
-    said = teller.log.seal(teller.channel, teller.run, 1, min_head=0, doubt="leave")
+    assert teller.at().append_once(title) == [heard + 1]
+    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.RAISE)
     assert said == RunProgress(attempt=1, text="So ", reasoning="")
 
 
@@ -477,10 +483,10 @@ def test_on_another_redis_what_is_left_without_an_attempt_begins_a_new_life(
     heard = teller.speak(teller.piece(0, "So "))[-1]
     assert isinstance(heard, int)
     another(valkey, teller)
-    said = teller.log.seal(teller.channel, teller.run, 1, min_head=0, doubt="settle")
+    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
     assert said == RunProgress(attempt=1, text="So ", reasoning="")
     assert teller.end("So ") > heard + 1
-    assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard) == CursorGap(reason="lost")
 
 
 def test_an_attempt_that_confirms_notices_what_is_lost(
@@ -491,7 +497,7 @@ def test_an_attempt_that_confirms_notices_what_is_lost(
     assert isinstance(heard, int)
     another(valkey, teller)
     teller.confirm(heard + 3)
-    assert teller.log.read_after(teller.channel, heard) == CursorGap(reason="lost")
+    assert teller.at().read_after(heard) == CursorGap(reason="lost")
     assert teller.speak(teller.piece(1, "it")) == ["FenceMissing"]
 
 
@@ -526,7 +532,7 @@ def test_a_page_is_bounded_by_its_bytes_and_pages_miss_nothing(
     heard, pages = [], []
     last = False
     while not last:
-        page = teller.log.read_after(teller.channel, cursor, count=100)
+        page = teller.at().read_after(cursor, count=100)
         assert isinstance(page, Page)
         pages.append([len(type) + len(data.encode()) for _, type, data in page.entries])
         heard += page.entries
@@ -548,7 +554,7 @@ def test_an_event_that_is_longer_than_a_page_is_one(valkey: "redis.Redis") -> No
     teller.speak(teller.piece(0, long), teller.piece(1, short))
     pages = []
     for n in range(2):
-        page = teller.log.read_after(teller.channel, cursor + n)
+        page = teller.at().read_after(cursor + n)
         assert isinstance(page, Page)
         pages.append((len(page.entries), page.last))
     assert pages == [(1, False), (1, True)]
@@ -559,6 +565,6 @@ def test_a_page_that_ends_at_the_head_is_the_last(valkey: "redis.Redis") -> None
     cursor = teller.start()
     teller.speak(*(teller.piece(n) for n in range(40)))
     for count, last in ((16, False), (39, False), (40, True), (500, True)):
-        page = teller.log.read_after(teller.channel, cursor, count=count)
+        page = teller.at().read_after(cursor, count=count)
         assert isinstance(page, Page)
         assert (len(page.entries), page.last) == (min(count, 40), last)

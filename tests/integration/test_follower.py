@@ -19,9 +19,9 @@ from streams.access.authorization import Caller
 from streams.chat import ask, conversations, finish, publisher
 from streams.delivery.follower import Follower
 from streams.delivery.open_streams import OpenStreams, StreamLimit
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import EventLog
 from streams.log.values import Append
 from streams.models import Conversation
 from streams.protocol.events import TextDelta
@@ -252,8 +252,7 @@ async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = await told()
-    log = publisher.the_log()
-    read, last = log.read_after, story.first + 3
+    read, last = ChannelLog.read_after, story.first + 3
 
     def outrun(*asked: Any, **how: Any) -> Any:
         page = read(*asked, **how)
@@ -264,7 +263,7 @@ async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
                 time.sleep(0.001)
         return page
 
-    monkeypatch.setattr(log, "read_after", outrun)
+    monkeypatch.setattr(ChannelLog, "read_after", outrun)
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
         assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
@@ -276,15 +275,15 @@ async def test_those_who_want_the_same_at_once_are_read_to_once(
     story = await told()
     await sync_to_async(story.say)(300)  # two pages
     asked: list[int] = []
-    read = EventLog.read_after
+    read = ChannelLog.read_after
 
-    def slowly(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+    def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
         asked.append(cursor)
-        page = read(log, channel, cursor, **named)
+        page = read(log, cursor, **named)
         time.sleep(0.3)  # until all of them have come
         return page
 
-    monkeypatch.setattr(EventLog, "read_after", slowly)
+    monkeypatch.setattr(ChannelLog, "read_after", slowly)
     streams = [
         crowd.admit(VISITOR, story.conversation, story.first, until_idle=False) for _ in range(20)
     ]
@@ -298,10 +297,10 @@ async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = await told()
-    read, asked, said = EventLog.read_after, list[int](), threading.Event()
+    read, asked, said = ChannelLog.read_after, list[int](), threading.Event()
 
-    def slowly(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
-        page = read(log, channel, cursor, **named)
+    def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
+        page = read(log, cursor, **named)
         asked.append(cursor)
         assert said.wait(10)
         return page
@@ -310,7 +309,7 @@ async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
         stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
         return asyncio.create_task(ids(stream, story.first + 1))
 
-    monkeypatch.setattr(EventLog, "read_after", slowly)
+    monkeypatch.setattr(ChannelLog, "read_after", slowly)
     readers = [reader()]
     async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
         while not asked:
@@ -334,16 +333,16 @@ async def test_a_crowd_that_hears_redis_again_asks_once_though_events_go_on(
         crowd.admit(VISITOR, story.conversation, story.first, until_idle=True) for _ in range(100)
     ]
     readers = [asyncio.create_task(whole(stream)) for stream in streams]
-    read, asked = EventLog.read_after, list[int]()
+    read, asked = ChannelLog.read_after, list[int]()
 
-    def counted(log: EventLog, channel: str, cursor: int, **named: Any) -> Any:
+    def counted(log: ChannelLog, cursor: int, **named: Any) -> Any:
         asked.append(cursor)
-        return read(log, channel, cursor, **named)
+        return read(log, cursor, **named)
 
     async with asyncio.timeout(10):
         while len(crowd._open) < len(readers) or not all(map(caught_up, crowd._open)):
             await asyncio.sleep(0.01)
-        monkeypatch.setattr(EventLog, "read_after", counted)
+        monkeypatch.setattr(ChannelLog, "read_after", counted)
         await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
         while not asked or not all(map(caught_up, crowd._open)):
             await sync_to_async(story.say)()
@@ -414,7 +413,7 @@ async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: OpenStr
 
 
 def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    look, calls = EventLog.state, list[object]()
+    look, calls = ChannelLog.state, list[object]()
 
     def away_at_first(*args: Any, **named: Any) -> Any:
         calls.append(args)
@@ -422,7 +421,7 @@ def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
             raise LogUnavailable
         return look(*args, **named)
 
-    monkeypatch.setattr(EventLog, "state", away_at_first)
+    monkeypatch.setattr(ChannelLog, "state", away_at_first)
 
 
 async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(

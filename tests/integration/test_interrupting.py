@@ -8,8 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from streams.chat import ask, publisher
-from streams.log.channels import channel_of
-from streams.log.event_log import EventLog, the_log
+from streams.log.channel_log import ChannelLog
+from streams.log.event_log import log_of
 from streams.log.values import Page
 from streams.models import Conversation, Run
 from tests.integration.test_publishing import somebody_else_goes_on
@@ -43,7 +43,7 @@ def interrupt(talk: Conversation) -> UUID:
 def said(talk: Conversation) -> list[str]:
     types, cursor = list[str](), 0
     while True:
-        page = the_log().read_after(channel_of(talk.id), cursor)
+        page = log_of(talk.id).read_after(cursor)
         assert isinstance(page, Page)
         if not page.entries:
             return types
@@ -55,14 +55,14 @@ def trips(monkeypatch: pytest.MonkeyPatch, settings: Any, count: int) -> tuple[i
     """Queries and endings within a request that interrupts so many runs."""
     settings.MAX_LIVE_RUNS = count + 2
     talk = queue(count)
-    end, endings = EventLog.append_final, list[int]()
+    end, endings = ChannelLog.append_final, list[int]()
 
     def counted(*given: Any, **named: Any) -> int:
         endings.append(1)
         return end(*given, **named)
 
     with monkeypatch.context() as patch, CaptureQueriesContext(connection) as captured:
-        patch.setattr(EventLog, "append_final", counted)
+        patch.setattr(ChannelLog, "append_final", counted)
         interrupt(talk)
     return len(captured), len(endings)
 
@@ -72,7 +72,7 @@ def test_the_work_within_the_request_does_not_grow_with_the_runs(
 ) -> None:
     few, many = (trips(monkeypatch, settings, count) for count in (60, 120))
     assert few == many
-    assert few[1] <= 2 * publisher.SAID_AT_ONCE
+    assert few[1] <= 2 * publisher.RUNS_PER_REQUEST
 
 
 @pytest.mark.parametrize("by", ["the worker", "the sweep"])

@@ -35,7 +35,7 @@ class Reply:
         self.run, self.channel = uuid4(), channel_of(uuid4())
         self.pieces = 0
         event = RunStarted(run=self.run, attempt=1, model="m")
-        self.start = the_log().append_start(self.channel, event, min_head=0, abandoned=False)
+        self.start = the_log().channel(self.channel).append_start(event, abandoned=False)
 
     def piece(self, text: str = "word ") -> Append:
         event = TextDelta(run=self.run, attempt=1, index=self.pieces, text=text)
@@ -46,7 +46,7 @@ class Reply:
         """The ids that the log holds after the start."""
         ids, cursor = [], self.start
         while True:
-            page = the_log().read_after(self.channel, cursor)
+            page = the_log().channel(self.channel).read_after(cursor)
             assert isinstance(page, Page)
             if not page.entries:
                 return ids

@@ -11,10 +11,11 @@ from django.db.models.functions import Now
 
 from streams.chat import ask, finish, publisher, sweep
 from streams.delivery.replay import ReplayPage, pending, read_page
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, Superseded
-from streams.log.event_log import EventLog, the_log
-from streams.log.values import Append, Page, Watermark
+from streams.log.event_log import log_of, the_log
+from streams.log.values import Append, OnUnverified, Page, Watermark
 from streams.models import Conversation, Run
 from streams.protocol.events import TextDelta
 from tests.integration.support.broker import QUEUE
@@ -92,7 +93,7 @@ class TestWordsOfOthers:
     ) -> None:
         run = claimed(begun())
         waiting = ask.ask(run.conversation, "And?", when_busy="queue")
-        with killed(monkeypatch, EventLog, "append_final"):
+        with killed(monkeypatch, ChannelLog, "append_final"):
             finish.cancel(waiting.run)
         (known,) = speak(run, "So ")
         assert isinstance(known, int)
@@ -100,7 +101,7 @@ class TestWordsOfOthers:
         speak(run, "it ", index=1)
         fail_over()
         somebody_else_goes_on()  # before the worker's next word
-        page = the_log().read_after(channel_of(run.conversation_id), known)
+        page = log_of(run.conversation_id).read_after(known)
         assert isinstance(page, Page)
         assert page.entries == []
 
@@ -125,7 +126,7 @@ class TestWordsOfOthers:
         fail_over()
         append_all([piece(run, 2, "is.", known=first)])  # it was in the queue before that
         ask.ask(run.conversation, "And?", when_busy="queue")
-        page = the_log().read_after(channel_of(run.conversation_id), first)
+        page = log_of(run.conversation_id).read_after(first)
         assert isinstance(page, Page)
         assert page.entries == []
 
@@ -149,7 +150,7 @@ def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[]
     assert isinstance(known, int)
     fail_over = fails_over(valkey, run)
     others()
-    heard = the_log().get_current_id(channel_of(run.conversation_id))
+    heard = log_of(run.conversation_id).repair()
     assert heard > known
     fail_over()
     answers = append_all([piece(run, 1 + n, "on ", known=known) for n in range(4)])
@@ -164,16 +165,16 @@ class TestBetweenAWordAndItsNote:
     def lost(self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
         def lost_after(verb: str) -> list[ReplayPage]:
             looks: list[ReplayPage] = []
-            real = getattr(EventLog, verb)
+            real = getattr(ChannelLog, verb)
 
-            def say_and_lose(log: EventLog, *args: Any, **kwargs: Any) -> Any:
+            def say_and_lose(log: ChannelLog, *args: Any, **kwargs: Any) -> Any:
                 said = real(log, *args, **kwargs)
-                monkeypatch.setattr(EventLog, verb, real)
+                monkeypatch.setattr(ChannelLog, verb, real)
                 valkey.flushall()
                 looks.append(read_page(Conversation.objects.get().id, None))
                 return said
 
-            monkeypatch.setattr(EventLog, verb, say_and_lose)
+            monkeypatch.setattr(ChannelLog, verb, say_and_lose)
             return looks
 
         return lost_after
@@ -201,9 +202,9 @@ class TestBetweenAWordAndItsNote:
         taken = claim(begun().id, uuid4())
         assert taken
         taken.conversation.refresh_from_db()
-        start, looks = EventLog.append_start, []
+        start, looks = ChannelLog.append_start, []
 
-        def start_and_fall_silent(log: EventLog, *args: Any, **kwargs: Any) -> int:
+        def start_and_fall_silent(log: ChannelLog, *args: Any, **kwargs: Any) -> int:
             if taken.started_event_id is None:
                 taken.started_event_id = start(log, *args, **kwargs)
                 return taken.started_event_id
@@ -211,7 +212,7 @@ class TestBetweenAWordAndItsNote:
             looks.append(read_page(taken.conversation_id, None))
             raise LogUnavailable
 
-        monkeypatch.setattr(EventLog, "append_start", start_and_fall_silent)
+        monkeypatch.setattr(ChannelLog, "append_start", start_and_fall_silent)
         assert publisher.publish_start(taken) == taken.started_event_id
         tail = read_page(taken.conversation_id, looks[0].cursor)
         assert told_faults(looks[0], tail) == [f"{taken.id} goes on"]
@@ -272,9 +273,7 @@ def test_a_cancel_before_the_start_of_who_took_over_in_a_lost_log_is_told_in_ord
     run = claimed(begun())
     speak(run, "So ")
     valkey.flushall()
-    the_log().restore_fence(
-        channel_of(run.conversation_id), run.id, 1, index=0, text="So ", min_head=0
-    )
+    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, text="So ")
     begins = read_page(run.conversation_id, None)
     abandon(run)
     Run.objects.filter(pk=run.pk).update(lease_until=None)
@@ -349,7 +348,7 @@ def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
     late.conversation.refresh_from_db()
     with pytest.raises(Superseded):
         publisher.publish_start(late)
-    assert the_log().state(channel_of(run.conversation_id), min_head=0).runs == {}
+    assert log_of(run.conversation_id).state().runs == {}
 
 
 def test_a_conversation_that_was_deleted_begins_no_life_when_redis_was_emptied(
@@ -373,7 +372,7 @@ def test_a_fence_that_is_older_than_the_logs_settles_nothing(valkey: "redis.Redi
     fails_over(valkey, run)()
     before = valkey.hgetall(f"{{{channel}}}:state")
     with pytest.raises(Superseded):
-        the_log().seal(channel, run.id, 0, min_head=0, doubt="settle")
+        the_log().channel(channel).seal(run.id, 0, on_unverified=OnUnverified.NEW_EPOCH)
     assert valkey.hgetall(f"{{{channel}}}:state") == before
 
 

@@ -68,8 +68,8 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
 def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None:
     run = Run.objects.get(pk=begin(owner="visitor:1", text="?").run)
     channel = channel_of(run.conversation_id)
-    the_log().append_start(
-        channel, RunStarted(run=run.id, attempt=2, model="m"), min_head=0, abandoned=False
+    the_log().channel(channel).append_start(
+        RunStarted(run=run.id, attempt=2, model="m"), abandoned=False
     )
 
     def piece(attempt: int) -> Append:

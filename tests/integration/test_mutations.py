@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from streams.delivery import replay
 from streams.delivery.follower import Follower
 from streams.delivery.hub import ChannelBuffer
 from streams.delivery.open_streams import OpenStreams
-from streams.log import event_log
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import the_log
+from streams.log.event_log import EventLog, the_log
+from streams.log.scripts import PRELUDE, SCRIPTS, Script
 from streams.models import from_now
 from streams.protocol.events import Heartbeat
 from streams.protocol.sse import encode_frame
@@ -78,7 +77,7 @@ class Story:
         """The log's last event was not yet copied to the server that goes on."""
         state, events = f"{{{self.told.channel}}}:state", f"{{{self.told.channel}}}:events"
         self._valkey.xdel(events, f"{last}-0")
-        self._valkey.hdel(state, f"{self.told.run.id}:ending")
+        self._valkey.hdel(state, f"{self.told.run.id}:final")
         self._valkey.hset(state, "head", last - 1)
 
     def heard(self) -> list[int]:
@@ -159,15 +158,15 @@ class Part:
 
 
 def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
-    """log.lua with these words changed. Each must stand in it once."""
+    """The scripts with these words changed: each stands once in one script, or in the prelude."""
 
     def take_out(patch: pytest.MonkeyPatch) -> None:
-        text = event_log.SCRIPT
         for old, new in changes:
-            assert text.count(old) == 1, f"log.lua no longer says {old!r} once"
-            text = text.replace(old, new)
-        patch.setattr(event_log, "SCRIPT", text)
-        patch.setattr(event_log, "DIGEST", sha1(text.encode(), usedforsecurity=False).hexdigest())
+            found = {name: s.text for name, s in SCRIPTS.items() if old in s.text}
+            assert len(found) == (len(SCRIPTS) if old in PRELUDE else 1), f"where is {old!r}?"
+            for name, text in found.items():
+                assert text.count(old) == 1, f"{name}.lua no longer has {old!r} once"
+                patch.setitem(SCRIPTS, name, Script(text.replace(old, new)))
 
     return take_out
 
@@ -224,11 +223,11 @@ PARTS = [
         checks=(a_last_announcement_that_never_comes_is_healed_by_the_heartbeat,),
     ),
     Part(
-        name="the fence is asked (`speak`)",
+        name="the fence is asked (`append`)",
         promise="5, one writer",
         taken_out=script(
-            ("  if why then return {why} end\n", ""),
-            ("  if not field(run .. ':attempt') then return {'missing'} end\n", ""),
+            ("if refused then return {refused} end\n", ""),
+            ("if not field(run .. ':attempt') then return {'fence_missing'} end\n", ""),
         ),
         checks=(
             test_event_log.test_a_delta_without_a_fence_is_refused,
@@ -238,7 +237,7 @@ PARTS = [
     Part(
         name="an older attempt is refused (`refusal`)",
         promise="5, nothing of an older attempt after a newer one",
-        taken_out=script(("tonumber(fence) ~= attempt or closed", "closed")),
+        taken_out=script(("tonumber(fence) ~= attempt or sealed", "sealed")),
         checks=(
             test_event_log.test_a_superseded_attempt_is_refused_and_the_newer_one_starts_its_text_anew,
             test_publishing.TestTheFence.test_an_older_attempt_is_not_heard_after_a_newer_one,
@@ -247,24 +246,24 @@ PARTS = [
     Part(
         name="the fence is closed at an ending (`refusal`)",
         promise="5 and 7, nothing after the ending",
-        taken_out=script(("tonumber(fence) ~= attempt or closed", "tonumber(fence) ~= attempt")),
+        taken_out=script(("tonumber(fence) ~= attempt or sealed", "tonumber(fence) ~= attempt")),
         checks=(test_event_log.test_nothing_follows_a_closed_fence_or_an_ending,),
     ),
     Part(
-        name="a repeated delta gets the id that it has (`speak`)",
+        name="a repeated delta gets the id that it has (`append`)",
         promise="1, no repeat when an answer of Redis is lost",
         taken_out=script(
-            ("  if index <= last then return {'ok', said(beginning, last - index)} end\n", "")
+            ("if index <= last then return {'ok', id_of_delta(last - index)} end\n", "")
         ),
         checks=(
             test_event_log.test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing,
         ),
     ),
     Part(
-        name="what is said once gets the id that it has (`tell`)",
+        name="what is said once gets the id that it has (`append_once`)",
         promise="6, a question is said once",
         taken_out=script(
-            ("  local before = kind ~= '' and field(run .. ':' .. kind)", "  local before = nil")
+            ("local before = once ~= '' and field(run .. ':' .. once)", "local before = nil")
         ),
         checks=(
             test_event_log.test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing,
@@ -272,29 +271,30 @@ PARTS = [
         ),
     ),
     Part(
-        name="an ending is said once (`end`)",
+        name="an ending is said once (`append_final`)",
         promise="4, exactly one ending",
-        taken_out=script(("  local before = field(run .. ':ending')", "  local before = nil")),
+        taken_out=script(("local before = field(run .. ':final')", "local before = nil")),
         checks=(
             test_event_log.test_whatever_is_said_again_gets_the_id_that_it_has_and_adds_nothing,
             test_event_log.test_a_settled_run_is_said_no_second_time,
         ),
     ),
     Part(
-        name="the text said is the text stored (`end`)",
+        name="the text said is the text stored (`append_final`)",
         promise="4, the law",
         taken_out=script(
             (
-                "(redis.call('GET', text) or '') ~= stored or (stored ~= '' and told ~= attempt)",
+                "(redis.call('GET', text) or '') ~= stored or "
+                "(stored ~= '' and (text_attempt ~= attempt or unpublished))",
                 "false",
             )
         ),
         checks=(test_event_log.test_the_text_said_is_the_text_stored,),
     ),
     Part(
-        name="a lost tail begins a new life (`live_on`)",
+        name="a lost tail begins a new life (`ensure_epoch`)",
         promise="2, never another life's events under an old cursor",
-        taken_out=script(("at > 0 and at >= known", "at > 0")),
+        taken_out=script(("at > 0 and at >= min_head", "at > 0")),
         checks=(test_event_log.test_a_lost_tail_is_never_continued,),
     ),
     Part(
@@ -304,32 +304,32 @@ PARTS = [
         checks=(an_ending_that_a_failover_lost_is_missed,),
     ),
     Part(
-        name="a new life is above all that was heard (`begin`)",
+        name="a new life is above all that was heard (`begin_epoch`)",
         promise="2, with the clock a second back",
-        taken_out=script(("math.max(clock, above + BEYOND + clock % BEYOND)", "clock")),
+        taken_out=script(("math.max(now, above + MARGIN + now % MARGIN)", "now")),
         checks=(
             test_event_log.test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back,
         ),
     ),
     Part(
-        name="two lives never begin at one id (`begin`)",
+        name="two lives never begin at one id (`begin_epoch`)",
         promise="2, where histories are lost within a second",
-        taken_out=script((" + clock % BEYOND", "")),
+        taken_out=script((" + now % MARGIN", "")),
         checks=(
             test_event_log.test_a_life_that_begins_where_another_was_lost_at_once_is_not_taken_for_it,
         ),
     ),
     Part(
-        name="another server process begins a new life (`start`)",
+        name="another server process begins a new life (`append_start`)",
         promise="2, where worker and Redis die together",
         taken_out=script(("(field('server') or here) ~= here", "false")),
         checks=(test_event_log.test_a_next_attempt_on_another_redis_begins_a_new_life,),
     ),
     Part(
-        name="another server process is doubted (`doubtful`)",
+        name="another server process is doubted (`unverified_run`)",
         promise="2, where Redis fails over in mid-reply",
         taken_out=script(
-            ("if not sure or sure == server() then return nil end", "do return nil end")
+            ("if not verified or verified == server_id() then return nil end", "do return nil end")
         ),
         checks=(
             test_event_log.test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost,
@@ -337,66 +337,68 @@ PARTS = [
         ),
     ),
     Part(
-        name="an attempt says how far it has come (`confirm`)",
+        name="an attempt says how far it has come (`verify`)",
         promise="2, where Redis fails over in mid-reply",
-        taken_out=lambda patch: patch.setattr(event_log.EventLog, "verify", lambda *_: None),
+        taken_out=lambda patch: patch.setattr(EventLog, "verify", lambda *_: None),
         checks=(
             test_event_log.test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost,
             test_event_log.test_an_attempt_that_confirms_notices_what_is_lost,
         ),
     ),
     Part(
-        name="others' words are doubted before a reply goes on (`speak`)",
+        name="others' words are doubted before a reply goes on (`append`)",
         promise="2, where Redis fails over in mid-reply",
-        taken_out=script(("  if field('server') ~= server() then return {'doubtful'} end\n", "")),
+        taken_out=script(
+            ("if field('server') ~= server_id() then return {'unverified'} end\n", "")
+        ),
         checks=OF_OTHERS,
     ),
     Part(
-        name="what others said stands in the row (`confirm`)",
+        name="what others said stands in the row (`verify`)",
         promise="2, where Redis fails over in mid-reply",
         taken_out=lambda patch: patch.setattr(log_writer, "verify", lambda r: the_log().verify(r)),
         checks=OF_OTHERS,
     ),
     Part(
-        name="an ending is doubted where another reply's tail may be lost (`end`)",
+        name="an ending is doubted where another reply's tail may be lost (`append_final`)",
         promise="2, where Redis fails over in mid-reply",
-        taken_out=script(("  if open and open ~= run then return {'doubtful'} end\n", "")),
+        taken_out=script(("if open and open ~= run then return {'unverified'} end\n", "")),
         checks=(
             test_lost_history.TestWordsOfOthers.test_are_not_given_the_ids_of_a_reply_that_lost_its_tail,
         ),
     ),
     Part(
-        name="of an attempt that was abandoned nobody knows how far it came (`start`)",
+        name="of an attempt that was abandoned nobody knows how far it came (`append_start`)",
         promise="2, where worker and Redis die together",
-        taken_out=script(("(abandoned or at ~= known)", "at ~= known")),
+        taken_out=script(("(abandoned or at ~= min_head)", "at ~= min_head")),
         checks=(
             test_lost_history.TestWordsOfOthers.test_who_takes_over_from_the_dead_gives_no_id_of_theirs_again,
         ),
     ),
     Part(
-        name="a start that was never said comes before the whole text (`end`)",
+        name="a start that was never said comes before the whole text (`append_final`)",
         promise="5, nothing of an attempt before its start",
-        taken_out=script(("then say(start_type, start) end", "then local _ = start end")),
+        taken_out=script(("then append_event(start_type, start) end", "then local _ = start end")),
         checks=(test_lost_history.test_a_cancel_between_claim_and_start_is_told_in_order,),
     ),
     Part(
-        name="a cursor before this life is torn (`read`)",
+        name="a cursor before this life is torn (`read_after`)",
         promise="2, loud when it cannot",
-        taken_out=script(("elseif cursor < first - 1 then", "elseif false then")),
+        taken_out=script(("elseif cursor < epoch_start - 1 then", "elseif false then")),
         checks=(
             test_event_log.test_a_new_life_stays_above_what_was_heard_with_the_clock_a_second_back,
         ),
     ),
     Part(
-        name="a cursor before what is kept is torn (`read`)",
+        name="a cursor before what is kept is torn (`read_after`)",
         promise="2, loud when it cannot",
-        taken_out=script(("elseif cursor < low - 1 then", "elseif false then")),
+        taken_out=script(("elseif cursor < first - 1 then", "elseif false then")),
         checks=(test_event_log.test_a_trimmed_log_says_expired_and_its_rest_is_good,),
     ),
     Part(
-        name="a deleted conversation stays gone (`gone`)",
+        name="a deleted conversation stays gone (`deleted`)",
         promise="8, never written again",
-        taken_out=script(("if field('gone') then return {'gone'} end", "")),
+        taken_out=script(("if field('deleted') then return {'deleted'} end", "")),
         checks=(test_event_log.test_a_deleted_conversation_is_never_written_again,),
     ),
     Part(
@@ -408,7 +410,7 @@ PARTS = [
     Part(
         name="a sweep asks how many tasks wait (`queue_length`)",
         promise="9, one task a waiting run",
-        taken_out=lambda patch: patch.setattr(sweep, "queue_length", lambda: 0),
+        taken_out=lambda patch: patch.setattr(sweep, "queue_length", lambda _: 0),
         checks=(
             test_dispatch.test_without_a_worker_the_queue_holds_one_task_for_each_waiting_run,
             test_dispatch.test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first,
@@ -442,7 +444,7 @@ PARTS = [
     Part(
         name="a task whose run is over begins another (`next_without_place`)",
         promise="9, no wait for tasks that are out of date",
-        taken_out=lambda patch: patch.setattr(lease, "next_without_place", lambda: None),
+        taken_out=lambda patch: patch.setattr(lease, "next_without_place", lambda _: None),
         checks=(test_dispatch.test_a_task_of_a_run_that_is_over_begins_a_new_question,),
     ),
     Part(

@@ -14,11 +14,12 @@ import redis
 from django.db.models import F
 from django.db.models.functions import Now
 
-from streams.chat import ask, conversations, finish, publisher, sweep
+from streams.chat import ask, conversations, finish, limits, publisher, sweep
 from streams.chat.snapshot import snapshot
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
-from streams.log.event_log import EventLog, the_log
+from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, CursorGap, Page, Watermark
 from streams.models import Conversation, DeletedConversation, Message, Run
 from streams.protocol.events import LiveRun, TextDelta
@@ -78,7 +79,7 @@ def speak(run: Run, *texts: str, index: int = 0) -> list[int | Exception]:
 
 
 def said(conversation: UUID) -> list[str]:
-    page = the_log().read_after(channel_of(conversation), 0)
+    page = log_of(conversation).read_after(0)
     assert isinstance(page, Page)
     assert [id for id, _, _ in page.entries] == list(
         range(page.head - len(page.entries) + 1, page.head + 1)
@@ -111,7 +112,7 @@ class TestAskingIsNeverLost:
         assert said(run.conversation_id) == ASKED
 
     def test_killed_between_the_saying_and_its_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with killed(monkeypatch, EventLog, "append_once", after=True):
+        with killed(monkeypatch, ChannelLog, "append_once", after=True):
             begun()
         run = Run.objects.get()
         somebody_else_goes_on()
@@ -122,14 +123,14 @@ class TestAskingIsNeverLost:
 
     def test_killed_between_the_question_and_its_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Both go in one trip; a connection that breaks may carry the first alone."""
-        tell = EventLog.append_once
+        tell = ChannelLog.append_once
 
-        def half(log: EventLog, channel: str, *events: Any, **named: Any) -> None:
-            tell(log, channel, events[0], **named)
+        def half(log: ChannelLog, *events: Any, **named: Any) -> None:
+            tell(log, events[0], **named)
             raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_once", half)
+            patch.setattr(ChannelLog, "append_once", half)
             with pytest.raises(Killed):
                 begun()
         somebody_else_goes_on()
@@ -139,8 +140,8 @@ class TestAskingIsNeverLost:
         self, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "state", away)
-            patch.setattr(EventLog, "append_once", away)
+            patch.setattr(ChannelLog, "repair", away)
+            patch.setattr(ChannelLog, "append_once", away)
             accepted = ask.begin(owner="visitor:a", text="Why?")
         assert accepted.cursor is None
         assert valkey.llen(QUEUE) == 0
@@ -153,7 +154,7 @@ class TestAskingIsNeverLost:
     ) -> None:
         run = begun()
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_once", away)
+            patch.setattr(ChannelLog, "append_once", away)
             conversations.rename(run.conversation, "Another")
         Conversation.objects.update(title_pending_since=Now() - timedelta(seconds=9))
         somebody_else_goes_on()
@@ -165,14 +166,14 @@ class TestAskingIsNeverLost:
     ) -> None:
         run = begun()
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "delete", away)
+            patch.setattr(ChannelLog, "delete", away)
             conversations.delete(run.conversation)
         assert not Conversation.objects.exists()
         DeletedConversation.objects.update(created_at=Now() - timedelta(seconds=9))
         somebody_else_goes_on()
         state = f"{{{channel_of(run.conversation_id)}}}:state"
         assert [key for key in valkey.keys("{*") if key != state] == []
-        assert valkey.hgetall(state) == {"gone": "1"}
+        assert valkey.hgetall(state) == {"deleted": "1"}
         assert not DeletedConversation.objects.exists()
 
     def test_a_question_with_two_runs_is_said_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ class TestAskingIsNeverLost:
         self, valkey: "redis.Redis", settings: Any
     ) -> None:
         settings.MAX_LIVE_RUNS = 0
-        with pytest.raises(ask.ActiveRunLimit):
+        with pytest.raises(limits.ActiveRunLimit):
             begun()
         assert valkey.keys("*") == []
 
@@ -256,7 +257,7 @@ class TestAnotherRedis:
         before = [*ASKED, "run.started", "text.delta"]
         assert said(run.conversation_id) == before
         channel = channel_of(run.conversation_id)
-        known = the_log().get_current_id(channel)
+        known = the_log().channel(channel).repair()
         reach = Watermark(channel=channel, run=run.id, attempt=run.attempt, head=known)
         the_log().verify([reach])
         somebody_else_goes_on()
@@ -270,23 +271,21 @@ class TestAnotherRedis:
         assert said(run.conversation_id)[-1] == "run.cancelled"
 
     def test_where_no_worker_is_left_a_cancel_begins_a_new_life(self, run: Run) -> None:
-        heard = the_log().get_current_id(channel_of(run.conversation_id))
+        heard = log_of(run.conversation_id).repair()
         Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
         finish.cancel(run.id)
         run.refresh_from_db()
         assert run.status == Run.Status.CANCELLED
         assert run.reply
         assert run.reply.content == "So "
-        assert the_log().read_after(channel_of(run.conversation_id), heard) == CursorGap(
-            reason="lost"
-        )
+        assert log_of(run.conversation_id).read_after(heard) == CursorGap(reason="lost")
 
     def test_a_queued_runs_ending_waits_for_the_one_that_is_written(self, run: Run) -> None:
         waiting = ask.ask(run.conversation, "And?", when_busy="queue")
         finish.cancel(waiting.run)
         assert not Run.active().filter(pk=waiting.run).exists()
         channel = channel_of(run.conversation_id)
-        known = the_log().get_current_id(channel)
+        known = the_log().channel(channel).repair()
         assert said(run.conversation_id)[4:] == []
         reach = Watermark(channel=channel, run=run.id, attempt=run.attempt, head=known)
         the_log().verify([reach])
@@ -301,35 +300,33 @@ class TestAnotherRedis:
         kept = {key: valkey.dump(key) for key in valkey.keys(f"{{{channel}}}*")}
         heard = speak(run, "it ", "is.", index=1)[-1]
         assert isinstance(heard, int)
-        with killed(monkeypatch, EventLog, "append_final"):
+        with killed(monkeypatch, ChannelLog, "append_final"):
             finish.complete(run, "So it is.", finish_reason="stop", usage=None)
         for key, value in kept.items():
             valkey.restore(key, 0, value, replace=True)
         somebody_else_goes_on()
-        assert the_log().read_after(channel, heard) == CursorGap(reason="lost")
+        assert the_log().channel(channel).read_after(heard) == CursorGap(reason="lost")
 
     def test_the_next_attempt_begins_a_new_life(self, run: Run) -> None:
         ask.ask(run.conversation, "And?", when_busy="queue")
-        heard = the_log().get_current_id(channel_of(run.conversation_id))
+        heard = log_of(run.conversation_id).repair()
         Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
         claimed(run)
         somebody_else_goes_on()
-        last = the_log().last(channel_of(run.conversation_id))
+        last = log_of(run.conversation_id).last()
         assert last
         assert last[1] == "run.queued"
-        assert the_log().read_after(channel_of(run.conversation_id), heard) == CursorGap(
-            reason="lost"
-        )
+        assert log_of(run.conversation_id).read_after(heard) == CursorGap(reason="lost")
 
 
 STEPS: list[tuple[Any, str, bool]] = [
-    (EventLog, "seal", False),
-    (EventLog, "seal", True),
+    (ChannelLog, "seal", False),
+    (ChannelLog, "seal", True),
     (finish, "store", True),
-    (EventLog, "append_final", False),
-    (EventLog, "append_final", True),
+    (ChannelLog, "append_final", False),
+    (ChannelLog, "append_final", True),
     (Conversation, "advance_head", False),
-    (EventLog, "release_run", False),
+    (ChannelLog, "release_run", False),
 ]
 
 
@@ -429,7 +426,7 @@ class TestAnEndingIsSaidOnce:
     ) -> None:
         lost, waiting = begun(), begun()
         valkey.delete(QUEUE)  # their tasks are lost
-        the_log().delete(channel_of(lost.conversation_id))
+        log_of(lost.conversation_id).delete()
         Run.objects.filter(pk=lost.pk).update(queued_event_id=None)
         Run.objects.update(dispatched_at=None)
         rung = list[UUID]()
@@ -462,7 +459,7 @@ class TestTheFence:
 
     def test_killed_between_the_claim_and_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = begun()
-        with killed(monkeypatch, EventLog, "append_start"):
+        with killed(monkeypatch, ChannelLog, "append_start"):
             claimed(run)
         Run.objects.update(lease_until=Now() - timedelta(seconds=1))
         assert claimed(run).attempt == 2
@@ -552,21 +549,21 @@ class TestASnapshotIsTrueAtItsCursor:
             begun()
         run = Run.objects.get()
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_once", away)
+            patch.setattr(ChannelLog, "append_once", away)
             now = snapshot(run.conversation)
         assert (now.messages, now.runs) == ((), ())
         publisher.publish_pending(run.conversation)
-        page = the_log().read_after(channel_of(run.conversation_id), now.cursor or 0)
+        page = log_of(run.conversation_id).read_after(now.cursor or 0)
         assert isinstance(page, Page)
         assert [type for _, type, _ in page.entries] == ASKED
 
     def test_a_run_is_live_until_its_ending_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run = claimed(begun())
         speak(run, "So.")
-        with killed(monkeypatch, EventLog, "append_final"):
+        with killed(monkeypatch, ChannelLog, "append_final"):
             finish.complete(run, "So.", finish_reason="stop", usage=None)
         with monkeypatch.context() as patch:
-            patch.setattr(EventLog, "append_final", away)
+            patch.setattr(ChannelLog, "append_final", away)
             now = snapshot(run.conversation)
         assert now.runs == self.live(run, "So.")
         assert [message.role for message in now.messages] == ["user"]
@@ -577,7 +574,7 @@ class TestASnapshotIsTrueAtItsCursor:
     ) -> None:
         run = claimed(begun())
         speak(run, "So.")
-        with killed(monkeypatch, Conversation if step == "advance_head" else EventLog, step):
+        with killed(monkeypatch, Conversation if step == "advance_head" else ChannelLog, step):
             finish.complete(run, "So.", finish_reason="stop", usage=None)
         now = snapshot(run.conversation)
         assert now.runs == ()
@@ -588,15 +585,15 @@ class TestASnapshotIsTrueAtItsCursor:
     ) -> None:
         run = claimed(begun())
         speak(run, "So.")
-        look = EventLog.state
+        look = ChannelLog.state
 
         def look_and_then_it_ends(*args: Any, **kwargs: Any) -> Any:
             seen = look(*args, **kwargs)
-            monkeypatch.setattr(EventLog, "state", look)
+            monkeypatch.setattr(ChannelLog, "state", look)
             finish.complete(run, "So.", finish_reason="stop", usage=None)
             return seen
 
-        monkeypatch.setattr(EventLog, "state", look_and_then_it_ends)
+        monkeypatch.setattr(ChannelLog, "state", look_and_then_it_ends)
         now = snapshot(run.conversation)
         assert now.runs == self.live(run, "So.")
         assert [message.role for message in now.messages] == ["user"]
@@ -634,6 +631,6 @@ class TestALifeOfTheLog:
         accepted = ask.ask(run.conversation, "And?")
         assert accepted.cursor is not None
         assert accepted.cursor >= before
-        page = the_log().read_after(channel_of(run.conversation_id), accepted.cursor)
+        page = log_of(run.conversation_id).read_after(accepted.cursor)
         assert isinstance(page, Page)
         assert [type for _, type, _ in page.entries] == ASKED

@@ -19,8 +19,8 @@ from django.test import AsyncClient
 
 from streams.chat import conversations
 from streams.delivery.hub import ChannelBuffer
+from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import EventLog
 from streams.models import Conversation
 from streams.pushpin import bridge
 from streams.pushpin.bridge import Bridge
@@ -251,17 +251,17 @@ async def test_the_last_event_after_a_lost_history_is_said_in_case_the_hint_was_
 async def test_a_log_that_says_nothing_yet_is_asked_a_few_times_a_second(
     short: Path, monkeypatch: pytest.MonkeyPatch, answer: LogUnavailable | None
 ) -> None:
-    tail, asked = EventLog.last, list[float]()
+    tail, asked = ChannelLog.last, list[float]()
 
-    def at_last(log: EventLog, channel: str) -> Any:
+    def at_last(log: ChannelLog) -> Any:
         asked.append(monotonic())
         if len(asked) > 10:
-            return tail(log, channel)
+            return tail(log)
         if answer:
             raise answer
         return None
 
-    monkeypatch.setattr(EventLog, "last", at_last)
+    monkeypatch.setattr(ChannelLog, "last", at_last)
     monkeypatch.setattr(bridge, "LOOK", bridge.SOON)
     story = await told()
     await sync_to_async(story.complete)()
@@ -320,7 +320,7 @@ async def test_heartbeats_go_on_while_redis_is_heard_but_does_not_answer(
     def away(*_: Any) -> None:
         raise LogUnavailable
 
-    monkeypatch.setattr(EventLog, "last", away)
+    monkeypatch.setattr(ChannelLog, "last", away)
     hold = hold_of((await told()).conversation)
     async with bridging(short) as pushpin:
         pushpin.want(hold.channel, hold.state, hold.aside)

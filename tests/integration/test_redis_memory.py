@@ -56,7 +56,7 @@ def test_new_runs_are_refused_before_it_is_full_and_replies_go_on(server: "redis
     row = Run.objects.get(pk=made["run"])
     channel = channel_of(row.conversation_id)
     event = RunStarted(run=row.id, attempt=1, model="m")
-    known = the_log().append_start(channel, event, min_head=0, abandoned=False)
+    known = the_log().channel(channel).append_start(event, abandoned=False)
     fill(server, 0.95)
     before = (Run.objects.count(), Conversation.objects.count(), server.dbsize())
     where = conversation(made["conversation"])

@@ -11,8 +11,9 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from streams.log import redis_permissions
-from streams.log.event_log import SCRIPT, the_log
+from streams.log.event_log import the_log
 from streams.log.redis_permissions import LOG
+from streams.log.scripts import SCRIPTS
 
 # The probe's threads see the database as another process would.
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -123,7 +124,8 @@ def test_a_redis_that_is_full_refuses_nothing(user: Restrict, valkey: Any) -> No
 
 
 def test_each_command_of_the_script_is_asked_about() -> None:
-    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", SCRIPT))
+    text = "".join(script.text for script in SCRIPTS.values())
+    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", text))
     assert called <= {str(words[0]) for words in LOG}
 
 

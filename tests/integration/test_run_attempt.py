@@ -15,9 +15,10 @@ from django.db.models.functions import Now
 
 from streams.chat import ask, finish
 from streams.chat.snapshot import snapshot
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.event_log import EventLog, the_log
+from streams.log.event_log import EventLog, log_of, the_log
 from streams.log.values import Page
 from streams.models import Message, Run
 from streams.protocol.fold import ConversationState, fold
@@ -26,8 +27,9 @@ from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
 from workers import attempt, reply_text, run_attempt
 from workers.lease import claim, still_held
-from workers.prompt.budget import NO_REPLY, Turn
+from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
+from workers.prompt.messages import PromptMessage
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
@@ -82,7 +84,7 @@ def heard(run: Run) -> tuple[str, list[str]]:
     """The text that a reader of the whole log folds, and the types of what was said."""
     cursor, known, types = 0, ConversationState(), []
     while True:
-        page = the_log().read_after(channel_of(run.conversation_id), cursor)
+        page = log_of(run.conversation_id).read_after(cursor)
         assert isinstance(page, Page)
         if not page.entries:
             return known.replies[run.id].text, types
@@ -96,7 +98,7 @@ def says(run: Run, count: int) -> Callable[[], bool]:
     """Whether the log holds so many of the run's words by now."""
 
     def enough() -> bool:
-        said = the_log().state(channel_of(run.conversation_id), min_head=0).runs.get(run.id)
+        said = log_of(run.conversation_id).state().runs.get(run.id)
         return bool(said and said.text.count(" ") >= count)
 
     return enough
@@ -185,7 +187,11 @@ def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
     now = snapshot(run.conversation)
     assert now.runs == ()
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     assert page.entries[0][1] == "text.snapshot"
     assert heard_from(page, run) == text
@@ -195,22 +201,26 @@ def test_a_log_that_is_lost_hears_the_whole_first_where_redis_falls_silent_over_
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, text = asked(tokens=60, rate=60)
-    fence, unanswered = EventLog.restore_fence, [True, True]
+    fence, unanswered = ChannelLog.restore_fence, [True, True]
 
-    def fence_and_say_nothing(log: EventLog, *args: Any, **kwargs: Any) -> int:
+    def fence_and_say_nothing(log: ChannelLog, *args: Any, **kwargs: Any) -> int:
         head = fence(log, *args, **kwargs)
         if unanswered and unanswered.pop():
             raise LogUnavailable  # it is set all the same
         return head
 
-    monkeypatch.setattr(EventLog, "restore_fence", fence_and_say_nothing)
+    monkeypatch.setattr(ChannelLog, "restore_fence", fence_and_say_nothing)
     thread = written(run, process)
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)
     assert unanswered == []
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     assert page.entries[0][1] == "text.snapshot"
     assert heard_from(page, run) == text
@@ -243,8 +253,8 @@ def test_nothing_follows_a_stop_that_comes_while_a_lost_log_is_fenced_anew(
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content.count(" ") >= 3
-    head = the_log().state(channel_of(run.conversation_id), min_head=0).head
-    last = the_log().last(channel_of(run.conversation_id))
+    head = log_of(run.conversation_id).state().head
+    last = log_of(run.conversation_id).last()
     assert asks[:2] == [True, True]
     assert last
     assert (run.status, last[:2]) == ("cancelled", (head, "run.cancelled"))
@@ -263,7 +273,11 @@ def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(
     monkeypatch.setattr(finish, "store", commit_and_lose)
     generate(run.id, process)
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     assert heard_from(page, run) == text
     assert [type for _, type, _ in page.entries] == ["text.snapshot", "run.completed"]
@@ -276,7 +290,7 @@ def test_a_worker_that_was_superseded_says_nothing_more(process: Runtime) -> Non
     Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
     taken = claim(run.id, uuid4())
     assert taken
-    the_log().seal(channel_of(run.conversation_id), run.id, 2, min_head=0)
+    log_of(run.conversation_id).seal(run.id, 2)
     thread.join(10)
     assert not thread.is_alive()
     run.refresh_from_db()
@@ -292,7 +306,7 @@ def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
     until(says(other, 1))
     run, text = asked(tokens=5)
 
-    def away(run: Run) -> list[Turn]:
+    def away(run: Run) -> list[PromptMessage]:
         raise OperationalError("the connection is lost")
 
     with monkeypatch.context() as patch:
@@ -349,7 +363,7 @@ def deltas(run: Run) -> list[str]:
     found: list[str] = []
     cursor, last = 0, False
     while not last:
-        page = the_log().read_after(channel_of(run.conversation_id), cursor)
+        page = log_of(run.conversation_id).read_after(cursor)
         assert isinstance(page, Page)
         found += [data for _, type, data in page.entries if type.endswith(".delta")]
         cursor, last = page.entries[-1][0], page.last
@@ -403,7 +417,11 @@ def test_a_lost_log_is_told_long_reasoning_in_pieces(
     valkey.flushall()
     thread.join(20)
     channel = channel_of(run.conversation_id)
-    page = the_log().read_after(channel, int(valkey.hget(f"{{{channel}}}:state", "first")) - 1)
+    page = (
+        the_log()
+        .channel(channel)
+        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
+    )
     assert isinstance(page, Page)
     known = ConversationState()
     for _, type, data in page.entries:
@@ -449,9 +467,9 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
     second = ask.ask(first.conversation, "And then?")
     run = Run.objects.select_related("conversation", "message").get(pk=second.run)
     assert history(run) == [
-        Turn("user", first.message.content),
-        Turn("assistant", text),
-        Turn("user", "And then?"),
+        PromptMessage("user", first.message.content),
+        PromptMessage("assistant", text),
+        PromptMessage("user", "And then?"),
     ]
 
 

@@ -7,7 +7,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from streams.log.errors import Superseded
-from streams.log.event_log import EventLog
+from streams.log.event_log import the_log
 from streams.models import ApiToken, Conversation, Message, Run
 from tests.integration.support.api_client import ApiClient
 from tests.integration.test_api_authentication import bearing
@@ -85,7 +85,7 @@ def test_a_conversation_is_deleted_with_its_log(staff: Client) -> None:
     act(staff, "conversation", "delete_for_good", made["conversation"])
     assert not Conversation.objects.exists()
     with pytest.raises(Superseded):
-        EventLog().get_current_id(f"conversation-{made['conversation']}")
+        the_log().channel(f"conversation-{made['conversation']}").repair()
 
 
 def test_a_token_is_shown_once_and_can_be_revoked(staff: Client) -> None:

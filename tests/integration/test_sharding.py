@@ -66,7 +66,7 @@ def told_on(server: int) -> Told:
     return story
 
 
-def asked_on(server: int) -> ask.Accepted:
+def asked_on(server: int) -> ask.QueuedRun:
     while True:
         made = ask.begin(owner=VISITOR.owner, text="Why?")
         if server_of(channel_of(made.conversation)) == server:
@@ -96,7 +96,10 @@ def test_all_of_a_channel_is_on_its_own_server(two: list["redis.Redis"], pair: l
         its = [client.keys(f"*{story.channel}*") for client in two]
         assert len(its[server]) >= 2
         assert its[1 - server] == []
-        assert the_log().state(story.channel, min_head=0).head == the_log().last(story.channel)[0]  # type: ignore[index]
+        assert (
+            the_log().channel(story.channel).state().head
+            == the_log().channel(story.channel).last()[0]
+        )  # type: ignore[index]
 
 
 async def test_who_follows_hears_what_either_server_says(two: list["redis.Redis"]) -> None:
@@ -198,7 +201,7 @@ async def test_who_asks_a_server_that_does_not_answer_keeps_nobody_else_waiting(
         for _ in range(2 * THREADS)
     ]
     async with asyncio.timeout(1):
-        await in_thread(lambda: the_log().last(stories[0].channel), of=stories[0].channel)
+        await in_thread(lambda: the_log().channel(stories[0].channel).last(), of=stories[0].channel)
         await in_thread(lambda: read_refusals({(VISITOR, stories[1].conversation.id)}))
     await asyncio.gather(*waiting)
 

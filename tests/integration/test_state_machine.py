@@ -35,9 +35,10 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from streams.chat import ask as asking
 from streams.chat import conversations, publisher
 from streams.chat import finish as ending
+from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
-from streams.log.event_log import EventLog, the_log
+from streams.log.event_log import the_log
 from streams.log.values import Append
 from streams.models import Conversation, DeletedConversation, Run
 from streams.protocol.events import ENDINGS, Event, RunStarted, TextDelta, TextSnapshot
@@ -69,17 +70,17 @@ WORDS = st.lists(st.sampled_from(["a ", "bc", "d\r\n", "\u2028e", "🙂"]), min_
 # Where a process may die, in whichever use case: before the step, or after it.
 STEPS: list[tuple[Any, str, bool]] = [
     (asking, "publish_pending", False),
-    (EventLog, "append_once", True),
+    (ChannelLog, "append_once", True),
     (Conversation, "advance_head", False),
-    (EventLog, "append_start", False),
-    (EventLog, "append_start", True),
-    (EventLog, "seal", False),
-    (EventLog, "seal", True),
+    (ChannelLog, "append_start", False),
+    (ChannelLog, "append_start", True),
+    (ChannelLog, "seal", False),
+    (ChannelLog, "seal", True),
     (ending, "store", True),
-    (EventLog, "append_final", False),
-    (EventLog, "append_final", True),
-    (EventLog, "release_run", False),
-    (EventLog, "delete", False),
+    (ChannelLog, "append_final", False),
+    (ChannelLog, "append_final", True),
+    (ChannelLog, "release_run", False),
+    (ChannelLog, "delete", False),
 ]
 CHANCE = st.randoms(use_true_random=False)
 DEATH = st.one_of(st.none(), st.none(), st.sampled_from(STEPS))
@@ -163,7 +164,7 @@ class Machine(RuleBasedStateMachine):
         self.valkey = world.valkey
         self.valkey.flushall()
         self.clock = CLOCK
-        world.monkeypatch.setattr(the_log(), "_clock", lambda: self.clock)
+        world.monkeypatch.setattr(the_log()._servers, "clock", lambda: self.clock)
         self.pubsub = self.valkey.pubsub()
         self.workers: list[Worker] = []
         self.readers: list[Listener] = []
@@ -332,7 +333,7 @@ class Machine(RuleBasedStateMachine):
             self.valkey.hset(state, "server", uuid4().hex)
         self.clock += 1013
         self.lost = True
-        self.life = self.valkey.hget(state, "first")
+        self.life = self.valkey.hget(state, "epoch_start")
         self.said = dict(kept.said)
         self.events = self._entries()
         self._allow_resets()
@@ -455,17 +456,17 @@ class Machine(RuleBasedStateMachine):
     @contextmanager
     def _unanswered(self) -> Iterator[None]:
         """A fence is set, and nobody says so."""
-        fence = EventLog.restore_fence
+        fence = ChannelLog.restore_fence
 
         def silent(*args: Any, **kwargs: Any) -> int:
-            patch.setattr(EventLog, "restore_fence", fence)
+            patch.setattr(ChannelLog, "restore_fence", fence)
             fence(*args, **kwargs)
             self.world.seen["fences without an answer"] += 1
             raise LogUnavailable
 
         with self.world.monkeypatch.context() as patch:
             patch.setattr(attempt, "PAUSE", 0)
-            patch.setattr(EventLog, "restore_fence", silent)
+            patch.setattr(ChannelLog, "restore_fence", silent)
             yield
 
     def _live(self) -> list[Run]:
@@ -543,7 +544,7 @@ class Machine(RuleBasedStateMachine):
 
     def _note(self) -> None:
         """Fold what is new in the log into the model, and keep what Redis holds by now."""
-        life = self.valkey.hget(f"{{{self.channel}}}:state", "first")
+        life = self.valkey.hget(f"{{{self.channel}}}:state", "epoch_start")
         if life != self.life:
             if self.lost:
                 self._allow_resets()  # also to those who came between the loss and its discovery
@@ -615,7 +616,7 @@ class Machine(RuleBasedStateMachine):
         told, going = known_to(reader.heard)
         for run in Run.objects.select_related("reply"):
             stored = run.reply.content if run.reply else ""
-            if run.ended_event_id or f"{run.id}:ending" in state:
+            if run.ended_event_id or f"{run.id}:final" in state:
                 assert run.id not in going, "its ending was said"
                 assert told.get(run.id, "") == stored
             elif run.queued_event_id or f"{run.id}:queued" in state:

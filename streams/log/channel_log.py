@@ -1,0 +1,192 @@
+"""The event log of one channel: an ordered, expiring list of events in Redis.
+
+A channel has one Redis stream for its events and one hash for its state. Checking the fence,
+assigning the id, appending, trimming and publishing are one script (scripts/*.lua). So no reader
+can receive an event that the log does not hold, and a repeated call appends nothing.
+"""
+
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from streams.log.errors import Superseded
+from streams.log.scripts import Operation
+from streams.log.servers import Answer, Arguments, Servers
+from streams.log.sharding import server_of
+from streams.log.values import (
+    CursorGap,
+    LogState,
+    OnUnverified,
+    Page,
+    RunProgress,
+)
+from streams.log.verdicts import Verdict
+from streams.protocol.events import (
+    ConversationUpdated,
+    Ending,
+    MessageCreated,
+    RunQueued,
+    RunStarted,
+    TextSnapshot,
+)
+from streams.protocol.parts import text_parts
+from streams.protocol.sse import encode
+
+PAGE_BYTES = 1024 * 1024  # bytes in one page of events, unless a single event is longer
+# The events that are appended once for a run, and the name under which the state keeps their id.
+ONCE_PER_RUN = {MessageCreated.type: "message", RunQueued.type: "queued"}
+
+
+class ChannelLog:
+    """The log of one channel.
+
+    `min_head` is the highest event id that the caller knows to be appended. If the log's head is
+    below it, the log has lost events: `read_after` and `state` say so, and all other operations
+    begin a new epoch. Methods raise `LogUnavailable` if Redis does not answer within REDIS_TIMEOUT,
+    and `Superseded` if the conversation is deleted.
+    """
+
+    def __init__(self, servers: Servers, channel: str, min_head: int = 0) -> None:
+        self._servers = servers
+        self._channel = channel
+        self._min_head = min_head
+
+    def append_once(
+        self, *events: ConversationUpdated | MessageCreated | RunQueued, run: UUID | None = None
+    ) -> list[int]:
+        """Append events that need no fence, in one round trip. Returns their ids.
+
+        `message.created` and `run.queued` are appended once for the run: a repeat returns the
+        first id. Raises `LogUnverified` if the newest events may be missing.
+        """
+        calls = [
+            self.call(run, event.type, encode(event), ONCE_PER_RUN.get(event.type, ""))
+            for event in events
+        ]
+        answers = self._servers.run(self._channel, Operation.APPEND_ONCE, calls)
+        return [int(_raise_error(answer)[1]) for answer in answers]
+
+    def append_other(self, type: str, data: str) -> int:
+        """Append an event that belongs to no run, and is no event of the protocol."""
+        return int(self._run(Operation.APPEND_ONCE, None, type, data, "")[1])
+
+    def append_start(self, event: RunStarted, *, abandoned: bool) -> int:
+        """Append run.started and raise the fence, in one step. Returns the event's id.
+
+        `abandoned`: how far the previous attempt came is unknown. Raises `Superseded` if a newer
+        attempt has started, or the run has ended.
+        """
+        rest = (event.type, encode(event), event.attempt, "abandoned" if abandoned else "")
+        return int(self._run(Operation.APPEND_START, event.run, *rest)[1])
+
+    def restore_fence(self, run: UUID, attempt: int, *, index: int, text: str) -> int:
+        """Restore a lost fence. Returns the log's last id.
+
+        The caller appends the whole text as a `TextSnapshot` next. Raises `Superseded` if a newer
+        attempt has started, or the run has ended.
+        """
+        return int(self._run(Operation.RESTORE_FENCE, run, attempt, index, text)[1])
+
+    def seal(
+        self, run: UUID, attempt: int, *, on_unverified: OnUnverified = OnUnverified.IGNORE
+    ) -> RunProgress | None:
+        """Seal the run's reply, so that no attempt can append to it. Returns what it holds.
+
+        None: the log knows nothing of the run. Raises `Superseded` if a newer attempt has started,
+        and `LogUnverified` as `on_unverified` says.
+        """
+        _, known, text, reasoning, head = self._run(Operation.SEAL, run, attempt, on_unverified)
+        if not known:
+            return None
+        return RunProgress(attempt=attempt, text=text, reasoning=reasoning, head=int(head))
+
+    def append_final(self, event: Ending, text: str, *, model: str) -> int:
+        """Append the final event, once, after the stored text. Returns the final event's id.
+
+        Raises `LogUnverified` if the newest events of another run may be missing.
+        """
+        start = RunStarted(run=event.run, attempt=event.attempt, model=model)
+        snapshot = TextSnapshot(
+            run=event.run, attempt=event.attempt, index=0, text=text, parts=text_parts(text)
+        )
+        before, after = encode(snapshot).split('"index":0', 1)
+        final = (event.type, encode(event), event.attempt, text)
+        repair = (snapshot.type, before + '"index":', after, start.type, encode(start))
+        return int(self._run(Operation.APPEND_FINAL, event.run, *final, *repair)[1])
+
+    def release_run(self, run: UUID) -> None:
+        """Drop what the log keeps for a settled run: the database has its final event's id."""
+        self._run(Operation.RELEASE_RUN, run)
+
+    def delete(self) -> None:
+        """Delete the log for good: every later call raises `Superseded`."""
+        with suppress(Superseded):  # the log is deleted already
+            self._run(Operation.DELETE, None)
+
+    def state(self) -> LogState | None:
+        """The channel's state now, read in one step.
+
+        None if the log holds no epoch, or has lost events: `repair` begins a new epoch.
+        """
+        verdict, *rest = self._run(Operation.STATE, None)
+        if verdict == Verdict.LOST:
+            return None
+        fields, texts = rest
+        state = dict(zip(fields[::2], fields[1::2], strict=True))
+        recorded = {}
+        for name, value in state.items():
+            run, _, kind = name.partition(":")
+            if kind in (*ONCE_PER_RUN.values(), "final"):
+                recorded[UUID(run), kind] = int(value)
+        runs = {
+            UUID(run): RunProgress(
+                attempt=int(state[f"{run}:attempt"]), text=text, reasoning=reasoning
+            )
+            for run, text, reasoning in texts
+        }
+        return LogState(head=int(state["head"]), runs=runs, recorded=recorded)
+
+    def repair(self) -> int:
+        """Begin a new epoch if the log holds none, or has lost events. Returns the last id."""
+        return int(self._run(Operation.REPAIR, None)[1])
+
+    def read_after(self, cursor: int, *, count: int = 500) -> Page | CursorGap:
+        """The events after the cursor: at most `count`, and at most PAGE_BYTES if more than one.
+
+        Returns a `CursorGap` if the log cannot resume from the cursor.
+        """
+        verdict, *rest = self._run(Operation.READ_AFTER, None, cursor, count, PAGE_BYTES)
+        if verdict != Verdict.OK:
+            return CursorGap(reason=verdict)
+        head, found = rest
+        entries = [(int(id.partition("-")[0]), fields[1], fields[3]) for id, fields in found]
+        return Page(head=int(head), entries=entries)
+
+    def last(self) -> tuple[int, str, str] | None:
+        """The last event that the log holds: its id, type and data. None if it holds none."""
+        key = f"{{{self._channel}}}:events"
+        server = server_of(self._channel)
+        for id, event in self._servers.command(server, "XREVRANGE", key, "+", "-", "COUNT", 1):
+            return int(id.partition("-")[0]), event["type"], event["data"]
+        return None
+
+    def call(self, run: UUID | None, *rest: Any) -> Arguments:
+        """The keys and arguments of one call of a script, as prelude.lua lists them."""
+        # The braces put all keys of a channel into one slot of a Redis Cluster.
+        names = ("state", "events", f"text:{run}", f"reasoning:{run}")
+        keys = [f"{{{self._channel}}}:{name}" for name in names]
+        bounds = (settings.LOG_EVENTS, settings.LOG_TTL, settings.LOG_STATE_TTL)
+        now = self._servers.clock()
+        return [4, *keys, self._min_head, now, *bounds, self._channel, str(run or ""), *rest]
+
+    def _run(self, operation: Operation, run: UUID | None, *rest: Any) -> Answer:
+        (answer,) = self._servers.run(self._channel, operation, [self.call(run, *rest)])
+        return _raise_error(answer)
+
+
+def _raise_error(answer: Answer | Exception) -> Answer:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -1,0 +1,6 @@
+-- delete: the conversation is deleted, so the log refuses every later call.
+clear()
+redis.call('HSET', state, 'deleted', 1)
+redis.call('EXPIRE', state, state_ttl)
+redis.call('PUBLISH', channel, '')
+return {'ok'}

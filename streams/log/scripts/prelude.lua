@@ -1,0 +1,117 @@
+-- What all scripts of this folder share: streams/log/scripts.py puts it before each of them. Redis
+-- runs a script as one atomic step, here on the keys of one channel.
+--
+-- KEYS  1 the state (hash)  2 the events (stream)  3 a run's text  4 a run's reasoning
+-- ARGV  1 min_head, the highest event id that the caller knows  2 the caller's clock, in microseconds
+--       3 how many events to keep  4 seconds until the events expire
+--       5 seconds until the state expires  6 the channel  7 the run, or nothing
+--       8… the arguments of the operation, named at the top of its script
+--
+-- The first item of an answer is a `Verdict` (streams/log/verdicts.py).
+--
+-- An epoch is a stretch of the log without loss. After a loss, a new epoch begins with higher ids.
+--
+-- Fields of the state:
+--   head           the last id given
+--   epoch_start    the first id of this epoch
+--   origin         1 if this epoch began with the conversation, otherwise 0
+--   server         the Redis process that was last verified to hold all events
+--   deleted        set once the conversation is deleted
+-- of each run R whose end is not yet settled in the database:
+--   R:attempt      the fence: the only attempt that may append
+--   R:sealed       set once the reply is sealed: `known`, or `unknown` if the log had lost the run
+--   R:text_attempt the attempt whose text is kept
+--   R:unpublished  1 if that text is kept, but this epoch does not hold its events
+--   R:index        the index of the last delta; R:last_delta is the id of that delta
+--   R:started      the id of run.started
+--   R:message, R:queued, R:final   the ids of the events that are appended once for a run
+-- and of a settled run R:
+--   R:released_at  when it was settled, in microseconds
+local state, events, text, reasoning = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local min_head, now = tonumber(ARGV[1]), tonumber(ARGV[2])
+local max_events, events_ttl, state_ttl, channel, run = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+
+-- Readers may have received up to this many events beyond the caller's min_head. A new epoch must
+-- begin above those ids too, even if the clock was set back.
+local MARGIN = 1000000
+
+-- Lua would write a number of sixteen digits as 1.7e+15.
+local function digits(n) return string.format('%.0f', n) end
+local function field(name) return redis.call('HGET', state, name) end
+local function head() return tonumber(field('head') or '0') end
+
+-- The keys of a run's text and reasoning so far.
+local function text_keys(of)
+  return '{' .. channel .. '}:text:' .. of, '{' .. channel .. '}:reasoning:' .. of
+end
+
+local function clear()
+  for _, name in ipairs(redis.call('HKEYS', state)) do
+    local unsettled = string.match(name, '^(.+):attempt$')
+    if unsettled then redis.call('DEL', text_keys(unsettled)) end
+  end
+  redis.call('DEL', state, events)
+end
+
+-- Begin a new epoch above every id that a reader can have received. Two epochs may be lost within a
+-- second, and the second caller may not know of the first: the clock's last digits keep the ids of
+-- the two apart.
+local function begin_epoch(above)
+  clear()
+  local first = math.max(now, above + MARGIN + now % MARGIN)
+  redis.call('HSET', state, 'head', digits(first - 1), 'epoch_start', digits(first),
+    'origin', above == 0 and 1 or 0)
+  redis.call('EXPIRE', state, state_ttl)
+  return first - 1
+end
+
+-- Return the head. If it is below the caller's min_head, the newest events were lost. The rest is
+-- then dropped and a new epoch begins, because readers would take the rest for the whole.
+local function ensure_epoch()
+  local at = head()
+  if at > 0 and at >= min_head then return at end
+  return begin_epoch(min_head)
+end
+
+-- Append an event: give it the next id, store it, renew the expiries and publish it.
+local function append_event(type, data)
+  local id = digits(ensure_epoch() + 1)
+  redis.call('XADD', events, 'MAXLEN', '~', max_events, id .. '-0', 'type', type, 'data', data)
+  redis.call('HSET', state, 'head', id)
+  redis.call('EXPIRE', events, events_ttl)
+  redis.call('EXPIRE', state, state_ttl)
+  redis.call('PUBLISH', channel, id .. ' ' .. type .. ' ' .. data)
+  return id
+end
+
+-- The reason why this attempt may not append to the run's reply; nil if it may.
+local function refusal(attempt)
+  local fence, sealed = unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':sealed'))
+  if not fence then return 'fence_missing' end
+  if tonumber(fence) ~= attempt or sealed then return 'superseded' end
+  return nil
+end
+
+-- The run_id of this Redis process: it changes with a restart or a failover.
+local function server_id()
+  local info = tostring(redis.pcall('INFO', 'server'))
+  local _, at = string.find(info, 'run_id:', 1, true)
+  return at and string.sub(info, at + 1, at + 40) or ''
+end
+
+-- The run whose attempt must verify this log, because Redis restarted or failed over since it was
+-- last verified. The caller's own run comes first. nil if the process is the verified one, or if no
+-- attempt is left that could verify.
+local function unverified_run()
+  local verified = field('server')
+  if not verified or verified == server_id() then return nil end
+  if field(run .. ':attempt') and not field(run .. ':sealed') then return run end
+  for _, name in ipairs(redis.call('HKEYS', state)) do
+    local open = string.match(name, '^(.+):attempt$')
+    if open and not field(open .. ':sealed') then return open end
+  end
+  return nil
+end
+
+if field('deleted') then return {'deleted'} end
+

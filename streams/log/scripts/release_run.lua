@@ -1,0 +1,18 @@
+-- release_run: drop what was kept for a settled run, because the database has its final event's id.
+-- The ids of events that are appended once stay for an hour, for callers that read the row before.
+local HOUR = 3600 * 1000000
+
+if head() == 0 then return {'ok'} end
+redis.call('HDEL', state, run .. ':attempt', run .. ':text_attempt', run .. ':unpublished', run .. ':sealed',
+  run .. ':index', run .. ':last_delta', run .. ':started')
+redis.call('DEL', text, reasoning)
+redis.call('HSET', state, run .. ':released_at', digits(now))
+local fields = redis.call('HGETALL', state)
+for i = 1, #fields, 2 do
+  local settled = string.match(fields[i], '^(.+):released_at$')
+  if settled and tonumber(fields[i + 1]) < now - HOUR then
+    redis.call('HDEL', state, settled .. ':released_at', settled .. ':message', settled .. ':queued',
+      settled .. ':final')
+  end
+end
+return {'ok'}

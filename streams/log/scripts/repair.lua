@@ -1,0 +1,2 @@
+-- repair: begin a new epoch if the log holds none, or its newest events were lost. Returns the head.
+return {'ok', digits(ensure_epoch())}

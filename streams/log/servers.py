@@ -1,0 +1,99 @@
+"""The Redis servers that hold the logs: each call of a script goes to the server of its channel."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streams.log.errors import LogFull, LogUnavailable
+from streams.log.scripts import SCRIPTS, Operation
+from streams.log.sharding import server_of, server_urls
+from streams.log.verdicts import REFUSALS, Verdict
+
+logger = logging.getLogger(__name__)
+Arguments = list[Any]  # of one call of a script: its keys and its arguments
+Answer = list[Any]  # of one call of a script, the verdict first
+
+
+class Servers:
+    """The connections to all servers, shared by all threads.
+
+    Methods raise `LogUnavailable` if a server does not answer within REDIS_TIMEOUT.
+    """
+
+    def __init__(
+        self,
+        client: "redis.Redis | None" = None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        # A pooled connection may be dead because Redis has restarted: retry once, at once. There is
+        # no retry after a time-out, because a request has to be answered within seconds.
+        retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        timeout = settings.REDIS_TIMEOUT
+        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        options |= {"decode_responses": True, "protocol": 2, "retry": retry}
+        self._clients = (
+            [client] if client else [redis.Redis.from_url(u, **options) for u in server_urls()]
+        )
+        self.clock = clock
+
+    def command(self, server: int, *words: Any) -> Any:
+        """The server's answer to one command, such as INFO."""
+        try:
+            return self._clients[server].execute_command(*words)
+        except redis.RedisError as error:
+            raise LogUnavailable from error
+
+    def run(
+        self, channel: str, operation: Operation, calls: Sequence[Arguments]
+    ) -> list[Answer | Exception]:
+        """Run the operation's script for each call, in one round trip to the channel's server.
+
+        Returns each call's answer, or the exception for which its verdict stands.
+        """
+        client = self._clients[server_of(channel)]
+        try:
+            answers = _pipeline(client, operation, calls)
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                # Redis was emptied or restarted. A repeated call appends nothing.
+                _load_scripts(client)
+                answers = _pipeline(client, operation, calls)
+            answers = [_corrupted(answer) or answer for answer in answers]
+            faults = [answer for answer in answers if isinstance(answer, Exception)]
+        except redis.RedisError as error:
+            faults = [error]
+        if faults:
+            logger.warning("log away: %s: %s", type(faults[0]).__name__, faults[0])
+            full = isinstance(faults[0], redis.exceptions.OutOfMemoryError)
+            raise (LogFull if full else LogUnavailable) from faults[0]
+        return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
+
+
+def _pipeline(client: "redis.Redis", operation: Operation, calls: Sequence[Arguments]) -> list[Any]:
+    sha = SCRIPTS[operation].sha
+    pipeline = client.pipeline(transaction=False)
+    for call in calls:
+        pipeline.execute_command("EVALSHA", sha, *call)
+    return pipeline.execute(raise_on_error=False)
+
+
+def _load_scripts(client: "redis.Redis") -> None:
+    pipeline = client.pipeline(transaction=False)
+    for script in SCRIPTS.values():
+        pipeline.execute_command("SCRIPT LOAD", script.text)
+    pipeline.execute()
+
+
+def _corrupted(answer: Any) -> Answer | None:
+    """An answer of its own for a script that failed on data that the service did not write."""
+    if not isinstance(answer, redis.ResponseError):
+        return None
+    if not str(answer).startswith(("user_script", "WRONGTYPE")):
+        return None
+    logger.error("log corrupted: %s", answer)
+    return [Verdict.CORRUPTED]

@@ -1,0 +1,30 @@
+"""The verdicts with which the scripts answer, and the exceptions for which some of them stand."""
+
+from enum import StrEnum, auto
+
+from streams.log.errors import FenceMissing, LogCorrupted, LogUnverified, Superseded
+
+
+class Verdict(StrEnum):
+    """The first item of a script's answer."""
+
+    OK = auto()
+    SUPERSEDED = auto()  # another attempt has the run, or it has ended
+    DELETED = auto()  # the conversation is deleted
+    FENCE_MISSING = auto()  # the log does not know the run
+    GAP = auto()  # the log has lost deltas of the run
+    UNVERIFIED = auto()  # an attempt must verify the log first
+    CORRUPTED = auto()  # the script failed on data that the service did not write
+    LOST = auto()  # the log has lost events, or the cursor is of another epoch
+    EXPIRED = auto()  # events after the cursor were trimmed
+    AHEAD = auto()  # the cursor is above the head
+
+
+REFUSALS: dict[Verdict, type[Exception]] = {
+    Verdict.SUPERSEDED: Superseded,
+    Verdict.DELETED: Superseded,
+    Verdict.FENCE_MISSING: FenceMissing,
+    Verdict.GAP: FenceMissing,
+    Verdict.UNVERIFIED: LogUnverified,
+    Verdict.CORRUPTED: LogCorrupted,
+}
