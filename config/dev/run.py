@@ -167,8 +167,7 @@ def main() -> None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
     data, lock = claim(int(port))
-    # A developer does not wait for the tools of agents as a deployment does.
-    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds
+    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds, so that Ctrl-C ends everything soon
     os.environ |= {"DATA_DIR": str(data), "PORT": port, "AGENT_DRAIN": drain}
     try:
         reserved = reserve(settings.HOST, settings.PORT)

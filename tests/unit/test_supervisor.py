@@ -44,7 +44,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     os.close(lock)
 
 
-def test_a_process_is_ready_once_it_has_printed_so_however_much_it_prints_after(
+def test_a_process_is_ready_at_its_ready_line_whatever_follows(
     start: Start,
 ) -> None:
     many = f"echo 'The worker takes runs'; seq {2 * LAST_LINES}; exec sleep 600"
