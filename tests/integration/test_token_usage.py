@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -14,9 +14,13 @@ from streams.access import authentication, token_usage
 from streams.access.api_tokens import create_token
 from streams.access.token_usage import TokenUsage
 from streams.chat.sweep import Sweeper
-from streams.models import ApiToken
-from tests.integration.support.api_client import conversation, run
-from tests.integration.test_api_authentication import bearing, begin
+from streams.models import ApiToken, from_now
+from tests.integration.support.api_client import (
+    begin_conversation,
+    client_with_token,
+    conversation,
+    run,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 READS = ("SELECT", "PRAGMA", "SET ", "SHOW ")
@@ -42,9 +46,11 @@ def used(token: ApiToken) -> Any:
     return token.last_used_at
 
 
-def test_reading_with_a_token_only_reads(usage: TokenUsage) -> None:
-    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read write"))
-    made = begin(client).json()
+def test_reading_with_a_token_writes_nothing(usage: TokenUsage) -> None:
+    client = client_with_token(
+        create_token(User.objects.create_user("ada"), "job", scopes="read write")
+    )
+    made = begin_conversation(client).json()
     paths = [
         "/api/models/",
         "/api/conversations/",
@@ -85,7 +91,37 @@ def test_a_later_use_that_another_process_wrote_stays(usage: TokenUsage, token: 
     assert used(token) == later
 
 
-def test_what_nothing_was_noted_of_costs_no_query(usage: TokenUsage) -> None:
+def test_uses_that_a_database_error_prevents_are_written_by_the_next_write(
+    usage: TokenUsage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = User.objects.create_user("ada")
+    for name in ("a", "b", "c"):
+        create_token(ada, name, scopes="read")
+    tokens = list(ApiToken.objects.order_by("pk"))
+    for one in tokens:
+        usage.note(one.pk)
+
+    def fail_at_the_second(moment: float) -> Any:
+        updates.append(moment)
+        if len(updates) == 2:
+            usage.note(tokens[0].pk)  # a request uses it meanwhile
+            raise OperationalError
+        return from_now(moment)
+
+    updates: list[float] = []
+    monkeypatch.setattr(token_usage, "from_now", fail_at_the_second)
+    monkeypatch.setattr(token_usage, "INTERVAL", 0)
+    with pytest.raises(OperationalError):
+        usage.write()
+    assert [bool(used(one)) for one in tokens] == [True, False, False]
+    usage.write()
+    assert all(used(one) for one in tokens)
+    assert len(updates) == 5  # the three that were left, the first of them used again
+    usage.write()
+    assert len(updates) == 5
+
+
+def test_without_a_recorded_use_no_query_is_sent(usage: TokenUsage) -> None:
     with CaptureQueriesContext(connection) as queries:
         usage.write()
     assert len(queries) == 0
@@ -93,7 +129,7 @@ def test_what_nothing_was_noted_of_costs_no_query(usage: TokenUsage) -> None:
 
 def test_the_sweeper_writes_it(usage: TokenUsage, settings: Any) -> None:
     settings.SWEEP_INTERVAL = 0.05
-    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read"))
+    client = client_with_token(create_token(User.objects.create_user("ada"), "job", scopes="read"))
     assert client.get("/api/models/").status_code == 200
     sweeper = Sweeper()
     sweeper.start()

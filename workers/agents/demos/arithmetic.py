@@ -26,7 +26,7 @@ def find(text: str) -> str | None:
     for match in EXPRESSION.finditer(text[:2000]):
         expression = match[0].strip()
         if re.search(r"[-+*/%^×÷]", expression[1:]) and len(expression) <= LONGEST:
-            return expression.translate(str.maketrans({"×": "*", "÷": "/"})).replace("^", "**")
+            return expression.replace("×", "*").replace("÷", "/").replace("^", "**")
     return None
 
 
@@ -36,7 +36,7 @@ def evaluate(expression: str) -> int | float:
         value = _value(ast.parse(expression[:LONGEST], mode="eval").body)
     except (SyntaxError, ArithmeticError, MemoryError, RecursionError) as error:
         raise ValueError("this cannot be calculated") from error
-    if isinstance(value, complex):
+    if not isinstance(value, int | float):
         raise ValueError("this has no real value")
     return value
 
