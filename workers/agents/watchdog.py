@@ -42,21 +42,18 @@ class Watchdog(threading.Thread):
         while not self._stopped.wait(min(LOOK, self._held)):
             self._alive.clear()
             try:
-                self._loop.call_soon_threadsafe(self._live)
+                self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:
                 return  # the loop is closed
             if not self._alive.wait(self._held) and not self._stopped.is_set():
                 self._warn()
                 self._alive.wait()
 
-    def _live(self) -> None:
-        self._loop_thread = threading.get_ident()
-        self._alive.set()
-
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
         """Create a task, and note the turn that it belongs to."""
+        self._loop_thread = threading.get_ident()
         task = asyncio.Task(work, loop=loop, **options)
         if turn := CURRENT.get():
             self._turns[task] = turn
