@@ -60,7 +60,8 @@ def test_leases_are_renewed_while_all_threads_claim_runs(settings: Any) -> None:
             seconds.append(monotonic() - before)
             thread.join(0.02)
     assert max(seconds) < settings.RUN_LEASE / 4
-    assert Run.objects.filter(held()).count() == RUNS  # all were claimed, and none was lost
+    assert Run.objects.filter(held(), pk__in=mine).count() == HELD
+    assert Run.objects.filter(status=Run.Status.RUNNING).count() == RUNS  # all were claimed
 
 
 def test_threads_of_a_process_claim_in_turn_where_the_database_has_one_writer(
