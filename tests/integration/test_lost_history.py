@@ -405,7 +405,7 @@ class TestCorruptedLog:
         Run.objects.filter(pk=spoilt.pk).update(queued_event_id=None)
         valkey.delete(QUEUE)  # their tasks are lost
         Run.objects.update(dispatched_at=None)
-        rung: list[Any] = []
-        monkeypatch.setattr(sweep, "dispatch", rung.append)
+        dispatched: list[Any] = []
+        monkeypatch.setattr(sweep, "dispatch", lambda run, _: dispatched.append(run))
         sweep_by_another_process()
-        assert waiting.id in rung
+        assert waiting.id in dispatched
