@@ -347,6 +347,10 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
     await story.say(NOON, text("So."))
     await one.page.get_by_text("Result", exact=True).wait_for()
     await one.page.evaluate("window.tree = document.querySelector('.call-body .tree')")
+    await story.snapshot("Another title")
+    await wait_for_fact(
+        one.page, "document.getElementById('title').textContent === 'Another title'"
+    )
     await story.end()
     await one.wait_for_replies()
     kept = "window.tree === document.querySelector('.call-body .tree')"
