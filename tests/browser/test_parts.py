@@ -316,6 +316,18 @@ async def test_a_higher_attempt_shows_its_own_parts_alone(
     assert await one.text() == "Anew."
 
 
+async def test_text_before_a_call_is_whole_while_the_call_runs(
+    reader: Readers, session: BrowserContext, story: Scripted
+) -> None:
+    """A mark that more text could complete is held back only in text that is still written."""
+    await story.say(text("Five stars: **"))
+    one = await read(reader, session, story)
+    await wait_for_fact(one.page, "document.querySelector('.prose')?.innerText === 'Five stars:'")
+    await story.say(CLOCK)
+    await state_of(one, "running")
+    await wait_for_fact(one.page, "document.querySelector('.prose').innerText === 'Five stars: **'")
+
+
 async def test_a_snapshot_replaces_what_differs_from_it(
     reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
