@@ -36,7 +36,7 @@ async def crowd() -> AsyncIterator[OpenStreams]:
 
 
 async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
-    """The ids heard, up to and with that one."""
+    """The ids received, up to and including `until`."""
     heard: list[int] = []
     async with asyncio.timeout(20), aclosing(pieces) as said:
         async for piece in said:
@@ -48,7 +48,7 @@ async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
 
 
 async def whole(pieces: AsyncIterator[bytes]) -> list[str]:
-    """The names of all that is heard until the stream ends by itself."""
+    """The types of all events until the stream ends by itself."""
     names: list[str] = []
     async with asyncio.timeout(20), aclosing(pieces) as said:
         async for piece in said:
@@ -326,7 +326,7 @@ async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) ->
 async def test_the_end_of_a_session_ends_its_streams(crowd: OpenStreams, settings: object) -> None:
     settings.ACCESS_CHECK_INTERVAL = 0.2  # type: ignore[attr-defined]
     story = await published_run()
-    caller = Caller(owner=VISITOR.owner, session="nobody-has-this")
+    caller = Caller(owner=VISITOR.owner, session="unknown-session")
     stream = crowd.admit(caller, story.conversation, story.first, until_idle=False)
     assert await whole(stream) == ["stream-error"]
     assert not await Session.objects.aexists()

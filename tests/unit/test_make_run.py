@@ -1,4 +1,4 @@
-"""What `make run` says before it starts anything."""
+"""The checks of `make run` before it starts a process."""
 
 import os
 import resource

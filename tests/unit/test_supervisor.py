@@ -12,7 +12,7 @@ from config.dev.supervisor import LAST_LINES, Supervisor
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Supervisor:
-    """Parts of which none has said anything."""
+    """Processes without any output yet."""
     monkeypatch.setattr(supervisor.subprocess, "Popen", Mock())
     return Supervisor(Path(), 8000, lock=0, file=ProcessList(tmp_path))
 
@@ -26,5 +26,5 @@ def test_a_process_is_ready_at_its_ready_line_whatever_follows(
     started.hear("12:00:01 web.1     | The web process listens on 127.0.0.1 port 8000")
     started.hear("12:00:01 pushpin.1 | Pushpin listens on 127.0.0.1 port 7999")
     started.hear("12:00:01 model.1   | The embedded model is not needed: OPENAI_API_KEY is set.")
-    started.hear("12:00:01 bridge.1  | 12:00:01 INFO somebody said: The bridge listens on it")
+    started.hear("12:00:01 bridge.1  | 12:00:01 INFO a client sent: The bridge listens on it")
     assert started.ready == {"worker", "web", "pushpin", "model"}
