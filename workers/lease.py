@@ -11,32 +11,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from time import monotonic
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models import BooleanField, Case, DateTimeField, ExpressionWrapper, F, Q, When
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
-from streams.chat.leases import abandoned, held, new_lease
+from streams.chat.leases import abandoned, held, new_lease, retryable
 from streams.chat.model_names import Kind, names
 from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
 from streams.log.values import Watermark
-from streams.models import Run, retryable
+from streams.models import Run
+from workers.claim_turn import claim_turn
 
 logger = logging.getLogger(__name__)
 
 
+class ClaimResult(StrEnum):
+    """What a try to claim a run came to."""
+
+    CLAIMED = "claimed"
+    TAKEN = "taken"  # by another worker, by another run of the conversation, or by a cancel
+    FOREIGN = "foreign"  # this process does not have its model: the sweep sends it to one that has
+    NO_ROOM = "no room"  # its owner's share is used up; `dispatched_at` is cleared
+
+
+@claim_turn()
 def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
 
     A run is claimed only by a process of its kind (`streams.chat.model_names`), and never again
     once it has called a tool that must not be called twice (`called_at`).
-
     A run must wait while an earlier run of its conversation is active. A new run must also wait
     while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
     the next run that ends dispatches the waiting run. A run may end just before that and dispatch
@@ -49,9 +60,13 @@ def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
         if first is None or (first.pk == run and first.held):
             return None
         if first.pk == run:
-            claimed = _try_claim(first, worker, kind)
-            if claimed is not None:
-                return _load_claimed(first, worker) if claimed else None
+            match _try_claim(first, worker, kind):
+                case ClaimResult.CLAIMED:
+                    return _load_claimed(first, worker)
+                case ClaimResult.TAKEN | ClaimResult.FOREIGN:
+                    return None
+                case ClaimResult.NO_ROOM:
+                    pass
         elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(dispatched_at=None):
             return None
     return None
@@ -67,18 +82,19 @@ def claim_in_turn(worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     return claim(run, worker, kind) if run else None
 
 
-def _try_claim(run: Run, worker: UUID, kind: Kind) -> bool | None:
-    """Whether the run was claimed. None if its owner has no room: `dispatched_at` is cleared."""
+def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
     same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
     if run.model not in names(kind):
-        return False  # the sweep dispatches the run to the processes that have the name
+        return ClaimResult.FOREIGN
+    needs_room = not run.attempt  # a run that had a place and lost it continues at once
+    # Counted first without the transaction, so that a refused claim holds no lock while it counts.
+    if needs_room and not has_room(run.owner, worker, kind):
+        return _refuse(run)
     try:
         with transaction.atomic():
-            # A run that had a place and lost it needs no room: it continues at once.
-            if not run.attempt and not has_room(run.owner, worker, kind):
-                same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
-                return None
+            if needs_room and not has_room(run.owner, worker, kind, lock=True):
+                return _refuse(run)
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
@@ -89,8 +105,16 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> bool | None:
                 **new_lease(),
             )
     except IntegrityError:
-        return False  # another run of its conversation is running
-    return bool(claimed)  # otherwise another worker was first, or the run was cancelled
+        return ClaimResult.TAKEN
+    return ClaimResult.CLAIMED if claimed else ClaimResult.TAKEN
+
+
+def _refuse(run: Run) -> ClaimResult:
+    """Clear `dispatched_at`, so that the next run that ends dispatches this one."""
+    if run.dispatched_at is not None:  # a write without effect would also wait for the lock
+        queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.QUEUED)
+        queued.update(dispatched_at=None)
+    return ClaimResult.NO_ROOM
 
 
 def _load_claimed(before: Run, worker: UUID) -> Run | None:
@@ -210,8 +234,17 @@ class LeaseKeeper(threading.Thread):
         for id, hold in holds.items():
             if held.get(id) != hold.run.attempt:
                 hold.lost()
-            elif hold.first_token is not None and id not in self._first_token_stored:
-                self._first_token_stored.add(id)
-                Run.objects.filter(pk=id, attempt=hold.run.attempt).update(
-                    first_token_at=F("started_at") + hold.first_token
-                )
+        self._store_first_tokens([hold for id, hold in holds.items() if id in held])
+
+    def _store_first_tokens(self, holds: list[HeldRun]) -> None:
+        """Store when the first token came, in one statement: each waits for the database's lock."""
+        seen = self._first_token_stored
+        new = [h for h in holds if h.first_token is not None and h.run.id not in seen]
+        seen.update(hold.run.id for hold in new)
+        moments = [
+            When(pk=hold.run.id, attempt=hold.run.attempt, then=F("started_at") + hold.first_token)
+            for hold in new
+        ]
+        if moments:
+            at = Case(*moments, default=F("first_token_at"), output_field=DateTimeField())
+            Run.objects.filter(pk__in=[hold.run.id for hold in new]).update(first_token_at=at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -87,7 +86,7 @@ def control_c(part: Process) -> None:
 
 
 def a_part_dies(part: Process) -> None:
-    """honcho ends all others then, at the same moment."""
+    """`make run` stops all others then."""
     family = psutil.Process(part.pid).children(recursive=True)
     (web,) = [process for process in family if "config.server" in process.cmdline()]
     web.kill()
@@ -229,22 +228,3 @@ async def test_a_data_folder_with_any_name_works(copy: Path) -> None:
         heard, stored = await asked_and_heard(port)
         assert heard == stored
         assert (folder / "db.sqlite3").exists()
-
-
-async def test_processes_left_by_a_killed_make_run_are_named_at_the_next_start(copy: Path) -> None:
-    port = free_port()
-    also = {"DATA_DIR": str(copy / "unwatched")}
-    async with running(copy, port, **also) as part:
-        family = psutil.Process(part.pid).children(recursive=True)
-        (run,) = [p for p in [psutil.Process(part.pid), *family] if "config.dev.run" in p.cmdline()]
-        (honcho,) = [p for p in run.children() if "honcho" in p.cmdline()]
-        run.suspend()  # so that it cannot end the parts in between
-        honcho.kill()
-        run.kill()
-        await part.ended(within=ENDED_WITHIN)
-        again = make_run(copy, port, also)
-        again.start()
-        await again.ended(within=STARTED_WITHIN)
-        (command,) = re.findall("End them with `(kill -- [-0-9 ]+)`", again.tail())
-        subprocess.run(["sh", "-c", command], check=True)
-        await until(lambda: not alive(family), within=ENDED_WITHIN, what="the end of every part")

@@ -50,6 +50,7 @@ from workers import attempt, backpressure, log_writer
 from workers.attempt import Attempt
 from workers.lease import claim
 from workers.log_writer import BATCH, Turns, append_all
+from workers.outcome import Outcome
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -261,12 +262,12 @@ class Machine(RuleBasedStateMachine):
         with self._dying(death):
             try:
                 if worker.over or how == "lost":
-                    worker.attempt.finish("lost")
+                    worker.attempt.finish(Outcome.LOST)
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
                     finish.fail(run, worker.attempt.text, code="x", reason="Because.")
                 else:
-                    worker.attempt.finish("finished")
+                    worker.attempt.finish(Outcome.FINISHED)
             except (Superseded, Conversation.DoesNotExist):
                 return
             run = Run.objects.get(pk=run.pk)
