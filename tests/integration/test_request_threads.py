@@ -227,7 +227,10 @@ async def test_an_accepted_post_that_waits_at_shutdown_gets_202(
 async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    entered: list[Any] = []
+
     async def never(self: object, request: Any) -> None:
+        entered.append(request)
         try:
             await asyncio.Event().wait()
         finally:
@@ -236,7 +239,9 @@ async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
     monkeypatch.setattr("streams.asgi.ThreadedHandler._in_thread", never)
     reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
     caller = Connection(browser, "/api/models/")
-    await asyncio.sleep(0.1)  # they are being answered
+    async with asyncio.timeout(5):
+        while len(entered) < 2:
+            await asyncio.sleep(0.01)
     for one in (reader, caller):
         one.task.cancel()
         await asyncio.wait_for(one.task, 5)
