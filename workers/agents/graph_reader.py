@@ -14,8 +14,8 @@ from workers.agents.parts import Data, Finish, Part
 class GraphReader:
     """Reads the events of one run of a graph.
 
-    `known` holds the ids of the messages that the graph was given: a node that returns them says
-    nothing.
+    `known` holds the ids of the messages that the graph was given: a node that returns them
+    calls nothing.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class GraphReader:
         known: Collection[str],
     ) -> None:
         self._nodes = nodes
-        self._texts = GraphTexts(repeat, known)
+        self._texts = GraphTexts(repeat)
         self._calls = GraphCalls(hidden, known)
 
     def read(self, event: dict[str, Any]) -> Iterator[str | Part]:

@@ -4,7 +4,7 @@ Models that run in parallel speak at the same time. One message is said as it co
 the others wait until that one is whole.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from django.conf import settings
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -22,10 +22,10 @@ Place = tuple[tuple[str, ...], str]  # the subgraph, and the node in it
 class GraphTexts:
     """What the models of one run of a graph have said, and what waits to be said."""
 
-    def __init__(self, repeat: Repeat, known: Collection[str]) -> None:
+    def __init__(self, repeat: Repeat) -> None:
         self.reason: str | None = None  # why the model stopped that was said last
         self._repeat = repeat
-        self._heard = set(known)  # ids of messages; a node that returns one of these says nothing
+        self._heard: set[str] = set()  # ids of messages; LangGraph knows those it was given
         self._readers: dict[str, MessageReader] = {}
         self._speaking: tuple[str, Place] | None = None
         self._waiting: dict[str, list[tuple[AIMessage, Place]]] = {}
@@ -45,7 +45,7 @@ class GraphTexts:
 
     def _read(self, id: str, message: AIMessage, place: Place) -> Iterator[str | Part]:
         if id in self._heard and not (isinstance(message, AIMessageChunk) and id in self._readers):
-            return  # of the history, or said in chunks before
+            return  # said in chunks before
         self._heard.add(id)
         self._readers.setdefault(id, MessageReader(self._repeat))
         if self._speaking and self._speaking[0] != id:
