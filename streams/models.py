@@ -17,6 +17,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.protocol.events import MessageView, Usage
+from streams.protocol.parts import text_parts
 
 
 class Conversation(models.Model):
@@ -72,6 +73,9 @@ class Message(models.Model):
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
     role = models.CharField(max_length=9, choices=Role)
     content = models.TextField()
+    parts = models.JSONField(
+        null=True, editable=False, help_text="the parts of a reply; null if it is text alone"
+    )
     turn = models.PositiveIntegerField(editable=False)
     reply_to = models.ForeignKey(
         "self", models.CASCADE, null=True, blank=True, related_name="replies"
@@ -104,6 +108,7 @@ class Message(models.Model):
             id=self.id,
             role=self.role,  # type: ignore[arg-type]  # the choices are those of `Role`
             content=self.content,
+            parts=text_parts(self.content),
             reply_to=self.reply_to_id,
             run=self.written_by.id if written else None,
             created_at=self.created_at,
@@ -133,7 +138,8 @@ class Run(models.Model):
     reply = models.OneToOneField(
         Message, models.SET_NULL, null=True, blank=True, related_name="written_by"
     )
-    model = models.CharField(max_length=200)
+    model = models.CharField(max_length=200, help_text="the name of a model or an agent")
+    metadata = models.JSONField(null=True, blank=True, help_text="the request's, for the agent")
     status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
 
     # The claim and its lease. The attempt is also the fence that the log checks.
@@ -146,6 +152,11 @@ class Run(models.Model):
     lease_length = models.DurationField(null=True, editable=False)
     dispatched_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_asked = models.BooleanField(default=False)
+    called_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="when it first called a tool that must not be called twice: it never begins anew",
+    )
 
     # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)

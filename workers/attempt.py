@@ -26,7 +26,8 @@ from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
-from streams.protocol.events import ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.parts import text_parts
 from workers.backpressure import Backpressure
 from workers.generators.base import Completion, ModelError, generate
 from workers.lease import HeldRun, release, still_held
@@ -127,12 +128,12 @@ class Attempt:
             for piece in split(self._reply.fit(reasoning)):
                 await self._wait_for_room()
                 self._reply.add_reasoning(piece)
-                self._publish(ReasoningDelta, piece)
+                self._publish_delta(ReasoningDelta, piece)
         if text:
             for piece in split(self._reply.fit(text)):
                 await self._wait_for_room()
                 self._reply.add_text(piece)
-                self._publish(TextDelta, piece)
+                self._publish_delta(TextDelta, piece)
         self._reply.check()
 
     async def _wait_for_room(self) -> None:
@@ -141,8 +142,11 @@ class Attempt:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _publish(self, kind: type[TextDelta | ReasoningDelta | TextSnapshot], text: str) -> None:
-        event = kind(run=self._run.id, attempt=self._run.attempt, index=self._index, text=text)
+    def _publish_delta(self, kind: type[Delta], text: str) -> None:
+        run = self._run
+        self._publish(kind(run=run.id, attempt=run.attempt, index=self._index, text=text))
+
+    def _publish(self, event: Delta | TextSnapshot) -> None:
         self._index += 1
         append = Append(channel=self._channel, event=event, min_head=self.head)
         length = size(append)
@@ -183,8 +187,13 @@ class Attempt:
             await asyncio.sleep(PAUSE)
             return
         for piece in split(self._reply.reasoning):
-            self._publish(ReasoningDelta, piece)
-        self._publish(TextSnapshot, self.text)
+            self._publish_delta(ReasoningDelta, piece)
+        run, parts = self._run, text_parts(self.text, self._reply.reasoning)
+        self._publish(
+            TextSnapshot(
+                run=run.id, attempt=run.attempt, index=self._index, text=self.text, parts=parts
+            )
+        )
 
     def _restore_fence(self) -> int:
         """Restore the fence; return the log's head. Raises `Superseded`, `LogUnavailable`."""

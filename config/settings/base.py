@@ -2,7 +2,7 @@
 
 Without any of them this is a development copy: embedded servers, a key of its own, and visitors
 without an account. `PRODUCTION=true` requires some settings and names those that are missing. The
-modules `deployment`, `model` and `limits` hold further settings.
+modules `deployment`, `model`, `agents` and `limits` hold further settings.
 """
 
 import logging
@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from config.data_dir import socket_path
+from config.settings.agents import *  # noqa: F403
 from config.settings.deployment import *  # noqa: F403
 from config.settings.deployment import DATA_DIR, PRODUCTION
 from config.settings.env import Environment
@@ -68,6 +69,7 @@ if re.fullmatch("(redis|rediss|unix)://[^;]+", CELERY_BROKER_URL):
     CELERY_BROKER_URL = broker_url(redis_url("CELERY_BROKER_URL", CELERY_BROKER_URL))
 # Not shared with another application.
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", "unspool")
+AGENT_QUEUE = f"{CELERY_TASK_DEFAULT_QUEUE}-agents"
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # by default kombu checks no certificate
 if CELERY_BROKER_URL.startswith("redis"):

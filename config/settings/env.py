@@ -31,6 +31,17 @@ def finite(text: str) -> float:
     return number
 
 
+def pairs(text: str) -> dict[str, str]:
+    """Read `name=value,name=value`. Raises `ValueError`, also for a name that is given twice."""
+    found: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value) or name in found:
+            raise ValueError
+        found[name] = value
+    return found
+
+
 KINDS: dict[Any, tuple[Any, str]] = {  # by type: its reader, and its name in the error message
     str: (str, "text"),
     list: (list, "texts with commas between"),
@@ -38,6 +49,7 @@ KINDS: dict[Any, tuple[Any, str]] = {  # by type: its reader, and its name in th
     int: (int, "a whole number"),
     float: (finite, "a number"),
     (int,): ((int,), "whole numbers with commas between"),
+    dict: (pairs, "name=value pairs with commas between"),
 }
 
 

@@ -1,7 +1,6 @@
 """JSON of the API: parses request bodies and renders response bodies."""
 
 import json
-from dataclasses import asdict
 from threading import Lock
 from typing import Any
 
@@ -12,6 +11,7 @@ from ninja.renderers import BaseRenderer
 
 from streams.http.bodies import is_flat
 from streams.http.problems import Problem
+from streams.protocol.sse import as_json
 
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -22,8 +22,8 @@ def dump_json(body: Any) -> bytes:
     A repeated request must get identical bytes, but PostgreSQL does not keep the key order of a
     stored answer.
     """
-    # `asdict`, because orjson sorts the keys of dictionaries, but not the fields of dataclasses.
-    return orjson.dumps(body, default=asdict, option=OPTIONS)
+    # `as_json`, because orjson sorts the keys of dictionaries, but not the fields of dataclasses.
+    return orjson.dumps(body, default=as_json, option=OPTIONS)
 
 
 class Renderer(BaseRenderer):

@@ -12,6 +12,7 @@ from streams.api.idempotency import KEY
 from streams.api.schemas import Problem as ProblemSchema
 from streams.log.channels import PREFIX
 from streams.models import Run
+from streams.protocol.parts import KINDS
 
 Document = dict[str, Any]
 
@@ -147,6 +148,7 @@ def complete(document: Document) -> Document:
     components["schemas"]["Problem"] = problem
     for name, statuses in {"RunStatus": Run.Status.values, "LiveRun": Run.ACTIVE}.items():
         components["schemas"][name]["properties"]["status"]["enum"] = list(statuses)
+    _complete_parts(components["schemas"])
     for path, methods in paths.items():
         for method, operation in methods.items():
             _complete(operation, method, path)
@@ -156,6 +158,21 @@ def complete(document: Document) -> Document:
     paths["/health/live"] = {"get": _platform("live", "The process answers")}
     paths["/health/ready"] = {"get": _platform("ready", "The database can be written", READY)}
     return document
+
+
+def _complete_parts(schemas: Document) -> None:
+    """Tell the kinds of parts apart by their `type`, which is not a field of the dataclasses."""
+    places = {type: f"#/components/schemas/{kind.__name__}" for type, kind in KINDS.items()}
+    schemas["Part"] = {
+        "oneOf": [{"$ref": place} for place in places.values()],
+        "discriminator": {"propertyName": "type", "mapping": places},
+    }
+    for type, kind in KINDS.items():
+        schema = schemas[kind.__name__]
+        schema["properties"] = {"type": {"type": "string", "const": type}, **schema["properties"]}
+        schema["required"] = ["type", *schema["required"]]
+    for holder in ("MessageView", "LiveRun"):
+        schemas[holder]["properties"]["parts"]["items"] = {"$ref": "#/components/schemas/Part"}
 
 
 def _security() -> list[Document]:

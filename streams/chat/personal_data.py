@@ -24,9 +24,10 @@ Row = dict[str, Any]
 # The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.
 EXPORTED: dict[type[Model], tuple[str, ...]] = {
     Conversation: ("id", "title", "model", "created_at"),
-    Message: ("id", "conversation", "role", "content", "turn", "reply_to", "created_at"),
+    Message: ("id", "conversation", "role", "content", "parts", "turn", "reply_to", "created_at"),
     Run: (
-        *("id", "conversation", "message", "reply", "model", "status", "attempt", "cancel_asked"),
+        *("id", "conversation", "message", "reply", "model", "metadata", "status", "attempt"),
+        *("cancel_asked", "called_at"),
         *("finish_reason", "code", "reason", "input_tokens", "output_tokens", "total_tokens"),
         *("estimated", "created_at", "started_at", "first_token_at", "ended_at"),
     ),

@@ -18,6 +18,7 @@ from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import LiveRun, MessageView, Snapshot
+from streams.protocol.parts import text_parts
 
 PAGE_SIZE = 100  # messages
 MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
@@ -156,6 +157,7 @@ def _from_log(run: Run, progress: RunProgress) -> LiveRun:
         message=run.message_id,
         text=progress.text,
         reasoning=progress.reasoning,
+        parts=text_parts(progress.text, progress.reasoning),
     )
 
 
@@ -164,6 +166,7 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         state is None or run.started_event_id <= state.head
     )
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
+    text = run.reply.content if run.reply else ""
     return LiveRun(
         id=run.id,
         status=Run.Status.QUEUED
@@ -173,6 +176,7 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         else Run.Status.RUNNING,
         attempt=run.attempt - claimed,
         message=run.message_id,
-        text=run.reply.content if run.reply else "",
+        text=text,
         reasoning="",
+        parts=text_parts(text),
     )

@@ -31,6 +31,7 @@ from streams.protocol.events import (
     RunStarted,
     TextSnapshot,
 )
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import encode
 
 PAGE_BYTES = 1024 * 1024  # bytes in one page of events, unless a single event is longer
@@ -107,7 +108,9 @@ class ChannelLog:
         Raises `LogUnverified` if the newest events of another run may be missing.
         """
         start = RunStarted(run=event.run, attempt=event.attempt, model=model)
-        snapshot = TextSnapshot(run=event.run, attempt=event.attempt, index=0, text=text)
+        snapshot = TextSnapshot(
+            run=event.run, attempt=event.attempt, index=0, text=text, parts=text_parts(text)
+        )
         before, after = encode(snapshot).split('"index":0', 1)
         final = (event.type, encode(event), event.attempt, text)
         repair = (snapshot.type, before + '"index":', after, start.type, encode(start))

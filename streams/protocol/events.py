@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import ClassVar, Literal, get_args
 from uuid import UUID
 
+from streams.protocol.parts import EVENT_KINDS, Part, WholePart
+
 Role = Literal["user", "assistant", "system"]
 
 
@@ -24,11 +26,15 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageView:
-    """A message as readers see it. Only an assistant's message has `reply_to` and `run`."""
+    """A message as readers see it. Only an assistant's message has `reply_to` and `run`.
+
+    `content` is the text of its `parts`.
+    """
 
     id: UUID
     role: Role
     content: str
+    parts: tuple[Part, ...]
     reply_to: UUID | None
     run: UUID | None
     created_at: datetime
@@ -83,13 +89,14 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextSnapshot:
-    """The reply's whole text so far: it replaces all before. The next delta has `index` + 1."""
+    """All parts of the reply so far: they replace all before. The next piece has `index` + 1."""
 
     type: ClassVar[str] = "text.snapshot"
     run: UUID
     attempt: int
     index: int
     text: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +108,23 @@ class ReasoningDelta:
     attempt: int
     index: int
     text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartAdded:
+    """The reply has one more part that is neither text nor reasoning. `index` counts on.
+
+    Its event type is the part's, and on the wire the part's fields stand beside its own.
+    """
+
+    run: UUID
+    attempt: int
+    index: int
+    part: WholePart
+
+    @property
+    def type(self) -> str:
+        return self.part.event
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +173,7 @@ class LiveRun:
     message: UUID
     text: str
     reasoning: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,10 +219,13 @@ class Heartbeat:
 
 Delta = TextDelta | ReasoningDelta
 Ending = RunCompleted | RunCancelled | RunFailed
+Piece = Delta | PartAdded
 Event = (
-    ConversationUpdated | MessageCreated | RunQueued | RunStarted | Delta | TextSnapshot | Ending
+    ConversationUpdated | MessageCreated | RunQueued | RunStarted | Piece | TextSnapshot | Ending
 )
 Frame = Event | Snapshot | StreamReset | StreamError | Heartbeat
 
 ENDINGS = frozenset(kind.type for kind in get_args(Ending))
-EVENTS: dict[str, type[Event]] = {kind.type: kind for kind in get_args(Event)}
+EVENTS: dict[str, type[Event]] = {
+    kind.type: kind for kind in get_args(Event) if kind is not PartAdded
+} | dict.fromkeys(EVENT_KINDS, PartAdded)

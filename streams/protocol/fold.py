@@ -13,6 +13,8 @@ from streams.protocol.events import (
     Event,
     MessageCreated,
     MessageView,
+    PartAdded,
+    Piece,
     ReasoningDelta,
     RunCancelled,
     RunCompleted,
@@ -23,38 +25,46 @@ from streams.protocol.events import (
     TextDelta,
     TextSnapshot,
 )
+from streams.protocol.parts import Part, ReasoningPart, TextPart, add_part, reasoning_of, text_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """The text and state of one run, folded from its events."""
+    """The parts and state of one run, folded from its events."""
 
     run: UUID
     message: UUID | None = None
     attempt: int = 0
-    text: str = ""
-    reasoning: str = ""
+    parts: tuple[Part, ...] = ()
     ending: Ending | None = None
 
-    def apply(
-        self, event: RunStarted | TextDelta | ReasoningDelta | TextSnapshot | Ending
-    ) -> "Reply":
+    @property
+    def text(self) -> str:
+        return text_of(self.parts)
+
+    @property
+    def reasoning(self) -> str:
+        return reasoning_of(self.parts)
+
+    def apply(self, event: RunStarted | Piece | TextSnapshot | Ending) -> "Reply":
         """The reply after one more event of its run."""
         if event.attempt < self.attempt or self.ending:
             return self  # of a superseded attempt, or after the final event
         newer = event.attempt > self.attempt
-        now = replace(self, attempt=event.attempt, text="", reasoning="") if newer else self
+        now = replace(self, attempt=event.attempt, parts=()) if newer else self
         match event:
             case RunStarted():
                 return now
             case TextDelta():
-                return replace(now, text=now.text + event.text)
+                return replace(now, parts=add_part(now.parts, TextPart(text=event.text)))
             case ReasoningDelta():
-                return replace(now, reasoning=now.reasoning + event.text)
+                return replace(now, parts=add_part(now.parts, ReasoningPart(text=event.text)))
+            case PartAdded():
+                return replace(now, parts=add_part(now.parts, event.part))
             case TextSnapshot():
-                return replace(now, text=event.text)
+                return replace(now, parts=event.parts)
             case RunCompleted() | RunCancelled() | RunFailed():
-                # If the new attempt appended no delta, the text of the attempt before it stays.
+                # If the new attempt appended nothing, the parts of the attempt before it stay.
                 return replace(self, attempt=event.attempt, ending=event)
 
 
@@ -84,8 +94,7 @@ def fold(state: ConversationState, event: Event | Snapshot) -> ConversationState
                         run=run.id,
                         message=run.message,
                         attempt=run.attempt,
-                        text=run.text,
-                        reasoning=run.reasoning,
+                        parts=run.parts,
                     )
                     for run in event.runs
                 },

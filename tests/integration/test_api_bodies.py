@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 BEGIN = "/api/conversations/"
 SWITCH = 0.001  # seconds
 WITHIN = 60.0  # seconds, on a busy machine
-LAG = 0.05  # seconds of this process's work that the loop may wait for; 20 ms on a machine alone
+LAG = 0.02  # seconds of this process's work that the loop may wait for a body
 
 
 @pytest.fixture
@@ -120,8 +120,12 @@ async def test_the_loop_waits_for_no_body(browser: ApiClient, interval: None) ->
     await posted(browser, BEGIN, b"{}")  # what is made once is there
     probing = asyncio.create_task(probe())
     for name, body in BODIES.items():
-        await posted(browser, BEGIN, body)
-        assert max(waits) < LAG, name
+        longest: list[float] = []
+        for _ in range(3):  # the least counts, because other threads of this process work, too
+            waits.clear()
+            await posted(browser, BEGIN, body)
+            longest.append(max(waits))
+        assert min(longest) < LAG, name
     probing.cancel()
     with suppress(asyncio.CancelledError):
         await probing

@@ -42,6 +42,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "id": made["message"],
                 "role": "user",
                 "content": "Why is the sky blue?",
+                "parts": [{"type": "text", "text": "Why is the sky blue?"}],
                 "reply_to": None,
                 "run": None,
                 "created_at": ANY,
@@ -56,6 +57,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "message": made["message"],
                 "text": "",
                 "reasoning": "",
+                "parts": [],
             }
         ],
         "cursor": made["cursor"] + 2,
@@ -207,6 +209,10 @@ def test_earlier_messages_come_page_by_page(
     assert pages == [["3", "4"], ["1", "2"], ["0"]]
     latest = browser.get(f"{url}messages/").json()
     assert [m["content"] for m in latest["messages"]] == ["3", "4"]
+    assert [m["parts"] for m in latest["messages"]] == [
+        [{"type": "text", "text": "3"}],
+        [{"type": "text", "text": "4"}],
+    ]
 
 
 def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:

@@ -88,6 +88,18 @@ def test_a_status_is_one_of_those_that_there_are(document: dict[str, Any]) -> No
     assert schemas["RunStatus"]["properties"]["status"]["enum"] == live + ended
 
 
+def test_a_part_is_one_of_those_that_there_are(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    places = schemas["Part"]["discriminator"]["mapping"]
+    assert list(places) == ["text", "reasoning", "tool_call", "tool_result", "source", "data"]
+    assert schemas["Part"]["oneOf"] == [{"$ref": place} for place in places.values()]
+    assert schemas["SourcePart"]["properties"]["type"] == {"type": "string", "const": "source"}
+    assert schemas["SourcePart"]["required"] == ["type", "source", "title"]
+    for holder in ("MessageView", "LiveRun"):
+        parts = schemas[holder]["properties"]["parts"]
+        assert parts["items"] == {"$ref": "#/components/schemas/Part"}
+
+
 def test_a_cursor_that_is_taken_is_one_that_the_document_knows(document: dict[str, Any]) -> None:
     browser = ApiClient()
     made = browser.begin()

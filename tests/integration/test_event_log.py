@@ -31,6 +31,7 @@ from streams.protocol.events import (
     Usage,
 )
 from streams.protocol.fold import ConversationState, fold
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -76,6 +77,10 @@ class Teller:
     def speak(self, *pieces: Append) -> list[int | str]:
         answers = self.log.append(pieces)
         return [a if isinstance(a, int) else type(a).__name__ for a in answers]
+
+    def whole(self, text: str, *, attempt: int, index: int) -> TextSnapshot:
+        parts = text_parts(text)
+        return TextSnapshot(run=self.run, attempt=attempt, index=index, text=text, parts=parts)
 
     def end(self, text: str, known: int = 0) -> int:
         event = RunCompleted(
@@ -233,7 +238,7 @@ def test_a_lost_log_begins_a_new_life_above_every_id_that_was_heard(
     clock.now += 1_000_000
     assert teller.speak(teller.piece(1, known=heard)) == ["FenceMissing"]
     teller.at(heard).restore_fence(teller.run, 1, index=1, text="w0 w1 ")
-    whole = TextSnapshot(run=teller.run, attempt=1, index=2, text="w0 w1 ")
+    whole = teller.whole("w0 w1 ", attempt=1, index=2)
     (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
@@ -254,7 +259,7 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     assert said.text == "w0 "
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
     teller.at().append_final(ending, said.text, model="m")
-    whole = TextSnapshot(run=teller.run, attempt=1, index=1, text="w0 ")
+    whole = teller.whole("w0 ", attempt=1, index=1)
     page = teller.at().read_after(head)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries] == [whole, ending]
@@ -413,7 +418,7 @@ def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_sa
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
         RunStarted(run=teller.run, attempt=2, model="m"),
-        TextSnapshot(run=teller.run, attempt=2, index=0, text="half"),
+        teller.whole("half", attempt=2, index=0),
         event,
     ]
 

@@ -125,7 +125,7 @@ async def test_the_embedded_model_is_asked_where_it_listens_now(
 @pytest.mark.parametrize(
     ("fault", "code", "transient"),
     [
-        ("refuse", "model_unreachable", True),
+        ("refuse", "model_unreachable", True),  # once more at once, on another connection
         ("401", "model_unauthorized", False),
         ("403", "model_unauthorized", False),
         ("404", "model_unknown", False),
@@ -148,7 +148,8 @@ async def test_each_fault_before_the_first_piece_has_its_code(
     before = server.stats()["requests"]
     said, caught = await hear_until_fault(script(fault=fault))
     assert (said, caught.code, caught.transient) == ([], code, transient)
-    assert server.stats()["requests"] - before == (3 if transient else 1)
+    tries = 3 if transient else 1
+    assert server.stats()["requests"] - before == tries + (fault == "refuse")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,34 @@ async def test_a_passing_fault_before_the_first_piece_is_not_noticed(
     before = server.stats()["requests"]
     assert (await hear(told))[:-1] == [TextChunk(text) for text in pieces(told)]
     assert server.stats()["requests"] - before == 3
+
+
+async def test_a_request_on_a_closed_pooled_connection_is_repeated_at_once(settings: Any) -> None:
+    answered = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a connection's first request, promise to keep it, and close it at the second."""
+        nonlocal answered
+        for request in range(2):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+            if request == 0:
+                answered += 1
+                chunk = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+                body = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                    + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+                )
+        writer.close()
+
+    closing = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with closing:
+        port = closing.sockets[0].getsockname()[1]
+        settings.OPENAI_BASE_URL, settings.MODEL_MAX_TRIES = f"http://127.0.0.1:{port}/v1", 1
+        for _ in range(3):
+            assert (await hear("hello"))[0] == TextChunk("Hi")
+        assert answered == 3
 
 
 async def test_retry_after_is_waited_for(request: pytest.FixtureRequest) -> None:

@@ -23,6 +23,7 @@ from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, CursorGap, Page, Watermark
 from streams.models import Conversation, DeletedConversation, Message, Run
 from streams.protocol.events import LiveRun, TextDelta
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE
 from workers.lease import claim, release
 
@@ -507,6 +508,7 @@ class TestASnapshotIsTrueAtItsCursor:
                 message=run.message_id,
                 text=text,
                 reasoning="",
+                parts=text_parts(text),
             ),
         )
 
@@ -526,7 +528,13 @@ class TestASnapshotIsTrueAtItsCursor:
         assert taken
         valkey.flushall()
         live = LiveRun(
-            id=run.id, status="queued", attempt=0, message=run.message_id, text="", reasoning=""
+            id=run.id,
+            status="queued",
+            attempt=0,
+            message=run.message_id,
+            text="",
+            reasoning="",
+            parts=(),
         )
         assert snapshot(run.conversation).runs == (live,)
         publisher.publish_start(taken)

@@ -359,9 +359,14 @@ def test_a_run_that_lasts_too_long_is_ended(process: Runtime, settings: Any) -> 
 
 def deltas(run: Run) -> list[str]:
     """The data of the run's deltas."""
-    page = log_of(run.conversation_id).read_after(0)
-    assert isinstance(page, Page)
-    return [data for _, type, data in page.entries if type.endswith(".delta")]
+    found: list[str] = []
+    cursor, last = 0, False
+    while not last:
+        page = log_of(run.conversation_id).read_after(cursor)
+        assert isinstance(page, Page)
+        found += [data for _, type, data in page.entries if type.endswith(".delta")]
+        cursor, last = page.entries[-1][0], page.last
+    return found
 
 
 def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> None:

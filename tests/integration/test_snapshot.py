@@ -32,6 +32,7 @@ def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said()
         message=accepted.message,
         text="",
         reasoning="",
+        parts=(),
     )
     assert before.runs == (live,)
     assert before.cursor is not None

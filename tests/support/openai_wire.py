@@ -107,7 +107,9 @@ class Connection(asyncio.Protocol):
 
     def send_json(self, body: Any, status: int = 200, headers: str = "") -> None:
         text = json.dumps(body).encode()
-        self.transport.write(JSON_HEAD % (status, len(text), headers.encode()) + text)
+        self.transport.write(
+            JSON_HEAD % (status, len(text), headers.encode() + self.parting) + text
+        )
 
     async def answer(self, head: str, body: dict[str, Any]) -> None:
         self.model.requests += 1

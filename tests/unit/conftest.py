@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "settings"
-PARTS = ("deployment", "limits", "model")  # whose names the settings take over
+PARTS = ("agents", "deployment", "limits", "model")  # whose names the settings take over
 SETTINGS_FILES = [CONFIG / f"{name}.py" for name in ("base", *PARTS)]
 Read = Callable[..., dict[str, Any]]
 

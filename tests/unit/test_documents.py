@@ -12,7 +12,8 @@ import pytest
 
 from streams.api.schemas import TOO_LONG
 from streams.models import Run
-from streams.protocol.events import Frame, StreamReset
+from streams.protocol.events import EVENTS, Frame, PartAdded, StreamReset
+from streams.protocol.parts import KINDS
 from tests.unit.conftest import SETTINGS_FILES
 from workers.generators.errors import Code
 
@@ -120,7 +121,7 @@ def settings_read() -> dict[str, ast.expr | None]:
 
 def as_cell(value: object) -> str:
     match value:
-        case None | "" | []:
+        case None | "" | [] | {}:
             return "–"
         case bool():
             return f"`{str(value).lower()}`"
@@ -203,8 +204,13 @@ def test_settings_md_has_every_setting_with_its_default() -> None:
 
 
 def test_the_design_has_every_event_type() -> None:
-    types = {kind.type for kind in get_args(Frame)}
+    types = {kind.type for kind in get_args(Frame) if kind is not PartAdded} | EVENTS.keys()
     assert {type for type in types if f"| `{type}` |" not in DESIGN} == set()
+
+
+def test_the_design_has_every_type_of_part() -> None:
+    table = DESIGN.partition("#### Parts")[2].partition("\n### ")[0]
+    assert {type for type in KINDS if not re.search(rf"^\|.*`{type}`.* \|", table, re.M)} == set()
 
 
 def test_readme_and_design_have_every_run_status() -> None:

@@ -25,13 +25,20 @@ from streams.protocol.events import (
     Usage,
 )
 from streams.protocol.fold import ConversationState, fold
+from streams.protocol.parts import TextPart, text_parts
 from streams.protocol.sse import clean, decode, encode, encode_frame
 
 RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=True)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ASKED = MessageView(
-    id=MESSAGE, role="user", content="Why?", reply_to=None, run=None, created_at=NOW
+    id=MESSAGE,
+    role="user",
+    content="Why?",
+    parts=text_parts("Why?"),
+    reply_to=None,
+    run=None,
+    created_at=NOW,
 )
 ENDED = RunCompleted(run=RUN, attempt=1, reply=REPLY, finish_reason="stop", usage=USAGE)
 
@@ -51,6 +58,10 @@ def delta(index: int, text: str, attempt: int = 1) -> TextDelta:
     return TextDelta(run=RUN, attempt=attempt, index=index, text=text)
 
 
+def whole(text: str, attempt: int = 1) -> TextSnapshot:
+    return TextSnapshot(run=RUN, attempt=attempt, index=4, text=text, parts=text_parts(text))
+
+
 def test_deltas_are_joined() -> None:
     assert after(started(), delta(0, "Hel"), delta(1, "lo")).replies[RUN].text == "Hello"
 
@@ -67,8 +78,8 @@ def test_a_higher_attempt_starts_anew_and_an_older_one_is_not_listened_to() -> N
 
 
 def test_a_text_said_as_a_whole_replaces_what_was_heard() -> None:
-    whole = TextSnapshot(run=RUN, attempt=1, index=7, text="all of it")
-    assert after(started(), delta(0, "all"), whole, delta(8, ".")).replies[RUN].text == "all of it."
+    heard = after(started(), delta(0, "all"), whole("all of it"), delta(8, "."))
+    assert heard.replies[RUN].parts == (TextPart(text="all of it."),)
 
 
 def test_nothing_follows_an_ending() -> None:
@@ -82,7 +93,15 @@ def test_an_ending_keeps_what_an_earlier_attempt_said() -> None:
 
 
 def test_a_snapshot_forgets_what_was_heard_before_it() -> None:
-    live = LiveRun(id=RUN, status="running", attempt=2, message=MESSAGE, text="He", reasoning="")
+    live = LiveRun(
+        id=RUN,
+        status="running",
+        attempt=2,
+        message=MESSAGE,
+        text="He",
+        reasoning="",
+        parts=text_parts("He"),
+    )
     now = Snapshot(
         id=UUID(int=9),
         title="t",
@@ -107,9 +126,7 @@ texts = st.text(st.characters(exclude_categories=[])).map(clean)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(delta, st.integers(0, 9), texts, st.integers(1, 3)),
     st.builds(started, st.integers(1, 3)),
-    st.builds(
-        TextSnapshot, run=st.just(RUN), attempt=st.integers(1, 3), index=st.just(4), text=texts
-    ),
+    st.builds(whole, texts, st.integers(1, 3)),
     st.builds(MessageCreated, message=texts.map(lambda text: replace(ASKED, content=text))),
     st.just(RunQueued(run=RUN, message=MESSAGE)),
     st.just(ENDED),

@@ -56,6 +56,27 @@ from tests.unit.test_documents import settings_read
         ),
         ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1."),
         ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
+        (
+            "AGENTS",
+            "support",
+            "AGENTS must be name=value pairs with commas between, not 'support'.",
+        ),
+        (
+            "AGENTS",
+            "a=x.y,a=x.z",
+            "AGENTS must be name=value pairs with commas between, not 'a=x.y,a=x.z'.",
+        ),
+        (
+            "AGENTS",
+            "support=shop agents",
+            "AGENTS must give each agent a path such as shop.agents.support, not 'shop agents'.",
+        ),
+        (
+            "AGENTS",
+            "smollm2-135m-instruct=shop.agents.support",
+            "AGENTS and LLM_MODELS both have the name 'smollm2-135m-instruct': rename the agent.",
+        ),
+        ("AGENT_CONCURRENCY", "0", "AGENT_CONCURRENCY must be at least 1."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",
@@ -141,3 +162,12 @@ def test_two_processes_that_start_at_once_have_one_key(read: Read, tmp_path: Pat
     kept = tmp_path / "secret_key"
     assert list(tmp_path.iterdir()) == [kept]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_agents_are_read_as_names_with_paths(read: Read) -> None:
+    named = read(AGENTS="support=shop.agents.support, weather=shop.agents.weather,")
+    assert named["AGENTS"] == {
+        "support": "shop.agents.support",
+        "weather": "shop.agents.weather",
+    }
+    assert read()["AGENTS"] == {}

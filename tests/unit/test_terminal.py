@@ -33,6 +33,7 @@ from streams.protocol.events import (
     TextDelta,
     Usage,
 )
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import encode_frame
 
 CONVERSATION, RUN, OTHER, MESSAGE = (UUID(int=n) for n in range(1, 5))
@@ -137,13 +138,25 @@ def completed(run: UUID = RUN, *, attempt: int = 1) -> Event:
 
 def view(role: Any, content: str) -> MessageView:
     return MessageView(
-        id=uuid4(), role=role, content=content, reply_to=None, run=None, created_at=NOW
+        id=uuid4(),
+        role=role,
+        content=content,
+        parts=text_parts(content),
+        reply_to=None,
+        run=None,
+        created_at=NOW,
     )
 
 
 def snapshot(*messages: MessageView, text: str | None = None) -> Snapshot:
     live = LiveRun(
-        id=RUN, status="running", attempt=1, message=MESSAGE, text=text or "", reasoning=""
+        id=RUN,
+        status="running",
+        attempt=1,
+        message=MESSAGE,
+        text=text or "",
+        reasoning="",
+        parts=text_parts(text or ""),
     )
     return Snapshot(
         id=CONVERSATION,

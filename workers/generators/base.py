@@ -50,14 +50,16 @@ async def generate(
     """Yield each chunk of the model's reply as it arrives, then one `Completion`.
 
     A transient error before the first chunk is retried. If the server refuses a parameter, the
-    request is repeated without it. Cancelling the task, or `aclose`, closes the HTTP request at
-    once, so use `contextlib.aclosing`. Raises `ModelError`.
+    request is repeated without it. If the connection breaks before any response, the request is
+    repeated at once, one time, because the server may have closed a pooled connection. Cancelling
+    the task, or `aclose`, closes the HTTP request at once, so use `contextlib.aclosing`. Raises
+    `ModelError`.
     """
     messages = convert_to_messages([(turn.role, turn.content) for turn in turns])
     llm: FastChatOpenAI | None = None
     parameters: Parameters | None = None  # None: those that the server is known to accept
     refused: frozenset[str] = frozenset()
-    begun, tried = False, 0
+    begun, tried, reconnected = False, 0, False
     while True:
         tried += 1
         try:
@@ -71,6 +73,7 @@ async def generate(
             return
         except (ModelError, openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as cause:
             error = cause if isinstance(cause, ModelError) else model_error_of(cause)
+            is_connection_lost = _is_connection_lost(cause)
             status = getattr(cause, "status_code", None)
             kind = type(cause.__cause__ or cause).__name__
             logger.warning("%s at %s, try %d: %s, %s", error.code, model, tried, kind, status)
@@ -79,6 +82,9 @@ async def generate(
             if instead := llm.parameters.without(refused):
                 parameters, tried = instead, tried - 1  # the refused request does not count
                 continue
+        if not begun and not reconnected and is_connection_lost:
+            reconnected, tried = True, tried - 1  # it does not count either
+            continue
         jitter = random.uniform(0.5, 1)  # otherwise all replies would retry in the same second
         pause = (error.retry_after or 0) + FIRST_PAUSE * 2 ** (tried - 1) * jitter
         if (
@@ -89,6 +95,14 @@ async def generate(
         ):
             raise error  # outside of `except`: the text of `cause` may hold the prompt
         await asyncio.sleep(pause)
+
+
+def _is_connection_lost(error: BaseException) -> bool:
+    """Whether the server closed the connection before it sent any byte of a response."""
+    cause = error.__cause__ and error.__cause__.__cause__  # openai's error, httpx2's, aiohttp's
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return False  # no connection could be made
+    return isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
 
 
 async def _stream_once(
