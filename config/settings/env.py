@@ -1,81 +1,139 @@
-"""Reads settings from the environment; a value of the wrong type ends the process with its name.
+"""The settings of the service beside those of its apps: deployment, addresses, Redis, database.
 
-By default django-environ reads `ture` as false, `1e3` as 13, `10m` as 10, and `$NAME` as another
-variable. Here an empty value counts as not set, because a Compose file sets empty values.
+`streams/conf.py` has the settings of the apps. `config/settings/base.py` makes Django's settings
+of both.
 """
 
-import math
-import os
-from typing import Any
+import logging
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Self
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
+from pydantic import AfterValidator, model_validator
 
-TRUE = ("true", "yes", "y", "on", "ok", "1")
-FALSE = ("false", "no", "n", "off", "0")
+from config.settings.database import database
+from config.settings.redis_urls import celery_url, redis_urls
+from streams.conf import StreamSettings
+from streams.environment import Count, Flag, Port, Seconds, Words, in_production, setting
 
-
-def boolean(text: str) -> bool:
-    """Read a boolean. Raises `ValueError`."""
-    word = text.strip().lower()
-    if word not in TRUE + FALSE:
-        raise ValueError
-    return word in TRUE
-
-
-def finite(text: str) -> float:
-    """Read a finite number. Raises `ValueError`."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def pairs(text: str) -> dict[str, str]:
-    """Read `name=value,name=value`. Raises `ValueError`, also for a name that is given twice."""
-    found: dict[str, str] = {}
-    for pair in filter(None, map(str.strip, text.split(","))):
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (name and equals and value) or name in found:
-            raise ValueError
-        found[name] = value
-    return found
-
-
-KINDS: dict[Any, tuple[Any, str]] = {  # by type: its reader, and its name in the error message
-    str: (str, "text"),
-    list: (list, "texts with commas between"),
-    bool: (boolean, "true or false"),
-    int: (int, "a whole number"),
-    float: (finite, "a number"),
-    (int,): ((int,), "whole numbers with commas between"),
-    dict: (pairs, "name=value pairs with commas between"),
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+YEAR = 31_536_000  # seconds
+REQUIRED = {  # in production; of several names in one key one is enough
+    ("SECRET_KEY",): "it signs sessions; make one of 50 random characters.",
+    ("ALLOWED_HOSTS",): "the host names that the service answers to.",
+    ("DATABASE_URL",): "it stores the conversations; postgres://user:password@host:port/name.",
+    ("REDIS_URL",): "the log and the broker; redis://host:port/0, with an append-only file.",
+    ("OPENAI_API_KEY", "OPENAI_BASE_URL"): "the embedded model is for trials only.",
 }
 
 
-class Environment(environ.Env):  # type: ignore[misc]  # it comes without types
-    """django-environ's methods `str`, `int`, `bool` …, which all call `get_value`."""
-
-    def get_value(
-        self, var: str, cast: Any = None, default: Any = None, parse_default: bool = False
-    ) -> Any:
-        """Return the value or the default. Raises `ImproperlyConfigured` for a wrong type."""
-        text = os.environ.get(var)
-        if not text:
-            return default
-        read, kind = KINDS[cast]
+def networks(proxies: list[str]) -> list[str]:
+    """Refuse what is no address or network with `ValueError`."""
+    for proxy in proxies:
         try:
-            return self.parse_value(text, read)
+            ip_network(proxy)
         except ValueError:
-            raise ImproperlyConfigured(f"{var} must be {kind}, not {text!r}.") from None
-
-    def choice(self, name: str, default: str, *others: str) -> str:
-        """Return one of these words. Raises `ImproperlyConfigured` for another."""
-        word = str(self.str(name, default)).strip()
-        if word not in (default, *others):
-            raise ImproperlyConfigured(f"{name} must be {_either(default, *others)}, not {word!r}.")
-        return word
+            raise ValueError(
+                f"must be addresses or networks with commas between, not {proxy!r}."
+            ) from None
+    return proxies
 
 
-def _either(*words: str) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+def log_level(name: str) -> str:
+    """Refuse a word that is not the name of a level with `ValueError`."""
+    if name not in logging.getLevelNamesMapping():
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR.")
+    return name
+
+
+def database_url(url: str) -> str:
+    """Refuse a URL that cannot be read with `ValueError`. The sentence never has the password."""
+    try:
+        database(url, connections=1)
+    except ValueError:
+        raise ValueError("must be postgres://user:password@host:port/name.") from None
+    return url
+
+
+class ServiceSettings(StreamSettings):
+    """The settings of the apps and of this service. Each default is that of a development copy."""
+
+    # ── Deployment ───────────────────────────────────────────────────────────────────────────
+    DEBUG: Flag = setting(False, "", "Django's: tracebacks in the browser; never in production")
+    DATA_DIR: Path = setting(CHECKOUT / "data", "path", "the files of the embedded servers")
+    SECRET_KEY: str = setting("", "", "signs sessions; empty: one that is kept in the data folder")
+    ALLOWED_HOSTS: Words = setting(
+        [".localhost", "127.0.0.1", "[::1]"],
+        "names, separated by commas",
+        "that the service answers to",
+    )
+    LOG_JSON: Flag = setting(
+        in_production(True, otherwise=False), "", "one JSON object a line, for programs"
+    )
+    LOG_LEVEL: Annotated[str, AfterValidator(log_level)] = setting(
+        "INFO", "Python's level names", "of all loggers but the clients of HTTP and the model"
+    )
+
+    # ── The web process ──────────────────────────────────────────────────────────────────────
+    TRUSTED_PROXIES: Annotated[Words, AfterValidator(networks)] = setting(
+        [], "addresses or networks, separated by commas", "whose forwarding headers are trusted"
+    )
+    WEB_DRAIN: Seconds = setting(
+        3.0, "s, rounded to whole seconds", "for requests to finish after SIGTERM"
+    )
+
+    # ── Redis and the broker ─────────────────────────────────────────────────────────────────
+    REDIS_URL: Annotated[str, AfterValidator(redis_urls)] = setting(
+        "", "URL", "or several, separated by commas; empty: the embedded Valkey"
+    )
+    CELERY_BROKER_URL: Annotated[str, AfterValidator(celery_url)] = setting(
+        "", "URL", "of the tasks' broker; empty: the first of REDIS_URL"
+    )
+    CELERY_QUEUE: str = setting("unspool", "name", "not shared with another application")
+
+    # ── Pushpin ──────────────────────────────────────────────────────────────────────────────
+    PUSHPIN_PORT: Port = setting(7999, "TCP port", "of Pushpin at HOST, the public one")
+    PUSHPIN_MAX_CONNECTIONS: Count = setting(50_000, "connections", "of one Pushpin")
+    PUSHPIN_ORIGIN: str = setting("", "host:port", "of the web processes; empty: PORT here")
+    BRIDGE_BIND: str = setting(
+        "", "ZeroMQ address", "of this bridge; empty: a Unix socket in the data folder"
+    )
+    BRIDGE_URLS: Words = setting(
+        [], "ZeroMQ addresses, separated by commas", "of all bridges; empty: BRIDGE_BIND"
+    )
+
+    # ── Browsers ─────────────────────────────────────────────────────────────────────────────
+    AUTHENTICATION_BACKENDS: Words = setting(
+        ["django.contrib.auth.backends.ModelBackend"],
+        "Python paths, separated by commas",
+        "Django's, or those of another application",
+    )
+    CORS_ALLOWED_ORIGINS: Words = setting(
+        [], "origins, separated by commas", "whose pages may call the API with cookies"
+    )
+    CSRF_TRUSTED_ORIGINS: Words = setting(
+        [], "origins, separated by commas", "that may send unsafe requests, besides those above"
+    )
+    HTTPS: Flag = setting(
+        in_production(True, otherwise=False), "", "browsers use it; off: passwords are readable"
+    )
+    HSTS_SECONDS: int = setting(
+        in_production(YEAR, otherwise=0), "s", "that browsers refuse plain HTTP"
+    )
+
+    # ── The database ─────────────────────────────────────────────────────────────────────────
+    DATABASE_URL: Annotated[str, AfterValidator(database_url)] = setting(
+        "", "URL", "empty: SQLite in the data folder"
+    )
+    DATABASE_CONNECTIONS: Count = setting(20, "connections", "of one process; not with SQLite")
+
+    @model_validator(mode="after")
+    def _require(self) -> Self:
+        missing = [
+            f"PRODUCTION is set, so {' or '.join(names)} must be too: {why}"
+            for names, why in REQUIRED.items()
+            if self.PRODUCTION and not any(name in self.model_fields_set for name in names)
+        ]
+        if missing:
+            raise ValueError("\n".join(missing))
+        return self

@@ -60,14 +60,14 @@ def has_room(owner: str, worker: UUID) -> bool:
         others=Count("conversation", distinct=True, filter=startable & ~own),
     )
     workers = now.pop("workers") + 1  # plus this process, which may hold no run yet
-    return room(Load(places=workers * settings.CELERY_WORKER_CONCURRENCY, **now)) > 0
+    return room(Load(places=workers * settings.WORKER_CONCURRENCY, **now)) > 0
 
 
 def startable_runs() -> list[Waiting]:
     """Return the runs that could start now within their owners' shares, oldest first."""
     candidates = waiting_in_turn()
     holders = Run.active().filter(held()).order_by().values_list("owner", "worker")
-    places = max(len({worker for _, worker in holders}), 1) * settings.CELERY_WORKER_CONCURRENCY
+    places = max(len({worker for _, worker in holders}), 1) * settings.WORKER_CONCURRENCY
     running = Counter(owner for owner, _ in holders)
     queued = Counter(run.owner for run in candidates)
     owners = len(set(running) | set(queued))

@@ -25,7 +25,7 @@ WORKER = uuid4()
 
 def patient(settings: Any) -> None:
     """Eight places, and leases that need no renewal."""
-    settings.CELERY_WORKER_CONCURRENCY, settings.RUN_LEASE = PLACES, 3600.0
+    settings.WORKER_CONCURRENCY, settings.RUN_LEASE = PLACES, 3600.0
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from django.conf import global_settings
+from pydantic.fields import FieldInfo
 
+from config.settings.env import ServiceSettings
 from streams.api.schemas import TOO_LONG
+from streams.conf import OF_THE_PROJECT, StreamSettings
 from streams.models import Run
 from streams.protocol.events import EVENTS, Frame, PartAdded, StreamReset
 from streams.protocol.parts import KINDS
-from tests.unit.conftest import SETTINGS_FILES
 from workers.generators.errors import Code
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,10 +28,8 @@ OBSERVABILITY = (CHECKOUT / "docs" / "observability.md").read_text()
 CONCEPTS = (CHECKOUT / "docs" / "concepts.md").read_text()
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
 PACKAGES = ("config", "streams", "workers")
-# Names that a default's expression may use, with their values in a new development copy.
-FRESH = {"PRODUCTION": False, "EMBEDDED_MODEL": True, "BASE_DIR": Path(), "str": str}
 DESCRIBED = {
-    "DATA_DIR": "`data` in the checkout",  # the expression is a path of this machine
+    "DATA_DIR": "`data` in the checkout",  # the value is a path of this machine
 }
 GLOSSARY = [
     "conversation",
@@ -103,46 +104,40 @@ def constant(node: ast.AST | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def settings_read() -> dict[str, ast.expr | None]:
-    """Each setting read from the environment, and the expression of its default.
-
-    Of two reads of one setting, the later counts: a development copy's.
-    """
-    read: dict[str, ast.expr | None] = {}
-    nodes = (ast.walk(ast.parse(file.read_text())) for file in SETTINGS_FILES)
-    for node in chain.from_iterable(nodes):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("env."):
-            name = constant(node.args[0])
-            if name:
-                keyword = next((k.value for k in node.keywords if k.arg == "default"), None)
-                read[name] = node.args[1] if len(node.args) > 1 else keyword
-    return read
-
-
 def as_cell(value: object) -> str:
     match value:
         case None | "" | [] | {}:
             return "–"
         case bool():
             return f"`{str(value).lower()}`"
-        case list():
+        case list() | tuple():
             return f"`{','.join(str(part) for part in value)}`"
         case _:
             return f"`{value}`"
 
 
-def default_of(name: str, expression: ast.expr | None) -> str:
-    if name in DESCRIBED:
-        return DESCRIBED[name]
-    if expression is None:
-        return "–"
-    return as_cell(eval(ast.unparse(expression), {}, dict(FRESH)))
+def documented_settings() -> dict[str, tuple[str, str]]:
+    """Each setting that docs/settings.md has a row for, with its default and its unit there."""
+    lines = [line for line in SETTINGS.splitlines() if line.startswith("| `")]
+    rows = ([cell.strip() for cell in line.split("|", 4)] for line in lines)
+    return {name.strip("`"): (default, unit) for _, name, default, unit, _ in rows}
 
 
-def documented_settings() -> dict[str, str]:
-    """Each setting that docs/settings.md has a row for, and the default in that row."""
-    rows = (line.split(" | ") for line in SETTINGS.splitlines() if line.startswith("| `"))
-    return {row[0].removeprefix("| ").strip("`"): row[1] for row in rows}
+def declared_settings() -> dict[str, tuple[str, str]]:
+    """Each setting of the service and its apps, with its default in a development copy."""
+    fresh: dict[str, object] = {}
+    for name, field in ServiceSettings.model_fields.items():
+        fresh[name] = field.get_default(call_default_factory=True, validated_data=fresh)
+    return {
+        name: (DESCRIBED.get(name) or as_cell(fresh[name]), unit_of(field))
+        for name, field in ServiceSettings.model_fields.items()
+    }
+
+
+def unit_of(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["unit"])
 
 
 def refusals() -> set[tuple[str, str]]:
@@ -198,9 +193,25 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
-def test_settings_md_has_every_setting_with_its_default() -> None:
-    read = {name: default_of(name, default) for name, default in settings_read().items()}
-    assert documented_settings() == read
+def test_settings_md_has_every_setting_with_its_default_and_unit() -> None:
+    assert documented_settings() == declared_settings()
+
+
+def test_every_setting_that_the_apps_read_is_declared_by_them() -> None:
+    """A Django project that installs the apps has no other source of defaults."""
+    django = set(vars(global_settings)) | {"CELERY_TASK_DEFAULT_QUEUE", "CORS_ALLOWED_ORIGINS"}
+    read = {
+        node.attr
+        for tree in trees("streams", "workers")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "settings"
+    }
+    assert read - django - StreamSettings.model_fields.keys() == OF_THE_PROJECT.keys()
+
+
+def test_every_setting_has_a_reason() -> None:
+    fields = ServiceSettings.model_fields.items()
+    assert [name for name, field in fields if not field.description] == []
 
 
 def test_the_design_has_every_event_type() -> None:

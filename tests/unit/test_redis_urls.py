@@ -30,7 +30,7 @@ def read_by_celery(url: str, **use_ssl: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("spelling", ["CERT_NONE", "cert_none", "none", "NONE"])
 def test_a_certificate_that_is_not_to_be_checked_is_checked_by_no_client(spelling: str) -> None:
-    url = redis_url("REDIS_URL", f"rediss://{HOST}/2?ssl_cert_reqs={spelling}")
+    url = redis_url(f"rediss://{HOST}/2?ssl_cert_reqs={spelling}")
     assert url == f"rediss://{HOST}/2?ssl_cert_reqs=none"
     for pool in (ConnectionPool, AsyncConnectionPool):
         made: Any = pool.from_url(url).make_connection()
@@ -55,7 +55,7 @@ def test_a_certificate_that_is_not_to_be_checked_is_checked_by_no_client(spellin
     ],
 )
 def test_every_client_finds_the_same_server_in_it(given: str, meant: str) -> None:
-    url = redis_url("REDIS_URL", given)
+    url = redis_url(given)
     assert url == meant
     directly = ConnectionPool.from_url(url).connection_kwargs
     celery = read_by_celery(url)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from config.settings import secret_key
+from config.settings.env import ServiceSettings
 from config.settings.renamed import RENAMED
+from config.settings.secret_key import development_key
 from tests.unit.conftest import Read
-from tests.unit.test_documents import settings_read
 
 
 @pytest.mark.parametrize(
@@ -54,13 +56,9 @@ from tests.unit.test_documents import settings_read
             "max",
             "MODEL_TOKEN_LIMIT_PARAM must be auto, max_tokens or max_completion_tokens, not 'max'.",
         ),
-        ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1."),
+        ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1, not '0'."),
         ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
-        (
-            "AGENTS",
-            "support",
-            "AGENTS must be name=value pairs with commas between, not 'support'.",
-        ),
+        ("AGENTS", "a", "AGENTS must be name=value pairs with commas between, not 'a'."),
         (
             "AGENTS",
             "a=x.y,a=x.z",
@@ -76,18 +74,29 @@ from tests.unit.test_documents import settings_read
             "smollm2-135m-instruct=shop.agents.support",
             "AGENTS and LLM_MODELS both have the name 'smollm2-135m-instruct': rename the agent.",
         ),
-        ("AGENT_CONCURRENCY", "0", "AGENT_CONCURRENCY must be at least 1."),
+        ("AGENT_CONCURRENCY", "0", "AGENT_CONCURRENCY must be at least 1, not '0'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
             "DATABASE_URL",
             "postgres://unspool:se/cret@localhost/unspool",
             "DATABASE_URL must be postgres://user:password@host:port/name.",
         ),
-        pytest.param(
+        (
             "DATABASE_URL",
             "unspool",
             "DATABASE_URL must be postgres://user:password@host:port/name.",
-            marks=pytest.mark.filterwarnings("ignore:Engine not recognized"),
+        ),
+        ("CONNECTION_TIMEOUT", "0", "CONNECTION_TIMEOUT must be more than 0, not '0'."),
+        ("PORT", "65536", "PORT must be at most 65535, not '65536'."),
+        (
+            "STREAM_SIGNING_KEY",
+            "short",
+            "STREAM_SIGNING_KEY can be guessed: take 32 characters or more.",
+        ),
+        (
+            "GRIP_URL",
+            "http://127.0.0.1:5561/?key=short",
+            "GRIP_URL must end in ?key= and a secret of 32 characters or more.",
         ),
     ],
 )
@@ -97,6 +106,50 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(
     with pytest.raises(ImproperlyConfigured) as refusal:
         read(**{name: value})
     assert str(refusal.value) == sentence
+
+
+def test_each_bad_value_has_a_sentence_and_what_depends_on_it_has_none(read: Read) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(PRODUCTION="perhaps", PORT="web", RUN_LEASE="10s")
+    assert str(refusal.value).splitlines() == [
+        "PRODUCTION must be true or false, not 'perhaps'.",
+        "PORT must be a whole number, not 'web'.",
+        "RUN_LEASE must be a number, not '10s'.",
+    ]
+
+
+def test_production_requires_settings_and_changes_defaults(read: Read) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(PRODUCTION="true", SECRET_KEY="s" * 50, OPENAI_API_KEY="sk-key", REDIS_URL="")
+    assert [line.partition(" must be too: ")[0] for line in str(refusal.value).splitlines()] == [
+        "PRODUCTION is set, so ALLOWED_HOSTS",
+        "PRODUCTION is set, so DATABASE_URL",
+        "PRODUCTION is set, so REDIS_URL",
+    ]
+    complete = read(
+        PRODUCTION="true",
+        SECRET_KEY="s" * 50,
+        ALLOWED_HOSTS="chat.example",
+        DATABASE_URL="postgres://unspool:p%2Fw@127.0.0.1:5432/unspool?sslmode=require",
+        REDIS_URL="redis://127.0.0.1/0",
+        OPENAI_API_KEY="sk-key",
+        WORKER_CONCURRENCY="20",
+    )
+    assert {
+        "ALLOWED_HOSTS": ["chat.example", "127.0.0.1", "[::1]"],
+        "ALLOW_ANONYMOUS": False,
+        "HTTPS": True,
+        "SECURE_HSTS_SECONDS": 31_536_000,
+        "LOG_JSON": True,
+        "MAX_LIVE_RUNS": 10,
+        "MAX_RUNS_PER_MINUTE": 120,
+        "LLM_MODELS": ["gpt-4o-mini"],
+        "PROMPT_MAX_TOKENS": 32_000,
+    }.items() <= complete.items()
+    database = complete["DATABASES"]["default"]
+    assert (database["PASSWORD"], database["HOST"], database["PORT"]) == ("p/w", "127.0.0.1", 5432)
+    assert database["OPTIONS"]["sslmode"] == "require"
+    assert database["OPTIONS"]["pool"]["max_size"] == 20
 
 
 def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
@@ -122,7 +175,7 @@ def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
 
 def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -> None:
     unset = read()
-    empty = read(**dict.fromkeys(settings_read().keys() - {"DATA_DIR"}, ""))
+    empty = read(**dict.fromkeys(ServiceSettings.model_fields.keys() - {"DATA_DIR"}, ""))
     names = [name for name in unset if name.isupper()]
     assert {name: empty[name] for name in names} == {name: unset[name] for name in names}
 
@@ -136,8 +189,8 @@ def test_a_setting_under_its_old_name_ends_the_start_with_its_new_name(read: Rea
 
 
 def test_each_old_name_leads_to_a_setting_that_is_read() -> None:
-    assert set(RENAMED.values()) <= settings_read().keys()
-    assert RENAMED.keys() & settings_read().keys() == set()
+    assert set(RENAMED.values()) <= ServiceSettings.model_fields.keys()
+    assert RENAMED.keys() & ServiceSettings.model_fields.keys() == set()
 
 
 def test_the_database_is_in_the_data_folder_whatever_that_is_called(
@@ -147,18 +200,20 @@ def test_the_database_is_in_the_data_folder_whatever_that_is_called(
     assert read(DATA_DIR=str(folder))["DATABASES"]["default"]["NAME"] == f"{folder}/db.sqlite3"
 
 
-def test_two_processes_that_start_at_once_have_one_key(read: Read, tmp_path: Path) -> None:
-    key = read(SECRET_KEY="given")["development_key"]
+def test_two_processes_that_start_at_once_have_one_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     others: list[str] = []
 
     def made(length: int) -> str:
         if not others:
             others.append("")
-            others.append(key())  # another process, between this one's look and its word
+            # Another process, after this one's check and before it keeps its key.
+            others.append(development_key(tmp_path))
         return f"{len(others)}" * length
 
-    key.__globals__["get_random_string"] = made
-    assert [key(), others[1]] == ["1" * 50] * 2
+    monkeypatch.setattr(secret_key, "get_random_string", made)
+    assert [development_key(tmp_path), others[1]] == ["1" * 50] * 2
     kept = tmp_path / "secret_key"
     assert list(tmp_path.iterdir()) == [kept]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
