@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -17,7 +17,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from streams.protocol.events import MessageView, Usage
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import Part, TextPart, part_json, part_of, text_parts
 
 
 class Conversation(models.Model):
@@ -101,6 +101,10 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
 
+    def reply_parts(self) -> tuple[Part, ...]:
+        """The parts of the message; a message of text alone has one."""
+        return text_parts(self.content) if self.parts is None else tuple(map(part_of, self.parts))
+
     def view(self) -> MessageView:
         """The message as readers see it."""
         written = self.role == self.Role.ASSISTANT and hasattr(self, "written_by")
@@ -108,11 +112,18 @@ class Message(models.Model):
             id=self.id,
             role=self.role,  # type: ignore[arg-type]  # the choices are those of `Role`
             content=self.content,
-            parts=text_parts(self.content),
+            parts=self.reply_parts(),
             reply_to=self.reply_to_id,
             run=self.written_by.id if written else None,
             created_at=self.created_at,
         )
+
+
+def stored_parts(parts: tuple[Part, ...]) -> list[dict[str, Any]] | None:
+    """What `Message.parts` holds for these parts: None for text alone, which is the content."""
+    if all(isinstance(part, TextPart) for part in parts):
+        return None
+    return [part_json(part) for part in parts]
 
 
 UNPUBLISHED = Q(ended_event_id__isnull=True)  # runs whose final event is not published yet

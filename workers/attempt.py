@@ -1,7 +1,7 @@
 """One attempt's reply: it appends the model's pieces to the log and tracks which are confirmed.
 
 A piece does not wait for the one before it. The log's results arrive on the event loop. If the log
-has lost the reply, the attempt restores its fence and appends the whole text again.
+has lost the reply, the attempt restores its fence and appends all parts again.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Literal
+from typing import Literal, TypedDict
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -22,24 +23,33 @@ from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
 from streams.log.event_log import log_of
 from streams.log.sharding import server_of
+from streams.log.slots import SlotWrite
 from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
-from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
-from streams.protocol.parts import text_parts
+from streams.protocol.events import PartAdded, Piece, ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.parts import Part, ReasoningPart, TextPart, WholePart, text_of
 from workers.backpressure import Backpressure
 from workers.generators.base import Completion, ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
 from workers.prompt.budget import Turn
-from workers.reply_text import ReplyText, ReplyTooLong
+from workers.reply_parts import ReplyParts, ReplyTooLong
 from workers.runtime import Runtime
 from workers.split import split
 
 logger = logging.getLogger(__name__)
 
 Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError
+
+
+class Place(TypedDict):
+    """Where a piece stands: the fields that all events of a reply have."""
+
+    run: UUID
+    attempt: int
+    index: int
 
 
 class Attempt:
@@ -51,7 +61,7 @@ class Attempt:
         self._process = process
         self._channel = channel_of(run.conversation_id)
         self._writer = process.writers[server_of(self._channel)]
-        self._reply = ReplyText(settings.MAX_REPLY_BYTES)
+        self._reply = ReplyParts(settings.MAX_REPLY_BYTES)
         self._index = 0
         self._unconfirmed = Backpressure(lambda: self._writer.away.is_set())
         self._refused: Exception | None = None
@@ -62,8 +72,8 @@ class Attempt:
         self._started_at = run.started_at
 
     @property
-    def text(self) -> str:
-        return self._reply.text
+    def parts(self) -> tuple[Part, ...]:
+        return self._reply.parts
 
     @property
     def chunks(self) -> int:
@@ -127,28 +137,33 @@ class Attempt:
         if reasoning:
             for piece in split(self._reply.fit(reasoning)):
                 await self._wait_for_room()
-                self._reply.add_reasoning(piece)
-                self._publish_delta(ReasoningDelta, piece)
+                write = self._reply.add_text(ReasoningPart, piece)
+                self._publish(ReasoningDelta(**self._place(), text=piece), write)
         if text:
             for piece in split(self._reply.fit(text)):
                 await self._wait_for_room()
-                self._reply.add_text(piece)
-                self._publish_delta(TextDelta, piece)
+                write = self._reply.add_text(TextPart, piece)
+                self._publish(TextDelta(**self._place(), text=piece), write)
         self._reply.check()
 
     async def _wait_for_room(self) -> None:
-        # The log may hold the fence though its answer was lost. So the whole text comes first.
+        # The log may hold the fence though its answer was lost. So all parts come first.
         while self._refused:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _publish_delta(self, kind: type[Delta], text: str) -> None:
-        run = self._run
-        self._publish(kind(run=run.id, attempt=run.attempt, index=self._index, text=text))
+    async def _say_part(self, part: WholePart) -> None:
+        """Append a part that arrives whole."""
+        await self._wait_for_room()
+        write = self._reply.add_part(part)
+        self._publish(PartAdded(**self._place(), part=part), write)
 
-    def _publish(self, event: Delta | TextSnapshot) -> None:
+    def _place(self) -> Place:
+        return {"run": self._run.id, "attempt": self._run.attempt, "index": self._index}
+
+    def _publish(self, event: Piece | TextSnapshot, write: SlotWrite | None) -> None:
         self._index += 1
-        append = Append(channel=self._channel, event=event, min_head=self.head)
+        append = Append(channel=self._channel, event=event, write=write, min_head=self.head)
         length = size(append)
         self._unconfirmed.add(length)
         self._writer.write(append, partial(self._on_result, length))
@@ -170,7 +185,7 @@ class Attempt:
                 await self._restore()
 
     async def _restore(self) -> None:
-        """Restore the fence in a log that has lost it, then append the whole text again.
+        """Restore the fence in a log that has lost it, then append all parts again.
 
         Returns after PAUSE if Redis is away; the caller then tries again. Raises `Superseded`, or
         the error with which the log refused a piece.
@@ -186,14 +201,8 @@ class Attempt:
             self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
-        for piece in split(self._reply.reasoning):
-            self._publish_delta(ReasoningDelta, piece)
-        run, parts = self._run, text_parts(self.text, self._reply.reasoning)
-        self._publish(
-            TextSnapshot(
-                run=run.id, attempt=run.attempt, index=self._index, text=self.text, parts=parts
-            )
-        )
+        parts = self.parts
+        self._publish(TextSnapshot(**self._place(), text=text_of(parts), parts=parts), None)
 
     def _restore_fence(self) -> int:
         """Restore the fence; return the log's head. Raises `Superseded`, `LogUnavailable`."""
@@ -205,7 +214,7 @@ class Attempt:
                 conversation = self._run.conversation_id
                 log = log_of(conversation, max(self.head, recorded_head(conversation)))
                 head = log.restore_fence(
-                    self._run.id, self._run.attempt, index=self._index - 1, text=self.text
+                    self._run.id, self._run.attempt, index=self._index - 1, parts=self.parts
                 )
             return head
         finally:
@@ -223,20 +232,20 @@ class Attempt:
                 finish = self._finish
                 complete(
                     self._run,
-                    self.text,
+                    self.parts,
                     finish_reason=finish.finish_reason,
                     usage=finish.usage,
                 )
             case "too long":
                 reason = "The reply took too long and was ended."
-                fail(self._run, self.text, code="run_too_long", reason=reason)
+                fail(self._run, self.parts, code="run_too_long", reason=reason)
             case "too large":
                 reason = "The reply became too long and was ended."
-                fail(self._run, self.text, code="reply_too_long", reason=reason)
+                fail(self._run, self.parts, code="reply_too_long", reason=reason)
             case "lost":
                 self.resign()
             case error:
-                fail(self._run, self.text, code=error.code, reason=error.reason)
+                fail(self._run, self.parts, code=error.code, reason=error.reason)
 
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
@@ -251,6 +260,6 @@ class Attempt:
             return
         if now.cancel_asked:
             now.conversation.head = max(now.conversation.head, self.head)
-            finish_cancelled(now, self.text)
+            finish_cancelled(now, self.parts)
         else:
             release(self._run, head=self.head)

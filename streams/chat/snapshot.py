@@ -18,11 +18,11 @@ from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import LiveRun, MessageView, Snapshot
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import reasoning_of, text_of
 
 PAGE_SIZE = 100  # messages
-MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
-UNSTARTED = RunProgress(attempt=0, text="", reasoning="")
+MESSAGE_FIELDS = ("role", "content", "parts", "turn", "reply_to", "created_at", "written_by__reply")
+UNSTARTED = RunProgress(attempt=0)
 
 
 def snapshot(conversation: Conversation) -> Snapshot:
@@ -157,7 +157,7 @@ def _from_log(run: Run, progress: RunProgress) -> LiveRun:
         message=run.message_id,
         text=progress.text,
         reasoning=progress.reasoning,
-        parts=text_parts(progress.text, progress.reasoning),
+        parts=progress.parts,
     )
 
 
@@ -166,7 +166,7 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         state is None or run.started_event_id <= state.head
     )
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
-    text = run.reply.content if run.reply else ""
+    parts = run.reply.reply_parts() if run.reply else ()
     return LiveRun(
         id=run.id,
         status=Run.Status.QUEUED
@@ -176,7 +176,7 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         else Run.Status.RUNNING,
         attempt=run.attempt - claimed,
         message=run.message_id,
-        text=text,
-        reasoning="",
-        parts=text_parts(text),
+        text=text_of(parts),
+        reasoning=reasoning_of(parts),
+        parts=parts,
     )

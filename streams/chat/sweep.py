@@ -110,11 +110,11 @@ def _end_abandoned(this_pass: SweepPass) -> None:
 
 
 def _give_up(run: Run) -> None:
-    """Fail a run that has no attempts left, with its published text. Raises `LogUnavailable`."""
+    """Fail a run that has no attempts left, with its published parts. Raises `LogUnavailable`."""
     reason = "The reply was interrupted several times and could not be finished."
     log = log_of(run.conversation_id, run.conversation.head)
     sealed = log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
-    fail(run, sealed.text if sealed else "", code="worker_lost", reason=reason)
+    fail(run, sealed.parts, code="worker_lost", reason=reason)
 
 
 def _dispatch_waiting(this_pass: SweepPass) -> None:

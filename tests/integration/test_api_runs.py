@@ -11,10 +11,11 @@ from streams.api import prefer_wait
 from streams.api.prefer_wait import seconds_of
 from streams.chat import finish, publisher
 from streams.log.channels import channel_of
-from streams.log.values import Append
 from streams.models import Run
 from streams.protocol.events import TextDelta, Usage
+from streams.protocol.parts import text_parts
 from tests.integration.support.api_client import ApiClient, conversation, run
+from tests.support.appends import text_append
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -34,8 +35,12 @@ def write(id: str, *pieces: str) -> Run:
     channel = channel_of(taken.conversation_id)
     for index, text in enumerate(pieces):
         delta = TextDelta(run=taken.id, attempt=taken.attempt, index=index, text=text)
-        publisher.append([Append(channel=channel, event=delta, min_head=0)])
+        publisher.append([text_append(channel, delta)])
     return taken
+
+
+def text_part(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}] if text else []
 
 
 def told(**known: Any) -> dict[str, Any]:
@@ -50,6 +55,7 @@ def told(**known: Any) -> dict[str, Any]:
         "model": "smollm2-135m-instruct",
         "text": "",
         "reasoning": "",
+        "parts": text_part(known.get("text", "")),
         "finish_reason": None,
         "error": None,
         "usage": None,
@@ -67,7 +73,7 @@ def test_a_run_is_told_from_its_queue_to_its_end(browser: ApiClient) -> None:
     assert browser.get(run(made["run"])).json() == told(
         **names, status="running", attempt=1, text="Because of", timings=started
     )
-    finish.complete(taken, "Because of light.", finish_reason="stop", usage=SPENT)
+    finish.complete(taken, text_parts("Because of light."), finish_reason="stop", usage=SPENT)
     done = browser.get(run(made["run"])).json()
     assert done == told(
         **names,
@@ -85,7 +91,7 @@ def test_a_run_is_told_from_its_queue_to_its_end(browser: ApiClient) -> None:
 
 def test_a_run_that_failed_says_why(browser: ApiClient) -> None:
     made = browser.begin()
-    finish.fail(write(made["run"]), "", code="model_refused", reason="The model said no.")
+    finish.fail(write(made["run"]), (), code="model_refused", reason="The model said no.")
     failed = browser.get(run(made["run"])).json()
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "model_refused", "reason": "The model said no."}
@@ -180,7 +186,7 @@ def test_who_waits_gets_the_whole_reply(
         looks.append(ids)
         if len(looks) == 2:
             taken = write(str(ids[0]), "Because")
-            finish.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
+            finish.complete(taken, text_parts("Because."), finish_reason="stop", usage=SPENT)
         return look(ids)
 
     monkeypatch.setattr(prefer_wait, "_ended", while_it_is_written)

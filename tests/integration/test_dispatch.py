@@ -21,6 +21,7 @@ from streams.chat import sweep as sweeping
 from streams.chat.broker_queue import queue_length
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE, later, queued
 from workers.lease import claim, claim_in_turn
 
@@ -167,7 +168,7 @@ def test_a_run_that_waits_for_its_turn_has_no_task_until_then(valkey: redis.Redi
     for run, waits in ((first, [second]), (second, [second, third])):
         taken = claim(run, uuid4())
         assert taken
-        ending.complete(taken, "So.", finish_reason="stop", usage=None)
+        ending.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         assert queued(valkey) == waits
 
 
@@ -181,7 +182,7 @@ def test_a_turn_that_comes_while_its_question_is_asked_is_not_missed(
 
     def meanwhile(*about: Any, **named: Any) -> None:
         monkeypatch.setattr(asking, "publish_pending", finish)
-        ending.complete(taken, "So.", finish_reason="stop", usage=None)
+        ending.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         finish(*about, **named)
 
     monkeypatch.setattr(asking, "publish_pending", meanwhile)

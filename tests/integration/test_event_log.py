@@ -1,11 +1,13 @@
 """The log: what it gives, what it refuses, and what happens when it is lost."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import redis
 
+from streams.chat import publisher
 from streams.log.channel_log import PAGE_BYTES, ChannelLog
 from streams.log.errors import FenceMissing, LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import EventLog
@@ -19,6 +21,7 @@ from streams.log.values import (
     RunProgress,
     Watermark,
 )
+from streams.models import Message, Run
 from streams.protocol.events import (
     ConversationUpdated,
     ReasoningDelta,
@@ -31,8 +34,9 @@ from streams.protocol.events import (
     Usage,
 )
 from streams.protocol.fold import ConversationState, fold
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import text_of, text_parts
 from streams.protocol.sse import decode
+from tests.support.appends import snapshot_append, text_append
 
 CLOCK = 1_800_000_000_000_000  # microseconds
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=False)
@@ -72,7 +76,7 @@ class Teller:
 
     def piece(self, index: int, text: str = "", attempt: int = 1, known: int = 0) -> Append:
         event = TextDelta(run=self.run, attempt=attempt, index=index, text=text or f"w{index} ")
-        return Append(channel=self.channel, event=event, min_head=known)
+        return text_append(self.channel, event, min_head=known)
 
     def speak(self, *pieces: Append) -> list[int | str]:
         answers = self.log.append(pieces)
@@ -82,11 +86,22 @@ class Teller:
         parts = text_parts(text)
         return TextSnapshot(run=self.run, attempt=attempt, index=index, text=text, parts=parts)
 
-    def end(self, text: str, known: int = 0) -> int:
-        event = RunCompleted(
+    def end(self, text: str, known: int = 0, event: RunCancelled | None = None) -> int:
+        """The final event, after what a reader needs who shall have this text."""
+        ending = event or RunCompleted(
             run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
         )
-        return self.at(known).append_final(event, text, model="m")
+        log, reply = self.at(known), Message(content=text) if text else None
+        sealed = log.seal(self.run, ending.attempt, ended=True)
+        row = Run(id=self.run, attempt=ending.attempt, model="m", reply=reply)
+        before = publisher.missing_events(row, sealed)
+        return log.append_final(ending, *before, token=sealed.token)
+
+    def sealed(self, attempt: int, **how: Any) -> tuple[int | None, str]:
+        """Seals the reply. Gives the attempt whose text the log holds, and the text."""
+        sealed = self.at().seal(self.run, attempt, **how)
+        assert sealed.known
+        return sealed.attempt, text_of(sealed.parts)
 
     def confirm(self, known: int, attempt: int = 1) -> None:
         reach = Watermark(channel=self.channel, run=self.run, attempt=attempt, head=known)
@@ -132,13 +147,13 @@ def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_its_text_anew(
     with pytest.raises(Superseded):
         teller.start(1)
     teller.speak(teller.piece(0, "anew", attempt=2))
-    assert teller.at().state().runs[teller.run] == RunProgress(attempt=2, text="anew", reasoning="")
+    assert teller.at().state().runs[teller.run] == RunProgress(attempt=2, parts=text_parts("anew"))
 
 
 def test_nothing_follows_a_closed_fence_or_an_ending(teller: Teller) -> None:
     start = teller.start()
     teller.speak(teller.piece(0))
-    assert teller.at().seal(teller.run, 1) == RunProgress(attempt=1, text="w0 ", reasoning="")
+    assert teller.sealed(1) == (1, "w0 ")
     assert teller.speak(teller.piece(1)) == ["Superseded"]
     teller.end("w0 ")
     assert teller.speak(teller.piece(1)) == ["Superseded"]
@@ -168,17 +183,17 @@ def test_the_text_said_is_the_text_stored(teller: Teller) -> None:
 def test_what_the_log_keeps_of_a_run_is_what_a_reader_folds(teller: Teller) -> None:
     start = teller.start()
     thought = ReasoningDelta(run=teller.run, attempt=1, index=0, text="Hm. ")
-    teller.log.append([Append(channel=teller.channel, event=thought, min_head=0)])
-    teller.speak(teller.piece(1, "Wörter \ufffd "), teller.piece(2, "\u2028\r\n\ndata: x"))
+    teller.log.append([text_append(teller.channel, thought)])
+    for index, text in enumerate(("Wörter \ufffd ", "\u2028\r\n\ndata: x"), start=1):
+        event = TextDelta(run=teller.run, attempt=1, index=index, text=text)
+        teller.speak(text_append(teller.channel, event, slot=1, opens=index == 1))
     page = teller.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
         heard = fold(heard, decode(type, data))
     folded, kept = heard.replies[teller.run], teller.at().state()
-    assert kept.runs[teller.run] == RunProgress(
-        attempt=folded.attempt, text=folded.text, reasoning=folded.reasoning
-    )
+    assert kept.runs[teller.run] == RunProgress(attempt=folded.attempt, parts=folded.parts)
 
 
 @pytest.mark.parametrize("cursor", [CLOCK - 1, CLOCK, CLOCK + 1, 0])
@@ -237,9 +252,9 @@ def test_a_lost_log_begins_a_new_life_above_every_id_that_was_heard(
     valkey.flushall()
     clock.now += 1_000_000
     assert teller.speak(teller.piece(1, known=heard)) == ["FenceMissing"]
-    teller.at(heard).restore_fence(teller.run, 1, index=1, text="w0 w1 ")
+    teller.at(heard).restore_fence(teller.run, 1, index=1, parts=text_parts("w0 w1 "))
     whole = teller.whole("w0 w1 ", attempt=1, index=2)
-    (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
+    (id,) = teller.log.append([snapshot_append(teller.channel, whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
     assert teller.at().read_after(heard) == CursorGap(reason="lost")
@@ -253,12 +268,10 @@ def test_a_reply_that_is_stopped_before_it_is_said_again_in_a_new_life_keeps_its
     (heard,) = teller.speak(teller.piece(0))
     assert isinstance(heard, int)
     valkey.flushall()
-    head = teller.at(heard).restore_fence(teller.run, 1, index=0, text="w0 ")
-    said = teller.at().seal(teller.run, 1)
-    assert said
-    assert said.text == "w0 "
+    head = teller.at(heard).restore_fence(teller.run, 1, index=0, parts=text_parts("w0 "))
+    assert teller.sealed(1) == (1, "w0 ")
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.at().append_final(ending, said.text, model="m")
+    teller.end("w0 ", event=ending)
     whole = teller.whole("w0 ", attempt=1, index=1)
     page = teller.at().read_after(head)
     assert isinstance(page, Page)
@@ -269,11 +282,11 @@ def test_a_run_that_has_ended_and_is_settled_gets_no_fence_again(teller: Teller)
     teller.start()
     teller.at().seal(teller.run, 1)
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
-    head = teller.at().append_final(ending, "", model="m")
+    head = teller.end("", event=ending)
     teller.at().release_run(teller.run)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
-        teller.at().restore_fence(teller.run, 1, index=0, text="w0 ")
+        teller.at().restore_fence(teller.run, 1, index=0, parts=text_parts("w0 "))
     assert teller.speak(teller.piece(1)) == ["FenceMissing"]
     assert teller.types(head) == []
 
@@ -320,7 +333,7 @@ def test_a_lost_tail_is_never_continued(teller: Teller, valkey: "redis.Redis") -
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
     assert teller.speak(teller.piece(10, known=heard)) == ["FenceMissing"]
-    head = teller.at(heard).restore_fence(teller.run, 1, index=10, text="")
+    head = teller.at(heard).restore_fence(teller.run, 1, index=10, parts=())
     assert head >= heard
     assert teller.at().read_after(heard - 7) == CursorGap(reason="lost")
 
@@ -372,10 +385,9 @@ def test_a_redis_that_is_not_there_is_away() -> None:
 
 def test_a_cancelled_run_that_never_spoke_can_end(teller: Teller) -> None:
     teller.queue()
-    said = RunProgress(attempt=0, text="", reasoning="")
-    assert teller.at().seal(teller.run, 0) == said
+    assert teller.sealed(0) == (None, "")
     event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
-    teller.at().append_final(event, "", model="m")
+    teller.end("", event=event)
     assert teller.types(0) == ["run.queued", "run.cancelled"]
 
 
@@ -385,7 +397,7 @@ def test_a_run_that_has_ended_between_its_claim_and_its_start_never_starts(
     teller.queue()
     teller.at().seal(teller.run, 1)
     event = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.at().append_final(event, "", model="m")
+    teller.end("", event=event)
     for forgotten in (False, True):
         if forgotten:
             teller.at().release_run(teller.run)
@@ -398,12 +410,12 @@ def test_one_run_cannot_speak_for_another(teller: Teller) -> None:
     teller.start()
     other: UUID = uuid4()
     event = TextDelta(run=other, attempt=1, index=0, text="mine?")
-    (answer,) = teller.log.append([Append(channel=teller.channel, event=event, min_head=0)])
+    (answer,) = teller.log.append([text_append(teller.channel, event)])
     assert isinstance(answer, FenceMissing)
 
 
 def test_what_a_run_of_a_lost_log_said_is_not_known(teller: Teller) -> None:
-    assert teller.at().seal(teller.run, 1) is None
+    assert not teller.at().seal(teller.run, 1).known
 
 
 def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_said(
@@ -411,9 +423,9 @@ def test_an_ending_of_an_attempt_that_never_spoke_says_what_the_one_before_it_sa
 ) -> None:
     start = teller.start()
     teller.speak(teller.piece(0, "half"))
-    assert teller.at().seal(teller.run, 2) == RunProgress(attempt=2, text="half", reasoning="")
+    assert teller.sealed(2) == (1, "half")
     event = RunCancelled(run=teller.run, attempt=2, reply=uuid4(), usage=USAGE)
-    teller.at().append_final(event, "half", model="m")
+    teller.end("half", event=event)
     page = teller.at().read_after(start)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
@@ -471,8 +483,7 @@ def test_on_another_redis_only_an_attempt_can_say_that_no_tail_is_lost(
         teller.at().append_once(title)
     teller.confirm(heard)
     assert teller.at().append_once(title) == [heard + 1]
-    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.RAISE)
-    assert said == RunProgress(attempt=1, text="So ", reasoning="")
+    assert teller.sealed(1, on_unverified=OnUnverified.RAISE) == (1, "So ")
 
 
 def test_on_another_redis_what_is_left_without_an_attempt_begins_a_new_life(
@@ -483,8 +494,7 @@ def test_on_another_redis_what_is_left_without_an_attempt_begins_a_new_life(
     heard = teller.speak(teller.piece(0, "So "))[-1]
     assert isinstance(heard, int)
     another(valkey, teller)
-    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
-    assert said == RunProgress(attempt=1, text="So ", reasoning="")
+    assert teller.sealed(1, on_unverified=OnUnverified.NEW_EPOCH) == (1, "So ")
     assert teller.end("So ") > heard + 1
     assert teller.at().read_after(heard) == CursorGap(reason="lost")
 

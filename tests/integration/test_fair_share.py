@@ -14,6 +14,7 @@ from streams.chat import ask as asking
 from streams.chat import finish, sweep
 from streams.chat.fair_share import Load, room
 from streams.models import Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE, later, queued
 from workers import lease
 from workers.lease import claim, claim_in_turn, release
@@ -42,7 +43,7 @@ def claimed(runs: list[UUID], worker: UUID = WORKER) -> list[Run]:
 
 
 def end(run: Run) -> None:
-    finish.complete(run, "So.", finish_reason="stop", usage=None)
+    finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
 
 
 @pytest.mark.parametrize(

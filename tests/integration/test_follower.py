@@ -22,10 +22,11 @@ from streams.delivery.open_streams import OpenStreams, StreamLimit
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.values import Append
 from streams.models import Conversation
 from streams.protocol.events import TextDelta
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import encode
+from tests.support.appends import text_append
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -55,7 +56,7 @@ class Told:
         ]
         self.index += count
         *_, last = publisher.append(
-            [Append(channel=self.channel, event=event, min_head=self.first) for event in events]
+            [text_append(self.channel, event, min_head=self.first) for event in events]
         )
         assert isinstance(last, int)
         return last
@@ -65,7 +66,7 @@ class Told:
         return "".join(f"w{at} " for at in range(self.index))
 
     def complete(self) -> int:
-        finish.complete(self.run, self.text, finish_reason="stop", usage=None)
+        finish.complete(self.run, text_parts(self.text), finish_reason="stop", usage=None)
         self.run.refresh_from_db()
         assert self.run.ended_event_id
         return self.run.ended_event_id

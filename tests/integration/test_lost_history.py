@@ -18,8 +18,10 @@ from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, OnUnverified, Page, Watermark
 from streams.models import Conversation, Run
 from streams.protocol.events import TextDelta
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE
 from tests.integration.test_publishing import begun, claimed, killed, somebody_else_goes_on, speak
+from tests.support.appends import text_append
 from tests.support.replayer import Replayer
 from tests.support.sse_blocks import Splitter
 from workers import log_writer
@@ -31,7 +33,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def piece(run: Run, index: int, text: str, *, known: int = 0) -> Append:
     event = TextDelta(run=run.id, attempt=run.attempt, index=index, text=text)
-    return Append(channel=channel_of(run.conversation_id), event=event, min_head=known)
+    return text_append(channel_of(run.conversation_id), event, min_head=known)
 
 
 def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
@@ -222,7 +224,7 @@ class TestBetweenAWordAndItsNote:
         speak(run, "So.")
         looks = lost("append_final")
         run.conversation.refresh_from_db()
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
         assert pending(run.conversation_id, tail.cursor) == "idle"
         assert told_faults(looks[0], tail) == []
@@ -236,7 +238,8 @@ def test_what_comes_too_late_to_be_said_is_not_kept_by_a_cancel(
     with killed(monkeypatch, finish, "store"):
         finish.cancel(run.id)
     assert isinstance(speak(run, "late ", index=1)[0], Superseded)
-    finish.finish_cancelled(run, "So late ")  # says the worker, who sees that it was told to stop
+    # The worker sees that the cancel was requested.
+    finish.finish_cancelled(run, text_parts("So late "))
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content == "So "
@@ -252,7 +255,7 @@ def test_a_cancel_after_redis_was_emptied_keeps_what_the_worker_holds(
     for _ in range(times):
         finish.cancel(run.id)  # which is left to the worker
     finish.finish_cancelled(
-        Run.objects.select_related("conversation", "message").get(pk=run.pk), "So "
+        Run.objects.select_related("conversation", "message").get(pk=run.pk), text_parts("So ")
     )
     run.refresh_from_db()
     assert run.reply
@@ -273,7 +276,7 @@ def test_a_cancel_before_the_start_of_who_took_over_in_a_lost_log_is_told_in_ord
     run = claimed(begun())
     speak(run, "So ")
     valkey.flushall()
-    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, text="So ")
+    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, parts=text_parts("So "))
     begins = read_page(run.conversation_id, None)
     abandon(run)
     Run.objects.filter(pk=run.pk).update(lease_until=None)
@@ -343,7 +346,7 @@ def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
     second.conversation.refresh_from_db()
     publisher.publish_start(second)
     speak(second, "whole")
-    finish.complete(second, "whole", finish_reason="stop", usage=None)
+    finish.complete(second, text_parts("whole"), finish_reason="stop", usage=None)
     valkey.flushall()
     late.conversation.refresh_from_db()
     with pytest.raises(Superseded):

@@ -20,11 +20,12 @@ from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import log_of, the_log
-from streams.log.values import Append, CursorGap, Page, Watermark
+from streams.log.values import CursorGap, Page, Watermark
 from streams.models import Conversation, DeletedConversation, Message, Run
 from streams.protocol.events import LiveRun, TextDelta
 from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE
+from tests.support.appends import text_append
 from workers.lease import claim, release
 
 pytestmark = pytest.mark.django_db
@@ -75,7 +76,7 @@ def speak(run: Run, *texts: str, index: int = 0) -> list[int | Exception]:
         TextDelta(run=run.id, attempt=run.attempt, index=index + at, text=text)
         for at, text in enumerate(texts)
     ]
-    return publisher.append([Append(channel=channel, event=event, min_head=0) for event in events])
+    return publisher.append([text_append(channel, event) for event in events])
 
 
 def said(conversation: UUID) -> list[str]:
@@ -267,7 +268,7 @@ class TestAnotherRedis:
         finish.cancel(run.id)
         run.refresh_from_db()
         assert (run.status, run.cancel_asked) == (Run.Status.RUNNING, True)
-        finish.finish_cancelled(run, "So ")  # which holds more than anybody else knows
+        finish.finish_cancelled(run, text_parts("So "))  # which holds more than anybody else knows
         assert said(run.conversation_id)[-1] == "run.cancelled"
 
     def test_where_no_worker_is_left_a_cancel_begins_a_new_life(self, run: Run) -> None:
@@ -301,7 +302,7 @@ class TestAnotherRedis:
         heard = speak(run, "it ", "is.", index=1)[-1]
         assert isinstance(heard, int)
         with killed(monkeypatch, ChannelLog, "append_final"):
-            finish.complete(run, "So it is.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So it is."), finish_reason="stop", usage=None)
         for key, value in kept.items():
             valkey.restore(key, 0, value, replace=True)
         somebody_else_goes_on()
@@ -364,7 +365,7 @@ class TestAnEndingIsSaidOnce:
         run = claimed(begun())
         speak(run, "So.")
         with killed(monkeypatch, owner, step, after=after):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         somebody_else_goes_on()
         run.refresh_from_db()
         assert run.reply
@@ -376,12 +377,12 @@ class TestAnEndingIsSaidOnce:
         speak(run, "So.")
         finish.cancel(run.id)
         with pytest.raises(Superseded):
-            finish.complete(run, "So. And more.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So. And more."), finish_reason="stop", usage=None)
         assert Message.objects.get(role="assistant").content == "So."
 
     def test_a_late_cancel_changes_nothing(self) -> None:
         run = claimed(begun())
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         before = said(run.conversation_id)
         finish.cancel(run.id)
         assert said(run.conversation_id) == before
@@ -453,8 +454,8 @@ class TestTheFence:
         assert isinstance(speak(first, "rd", index=1)[0], Superseded)
         speak(second, "whole")
         with pytest.raises(Superseded):
-            finish.complete(first, "half a word", finish_reason="stop", usage=None)
-        finish.complete(second, "whole", finish_reason="stop", usage=None)
+            finish.complete(first, text_parts("half a word"), finish_reason="stop", usage=None)
+        finish.complete(second, text_parts("whole"), finish_reason="stop", usage=None)
         assert Message.objects.get(role="assistant").content == "whole"
 
     def test_killed_between_the_claim_and_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,7 +492,7 @@ class TestTheFence:
         assert claim(accepted.run, uuid4()) is None
         taken = claimed(first)
         assert claim(accepted.run, uuid4()) is None
-        finish.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         assert claim(accepted.run, uuid4())
 
 
@@ -561,7 +562,7 @@ class TestASnapshotIsTrueAtItsCursor:
         run = claimed(begun())
         speak(run, "So.")
         with killed(monkeypatch, ChannelLog, "append_final"):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         with monkeypatch.context() as patch:
             patch.setattr(ChannelLog, "append_final", away)
             now = snapshot(run.conversation)
@@ -575,7 +576,7 @@ class TestASnapshotIsTrueAtItsCursor:
         run = claimed(begun())
         speak(run, "So.")
         with killed(monkeypatch, Conversation if step == "advance_head" else ChannelLog, step):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         now = snapshot(run.conversation)
         assert now.runs == ()
         assert [message.content for message in now.messages] == ["Why?", "So."]
@@ -590,7 +591,7 @@ class TestASnapshotIsTrueAtItsCursor:
         def look_and_then_it_ends(*args: Any, **kwargs: Any) -> Any:
             seen = look(*args, **kwargs)
             monkeypatch.setattr(ChannelLog, "state", look)
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
             return seen
 
         monkeypatch.setattr(ChannelLog, "state", look_and_then_it_ends)
@@ -601,7 +602,7 @@ class TestASnapshotIsTrueAtItsCursor:
     def test_where_the_log_is_gone_the_database_decides(self, valkey: "redis.Redis") -> None:
         run = claimed(begun())
         speak(run, "So.")
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         valkey.flushall()
         run.conversation.refresh_from_db()
         now = snapshot(run.conversation)
@@ -613,7 +614,7 @@ class TestASnapshotIsTrueAtItsCursor:
     def test_turns_are_in_order_and_not_the_clock(self) -> None:
         first = claimed(begun("One?"))
         ask.ask(first.conversation, "Two?", when_busy="queue")
-        finish.complete(first, "One.", finish_reason="stop", usage=None)
+        finish.complete(first, text_parts("One."), finish_reason="stop", usage=None)
         now = snapshot(first.conversation)
         assert [message.content for message in now.messages] == ["One?", "One.", "Two?"]
 
@@ -624,7 +625,7 @@ class TestALifeOfTheLog:
 
     def test_the_next_question_after_a_loss(self, valkey: "redis.Redis") -> None:
         run = claimed(begun())
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         run.conversation.refresh_from_db()
         before = run.conversation.head
         valkey.flushall()

@@ -406,10 +406,9 @@ def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
     assert (run.status, heard(run)[0]) == ("completed", text)
 
 
-def test_a_lost_log_is_told_long_reasoning_in_pieces(
+def test_a_lost_log_is_told_reasoning_and_text_in_one_snapshot(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -428,8 +427,8 @@ def test_a_lost_log_is_told_long_reasoning_in_pieces(
     told = "".join(script_of(run.message.content).thoughts())
     assert (known.replies[run.id].reasoning, known.replies[run.id].text) == (told, text)
     kinds = [type for _, type, _ in page.entries]
-    assert kinds[:3] == ["reasoning.delta"] * 3
-    assert max(len(data) for _, type, data in page.entries if type == "reasoning.delta") <= 300
+    assert kinds[0] == "text.snapshot"
+    assert kinds.count("text.snapshot") == 1
 
 
 def test_a_reply_that_waits_for_redis_is_not_too_long(

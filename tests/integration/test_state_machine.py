@@ -43,6 +43,7 @@ from streams.log.values import Append
 from streams.models import Conversation, DeletedConversation, Run
 from streams.protocol.events import ENDINGS, Event, RunStarted, TextDelta, TextSnapshot
 from streams.protocol.fold import ConversationState
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 from tests.integration.support.listener import READER, Listener, Time
 from tests.integration.test_publishing import Killed, somebody_else_goes_on
@@ -265,7 +266,7 @@ class Machine(RuleBasedStateMachine):
                     worker.attempt.finish("lost")
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
-                    ending.fail(run, worker.attempt.text, code="x", reason="Because.")
+                    ending.fail(run, worker.attempt.parts, code="x", reason="Because.")
                 else:
                     worker.attempt.finish("finished")
             except (Superseded, Conversation.DoesNotExist):
@@ -419,7 +420,7 @@ class Machine(RuleBasedStateMachine):
                 if taken := claim(run.id, uuid4()):
                     publisher.publish_start(taken)
                     taken.conversation.refresh_from_db()
-                    ending.complete(taken, "At last.", finish_reason="stop", usage=None)
+                    ending.complete(taken, text_parts("At last."), finish_reason="stop", usage=None)
         self.the_promises_hold()
         assert not self._live()
         for reader in self.readers:
