@@ -17,7 +17,8 @@ from streams.delivery.open_streams import open_streams
 from streams.log.event_log import the_log
 from tests.support.sizes import EXAMPLES
 
-hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES)
+# No deadline for one example, because the machine may be busy.
+hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("unspool")
 
 

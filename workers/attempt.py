@@ -28,16 +28,17 @@ from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
-from streams.protocol.events import PartAdded, Piece, ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.events import Delta, PartAdded, Piece, ReasoningDelta, TextDelta, TextSnapshot
 from streams.protocol.parts import Part, ReasoningPart, TextPart, WholePart, text_of
 from workers.backpressure import Backpressure
-from workers.generators.base import Completion, ModelError, generate
+from workers.generators.base import ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
-from workers.prompt.budget import Turn
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion
 from workers.reply_parts import ReplyParts, ReplyTooLong
+from workers.reply_text import split_text
 from workers.runtime import Runtime
-from workers.split import split
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
         """Append the model's reply, piece by piece, and return the outcome.
 
         After any outcome but "lost" and "too long", the log has confirmed every piece.
@@ -112,12 +113,12 @@ class Attempt:
             return "lost"
         return outcome
 
-    async def _relay(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, Completion):
-                        self._finish = chunk
+            async with aclosing(generate(turns, model=self._run.model)) as items:
+                async for item in items:
+                    if isinstance(item, Completion):
+                        self._finish = item
                         continue
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
@@ -125,38 +126,39 @@ class Attempt:
                         wait = self._run.first_token_at - self._run.created_at
                         metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
-                    await self._say(chunk.text, chunk.reasoning)
+                    await self._say(item)
         except ModelError as error:
             return error
         except ReplyTooLong:
             return "too large"
         return "finished"
 
-    async def _say(self, text: str, reasoning: str) -> None:
-        """Append one chunk. Raises `ReplyTooLong` after the part that still fits."""
-        if reasoning:
-            for piece in split(self._reply.fit(reasoning)):
+    async def _say(self, item: str | ReasoningPart | WholePart) -> None:
+        """Append one piece. Raises `ReplyTooLong` after the part of it that still fits."""
+        match item:
+            case str():
+                await self._say_text(TextDelta, TextPart, item)
+            case ReasoningPart():
+                await self._say_text(ReasoningDelta, ReasoningPart, item.text)
+            case part:
                 await self._wait_for_room()
-                write = self._reply.add_text(ReasoningPart, piece)
-                self._publish(ReasoningDelta(**self._place(), text=piece), write)
-        if text:
-            for piece in split(self._reply.fit(text)):
-                await self._wait_for_room()
-                write = self._reply.add_text(TextPart, piece)
-                self._publish(TextDelta(**self._place(), text=piece), write)
+                write = self._reply.add_part(part)
+                self._publish(PartAdded(**self._place(), part=part), write)
         self._reply.check()
+
+    async def _say_text(
+        self, event: type[Delta], part: type[TextPart | ReasoningPart], text: str
+    ) -> None:
+        for piece in split_text(self._reply.fit(text)):
+            await self._wait_for_room()
+            write = self._reply.add_text(part, piece)
+            self._publish(event(**self._place(), text=piece), write)
 
     async def _wait_for_room(self) -> None:
         # The log may hold the fence though its answer was lost. So all parts come first.
         while self._refused:
             await self._restore()
         await self._unconfirmed.wait_for_room()
-
-    async def _say_part(self, part: WholePart) -> None:
-        """Append a part that arrives whole."""
-        await self._wait_for_room()
-        write = self._reply.add_part(part)
-        self._publish(PartAdded(**self._place(), part=part), write)
 
     def _place(self) -> Place:
         return {"run": self._run.id, "attempt": self._run.attempt, "index": self._index}

@@ -17,7 +17,7 @@ from django.db.models.functions import Greatest, Now
 
 from streams.chat.final_events import close_calls
 from streams.chat.leases import held
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of
@@ -39,6 +39,18 @@ def complete(run: Run, parts: tuple[Part, ...], *, finish_reason: str, usage: Us
 def fail(run: Run, parts: tuple[Part, ...], *, code: str, reason: str) -> None:
     """Finish a run that cannot continue. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, parts, None, status=Run.Status.FAILED, code=code, reason=reason)
+
+
+def fail_after_call(run: Run, parts: tuple[Part, ...]) -> None:
+    """Finish an interrupted run that has called a tool which must not be called twice.
+
+    Raises `Superseded` if this attempt has lost the run.
+    """
+    reason = (
+        "The reply was interrupted after it had called a tool. It is not written again by itself, "
+        "because the tool would be called twice."
+    )
+    fail(run, parts, code="tools_called", reason=reason)
 
 
 def finish_cancelled(run: Run, parts: tuple[Part, ...]) -> None:
@@ -112,13 +124,13 @@ def _finish(
     parts = close_calls(parts, status=status, code=outcome.get("code", ""))
     store(run, parts, usage, status=status, **outcome)
     try:
-        publish_pending(run.conversation, most=SAID_AT_ONCE)
+        publish_pending(run.conversation, most=RUNS_PER_REQUEST)
     except LogUnavailable:
         # The sweep publishes it.
         logger.warning("run %s ended, final event not yet published", run.id)
     else:
         dispatch_next(run.conversation_id)
-    dispatch_refused(run.owner)
+    dispatch_refused(run)
 
 
 def store(

@@ -1,7 +1,7 @@
 """Splits a long text into pieces that each fit into one event.
 
-An event's data is JSON, in which some characters take six bytes. So the limit counts the bytes of
-the encoded data. Each cut is between two code points.
+An event's data is JSON, in which some characters take six bytes. So the limit of a piece counts the
+bytes of the encoded data. Each cut is between two code points.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ LONGEST_ESCAPE = 6  # bytes that one character takes in JSON at most: \u0001
 HIGHEST = 2**31 - 1  # of `attempt` and `index`: their digits count as data
 
 
-def split(text: str) -> Iterator[str]:
+def split_text(text: str) -> Iterator[str]:
     """Yield pieces whose events have at most LARGEST_DATA bytes of data. None if text is empty."""
     if len(text) < LARGEST_DATA // (2 * LONGEST_ESCAPE):
         if text:
