@@ -1,5 +1,6 @@
 """What a reader is told at the end of a run: the events that bring the log to the stored reply."""
 
+from streams.chat.message_view import parts_of
 from streams.log.values import SealedReply
 from streams.models import Run
 from streams.protocol.events import (
@@ -37,7 +38,7 @@ def missing_events(run: Run, sealed: SealedReply) -> list[RunStarted | PartAdded
     If only whole parts are missing, these are their events, otherwise one snapshot. If the attempt
     never appended its run.started, that comes first.
     """
-    stored = run.reply.reply_parts() if run.reply else ()
+    stored = parts_of(run.reply)
     own = sealed.attempt == run.attempt
     if sealed.parts == stored and (not stored or (own and sealed.published)):
         return []

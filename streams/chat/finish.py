@@ -17,12 +17,13 @@ from django.db.models.functions import Greatest, Now
 
 from streams.chat.final_events import close_calls
 from streams.chat.leases import held
+from streams.chat.message_view import stored_parts
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of
 from streams.log.values import OnUnverified, SealedReply
-from streams.models import UNPUBLISHED, Conversation, Message, Run, stored_parts
+from streams.models import UNPUBLISHED, Conversation, Message, Run
 from streams.observability import metrics
 from streams.protocol.events import Usage
 from streams.protocol.parts import Part, text_of

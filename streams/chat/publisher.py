@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import transaction
 
 from streams.chat.final_events import final_event_of, missing_events
+from streams.chat.message_view import message_view
 from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable, LogUnverified, ReplyChanged, Superseded
 from streams.log.event_log import log_of, the_log
@@ -116,7 +117,7 @@ def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> N
     """
     events: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
     if question and run.message.event is None:
-        events.insert(0, MessageCreated(message=run.message.view()))
+        events.insert(0, MessageCreated(message=message_view(run.message)))
     ids = log_of(conversation.id, conversation.head).append_once(*events, run=run.id)
     with transaction.atomic():
         conversation.advance_head(ids[-1])

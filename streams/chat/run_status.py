@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from streams.chat.message_view import parts_of
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import log_of
 from streams.log.values import RunProgress
@@ -58,7 +59,7 @@ def run_status(run: Run) -> RunStatus:
     # The log is read first: if the run ends meanwhile, the row read afterwards has its text.
     progress = _progress(run) if run.is_active else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
-    parts = run.reply.reply_parts() if run.reply else ()
+    parts = parts_of(run.reply)
     if progress and run.is_active and progress.attempt == run.attempt:
         parts = progress.parts
     return RunStatus(

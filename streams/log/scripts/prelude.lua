@@ -42,7 +42,7 @@ local max_events, events_ttl, state_ttl, channel, run = ARGV[3], ARGV[4], ARGV[5
 -- begin above those ids too, even if the clock was set back.
 local MARGIN = 1000000
 
--- The events of one channel have at most MARKS + 1 times MARK_BYTES bytes of data.
+-- The data of a channel's events has at most MARKS + 1 times MARK_BYTES, and an event more each.
 local MARK_BYTES, MARKS = 4 * 1024 * 1024, 7
 
 -- Lua would write a number of sixteen digits as 1.7e+15.
