@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import Literal
 from uuid import UUID
 
 from streams.log.slots import SlotWrite
-from streams.protocol.events import Piece, TextSnapshot
+from streams.protocol.events import Piece, ResetReason, TextSnapshot
 from streams.protocol.parts import Part, reasoning_of, text_of
 
 
@@ -56,13 +55,9 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CursorGap:
-    """The log cannot resume from the cursor, so the reader needs a snapshot.
+    """The log cannot resume from the cursor, so the reader needs a snapshot."""
 
-    `expired`: events after it were trimmed; `lost`: it is of another epoch; `ahead`: it is above
-    the log's last id.
-    """
-
-    reason: Literal["expired", "lost", "ahead"]
+    reason: ResetReason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
