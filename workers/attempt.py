@@ -10,8 +10,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import TypedDict
-from uuid import UUID
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -42,14 +41,6 @@ from workers.reply_text import split_text
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-
-class Place(TypedDict):
-    """Where a piece stands: the fields that all events of a reply have."""
-
-    run: UUID
-    attempt: int
-    index: int
 
 
 class Attempt:
@@ -159,7 +150,8 @@ class Attempt:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _place(self) -> Place:
+    def _place(self) -> dict[str, Any]:
+        """The fields that the events of all pieces have."""
         return {"run": self._run.id, "attempt": self._run.attempt, "index": self._index}
 
     def _publish(self, event: Piece | TextSnapshot, write: SlotWrite | None) -> None:
