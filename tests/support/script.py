@@ -1,4 +1,4 @@
-"""What the scripted model says, and what goes wrong in it.
+"""The scripts of the scripted model: its replies and faults.
 
 The script is the LAST user message. If that is a JSON object, these keys of it are followed:
 
@@ -35,7 +35,7 @@ BIG = 512 * 1024  # characters: within one line's bound and one reply's
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What one reply says, and what goes wrong in it."""
+    """The text of one reply, and its fault."""
 
     tokens: int = 20
     seed: int | str = 0
