@@ -5,11 +5,11 @@ from io import StringIO
 from streams.log.slots import SlotWrite, payload_of
 from streams.protocol.parts import DataPart, Part, ReasoningPart, TextPart, WholePart, text_of
 
-SAID_PER_KEPT = 8  # how often an attempt may say what a reply may hold: data can be replaced
+PUBLISHED_PER_KEPT = 8  # an attempt may publish so often what a reply may hold: data is replaced
 
 
 class ReplyTooLong(Exception):
-    """The reply would hold more than it may, or its attempt say more: read no more of it."""
+    """The reply would hold more than it may, or its attempt publish more: read no more of it."""
 
 
 class OpenPart:
@@ -36,7 +36,7 @@ class ReplyParts:
         self._replaceable: dict[tuple[str, str], int] = {}  # slots of data, by its name and id
         self._room = max_bytes
         self._sizes: dict[int, int] = {}  # of the data in `_replaceable`, by slot
-        self._unsaid = SAID_PER_KEPT * max_bytes
+        self._publishable = PUBLISHED_PER_KEPT * max_bytes
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -53,7 +53,7 @@ class ReplyParts:
         """
         room = max(self._room, 0)
         self._room -= _bytes(text)
-        self._unsaid -= _bytes(text)
+        self._publishable -= _bytes(text)
         return text if self._room >= 0 else text.encode()[:room].decode(errors="ignore")
 
     def check(self) -> None:
@@ -84,9 +84,9 @@ class ReplyParts:
         if name:
             slot = self._replaceable.get(name, slot)
         room = self._room + self._sizes.get(slot, 0) - size
-        if room < 0 or size > self._unsaid:
+        if room < 0 or size > self._publishable:
             raise ReplyTooLong
-        self._room, self._unsaid = room, self._unsaid - size
+        self._room, self._publishable = room, self._publishable - size
         if name:
             self._replaceable[name], self._sizes[slot] = slot, size
         self._parts[slot : slot + 1] = [part]

@@ -1,4 +1,4 @@
-"""What a reader is told at the end of a run: the events that bring the log to the stored reply."""
+"""The end of a run: its open calls, and the events that bring readers to the stored reply."""
 
 from streams.chat.message_view import parts_of
 from streams.log.values import SealedReply

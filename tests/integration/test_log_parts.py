@@ -126,107 +126,107 @@ def test_the_slots_of_any_reply_hold_its_parts(pieces: list[Part]) -> None:
 
 
 def test_the_log_keeps_the_parts_that_a_reader_folds(valkey: "redis.Redis") -> None:
-    teller = LoggedRun(valkey)
-    start = teller.start()
-    writer = Writer(teller.channel, teller.run)
+    logged = LoggedRun(valkey)
+    start = logged.start()
+    writer = Writer(logged.channel, logged.run)
     appends = [writer.append_of(piece) for piece in PIECES]
     for append in appends:
-        ids = teller.append(append)
-        assert teller.append(append) == ids  # a repeat changes nothing
-        state = teller.at().state()
+        ids = logged.append(append)
+        assert logged.append(append) == ids  # a repeat changes nothing
+        state = logged.at().state()
         assert state
-        heard = reply_in(teller.at(), teller.run, start - 1).parts
-        assert state.runs[teller.run].parts == heard
-    assert teller.at().seal(teller.run, 1).parts == folded(PIECES) == writer.reply.parts
+        heard = reply_in(logged.at(), logged.run, start - 1).parts
+        assert state.runs[logged.run].parts == heard
+    assert logged.at().seal(logged.run, 1).parts == folded(PIECES) == writer.reply.parts
 
 
 @pytest.mark.parametrize("missing", range(1, len(PIECES)))
 def test_missing_whole_parts_are_appended_as_their_events_otherwise_one_snapshot(
     valkey: "redis.Redis", missing: int
 ) -> None:
-    teller = LoggedRun(valkey)
-    start = teller.start()
-    writer = Writer(teller.channel, teller.run)
-    teller.append(*[writer.append_of(piece) for piece in PIECES[:-missing]])
-    known = len(teller.types(start))
-    teller.append_final_of(folded(PIECES))
-    added = teller.types(start)[known:]
+    logged = LoggedRun(valkey)
+    start = logged.start()
+    writer = Writer(logged.channel, logged.run)
+    logged.append(*[writer.append_of(piece) for piece in PIECES[:-missing]])
+    known = len(logged.types(start))
+    logged.append_final_of(folded(PIECES))
+    added = logged.types(start)[known:]
     assert added == (
         ["source.added", "run.completed"] if missing == 1 else ["text.snapshot", "run.completed"]
     )
-    assert reply_in(teller.at(), teller.run, start - 1).parts == folded(PIECES)
+    assert reply_in(logged.at(), logged.run, start - 1).parts == folded(PIECES)
 
 
 def test_a_restored_fence_keeps_all_parts_until_the_snapshot(valkey: "redis.Redis") -> None:
-    teller = LoggedRun(valkey)
-    teller.start()
-    writer = Writer(teller.channel, teller.run)
-    teller.append(*[writer.append_of(piece) for piece in PIECES])
+    logged = LoggedRun(valkey)
+    logged.start()
+    writer = Writer(logged.channel, logged.run)
+    logged.append(*[writer.append_of(piece) for piece in PIECES])
     valkey.flushall()
     parts = writer.reply.parts
-    teller.at(5).restore_fence(teller.run, 1, index=writer.index - 1, parts=parts)
-    state = teller.at().state()
+    logged.at(5).restore_fence(logged.run, 1, index=writer.index - 1, parts=parts)
+    state = logged.at().state()
     assert state
-    assert state.runs[teller.run].parts == parts
-    snapshot = TextSnapshot(run=teller.run, attempt=1, index=writer.index, text="", parts=parts)
+    assert state.runs[logged.run].parts == parts
+    snapshot = TextSnapshot(run=logged.run, attempt=1, index=writer.index, text="", parts=parts)
     writer.index += 1
-    again = Append(channel=teller.channel, event=snapshot, write=None, min_head=0)
+    again = Append(channel=logged.channel, event=snapshot, write=None, min_head=0)
     more = [writer.append_of(TextPart(text=text)) for text in ("And ", "so on.")]
-    assert all(isinstance(id, int) for id in teller.append(again, *more))
-    sealed = teller.at().seal(teller.run, 1)
+    assert all(isinstance(id, int) for id in logged.append(again, *more))
+    sealed = logged.at().seal(logged.run, 1)
     assert (sealed.parts, sealed.published) == (writer.reply.parts, True)
 
 
 def test_a_new_epoch_at_a_seal_keeps_all_parts(valkey: "redis.Redis") -> None:
-    teller = LoggedRun(valkey)
-    teller.start()
-    writer = Writer(teller.channel, teller.run)
-    (*_, heard) = teller.append(*[writer.append_of(piece) for piece in PIECES])
-    valkey.hset(f"{{{teller.channel}}}:state", "server", "another")
-    sealed = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
+    logged = LoggedRun(valkey)
+    logged.start()
+    writer = Writer(logged.channel, logged.run)
+    (*_, heard) = logged.append(*[writer.append_of(piece) for piece in PIECES])
+    valkey.hset(f"{{{logged.channel}}}:state", "server", "another")
+    sealed = logged.at().seal(logged.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
     assert (sealed.parts, sealed.published, sealed.known) == (folded(PIECES), False, True)
-    assert teller.at().seal(teller.run, 1) == sealed  # it can be repeated
-    assert teller.at().read_after(heard) == CursorGap(reason="lost")
-    teller.append_final_of(folded(PIECES))
-    assert teller.types(sealed.head) == ["text.snapshot", "run.completed"]
+    assert logged.at().seal(logged.run, 1) == sealed  # it can be repeated
+    assert logged.at().read_after(heard) == CursorGap(reason="lost")
+    logged.append_final_of(folded(PIECES))
+    assert logged.types(sealed.head) == ["text.snapshot", "run.completed"]
 
 
 def test_a_final_event_for_another_reply_than_the_log_holds_is_refused(
     valkey: "redis.Redis",
 ) -> None:
-    teller = LoggedRun(valkey)
-    teller.start()
-    teller.append(teller.delta(0))
-    sealed = teller.at().seal(teller.run, 1)
+    logged = LoggedRun(valkey)
+    logged.start()
+    logged.append(logged.delta(0))
+    sealed = logged.at().seal(logged.run, 1)
     valkey.flushall()
-    event = RunCompleted(run=teller.run, attempt=1, reply=None, finish_reason="stop", usage=USAGE)
+    event = RunCompleted(run=logged.run, attempt=1, reply=None, finish_reason="stop", usage=USAGE)
     with pytest.raises(ReplyChanged):
-        teller.at().append_final(event, token=sealed.token)
-    assert teller.types(0) == []
-    teller.append_final("w0 ")
-    assert teller.types(0) == ["text.snapshot", "run.completed"]
+        logged.at().append_final(event, token=sealed.token)
+    assert logged.types(0) == []
+    logged.append_final("w0 ")
+    assert logged.types(0) == ["text.snapshot", "run.completed"]
 
 
 @pytest.mark.alone
 def test_the_work_per_piece_is_constant(valkey: "redis.Redis") -> None:
     """Redis runs as many commands for piece 10,000 as for piece 100, in about the same time."""
 
-    def batch(teller: LoggedRun, writer: Writer, pieces: int) -> tuple[int, int]:
+    def batch(logged: LoggedRun, writer: Writer, pieces: int) -> tuple[int, int]:
         appends = [writer.append_of(TextPart(text="word ")) for _ in range(pieces)]
         valkey.config_resetstat()
-        assert all(isinstance(id, int) for id in teller.append(*appends))
+        assert all(isinstance(id, int) for id in logged.append(*appends))
         stats = valkey.info("commandstats")
         commands = sum(s["calls"] for name, s in stats.items() if "config" not in name)
         return commands, int(stats["cmdstat_evalsha"]["usec"])
 
     def cost(pieces: int) -> tuple[set[int], int]:
         """The commands of 10 pieces after so many, and the shortest time for them."""
-        teller = LoggedRun(valkey)
-        teller.start()
-        writer = Writer(teller.channel, teller.run)
+        logged = LoggedRun(valkey)
+        logged.start()
+        writer = Writer(logged.channel, logged.run)
         for _ in range(pieces // 100):
-            batch(teller, writer, 100)
-        batches = [batch(teller, writer, 10) for _ in range(100)]
+            batch(logged, writer, 100)
+        batches = [batch(logged, writer, 10) for _ in range(100)]
         return {commands for commands, _ in batches}, min(
             microseconds for _, microseconds in batches
         )
@@ -244,16 +244,16 @@ def test_the_events_of_a_channel_are_bounded_in_bytes(
     assert limit in text
     small = Script(text.replace(limit, "local MARK_BYTES, MARKS = 10000, 7"))
     monkeypatch.setitem(SCRIPTS, Operation.APPEND, small)
-    teller = LoggedRun(valkey)
-    first = teller.start()
+    logged = LoggedRun(valkey)
+    first = logged.start()
     for index in range(400):
-        (id,) = teller.append(teller.delta(index, "x" * 900))
+        (id,) = logged.append(logged.delta(index, "x" * 900))
         assert isinstance(id, int)
-        entries = valkey.xrange(f"{{{teller.channel}}}:events")
+        entries = valkey.xrange(f"{{{logged.channel}}}:events")
         assert sum(len(fields["data"]) for _, fields in entries) <= 8 * (10_000 + 1_000)
     assert len(entries) > 60
-    assert teller.at().read_after(first) == CursorGap(reason="expired")
-    page = teller.at().read_after(id - 50)
+    assert logged.at().read_after(first) == CursorGap(reason="expired")
+    page = logged.at().read_after(id - 50)
     assert isinstance(page, Page)
     assert len(page.entries) == 50
 
@@ -305,8 +305,8 @@ def test_a_closed_call_is_not_closed_again() -> None:
 
 
 def test_a_cancel_of_a_silent_run_has_no_parts(valkey: "redis.Redis") -> None:
-    teller = LoggedRun(valkey)
-    teller.queue()
-    event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
-    teller.append_final("", event=event)
-    assert teller.types(0) == ["run.queued", "run.cancelled"]
+    logged = LoggedRun(valkey)
+    logged.queue()
+    event = RunCancelled(run=logged.run, attempt=0, reply=None, usage=USAGE)
+    logged.append_final("", event=event)
+    assert logged.types(0) == ["run.queued", "run.cancelled"]

@@ -4,7 +4,7 @@ import pytest
 
 from streams.log.slots import payload_of
 from streams.protocol.parts import DataPart, SourcePart, TextPart
-from workers.reply_parts import SAID_PER_KEPT, ReplyParts, ReplyTooLong
+from workers.reply_parts import PUBLISHED_PER_KEPT, ReplyParts, ReplyTooLong
 
 SOURCE = SourcePart(source="s", title="é")
 SIZE = len(payload_of(SOURCE).encode())
@@ -32,7 +32,7 @@ def test_replaced_data_makes_room_for_its_successor() -> None:
 def test_an_attempt_may_not_replace_data_without_end() -> None:
     part = DataPart(name="d", id="1", data="a" * 50)
     reply = ReplyParts(len(payload_of(part)))
-    for _ in range(SAID_PER_KEPT):
+    for _ in range(PUBLISHED_PER_KEPT):
         reply.add_part(part)
     with pytest.raises(ReplyTooLong):
         reply.add_part(part)
