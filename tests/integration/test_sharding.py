@@ -136,7 +136,7 @@ def test_while_one_server_is_down_the_sweep_continues_with_the_other(
         server = server_of(channel_of(one.conversation))
         asked[server].append(one.run)
     Run.objects.update(created_at="2026-01-01T00:00:00Z")
-    monkeypatch.setattr("streams.chat.sweep.dispatch", rung.append)
+    monkeypatch.setattr("streams.chat.sweep.dispatch", lambda run, _model: rung.append(run))
     settings.REDIS_URL = both
     second_is_away(settings)
     caplog.clear()
@@ -151,7 +151,7 @@ def test_a_run_whose_server_is_down_takes_no_place(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both, rung = settings.REDIS_URL, list[UUID]()
-    monkeypatch.setattr("streams.chat.sweep.dispatch", rung.append)
+    monkeypatch.setattr("streams.chat.sweep.dispatch", lambda run, _model: rung.append(run))
     made = asked_on(1)
     two[0].delete(QUEUE)  # its task is lost
     Run.objects.update(dispatched_at=None)
@@ -213,7 +213,7 @@ def test_a_run_whose_server_fails_before_the_start_releases_its_place(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, rung = asked_on(1), list[UUID]()
-    monkeypatch.setattr("workers.lease.dispatch", rung.append)
+    monkeypatch.setattr("workers.lease.dispatch", lambda run, _model: rung.append(run))
     monkeypatch.setattr("workers.run_attempt.PATIENCE", 0.5)
     both = settings.REDIS_URL
     second_is_away(settings)
