@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from streams.chat.finish import fail
+from streams.chat.model_names import Kind
 from streams.chat.publisher import publish_start
 from streams.log.errors import LogUnavailable, Superseded
 from streams.models import Run
@@ -24,7 +25,7 @@ from workers.generators.errors import ModelError
 from workers.lease import claim, claim_in_turn, release, still_held
 from workers.log_writer import PAUSE
 from workers.outcome import Outcome
-from workers.prompt.budget import fit, tokens_of
+from workers.prompt.budget import fit, fit_with_tools, tokens_of
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
 from workers.runtime import Runtime
@@ -53,7 +54,8 @@ def _write(run: Run, process: Runtime) -> None:
     with attempt_span(run), process.keeper.hold(run, attempt.stop, attempt.watermark) as hold:
         try:
             attempt.head = _publish_start(run, process)
-            turns = fit(history(run), settings.PROMPT_MAX_TOKENS)
+            cut = fit_with_tools if process.kind is Kind.AGENT else fit
+            turns = cut(history(run), settings.PROMPT_MAX_TOKENS)
             _store_input_tokens(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
             outcome = process.run(attempt.write(turns, hold))
