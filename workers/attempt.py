@@ -6,17 +6,20 @@ has lost the reply, the attempt restores its fence and appends the whole text ag
 
 import asyncio
 import logging
+import threading
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
-from streams.chat.finish import complete, fail, finish_cancelled
+from streams.chat.finish import complete, fail, fail_after_call, finish_cancelled
 from streams.chat.snapshot import recorded_head
 from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
@@ -28,18 +31,21 @@ from streams.observability import metrics
 from streams.observability.tracing import record_first_token
 from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
 from streams.protocol.parts import ReasoningPart, text_parts
+from workers.agents.errors import AgentError
 from workers.backpressure import Backpressure
-from workers.generators.base import ModelError, generate
-from workers.lease import HeldRun, release, still_held
+from workers.generators.errors import ModelError
+from workers.lease import HeldRun, mark_called, release, still_held
 from workers.log_writer import PAUSE, size
-from workers.prompt.messages import PromptMessage
 from workers.reply_items import Completion, ReplyItem
 from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
+from workers.tool_calls import ToolCalls
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError
+HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
+
+Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError | AgentError
 
 
 class Attempt:
@@ -57,6 +63,10 @@ class Attempt:
         self._refused: Exception | None = None
         self._finish = Completion("stop", None)
         self._task: asyncio.Task[object] | None = None
+        self._tools = ToolCalls(run.model, process.tool_names)
+        self._reading = True  # from the model or the agent
+        self._stopped = False
+        self._wake = threading.Event()  # the reply has ended, or must end
         self._begun_at = monotonic()
         assert run.started_at
         self._started_at = run.started_at
@@ -77,6 +87,8 @@ class Attempt:
 
     def stop(self) -> None:
         """Stop at once: another attempt has the run, or the process ends. From any thread."""
+        self._stopped = True
+        self._wake.set()
         self._process.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
@@ -84,17 +96,53 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
-        """Append the model's reply, piece by piece, and return the outcome.
+    def called(self, hold: HeldRun) -> bool:
+        """Store that a tool is about to be called that must not be called twice. In any thread.
+
+        False if it must not be called at all: the attempt was stopped, or has lost its run.
+        """
+        hold.called = True  # before it is stored, so that a process that ends waits for it
+        while not self._stopped:
+            try:
+                return mark_called(self._run)
+            except (OperationalError, InterfaceError):
+                sleep(PAUSE)
+            finally:
+                connection.close()
+        return False
+
+    def outcome_of(self, writing: Future[Outcome]) -> Outcome:
+        """Wait for what `write` returns. Not on the event loop.
+
+        An agent that blocks the event loop keeps `write` from returning. So a stopped attempt is
+        "lost" after HELD seconds more, and one that reads for longer than RUN_TIMEOUT "too long".
+        Whatever such an agent yields later is refused by the log.
+        """
+        writing.add_done_callback(lambda _: self._wake.set())
+        if not self._wake.wait(settings.RUN_TIMEOUT + HELD) and self._reading:
+            self.stop()
+            return "too long"
+        while not self._stopped:
+            self._wake.wait()
+            if writing.done():
+                return writing.result()
+        try:
+            return writing.result(HELD)
+        except TimeoutError:
+            return "lost"
+
+    async def write(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> Outcome:
+        """Append the reply's items, one by one, and return the outcome.
 
         After any outcome but "lost" and "too long", the log has confirmed every piece.
         """
         self._task = asyncio.current_task()
-        if self._refused:
-            return "lost"  # `stop` was called before the reply began
+        if self._stopped:
+            return "lost"  # before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
-                outcome = await self._relay(turns, hold)
+                outcome = await self._relay(items, hold)
+            self._reading = False
             await self._drain()
         except TimeoutError:
             return "too long"
@@ -102,10 +150,11 @@ class Attempt:
             return "lost"
         return outcome
 
-    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
+    async def _relay(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> Outcome:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as items:
+            async with aclosing(items):
                 async for item in items:
+                    self._tools.note(item)
                     if isinstance(item, Completion):
                         self._finish = item
                         continue
@@ -116,10 +165,12 @@ class Attempt:
                         metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
                     await self._say(item)
-        except ModelError as error:
+        except (ModelError, AgentError) as error:
             return error
         except ReplyTooLong:
             return "too large"
+        finally:
+            self._tools.end()
         return "finished"
 
     async def _say(self, item: ReplyItem) -> None:
@@ -242,7 +293,7 @@ class Attempt:
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
 
-        Raises `Superseded`, `LogUnavailable`.
+        A run that must not begin anew fails instead. Raises `Superseded`, `LogUnavailable`.
         """
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
         if self._run.first_token_at:  # another process may have ended the run without it
@@ -250,8 +301,10 @@ class Attempt:
             same_attempt.filter(first_token_at=None).update(first_token_at=self._run.first_token_at)
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
             return
+        now.conversation.head = max(now.conversation.head, self.head)
         if now.cancel_asked:
-            now.conversation.head = max(now.conversation.head, self.head)
             finish_cancelled(now, self.text)
-        else:
-            release(self._run, head=self.head)
+        elif not release(self._run, head=self.head):
+            called = Run.objects.filter(pk=now.pk, attempt=now.attempt, called_at__isnull=False)
+            if called.filter(status=Run.Status.RUNNING).exists():
+                fail_after_call(now, self.text)

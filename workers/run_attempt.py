@@ -7,6 +7,7 @@ An attempt that finds that another one has its run stops, and appends nothing mo
 
 import logging
 from contextlib import suppress
+from functools import partial
 from time import monotonic, sleep
 from uuid import UUID
 
@@ -17,18 +18,20 @@ from streams.chat.finish import fail
 from streams.chat.publisher import publish_start
 from streams.log.errors import LogUnavailable, Superseded
 from streams.models import Run
+from streams.observability import metrics
 from streams.observability.request_id import adopt_request_id
 from streams.observability.tracing import attempt_span, finish_span, task_span
 from workers.attempt import Attempt, Outcome
-from workers.generators.errors import ModelError
 from workers.lease import claim, claim_in_turn, release, still_held
 from workers.log_writer import PAUSE
 from workers.prompt.budget import fit, tokens_of
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
+from workers.reply_source import Reply
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+LOOK = 0.5  # seconds between two looks whether the process ends
 PATIENCE = 5.0  # seconds that a run keeps its place while the log refuses its start
 
 
@@ -49,14 +52,21 @@ def generate(run_id: UUID, process: Runtime) -> None:
 
 def _write(run: Run, process: Runtime) -> None:
     attempt = Attempt(run, process)
+    reply: Reply | None = None
     with attempt_span(run), process.keeper.hold(run, attempt.stop, attempt.watermark) as hold:
         try:
             attempt.head = _publish_start(run, process)
             turns = fit(history(run), settings.PROMPT_MAX_TOKENS)
             _store_input_tokens(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
-            outcome = process.run(attempt.write(turns, hold))
-            name = outcome.code if isinstance(outcome, ModelError) else outcome
+            reply = process.source(
+                run,
+                turns,
+                called=partial(attempt.called, hold),
+                draining=lambda: process.draining,
+            )
+            outcome = attempt.outcome_of(process.start(attempt.write(reply.items, hold)))
+            name = outcome if isinstance(outcome, str) else outcome.code
             with finish_span(name, attempt.chunks):
                 _finish(attempt, outcome, process)
         except Superseded:
@@ -72,6 +82,24 @@ def _write(run: Run, process: Runtime) -> None:
             reason = "Something went wrong while the reply was written. It has been noted."
             with suppress(LogUnavailable, Superseded):
                 fail(run, attempt.text, code="internal", reason=reason)
+    if reply:
+        _wait_until_returned(run, reply, process)
+
+
+def _wait_until_returned(run: Run, reply: Reply, process: Runtime) -> None:
+    """Keep the place of a reply that does not return though its run has ended.
+
+    So a process never has more agents at work than it has places. A process that ends does not
+    wait for them.
+    """
+    if reply.has_returned(0):
+        return
+    connection.close()
+    logger.warning("run %s attempt %s: its agent still works", run.id, run.attempt)
+    with metrics.AGENTS_OUTLIVING_RUN.track_inprogress():
+        while not (reply.has_returned(LOOK) or process.draining):
+            pass
+    logger.info("run %s attempt %s: its agent has returned", run.id, run.attempt)
 
 
 def _publish_start(run: Run, process: Runtime) -> int:

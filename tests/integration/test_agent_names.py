@@ -81,7 +81,7 @@ def test_an_outdated_task_begins_a_run_of_its_processes_kind() -> None:
 
 
 def test_agents_that_fill_their_places_leave_the_places_of_models_free(settings: Any) -> None:
-    settings.AGENT_CONCURRENCY, settings.CELERY_WORKER_CONCURRENCY = 2, 2
+    settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY = 2, 2
     worker, agents_process = uuid4(), uuid4()
     agents = [ask("support") for _ in range(4)]
     assert sum(bool(claim(one, agents_process, Kind.AGENT)) for one in agents) == 2
@@ -92,7 +92,7 @@ def test_agents_that_fill_their_places_leave_the_places_of_models_free(settings:
 def test_an_agents_run_that_ends_dispatches_a_refused_run_of_its_own_kind(
     settings: Any, valkey: redis.Redis
 ) -> None:
-    settings.AGENT_CONCURRENCY, settings.CELERY_WORKER_CONCURRENCY = 1, 1
+    settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY = 1, 1
     chats, agents = [ask(), ask()], [ask("support"), ask("support")]
     begun = claim(agents[0], uuid4(), Kind.AGENT)
     assert begun

@@ -54,6 +54,8 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
         "unspool_deltas_appended_total",
         "unspool_appends_rejected_total",
         "unspool_runs_ended_total",
+        "unspool_tool_seconds",
+        "unspool_agents_outliving_run",
         "unspool_sweeps_total",
         "unspool_runs_redispatched_total",
         "unspool_followers",

@@ -27,7 +27,7 @@ from workers.agents.errors import AgentError
 from workers.agents.json_values import cut, plain
 from workers.agents.parts import Data, Finish, Reasoning, Source, ToolCall, ToolResult, Usage
 from workers.reply_items import Completion, ReplyItem
-from workers.split import split
+from workers.reply_text import split_text as split
 
 LONGEST_REASON = 40  # characters: the database's column
 ENGINE_ERRORS = ("cancelled", "worker_lost", "failed")  # `error` of a call that the engine closes
