@@ -13,7 +13,6 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic, sleep
-from typing import Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -36,6 +35,7 @@ from workers.backpressure import Backpressure
 from workers.generators.errors import ModelError
 from workers.lease import HeldRun, mark_called, release, still_held
 from workers.log_writer import PAUSE, size
+from workers.outcome import FAILURES, End, Outcome
 from workers.reply_items import Completion, ReplyItem
 from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
@@ -44,8 +44,6 @@ from workers.tool_calls import ToolCalls
 logger = logging.getLogger(__name__)
 
 HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
-
-Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError | AgentError
 
 
 class Attempt:
@@ -111,17 +109,17 @@ class Attempt:
                 connection.close()
         return False
 
-    def outcome_of(self, writing: Future[Outcome]) -> Outcome:
+    def outcome_of(self, writing: Future[End]) -> End:
         """Wait for what `write` returns. Not on the event loop.
 
         An agent that blocks the event loop keeps `write` from returning. So a stopped attempt is
-        "lost" after HELD seconds more, and one that reads for longer than RUN_TIMEOUT "too long".
+        LOST after HELD seconds, and one that reads for longer than RUN_TIMEOUT is TOO_LONG.
         Whatever such an agent yields later is refused by the log.
         """
         writing.add_done_callback(lambda _: self._wake.set())
         if not self._wake.wait(settings.RUN_TIMEOUT + HELD) and self._reading:
             self.stop()
-            return "too long"
+            return Outcome.TOO_LONG
         while not self._stopped:
             self._wake.wait()
             if writing.done():
@@ -129,28 +127,28 @@ class Attempt:
         try:
             return writing.result(HELD)
         except TimeoutError:
-            return "lost"
+            return Outcome.LOST
 
-    async def write(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> Outcome:
+    async def write(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> End:
         """Append the reply's items, one by one, and return the outcome.
 
-        After any outcome but "lost" and "too long", the log has confirmed every piece.
+        After any outcome but LOST and TOO_LONG, the log has confirmed every piece.
         """
         self._task = asyncio.current_task()
         if self._stopped:
-            return "lost"  # before the reply began
+            return Outcome.LOST  # before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(items, hold)
             self._reading = False
             await self._drain()
         except TimeoutError:
-            return "too long"
+            return Outcome.TOO_LONG
         except (asyncio.CancelledError, Superseded):
-            return "lost"
+            return Outcome.LOST
         return outcome
 
-    async def _relay(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> Outcome:
+    async def _relay(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> End:
         try:
             async with aclosing(items):
                 async for item in items:
@@ -168,10 +166,10 @@ class Attempt:
         except (ModelError, AgentError) as error:
             return error
         except ReplyTooLong:
-            return "too large"
+            return Outcome.TOO_LARGE
         finally:
             self._tools.end()
-        return "finished"
+        return Outcome.FINISHED
 
     async def _say(self, item: ReplyItem) -> None:
         """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
@@ -263,7 +261,7 @@ class Attempt:
         finally:
             connection.close()
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: End) -> None:
         """Store and publish how the run ended. Raises `Superseded`, `LogUnavailable`."""
         conversation = Conversation.objects.filter(pk=self._run.conversation_id).first()
         if conversation is None:
@@ -271,24 +269,16 @@ class Attempt:
         self._run.conversation = conversation
         self._run.conversation.head = max(self._run.conversation.head, self.head)
         match outcome:
-            case "finished":
-                finish = self._finish
-                complete(
-                    self._run,
-                    self.text,
-                    finish_reason=finish.finish_reason,
-                    usage=finish.usage,
-                )
-            case "too long":
-                reason = "The reply took too long and was ended."
-                fail(self._run, self.text, code="run_too_long", reason=reason)
-            case "too large":
-                reason = "The reply became too long and was ended."
-                fail(self._run, self.text, code="reply_too_long", reason=reason)
-            case "lost":
+            case Outcome.FINISHED:
+                reason, usage = self._finish.finish_reason, self._finish.usage
+                complete(self._run, self.text, finish_reason=reason, usage=usage)
+            case Outcome.LOST:
                 self.resign()
-            case error:
-                fail(self._run, self.text, code=error.code, reason=error.reason)
+            case Outcome.TOO_LONG | Outcome.TOO_LARGE:
+                code, reason = FAILURES[outcome]
+                fail(self._run, self.text, code=code, reason=reason)
+            case ModelError():
+                fail(self._run, self.text, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.

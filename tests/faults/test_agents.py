@@ -22,16 +22,16 @@ from tests.support import outages
 from tests.support.agents import noted
 from tests.support.follower import Follower
 from tests.support.many_followers import (
-    all_hear,
     delta,
-    ending,
+    final_event,
     following,
     lateness,
-    share,
+    quantile,
     started,
+    wait_for_all,
 )
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 LEASE = 3.0  # seconds
 QUICK = {"RUN_LEASE": str(LEASE), "WORKER_DRAIN": "0.5", "AGENT_DRAIN": "2"}
@@ -52,12 +52,12 @@ PAYING = (
 PAID = "One. Two. Three."
 
 
-async def ask(visitor: Visitor, record: Path, *steps: dict[str, Any]) -> Asked:
+async def ask(visitor: Visitor, record: Path, *steps: dict[str, Any]) -> AcceptedRun:
     metadata = {"record": str(record)}
     return await visitor.ask(json.dumps(steps), model="tools", metadata=metadata)
 
 
-async def ended(visitor: Visitor, asked: list[Asked]) -> list[dict[str, Any]]:
+async def ended(visitor: Visitor, asked: list[AcceptedRun]) -> list[dict[str, Any]]:
     """The runs once all have ended."""
     async with asyncio.timeout(ENDS_WITHIN):
         while True:
@@ -136,11 +136,11 @@ async def test_a_killed_agent_whose_tools_are_safe_begins_anew(
         asked = [await ask(visitor, record, *steps) for _ in range(RUNS)]
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(followers, within=ENDS_WITHIN):
-            await all_hear(followers, delta(0), within=30)
+            await wait_for_all(followers, delta(0), within=30)
             await asyncio.sleep(chance.uniform(0.3, 0.9))
             stack.agents.pop().kill()
             await stack.add_agents(ready=False)
-            await all_hear(followers, started(2), within=ENDS_WITHIN)
+            await wait_for_all(followers, started(2), within=ENDS_WITHIN)
         runs = await ended(visitor, asked)
         assert {(run["status"], run["attempt"], run["text"]) for run in runs} == {
             ("completed", 2, PAID)
@@ -158,7 +158,7 @@ async def test_a_deploy_waits_for_a_tool_that_must_not_be_called_twice(
         other = await ask(visitor, record, {"wait": 600})
         follower = visitor.follower(other.conversation, cursor=other.cursor)
         async with following([follower], within=ENDS_WITHIN):
-            await all_hear([follower], started(1), within=30)
+            await wait_for_all([follower], started(1), within=30)
             while not noted(record):
                 await asyncio.sleep(0.05)
             stack.agents[0].terminate()
@@ -166,7 +166,7 @@ async def test_a_deploy_waits_for_a_tool_that_must_not_be_called_twice(
             await stack.add_agents()
             (run,) = await ended(visitor, [asked])
             assert (run["status"], run["attempt"], run["text"]) == ("completed", 1, "Done.")
-            await all_hear([follower], started(2), within=30)
+            await wait_for_all([follower], started(2), within=30)
             await visitor.cancel(other.run)
         await leaver.ended(within=20)
         assert noted(record) == [(asked.run, 1, "refund")]
@@ -214,10 +214,10 @@ async def stopped(visitor: Visitor, record: Path) -> list[Follower]:
     asked = [await ask(visitor, record, {"say": "a"}, *steps) for steps in waiting]
     followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
     async with following(followers, within=ENDS_WITHIN):
-        await all_hear(followers, delta(0), within=30)
+        await wait_for_all(followers, delta(0), within=30)
         begun = time.monotonic()
         await asyncio.gather(*(visitor.cancel(one.run) for one in asked))
-        heard = await all_hear(followers, ending(), within=30)
+        heard = await wait_for_all(followers, final_event(), within=30)
     assert max(one.at for one in heard) - begun <= STOPPED_WITHIN
     assert {one.block.event for one in heard} == {"run.cancelled"}
     return followers
@@ -243,9 +243,9 @@ async def late_chats(visitor: Visitor) -> float:
     asked = [await visitor.ask(script(tokens=120, rate=RATE, seed=n)) for n in range(CHATS)]
     followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
     async with following(followers, within=60):
-        await all_hear(followers, delta(0), within=30)
+        await wait_for_all(followers, delta(0), within=30)
     late = [lateness([follower.recording], RATE) for follower in followers]
-    return share([seconds for those in late for seconds in those], 0.99)
+    return quantile([seconds for those in late for seconds in those], 0.99)
 
 
 async def test_a_bad_path_ends_the_start_with_a_sentence(stacks: Stacks) -> None:

@@ -77,7 +77,7 @@ class Stack:
         self.web_redis = Proxy((HOST, self.valkey.port))
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
-        self.door: Proxy | None = None  # where visitors come in instead, if there is one
+        self.outer_proxy: Proxy | None = None  # where visitors come in instead, if there is one
         self.holders: list[Process] = []  # what holds readers in front of the web processes
         self.webs: list[Process] = []
         self.workers: list[Process] = []
@@ -100,7 +100,7 @@ class Stack:
         try:
             await self._start()
         except BaseException:
-            sys.stderr.write(self.words())
+            sys.stderr.write(self.log_tails())
             await self._end()
             raise
         return self
@@ -112,7 +112,7 @@ class Stack:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            sys.stderr.write(self.words())
+            sys.stderr.write(self.log_tails())
         await self._end()
 
     def parts(self) -> list[Process]:
@@ -126,9 +126,9 @@ class Stack:
     @property
     def entrance(self) -> Proxy:
         """The balancer before the web processes, or before what holds their readers."""
-        return self.door or self.front
+        return self.outer_proxy or self.front
 
-    def words(self) -> str:
+    def log_tails(self) -> str:
         return "\n".join(part.tail() for part in self.parts())
 
     @property
@@ -159,7 +159,7 @@ class Stack:
         self.workers.append(worker)
         worker.start()
         if ready:
-            await worker.says("ready.", within=READY_WITHIN)
+            await worker.wait_for_log("ready.", within=READY_WITHIN)
         return worker
 
     async def add_agents(self, *, ready: bool = True) -> Process:
@@ -171,7 +171,7 @@ class Stack:
         self.agents.append(agents)
         agents.start()
         if ready:
-            await agents.says("takes runs", within=READY_WITHIN)
+            await agents.wait_for_log("takes runs", within=READY_WITHIN)
         return agents
 
     async def ready(self, web: Process) -> None:
@@ -185,11 +185,11 @@ class Stack:
 
     async def visitor(self, web: Process | None = None, *, port: int | None = None) -> Visitor:
         """Somebody new, at the door or the first web process unless told otherwise."""
-        if self.door and web is None:
-            port = port or self.door.port
+        if self.outer_proxy and web is None:
+            port = port or self.outer_proxy.port
         visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
         self._visitors.append(visitor)
-        await visitor.arrive()
+        await visitor.begin_session()
         return visitor
 
     async def manage(self, *words: str) -> str:
@@ -237,13 +237,13 @@ class Stack:
         for _ in range(webs):
             await self.add_web()
         for worker in self.workers:
-            await worker.says("ready.", within=READY_WITHIN)
+            await worker.wait_for_log("ready.", within=READY_WITHIN)
         for process in self.agents:
-            await process.says("takes runs", within=READY_WITHIN)
+            await process.wait_for_log("takes runs", within=READY_WITHIN)
 
     async def _end(self) -> None:
         for visitor in self._visitors:
-            await visitor.leave()
+            await visitor.close()
         for valkey in self.valkeys:
             await valkey.client.aclose()
         for part in self.parts():
