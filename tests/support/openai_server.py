@@ -52,13 +52,16 @@ class Running:
 
 
 @contextmanager
-def serving() -> Iterator[Running]:
-    """A server in a thread of its own, for tests with or without a loop."""
+def serving(*, closes: bool = False) -> Iterator[Running]:
+    """A server in a thread of its own, for tests with or without a loop.
+
+    `closes`: it closes each connection after its answer, for clients that nobody closes.
+    """
     ready: list[str] = []
     listening, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        server, url = await listen(Model())
+        server, url = await listen(Model(closes=closes))
         ready.append(url)
         listening.set()
         await asyncio.to_thread(over.wait)

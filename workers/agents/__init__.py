@@ -10,6 +10,7 @@ chat model. The setting AGENTS names each agent by its dotted path.
 """
 
 from workers.agents.chat_model import chat
+from workers.agents.graph import graph
 from workers.agents.parts import (
     Data,
     Finish,
@@ -39,5 +40,6 @@ __all__ = [
     "Usage",
     "chat",
     "current_turn",
+    "graph",
     "runnable",
 ]

@@ -27,7 +27,7 @@ from workers.agents.errors import AgentError
 from workers.agents.json_values import cut, plain
 from workers.agents.parts import Data, Finish, Reasoning, Source, ToolCall, ToolResult, Usage
 from workers.reply_items import Completion, ReplyItem
-from workers.reply_text import split_text as split
+from workers.reply_text import split_text
 
 LONGEST_REASON = 40  # characters: the database's column
 ENGINE_ERRORS = ("cancelled", "worker_lost", "failed")  # `error` of a call that the engine closes
@@ -98,9 +98,9 @@ class Checks:
         size = len(text) if text.isascii() else len(text.encode())
         room = settings.MAX_REPLY_BYTES - self._kept
         if size <= room:
-            yield from split(text)
+            yield from split_text(text)
         else:
-            yield from split(text.encode()[: max(room, 0)].decode(errors="ignore"))
+            yield from split_text(text.encode()[: max(room, 0)].decode(errors="ignore"))
         self._count_bytes(size)
 
     def _call(self, call: ToolCall) -> ToolCallPart:
