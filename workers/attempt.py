@@ -277,7 +277,7 @@ class Attempt:
             case Outcome.TOO_LONG | Outcome.TOO_LARGE:
                 code, reason = FAILURES[outcome]
                 fail(self._run, self.text, code=code, reason=reason)
-            case ModelError():
+            case ModelError() | AgentError():
                 fail(self._run, self.text, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:

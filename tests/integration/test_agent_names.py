@@ -16,7 +16,7 @@ from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
 from tests.integration.support.api_client import ApiClient, conversation, run
-from tests.integration.support.broker import AGENT_QUEUE, QUEUE, later, queued
+from tests.integration.support.broker import AGENT_QUEUE, QUEUE, let_dispatch_expire, queued
 from workers.lease import claim, claim_in_turn, release
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -40,7 +40,7 @@ def test_each_kind_of_run_waits_in_a_queue_of_its_own(valkey: redis.Redis) -> No
 
 def test_a_sweep_sends_each_lost_task_to_the_queue_of_its_kind(valkey: redis.Redis) -> None:
     chats, agents = [ask() for _ in range(3)], [ask("support"), ask("weather")]
-    later()
+    let_dispatch_expire()
     valkey.delete(QUEUE, AGENT_QUEUE)
     sweep()
     assert (queued(valkey), queued(valkey, AGENT_QUEUE)) == (chats, agents)
@@ -50,7 +50,7 @@ def test_many_tasks_of_one_kind_do_not_hide_a_lost_one_of_the_other(valkey: redi
     for _ in range(5):
         ask()
     agent = ask("support")
-    later()
+    let_dispatch_expire()
     valkey.delete(AGENT_QUEUE)
     sweep()
     assert queued(valkey, AGENT_QUEUE) == [agent]
