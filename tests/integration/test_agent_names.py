@@ -22,10 +22,15 @@ from workers.lease import claim, claim_in_turn, release
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
-@pytest.fixture(autouse=True)
-def _agents(settings: Any) -> None:
+def name_agents(settings: Any) -> None:
+    """Two agents, and leases that need no renewal."""
     settings.AGENTS = {"support": "shop.agents.support", "weather": "shop.agents.weather"}
     settings.RUN_LEASE = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def _agents(settings: Any) -> None:
+    name_agents(settings)
 
 
 def ask(model: str | None = None, owner: str = "user:1") -> UUID:
@@ -56,7 +61,8 @@ def test_many_tasks_of_one_kind_do_not_hide_a_lost_one_of_the_other(valkey: redi
     assert queued(valkey, AGENT_QUEUE) == [agent]
 
 
-def test_a_process_claims_runs_of_its_own_kind_alone() -> None:
+def test_a_process_claims_runs_of_its_own_kind_alone(settings: Any) -> None:
+    name_agents(settings)
     chat, agent = ask(), ask("support")
     assert claim(chat, uuid4(), Kind.AGENT) is None
     assert claim(agent, uuid4(), Kind.MODEL) is None

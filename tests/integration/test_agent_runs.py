@@ -19,6 +19,7 @@ from streams.models import Run
 from streams.observability import metrics
 from tests.support.agents import TOOLS, noted
 from workers import attempt as attempts
+from workers import lease
 from workers.agent_replies import AgentReplies, load_agents
 from workers.agents.errors import AgentMisconfigured
 from workers.lease import claim, mark_called, release
@@ -29,11 +30,16 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 ENDS_WITHIN = 3.0  # seconds: a look at the leases, the agent's patience, and a slow machine
 
 
-@pytest.fixture(autouse=True)
-def _agents(settings: Any) -> None:
+def name_agents(settings: Any) -> None:
+    """One agent, whose process looks at its leases often."""
     settings.AGENTS = {"tools": TOOLS}
     settings.LEASE_CHECK_INTERVAL = 0.1
     settings.SWEEP_INTERVAL = 3600
+
+
+@pytest.fixture(autouse=True)
+def _agents(settings: Any) -> None:
+    name_agents(settings)
 
 
 @pytest.fixture
@@ -145,7 +151,8 @@ def abandoned(run: Run) -> Run:
     return held
 
 
-def test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends() -> None:
+def test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends(settings: Any) -> None:
+    name_agents(settings)
     run = asked(None, {"call": "refund"})
     held = abandoned(run)
     assert mark_called(held)
@@ -165,15 +172,16 @@ def test_a_run_that_has_called_no_tool_begins_anew() -> None:
     assert (now(run).status, now(run).attempt) == ("running", 2)
 
 
-def test_a_claim_and_a_call_at_the_same_moment_exclude_each_other() -> None:
+def test_an_attempt_that_has_lost_its_run_cannot_store_a_call(settings: Any) -> None:
+    name_agents(settings)
     run = asked(None, {"call": "refund"})
     held = abandoned(run)
     Run.objects.update(lease_until="2026-01-01T00:00:00Z")
     again = claim(run.id, uuid4(), Kind.AGENT)
     assert again
-    assert not mark_called(held)  # the process that was frozen wakes up
+    assert not lease.mark_called(held)  # the process that was frozen wakes up
     assert now(run).called_at is None
-    assert mark_called(again)
+    assert lease.mark_called(again)
 
 
 def test_a_run_that_has_called_a_tool_is_not_released() -> None:
