@@ -34,7 +34,7 @@ from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
 
 LEASE = 3.0  # seconds
-QUICK = {"RUN_LEASE": str(LEASE), "WORKER_DRAIN": "0.5", "AGENT_DRAIN": "2"}
+QUICK = {"RUN_LEASE": str(LEASE), "WORKER_DRAIN": "0.2", "AGENT_DRAIN": "0.4"}
 RUNS = 6  # at once, so that one blow meets several moments of a run
 ENDS_WITHIN = 60.0  # seconds, on a machine that starts processes meanwhile
 STOPPED_WITHIN = 2.0  # seconds after the POST

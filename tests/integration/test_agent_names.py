@@ -1,11 +1,13 @@
 """Names of models and agents: which queue a run waits in, and which process may claim it."""
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import redis
+from django.db.models import F
 from django.db.models.functions import Now
 
 from streams.chat import ask as asking
@@ -190,3 +192,16 @@ def test_metadata_holds_what_both_databases_can_keep() -> None:
 def test_a_list_of_numbers_fills_metadata_to_its_limit() -> None:
     ApiClient().begin(metadata={"n": [7] * 2000})
     assert len(Run.objects.get().metadata["n"]) == 2000
+
+
+def test_a_waiting_run_whose_name_is_gone_ends_after_ten_minutes(settings: Any) -> None:
+    gone, running = ask("weather"), ask("weather")
+    assert claim(running, uuid4(), Kind.AGENT)
+    settings.AGENTS = {"support": "shop.agents.support"}
+    sweep()
+    assert Run.objects.get(pk=gone).status == "queued"
+    Run.objects.update(created_at=F("created_at") - timedelta(minutes=11))
+    sweep()
+    ended = Run.objects.get(pk=gone)
+    assert (ended.status, ended.code) == ("failed", "unknown_model")
+    assert Run.objects.get(pk=running).status == "running"  # its process has the name
