@@ -17,10 +17,10 @@ from streams.chat.model_names import Kind
 from streams.chat.sweep import Sweeper
 from streams.log.sharding import server_urls
 from workers.agents.threads import DaemonThreads
+from workers.agents.watchdog import Watchdog
 from workers.generators.openai import close_client
 from workers.lease import LeaseKeeper
 from workers.log_writer import LogWriter
-from workers.loop_watch import LoopWatch
 from workers.reply_source import ReplySource, model_reply
 from workers.tool_calls import ToolNames
 
@@ -41,10 +41,11 @@ class Runtime:
         self.keeper = LeaseKeeper(kind)
         self.sweeper = Sweeper()
         self.tool_names = ToolNames()
-        self._watch = LoopWatch(self.loop)
+        self._watchdog: Watchdog | None = None
         if kind is Kind.AGENT:
             self.loop.set_default_executor(DaemonThreads())  # for the synchronous code of agents
-            self._watch.start()
+            self._watchdog = Watchdog(self.loop)
+            self._watchdog.start()
         self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
         for thread in (self._loop_thread, *self.writers, self.keeper, self.sweeper):
             thread.start()
@@ -52,7 +53,8 @@ class Runtime:
     def close(self) -> None:
         """Close the model's connections, end the threads and close the loop. Waits for all."""
         self.start(close_client()).result()
-        self._watch.stop()
+        if self._watchdog:
+            self._watchdog.stop()
         self.sweeper.stop()
         self.keeper.stop()
         for writer in self.writers:

@@ -60,13 +60,8 @@ async def _events(body: dict[str, Any], message: str) -> AsyncIterator[dict[str,
     calls = script.round(body["messages"])
     usage = {"input_tokens": 7, "output_tokens": 1}
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"]}
-    empty: dict[str, Any] = {
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": usage,
-    }
-    yield {"type": "message_start", "message": {**head, **empty}}
+    empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
+    yield {"type": "message_start", "message": {**head, **empty, "usage": usage}}
     blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     if thoughts := script.thoughts():
         start: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}

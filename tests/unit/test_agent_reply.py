@@ -1,6 +1,7 @@
 """An agent at work: what of its output becomes the reply, and how each of its faults ends."""
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -42,6 +43,7 @@ from workers.agents import (
 from workers.agents.reply import reply_of
 from workers.agents.testing import Reply, run, turn_of
 from workers.agents.turn import Control
+from workers.agents.watchdog import Watchdog
 
 SECRET = "the exception's own text"
 
@@ -365,3 +367,40 @@ async def test_a_chain_of_prompt_model_and_parser() -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "Be kind."), ("user", "{question}")])
     chain = prompt | RunnableGenerator(speak) | StrOutputParser()
     assert (await run(runnable(chain), "a b c")).text == "abc"
+
+
+@pytest.mark.parametrize("in_task", [False, True])
+def test_the_watchdog_names_the_run_that_holds_the_event_loop(
+    caplog: pytest.LogCaptureFixture, in_task: bool
+) -> None:
+    class Named(logging.Handler):
+        """Lets the agent go on once the log names it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            named.set()
+
+    named = threading.Event()
+    turn = turn_of("Go")
+
+    async def agent(_: Turn) -> AsyncIterator[str]:
+        async def block() -> None:
+            assert named.wait(10)
+
+        # LangGraph's nodes are tasks of their own.
+        await (asyncio.create_task(block()) if in_task else block())
+        yield "done"
+
+    with asyncio.Runner() as runner:
+        watchdog = Watchdog(runner.get_loop(), held=0.2)
+        watchdog.start()
+        handler = Named()
+        logging.getLogger("workers.agents.watchdog").addHandler(handler)
+        try:
+            reply = runner.run(run(agent, turn))
+        finally:
+            logging.getLogger("workers.agents.watchdog").removeHandler(handler)
+            watchdog.stop()
+            watchdog.join(5)
+    assert reply.text == "done"
+    assert f"run {turn.run} attempt 1 holds the event loop" in caplog.text
+    assert "in block" in caplog.text

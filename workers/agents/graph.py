@@ -10,7 +10,7 @@ core alone: the graph brings LangGraph with it.
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, convert_to_messages
 
@@ -20,22 +20,18 @@ from workers.agents.parts import Part
 from workers.agents.runnable import Generator
 from workers.agents.turn import Turn
 
+if TYPE_CHECKING:
+    from langgraph.pregel import Pregel
+
+    Graph = Pregel[Any, Any, Any, Any]
+
 MODES = ["messages", "tools", "custom", "updates"]
 
 logger = logging.getLogger(__name__)
 
 
-class Graph(Protocol):
-    """What is used of LangGraph's `CompiledStateGraph`."""
-
-    checkpointer: Any
-
-    def astream(self, input: Any, config: Any = None, **options: Any) -> Any:
-        """Run the graph and yield its events."""
-
-
 def graph(
-    graph: Graph,
+    graph: "Graph",
     *,
     repeat: Repeat = False,
     hidden: Collection[str] = (),
@@ -68,7 +64,8 @@ def graph(
             options["durability"] = "sync"
         await _delete_threads(graph, turn, range(1, turn.attempt))  # of attempts that were killed
         try:
-            async with aclosing(graph.astream(given, config, **options)) as events:
+            astream: Any = graph.astream  # its types do not know the mode `tools`
+            async with aclosing(astream(given, config, **options)) as events:
                 async for event in events:
                     for item in reader.read(event):
                         yield item
@@ -99,7 +96,7 @@ def _thread(turn: Turn, attempt: int) -> str:
     return f"{turn.run}:{attempt}"
 
 
-async def _delete_threads(graph: Graph, turn: Turn, attempts: Iterable[int]) -> None:
+async def _delete_threads(graph: "Graph", turn: Turn, attempts: Iterable[int]) -> None:
     """Delete the checkpoints of these attempts, if the graph keeps any."""
     if delete := getattr(graph.checkpointer, "adelete_thread", None):
         for attempt in attempts:

@@ -63,7 +63,9 @@ class _Reply:
         self._clock = self._loop.call_later(LOOK, self._look_at_clock)
         self._control.superseded = self._supersede
         self._control.begin_work()
+        token = CURRENT.set(turn)  # the task, and the watchdog at its creation, take it over
         self._task = self._loop.create_task(self._run(), name=f"run {turn.run}")
+        CURRENT.reset(token)
         self._task.add_done_callback(lambda _: self._control.end_work())
         self._control.task = self._task  # the loop alone would let an abandoned task be collected
 
@@ -99,7 +101,6 @@ class _Reply:
         self._more.set()
 
     async def _run(self) -> None:
-        CURRENT.set(self._turn)
         try:
             # Django's asynchronous queries of this agent then wait for no other agent's.
             async with ThreadSensitiveContext(executor=DaemonThreads(serial=True)):

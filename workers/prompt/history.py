@@ -1,36 +1,66 @@
-"""The turns of a conversation that go into a run's prompt, before the budget cuts them."""
+"""The messages of a conversation that go into a run's prompt, before the budget cuts them."""
+
+from itertools import count, groupby
+from operator import itemgetter
+from typing import Any
+
+from django.db.models import Q
 
 from streams.models import Message, Run
+from streams.protocol.parts import AnyPart, TextPart, part_of
 from workers.prompt.messages import PromptMessage
+from workers.prompt.replies import has_calls, messages_of
 
 LATEST = 400  # messages; older ones would not fit a model's context
-# A failed run's partial reply does not help the model.
+LATEST_WITH_PARTS = 50  # replies whose tool calls are read; of older ones the text alone
+# A failed run's partial text does not help the model. What its tools did happened all the same.
 WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)
 
 
 def history(run: Run) -> list[PromptMessage]:
     """Return the system message, and each question up to this run's with its latest reply.
 
-    A completed reply takes precedence over the partial text of a cancelled one.
+    A completed reply takes precedence over the partial text of a cancelled one. But the latest
+    reply counts if it holds a tool call, whatever its run's status.
     """
     messages = run.conversation.messages
     system = messages.filter(role=Message.Role.SYSTEM)
     questions = messages.filter(role=Message.Role.USER, turn__lte=run.message.turn)
-    written = messages.filter(turn__lt=run.message.turn, written_by__status__in=WORTH_KEEPING)
-    latest = written.order_by("-turn", "-created_at").values_list(
-        "turn", "written_by__status", "content"
-    )
-    replies: dict[int, tuple[str, str]] = {}
-    for turn, status, content in latest[:LATEST]:
-        kept, _ = replies.setdefault(turn, (status, content))
-        if status == Run.Status.COMPLETED and kept != status:
-            replies[turn] = status, content
-    turns = [
-        PromptMessage("system", content) for content in system.values_list("content", flat=True)
-    ]
+    replies = _replies(run)
+    prompt = [PromptMessage("system", text) for text in system.values_list("content", flat=True)]
     rows = questions.order_by("-turn").values_list("turn", "content")
+    numbers = count(1)
     for turn, content in reversed(rows[:LATEST]):
-        turns.append(PromptMessage("user", content))
-        if turn in replies:
-            turns.append(PromptMessage("assistant", replies[turn][1]))
-    return turns
+        prompt.append(PromptMessage("user", content))
+        prompt += messages_of(replies.get(turn, ()), numbers)
+    return prompt
+
+
+def _replies(run: Run) -> dict[int, tuple[AnyPart, ...]]:
+    """The parts of the reply to each question before this run's."""
+    written = run.conversation.messages.filter(turn__lt=run.message.turn)
+    worth_reading = Q(written_by__status__in=WORTH_KEEPING) | Q(parts__isnull=False)
+    latest = written.filter(worth_reading, written_by__isnull=False)
+    newest_first = latest.order_by("-turn", "-created_at")
+    rows = newest_first.values_list("turn", "written_by__status", "pk", "content")[:LATEST]
+    newest = [pk for _, _, pk, _ in list(rows)[:LATEST_WITH_PARTS]]
+    stored = dict(Message.objects.filter(pk__in=newest).values_list("pk", "parts"))
+    chosen: dict[int, tuple[AnyPart, ...]] = {}
+    for turn, replies in groupby(rows, key=itemgetter(0)):
+        tried = [(status, _parts(stored.get(pk), content)) for _, status, pk, content in replies]
+        chosen[turn] = _latest(tried)
+    return chosen
+
+
+def _latest(replies: list[tuple[str, tuple[AnyPart, ...]]]) -> tuple[AnyPart, ...]:
+    """The reply to one question that counts, of those with their run's status, newest first."""
+    if has_calls(replies[0][1]):
+        return replies[0][1]
+    by_status = dict(reversed(replies))  # of several with one status the newest
+    return next((by_status[status] for status in WORTH_KEEPING if status in by_status), ())
+
+
+def _parts(stored: list[Any] | None, content: str) -> tuple[AnyPart, ...]:
+    if stored is None:
+        return (TextPart(text=content),)
+    return tuple(part_of(value) for value in stored)
