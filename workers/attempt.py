@@ -1,7 +1,7 @@
 """One attempt's reply: it appends the model's pieces to the log and tracks which are confirmed.
 
 A piece does not wait for the one before it. The log's results arrive on the event loop. If the log
-has lost the reply, the attempt restores its fence and appends the whole text again.
+has lost the reply, the attempt restores its fence and appends all parts again.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic, sleep
+from typing import TypedDict
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -24,12 +26,13 @@ from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
 from streams.log.event_log import log_of
 from streams.log.sharding import server_of
+from streams.log.slots import SlotWrite
 from streams.log.values import Append, Watermark
 from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
-from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
-from streams.protocol.parts import ReasoningPart, text_parts
+from streams.protocol.events import Delta, PartAdded, Piece, ReasoningDelta, TextDelta, TextSnapshot
+from streams.protocol.parts import Part, ReasoningPart, TextPart, WholePart, text_of
 from workers.agents.errors import AgentError
 from workers.backpressure import Backpressure
 from workers.generators.errors import ModelError
@@ -37,13 +40,22 @@ from workers.lease import HeldRun, mark_called, release, still_held
 from workers.log_writer import PAUSE, size
 from workers.outcome import FAILURES, End, Outcome
 from workers.reply_items import Completion, ReplyItem
-from workers.reply_text import ReplyText, ReplyTooLong, split_text
+from workers.reply_parts import ReplyParts, ReplyTooLong
+from workers.reply_text import split_text
 from workers.runtime import Runtime
 from workers.tool_calls import ToolCalls
 
 logger = logging.getLogger(__name__)
 
 HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
+
+
+class Place(TypedDict):
+    """Where a piece stands: the fields that all events of a reply have."""
+
+    run: UUID
+    attempt: int
+    index: int
 
 
 class Attempt:
@@ -55,7 +67,7 @@ class Attempt:
         self._process = process
         self._channel = channel_of(run.conversation_id)
         self._writer = process.writers[server_of(self._channel)]
-        self._reply = ReplyText(settings.MAX_REPLY_BYTES)
+        self._reply = ReplyParts(settings.MAX_REPLY_BYTES)
         self._index = 0
         self._unconfirmed = Backpressure(lambda: self._writer.away.is_set())
         self._refused: Exception | None = None
@@ -70,8 +82,8 @@ class Attempt:
         self._started_at = run.started_at
 
     @property
-    def text(self) -> str:
-        return self._reply.text
+    def parts(self) -> tuple[Part, ...]:
+        return self._reply.parts
 
     @property
     def chunks(self) -> int:
@@ -171,34 +183,39 @@ class Attempt:
             self._tools.end()
         return Outcome.FINISHED
 
-    async def _say(self, item: ReplyItem) -> None:
-        """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
+    async def _say(self, item: str | ReasoningPart | WholePart) -> None:
+        """Append one piece. Raises `ReplyTooLong` after the part of it that still fits."""
         match item:
             case str():
-                for piece in split_text(self._reply.fit(item)):
-                    await self._wait_for_room()
-                    self._reply.add_text(piece)
-                    self._publish_delta(TextDelta, piece)
+                await self._say_text(TextDelta, TextPart, item)
             case ReasoningPart():
-                for piece in split_text(self._reply.fit(item.text)):
-                    await self._wait_for_room()
-                    self._reply.add_reasoning(piece)
-                    self._publish_delta(ReasoningDelta, piece)
+                await self._say_text(ReasoningDelta, ReasoningPart, item.text)
+            case part:
+                await self._wait_for_room()
+                write = self._reply.add_part(part)
+                self._publish(PartAdded(**self._place(), part=part), write)
         self._reply.check()
 
+    async def _say_text(
+        self, event: type[Delta], part: type[TextPart | ReasoningPart], text: str
+    ) -> None:
+        for piece in split_text(self._reply.fit(text)):
+            await self._wait_for_room()
+            write = self._reply.add_text(part, piece)
+            self._publish(event(**self._place(), text=piece), write)
+
     async def _wait_for_room(self) -> None:
-        # The log may hold the fence though its answer was lost. So the whole text comes first.
+        # The log may hold the fence though its answer was lost. So all parts come first.
         while self._refused:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _publish_delta(self, kind: type[Delta], text: str) -> None:
-        run = self._run
-        self._publish(kind(run=run.id, attempt=run.attempt, index=self._index, text=text))
+    def _place(self) -> Place:
+        return {"run": self._run.id, "attempt": self._run.attempt, "index": self._index}
 
-    def _publish(self, event: Delta | TextSnapshot) -> None:
+    def _publish(self, event: Piece | TextSnapshot, write: SlotWrite | None) -> None:
         self._index += 1
-        append = Append(channel=self._channel, event=event, min_head=self.head)
+        append = Append(channel=self._channel, event=event, write=write, min_head=self.head)
         length = size(append)
         self._unconfirmed.add(length)
         self._writer.write(append, partial(self._on_result, length))
@@ -220,7 +237,7 @@ class Attempt:
                 await self._restore()
 
     async def _restore(self) -> None:
-        """Restore the fence in a log that has lost it, then append the whole text again.
+        """Restore the fence in a log that has lost it, then append all parts again.
 
         Returns after PAUSE if Redis is away; the caller then tries again. Raises `Superseded`, or
         the error with which the log refused a piece.
@@ -236,14 +253,8 @@ class Attempt:
             self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
-        for piece in split_text(self._reply.reasoning):
-            self._publish_delta(ReasoningDelta, piece)
-        run, parts = self._run, text_parts(self.text, self._reply.reasoning)
-        self._publish(
-            TextSnapshot(
-                run=run.id, attempt=run.attempt, index=self._index, text=self.text, parts=parts
-            )
-        )
+        parts = self.parts
+        self._publish(TextSnapshot(**self._place(), text=text_of(parts), parts=parts), None)
 
     def _restore_fence(self) -> int:
         """Restore the fence; return the log's head. Raises `Superseded`, `LogUnavailable`."""
@@ -255,7 +266,7 @@ class Attempt:
                 conversation = self._run.conversation_id
                 log = log_of(conversation, max(self.head, recorded_head(conversation)))
                 head = log.restore_fence(
-                    self._run.id, self._run.attempt, index=self._index - 1, text=self.text
+                    self._run.id, self._run.attempt, index=self._index - 1, parts=self.parts
                 )
             return head
         finally:
@@ -271,14 +282,14 @@ class Attempt:
         match outcome:
             case Outcome.FINISHED:
                 reason, usage = self._finish.finish_reason, self._finish.usage
-                complete(self._run, self.text, finish_reason=reason, usage=usage)
+                complete(self._run, self.parts, finish_reason=reason, usage=usage)
             case Outcome.LOST:
                 self.resign()
             case Outcome.TOO_LONG | Outcome.TOO_LARGE:
                 code, reason = FAILURES[outcome]
-                fail(self._run, self.text, code=code, reason=reason)
+                fail(self._run, self.parts, code=code, reason=reason)
             case ModelError() | AgentError():
-                fail(self._run, self.text, code=outcome.code, reason=outcome.reason)
+                fail(self._run, self.parts, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
@@ -293,8 +304,8 @@ class Attempt:
             return
         now.conversation.head = max(now.conversation.head, self.head)
         if now.cancel_asked:
-            finish_cancelled(now, self.text)
+            finish_cancelled(now, self.parts)
         elif not release(self._run, head=self.head):
             called = Run.objects.filter(pk=now.pk, attempt=now.attempt, called_at__isnull=False)
             if called.filter(status=Run.Status.RUNNING).exists():
-                fail_after_call(now, self.text)
+                fail_after_call(now, self.parts)

@@ -82,7 +82,7 @@ def _write(run: Run, process: Runtime) -> None:
             logger.exception("run %s attempt %s", run.id, run.attempt)
             reason = "Something went wrong while the reply was written. It has been noted."
             with suppress(LogUnavailable, Superseded):
-                fail(run, attempt.text, code="internal", reason=reason)
+                fail(run, attempt.parts, code="internal", reason=reason)
     if reply:
         _wait_until_returned(run, reply, process)
 

@@ -34,6 +34,7 @@ from streams.log.sharding import broker_server, server_of
 from streams.log.values import OnUnverified
 from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Run
 from streams.observability import metrics
+from streams.protocol.parts import Part
 
 logger = logging.getLogger(__name__)
 # Seconds that a run waits for a name that the settings lack. Another process may have the name, for
@@ -120,26 +121,26 @@ def _end_abandoned(this_pass: SweepPass) -> None:
 def _end_unknown(run: Run) -> None:
     """Fail a run whose model or agent is gone from the settings. Raises `LogUnavailable`."""
     reason = "The model or agent that was to reply is no longer offered."
-    fail(run, _published_text(run), code="unknown_model", reason=reason)
+    fail(run, _published_parts(run), code="unknown_model", reason=reason)
 
 
 def _give_up(run: Run) -> None:
-    """Fail a run that must not be retried, with its published text. Raises `LogUnavailable`."""
-    text = _published_text(run)
+    """Fail a run that must not be retried, with its published parts. Raises `LogUnavailable`."""
+    parts = _published_parts(run)
     if run.called_at:
-        fail_after_call(run, text)
+        fail_after_call(run, parts)
         return
     reason = "The reply was interrupted several times and could not be finished."
-    fail(run, text, code="worker_lost", reason=reason)
+    fail(run, parts, code="worker_lost", reason=reason)
 
 
-def _published_text(run: Run) -> str:
-    """Seal the reply of a run without a worker; return its published text."""
+def _published_parts(run: Run) -> tuple[Part, ...]:
+    """Seal the reply of a run without a worker; return its published parts."""
     if not run.attempt:
-        return ""
+        return ()
     log = log_of(run.conversation_id, run.conversation.head)
     sealed = log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
-    return sealed.text if sealed else ""
+    return sealed.parts
 
 
 def _dispatch_waiting(this_pass: SweepPass, kind: Kind) -> None:

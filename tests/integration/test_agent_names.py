@@ -17,6 +17,7 @@ from streams.chat.broker_queue import queue_length
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.api_client import ApiClient, conversation, run
 from tests.integration.support.broker import AGENT_QUEUE, QUEUE, let_dispatch_expire, queued
 from workers.lease import claim, claim_in_turn, release
@@ -107,7 +108,7 @@ def test_an_agents_run_that_ends_dispatches_a_refused_run_of_its_own_kind(
     for refused in (*chats, agents[1]):
         Run.objects.filter(pk=refused).update(dispatched_at=None)
     valkey.delete(QUEUE, AGENT_QUEUE)
-    finish.complete(begun, "So.", finish_reason="stop", usage=None)
+    finish.complete(begun, text_parts("So."), finish_reason="stop", usage=None)
     assert (queued(valkey), queued(valkey, AGENT_QUEUE)) == ([], [agents[1]])
 
 

@@ -34,6 +34,7 @@ from streams.models import (
 from streams.protocol.events import ReasoningDelta
 from tests.integration.support.api_client import begin_conversation, client_with_token
 from tests.integration.support.published_run import PublishedRun
+from tests.support.appends import text_append
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 WORDS = b"the-heron-stands-in-the-reeds"
@@ -200,7 +201,7 @@ def test_export_has_the_text_that_only_the_log_holds(valkey: object) -> None:
     story = PublishedRun()
     story.publish_deltas(2)
     thought = ReasoningDelta(run=story.run.id, attempt=1, index=2, text="hm")
-    publisher.append([publisher.Append(channel=story.channel, event=thought, min_head=0)])
+    publisher.append([text_append(story.channel, thought, slot=1, opens=True)])
     rows = exported("--owner", "visitor:a")
     so_far = [row for row in rows if row["kind"] == "reply_so_far"]
     assert [(row["text"], row["reasoning"]) for row in so_far] == [("w0 w1 ", "hm")]

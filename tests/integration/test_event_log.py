@@ -10,7 +10,6 @@ from streams.log.errors import FenceMissing, LogUnavailable, LogUnverified, Supe
 from streams.log.event_log import EventLog
 from streams.log.servers import Servers
 from streams.log.values import (
-    Append,
     CursorGap,
     LogState,
     OnUnverified,
@@ -28,8 +27,10 @@ from streams.protocol.events import (
     TextSnapshot,
 )
 from streams.protocol.fold import ConversationState, fold
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 from tests.integration.support.logged_run import CLOCK, USAGE, Clock, LoggedRun
+from tests.support.appends import snapshot_append, text_append
 
 
 @pytest.fixture
@@ -66,13 +67,13 @@ def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_over(
     with pytest.raises(Superseded):
         teller.start(1)
     teller.append(teller.delta(0, "anew", attempt=2))
-    assert teller.at().state().runs[teller.run] == RunProgress(attempt=2, text="anew", reasoning="")
+    assert teller.at().state().runs[teller.run] == RunProgress(attempt=2, parts=text_parts("anew"))
 
 
 def test_nothing_follows_a_seal_or_a_final_event(teller: LoggedRun) -> None:
     start = teller.start()
     teller.append(teller.delta(0))
-    assert teller.at().seal(teller.run, 1) == RunProgress(attempt=1, text="w0 ", reasoning="")
+    assert teller.sealed(1) == (1, "w0 ")
     assert teller.append(teller.delta(1)) == ["Superseded"]
     teller.append_final("w0 ")
     assert teller.append(teller.delta(1)) == ["Superseded"]
@@ -102,17 +103,17 @@ def test_the_published_text_is_the_stored_text(teller: LoggedRun) -> None:
 def test_the_state_of_a_run_is_the_fold_of_its_events(teller: LoggedRun) -> None:
     start = teller.start()
     thought = ReasoningDelta(run=teller.run, attempt=1, index=0, text="Hm. ")
-    teller.log.append([Append(channel=teller.channel, event=thought, min_head=0)])
-    teller.append(teller.delta(1, "Wörter \ufffd "), teller.delta(2, "\u2028\r\n\ndata: x"))
+    teller.log.append([text_append(teller.channel, thought)])
+    for index, text in enumerate(("Wörter \ufffd ", "\u2028\r\n\ndata: x"), start=1):
+        event = TextDelta(run=teller.run, attempt=1, index=index, text=text)
+        teller.append(text_append(teller.channel, event, slot=1, opens=index == 1))
     page = teller.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
         heard = fold(heard, decode(type, data))
     folded, kept = heard.replies[teller.run], teller.at().state()
-    assert kept.runs[teller.run] == RunProgress(
-        attempt=folded.attempt, text=folded.text, reasoning=folded.reasoning
-    )
+    assert kept.runs[teller.run] == RunProgress(attempt=folded.attempt, parts=folded.parts)
 
 
 @pytest.mark.parametrize("cursor", [CLOCK - 1, CLOCK, CLOCK + 1, 0])
@@ -171,9 +172,9 @@ def test_a_lost_log_begins_an_epoch_above_every_published_id(
     valkey.flushall()
     clock.now += 1_000_000
     assert teller.append(teller.delta(1, min_head=heard)) == ["FenceMissing"]
-    teller.at(heard).restore_fence(teller.run, 1, index=1, text="w0 w1 ")
+    teller.at(heard).restore_fence(teller.run, 1, index=1, parts=text_parts("w0 w1 "))
     whole = teller.whole("w0 w1 ", attempt=1, index=2)
-    (id,) = teller.log.append([Append(channel=teller.channel, event=whole, min_head=heard)])
+    (id,) = teller.log.append([snapshot_append(teller.channel, whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
     assert teller.at().read_after(heard) == CursorGap(reason="lost")
@@ -187,12 +188,10 @@ def test_a_reply_cancelled_before_a_new_epoch_repeats_it_keeps_its_text(
     (heard,) = teller.append(teller.delta(0))
     assert isinstance(heard, int)
     valkey.flushall()
-    head = teller.at(heard).restore_fence(teller.run, 1, index=0, text="w0 ")
-    said = teller.at().seal(teller.run, 1)
-    assert said
-    assert said.text == "w0 "
+    head = teller.at(heard).restore_fence(teller.run, 1, index=0, parts=text_parts("w0 "))
+    assert teller.sealed(1) == (1, "w0 ")
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.at().append_final(ending, said.text, model="m")
+    teller.append_final("w0 ", event=ending)
     whole = teller.whole("w0 ", attempt=1, index=1)
     page = teller.at().read_after(head)
     assert isinstance(page, Page)
@@ -203,11 +202,11 @@ def test_a_released_run_gets_no_fence_again(teller: LoggedRun) -> None:
     teller.start()
     teller.at().seal(teller.run, 1)
     ending = RunCancelled(run=teller.run, attempt=1, reply=None, usage=None)
-    head = teller.at().append_final(ending, "", model="m")
+    head = teller.append_final("", event=ending)
     teller.at().release_run(teller.run)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
-        teller.at().restore_fence(teller.run, 1, index=0, text="w0 ")
+        teller.at().restore_fence(teller.run, 1, index=0, parts=text_parts("w0 "))
     assert teller.append(teller.delta(1)) == ["FenceMissing"]
     assert teller.types(head) == []
 
@@ -254,7 +253,7 @@ def test_a_lost_tail_is_never_continued(teller: LoggedRun, valkey: "redis.Redis"
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
     assert teller.append(teller.delta(10, min_head=heard)) == ["FenceMissing"]
-    head = teller.at(heard).restore_fence(teller.run, 1, index=10, text="")
+    head = teller.at(heard).restore_fence(teller.run, 1, index=10, parts=())
     assert head >= heard
     assert teller.at().read_after(heard - 7) == CursorGap(reason="lost")
 
@@ -306,10 +305,9 @@ def test_an_unreachable_redis_is_log_unavailable() -> None:
 
 def test_a_cancelled_run_without_events_can_end(teller: LoggedRun) -> None:
     teller.queue()
-    said = RunProgress(attempt=0, text="", reasoning="")
-    assert teller.at().seal(teller.run, 0) == said
+    assert teller.sealed(0) == (None, "")
     event = RunCancelled(run=teller.run, attempt=0, reply=None, usage=USAGE)
-    teller.at().append_final(event, "", model="m")
+    teller.append_final("", event=event)
     assert teller.types(0) == ["run.queued", "run.cancelled"]
 
 
@@ -319,7 +317,7 @@ def test_a_run_that_ended_between_claim_and_start_never_starts(
     teller.queue()
     teller.at().seal(teller.run, 1)
     event = RunCancelled(run=teller.run, attempt=1, reply=None, usage=USAGE)
-    teller.at().append_final(event, "", model="m")
+    teller.append_final("", event=event)
     for forgotten in (False, True):
         if forgotten:
             teller.at().release_run(teller.run)
@@ -332,12 +330,12 @@ def test_one_run_cannot_append_for_another(teller: LoggedRun) -> None:
     teller.start()
     other: UUID = uuid4()
     event = TextDelta(run=other, attempt=1, index=0, text="mine?")
-    (answer,) = teller.log.append([Append(channel=teller.channel, event=event, min_head=0)])
+    (answer,) = teller.log.append([text_append(teller.channel, event)])
     assert isinstance(answer, FenceMissing)
 
 
 def test_the_text_of_a_run_in_a_lost_log_is_unknown(teller: LoggedRun) -> None:
-    assert teller.at().seal(teller.run, 1) is None
+    assert not teller.at().seal(teller.run, 1).known
 
 
 def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
@@ -345,9 +343,9 @@ def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
 ) -> None:
     start = teller.start()
     teller.append(teller.delta(0, "half"))
-    assert teller.at().seal(teller.run, 2) == RunProgress(attempt=2, text="half", reasoning="")
+    assert teller.sealed(2) == (1, "half")
     event = RunCancelled(run=teller.run, attempt=2, reply=uuid4(), usage=USAGE)
-    teller.at().append_final(event, "half", model="m")
+    teller.append_final("half", event=event)
     page = teller.at().read_after(start)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
@@ -405,8 +403,7 @@ def test_on_another_redis_process_only_an_attempt_can_verify_the_log(
         teller.at().append_once(title)
     teller.verify(heard)
     assert teller.at().append_once(title) == [heard + 1]
-    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.RAISE)
-    assert said == RunProgress(attempt=1, text="So ", reasoning="")
+    assert teller.sealed(1, OnUnverified.RAISE) == (1, "So ")
 
 
 def test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch(
@@ -417,8 +414,7 @@ def test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch(
     heard = teller.append(teller.delta(0, "So "))[-1]
     assert isinstance(heard, int)
     another(valkey, teller)
-    said = teller.at().seal(teller.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
-    assert said == RunProgress(attempt=1, text="So ", reasoning="")
+    assert teller.sealed(1, OnUnverified.NEW_EPOCH) == (1, "So ")
     assert teller.append_final("So ") > heard + 1
     assert teller.at().read_after(heard) == CursorGap(reason="lost")
 
