@@ -8,17 +8,16 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
-from concurrent.futures import Future
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import TypedDict
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from streams.chat.finish import complete, fail, fail_after_call, finish_cancelled
 from streams.chat.snapshot import recorded_head
@@ -36,7 +35,7 @@ from streams.protocol.parts import Part, ReasoningPart, TextPart, WholePart, tex
 from workers.agents.errors import AgentError
 from workers.backpressure import Backpressure
 from workers.generators.errors import ModelError
-from workers.lease import HeldRun, mark_called, release, still_held
+from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
 from workers.outcome import FAILURES, End, Outcome
 from workers.reply_items import Completion, ReplyItem
@@ -46,8 +45,6 @@ from workers.runtime import Runtime
 from workers.tool_calls import ToolCalls
 
 logger = logging.getLogger(__name__)
-
-HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
 
 
 class Place(TypedDict):
@@ -74,9 +71,9 @@ class Attempt:
         self._finish = Completion("stop", None)
         self._task: asyncio.Task[object] | None = None
         self._tools = ToolCalls(run.model, process.tool_names)
-        self._reading = True  # from the model or the agent
-        self._stopped = False
-        self._wake = threading.Event()  # the reply has ended, or must end
+        self.reading = True  # from the model or the agent
+        self.stopped = False
+        self.over = threading.Event()  # the reply has ended, or was stopped
         self._begun_at = monotonic()
         assert run.started_at
         self._started_at = run.started_at
@@ -97,8 +94,8 @@ class Attempt:
 
     def stop(self) -> None:
         """Stop at once: another attempt has the run, or the process ends. From any thread."""
-        self._stopped = True
-        self._wake.set()
+        self.stopped = True
+        self.over.set()
         self._process.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
@@ -106,53 +103,18 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    def called(self, hold: HeldRun) -> bool:
-        """Store that a tool is about to be called that must not be called twice. In any thread.
-
-        False if it must not be called at all: the attempt was stopped, or has lost its run.
-        """
-        hold.called = True  # before it is stored, so that a process that ends waits for it
-        while not self._stopped:
-            try:
-                return mark_called(self._run)
-            except (OperationalError, InterfaceError):
-                sleep(PAUSE)
-            finally:
-                connection.close()
-        return False
-
-    def outcome_of(self, writing: Future[End]) -> End:
-        """Wait for what `write` returns. Not on the event loop.
-
-        An agent that blocks the event loop keeps `write` from returning. So a stopped attempt is
-        LOST after HELD seconds, and one that reads for longer than RUN_TIMEOUT is TOO_LONG.
-        Whatever such an agent yields later is refused by the log.
-        """
-        writing.add_done_callback(lambda _: self._wake.set())
-        if not self._wake.wait(settings.RUN_TIMEOUT + HELD) and self._reading:
-            self.stop()
-            return Outcome.TOO_LONG
-        while not self._stopped:
-            self._wake.wait()
-            if writing.done():
-                return writing.result()
-        try:
-            return writing.result(HELD)
-        except TimeoutError:
-            return Outcome.LOST
-
     async def write(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> End:
         """Append the reply's items, one by one, and return the outcome.
 
         After any outcome but LOST and TOO_LONG, the log has confirmed every piece.
         """
         self._task = asyncio.current_task()
-        if self._stopped:
+        if self.stopped:
             return Outcome.LOST  # before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(items, hold)
-            self._reading = False
+            self.reading = False
             await self._drain()
         except TimeoutError:
             return Outcome.TOO_LONG

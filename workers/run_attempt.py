@@ -6,6 +6,7 @@ An attempt that finds that another one has its run stops, and appends nothing mo
 """
 
 import logging
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from time import monotonic, sleep
@@ -22,9 +23,9 @@ from streams.observability import metrics
 from streams.observability.request_id import adopt_request_id
 from streams.observability.tracing import attempt_span, finish_span, task_span
 from workers.attempt import Attempt
-from workers.lease import claim, claim_in_turn, release, still_held
+from workers.lease import HeldRun, claim, claim_in_turn, mark_called, release, still_held
 from workers.log_writer import PAUSE
-from workers.outcome import End
+from workers.outcome import End, Outcome
 from workers.prompt.budget import fit, tokens_of
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
@@ -32,6 +33,7 @@ from workers.reply_source import Reply
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
 LOOK = 0.5  # seconds between two looks whether the process ends
 PATIENCE = 5.0  # seconds that a run keeps its place while the log refuses its start
 
@@ -63,10 +65,10 @@ def _write(run: Run, process: Runtime) -> None:
             reply = process.source(
                 run,
                 turns,
-                called=partial(attempt.called, hold),
+                called=partial(_store_call, attempt, hold),
                 draining=lambda: process.draining,
             )
-            outcome = attempt.outcome_of(process.start(attempt.write(reply.items, hold)))
+            outcome = _outcome_of(attempt, process.start(attempt.write(reply.items, hold)))
             name = outcome if isinstance(outcome, str) else outcome.code
             with finish_span(name, attempt.chunks):
                 _finish(attempt, outcome, process)
@@ -85,6 +87,40 @@ def _write(run: Run, process: Runtime) -> None:
                 fail(run, attempt.parts, code="internal", reason=reason)
     if reply:
         _wait_until_returned(run, reply, process)
+
+
+def _store_call(attempt: Attempt, hold: HeldRun) -> bool:
+    """Store that a tool is about to be called that must not be called twice. In any thread.
+
+    False if it must not be called at all: the attempt was stopped, or has lost its run.
+    """
+    hold.called = True  # before it is stored, so that a process that ends waits for it
+    while not attempt.stopped:
+        try:
+            return mark_called(hold.run)
+        except (OperationalError, InterfaceError):
+            sleep(PAUSE)
+        finally:
+            connection.close()
+    return False
+
+
+def _outcome_of(attempt: Attempt, writing: Future[End]) -> End:
+    """Wait for what `write` returns. Not on the event loop.
+
+    An agent that blocks the event loop keeps `write` from returning. So a stopped attempt is LOST
+    after HELD seconds, and one that reads for longer than RUN_TIMEOUT is TOO_LONG. Whatever such an
+    agent yields later is refused by the log.
+    """
+    writing.add_done_callback(lambda _: attempt.over.set())
+    if not attempt.over.wait(settings.RUN_TIMEOUT + HELD) and attempt.reading:
+        attempt.stop()
+        return Outcome.TOO_LONG
+    attempt.over.wait()
+    try:
+        return writing.result(HELD)
+    except TimeoutError:
+        return Outcome.LOST
 
 
 def _wait_until_returned(run: Run, reply: Reply, process: Runtime) -> None:

@@ -15,11 +15,12 @@ from django.db import connection
 from streams.chat import ask, finish
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
+from streams.log.event_log import log_of
 from streams.models import Run
 from streams.observability import metrics
+from streams.protocol.parts import Part
 from tests.support.agents import TOOLS, noted
-from workers import attempt as attempts
-from workers import lease
+from workers import lease, run_attempt
 from workers.agent_replies import AgentReplies, load_agents
 from workers.agents.errors import AgentMisconfigured
 from workers.lease import claim, mark_called, release
@@ -89,6 +90,7 @@ def test_an_agent_replies_and_its_tool_is_called_once(process: Runtime, tmp_path
     assert (ended.status, ended.code, ended.finish_reason) == ("completed", "", "stop")
     assert ended.reply
     assert ended.reply.content == "It is done."
+    assert kinds(ended) == ["text", "tool_call", "tool_result", "text"]
     assert noted(record) == [(str(run.id), 1, "refund")]
     assert ended.called_at
 
@@ -108,7 +110,7 @@ def test_the_call_is_stored_before_the_tool_is_called(
         stored.append(noted(record))
         return mark_called(run)
 
-    monkeypatch.setattr(attempts, "mark_called", look)
+    monkeypatch.setattr(run_attempt, "mark_called", look)
     generate(asked(record, {"call": "refund"}).id, process)
     assert stored == [[]]
 
@@ -123,7 +125,7 @@ def test_an_attempt_that_has_lost_its_run_calls_no_tool(
         Run.objects.filter(pk=run.pk).update(attempt=2, worker=uuid4())
         return mark_called(own)
 
-    monkeypatch.setattr(attempts, "mark_called", superseded)
+    monkeypatch.setattr(run_attempt, "mark_called", superseded)
     generate(run.id, process)
     assert noted(record) == []
     assert (now(run).attempt, now(run).called_at) == (2, None)
@@ -138,7 +140,7 @@ def test_a_run_whose_cancel_was_asked_for_calls_no_tool(
         Run.objects.filter(pk=run.pk).update(cancel_asked=True)
         return mark_called(own)
 
-    monkeypatch.setattr(attempts, "mark_called", cancelled)
+    monkeypatch.setattr(run_attempt, "mark_called", cancelled)
     generate(run.id, process)
     assert noted(record) == []
     assert now(run).status == "cancelled"
@@ -221,13 +223,27 @@ def test_a_called_tool_that_outlasts_the_drain_ends_its_run(
     assert (ended.status, ended.code, ended.attempt) == ("failed", "tools_called", 1)
     assert ended.reply
     assert ended.reply.content == "So far."
+    assert kinds(ended) == ["text", "tool_call", "worker_lost"]
+
+
+def kinds(run: Run) -> list[str]:
+    """The type of each stored part; of a failed result its error."""
+    assert run.reply
+    parts: list[dict[str, Any]] = run.reply.parts or []
+    return [part.get("error") or part["type"] for part in parts]
+
+
+def published(run: Run) -> tuple[Part, ...]:
+    """The parts that the log holds."""
+    progress = log_of(run.conversation_id, 0).state().runs.get(run.id)
+    return progress.parts if progress else ()
 
 
 def cancelled_in(record: Path, process: Runtime, *steps: dict[str, Any]) -> tuple[Run, float]:
     """Cancel the run once it has called its tool. Returns the seconds until its thread is free."""
     run = asked(record, {"say": "So far."}, *steps)
     thread = written(run, process)
-    until(lambda: noted(record))
+    until(lambda: noted(record) and len(published(run)) == 2)  # what is kept is what was published
     begun = monotonic()
     finish.cancel(run.id)
     assert now(run).status == "cancelled"
@@ -243,6 +259,7 @@ def test_a_stop_inside_a_tool_ends_the_run_and_frees_its_place(
     assert took < ENDS_WITHIN
     assert run.reply
     assert run.reply.content == "So far."
+    assert kinds(run) == ["text", "tool_call", "cancelled"]
 
 
 def outliving() -> float:
@@ -263,7 +280,7 @@ def test_an_agent_that_goes_on_keeps_its_place_and_is_counted(
     record = tmp_path / "record"
     run = asked(record, {"say": "a"}, step, {"swallow": 4}, {"say": "never said"})
     thread = written(run, process)
-    until(lambda: noted(record))
+    until(lambda: noted(record) and len(published(run)) >= 2)
     begun = monotonic()
     finish.cancel(run.id)
     until(lambda: outliving() == 1, ENDS_WITHIN)
