@@ -12,8 +12,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import TypedDict
-from uuid import UUID
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -45,14 +44,6 @@ from workers.runtime import Runtime
 from workers.tool_calls import ToolCalls
 
 logger = logging.getLogger(__name__)
-
-
-class Place(TypedDict):
-    """Where a piece stands: the fields that all events of a reply have."""
-
-    run: UUID
-    attempt: int
-    index: int
 
 
 class Attempt:
@@ -172,7 +163,8 @@ class Attempt:
             await self._restore()
         await self._unconfirmed.wait_for_room()
 
-    def _place(self) -> Place:
+    def _place(self) -> dict[str, Any]:
+        """The fields that the events of all pieces have."""
         return {"run": self._run.id, "attempt": self._run.attempt, "index": self._index}
 
     def _publish(self, event: Piece | TextSnapshot, write: SlotWrite | None) -> None:

@@ -5,9 +5,11 @@ from io import StringIO
 from streams.log.slots import SlotWrite, payload_of
 from streams.protocol.parts import DataPart, Part, ReasoningPart, TextPart, WholePart, text_of
 
+SAID_PER_KEPT = 8  # how often an attempt may say what a reply may hold: data can be replaced
+
 
 class ReplyTooLong(Exception):
-    """The model sent more than the reply may hold: read no more of it."""
+    """The reply would hold more than it may, or its attempt say more: read no more of it."""
 
 
 class OpenPart:
@@ -23,7 +25,7 @@ class OpenPart:
 
 
 class ReplyParts:
-    """The parts of one reply, at most `max_bytes` of UTF-8 together.
+    """The parts of one reply, at most `max_bytes` of UTF-8 together, as the log keeps them.
 
     They are those that `add_part` gives (streams/protocol/parts.py), but a piece costs the same
     however long the reply is. The number of a part is its slot in the log.
@@ -33,6 +35,8 @@ class ReplyParts:
         self._parts: list[OpenPart | WholePart] = []
         self._replaceable: dict[tuple[str, str], int] = {}  # slots of data, by its name and id
         self._room = max_bytes
+        self._sizes: dict[int, int] = {}  # of the data in `_replaceable`, by slot
+        self._unsaid = SAID_PER_KEPT * max_bytes
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -48,7 +52,8 @@ class ReplyParts:
         If some of the text did not fit, `check` raises from now on.
         """
         room = max(self._room, 0)
-        self._room -= len(text) if text.isascii() else len(text.encode())
+        self._room -= _bytes(text)
+        self._unsaid -= _bytes(text)
         return text if self._room >= 0 else text.encode()[:room].decode(errors="ignore")
 
     def check(self) -> None:
@@ -69,9 +74,24 @@ class ReplyParts:
         return SlotWrite(slot=len(self._parts) - 1, payload=payload, append=True)
 
     def add_part(self, part: WholePart) -> SlotWrite:
-        """Add a part that arrives whole; data with an id takes the place of that before it."""
-        slot = len(self._parts)
-        if isinstance(part, DataPart) and part.id is not None:
-            slot = self._replaceable.setdefault((part.name, part.id), slot)
+        """Add a part that arrives whole; data with an id takes the place of that before it.
+
+        Raises `ReplyTooLong` if it does not fit; it is not added then.
+        """
+        payload = payload_of(part)
+        size, slot = _bytes(payload), len(self._parts)
+        name = (part.name, part.id) if isinstance(part, DataPart) and part.id is not None else None
+        if name:
+            slot = self._replaceable.get(name, slot)
+        room = self._room + self._sizes.get(slot, 0) - size
+        if room < 0 or size > self._unsaid:
+            raise ReplyTooLong
+        self._room, self._unsaid = room, self._unsaid - size
+        if name:
+            self._replaceable[name], self._sizes[slot] = slot, size
         self._parts[slot : slot + 1] = [part]
-        return SlotWrite(slot=slot, payload=payload_of(part), append=False)
+        return SlotWrite(slot=slot, payload=payload, append=False)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -25,7 +25,7 @@ TRIP = 64  # events at most
 
 
 def stamp() -> str:
-    """A token's worth of text that tells when it was said."""
+    """A token of text that carries its time of publication."""
     return f"@{time.monotonic_ns() // 1000}@ "
 
 

@@ -1,4 +1,4 @@
-"""Runs over HTTP: what is told of one, stopping it, having it done again, waiting for it."""
+"""Runs over HTTP: status, cancel, retry, and `Prefer: wait`."""
 
 from time import monotonic
 from typing import Any

@@ -83,7 +83,7 @@ def test_purge_requires_at_least_a_day() -> None:
 
 @pytest.fixture
 def ada(valkey: object) -> User:
-    """A user who has something of everything, beside another one and a visitor."""
+    """A user with rows in every table, beside another user and a visitor."""
     for name in ("bob", "ada"):
         user = User.objects.create_user(name)
         begin_conversation(
@@ -168,7 +168,7 @@ def test_forget_needs_a_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Conversation.objects.count() == 4
 
 
-@pytest.mark.parametrize("words", [[], ["nobody"], ["ada", "--owner", "visitor:1"]])
+@pytest.mark.parametrize("words", [[], ["unknown"], ["ada", "--owner", "visitor:1"]])
 @pytest.mark.parametrize("verb", ["export", "forget"])
 def test_forget_needs_an_owner(verb: str, words: list[str]) -> None:
     with pytest.raises(CommandError):
@@ -190,7 +190,7 @@ def service(valkey: "server.Redis", settings: Any) -> Iterator["server.Redis"]:
 
 
 def examined() -> tuple[bool, dict[str, str]]:
-    """Whether all are well, and what was said of each part."""
+    """Whether all checks passed, and the line of each one."""
     out = StringIO()
     try:
         call_command("doctor", stdout=out)

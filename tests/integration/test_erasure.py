@@ -1,4 +1,4 @@
-"""`forget` leaves no words in the files of the database and of Redis, or says where they stay."""
+"""`forget` leaves no text in the files of the database and of Redis, or reports where it stays."""
 
 import json
 from io import StringIO
@@ -183,7 +183,7 @@ def test_export_omits_only_the_named_columns() -> None:
 
 
 def test_export_covers_every_table() -> None:
-    """A new model is either told, or named here as one that holds nothing of an owner's."""
+    """A new model is either exported, or named here as one without data of an owner."""
     impersonal = {
         *("auth.permission", "auth.group", "contenttypes.contenttype"),
         "account.emailconfirmation",  # keys of e-mails that this service does not send

@@ -10,7 +10,7 @@ import pytest
 import redis
 from django.db import connection
 
-from streams.chat import ask as asking
+from streams.chat import ask as ask_module
 from streams.chat import finish, sweep
 from streams.chat.fair_share import Load, room
 from streams.chat.model_names import Kind
@@ -36,7 +36,7 @@ def _patient(settings: Any) -> None:
 
 
 def ask(owner: str, count: int) -> list[UUID]:
-    return [asking.begin(owner=owner, text="Why?").run for _ in range(count)]
+    return [ask_module.begin(owner=owner, text="Why?").run for _ in range(count)]
 
 
 def claimed(runs: list[UUID], worker: UUID = WORKER) -> list[Run]:
@@ -174,7 +174,7 @@ def test_a_run_that_was_claimed_before_is_not_refused() -> None:
 def test_the_runs_of_large_owners_all_end(
     valkey: redis.Redis,
 ) -> None:
-    """A worker of eight places without a clock: tasks, endings, and a sweep where nothing moves."""
+    """A worker of eight places: tasks, ended runs, and a sweep when nothing else is left."""
     for owner, count in (("user:1", 20), ("user:2", 12), ("user:3", 1)):
         ask(owner, count)
     running = deque[Run]()

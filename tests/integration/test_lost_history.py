@@ -1,4 +1,4 @@
-"""A Redis that loses words: who else knew of them, and who looks between a word and its note."""
+"""A Redis that loses events, and how the attempt and the recorded head detect it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -74,7 +74,7 @@ def replay_faults(*pages: ReplayPage) -> list[str]:
 
 
 class TestOtherEvents:
-    """An attempt knows how far it has come; what others said meanwhile, the row does."""
+    """An attempt knows its own last event; the row knows those of other processes."""
 
     def test_a_lost_message_is_detected_before_the_next_delta(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())
@@ -145,7 +145,7 @@ class TestOtherEvents:
         fail_over = fails_over(valkey, run)
         (heard,) = append_deltas(run, "So ")
         assert isinstance(heard, int)
-        release(abandon(run), redispatch=False)  # for Redis was away
+        release(abandon(run), redispatch=False)  # because Redis was down
         fail_over()
         third = claim(run.id, uuid4())
         assert third
@@ -167,7 +167,7 @@ def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[]
 
 
 class TestBetweenAppendAndRecord:
-    """Redis is emptied, and somebody looks, before the row notes what was said."""
+    """Redis is emptied, and a reader reads, between an append and its record in the row."""
 
     @pytest.fixture
     def lost(self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
@@ -249,7 +249,7 @@ def test_a_cancel_does_not_store_a_delta_that_came_too_late(
     with killed_at(monkeypatch, finish, "store"):
         finish.cancel(run.id)
     assert isinstance(append_deltas(run, "late ", index=1)[0], Superseded)
-    # The worker sees that a cancel was requested.
+    # The worker sees that it was asked to stop.
     finish.finish_cancelled(run, text_parts("So late "))
     run.refresh_from_db()
     assert run.reply
@@ -394,18 +394,18 @@ class TestCorruptedLog:
     """What one channel's keys hold is not what was written there."""
 
     def test_a_corrupted_log_delays_no_other_reply(self, valkey: "redis.Redis") -> None:
-        spoilt, well = started(queued_run()), started(queued_run())
-        valkey.hdel(f"{{{channel_of(spoilt.conversation_id)}}}:state", f"{spoilt.id}:index")
-        answers = publisher.append([piece(spoilt, 0, "a"), piece(well, 0, "b")])
+        corrupted, well = started(queued_run()), started(queued_run())
+        valkey.hdel(f"{{{channel_of(corrupted.conversation_id)}}}:state", f"{corrupted.id}:index")
+        answers = publisher.append([piece(corrupted, 0, "a"), piece(well, 0, "b")])
         assert isinstance(answers[0], LogCorrupted)
         assert isinstance(answers[1], int)
 
     def test_a_corrupted_log_delays_no_other_dispatch(
         self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spoilt, waiting = queued_run(), queued_run()
-        valkey.set(f"{{{channel_of(spoilt.conversation_id)}}}:state", "x")
-        Run.objects.filter(pk=spoilt.pk).update(queued_event_id=None)
+        corrupted, waiting = queued_run(), queued_run()
+        valkey.set(f"{{{channel_of(corrupted.conversation_id)}}}:state", "x")
+        Run.objects.filter(pk=corrupted.pk).update(queued_event_id=None)
         valkey.delete(QUEUE)  # their tasks are lost
         Run.objects.update(dispatched_at=None)
         dispatched: list[Any] = []

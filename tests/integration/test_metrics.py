@@ -1,4 +1,4 @@
-"""What is counted answers whether anybody is waiting, and whether anything was mended."""
+"""The metrics: waiting runs, appends, recovered gaps, and what the dashboard shows."""
 
 import json
 import re

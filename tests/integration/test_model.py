@@ -23,7 +23,7 @@ from workers.prompt.messages import PromptMessage
 from workers.reply_items import Completion, ReplyItem
 
 KEY = "sk-never-say-this"
-SECRET = "a prompt that is nobody's business"
+SECRET = "a secret prompt"
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,7 @@ async def test_neither_key_nor_prompt_is_in_a_reason_or_a_log(
     try:
         raise caught
     except ModelError:
-        logging.getLogger("whoever").exception("as the attempt's own log would write it")
+        logging.getLogger("workers.test").exception("as the attempt's own log would write it")
     assert caught.code in caplog.text
     for never in (KEY, SECRET, "Bearer"):
         assert never not in caplog.text

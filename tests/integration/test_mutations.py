@@ -523,8 +523,8 @@ async def carry_out(
         async with following(valkey, monkeypatch) as story:
             await test(story)
         return
-    if "teller" in wanted:
-        brought["teller"] = LoggedRun(valkey)
+    if "logged" in wanted:
+        brought["logged"] = LoggedRun(valkey)
     if "crowd" in wanted:
         brought["crowd"] = OpenStreams()
     given = {name: brought[name] for name in wanted}

@@ -1,4 +1,4 @@
-"""How two stores stay one truth: a process is stopped between two of its steps, another goes on.
+"""Database and log stay consistent: a process is killed between two steps, and another continues.
 
 Each test is about one rule of docs/design.md §3.3.
 """
@@ -152,7 +152,7 @@ TOLD = [*ASKED, "run.started", "text.delta", "run.cancelled", *ASKED]  # of an i
 
 @pytest.mark.usefixtures("valkey")
 class TestInterrupting:
-    """Rule 7: what is live ends before what is asked instead, and nobody sees an idle moment."""
+    """Rule 7: an active run ends before the interrupting message, with no idle moment between."""
 
     def test_an_interrupting_message_is_published_after_the_final_event(self) -> None:
         run = started(queued_run())
@@ -186,7 +186,7 @@ class TestInterrupting:
 
 @pytest.mark.usefixtures("valkey")
 class TestAnotherRedisProcess:
-    """Rule 2, where a failover may have lost what only the attempt knows of."""
+    """Rule 2, when a failover may have lost events that only the attempt knows."""
 
     @pytest.fixture
     def run(self, valkey: "redis.Redis") -> Run:
@@ -214,7 +214,8 @@ class TestAnotherRedisProcess:
         finish.cancel(run.id)
         run.refresh_from_db()
         assert (run.status, run.cancel_asked) == (Run.Status.RUNNING, True)
-        finish.finish_cancelled(run, text_parts("So "))  # which holds more than anybody else knows
+        # The worker holds more than any other process knows.
+        finish.finish_cancelled(run, text_parts("So "))
         assert published_types(run.conversation_id)[-1] == "run.cancelled"
 
     def test_without_a_worker_a_cancel_begins_an_epoch(self, run: Run) -> None:
@@ -279,7 +280,7 @@ STEPS: list[tuple[Any, str, bool]] = [
 
 @pytest.mark.usefixtures("valkey")
 class TestOneFinalEvent:
-    """Rule 4: whoever ends a run may die after each of the steps."""
+    """Rule 4: the process that ends a run may die after each step."""
 
     @pytest.mark.parametrize(("owner", "step", "after"), STEPS)
     def test_cancelling(
@@ -359,7 +360,7 @@ class TestOneFinalEvent:
         valkey.flushall()
         finish.cancel(run.id)
         run.refresh_from_db()
-        assert run.is_active  # its worker may still tell what it holds
+        assert run.is_active  # its worker may still publish its text
         Run.objects.update(lease_until=Now() - timedelta(seconds=1))
         sweep_by_another_process()
         run.refresh_from_db()
@@ -573,7 +574,7 @@ class TestSnapshot:
 
 @pytest.mark.usefixtures("valkey")
 class TestEpoch:
-    """Rule 2: whoever appends first after a loss begins a new life, above all that was said."""
+    """Rule 2: the first append after a loss begins a new epoch, above all published ids."""
 
     def test_the_next_question_after_a_loss(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())

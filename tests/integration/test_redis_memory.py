@@ -1,4 +1,4 @@
-"""Before Redis is full: what its memory is, who is refused, and what goes on."""
+"""The memory of Redis: new runs are refused before it is full, and replies continue."""
 
 from collections.abc import Iterator
 from typing import Any

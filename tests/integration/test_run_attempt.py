@@ -81,7 +81,7 @@ def until(true: Callable[[], Any], seconds: float = 10) -> None:
 
 
 def heard(run: Run) -> tuple[str, list[str]]:
-    """The text that a reader of the whole log folds, and the types of what was said."""
+    """The text that a reader of the whole log folds, and the types of its events."""
     cursor, known, types = 0, ConversationState(), []
     while True:
         page = log_of(run.conversation_id).read_after(cursor)
@@ -95,7 +95,7 @@ def heard(run: Run) -> tuple[str, list[str]]:
 
 
 def says(run: Run, count: int) -> Callable[[], bool]:
-    """Whether the log holds so many of the run's words by now."""
+    """Whether the log holds so many words of the run."""
 
     def enough() -> bool:
         said = log_of(run.conversation_id).state().runs.get(run.id)
@@ -160,7 +160,7 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
 
 
 def test_a_cancelled_run_keeps_the_time_of_its_first_token(process: Runtime, settings: Any) -> None:
-    settings.LEASE_CHECK_INTERVAL = 3600  # nobody looks meanwhile
+    settings.LEASE_CHECK_INTERVAL = 3600  # no check happens meanwhile
     run, _ = asked(tokens=1000, rate=50)
     thread = written(run, process)
     until(says(run, 3))

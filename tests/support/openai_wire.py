@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self.model = model
         self.received = bytearray()
         self.reply: asyncio.Task[None] | None = None
-        self.connection_header = b""  # what this answer says about the connection
+        self.connection_header = b""  # the Connection header of this response
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         if fault == "refuse":
             self.transport.close()
         elif fault.isdigit() or fault == "context":
-            # Real servers echo the key and the prompt: nobody may pass this on.
+            # Real servers echo the key and the prompt, which must not reach readers.
             error = {"message": f"{head}\n{message}", "code": "context_length_exceeded"}
             if fault != "context":
                 error["code"] = "model_not_found" if fault == "404" else "other"

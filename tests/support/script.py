@@ -1,4 +1,4 @@
-"""What the scripted model says, and what goes wrong in it.
+"""The scripts of the scripted model: its replies and faults.
 
 The script is the LAST user message. If that is a JSON object, these keys of it are followed:
 
@@ -48,7 +48,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What one reply says, and what goes wrong in it."""
+    """The text of one reply, and its fault."""
 
     tokens: int = 20
     seed: int | str = 0

@@ -1,6 +1,6 @@
 """The whole service as real processes: Valkey, a scripted model, web processes and workers.
 
-Every part can be started, killed, frozen and replaced alone; its words go to a file.
+Every process can be started, killed, frozen and replaced alone; its output goes to a file.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Stack:
         self.web_redis = Proxy((HOST, self.valkey.port))
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
-        self.outer_proxy: Proxy | None = None  # where visitors come in instead, if there is one
+        self.outer_proxy: Proxy | None = None  # in front of `front`, if there is one
         self.holders: list[Process] = []  # what holds readers in front of the web processes
         self.webs: list[Process] = []
         self.workers: list[Process] = []
@@ -175,7 +175,7 @@ class Stack:
         return agents
 
     async def ready(self, web: Process) -> None:
-        """Wait until this web process says that it is."""
+        """Wait until this web process is ready."""
         url = f"http://{HOST}:{self.ports[web.name]}/health/ready"
         await until(
             lambda: not web.running or _answers(url), within=READY_WITHIN, what=f"{web.name} ready"
@@ -184,7 +184,7 @@ class Stack:
             raise RuntimeError(f"{web.name} ended before it was ready")
 
     async def visitor(self, web: Process | None = None, *, port: int | None = None) -> Visitor:
-        """Somebody new, at the door or the first web process unless told otherwise."""
+        """A new visitor, by default at the outer proxy or at the first web process."""
         if self.outer_proxy and web is None:
             port = port or self.outer_proxy.port
         visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
@@ -193,7 +193,7 @@ class Stack:
         return visitor
 
     async def manage(self, *words: str) -> str:
-        """What `manage.py` says to these words: one more process, beside web and workers."""
+        """The output of `manage.py` with these arguments, in a process of its own."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "manage.py",
@@ -208,7 +208,7 @@ class Stack:
         return said.decode().strip()
 
     async def warm(self) -> None:
-        """Let every worker say a word, so that none of them is measured while it wakes up."""
+        """Let every worker write a reply, so that none is measured while it starts."""
         visitor = await self.visitor()
         asked = [await visitor.ask(script(tokens=1, seed=n)) for n in range(2 * len(self.workers))]
         for one in asked:
@@ -274,7 +274,7 @@ class Stack:
             "OPENAI_API_KEY": KEY,
             "LLM_MODEL": "scripted",
             "ALLOW_ANONYMOUS": "true",
-            # Some replies go on until the test has done with them.
+            # Some replies last until the test cancels them.
             "MAX_OUTPUT_TOKENS": "1000000",
             "RUN_TIMEOUT": "36000",
             **self.also,

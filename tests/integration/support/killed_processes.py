@@ -22,14 +22,14 @@ from workers.lease import claim
 
 
 class ProcessKilled(BaseException):
-    """The process is no more."""
+    """The process was killed."""
 
 
 @contextmanager
 def killed_at(
     monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, *, after: bool = False
 ) -> Iterator[None]:
-    """The process dies at this step: before it, or after it."""
+    """Let the process die at this step: before it, or after it."""
     real: Callable[..., Any] = getattr(owner, step)
 
     def die(*args: Any, **kwargs: Any) -> None:

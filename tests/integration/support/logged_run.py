@@ -29,7 +29,7 @@ USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=False)
 
 
 class Clock:
-    """A clock that moves only when it is told to."""
+    """A clock that moves only by assignment."""
 
     def __init__(self) -> None:
         self.now = CLOCK
@@ -39,7 +39,7 @@ class Clock:
 
 
 class LoggedRun:
-    """One run on one channel, told piece by piece."""
+    """One run on one channel, appended delta by delta."""
 
     def __init__(self, valkey: "redis.Redis", clock: Callable[[], int] | None = None) -> None:
         self.log = EventLog(Servers(valkey, clock or Clock()))

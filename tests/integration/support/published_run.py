@@ -17,7 +17,7 @@ VISITOR = Caller(owner="visitor:a")
 
 
 class PublishedRun:
-    """A run that this test tells itself, delta by delta."""
+    """A run whose events the test publishes itself, delta by delta."""
 
     def __init__(self) -> None:
         accepted = ask.begin(owner=VISITOR.owner, text="Why?")
@@ -60,7 +60,7 @@ async def published_run() -> PublishedRun:
 
 
 def write_reply(id: str, *pieces: str) -> Run:
-    """A worker takes the run and says these pieces."""
+    """Claim the run as a worker does, and publish these deltas."""
     taken = claim(Run.objects.get(pk=id).pk, uuid4())
     assert taken
     publisher.publish_start(taken)
