@@ -15,9 +15,8 @@ from tests.support.script import expected
 from workers.agents.testing import run
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "agents.md"
-PLAIN, CHAIN, GRAPH, CHAT, TEST = re.findall(
-    r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S
-)
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PLAIN, CHAIN, GRAPH, CHAT, TEST = BLOCK.findall(DOCUMENT.read_text())
 
 # LangChain shares an HTTP client between all models of one URL, so they need one event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -35,6 +35,7 @@ class TokenCounter(BaseCallbackHandler):
     """Adds up the tokens of all models beneath, said or not."""
 
     run_inline = True
+    ignore_chain = True
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
@@ -87,6 +88,8 @@ class _ToolsAwaited(AsyncCallbackHandler):
 
     raise_error = True  # a tool whose call was not stored does not begin
     run_inline = True
+    ignore_llm = True  # it would cost some µs a token
+    ignore_chain = True
 
     def __init__(self, calls: _Calls) -> None:
         self._calls = calls
@@ -107,6 +110,8 @@ class _ToolsInvoked(BaseCallbackHandler):
 
     raise_error = True
     run_inline = True
+    ignore_llm = True
+    ignore_chain = True
 
     def __init__(self, calls: _Calls) -> None:
         self._calls = calls

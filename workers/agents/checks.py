@@ -5,7 +5,7 @@ is: call ids are unique, each result has its call, text is Unicode, JSON is plai
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -29,6 +29,7 @@ from workers.agents.parts import Data, Finish, Reasoning, Source, ToolCall, Tool
 from workers.reply_items import Completion, ReplyItem
 from workers.reply_text import split_text
 
+SHORT = 1024  # characters of text that needs no splitting
 LONGEST_REASON = 40  # characters: the database's column
 ENGINE_ERRORS = ("cancelled", "worker_lost", "failed")  # `error` of a call that the engine closes
 SAID_PER_KEPT = 8  # an attempt may say so many times what a reply may keep: data is replaced
@@ -49,8 +50,17 @@ class Checks:
         self._usage: Usage | None = None
         self.completion: Completion | None = None  # set by `Finish`: what follows does not count
 
-    def check(self, item: object) -> Iterator[ReplyItem]:
-        """Yield the item as the reply holds it. Raises `AgentError` where it breaks a rule."""
+    def check(self, item: object) -> Iterable[ReplyItem]:
+        """The item as the reply holds it. Raises `AgentError` where it breaks a rule."""
+        if self._last is str and type(item) is str and 0 < len(item) < SHORT:
+            text = clean(item)
+            size = _size(text)
+            if self._kept + size <= settings.MAX_REPLY_BYTES:
+                self._count_bytes(size)
+                return (text,)  # the usual case, without generators in generators
+        return self._check(item)
+
+    def _check(self, item: object) -> Iterator[ReplyItem]:
         match item:
             case str():
                 yield from self._text(item)
@@ -95,7 +105,7 @@ class Checks:
             return
         if self._last is not kind:
             self._count_part(kind)
-        size = len(text) if text.isascii() else len(text.encode())
+        size = _size(text)
         room = settings.MAX_REPLY_BYTES - self._kept
         if size <= room:
             yield from split_text(text)
@@ -216,6 +226,10 @@ class Checks:
         """The error for an agent that breaks a rule; the log alone says which."""
         logger.error("%s: %s", self._name, what)
         return AgentError("agent_error")
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _type(value: object) -> str:

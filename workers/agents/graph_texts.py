@@ -4,7 +4,7 @@ Models that run in parallel speak at the same time. One message is said as it co
 the others wait until that one is whole.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from django.conf import settings
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -32,9 +32,18 @@ class GraphTexts:
         self._waiting_size = 0
         self._last_text_of: str | None = None  # the message whose text stands last in the reply
 
-    def read(self, message: AIMessage, place: Place) -> Iterator[str | Part]:
-        """Yield what the message, or the next chunk of it, says now. Raises `AgentError`."""
-        id = str(message.id)
+    def read(self, message: AIMessage, place: Place) -> Iterable[str | Part]:
+        """What the message, or the next chunk of it, says now. Raises `AgentError`."""
+        if (
+            message.id == self._last_text_of
+            and self._speaking
+            and message.id == self._speaking[0]
+            and _is_text_alone(message)
+        ):
+            return (str(message.content),)  # the usual case, without generators in generators
+        return self._read(str(message.id), message, place)
+
+    def _read(self, id: str, message: AIMessage, place: Place) -> Iterator[str | Part]:
         if id in self._heard and not (isinstance(message, AIMessageChunk) and id in self._readers):
             return  # of the history, or said in chunks before
         self._heard.add(id)
@@ -90,3 +99,15 @@ class GraphTexts:
             for call in reader.end():
                 self.interrupt()
                 yield call
+
+
+def _is_text_alone(message: AIMessage) -> bool:
+    """Whether the chunk is a piece of text, and neither more nor the last one."""
+    return bool(
+        type(message.content) is str
+        and message.content
+        and isinstance(message, AIMessageChunk)
+        and not message.additional_kwargs
+        and not message.response_metadata
+        and message.chunk_position is None
+    )
