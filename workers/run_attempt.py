@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from streams.chat.finish import fail
+from streams.chat.model_names import Kind
 from streams.chat.publisher import publish_start
 from streams.log.errors import LogUnavailable, Superseded
 from streams.models import Run
@@ -26,7 +27,7 @@ from workers.attempt import Attempt
 from workers.lease import HeldRun, claim, claim_in_turn, mark_called, release, still_held
 from workers.log_writer import PAUSE
 from workers.outcome import End, Outcome
-from workers.prompt.budget import fit, tokens_of
+from workers.prompt.budget import fit, fit_with_tools, tokens_of
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
 from workers.reply_source import Reply
@@ -59,7 +60,8 @@ def _write(run: Run, process: Runtime) -> None:
     with attempt_span(run), process.keeper.hold(run, attempt.stop, attempt.watermark) as hold:
         try:
             attempt.head = _publish_start(run, process)
-            turns = fit(history(run), settings.PROMPT_MAX_TOKENS)
+            fit_prompt = fit_with_tools if process.kind is Kind.AGENT else fit
+            turns = fit_prompt(history(run), settings.PROMPT_MAX_TOKENS)
             _store_input_tokens(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
             reply = process.source(
@@ -129,7 +131,7 @@ def _wait_until_returned(run: Run, reply: Reply, process: Runtime) -> None:
     So a process never has more agents at work than it has places. A process that ends does not
     wait for them.
     """
-    if reply.has_returned(0):
+    if reply.has_returned(LOOK):
         return
     connection.close()
     logger.warning("run %s attempt %s: its agent still works", run.id, run.attempt)

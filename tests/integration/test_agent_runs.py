@@ -95,6 +95,16 @@ def test_an_agent_replies_and_its_tool_is_called_once(process: Runtime, tmp_path
     assert ended.called_at
 
 
+def test_an_agent_gets_the_calls_of_earlier_turns_with_their_results(process: Runtime) -> None:
+    first = asked(None, {"call": "refund"}, {"say": "Done."})
+    generate(first.id, process)
+    made = ask.ask(now(first).conversation, json.dumps([{"recall": 1}]))
+    generate(made.run, process)
+    reply = Run.objects.get(pk=made.run).reply
+    assert reply
+    assert reply.content == "user assistant tool assistant user"
+
+
 def test_a_call_that_is_safe_to_repeat_is_not_stored(process: Runtime) -> None:
     run = asked(None, {"call": "search", "repeat": True}, {"say": "Found."})
     generate(run.id, process)

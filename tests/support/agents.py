@@ -4,6 +4,7 @@ The question is a JSON list of steps, each an object with one of these keys:
 
     say      text
     call     the name of a tool: the call is said, the tool runs, its result is said
+    recall   says the roles of the messages in its history
     wait     seconds of silence
     swallow  seconds for which it ignores its cancellation
     block    seconds for which it blocks the event loop
@@ -37,6 +38,8 @@ async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
                 call = ToolCall(name, {"step": 1}, repeat=step.get("repeat", False))
                 yield call
                 yield ToolResult(call.call, await _tool(turn, step))
+            case {"recall": _}:
+                yield " ".join(message["role"] for message in turn.messages())
             case {"wait": seconds}:
                 await asyncio.sleep(seconds)
             case {"swallow": seconds}:
