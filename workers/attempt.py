@@ -6,6 +6,8 @@ has lost the reply, the attempt restores its fence and appends all parts again.
 
 import asyncio
 import logging
+import threading
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
@@ -16,7 +18,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
 
-from streams.chat.finish import complete, fail, finish_cancelled
+from streams.chat.finish import complete, fail, fail_after_call, finish_cancelled
 from streams.chat.snapshot import recorded_head
 from streams.log.channels import channel_of
 from streams.log.errors import FenceMissing, LogUnavailable, Superseded
@@ -29,16 +31,17 @@ from streams.observability import metrics
 from streams.observability.tracing import record_first_token
 from streams.protocol.events import Delta, PartAdded, Piece, ReasoningDelta, TextDelta, TextSnapshot
 from streams.protocol.parts import Part, ReasoningPart, TextPart, WholePart, text_of
+from workers.agents.errors import AgentError
 from workers.backpressure import Backpressure
-from workers.generators.base import ModelError, generate
+from workers.generators.errors import ModelError
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
-from workers.outcome import FAILURES, Outcome
-from workers.prompt.messages import PromptMessage
-from workers.reply_items import Completion
+from workers.outcome import FAILURES, End, Outcome
+from workers.reply_items import Completion, ReplyItem
 from workers.reply_parts import ReplyParts, ReplyTooLong
 from workers.reply_text import split_text
 from workers.runtime import Runtime
+from workers.tool_calls import ToolCalls
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,10 @@ class Attempt:
         self._refused: Exception | None = None
         self._finish = Completion("stop", None)
         self._task: asyncio.Task[object] | None = None
+        self._tools = ToolCalls(run.model, process.tool_names)
+        self.reading = True  # from the model or the agent
+        self.stopped = False
+        self.over = threading.Event()  # the reply has ended, or was stopped
         self._begun_at = monotonic()
         assert run.started_at
         self._started_at = run.started_at
@@ -78,6 +85,8 @@ class Attempt:
 
     def stop(self) -> None:
         """Stop at once: another attempt has the run, or the process ends. From any thread."""
+        self.stopped = True
+        self.over.set()
         self._process.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
@@ -85,17 +94,18 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome | ModelError:
-        """Append the model's reply, piece by piece, and return the outcome.
+    async def write(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> End:
+        """Append the reply's items, one by one, and return the outcome.
 
         After any outcome but LOST and TOO_LONG, the log has confirmed every piece.
         """
         self._task = asyncio.current_task()
-        if self._refused:
-            return Outcome.LOST  # `stop` was called before the reply began
+        if self.stopped:
+            return Outcome.LOST  # before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
-                outcome = await self._relay(turns, hold)
+                outcome = await self._relay(items, hold)
+            self.reading = False
             await self._drain()
         except TimeoutError:
             return Outcome.TOO_LONG
@@ -103,10 +113,11 @@ class Attempt:
             return Outcome.LOST
         return outcome
 
-    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome | ModelError:
+    async def _relay(self, items: AsyncGenerator[ReplyItem, None], hold: HeldRun) -> End:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as items:
+            async with aclosing(items):
                 async for item in items:
+                    self._tools.note(item)
                     if isinstance(item, Completion):
                         self._finish = item
                         continue
@@ -117,10 +128,12 @@ class Attempt:
                         metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
                     await self._say(item)
-        except ModelError as error:
+        except (ModelError, AgentError) as error:
             return error
         except ReplyTooLong:
             return Outcome.TOO_LARGE
+        finally:
+            self._tools.end()
         return Outcome.FINISHED
 
     async def _say(self, item: str | ReasoningPart | WholePart) -> None:
@@ -213,7 +226,7 @@ class Attempt:
         finally:
             connection.close()
 
-    def finish(self, outcome: Outcome | ModelError) -> None:
+    def finish(self, outcome: End) -> None:
         """Store and publish how the run ended. Raises `Superseded`, `LogUnavailable`."""
         conversation = Conversation.objects.filter(pk=self._run.conversation_id).first()
         if conversation is None:
@@ -229,13 +242,13 @@ class Attempt:
             case Outcome.TOO_LONG | Outcome.TOO_LARGE:
                 code, reason = FAILURES[outcome]
                 fail(self._run, self.parts, code=code, reason=reason)
-            case ModelError():
+            case ModelError() | AgentError():
                 fail(self._run, self.parts, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
 
-        Raises `Superseded`, `LogUnavailable`.
+        A run that must not begin anew fails instead. Raises `Superseded`, `LogUnavailable`.
         """
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
         if self._run.first_token_at:  # another process may have ended the run without it
@@ -243,8 +256,10 @@ class Attempt:
             same_attempt.filter(first_token_at=None).update(first_token_at=self._run.first_token_at)
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:
             return
+        now.conversation.head = max(now.conversation.head, self.head)
         if now.cancel_asked:
-            now.conversation.head = max(now.conversation.head, self.head)
             finish_cancelled(now, self.parts)
-        else:
-            release(self._run, head=self.head)
+        elif not release(self._run, head=self.head):
+            called = Run.objects.filter(pk=now.pk, attempt=now.attempt, called_at__isnull=False)
+            if called.filter(status=Run.Status.RUNNING).exists():
+                fail_after_call(now, self.parts)

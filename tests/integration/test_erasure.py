@@ -189,6 +189,7 @@ def test_export_covers_every_table() -> None:
         "account.emailconfirmation",  # keys of e-mails that this service does not send
         "django_eventstream.event",  # the library's, unused: the log is in Redis
         "django_eventstream.eventcounter",
+        "unspool.workerprocess",  # which names a process has
         "unspool.deletedconversation",  # the id of a deleted conversation
     }
     told = {model._meta.label_lower for model in personal_data.EXPORTED}

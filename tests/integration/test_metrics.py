@@ -55,6 +55,8 @@ def test_every_metric_of_the_dashboard_exists() -> None:
         "unspool_deltas_appended_total",
         "unspool_appends_rejected_total",
         "unspool_runs_ended_total",
+        "unspool_tool_seconds",
+        "unspool_agents_outliving_run",
         "unspool_sweeps_total",
         "unspool_runs_redispatched_total",
         "unspool_followers",

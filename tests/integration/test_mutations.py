@@ -25,6 +25,7 @@ from django.db.models import Q
 
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
+from streams.chat.model_names import Kind, names
 from streams.delivery import replay
 from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
@@ -465,6 +466,28 @@ GUARDS = [
         promise="9, outdated tasks delay no run",
         remove=lambda patch: patch.setattr(lease, "next_without_place", lambda _: None),
         checks=("test_dispatch: test_a_task_of_an_ended_run_starts_a_waiting_run",),
+    ),
+    Guard(
+        name="a process claims only the names that it has (`names`)",
+        promise="9, agents take no places of models",
+        remove=lambda patch: patch.setattr(
+            lease, "names", lambda _: [*names(Kind.AGENT), *names(Kind.MODEL)]
+        ),
+        checks=("test_agent_names: test_a_process_claims_runs_of_its_own_kind_alone",),
+    ),
+    Guard(
+        name="a run that has called a tool is not claimed (`retryable`)",
+        promise="10, no tool twice",
+        remove=lambda patch: patch.setattr(lease, "retryable", lambda: Q(attempt__lt=9)),
+        checks=(
+            "test_agent_runs: test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends",
+        ),
+    ),
+    Guard(
+        name="only the attempt that holds the run stores a call (`mark_called`)",
+        promise="10, no tool twice",
+        remove=lambda patch: patch.setattr(lease, "mark_called", lambda _: True),
+        checks=("test_agent_runs: test_an_attempt_that_has_lost_its_run_cannot_store_a_call",),
     ),
     Guard(
         name="a lease lasts at most its length (`leases`)",
