@@ -22,6 +22,7 @@ from streams.chat.broker_queue import queue_length
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
 from workers.lease import claim, claim_in_turn
 
@@ -168,7 +169,7 @@ def test_a_run_that_waits_for_its_turn_has_no_task(valkey: redis.Redis) -> None:
     for run, waits in ((first, [second]), (second, [second, third])):
         taken = claim(run, uuid4())
         assert taken
-        finish.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         assert queued(valkey) == waits
 
 
@@ -182,7 +183,7 @@ def test_a_run_whose_turn_comes_during_its_post_is_dispatched(
 
     def meanwhile(*about: Any, **named: Any) -> None:
         monkeypatch.setattr(ask_module, "publish_pending", publish_pending)
-        finish.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         publish_pending(*about, **named)
 
     monkeypatch.setattr(ask_module, "publish_pending", meanwhile)

@@ -10,7 +10,6 @@ from streams.log.errors import FenceMissing, LogUnavailable, LogUnverified, Supe
 from streams.log.event_log import EventLog
 from streams.log.servers import Servers
 from streams.log.values import (
-    Append,
     CursorGap,
     LogState,
     OnUnverified,
@@ -28,8 +27,10 @@ from streams.protocol.events import (
     TextSnapshot,
 )
 from streams.protocol.fold import ConversationState, fold
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 from tests.integration.support.logged_run import CLOCK, USAGE, Clock, LoggedRun
+from tests.support.appends import snapshot_append, text_append
 
 
 @pytest.fixture
@@ -66,13 +67,13 @@ def test_a_superseded_attempt_is_refused_and_the_newer_one_starts_over(
     with pytest.raises(Superseded):
         logged.start(1)
     logged.append(logged.delta(0, "anew", attempt=2))
-    assert logged.at().state().runs[logged.run] == RunProgress(attempt=2, text="anew", reasoning="")
+    assert logged.at().state().runs[logged.run] == RunProgress(attempt=2, parts=text_parts("anew"))
 
 
 def test_nothing_follows_a_seal_or_a_final_event(logged: LoggedRun) -> None:
     start = logged.start()
     logged.append(logged.delta(0))
-    assert logged.at().seal(logged.run, 1) == RunProgress(attempt=1, text="w0 ", reasoning="")
+    assert logged.sealed(1) == (1, "w0 ")
     assert logged.append(logged.delta(1)) == ["Superseded"]
     logged.append_final("w0 ")
     assert logged.append(logged.delta(1)) == ["Superseded"]
@@ -102,17 +103,17 @@ def test_the_published_text_is_the_stored_text(logged: LoggedRun) -> None:
 def test_the_state_of_a_run_is_the_fold_of_its_events(logged: LoggedRun) -> None:
     start = logged.start()
     thought = ReasoningDelta(run=logged.run, attempt=1, index=0, text="Hm. ")
-    logged.log.append([Append(channel=logged.channel, event=thought, min_head=0)])
-    logged.append(logged.delta(1, "Wörter \ufffd "), logged.delta(2, "\u2028\r\n\ndata: x"))
+    logged.log.append([text_append(logged.channel, thought)])
+    for index, text in enumerate(("Wörter \ufffd ", "\u2028\r\n\ndata: x"), start=1):
+        event = TextDelta(run=logged.run, attempt=1, index=index, text=text)
+        logged.append(text_append(logged.channel, event, slot=1, opens=index == 1))
     page = logged.at().read_after(start - 1)
     assert isinstance(page, Page)
     heard = ConversationState()
     for _, type, data in page.entries:
         heard = fold(heard, decode(type, data))
     folded, kept = heard.replies[logged.run], logged.at().state()
-    assert kept.runs[logged.run] == RunProgress(
-        attempt=folded.attempt, text=folded.text, reasoning=folded.reasoning
-    )
+    assert kept.runs[logged.run] == RunProgress(attempt=folded.attempt, parts=folded.parts)
 
 
 @pytest.mark.parametrize("cursor", [CLOCK - 1, CLOCK, CLOCK + 1, 0])
@@ -171,9 +172,9 @@ def test_a_lost_log_begins_an_epoch_above_every_published_id(
     valkey.flushall()
     clock.now += 1_000_000
     assert logged.append(logged.delta(1, min_head=heard)) == ["FenceMissing"]
-    logged.at(heard).restore_fence(logged.run, 1, index=1, text="w0 w1 ")
+    logged.at(heard).restore_fence(logged.run, 1, index=1, parts=text_parts("w0 w1 "))
     whole = logged.whole("w0 w1 ", attempt=1, index=2)
-    (id,) = logged.log.append([Append(channel=logged.channel, event=whole, min_head=heard)])
+    (id,) = logged.log.append([snapshot_append(logged.channel, whole, min_head=heard)])
     assert isinstance(id, int)
     assert id > heard
     assert logged.at().read_after(heard) == CursorGap(reason="lost")
@@ -187,12 +188,10 @@ def test_a_reply_cancelled_before_a_new_epoch_repeats_it_keeps_its_text(
     (heard,) = logged.append(logged.delta(0))
     assert isinstance(heard, int)
     valkey.flushall()
-    head = logged.at(heard).restore_fence(logged.run, 1, index=0, text="w0 ")
-    said = logged.at().seal(logged.run, 1)
-    assert said
-    assert said.text == "w0 "
+    head = logged.at(heard).restore_fence(logged.run, 1, index=0, parts=text_parts("w0 "))
+    assert logged.sealed(1) == (1, "w0 ")
     ending = RunCancelled(run=logged.run, attempt=1, reply=None, usage=USAGE)
-    logged.at().append_final(ending, said.text, model="m")
+    logged.append_final("w0 ", event=ending)
     whole = logged.whole("w0 ", attempt=1, index=1)
     page = logged.at().read_after(head)
     assert isinstance(page, Page)
@@ -203,11 +202,11 @@ def test_a_released_run_gets_no_fence_again(logged: LoggedRun) -> None:
     logged.start()
     logged.at().seal(logged.run, 1)
     ending = RunCancelled(run=logged.run, attempt=1, reply=None, usage=None)
-    head = logged.at().append_final(ending, "", model="m")
+    head = logged.append_final("", event=ending)
     logged.at().release_run(logged.run)
     # The attempt has asked the run's row just before.
     with pytest.raises(Superseded):
-        logged.at().restore_fence(logged.run, 1, index=0, text="w0 ")
+        logged.at().restore_fence(logged.run, 1, index=0, parts=text_parts("w0 "))
     assert logged.append(logged.delta(1)) == ["FenceMissing"]
     assert logged.types(head) == []
 
@@ -254,7 +253,7 @@ def test_a_lost_tail_is_never_continued(logged: LoggedRun, valkey: "redis.Redis"
     for id in ids[5:]:
         valkey.xdel(events, f"{id}-0")
     assert logged.append(logged.delta(10, min_head=heard)) == ["FenceMissing"]
-    head = logged.at(heard).restore_fence(logged.run, 1, index=10, text="")
+    head = logged.at(heard).restore_fence(logged.run, 1, index=10, parts=())
     assert head >= heard
     assert logged.at().read_after(heard - 7) == CursorGap(reason="lost")
 
@@ -306,10 +305,9 @@ def test_an_unreachable_redis_is_log_unavailable() -> None:
 
 def test_a_cancelled_run_without_events_can_end(logged: LoggedRun) -> None:
     logged.queue()
-    said = RunProgress(attempt=0, text="", reasoning="")
-    assert logged.at().seal(logged.run, 0) == said
+    assert logged.sealed(0) == (None, "")
     event = RunCancelled(run=logged.run, attempt=0, reply=None, usage=USAGE)
-    logged.at().append_final(event, "", model="m")
+    logged.append_final("", event=event)
     assert logged.types(0) == ["run.queued", "run.cancelled"]
 
 
@@ -319,7 +317,7 @@ def test_a_run_that_ended_between_claim_and_start_never_starts(
     logged.queue()
     logged.at().seal(logged.run, 1)
     event = RunCancelled(run=logged.run, attempt=1, reply=None, usage=USAGE)
-    logged.at().append_final(event, "", model="m")
+    logged.append_final("", event=event)
     for forgotten in (False, True):
         if forgotten:
             logged.at().release_run(logged.run)
@@ -332,12 +330,12 @@ def test_one_run_cannot_append_for_another(logged: LoggedRun) -> None:
     logged.start()
     other: UUID = uuid4()
     event = TextDelta(run=other, attempt=1, index=0, text="mine?")
-    (answer,) = logged.log.append([Append(channel=logged.channel, event=event, min_head=0)])
+    (answer,) = logged.log.append([text_append(logged.channel, event)])
     assert isinstance(answer, FenceMissing)
 
 
 def test_the_text_of_a_run_in_a_lost_log_is_unknown(logged: LoggedRun) -> None:
-    assert logged.at().seal(logged.run, 1) is None
+    assert not logged.at().seal(logged.run, 1).known
 
 
 def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
@@ -345,9 +343,9 @@ def test_the_final_event_of_a_silent_attempt_repeats_the_text_of_the_one_before(
 ) -> None:
     start = logged.start()
     logged.append(logged.delta(0, "half"))
-    assert logged.at().seal(logged.run, 2) == RunProgress(attempt=2, text="half", reasoning="")
+    assert logged.sealed(2) == (1, "half")
     event = RunCancelled(run=logged.run, attempt=2, reply=uuid4(), usage=USAGE)
-    logged.at().append_final(event, "half", model="m")
+    logged.append_final("half", event=event)
     page = logged.at().read_after(start)
     assert isinstance(page, Page)
     assert [decode(type, data) for _, type, data in page.entries[1:]] == [
@@ -405,8 +403,7 @@ def test_on_another_redis_process_only_an_attempt_can_verify_the_log(
         logged.at().append_once(title)
     logged.verify(heard)
     assert logged.at().append_once(title) == [heard + 1]
-    said = logged.at().seal(logged.run, 1, on_unverified=OnUnverified.RAISE)
-    assert said == RunProgress(attempt=1, text="So ", reasoning="")
+    assert logged.sealed(1, OnUnverified.RAISE) == (1, "So ")
 
 
 def test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch(
@@ -417,8 +414,7 @@ def test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch(
     heard = logged.append(logged.delta(0, "So "))[-1]
     assert isinstance(heard, int)
     another(valkey, logged)
-    said = logged.at().seal(logged.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
-    assert said == RunProgress(attempt=1, text="So ", reasoning="")
+    assert logged.sealed(1, OnUnverified.NEW_EPOCH) == (1, "So ")
     assert logged.append_final("So ") > heard + 1
     assert logged.at().read_after(heard) == CursorGap(reason="lost")
 

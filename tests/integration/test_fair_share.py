@@ -15,6 +15,7 @@ from streams.chat import finish, sweep
 from streams.chat.fair_share import Load, room
 from streams.chat.model_names import Kind
 from streams.models import Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
 from workers import lease
 from workers.lease import claim, claim_in_turn, release
@@ -43,7 +44,7 @@ def claimed(runs: list[UUID], worker: UUID = WORKER) -> list[Run]:
 
 
 def end(run: Run) -> None:
-    finish.complete(run, "So.", finish_reason="stop", usage=None)
+    finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from streams.log.event_log import the_log
 from streams.log.values import Append, Page
 from streams.models import Run
 from streams.protocol.events import RunStarted, TextDelta
+from tests.support.appends import text_append
 from tests.support.openai_server import serving
 from workers import log_writer
 from workers.backpressure import WAITING
@@ -40,7 +41,7 @@ class Reply:
     def piece(self, text: str = "word ") -> Append:
         event = TextDelta(run=self.run, attempt=1, index=self.pieces, text=text)
         self.pieces += 1
-        return Append(channel=self.channel, event=event, min_head=self.start)
+        return text_append(self.channel, event, min_head=self.start)
 
     def stored(self) -> list[int]:
         """The ids that the log holds after the start."""

@@ -18,6 +18,7 @@ from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, OnUnverified, Page, Watermark
 from streams.models import Conversation, Run
 from streams.protocol.events import TextDelta
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE
 from tests.integration.support.killed_processes import (
     append_deltas,
@@ -26,6 +27,7 @@ from tests.integration.support.killed_processes import (
     started,
     sweep_by_another_process,
 )
+from tests.support.appends import text_append
 from tests.support.replayer import Replayer
 from tests.support.sse_blocks import Splitter
 from workers import log_writer
@@ -37,7 +39,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def piece(run: Run, index: int, text: str, *, known: int = 0) -> Append:
     event = TextDelta(run=run.id, attempt=run.attempt, index=index, text=text)
-    return Append(channel=channel_of(run.conversation_id), event=event, min_head=known)
+    return text_append(channel_of(run.conversation_id), event, min_head=known)
 
 
 def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
@@ -232,7 +234,7 @@ class TestBetweenAppendAndRecord:
         append_deltas(run, "So.")
         looks = lost("append_final")
         run.conversation.refresh_from_db()
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
         assert tail.cursor
         assert pending(run.conversation_id, tail.cursor) is Pending.IDLE
@@ -247,7 +249,8 @@ def test_a_cancel_does_not_store_a_delta_that_came_too_late(
     with killed_at(monkeypatch, finish, "store"):
         finish.cancel(run.id)
     assert isinstance(append_deltas(run, "late ", index=1)[0], Superseded)
-    finish.finish_cancelled(run, "So late ")  # by the worker, which sees that it was asked to stop
+    # The worker sees that it was asked to stop.
+    finish.finish_cancelled(run, text_parts("So late "))
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content == "So "
@@ -263,7 +266,7 @@ def test_a_cancel_after_redis_was_emptied_stores_the_workers_text(
     for _ in range(times):
         finish.cancel(run.id)  # which is left to the worker
     finish.finish_cancelled(
-        Run.objects.select_related("conversation", "message").get(pk=run.pk), "So "
+        Run.objects.select_related("conversation", "message").get(pk=run.pk), text_parts("So ")
     )
     run.refresh_from_db()
     assert run.reply
@@ -284,7 +287,7 @@ def test_a_cancel_before_the_second_start_in_a_lost_log_is_published_in_order(
     run = started(queued_run())
     append_deltas(run, "So ")
     valkey.flushall()
-    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, text="So ")
+    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, parts=text_parts("So "))
     begins = read_page(run.conversation_id, None)
     abandon(run)
     Run.objects.filter(pk=run.pk).update(lease_until=None)
@@ -354,7 +357,7 @@ def test_a_superseded_worker_restores_no_fence_in_a_lost_log(
     second.conversation.refresh_from_db()
     publisher.publish_start(second)
     append_deltas(second, "whole")
-    finish.complete(second, "whole", finish_reason="stop", usage=None)
+    finish.complete(second, text_parts("whole"), finish_reason="stop", usage=None)
     valkey.flushall()
     late.conversation.refresh_from_db()
     with pytest.raises(Superseded):

@@ -214,7 +214,8 @@ class TestAnotherRedisProcess:
         finish.cancel(run.id)
         run.refresh_from_db()
         assert (run.status, run.cancel_asked) == (Run.Status.RUNNING, True)
-        finish.finish_cancelled(run, "So ")  # which holds more than any other process knows
+        # The worker holds more than any other process knows.
+        finish.finish_cancelled(run, text_parts("So "))
         assert published_types(run.conversation_id)[-1] == "run.cancelled"
 
     def test_without_a_worker_a_cancel_begins_an_epoch(self, run: Run) -> None:
@@ -248,7 +249,7 @@ class TestAnotherRedisProcess:
         heard = append_deltas(run, "it ", "is.", index=1)[-1]
         assert isinstance(heard, int)
         with killed_at(monkeypatch, ChannelLog, "append_final"):
-            finish.complete(run, "So it is.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So it is."), finish_reason="stop", usage=None)
         for key, value in kept.items():
             valkey.restore(key, 0, value, replace=True)
         sweep_by_another_process()
@@ -311,7 +312,7 @@ class TestOneFinalEvent:
         run = started(queued_run())
         append_deltas(run, "So.")
         with killed_at(monkeypatch, owner, step, after=after):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         sweep_by_another_process()
         run.refresh_from_db()
         assert run.reply
@@ -327,12 +328,12 @@ class TestOneFinalEvent:
         append_deltas(run, "So.")
         finish.cancel(run.id)
         with pytest.raises(Superseded):
-            finish.complete(run, "So. And more.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So. And more."), finish_reason="stop", usage=None)
         assert Message.objects.get(role="assistant").content == "So."
 
     def test_a_late_cancel_changes_nothing(self) -> None:
         run = started(queued_run())
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         before = published_types(run.conversation_id)
         finish.cancel(run.id)
         assert published_types(run.conversation_id) == before
@@ -404,8 +405,8 @@ class TestFence:
         assert isinstance(append_deltas(first, "rd", index=1)[0], Superseded)
         append_deltas(second, "whole")
         with pytest.raises(Superseded):
-            finish.complete(first, "half a word", finish_reason="stop", usage=None)
-        finish.complete(second, "whole", finish_reason="stop", usage=None)
+            finish.complete(first, text_parts("half a word"), finish_reason="stop", usage=None)
+        finish.complete(second, text_parts("whole"), finish_reason="stop", usage=None)
         assert Message.objects.get(role="assistant").content == "whole"
 
     def test_killed_between_claim_and_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +443,7 @@ class TestFence:
         assert claim(accepted.run, uuid4()) is None
         taken = started(first)
         assert claim(accepted.run, uuid4()) is None
-        finish.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         assert claim(accepted.run, uuid4())
 
 
@@ -514,7 +515,7 @@ class TestSnapshot:
         run = started(queued_run())
         append_deltas(run, "So.")
         with killed_at(monkeypatch, ChannelLog, "append_final"):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         with monkeypatch.context() as patch:
             patch.setattr(ChannelLog, "append_final", raise_log_unavailable)
             now = snapshot(run.conversation)
@@ -528,7 +529,7 @@ class TestSnapshot:
         run = started(queued_run())
         append_deltas(run, "So.")
         with killed_at(monkeypatch, Conversation if step == "advance_head" else ChannelLog, step):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         now = snapshot(run.conversation)
         assert now.runs == ()
         assert [message.content for message in now.messages] == ["Why?", "So."]
@@ -543,7 +544,7 @@ class TestSnapshot:
         def look_and_then_it_ends(*args: Any, **kwargs: Any) -> Any:
             seen = look(*args, **kwargs)
             monkeypatch.setattr(ChannelLog, "state", look)
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
             return seen
 
         monkeypatch.setattr(ChannelLog, "state", look_and_then_it_ends)
@@ -554,7 +555,7 @@ class TestSnapshot:
     def test_without_the_log_the_database_decides(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())
         append_deltas(run, "So.")
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         valkey.flushall()
         run.conversation.refresh_from_db()
         now = snapshot(run.conversation)
@@ -566,7 +567,7 @@ class TestSnapshot:
     def test_its_messages_are_in_order_of_turns_and_not_of_time(self) -> None:
         first = started(queued_run("One?"))
         ask.ask(first.conversation, "Two?", when_busy="queue")
-        finish.complete(first, "One.", finish_reason="stop", usage=None)
+        finish.complete(first, text_parts("One."), finish_reason="stop", usage=None)
         now = snapshot(first.conversation)
         assert [message.content for message in now.messages] == ["One?", "One.", "Two?"]
 
@@ -577,7 +578,7 @@ class TestEpoch:
 
     def test_the_next_question_after_a_loss(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         run.conversation.refresh_from_db()
         before = run.conversation.head
         valkey.flushall()

@@ -25,7 +25,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, reply_text, run_attempt
+from workers import attempt, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
@@ -323,7 +323,7 @@ def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Run
     run, text = asked(tokens=100, rate=50)
     thread = written(run, process)
     until(says(run, 10))
-    process.keeper.release_all()
+    process.keeper.release_all(called=False)
     thread.join(10)
     run.refresh_from_db()
     assert (run.status, run.attempt, run.uncounted_attempts) == ("queued", 1, 1)
@@ -405,10 +405,9 @@ def test_a_reply_can_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
     assert (run.status, heard(run)[0]) == ("completed", text)
 
 
-def test_long_reasoning_is_published_again_in_bounded_events(
+def test_reasoning_and_text_are_published_again_in_one_snapshot(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -427,8 +426,7 @@ def test_long_reasoning_is_published_again_in_bounded_events(
     told = "".join(script_of(run.message.content).thoughts())
     assert (known.replies[run.id].reasoning, known.replies[run.id].text) == (told, text)
     kinds = [type for _, type, _ in page.entries]
-    assert kinds[:3] == ["reasoning.delta"] * 3
-    assert max(len(data) for _, type, data in page.entries if type == "reasoning.delta") <= 300
+    assert (kinds[0], kinds.count("text.snapshot")) == ("text.snapshot", 1)
 
 
 def test_a_reply_that_waits_for_redis_is_not_too_long(

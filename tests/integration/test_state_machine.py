@@ -34,14 +34,36 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from streams.chat import ask as ask_module
 from streams.chat import conversations, finish, publisher
+from streams.chat.final_events import close_calls
+from streams.chat.message_view import parts_of
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import the_log
 from streams.log.values import Append
 from streams.models import Conversation, DeletedConversation, Run
-from streams.protocol.events import ENDINGS, Event, RunStarted, TextDelta, TextSnapshot
+from streams.protocol.events import (
+    ENDINGS,
+    Event,
+    PartAdded,
+    Piece,
+    ReasoningDelta,
+    RunStarted,
+    TextDelta,
+    TextSnapshot,
+)
 from streams.protocol.fold import ConversationState
+from streams.protocol.parts import (
+    DataPart,
+    Part,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    add_part,
+    text_parts,
+)
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import ProcessKilled, sweep_by_another_process
 from tests.integration.support.listener import READER, ManualClock, SteppedReader
@@ -65,7 +87,24 @@ ROUND = hypothesis.settings(
 SECONDS = 3600 if RELEASE else 25 if THOROUGH else 1  # the last round is finished after them
 READERS = 3
 SO_FAR = "so far"  # a channel of the test: a message on it arrives after all others
-WORDS = st.lists(st.sampled_from(["a ", "bc", "d\r\n", "\u2028e", "🙂"]), min_size=1, max_size=4)
+TEXTS = ["a ", "bc", "d\r\n", "\u2028e", "🙂"]
+WHOLE = [
+    ToolCallPart(call="1", name="clock", input={"zone": "\u2028"}),
+    ToolCallPart(call="2", name="search", input={}),
+    ToolResultPart(call="1", output=[None, "🙂"]),
+    SourcePart(source="s", title="A source"),
+    DataPart(name="progress", data=1, id="a"),
+    DataPart(name="progress", data={"at": 2}, id="a"),
+    DataPart(name="other", data=None),
+]
+WORDS = st.lists(
+    st.one_of(
+        st.sampled_from([TextPart(text=text) for text in TEXTS]),
+        st.sampled_from([ReasoningPart(text="hm "), *WHOLE]),
+    ),
+    min_size=1,
+    max_size=4,
+)
 
 # Where a process may die, in whichever use case: before the step, or after it.
 STEPS: list[tuple[Any, str, bool]] = [
@@ -91,7 +130,7 @@ class Said:
     """What one run's reply holds in the log: the model's own count of it."""
 
     attempt: int
-    text: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +149,7 @@ class Worker:
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self.run = run
-        self.words: list[str] = []
+        self.words: tuple[Part, ...] = ()
         self.over = False
         self.unsent = Turns()
         self.away = threading.Event()
@@ -126,14 +165,16 @@ class Worker:
         """Whether so much waits for the log that the attempt reads no further."""
         return self.attempt._unconfirmed._pieces > self.attempt._unconfirmed._limit
 
-    def say(self, text: str) -> None:
+    def say(self, word: Part) -> None:
         """The model's next word. It counts as written even if the log refuses it."""
         try:
-            self.loop.run_until_complete(self.attempt._say(text, ""))
+            self.loop.run_until_complete(
+                self.attempt._say(word.text if isinstance(word, TextPart) else word)
+            )
         except Superseded:
             self.over = True
         else:
-            self.words.append(text)
+            self.words = add_part(self.words, word)
 
     def mend(self) -> None:
         try:
@@ -169,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.readers: list[SteppedReader] = []
         self.said: dict[UUID, Said] = {}
-        self.ended: dict[UUID, tuple[str, str]] = {}
+        self.ended: dict[UUID, tuple[str, tuple[Part, ...]]] = {}
         self.past: list[Kept] = []
         self.life: str | None = None
         self.events: dict[int, tuple[str, str]] = {}  # of this epoch, trimmed or not
@@ -224,7 +265,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(words=WORDS, twice=st.booleans(), unanswered=st.booleans(), chosen=CHANCE)
     @precondition(lambda self: not self.deleted)
-    def token(self, words: list[str], twice: bool, unanswered: bool, chosen: random.Random) -> None:
+    def token(
+        self, words: list[Part], twice: bool, unanswered: bool, chosen: random.Random
+    ) -> None:
         """A worker, superseded or not, appends words; it may have to repeat them.
 
         If its log was lost, the first response to its fence may be lost, too.
@@ -236,7 +279,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(words=WORDS, chosen=CHANCE)
     @precondition(lambda self: not self.deleted)
-    def token_on_its_way(self, chosen: random.Random, words: list[str]) -> None:
+    def token_on_its_way(self, chosen: random.Random, words: list[Part]) -> None:
         """Words that the model has sent, and the log does not have yet."""
         worker = self._speaker(chosen)
         if worker.refused and worker.unsent:
@@ -265,7 +308,7 @@ class Machine(RuleBasedStateMachine):
                     worker.attempt.finish(Outcome.LOST)
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
-                    finish.fail(run, worker.attempt.text, code="x", reason="Because.")
+                    finish.fail(run, worker.attempt.parts, code="x", reason="Because.")
                 else:
                     worker.attempt.finish(Outcome.FINISHED)
             except (Superseded, Conversation.DoesNotExist):
@@ -273,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             run = Run.objects.get(pk=run.pk)
             if how == "complete" and not worker.over and run.status == Run.Status.COMPLETED:
                 assert run.reply
-                assert run.reply.content == "".join(worker.words)
+                assert parts_of(run.reply) == close_calls(worker.words, status=run.status)
 
     @rule(death=DEATH)
     @precondition(lambda self: self._live())
@@ -284,8 +327,8 @@ class Machine(RuleBasedStateMachine):
             finish.cancel(run.id)
             run.refresh_from_db()
             if said and not run.is_active and said.attempt == run.attempt:
-                stored = run.reply.content if run.reply else ""
-                assert stored == said.text, "a cancel keeps what was said"
+                closed = close_calls(said.parts, status=Run.Status.CANCELLED)
+                assert parts_of(run.reply) == closed, "a cancel keeps what was said"
 
     @rule(death=DEATH)
     @precondition(lambda self: not self.deleted)
@@ -419,7 +462,7 @@ class Machine(RuleBasedStateMachine):
                 if taken := claim(run.id, uuid4()):
                     publisher.publish_start(taken)
                     taken.conversation.refresh_from_db()
-                    finish.complete(taken, "At last.", finish_reason="stop", usage=None)
+                    finish.complete(taken, text_parts("At last."), finish_reason="stop", usage=None)
         self.the_promises_hold()
         assert not self._live()
         for reader in self.readers:
@@ -504,7 +547,7 @@ class Machine(RuleBasedStateMachine):
         running = Run.objects.filter(status=Run.Status.RUNNING)
         running.update(lease_until=Now() - timedelta(seconds=1))
 
-    def _say(self, worker: Worker, words: list[str]) -> None:
+    def _say(self, worker: Worker, words: list[Part]) -> None:
         """The model's next words. An attempt that may not read further waits for a batch."""
         for word in words:
             if worker.full:
@@ -572,14 +615,14 @@ class Machine(RuleBasedStateMachine):
     def _believe(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self.said[event.run] = Said(event.attempt, "")
-            case TextDelta():
+                self.said[event.run] = Said(event.attempt, ())
+            case TextDelta() | ReasoningDelta() | PartAdded():
                 before = self.said.get(event.run)
                 assert before, f"not started: {event}"
                 assert before.attempt == event.attempt, f"not this attempt's: {event}"
-                self.said[event.run] = replace(before, text=before.text + event.text)
+                self.said[event.run] = replace(before, parts=add_part(before.parts, part_in(event)))
             case TextSnapshot():
-                self.said[event.run] = Said(event.attempt, event.text)
+                self.said[event.run] = Said(event.attempt, event.parts)
 
     def _check_what_was_said(self) -> None:
         """The rules of one epoch: ids, final events, attempts."""
@@ -601,7 +644,7 @@ class Machine(RuleBasedStateMachine):
     def _check_outcomes(self) -> None:
         """What has ended stays as it ended."""
         for run in Run.objects.exclude(status__in=Run.ACTIVE).select_related("reply"):
-            now = run.status, run.reply.content if run.reply else ""
+            now = run.status, parts_of(run.reply)
             assert self.ended.setdefault(run.id, now) == now
 
     def _compare(self, reader: SteppedReader) -> None:
@@ -615,10 +658,10 @@ class Machine(RuleBasedStateMachine):
         state = self.valkey.hgetall(f"{{{self.channel}}}:state")
         told, going = known_to(reader.state)
         for run in Run.objects.select_related("reply"):
-            stored = run.reply.content if run.reply else ""
+            stored = parts_of(run.reply)
             if run.ended_event_id or f"{run.id}:final" in state:
                 assert run.id not in going, "its ending was said"
-                assert told.get(run.id, "") == stored
+                assert told.get(run.id, ()) == stored
             elif run.queued_event_id or f"{run.id}:queued" in state:
                 assert run.id not in told, "its ending was not said yet"
                 assert run.id in going
@@ -631,15 +674,28 @@ class Machine(RuleBasedStateMachine):
         reader.resets.clear()
 
 
-def known_to(heard: ConversationState) -> tuple[dict[UUID, str], dict[UUID, Said]]:
+def part_in(event: Piece) -> Part:
+    """The part that the piece adds."""
+    match event:
+        case TextDelta():
+            return TextPart(text=event.text)
+        case ReasoningDelta():
+            return ReasoningPart(text=event.text)
+        case PartAdded():
+            return event.part
+
+
+def known_to(
+    heard: ConversationState,
+) -> tuple[dict[UUID, tuple[Part, ...]], dict[UUID, Said]]:
     """What a reader takes for over, and what for going on."""
-    told = {m.run: m.content for m in heard.messages.values() if m.run}
+    told = {m.run: m.parts for m in heard.messages.values() if m.run}
     going = {}
     for reply in heard.replies.values():
         if reply.ending:
-            told[reply.run] = reply.text
+            told[reply.run] = reply.parts
         else:
-            going[reply.run] = Said(reply.attempt, reply.text)
+            going[reply.run] = Said(reply.attempt, reply.parts)
     return told, going
 
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.agents import TOOLS
 from tests.support.ports import HOST, essentials, free_port, listens
 from tests.support.process import Process
 from tests.support.tcp_proxy import Proxy
@@ -46,7 +47,8 @@ def command_of(line: str) -> list[str]:
 class Stack:
     """`async with Stack(directory, database) as stack`; `also` are settings for web and workers.
 
-    `proxied`: they reach the first Valkey over proxies of their own, to be cut off alone.
+    `agents` counts the agents processes, which have the agent `tests.support.agents.scripted` as
+    "tools". `proxied`: all reach the first Valkey over proxies of their own, to be cut off alone.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Stack:
         *,
         webs: int = 1,
         workers: int = 1,
+        agents: int = 0,
         valkeys: int = 1,
         proxied: bool = False,
         also: Mapping[str, str] | None = None,
@@ -67,6 +70,8 @@ class Stack:
         self.data.mkdir()
         self.database = database
         self.also = dict(also or {})
+        if agents:
+            self.also.setdefault("AGENTS", f"tools={TOOLS}")
         names = ["valkey", *(f"valkey{n}" for n in range(2, valkeys + 1))]
         self.valkeys = [Valkey(directory, self.logs / f"{name}.log", name=name) for name in names]
         self.web_redis = Proxy((HOST, self.valkey.port))
@@ -76,8 +81,10 @@ class Stack:
         self.holders: list[Process] = []  # what holds readers in front of the web processes
         self.webs: list[Process] = []
         self.workers: list[Process] = []
+        self.agents: list[Process] = []
         self.ports: dict[str, int] = {}
-        self._counts = (webs, workers)
+        self._counts = (webs, workers, agents)
+        self._agents_begun = 0
         self.proxied = proxied
         self._secret = secrets.token_hex()
         self._visitors: list[Visitor] = []
@@ -109,7 +116,7 @@ class Stack:
         await self._end()
 
     def parts(self) -> list[Process]:
-        return [*self.webs, *self.workers, self.model, *self.valkeys]
+        return [*self.webs, *self.workers, *self.agents, self.model, *self.valkeys]
 
     @property
     def valkey(self) -> Valkey:
@@ -154,6 +161,18 @@ class Stack:
         if ready:
             await worker.wait_for_log("ready.", within=READY_WITHIN)
         return worker
+
+    async def add_agents(self, *, ready: bool = True) -> Process:
+        """One more agents process."""
+        agents = self._part(
+            f"agents{self._agents_begun}", command_of("agents"), self._settings(self.worker_redis)
+        )
+        self._agents_begun += 1
+        self.agents.append(agents)
+        agents.start()
+        if ready:
+            await agents.wait_for_log("takes runs", within=READY_WITHIN)
+        return agents
 
     async def ready(self, web: Process) -> None:
         """Wait until this web process is ready."""
@@ -210,13 +229,17 @@ class Stack:
         for valkey in self.valkeys:
             await valkey.answers()
         await until(lambda: listens(self._model_port), within=READY_WITHIN, what="the model")
-        webs, workers = self._counts
+        webs, workers, agents = self._counts
+        for _ in range(agents):
+            await self.add_agents(ready=False)
         for _ in range(workers):
             await self.add_worker(ready=False)
         for _ in range(webs):
             await self.add_web()
         for worker in self.workers:
             await worker.wait_for_log("ready.", within=READY_WITHIN)
+        for process in self.agents:
+            await process.wait_for_log("takes runs", within=READY_WITHIN)
 
     async def _end(self) -> None:
         for visitor in self._visitors:

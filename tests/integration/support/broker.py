@@ -12,7 +12,7 @@ from django.db.models import F
 from streams.models import Run
 
 QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
-AGENT_QUEUE = settings.AGENT_QUEUE
+AGENT_QUEUE = f"{QUEUE}-agents"
 
 
 def let_dispatch_expire() -> None:

@@ -14,9 +14,10 @@ from streams.chat import ask, publisher, sweep
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import log_of
-from streams.log.values import Append, Page
+from streams.log.values import Page
 from streams.models import Run
 from streams.protocol.events import TextDelta
+from tests.support.appends import text_append
 from workers.lease import claim
 
 
@@ -65,7 +66,7 @@ def append_deltas(run: Run, *texts: str, index: int = 0) -> list[int | Exception
         TextDelta(run=run.id, attempt=run.attempt, index=index + at, text=text)
         for at, text in enumerate(texts)
     ]
-    return publisher.append([Append(channel=channel, event=event, min_head=0) for event in events])
+    return publisher.append([text_append(channel, event) for event in events])
 
 
 def published_types(conversation: UUID) -> list[str]:
