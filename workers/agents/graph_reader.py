@@ -40,7 +40,8 @@ class GraphReader:
                 if isinstance(message, ToolMessage):
                     yield from self._parts(self._calls.of_result(namespace, message))
                 elif isinstance(message, AIMessage) and self._is_said(namespace, node):
-                    yield from self._texts.read(message, (namespace, node))
+                    task = metadata.get("langgraph_checkpoint_ns", node)
+                    yield from self._texts.read(message, task)
             case "updates":
                 yield from self._updates(namespace, data)
             case "tools":
@@ -57,10 +58,10 @@ class GraphReader:
         """The calls of the messages that nodes returned: only now are they whole."""
         if "__interrupt__" in data:
             raise NotImplementedError("a graph that waits for a person cannot be an agent yet")
-        for node, update in data.items():
-            yield from self._texts.release((namespace, node))
+        for update in data.values():
             for message in _messages_in(update):
                 if isinstance(message, AIMessage):
+                    yield from self._texts.release(message)
                     yield from self._parts(self._calls.of_message(namespace, message))
                 elif isinstance(message, ToolMessage):
                     yield from self._parts(self._calls.of_result(namespace, message))
