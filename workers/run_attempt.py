@@ -69,6 +69,7 @@ def _write(run: Run, process: Runtime) -> None:
             reply = process.source(
                 run,
                 turns,
+                confirm=writer.confirm,
                 called=partial(_store_call, attempt, hold),
                 draining=lambda: process.draining,
             )
