@@ -71,4 +71,11 @@ class Runtime:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                return self.loop.run_forever()
+            except (
+                SystemExit,
+                KeyboardInterrupt,
+            ):  # of a callback: it would end the replies of all runs
+                logger.exception("code on the event loop has exited; the loop continues")
