@@ -1,19 +1,22 @@
 """JSON that agents give: made plain, made storable, and cut to a size."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from streams.protocol.sse import clean
 
+MOST_LEVELS = 50  # of lists and objects: parsers of other languages refuse more than 64
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def plain(value: Any) -> tuple[Any, int]:
     """The value as plain JSON that can be stored, and its size in bytes.
 
-    Dataclasses, dates, UUIDs, enums and pydantic's models become what their JSON is. Raises
-    `TypeError` for what has no JSON.
+    Dataclasses, dates, UUIDs, enums and pydantic's models become what their JSON is, keys become
+    strings, NaN and Infinity null. Raises `TypeError`, `ValueError` or `RecursionError` for what
+    has no JSON: cycles, more than MOST_LEVELS, integers beyond 64 bits.
     """
     try:
         encoded = orjson.dumps(value, default=_of_model, option=OPTIONS)
@@ -24,6 +27,8 @@ def plain(value: Any) -> tuple[Any, int]:
     made = orjson.loads(encoded)
     if b"\\u0000" in encoded:  # or an escaped backslash before "u0000", which cleaning keeps
         made = _clean(made)
+    if encoded.count(b"[") + encoded.count(b"{") > MOST_LEVELS:
+        _check_levels(made)
     return made, len(encoded)
 
 
@@ -42,6 +47,25 @@ def _of_model(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return list(value)
     raise TypeError(type(value).__name__)
+
+
+def _check_levels(value: Any) -> None:
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        level = [item for holder in level for item in _items(holder)]
+        if not level:
+            return
+    raise ValueError(f"more than {MOST_LEVELS} levels")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case _:
+            return ()
 
 
 def _clean(value: Any) -> Any:
