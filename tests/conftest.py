@@ -21,6 +21,8 @@ from tests.support.sizes import EXAMPLES
 hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("unspool")
 
+django_settings.AGENTS = {}  # a test that needs an agent names it
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

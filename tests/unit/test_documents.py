@@ -32,6 +32,8 @@ CONCEPTS = (CHECKOUT / "docs" / "concepts.md").read_text()
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
 DESCRIBED = {
     "DATA_DIR": "`data` in the checkout",  # the value is a path of this machine
+    "AGENTS": "the demonstrations",
+    "AGENT_SUGGESTIONS": "those of the demonstrations",
 }
 GLOSSARY = [
     "conversation",

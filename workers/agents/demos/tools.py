@@ -53,7 +53,8 @@ def clock(zone: str) -> str:
 def calculator(expression: str) -> str:
     """Calculate an arithmetic expression."""
     try:
-        return f"{expression} = {arithmetic.evaluate(expression):,}"
+        value = arithmetic.evaluate(expression)
+        return f"{expression} = {value:,}" if isinstance(value, int) else f"{expression} = {value:,.12g}"
     except ValueError as error:
         return f"{expression}: {error}"
 
