@@ -6,6 +6,7 @@ model answers alone what no tool can.
 
 import re
 from datetime import UTC, datetime
+from textwrap import shorten
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,7 +37,8 @@ SEARCH = re.compile(
     r"conversation|run|cursor|resume|lease|epoch|fence|deploy|pushpin)s?\b",
     re.I,
 )
-SHOWN = 500  # characters of a section
+SHOWN = 400  # characters of a section
+BRIEF = 60  # characters of a section among the results
 
 
 @tool
@@ -54,7 +56,8 @@ def calculator(expression: str) -> str:
     """Calculate an arithmetic expression."""
     try:
         value = arithmetic.evaluate(expression)
-        return f"{expression} = {value:,}" if isinstance(value, int) else f"{expression} = {value:,.12g}"
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"
+        return f"{expression} = {shown}"
     except ValueError as error:
         return f"{expression}: {error}"
 
@@ -66,7 +69,7 @@ def search_documents(query: str) -> list[dict[str, str]]:
     write = get_stream_writer()
     for section in found:
         write(Source(section.title, source=section.source))
-    return [{"source": one.source, "text": one.text[:SHOWN]} for one in found]
+    return [{"source": one.source, "text": shorten(one.text, BRIEF, placeholder="…")} for one in found]
 
 
 def choose(state: MessagesState) -> dict[str, Any]:
