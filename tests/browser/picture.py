@@ -23,7 +23,7 @@ from tests.support.stack import Stack
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "page.png"
 MOST_BYTES = 120 * 1024
-SIZE = ViewportSize(width=960, height=900)
+SIZE = ViewportSize(width=960, height=840)
 TOOLS = {"AGENTS": "demo-tools=workers.agents.demos.tools.agent"}
 EARLIER = ("What is 12.5 % of 384?", "What is 90 * 40?")
 QUESTION = "How does Unspool resume a stream?"

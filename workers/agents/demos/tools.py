@@ -105,11 +105,9 @@ def answer(state: MessagesState) -> dict[str, Any]:
         text = result.text
     else:
         question = next(m for m in reversed(state["messages"]) if m.type == "human")
-        best, *others = documents.search(question.text)
+        best = documents.search(question.text)[0]
         shown = best.text[:SHOWN].rsplit("\n", 1)[0].rstrip()
         text = f"From *{best.source}*:\n\n{shown}"
-        if others:
-            text += "\n\nSee also " + " and ".join(f"*{other.source}*" for other in others) + "."
     return {"messages": [AIMessage(text)]}
 
 
