@@ -66,7 +66,8 @@ def _chat(options: dict[str, Any]) -> int:
     client = Client(url, options["token"], cookies, out.note)
     models = [item["id"] for item in client.call("GET", "api/models/")["items"]]
     if model and model not in models:
-        raise CommandError(harmless(f"There is no model or agent {model}, only: {', '.join(models)}."))
+        known = ", ".join(models)
+        raise CommandError(harmless(f"There is no model or agent {model}, only: {known}."))
     chat = Chat(client, out, conversation, model=model, system=options["system"])
     if follow:
         with suppress(KeyboardInterrupt):

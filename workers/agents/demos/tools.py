@@ -69,7 +69,9 @@ def search_documents(query: str) -> list[dict[str, str]]:
     write = get_stream_writer()
     for section in found:
         write(Source(section.title, source=section.source))
-    return [{"source": one.source, "text": shorten(one.text, BRIEF, placeholder="…")} for one in found]
+    return [
+        {"source": one.source, "text": shorten(one.text, BRIEF, placeholder="…")} for one in found
+    ]
 
 
 def choose(state: MessagesState) -> dict[str, Any]:
