@@ -282,7 +282,7 @@ def test_while_one_server_is_down_appends_to_the_other_do_not_wait(
                 while not heard:
                     await asyncio.sleep(0.01)
 
-        process.run(while_nothing_is_heard())
+        process.start(while_nothing_is_heard()).result()
     finally:
         settings.REDIS_URL = ",".join(client_url(client) for client in two)
         the_log.cache_clear()
