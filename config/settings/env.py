@@ -132,6 +132,9 @@ class ServiceSettings(StreamSettings):
     # ── Pushpin ──────────────────────────────────────────────────────────────────────────────
     PUSHPIN_PORT: Port = setting(7999, "TCP port", "of Pushpin at HOST, the public one")
     PUSHPIN_MAX_CONNECTIONS: Count = setting(50_000, "connections", "of one Pushpin")
+    PUSHPIN_IDLE_TIMEOUT: Count = setting(
+        75, "s", "without traffic until Pushpin closes a connection; `Prefer: wait` lasts up to 60"
+    )
     PUSHPIN_ORIGIN: str = setting("", "host:port", "of the web processes; empty: PORT here")
     BRIDGE_BIND: str = setting(
         "", "ZeroMQ address", "of this bridge; empty: a Unix socket in the data folder"

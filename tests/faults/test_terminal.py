@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.faults.conftest import Stacks
-from tests.support.databases import copied
+from tests.faults.conftest import Stacks, shared_stack
 from tests.support.ports import HOST, free_port
 from tests.support.script import expected
 from tests.support.stack import Stack
@@ -30,10 +29,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def service(
     database: Path | str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    with copied(database) as own:
-        async with Stack(tmp_path_factory.mktemp("chat") / "stack", own) as stack:
-            await stack.warm()
-            yield stack
+    async with shared_stack(database, tmp_path_factory) as stack:
+        yield stack
 
 
 @asynccontextmanager
