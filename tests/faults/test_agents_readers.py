@@ -36,7 +36,9 @@ async def test_readers_of_a_graph_with_tools_lose_and_repeat_nothing_through_15_
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    async with stacks(webs=2, workers=0, agents=1, also={"AGENTS": f"three={THREE_TOOLS}"}) as stack:
+    async with stacks(
+        webs=2, workers=0, agents=1, also={"AGENTS": f"three={THREE_TOOLS}"}
+    ) as stack:
         visitor = await stack.visitor(port=stack.entrance.port)
         metadata = {"record": str(record)}
         one = await visitor.ask(question(), model="three", metadata=metadata)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ from langchain_openai import ChatOpenAI
 from langgraph.config import get_stream_writer
 from pydantic import SecretStr
 
-from workers.agents import Source, current_turn, graph
+from tests.support.agents import scripted
+from workers.agents import Part, Source, Turn, current_turn, graph
 
 THREE_TOOLS = "tests.support.graph_agents.three_tools"  # dotted paths, for the setting AGENTS
-OTHER_PROVIDER = "tests.support.graph_agents.other_provider"
+THEN_OPENAI = "tests.support.graph_agents.then_openai"
+THEN_ANTHROPIC = "tests.support.graph_agents.then_anthropic"
 
 
 @tool
@@ -88,7 +92,7 @@ three_tools = graph(
     ),
     repeat=SAFE,
 )
-other_provider = graph(
+anthropic = graph(
     create_agent(
         ChatAnthropic(  # type: ignore[call-arg]  # its own names are aliases
             model="scripted",
@@ -100,3 +104,21 @@ other_provider = graph(
     ),
     repeat=SAFE,
 )
+
+
+async def then_openai(turn: Turn) -> AsyncIterator[str | Part]:
+    """Follow a script of tests/support/agents.py; leave any other question to OpenAI's graph."""
+    async with aclosing(_chosen(turn, three_tools)) as items:
+        async for item in items:
+            yield item
+
+
+async def then_anthropic(turn: Turn) -> AsyncIterator[str | Part]:
+    """As `then_openai`, with Anthropic's wire."""
+    async with aclosing(_chosen(turn, anthropic)) as items:
+        async for item in items:
+            yield item
+
+
+def _chosen(turn: Turn, other: Any) -> Any:
+    return scripted(turn) if turn.question.startswith("[") else other(turn)
