@@ -73,6 +73,7 @@ from workers.attempt import Attempt
 from workers.lease import claim
 from workers.log_writer import BATCH, Turns, append_all
 from workers.outcome import Outcome
+from workers.tool_calls import ToolNames
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -154,7 +155,9 @@ class Worker:
         self.unsent = Turns()
         self.away = threading.Event()
         self.loop = loop
-        process: Any = SimpleNamespace(loop=loop, writers=[self], draining=False)
+        process: Any = SimpleNamespace(
+            loop=loop, writers=[self], draining=False, tool_names=ToolNames()
+        )
         self.attempt = Attempt(run, process)
 
     def write(self, piece: Append, heard: Callable[[int | Exception], None]) -> None:
