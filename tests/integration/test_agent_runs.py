@@ -307,7 +307,8 @@ def kinds(run: Run) -> list[str]:
 
 def published(run: Run) -> tuple[Part, ...]:
     """The parts that the log holds."""
-    progress = log_of(run.conversation_id, 0).state().runs.get(run.id)
+    state = log_of(run.conversation_id, 0).state()
+    progress = state.runs.get(run.id) if state else None
     return progress.parts if progress else ()
 
 
