@@ -24,6 +24,8 @@ hypothesis.settings.load_profile("unspool")
 # or integration test is about a Redis that does not answer in time.
 ANSWERED_WITHIN = 30.0
 
+django_settings.AGENTS = {}  # a test that needs an agent names it
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

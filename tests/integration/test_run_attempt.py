@@ -25,7 +25,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, run_attempt
+from workers import reply_writer, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
@@ -243,7 +243,7 @@ def test_nothing_follows_a_cancel_while_the_fence_is_restored(
             finish.cancel(run.id)
         return asks[-1]
 
-    monkeypatch.setattr(attempt, "still_held", mine_and_stopped)
+    monkeypatch.setattr(reply_writer, "still_held", mine_and_stopped)
     thread = written(run, process)
     until(says(run, 3))
     valkey.flushall()

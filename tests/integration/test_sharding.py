@@ -283,7 +283,7 @@ def test_while_one_server_is_down_appends_to_the_other_do_not_wait(
             attempt = Attempt(story.run, process)
             event = TextDelta(run=story.run.id, attempt=1, index=0, text="w ")
             piece = text_append(story.channel, event, min_head=story.first)
-            attempt._writer.write(piece, heard.append)
+            attempt.writer._log_writer.write(piece, heard.append)
 
         async def while_nothing_is_heard() -> None:
             async with asyncio.timeout(5):
