@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams.models import Conversation, Message, Run
+from streams.models import Conversation, Message, Run, from_now
 from streams.protocol.parts import TextPart, ToolCallPart, ToolResultPart, part_json
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
@@ -31,9 +31,16 @@ def asked(*replies: tuple[str, str, list[dict[str, Any]] | None]) -> list[Prompt
     conversation = Conversation.objects.create(owner="visitor:a", model="m")
     common = {"conversation": conversation}
     first = Message.objects.create(**common, role="user", content="one", turn=1)
-    for status, text, parts in replies:
+    for place, (status, text, parts) in enumerate(replies):
         reply = Message.objects.create(
-            **common, role="assistant", content=text, parts=parts, turn=1, reply_to=first
+            **common,
+            role="assistant",
+            content=text,
+            parts=parts,
+            turn=1,
+            reply_to=first,
+            # Two replies of one millisecond would have no order.
+            created_at=from_now(place - len(replies)),
         )
         run = {"owner": "visitor:a", "model": "m", "status": status}
         Run.objects.create(**common, **run, message=first, reply=reply)

@@ -12,6 +12,7 @@ import pytest
 import redis
 from asgiref.sync import sync_to_async
 from celery import current_app
+from django.db import connection
 
 from streams.access.authorization import check_readers
 from streams.chat import ask
@@ -220,8 +221,13 @@ def test_a_run_whose_server_fails_before_the_start_releases_its_place(
     both = settings.REDIS_URL
     second_is_away(settings)
     process = Runtime()
+
+    def write() -> None:
+        generate(made.run, process)
+        connection.close()
+
     try:
-        writing = threading.Thread(target=generate, args=(made.run, process))
+        writing = threading.Thread(target=write)
         writing.start()
         writing.join(5)
         assert not writing.is_alive()
