@@ -354,7 +354,7 @@ def test_silence_ends_the_run_within_its_bound(
 def test_what_an_agent_raises_stays_in_the_log(
     process: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = asked(None, {"say": "a"}, {"fail": "the password is swordfish"})
+    run = asked(None, {"say": "a"}, {"fail": "hsifdrows"})
     generate(run.id, process)
     ended = now(run)
     assert (ended.status, ended.code) == ("failed", "agent_error")
