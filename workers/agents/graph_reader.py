@@ -14,8 +14,8 @@ from workers.agents.parts import Data, Finish, Part
 class GraphReader:
     """Reads the events of one run of a graph.
 
-    `known` holds the ids of the messages that the graph was given: a node that returns them says
-    nothing.
+    `known` holds the ids of the messages that the graph was given: a node that returns them
+    calls nothing.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class GraphReader:
         known: Collection[str],
     ) -> None:
         self._nodes = nodes
-        self._texts = GraphTexts(repeat, known)
+        self._texts = GraphTexts(repeat)
         self._calls = GraphCalls(hidden, known)
 
     def read(self, event: dict[str, Any]) -> Iterator[str | Part]:
@@ -40,7 +40,8 @@ class GraphReader:
                 if isinstance(message, ToolMessage):
                     yield from self._parts(self._calls.of_result(namespace, message))
                 elif isinstance(message, AIMessage) and self._is_said(namespace, node):
-                    yield from self._texts.read(message, (namespace, node))
+                    task = metadata.get("langgraph_checkpoint_ns", node)
+                    yield from self._texts.read(message, task)
             case "updates":
                 yield from self._updates(namespace, data)
             case "tools":
@@ -57,10 +58,10 @@ class GraphReader:
         """The calls of the messages that nodes returned: only now are they whole."""
         if "__interrupt__" in data:
             raise NotImplementedError("a graph that waits for a person cannot be an agent yet")
-        for node, update in data.items():
-            yield from self._texts.release((namespace, node))
+        for update in data.values():
             for message in _messages_in(update):
                 if isinstance(message, AIMessage):
+                    yield from self._texts.release(message)
                     yield from self._parts(self._calls.of_message(namespace, message))
                 elif isinstance(message, ToolMessage):
                     yield from self._parts(self._calls.of_result(namespace, message))

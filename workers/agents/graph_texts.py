@@ -4,7 +4,7 @@ Models that run in parallel speak at the same time. One message is said as it co
 the others wait until that one is whole.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from django.conf import settings
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -16,23 +16,22 @@ from workers.agents.parts import Part
 
 BETWEEN = "\n\n"  # between the texts of two messages with nothing else between them
 
-Place = tuple[tuple[str, ...], str]  # the subgraph, and the node in it
-
 
 class GraphTexts:
     """What the models of one run of a graph have said, and what waits to be said."""
 
-    def __init__(self, repeat: Repeat, known: Collection[str]) -> None:
+    def __init__(self, repeat: Repeat) -> None:
         self.reason: str | None = None  # why the model stopped that was said last
         self._repeat = repeat
-        self._heard = set(known)  # ids of messages; a node that returns one of these says nothing
+        self._heard: set[str] = set()  # ids of messages; LangGraph knows those it was given
         self._readers: dict[str, MessageReader] = {}
-        self._speaking: tuple[str, Place] | None = None
-        self._waiting: dict[str, list[tuple[AIMessage, Place]]] = {}
+        self._tasks: dict[str, str] = {}  # by message: the task of the graph that made it
+        self._speaking: tuple[str, str] | None = None
+        self._waiting: dict[str, list[tuple[AIMessage, str]]] = {}
         self._waiting_size = 0
         self._last_text_of: str | None = None  # the message whose text stands last in the reply
 
-    def read(self, message: AIMessage, place: Place) -> Iterable[str | Part]:
+    def read(self, message: AIMessage, task: str) -> Iterable[str | Part]:
         """What the message, or the next chunk of it, says now. Raises `AgentError`."""
         if (
             message.id == self._last_text_of
@@ -41,25 +40,30 @@ class GraphTexts:
             and _is_text_alone(message)
         ):
             return (str(message.content),)  # the usual case, without generators in generators
-        return self._read(str(message.id), message, place)
+        return self._read(str(message.id), message, task)
 
-    def _read(self, id: str, message: AIMessage, place: Place) -> Iterator[str | Part]:
+    def _read(self, id: str, message: AIMessage, task: str) -> Iterator[str | Part]:
         if id in self._heard and not (isinstance(message, AIMessageChunk) and id in self._readers):
-            return  # of the history, or said in chunks before
+            return  # said in chunks before
         self._heard.add(id)
+        self._tasks[id] = task
         self._readers.setdefault(id, MessageReader(self._repeat))
         if self._speaking and self._speaking[0] != id:
-            self._waiting.setdefault(id, []).append((message, place))
+            self._waiting.setdefault(id, []).append((message, task))
             self._waiting_size += len(str(message.content))
             if self._waiting_size > settings.MAX_REPLY_BYTES:
                 raise AgentError("reply_too_long")
             return
-        yield from self._say(id, message, place)
+        yield from self._say(id, message, task)
         yield from self._continue()
 
-    def release(self, place: Place) -> Iterator[str | Part]:
-        """The node has ended, so no message of it keeps others waiting, even if it broke off."""
-        if self._speaking and self._speaking[1] == place:
+    def release(self, message: AIMessage) -> Iterator[str | Part]:
+        """The task that made this message has ended, so none of its messages keeps others waiting.
+
+        A message that broke off, and was begun anew by the same task, is never whole.
+        """
+        task = self._tasks.get(str(message.id))
+        if self._speaking and self._speaking[1] == task:
             self._speaking = None
             yield from self._continue()
 
@@ -77,12 +81,12 @@ class GraphTexts:
         """Say what waits, until a message speaks that is not whole yet."""
         while self._waiting and not self._speaking:
             id = next(iter(self._waiting))
-            for message, place in self._waiting.pop(id):
+            for message, task in self._waiting.pop(id):
                 self._waiting_size -= len(str(message.content))
-                yield from self._say(id, message, place)
+                yield from self._say(id, message, task)
 
-    def _say(self, id: str, message: AIMessage, place: Place) -> Iterator[str | Part]:
-        self._speaking = (id, place)
+    def _say(self, id: str, message: AIMessage, task: str) -> Iterator[str | Part]:
+        self._speaking = (id, task)
         reader = self._readers[id]
         for item in reader.read(message):
             if isinstance(item, str):

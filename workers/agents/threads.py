@@ -6,7 +6,7 @@ call. Each call closes the database connections that it opened, because its thre
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,13 +18,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class DaemonThreads(Executor):
+class DaemonThreads(ThreadPoolExecutor):
     """Runs each call in a daemon thread of its own, counted as work of the turn that submits it.
 
-    `serial`: one call at a time, as code that asgiref calls thread-sensitive expects.
+    `serial`: one call at a time, as code that asgiref calls thread-sensitive expects. asyncio takes
+    a subclass of ThreadPoolExecutor alone as a loop's own executor; none of its threads is used.
     """
 
     def __init__(self, *, serial: bool = False) -> None:
+        super().__init__()
         self._one_at_a_time: AbstractContextManager[object] = (
             threading.Lock() if serial else nullcontext()
         )
