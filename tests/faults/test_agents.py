@@ -180,7 +180,7 @@ BAD_AGENTS: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "a silent agent": ([{"wait": 600}], "model_silent"),
     "an agent that swallows its cancellation": ([{"swallow": 12}], "model_silent"),
-    "an exception": ([{"fail": "swordfish"}], "agent_error"),
+    "an exception": ([{"fail": "hsifdrows"}], "agent_error"),
 }
 SILENCE = {"TOOL_TIMEOUT": "4", "MODEL_READ_TIMEOUT": "4"}
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.conftest import RELEASE, Judge, Size, Stacks
+from tests.support.agents import noted
 from tests.support.chaos import Breaker, Crowd
 
 ASKERS = 3  # that post at the same time
@@ -19,13 +23,21 @@ ASKERS = 3  # that post at the same time
 @pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
 @pytest.mark.parametrize("lossy", [False, True], ids=["nothing lost", "history lost"])
 async def test_random_faults_lose_and_repeat_nothing(
-    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, lossy: bool, pushpin: bool
+    stacks: Stacks,
+    judge: Judge,
+    size: Size[int],
+    chance: random.Random,
+    tmp_path: Path,
+    lossy: bool,
+    pushpin: bool,
 ) -> None:
     seconds = size(20, 200) if lossy else size(45, 600)
-    wishes: dict[str, Any] = {"webs": 2, "workers": 2, "proxied": True, "pushpin": pushpin}
-    async with stacks(**wishes, also={"RUN_LEASE": "4"}) as stack:
+    record = tmp_path / "record"
+    wishes: dict[str, Any] = {"webs": 2, "workers": 2, "agents": 2, "proxied": True}
+    also = {"RUN_LEASE": "4", "AGENT_DRAIN": "2"}
+    async with stacks(**wishes, pushpin=pushpin, also=also) as stack:
         visitor = await stack.visitor(port=stack.entrance.port)
-        crowd = Crowd(visitor, chance)
+        crowd = Crowd(visitor, chance, record)
         breaker = Breaker(stack, chance, lossy=lossy)
         end = time.monotonic() + seconds
         async with asyncio.TaskGroup() as everything:
@@ -52,4 +64,9 @@ async def test_random_faults_lose_and_repeat_nothing(
             resets_in=doubted,
         )
         assert report.clean, report
+        calls = Counter(name for _, _, name in noted(record))
+        asked = [json.loads(one.script) for one in crowd.asked if one.script.startswith("[")]
+        once = {step["call"] for steps in asked for step in steps if step.get("repeat") is False}
+        print(f"{len(asked)} runs of agents, {calls.total()} calls")
+        assert {name for name in once if calls[name] > 1} == set()
         assert all(part.running for part in (*stack.parts(), *stack.holders))

@@ -430,7 +430,7 @@ def test_code_that_exits_in_a_callback_ends_neither_loop_nor_process(
 def test_what_an_agent_raises_stays_in_the_log(
     process: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = asked(None, {"say": "a"}, {"fail": "the password is swordfish"})
+    run = asked(None, {"say": "a"}, {"fail": "hsifdrows"})
     generate(run.id, process)
     ended = now(run)
     assert (ended.status, ended.code) == ("failed", "agent_error")

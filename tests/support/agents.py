@@ -13,14 +13,13 @@ The question is a JSON list of steps, each an object with one of these keys:
     yield    yields this JSON value as it is
     swallow  seconds for which it ignores its cancellation
     block    seconds for which it blocks the event loop
-    fail     raises an exception with this text
+    fail     raises an exception with this text, read backwards: readers see their question
 
-A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes), `thread` (the tool
-blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the size
-of its output), `fail` (it raises an exception with this text) and `times` (so many calls).
-
-Each tool notes its call in the file `record` of the metadata before anything else, so that a test
-can count calls whatever happens to this process.
+A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes), `thread` (the
+tool blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the
+size of its output), `fail` (it raises, as above) and `times` (so many calls). Each tool notes its
+call in the file `record` of the metadata before anything else, so that a test can count calls
+whatever happens to this process.
 """
 
 import asyncio
@@ -66,13 +65,13 @@ async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
             case {"block": seconds}:
                 time.sleep(seconds)  # it is what the step is for
             case {"fail": text}:
-                raise RuntimeError(text)
+                raise RuntimeError(text[::-1])
 
 
 async def _tool(turn: Turn, step: dict[str, Any]) -> str:
     _note(turn, step["call"])
     if "fail" in step:
-        raise RuntimeError(step["fail"])
+        raise RuntimeError(step["fail"][::-1])
     if "hold" in step:
         await _hold(turn)
     if step.get("thread"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -18,6 +21,7 @@ from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
 
 CONVERSATIONS = 12  # conversations of one visitor; after that it continues an old one
+AGENTS_SHARE = 0.4  # of the conversations are an agent's
 RETRY_FOR = 60.0  # seconds for which a POST is retried
 FREEZE = 8.0  # seconds at most: twice the lease that the test gives
 IDLE_WITHIN = 120.0  # seconds after the last fault until all runs have ended
@@ -25,14 +29,19 @@ Fault = Callable[[], Awaitable[None]]
 
 
 class Crowd:
-    """One visitor in many tabs: the accepted runs, and their followers."""
+    """One visitor in many tabs: the accepted runs, and their followers.
 
-    def __init__(self, visitor: Visitor, chance: random.Random) -> None:
+    Some ask the agent of tests/support/agents.py, whose tools note their calls in `record`.
+    """
+
+    def __init__(self, visitor: Visitor, chance: random.Random, record: Path) -> None:
         self.visitor = visitor
         self.chance = chance
+        self.record = record
         self.asked: list[AcceptedRun] = []
         self.followers: list[Follower] = []
         self._following: list[asyncio.Task[object]] = []
+        self._of_agents: set[str] = set()  # conversations
 
     async def ask_until(self, end: float) -> None:
         while time.monotonic() < end:
@@ -70,6 +79,30 @@ class Crowd:
 
     async def _ask(self) -> None:
         talks = self._conversations()
+        if len(talks) < CONVERSATIONS:
+            agent = self.chance.random() < AGENTS_SHARE
+            body = self._question(agent) | ({"model": "tools"} if agent else {})
+            answer = await self._post("/api/conversations/", body)
+        else:
+            talk = self.chance.choice(talks)
+            how = self.chance.choice(["reject", "queue", "interrupt"])
+            body = self._question(talk in self._of_agents) | {"when_busy": how}
+            answer = await self._post(f"/api/conversations/{talk}/messages/", body)
+        message = body["message"]
+        if answer.status_code == 409:
+            return  # it is busy, and the message was not to interrupt
+        assert answer.status_code == 202, answer.text[:300]
+        one = AcceptedRun.of(answer, message)
+        self.asked.append(one)
+        if "model" in body:
+            self._of_agents.add(one.conversation)
+        if self.chance.random() < 0.6 or one.conversation not in talks:
+            self._follow(one)
+
+    def _question(self, agent: bool) -> dict[str, Any]:
+        if agent:
+            steps = [self._step() for _ in range(self.chance.randrange(1, 20))]
+            return {"message": json.dumps(steps), "metadata": {"record": str(self.record)}}
         message = script(
             tokens=self.chance.randrange(1, 150),
             rate=self.chance.choice([0, 10, 30, 100]),
@@ -77,19 +110,14 @@ class Crowd:
             first=self.chance.choice([0, 0, 1.5]),
             seed=secrets.token_hex(4),
         )
-        if len(talks) < CONVERSATIONS:
-            answer = await self._post("/api/conversations/", {"message": message})
-        else:
-            how = self.chance.choice(["reject", "queue", "interrupt"])
-            path = f"/api/conversations/{self.chance.choice(talks)}/messages/"
-            answer = await self._post(path, {"message": message, "when_busy": how})
-        if answer.status_code == 409:
-            return  # it is busy, and the message was not to interrupt
-        assert answer.status_code == 202, answer.text[:300]
-        one = AcceptedRun.of(answer, message)
-        self.asked.append(one)
-        if self.chance.random() < 0.6 or one.conversation not in talks:
-            self._follow(one)
+        return {"message": message}
+
+    def _step(self) -> dict[str, Any]:
+        word, seconds = secrets.token_hex(4), self.chance.choice([0, 0.1, 0.5])
+        # Each call has a name of its own, so that a second one is seen in the record.
+        call = {"call": f"tool-{word}", "seconds": seconds, "repeat": self.chance.random() < 0.5}
+        kinds = [{"say": word}, {"think": word}, {"source": word}, {"data": word}]
+        return self.chance.choice([*kinds, {"say": word}, {"wait": seconds}, call])
 
     def _follow(self, one: AcceptedRun) -> None:
         cursor = self.chance.choice([None, one.cursor, 0])
@@ -102,7 +130,7 @@ class Crowd:
         self.followers.append(follower)
         self._following.append(asyncio.create_task(follower.follow()))
 
-    async def _post(self, path: str, body: dict[str, str]) -> httpx.Response:
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Repeat the POST with one key until it is answered: a web process may die during it."""
         headers = {"Idempotency-Key": secrets.token_hex()}
         async with asyncio.timeout(RETRY_FOR):
@@ -134,6 +162,8 @@ class Breaker:
             self._connections_cut,
             self.stack.valkey.cut_subscriptions,
         ]
+        if stack.agents:
+            self.faults += [self._agents_killed, self._agents_replaced, self._agents_frozen]
         if stack.holders:
             self.faults += [self._holder_killed] * 2
         self.done: list[str] = []
@@ -156,7 +186,7 @@ class Breaker:
 
     async def repair(self) -> None:
         """Thaw all workers, and wait until the web processes are ready."""
-        for worker in self.stack.workers:
+        for worker in (*self.stack.workers, *self.stack.agents):
             worker.thaw()
         for web in self.stack.webs:
             await self.stack.ready(web)
@@ -189,6 +219,22 @@ class Breaker:
         worker.freeze()
         await asyncio.sleep(self.chance.uniform(1, FREEZE))
         worker.thaw()
+
+    async def _agents_killed(self) -> None:
+        self.stack.agents.pop(0).kill()
+        await self.stack.add_agents(ready=False)
+
+    async def _agents_replaced(self) -> None:
+        await self.stack.add_agents(ready=False)
+        old = self.stack.agents.pop(0)
+        old.terminate()
+        await old.ended(within=30)
+
+    async def _agents_frozen(self) -> None:
+        sleeper = self.chance.choice(self.stack.agents)
+        sleeper.freeze()
+        await asyncio.sleep(self.chance.uniform(1, FREEZE))
+        sleeper.thaw()
 
     async def _holder_killed(self) -> None:
         """A bridge or a Pushpin."""

@@ -1,0 +1,94 @@
+"""What the engine adds to a token of an agent: processor time against the same graph alone.
+
+One LangGraph graph is read in the engine's modes with its results dropped, then as the engine reads
+an agent, in pairs: the median of each, and of their ratio. Then a whole agents process writes the
+same reply: with the log, the limits and the lease. A plain generator shows the engine's own part.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import django
+
+from tests.benchmarks.cost import Cost
+from tests.benchmarks.report import Row, Wishes, benchmark
+from tests.benchmarks.service import service
+
+BAR = 1.5  # times the graph's own cost, at most
+
+
+async def alone(tokens: int) -> float:
+    """µs a token of the graph with its results dropped."""
+    from tests.benchmarks.agent_graph import built
+    from workers.agents.graph import MODES
+
+    began = time.process_time()
+    asked = {"messages": [("user", str(tokens))]}
+    async for _ in built.astream(asked, stream_mode=MODES, version="v2", subgraphs=True):  # type: ignore[call-overload]  # its types do not know the mode `tools`
+        pass
+    return 1e6 * (time.process_time() - began) / tokens
+
+
+async def read(tokens: int) -> float:
+    """µs a token of the agent as an attempt reads it."""
+    from tests.benchmarks.agent_graph import agent
+    from workers.agents.reply import reply_of
+    from workers.agents.testing import turn_of
+
+    began = time.process_time()
+    async with aclosing(reply_of(agent, turn_of(str(tokens)))) as items:
+        async for _ in items:
+            pass
+    return 1e6 * (time.process_time() - began) / tokens
+
+
+async def written(wishes: Wishes, tokens: int, times: int) -> tuple[float, float]:
+    """µs a token of an agents process that writes the graph's replies, and a plain agent's."""
+    from tests.benchmarks.agent_graph import AGENT, PLAIN
+
+    also = {"AGENTS": f"graph={AGENT},plain={PLAIN}"}
+    async with service(wishes, workers=0, stamped=False, also=also) as home:
+        process = await home.stack.add_agents()
+        visitor = await home.stack.visitor()
+        found: list[float] = []
+        for model in ("graph", "plain"):
+            costs: list[float] = []
+            for _ in range(times + 1):  # the first warms up
+                cost = Cost(process.pid).begin()
+                one = await visitor.ask(str(tokens), model=model)
+                await visitor.follower(one.conversation, cursor=one.cursor).follow()
+                costs.append(1e6 * cost.seconds / tokens)
+            found.append(statistics.median(costs[1:]))
+        return found[0], found[1]
+
+
+async def measure(wishes: Wishes) -> AsyncIterator[Row]:
+    """The graph alone, what reads it, and the process that writes it."""
+    warnings.simplefilter("ignore")
+    tokens, pairs = wishes.size(4000, 200), wishes.size(10, 1)
+    await alone(tokens)
+    await read(tokens)
+    gc.collect()
+    gc.freeze()  # as a worker does at its start
+    rows = [(await alone(tokens), await read(tokens)) for _ in range(pairs)]
+    bare = statistics.median(row[0] for row in rows)
+    yield {"agent": "the graph alone, results dropped", "CPU µs a token": bare, "times": 1.0}
+    ratio = statistics.median(row[1] / row[0] for row in rows)
+    took = statistics.median(row[1] for row in rows)
+    yield {"agent": f"read by the engine (at most {BAR})", "CPU µs a token": took, "times": ratio}
+    process, plain = await written(wishes, tokens, wishes.size(5, 1))
+    yield {"agent": "an agents process", "CPU µs a token": process, "times": process / bare}
+    yield {"agent": "the same, a plain generator", "CPU µs a token": plain, "times": plain / bare}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    benchmark("agents", measure)
