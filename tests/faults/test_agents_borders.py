@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -157,8 +158,9 @@ async def all_at_their_borders(
     for case, one in zip(cases, asked, strict=True):
         if case.in_tool:
             name = STEPS[PIECES[case.border][0]]["call"]
+            call = (one.run, 1, name)
             await until(
-                lambda call=(one.run, 1, name): call in noted(record),
+                partial(_is_noted, record, call),
                 within=ENDED_WITHIN,
                 what=f"the tool {name} of {case}",
             )
@@ -226,3 +228,8 @@ async def next_turn(visitor: Visitor, one: AcceptedRun) -> None:
     await visitor.follower(one.conversation, cursor=sent.cursor).follow()
     run = await visitor.run(sent.run)
     assert (run["status"], run["text"]) == ("completed", expected(question)), run["error"]
+
+
+def _is_noted(record: Path, call: tuple[str, int, str]) -> bool:
+    """Whether the tool has noted this call: run, attempt and tool."""
+    return call in noted(record)
