@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready
+from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
 from config import telemetry
@@ -22,12 +23,18 @@ def _keep_logging(**_: Any) -> None:
     """Keep the logging of Django's settings: with a receiver here, Celery sets up none."""
 
 
+def writes_agents() -> bool:
+    """Whether this process is the agents process: it consumes the queue of the agents' runs."""
+    return settings.AGENT_QUEUE in app.amqp.queues.consume_from
+
+
 @worker_init.connect
 def _begin_tracing(**_: Any) -> None:
-    telemetry.begin("worker")
+    telemetry.begin("agents" if writes_agents() else "worker")
 
 
 @worker_ready.connect
 def _print_ready(**_: Any) -> None:
     # Celery logs the same at INFO, so a higher LOG_LEVEL hides it. `make run` waits for this line.
-    print("The worker takes runs", flush=True)
+    process = "agents process" if writes_agents() else "worker"
+    print(f"The {process} takes runs", flush=True)

@@ -11,8 +11,8 @@ import httptools
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from config.bounds import HEAD
 from streams.http.problems import Problem, problem_response
+from streams.http.request_limits import HEAD
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
 UNREADABLE = Problem(400, "bad_request", "This is not a valid HTTP request.")

@@ -20,39 +20,19 @@ from django.conf import settings
 
 from config import telemetry
 from config.asgi import application  # it sets Django up: the imports below need its models
-from config.bounds import BACKLOG
 from config.connection import HttpConnection
+from config.listener import BACKLOG, listener
 from config.old_database import exit_on_old_tables
-from streams.delivery.open_streams import open_streams
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
 EXIT = 4.7  # seconds from the signal to the exit: honcho kills after 5
-SEND_BUFFER = 128 * 1024  # bytes that the kernel buffers for a peer that does not read
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt(3)
 BLOCK = 128 * 1024  # bytes: glibc returns a freed block of this size or more to the kernel at once
 
 
-def listener(host: str, port: int) -> socket.socket:
-    """Return a bound socket. Each accepted connection inherits its options. Raises `OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # A successor listens before its predecessor ends, and several processes share the port.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    # By default the kernel grows it to megabytes for each reader that does not read.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    if sys.platform == "linux":
-        # The kernel drops a peer that is dead or never reads. asyncio would wait for ever for its
-        # own buffer to drain before it closed the connection.
-        milliseconds = int(settings.CONNECTION_TIMEOUT * 1000)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-    sock.bind((host, port))
-    return sock
-
-
 class Web(uvicorn.Server):
-    """uvicorn's server; at the signal it also ends open streams. uvicorn would wait for them."""
+    """uvicorn's server; at the signal it accepts no new connection, and its time is bounded."""
 
     loop: asyncio.AbstractEventLoop  # set by `startup`
 
@@ -72,14 +52,13 @@ class Web(uvicorn.Server):
             timer = threading.Timer(EXIT, self.give_up)
             timer.daemon = True
             timer.start()
-            self.loop.call_soon_threadsafe(self.leave)
+            self.loop.call_soon_threadsafe(self.close_listeners)
         super().handle_exit(sig, frame)
 
-    def leave(self) -> None:
-        """Accept no new connection and end the open streams. Runs in the event loop."""
+    def close_listeners(self) -> None:
+        """Let new connections reach another process, or be refused. Runs in the event loop."""
         for server in self.servers:
-            server.close()  # new connections reach another process, or are refused
-        open_streams().drain()  # their readers reconnect to another process
+            server.close()
 
     def give_up(self) -> NoReturn:
         """Exit with unfinished requests. Runs in a thread, `EXIT` seconds after the signal."""

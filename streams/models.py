@@ -129,6 +129,7 @@ class Run(models.Model):
         FAILED = "failed"
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
+    UNFINISHED: ClassVar = (Status.CANCELLED, Status.FAILED)
     abandoned = False  # whether the attempt before was abandoned: set by a claim, not stored
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -223,8 +224,11 @@ class Run(models.Model):
 
 
 def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted."""
-    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS)
+    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
+
+    None that has called a tool which must not be called twice.
+    """
+    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
 
 
 def from_now(seconds: float) -> models.Expression:
@@ -234,13 +238,12 @@ def from_now(seconds: float) -> models.Expression:
 
 
 class IdempotencyRecord(models.Model):
-    """The response to an Idempotency-Key, stored in the transaction that did the work."""
+    """The result of a request with an Idempotency-Key, kept in the transaction of its work."""
 
     owner = models.CharField(max_length=64)
     route = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="SHA-256 of the request's body")
-    status = models.PositiveSmallIntegerField()
     body = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

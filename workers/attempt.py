@@ -27,15 +27,15 @@ from streams.models import Conversation, Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
 from streams.protocol.events import Delta, ReasoningDelta, TextDelta, TextSnapshot
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import ReasoningPart, text_parts
 from workers.backpressure import Backpressure
-from workers.generators.base import Completion, ModelError, generate
+from workers.generators.base import ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
-from workers.prompt.budget import Turn
-from workers.reply_text import ReplyText, ReplyTooLong
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion, ReplyItem
+from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
-from workers.split import split
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
         """Append the model's reply, piece by piece, and return the outcome.
 
         After any outcome but "lost" and "too long", the log has confirmed every piece.
@@ -102,12 +102,12 @@ class Attempt:
             return "lost"
         return outcome
 
-    async def _relay(self, turns: list[Turn], hold: HeldRun) -> Outcome:
+    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
         try:
-            async with aclosing(generate(turns, model=self._run.model)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, Completion):
-                        self._finish = chunk
+            async with aclosing(generate(turns, model=self._run.model)) as items:
+                async for item in items:
+                    if isinstance(item, Completion):
+                        self._finish = item
                         continue
                     if not self._index:
                         hold.first_token = timedelta(seconds=monotonic() - self._begun_at)
@@ -115,25 +115,26 @@ class Attempt:
                         wait = self._run.first_token_at - self._run.created_at
                         metrics.FIRST_TOKEN.observe(wait.total_seconds())
                         record_first_token(hold.first_token.total_seconds())
-                    await self._say(chunk.text, chunk.reasoning)
+                    await self._say(item)
         except ModelError as error:
             return error
         except ReplyTooLong:
             return "too large"
         return "finished"
 
-    async def _say(self, text: str, reasoning: str) -> None:
-        """Append one chunk. Raises `ReplyTooLong` after the part that still fits."""
-        if reasoning:
-            for piece in split(self._reply.fit(reasoning)):
-                await self._wait_for_room()
-                self._reply.add_reasoning(piece)
-                self._publish_delta(ReasoningDelta, piece)
-        if text:
-            for piece in split(self._reply.fit(text)):
-                await self._wait_for_room()
-                self._reply.add_text(piece)
-                self._publish_delta(TextDelta, piece)
+    async def _say(self, item: ReplyItem) -> None:
+        """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
+        match item:
+            case str():
+                for piece in split_text(self._reply.fit(item)):
+                    await self._wait_for_room()
+                    self._reply.add_text(piece)
+                    self._publish_delta(TextDelta, piece)
+            case ReasoningPart():
+                for piece in split_text(self._reply.fit(item.text)):
+                    await self._wait_for_room()
+                    self._reply.add_reasoning(piece)
+                    self._publish_delta(ReasoningDelta, piece)
         self._reply.check()
 
     async def _wait_for_room(self) -> None:
@@ -186,7 +187,7 @@ class Attempt:
             self._refused = FenceMissing()
             await asyncio.sleep(PAUSE)
             return
-        for piece in split(self._reply.reasoning):
+        for piece in split_text(self._reply.reasoning):
             self._publish_delta(ReasoningDelta, piece)
         run, parts = self._run, text_parts(self.text, self._reply.reasoning)
         self._publish(

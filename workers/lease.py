@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
 from streams.chat.leases import abandoned, held, new_lease
+from streams.chat.model_names import Kind, names
 from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
 from streams.log.values import Watermark
@@ -30,8 +31,11 @@ from streams.models import Run, retryable
 logger = logging.getLogger(__name__)
 
 
-def claim(run: UUID, worker: UUID) -> Run | None:
+def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
+
+    A run is claimed only by a process of its kind (`streams.chat.model_names`), and never again
+    once it has called a tool that must not be called twice (`called_at`).
 
     A run must wait while an earlier run of its conversation is active. A new run must also wait
     while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
@@ -39,12 +43,13 @@ def claim(run: UUID, worker: UUID) -> Run | None:
     nothing, therefore `claim` tries twice.
     """
     for _ in range(2):
-        active = Run.active().filter(conversation__runs=run)  # in turn order
+        # In turn order; the conversation's runs are all of one kind.
+        active = Run.active().filter(conversation__runs=run)
         first = active.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
         if first is None or (first.pk == run and first.held):
             return None
         if first.pk == run:
-            claimed = _try_claim(first, worker)
+            claimed = _try_claim(first, worker, kind)
             if claimed is not None:
                 return _load_claimed(first, worker) if claimed else None
         elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(dispatched_at=None):
@@ -52,24 +57,26 @@ def claim(run: UUID, worker: UUID) -> Run | None:
     return None
 
 
-def claim_in_turn(worker: UUID) -> Run | None:
+def claim_in_turn(worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     """Claim the oldest new run whose owner has no other run in progress. None if there is none.
 
     A task whose own run has ended or must wait uses its place for such a run. So outdated tasks in
     the queue do not delay a new question.
     """
-    run = next_without_place()
-    return claim(run, worker) if run else None
+    run = next_without_place(kind)
+    return claim(run, worker, kind) if run else None
 
 
-def _try_claim(run: Run, worker: UUID) -> bool | None:
+def _try_claim(run: Run, worker: UUID, kind: Kind) -> bool | None:
     """Whether the run was claimed. None if its owner has no room: `dispatched_at` is cleared."""
     same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
+    if run.model not in names(kind):
+        return False  # the sweep dispatches the run to the processes that have the name
     try:
         with transaction.atomic():
             # A run that had a place and lost it needs no room: it continues at once.
-            if not run.attempt and not has_room(run.owner, worker):
+            if not run.attempt and not has_room(run.owner, worker, kind):
                 same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
                 return None
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
@@ -123,7 +130,7 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
     if released:
         logger.info("run %s released after attempt %s", run.id, run.attempt)
         if redispatch:
-            dispatch(run.id)
+            dispatch(run.id, run.model)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -23,8 +23,9 @@ from workers.attempt import Attempt, Outcome
 from workers.generators.errors import ModelError
 from workers.lease import claim, claim_in_turn, release, still_held
 from workers.log_writer import PAUSE
-from workers.prompt.budget import Turn, fit, tokens_of
+from workers.prompt.budget import fit, tokens_of
 from workers.prompt.history import history
+from workers.prompt.messages import PromptMessage
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,10 @@ def generate(run_id: UUID, process: Runtime) -> None:
     Returns when the attempt is over: the run has ended, was released, or is another attempt's.
     """
     worker = process.keeper.worker
-    if run := claim(run_id, worker):
+    if run := claim(run_id, worker, process.kind):
         _write(run, process)
     # The run has ended, must wait, or another worker holds it (Celery delivers at least once).
-    elif instead := claim_in_turn(worker):
+    elif instead := claim_in_turn(worker, process.kind):
         adopt_request_id(None)  # the task named another request's run
         with task_span(instead.id, None):
             _write(instead, process)
@@ -95,6 +96,6 @@ def _finish(attempt: Attempt, outcome: Outcome, process: Runtime) -> None:
             sleep(PAUSE)
 
 
-def _store_input_tokens(run: Run, turns: list[Turn]) -> None:
+def _store_input_tokens(run: Run, turns: list[PromptMessage]) -> None:
     run.input_tokens = tokens_of(turns)
     Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)

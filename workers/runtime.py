@@ -12,7 +12,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 import uvloop
+from celery import current_app
 
+from streams.chat.model_names import Kind, queue_of
 from streams.chat.sweep import Sweeper
 from streams.log.sharding import server_urls
 from workers.generators.openai import close_client
@@ -24,9 +26,10 @@ T = TypeVar("T")
 
 
 class Runtime:
-    """The shared threads of this worker process. They are daemons, so they end with it."""
+    """The shared threads of this process. They are daemons, so they end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = Kind.MODEL) -> None:
+        self.kind = kind  # it claims runs of this kind alone
         self.draining = False
         self.loop = uvloop.new_event_loop()
         # One for each Redis server, so that one that is away does not delay the others.
@@ -61,5 +64,9 @@ class Runtime:
 
 @cache
 def this_runtime() -> Runtime:
-    """The runtime of this process; the first call starts its threads."""
-    return Runtime()
+    """The runtime of this process; the first call starts its threads.
+
+    The queue that the process consumes decides which kind of runs it claims.
+    """
+    agents = queue_of(Kind.AGENT) in current_app.amqp.queues.consume_from
+    return Runtime(Kind.AGENT if agents else Kind.MODEL)

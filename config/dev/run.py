@@ -18,8 +18,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from config.data_dir import make_writable, unwritable
+from config.dev.process_list import ProcessList
 from config.dev.supervisor import ProcessExited, Supervisor
-from config.parts_file import PartsFile
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 READY_TIMEOUT = 90.0  # seconds for each process: the first start from a slow disk takes long
@@ -44,14 +44,14 @@ def claim(port: int) -> tuple[Path, int]:
         except OSError as error:
             sys.exit(str(unwritable(folder, error)))
         # If both `make run` and honcho were killed, their processes are still running.
-        if sentence := PartsFile(folder).left_behind():
+        if sentence := ProcessList(folder).left_behind():
             sys.exit(sentence)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
         else:
-            PartsFile(folder).clear()  # the processes in it have ended
+            ProcessList(folder).clear()  # the processes in it have ended
             if folder != folders[0]:
                 say(f"Another copy uses {shown(own)}, so this one uses {shown(folder)}.")
             return folder, lock
@@ -132,6 +132,8 @@ def start(parts: Supervisor) -> None:
         names.insert(0, "valkey")
     else:
         say("  valkey    the one at REDIS_URL, not embedded")
+    if settings.AGENTS:
+        names.insert(-1, "agents")
     if settings.GRIP_URL:
         names += ["bridge", "pushpin"]
     started = time.monotonic()
@@ -186,7 +188,9 @@ def main() -> None:
     data, lock = claim(int(port))
     # honcho sets another PORT for each process, so the origin is fixed here.
     origin = os.environ.get("PUSHPIN_ORIGIN") or f"127.0.0.1:{port}"
+    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds; honcho kills after 5
     os.environ |= {"DATA_DIR": str(data), "PORT": port, "PUSHPIN_ORIGIN": origin}
+    os.environ["AGENT_DRAIN"] = drain
     try:
         reserved = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:
@@ -196,7 +200,7 @@ def main() -> None:
     with reserved:
         migrate()
         settings.MODEL_URL_FILE.unlink(missing_ok=True)  # left behind by a copy that was killed
-        run(Supervisor(CHECKOUT, settings.PORT, lock=lock, file=PartsFile(data)), host, data)
+        run(Supervisor(CHECKOUT, settings.PORT, lock=lock, file=ProcessList(data)), host, data)
 
 
 def run(parts: Supervisor, host: str, data: Path) -> None:

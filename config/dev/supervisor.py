@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Condition, Thread
 
 from config.dev.child_process import die_with_parent
-from config.parts_file import PartsFile
+from config.dev.process_list import ProcessList
 
 LAST_LINES = 20  # of each process, printed if it exits at the start
 RELEASE_TIME = 3.5  # seconds for the worker to release its runs while the others still run
@@ -39,7 +39,7 @@ class ProcessExited(Exception):
 class Supervisor:
     """Starts the processes when it is created. `end` stops them all."""
 
-    def __init__(self, checkout: Path, port: int, *, lock: int, file: PartsFile) -> None:
+    def __init__(self, checkout: Path, port: int, *, lock: int, file: ProcessList) -> None:
         self.file = file
         self.groups: dict[str, int] = {}  # process ids, which are the ids of process groups too
         self.stopped: dict[str, int] = {}  # exit statuses, in the order of the exits

@@ -29,9 +29,9 @@ from django.http import HttpResponse
 from multidict import CIMultiDict
 from yarl import URL
 
-from config.bounds import BACKLOG, HEAD
-from streams.http.bodies import max_bytes
+from config.listener import BACKLOG
 from streams.http.problems import Problem, problem_response
+from streams.http.request_limits import HEAD, max_bytes
 from streams.http.unavailable import unavailable_response
 
 REACH = 5.0  # seconds until a web process has accepted the connection

@@ -22,9 +22,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 
-from config.bounds import HEAD
 from config.dev.child_process import die_with_parent
 from config.dev.idle import idle
+from streams.http.request_limits import HEAD
 
 PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 MAX_REQUESTS = 10_000  # to the web processes at once

@@ -39,7 +39,7 @@ DATABASES = {"default": database(DATABASE_URL, connections=env.DATABASE_CONNECTI
 # ── The model ────────────────────────────────────────────────────────────────────────────────
 EMBEDDED_MODEL = is_embedded(values)  # SmolLM2, on this machine's CPU
 MODEL_URL_FILE = DATA_DIR / "model.url"  # here the embedded model writes its URL
-# Bytes of the longest body: a message and a system text in JSON. See streams/http/bodies.py.
+# Bytes of the longest body: a message and a system text in JSON, as in request_limits.py.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 12 * env.MAX_MESSAGE_CHARS + 16_384
 # Django would write a longer body to a file, and all streams would wait for the disk.
 FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE

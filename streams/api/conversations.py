@@ -1,6 +1,5 @@
 """The API's views for conversations: begin, list, read, rename, delete, ask."""
 
-from dataclasses import asdict
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -9,8 +8,10 @@ from django.urls import reverse
 from ninja import Router, Status
 
 from streams.api.authentication import ApiRequest
-from streams.api.idempotency import answer, idempotency_key
+from streams.api.idempotency import KeyHeader, accepted_response, idempotency_key
+from streams.api.openapi import READ, START, WRITE
 from streams.api.schemas import (
+    Accepted,
     Ask,
     Before,
     Begin,
@@ -21,7 +22,6 @@ from streams.api.schemas import (
     Rename,
     Search,
 )
-from streams.chat.ask import Accepted
 from streams.chat.ask import ask as ask_in_conversation
 from streams.chat.ask import begin as begin_conversation
 from streams.chat.conversations import delete as delete_conversation
@@ -42,20 +42,27 @@ def own(request: ApiRequest, conversation: UUID) -> Conversation:
     return Conversation.objects.get(pk=conversation, owner=request.auth.owner)
 
 
-@router.post("/", response=STARTED, summary="Begin a conversation")
-def begin(request: ApiRequest, body: Begin) -> HttpResponse:
-    accepted = begin_conversation(
+@router.post("/", response=STARTED, summary="Begin a conversation", openapi_extra=START)
+def begin(request: ApiRequest, body: Begin, key: KeyHeader = None) -> HttpResponse:
+    queued = begin_conversation(
         owner=request.auth.owner,
         text=body.message,
         system=body.system if body.system and body.system.strip() else None,
         model=body.model,
         title=body.title if body.title and body.title.strip() else None,
-        key=idempotency_key(request, body),
+        metadata=body.metadata,
+        key=idempotency_key(request, body, key),
     )
-    return answer(202, asdict(accepted))
+    return accepted_response(queued)
 
 
-@router.get("/", response=ConversationList, url_name="conversations", summary="Your conversations")
+@router.get(
+    "/",
+    response=ConversationList,
+    url_name="conversations",
+    summary="Your conversations",
+    openapi_extra=READ,
+)
 def conversations(
     request: ApiRequest,
     cursor: PageCursor = "",
@@ -72,13 +79,19 @@ def conversations(
     response=Snapshot,
     url_name="conversation",
     summary="A conversation as it is now",
+    openapi_extra=READ,
 )
 def conversation(request: ApiRequest, conversation: UUID) -> HttpResponse:
     body = encode(snapshot(own(request, conversation)))
     return HttpResponse(body, content_type="application/json")
 
 
-@router.patch("/{uuid:conversation}/", response=ConversationItem, summary="Rename a conversation")
+@router.patch(
+    "/{uuid:conversation}/",
+    response=ConversationItem,
+    summary="Rename a conversation",
+    openapi_extra=WRITE,
+)
 def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversation:
     renamed = own(request, conversation)
     rename_conversation(renamed, body.title)
@@ -86,7 +99,10 @@ def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversatio
 
 
 @router.delete(
-    "/{uuid:conversation}/", response={204: None}, summary="Delete a conversation for good"
+    "/{uuid:conversation}/",
+    response={204: None},
+    summary="Delete a conversation for good",
+    openapi_extra=READ,
 )
 def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
     delete_conversation(own(request, conversation))
@@ -98,6 +114,7 @@ def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
     response=Messages,
     url_name="messages",
     summary="The latest messages, or those before a given one",
+    openapi_extra=READ,
 )
 def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> Messages:
     found = own(request, conversation)
@@ -106,12 +123,18 @@ def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> 
     return Messages(messages=list(page), earlier=earlier)
 
 
-@router.post("/{uuid:conversation}/messages/", response=STARTED, summary="Send a message")
-def ask(request: ApiRequest, conversation: UUID, body: Ask) -> HttpResponse:
-    accepted = ask_in_conversation(
+@router.post(
+    "/{uuid:conversation}/messages/",
+    response=STARTED,
+    summary="Send a message",
+    openapi_extra=START,
+)
+def ask(request: ApiRequest, conversation: UUID, body: Ask, key: KeyHeader = None) -> HttpResponse:
+    queued = ask_in_conversation(
         own(request, conversation),
         body.message,
         when_busy=body.when_busy,
-        key=idempotency_key(request, body),
+        metadata=body.metadata,
+        key=idempotency_key(request, body, key),
     )
-    return answer(202, asdict(accepted))
+    return accepted_response(queued)

@@ -10,16 +10,10 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.views.defaults import bad_request, server_error
 from ninja.errors import HttpError, ValidationError
 
-from streams.api.idempotency import repeated
 from streams.api.schemas import SHORT, TOO_LONG
-from streams.chat.ask import (
-    ActiveRunLimit,
-    ConversationBusy,
-    NotLastTurn,
-    RateLimited,
-    UnknownModel,
-)
-from streams.chat.idempotency import Answered, KeyReused, TooManyRepeats
+from streams.chat.ask import ConversationBusy, NotLastTurn, UnknownModel
+from streams.chat.idempotency import KeyReused, TooManyRepeats
+from streams.chat.limits import ActiveRunLimit, RateLimited
 from streams.chat.redis_memory import RedisFull
 from streams.http.problems import Problem, not_found, problem_response
 from streams.log.errors import Superseded
@@ -30,8 +24,6 @@ SOON = {"Retry-After": "5"}  # seconds
 
 def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The response to a request whose view raised this exception."""
-    if isinstance(error, Answered):
-        return repeated(error.answer.status, error.answer.body)
     problem = problem_of(error)
     if problem.status >= 500:
         logger.error("%s %s refused", request.method, request.path, exc_info=error)
@@ -92,7 +84,7 @@ def problem_of(error: Exception) -> Problem:
         case NotLastTurn():
             return Problem(409, "not_last_turn", "Only the last turn can be answered again.")
         case UnknownModel():
-            detail = "This model is not offered. GET /api/models/ lists the models."
+            detail = "No model or agent of this name is offered. GET /api/models/ lists them."
             return Problem(422, "unknown_model", detail)
         case ActiveRunLimit():
             detail = "You have reached the limit of active runs."

@@ -1,34 +1,43 @@
-"""Idempotent POST requests: reads `Idempotency-Key`, and returns the first answer again."""
+"""Idempotent POST requests: reads `Idempotency-Key`, and marks responses to repeated requests."""
 
 import re
-from dataclasses import asdict
 from hashlib import sha256
-from typing import Any
+from typing import Annotated
 
-from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from django.urls import reverse
-from pydantic import BaseModel
+from ninja import Header
+from pydantic import BaseModel, WithJsonSchema
 
 from streams.api.authentication import ApiRequest
 from streams.api.json import dump_json
-from streams.chat.idempotency import IdempotencyKey, keep, recall
+from streams.api.schemas import Accepted
+from streams.chat.ask import QueuedRun
+from streams.chat.idempotency import IdempotencyKey
 from streams.chat.run_status import RunStatus
 from streams.http.problems import Problem
-from streams.models import Run
 
-KEY = "^[!-~]{1,255}$"
+PATTERN = "^[!-~]{1,255}$"
+# The pattern is only shown: `idempotency_key` checks it, because its problem has its own code.
+KeyHeader = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+    Header(  # Ninja reads it only in the last place
+        None,
+        alias="Idempotency-Key",
+        description="A repeated key and body get the first answer again, for 24 hours.",
+    ),
+]
 
 
-def idempotency_key(request: ApiRequest, body: BaseModel) -> IdempotencyKey | None:
-    """The request's idempotency key, or None without the header.
+def idempotency_key(request: ApiRequest, body: BaseModel, key: str | None) -> IdempotencyKey | None:
+    """The identity of a request with this `Idempotency-Key`; None without the header.
 
     Raises `Problem` if the header is malformed.
     """
-    key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not re.fullmatch(KEY, key):
+    if not re.fullmatch(PATTERN, key):
         detail = "An Idempotency-Key has 1 to 255 visible ASCII characters."
         raise Problem(400, "bad_idempotency_key", detail)
     digest = sha256(dump_json(body.model_dump())).hexdigest()
@@ -36,36 +45,30 @@ def idempotency_key(request: ApiRequest, body: BaseModel) -> IdempotencyKey | No
     return IdempotencyKey(owner=request.auth.owner, route=route, key=key, digest=digest)
 
 
-def answer(status: int, body: dict[str, Any]) -> HttpResponse:
-    """The response with this body; a 202 also gets the conversation's URL as its `Location`."""
-    headers = {}
-    if status == 202:
-        kwargs = {"conversation": body["conversation"]}
-        headers["Location"] = reverse("unspool:conversation", kwargs=kwargs)
-    return HttpResponse(
-        dump_json(body), status=status, content_type="application/json", headers=headers
+def accepted_response(queued: QueuedRun) -> HttpResponse:
+    """The 202 for a queued run, with the conversation's URL as its `Location`."""
+    names = {"conversation": queued.conversation}
+    events = reverse("unspool:events", kwargs=names)
+    body = Accepted(
+        conversation=queued.conversation,
+        message=queued.message,
+        run=queued.run,
+        status="queued",
+        cursor=queued.cursor,
+        events=events if queued.cursor is None else f"{events}?lastEventId={queued.cursor}",
     )
-
-
-def repeated(status: int, body: dict[str, Any]) -> HttpResponse:
-    """The same response as `answer`, marked with `Idempotency-Replayed: true`."""
-    response = answer(status, body)
-    response.headers["Idempotency-Replayed"] = "true"
+    response = _response(202, body, repeated=queued.repeated)
+    response.headers["Location"] = reverse("unspool:conversation", kwargs=names)
     return response
 
 
-def status_response(status: RunStatus, key: IdempotencyKey | None) -> HttpResponse:
-    """The response with the run's status. Raises `Answered`, `KeyReused`, `TooManyRepeats`.
+def status_response(status: RunStatus, *, repeated: bool) -> HttpResponse:
+    """The response to a `cancel`, with the run's status."""
+    return _response(200, status, repeated=repeated)
 
-    For a run that has ended, the key is stored as used, but without the body. A deleted
-    conversation must leave no text, and a repeated request reads the unchanged run again.
-    For an active run nothing is stored, because its status will change.
-    """
-    if key and status.status not in Run.ACTIVE:
-        try:
-            with transaction.atomic():
-                keep(key, 200, {})
-        except IntegrityError:
-            recall(key)  # a concurrent equal request was first
-            raise
-    return answer(200, asdict(status))
+
+def _response(status: int, body: Accepted | RunStatus, *, repeated: bool) -> HttpResponse:
+    headers = {"Idempotency-Replayed": "true"} if repeated else {}
+    return HttpResponse(
+        dump_json(body), status=status, content_type="application/json", headers=headers
+    )

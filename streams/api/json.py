@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from ninja.parser import Parser as NinjaParser
 from ninja.renderers import BaseRenderer
 
-from streams.http.bodies import is_flat
 from streams.http.problems import Problem
+from streams.http.request_limits import is_flat
 from streams.protocol.sse import as_json
 
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -19,8 +19,7 @@ OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATAC
 def dump_json(body: Any) -> bytes:
     """The body as JSON bytes, with sorted keys.
 
-    A repeated request must get identical bytes, but PostgreSQL does not keep the key order of a
-    stored answer.
+    A repeated request must get identical bytes, so the order does not depend on how a body is made.
     """
     # `as_json`, because orjson sorts the keys of dictionaries, but not the fields of dataclasses.
     return orjson.dumps(body, default=as_json, option=OPTIONS)
@@ -38,7 +37,7 @@ class Renderer(BaseRenderer):
 class Parser(NinjaParser):
     """Parses bodies as UTF-8 only (RFC 8259 §8.1); Ninja's own parser guesses the encoding.
 
-    Raises `Problem` for a body with nested JSON.
+    Raises `Problem` for a body with much JSON outside of strings.
     """
 
     def __init__(self) -> None:
@@ -50,6 +49,6 @@ class Parser(NinjaParser):
         with self._lock:
             text = request.body.decode("utf-8-sig")
             if not is_flat(request.body):
-                detail = "A body is one object of a few strings: no request nests anything in it."
+                detail = "A body is one object of a few strings, and a small `metadata`."
                 raise Problem(422, "invalid_request", detail)
             return json.loads(text)

@@ -1,16 +1,16 @@
 """The API's views for runs: read, cancel, retry."""
 
-from dataclasses import asdict
 from uuid import UUID
 
 from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.api.idempotency import answer, idempotency_key, repeated, status_response
-from streams.api.schemas import EmptyBody, Retry
+from streams.api.idempotency import KeyHeader, accepted_response, idempotency_key, status_response
+from streams.api.openapi import POST, READ, START
+from streams.api.schemas import Accepted, EmptyBody, Retry
 from streams.chat import ask, finish
-from streams.chat.idempotency import Answered, recall
+from streams.chat.idempotency import keep_as_used, recall
 from streams.chat.run_status import RunStatus, run_status
 from streams.models import Run
 
@@ -23,32 +23,39 @@ def own(request: ApiRequest, run: UUID) -> Run:
     return runs.get(pk=run, conversation__owner=request.auth.owner)
 
 
-@router.get("/{uuid:run}/", response=RunStatus, summary="A run as it is now")
+@router.get("/{uuid:run}/", response=RunStatus, summary="A run as it is now", openapi_extra=READ)
 def run(request: ApiRequest, run: UUID) -> RunStatus:
     return run_status(own(request, run))
 
 
-@router.post("/{uuid:run}/cancel/", response=RunStatus, summary="Stop a run")
-def cancel(request: ApiRequest, run: UUID, body: EmptyBody | None = None) -> HttpResponse:
+@router.post("/{uuid:run}/cancel/", response=RunStatus, summary="Stop a run", openapi_extra=POST)
+def cancel(
+    request: ApiRequest, run: UUID, body: EmptyBody | None = None, key: KeyHeader = None
+) -> HttpResponse:
     stopped = own(request, run)
-    key = idempotency_key(request, body or EmptyBody())
-    try:
-        if key:
-            recall(key)
-        finish.cancel(stopped.id)
-        return status_response(run_status(stopped), key)
-    except Answered:
-        return repeated(200, asdict(run_status(stopped)))
+    once = idempotency_key(request, body or EmptyBody(), key)
+    if once and recall(once) is not None:
+        return status_response(run_status(stopped), repeated=True)
+    finish.cancel(stopped.id)
+    status = run_status(stopped)
+    # A repeated request reads the run again, so no text is kept: a deleted conversation must leave
+    # none. For an active run nothing is kept, because its status will change.
+    has_ended = status.status not in Run.ACTIVE
+    repeated = once is not None and has_ended and not keep_as_used(once)
+    return status_response(status, repeated=repeated)
 
 
 @router.post(
     "/{uuid:run}/retry/",
-    response={202: ask.Accepted, 200: RunStatus},
+    response={202: Accepted, 200: RunStatus},
     summary="Answer the last turn again",
+    openapi_extra=START,
 )
-def retry(request: ApiRequest, run: UUID, body: Retry | None = None) -> HttpResponse:
+def retry(
+    request: ApiRequest, run: UUID, body: Retry | None = None, key: KeyHeader = None
+) -> HttpResponse:
     options = body or Retry()
-    accepted = ask.retry(
-        own(request, run), when_busy=options.when_busy, key=idempotency_key(request, options)
+    queued = ask.retry(
+        own(request, run), when_busy=options.when_busy, key=idempotency_key(request, options, key)
     )
-    return answer(202, asdict(accepted))
+    return accepted_response(queued)

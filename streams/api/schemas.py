@@ -1,9 +1,11 @@
 """Schemas of request and response bodies that the domain packages do not define themselves."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from ninja import Schema
 from pydantic import (
@@ -19,11 +21,13 @@ from pydantic_core import PydanticCustomError
 
 from streams.chat.ask import WhenBusy
 from streams.chat.conversations import PAGE_CURSOR
+from streams.chat.model_names import Kind, kinds, names
 from streams.protocol.events import MessageView
 from streams.protocol.sse import clean
 
 TOO_LONG = "message_too_long"
 SHORT = 200  # characters
+METADATA_BYTES = 4096  # of JSON
 FIELDS = 20  # at most in a body; every request has fewer
 
 
@@ -38,6 +42,30 @@ def _bounded(value: str) -> str:
         limit = {"limit": settings.MAX_MESSAGE_CHARS}
         raise PydanticCustomError(TOO_LONG, "At most {limit} characters are taken", limit)
     return value
+
+
+def _metadata(value: object) -> object:
+    """Return the metadata as JSON that both databases store: no NUL, no NaN, no half surrogate."""
+    try:
+        encoded = orjson.dumps(_cleaned(value))
+    except (TypeError, RecursionError):  # nested too deeply, or a number of more than 64 bits
+        raise PydanticCustomError("bad_metadata", "This cannot be kept as JSON") from None
+    if len(encoded) > METADATA_BYTES:
+        limit = {"limit": METADATA_BYTES}
+        raise PydanticCustomError("metadata_too_large", "At most {limit} bytes are kept", limit)
+    return orjson.loads(encoded)
+
+
+def _cleaned(value: object) -> object:
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {clean(str(key)): _cleaned(item) for key, item in value.items()}
+        case list():
+            return [_cleaned(item) for item in value]
+        case _:
+            return value
 
 
 def _not_blank(value: str) -> str:
@@ -57,6 +85,14 @@ Message = Annotated[
 ]
 Line = Annotated[str, Field(max_length=SHORT), BeforeValidator(_clean)]
 Title = Annotated[Line, AfterValidator(_not_blank), Field(json_schema_extra={"pattern": r"\S"})]
+Metadata = Annotated[
+    dict[str, Any] | None,
+    BeforeValidator(_metadata),
+    Field(
+        description=f"JSON for the agent, at most {METADATA_BYTES} bytes; kept with the run",
+        json_schema_extra={"additionalProperties": True},
+    ),
+]
 
 PageCursor = Annotated[
     str, Field(pattern=f"^({PAGE_CURSOR})?$", json_schema_extra={"description": "from `next`"})
@@ -80,7 +116,7 @@ class _Body(BaseModel):
 
 
 class Begin(_Body):
-    """A new conversation: its first message, and its system prompt, model and title."""
+    """A new conversation: its first message, system prompt, model, title and metadata."""
 
     message: Message
     system: Text | None = None
@@ -88,9 +124,10 @@ class Begin(_Body):
         None,
         min_length=1,
         description="one of `/api/models/`; the default where null",
-        json_schema_extra={"enum": [*settings.LLM_MODELS, None]},
+        json_schema_extra={"enum": [*(name for kind in kinds() for name in names(kind)), None]},
     )
     title: Line | None = Field(None, description="the message's beginning where null")
+    metadata: Metadata = None
 
 
 class Ask(_Body):
@@ -98,6 +135,7 @@ class Ask(_Body):
 
     message: Message
     when_busy: WhenBusy = "reject"
+    metadata: Metadata = None
 
 
 class Retry(_Body):
@@ -114,6 +152,21 @@ class Rename(_Body):
 
 class EmptyBody(_Body):
     """An empty JSON object, or no body."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """The response to an accepted message.
+
+    `events` is the URL of the stream from `cursor` on. `cursor` is None while Redis is away.
+    """
+
+    conversation: UUID
+    message: UUID
+    run: UUID
+    status: Literal["queued"]
+    cursor: int | None
+    events: str
 
 
 class ConversationItem(Schema):
@@ -140,13 +193,14 @@ class Messages(Schema):
 
 
 class ModelItem(Schema):
-    """A language model that a conversation may use."""
+    """A language model or an agent that a conversation may use."""
 
     id: str
+    kind: Kind
 
 
 class ModelList(Schema):
-    """The models that a conversation may use, and the default for requests that name none."""
+    """The models and agents that a conversation may use, and the default of requests."""
 
     items: list[ModelItem]
     default: str

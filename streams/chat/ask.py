@@ -1,7 +1,7 @@
 """Accepting a message: the message and the run that will answer it are committed together.
 
     begin(), ask(), retry()
-      ├── one transaction: Message + Run(queued) (+ the response kept for an Idempotency-Key)
+      ├── one transaction: Message + Run(queued) (+ their ids, kept under an Idempotency-Key)
       └── after the commit: publish message.created and run.queued, dispatch the run
 
 No failure after the commit fails the request, because the sweep completes what is missing.
@@ -11,28 +11,30 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
-from django.urls import reverse
 
 from streams.chat.dispatch import dispatch
 from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.limits import check_limits, lock_owner
+from streams.chat.model_names import kind_of
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
 from streams.chat.waiting_runs import dispatch_next
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
-from streams.models import Conversation, Message, Run, from_now
+from streams.models import Conversation, Message, Run
 
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
+Metadata = dict[str, Any]  # JSON that the request brings for the agent
 
 
 class ConversationBusy(Exception):
@@ -44,30 +46,22 @@ class NotLastTurn(Exception):
 
 
 class UnknownModel(Exception):
-    """The model is not in the setting LLM_MODELS."""
-
-
-class ActiveRunLimit(Exception):
-    """The owner already has MAX_LIVE_RUNS active runs."""
-
-
-class RateLimited(Exception):
-    """The owner has already created MAX_RUNS_PER_MINUTE runs within the last minute."""
+    """The name is neither in LLM_MODELS nor in AGENTS, or is no longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
-    """The response to an accepted message.
+class QueuedRun:
+    """The ids of a committed message and of the run that will answer it.
 
-    `events` is the URL of the stream from `cursor` on. `cursor` is None while Redis is away.
+    `cursor` is an event id before the run's first event; None while Redis is away. `repeated`: an
+    earlier request with the same idempotency key has created both.
     """
 
     conversation: UUID
     message: UUID
     run: UUID
-    status: Literal["queued"]
     cursor: int | None
-    events: str
+    repeated: bool = False
 
 
 def begin(
@@ -77,8 +71,9 @@ def begin(
     system: str | None = None,
     model: str | None = None,
     title: str | None = None,
+    metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
-) -> Accepted:
+) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
 
     Raises `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
@@ -94,7 +89,7 @@ def begin(
         conversation.save(force_insert=True)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
-        return _question(conversation, text, turn=1)
+        return _question(conversation, text, metadata, turn=1)
 
     return _accept(conversation, make, key)
 
@@ -104,41 +99,43 @@ def ask(
     text: str,
     *,
     when_busy: WhenBusy = "reject",
+    metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
-) -> Accepted:
+) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
 
-    Raises `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
+    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and
+    what `recall` does.
     """
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
-        return _question(conversation, text, turn=_last_turn(conversation) + 1)
+        return _question(conversation, text, metadata, turn=_last_turn(conversation) + 1)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def retry(
     run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
-) -> Accepted:
-    """Create a new run for the same user message.
+) -> QueuedRun:
+    """Create a new run for the same user message, with the same metadata.
 
-    Raises `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what
-    `recall` does.
+    Raises `UnknownModel`, `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`,
+    `RedisFull`, and what `recall` does.
     """
 
     def make() -> Run:
         if run.message.turn != _last_turn(run.conversation):
             raise NotLastTurn
         _take_turn(run.conversation, when_busy)
-        return _run(run.conversation, run.message)
+        return _run(run.conversation, run.message, run.metadata)
 
     return _accept(run.conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def check_model(model: str) -> str:
-    """Return the model if it is in LLM_MODELS. Raises `UnknownModel`."""
-    if model not in settings.LLM_MODELS:
+    """Return the name if it is a model's or an agent's. Raises `UnknownModel`."""
+    if kind_of(model) is None:
         raise UnknownModel(model)
     return model
 
@@ -149,88 +146,64 @@ def _accept(
     key: IdempotencyKey | None,
     *,
     interrupts: bool = False,
-) -> Accepted:
-    if key:
-        recall(key)
+) -> QueuedRun:
+    if key and (earlier := _recall(key)):
+        return earlier
     # Checked again below, under the lock. A request that is refused here has written nothing.
-    check_limits(conversation, interrupts)
+    check_limits(conversation, interrupts=interrupts)
     # Read before the commit, so that every event of this run comes after the cursor.
     cursor = head_for_a_run(conversation)
     with transaction.atomic():
-        lock_owner(conversation)
-        if key:
-            recall(key)
-        check_limits(conversation, interrupts)
+        lock_owner(conversation.owner)
+        if key and (earlier := _recall(key)):
+            return earlier
+        check_limits(conversation, interrupts=interrupts)
         run = create_run()
         in_turn = not Run.active().filter(conversation=conversation).exists()
         if in_turn and cursor is not None:
             # Set before the task is sent. If the task is lost, the sweep dispatches the run again.
             run.dispatched_at = Now()
         run.save(force_insert=True)
-        accepted = Accepted(
-            conversation=conversation.id,
-            message=run.message_id,
-            run=run.id,
-            status="queued",
-            cursor=cursor,
-            events=_events(conversation, cursor),
+        queued = QueuedRun(
+            conversation=conversation.id, message=run.message_id, run=run.id, cursor=cursor
         )
         if key:
-            keep(key, 202, accepted)
+            keep(key, queued)
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
         try:
             _publish(conversation, interrupts)
             if run.dispatched_at:
-                dispatch(run.id)
+                dispatch(run.id, run.model)
             else:
                 dispatch_next(conversation.id)  # the earlier run may have ended meanwhile
         except (LogUnavailable, Superseded, ObjectDoesNotExist, DatabaseError) as error:
             # The sweep publishes and dispatches later, unless the conversation was deleted.
             logger.warning("run %s not published: %s", run.id, type(error).__name__)
-    return accepted
+    return queued
 
 
-def _events(conversation: Conversation, cursor: int | None) -> str:
-    path = reverse("unspool:events", kwargs={"conversation": conversation.id})
-    return path if cursor is None else f"{path}?lastEventId={cursor}"
+def _recall(key: IdempotencyKey) -> QueuedRun | None:
+    kept = recall(key)
+    if kept is None:
+        return None
+    return QueuedRun(
+        conversation=UUID(kept["conversation"]),
+        message=UUID(kept["message"]),
+        run=UUID(kept["run"]),
+        cursor=kept["cursor"],
+        repeated=True,
+    )
 
 
 def _publish(conversation: Conversation, interrupts: bool) -> None:
     if interrupts:
         interrupted = Run.active().filter(conversation=conversation, cancel_asked=True)
-        for earlier in interrupted[:SAID_AT_ONCE]:
+        for earlier in interrupted[:RUNS_PER_REQUEST]:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
     # The worker publishes the rest before run.started, or the sweep does.
-    publish_pending(conversation, most=SAID_AT_ONCE)
-
-
-def lock_owner(conversation: Conversation) -> None:
-    """Serialize an owner's requests until the transaction ends.
-
-    So no other request of the owner comes between `recall` and `keep` of an idempotency key.
-    """
-    if connection.vendor == "postgresql":  # SQLite has a single writer
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [conversation.owner]
-            )
-
-
-def check_limits(conversation: Conversation, interrupts: bool) -> None:
-    """Check the owner's limits for one more run. Raises `ActiveRunLimit`, `RateLimited`."""
-    owner = conversation.owner
-    active = Run.active().filter(owner=owner)
-    if interrupts:
-        active = active.exclude(conversation=conversation)  # this request cancels those
-    if active.count() >= settings.MAX_LIVE_RUNS:
-        raise ActiveRunLimit
-    if (
-        Run.objects.filter(owner=owner, created_at__gt=from_now(-60)).count()
-        >= settings.MAX_RUNS_PER_MINUTE
-    ):
-        raise RateLimited
+    publish_pending(conversation, most=RUNS_PER_REQUEST)
 
 
 def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
@@ -252,18 +225,19 @@ def _last_turn(conversation: Conversation) -> int:
     return int(conversation.messages.aggregate(last=Max("turn", default=0))["last"])
 
 
-def _question(conversation: Conversation, text: str, *, turn: int) -> Run:
+def _question(
+    conversation: Conversation, text: str, metadata: Metadata | None, *, turn: int
+) -> Run:
     message = conversation.messages.create(role=Message.Role.USER, content=text, turn=turn)
-    return _run(conversation, message)
+    return _run(conversation, message, metadata)
 
 
-def _run(conversation: Conversation, message: Message) -> Run:
+def _run(conversation: Conversation, message: Message, metadata: Metadata | None) -> Run:
     return Run(
         conversation=conversation,
         owner=conversation.owner,
         message=message,
-        # The conversation's model may have been removed from LLM_MODELS since.
-        model=conversation.model
-        if conversation.model in settings.LLM_MODELS
-        else settings.LLM_MODEL,
+        # The settings may have lost the name since. Another one would reply as a stranger.
+        model=check_model(conversation.model),
+        metadata=metadata,
     )

@@ -1,4 +1,4 @@
-"""The length of the broker's task queue, by a passive declaration.
+"""The lengths of the broker's task queues, by passive declarations.
 
 Redis and RabbitMQ both answer this one call.
 """
@@ -9,6 +9,7 @@ from typing import Any
 from amqp.exceptions import ChannelError
 from celery import current_app
 
+from streams.chat.model_names import Kind, queue_of
 from streams.log.event_log import the_log
 from streams.log.sharding import broker_server, server_urls
 
@@ -18,14 +19,14 @@ NO_SUCH_QUEUE = 404
 WAIT = 1  # seconds, at most, to connect to the broker
 
 
-def queue_length() -> int | None:
-    """Return how many tasks of the default queue no worker has taken. None: the broker is away."""
+def queue_length(kind: Kind) -> int | None:
+    """Return how many tasks of this kind no process has taken. None: the broker is away."""
     try:
         server = broker_server()
         if server is not None and len(server_urls()) > 1:
             # If the server is away, the log fails at once, but kombu only after seconds.
             the_log().ask_server(server, "PING")
-        return _ask(current_app.conf.task_default_queue)
+        return _ask(queue_of(kind))
     except Exception as error:  # each broker raises its own exceptions
         logger.warning("queue length unknown: %s", type(error).__name__)
         return None

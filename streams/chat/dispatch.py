@@ -9,6 +9,7 @@ from uuid import UUID
 
 from celery import current_app
 
+from streams.chat.model_names import kind_of, queue_of
 from streams.log.event_log import the_log
 from streams.log.sharding import broker_server, server_urls
 from streams.observability.request_id import current
@@ -18,14 +19,29 @@ logger = logging.getLogger(__name__)
 TASK = "workers.tasks.generate"
 
 
-def dispatch(run: UUID) -> None:
-    """Send a task for the run. Never raises, because the sweep dispatches a run without a task."""
+def dispatch(run: UUID, model: str) -> None:
+    """Send a task for the run to the queue of its model or agent.
+
+    Never raises, because the sweep dispatches a run without a task. Sends nothing for a name that
+    the settings do not have: no process would claim the run.
+    """
+    kind = kind_of(model)
+    if kind is None:
+        logger.warning("run %s not dispatched: no model or agent has its name", run)
+        return
     try:
         server = broker_server()
         if server is not None and len(server_urls()) > 1:
             # If the server is away, the log fails at once, but kombu only after seconds.
             the_log().ask_server(server, "PING")
         headers = {"asked_by": current(), **inject_headers(run)}
-        current_app.send_task(TASK, [str(run)], headers=headers, ignore_result=True, retry=False)
+        current_app.send_task(
+            TASK,
+            [str(run)],
+            queue=queue_of(kind),
+            headers=headers,
+            ignore_result=True,
+            retry=False,
+        )
     except Exception as error:  # each broker raises its own exceptions
         logger.warning("run %s not dispatched: %s", run, type(error).__name__)

@@ -1,6 +1,7 @@
-"""Fair share of the workers: how many runs of one owner may be running at the same time.
+"""Fair share of the places: how many runs of one owner may be running at the same time.
 
-A place is the capacity of a worker process to write one reply. An owner may hold three times as
+A place is the capacity of a process to write one reply. Models and agents have places of their
+own, and each of the two is shared alone. An owner may hold three times as
 many places as are free. So a single owner gets three quarters, and the next owner finds a free
 place (Choudhury and Hahne 1998, "Dynamic queue length thresholds"). Where runs of other owners
 wait for the free places, each owner gets an equal share. An owner without a place is not refused.
@@ -10,11 +11,11 @@ from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Q
 
 from streams.chat.leases import held
+from streams.chat.model_names import Kind, of_kind, places_of
 from streams.chat.waiting_runs import Waiting, busy, waiting, waiting_in_turn
 from streams.models import Run
 
@@ -42,8 +43,8 @@ def room(load: Load) -> int:
     return max(more, 0 if load.own else 1)
 
 
-def has_room(owner: str, worker: UUID) -> bool:
-    """Return whether one more run of the owner may start in this worker process.
+def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
+    """Return whether one more run of the owner may start in this process, which writes this kind.
 
     Call it within a transaction: until that ends, no other process starts a run of this owner.
     """
@@ -52,22 +53,26 @@ def has_room(owner: str, worker: UUID) -> bool:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [owner])
     own = Q(owner=owner)
     startable = waiting() & ~Q(conversation__in=busy())
-    now = Run.active().aggregate(
-        workers=Count("worker", distinct=True, filter=held() & ~Q(worker=worker)),
-        running=Count("pk", filter=held()),
-        own=Count("pk", filter=held() & own),
-        owners=Count("owner", distinct=True),
-        others=Count("conversation", distinct=True, filter=startable & ~own),
+    now = (
+        Run.active()
+        .filter(of_kind(kind))
+        .aggregate(
+            workers=Count("worker", distinct=True, filter=held() & ~Q(worker=worker)),
+            running=Count("pk", filter=held()),
+            own=Count("pk", filter=held() & own),
+            owners=Count("owner", distinct=True),
+            others=Count("conversation", distinct=True, filter=startable & ~own),
+        )
     )
     workers = now.pop("workers") + 1  # plus this process, which may hold no run yet
-    return room(Load(places=workers * settings.WORKER_CONCURRENCY, **now)) > 0
+    return room(Load(places=workers * places_of(kind), **now)) > 0
 
 
-def startable_runs() -> list[Waiting]:
-    """Return the runs that could start now within their owners' shares, oldest first."""
-    candidates = waiting_in_turn()
-    holders = Run.active().filter(held()).order_by().values_list("owner", "worker")
-    places = max(len({worker for _, worker in holders}), 1) * settings.WORKER_CONCURRENCY
+def startable_runs(kind: Kind) -> list[Waiting]:
+    """Return this kind's runs that could start now within their owners' shares, oldest first."""
+    candidates = waiting_in_turn(kind)
+    holders = Run.active().filter(held(), of_kind(kind)).order_by().values_list("owner", "worker")
+    places = max(len({worker for _, worker in holders}), 1) * places_of(kind)
     running = Counter(owner for owner, _ in holders)
     queued = Counter(run.owner for run in candidates)
     owners = len(set(running) | set(queued))

@@ -16,7 +16,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
 from streams.chat.leases import held
-from streams.chat.publisher import SAID_AT_ONCE, publish_pending
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of
@@ -37,6 +37,18 @@ def complete(run: Run, text: str, *, finish_reason: str, usage: Usage | None) ->
 def fail(run: Run, text: str, *, code: str, reason: str) -> None:
     """Finish a run that cannot continue. Raises `Superseded` if this attempt has lost the run."""
     _finish(run, text, None, status=Run.Status.FAILED, code=code, reason=reason)
+
+
+def fail_after_call(run: Run, text: str) -> None:
+    """Finish an interrupted run that has called a tool which must not be called twice.
+
+    Raises `Superseded` if this attempt has lost the run.
+    """
+    reason = (
+        "The reply was interrupted after it had called a tool. It is not written again by itself, "
+        "because the tool would be called twice."
+    )
+    fail(run, text, code="tools_called", reason=reason)
 
 
 def finish_cancelled(run: Run, text: str) -> None:
@@ -107,13 +119,13 @@ def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
             text = sealed.text  # the worker may hold more text, which is not published
     store(run, text, usage, **outcome)
     try:
-        publish_pending(run.conversation, most=SAID_AT_ONCE)
+        publish_pending(run.conversation, most=RUNS_PER_REQUEST)
     except LogUnavailable:
         # The sweep publishes it.
         logger.warning("run %s ended, final event not yet published", run.id)
     else:
         dispatch_next(run.conversation_id)
-    dispatch_refused(run.owner)
+    dispatch_refused(run)
 
 
 def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:

@@ -1,7 +1,7 @@
-"""Idempotency keys: a repeated request gets the response of the first one.
+"""Idempotency keys: a repeated request gets the result of the first one.
 
-The response is stored in the transaction that does the request's work. So after a crash a key
-either has its response, or is unused.
+The result is kept in the transaction that does the request's work. So after a crash a key either
+has its result, or is unused.
 """
 
 from collections import Counter
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 from time import monotonic
+from typing import Any
 
 import orjson
 from django.conf import settings
+from django.db import IntegrityError, transaction
 
 from streams.models import IdempotencyRecord, from_now
 
@@ -24,14 +26,6 @@ class IdempotencyKey:
     route: str
     key: str
     digest: str
-
-
-class Answered(Exception):
-    """The same request was answered before: respond with `answer`, its stored response."""
-
-    def __init__(self, answer: IdempotencyRecord) -> None:
-        super().__init__(answer.key)
-        self.answer = answer
 
 
 class KeyReused(Exception):
@@ -72,35 +66,49 @@ def repeats() -> Repeats:
     return Repeats()
 
 
-def recall(key: IdempotencyKey) -> None:
-    """Return if the key is unused.
+def recall(key: IdempotencyKey) -> dict[str, Any] | None:
+    """Return what was kept under the key; None if the key is unused.
 
-    Raises `Answered` for a repeated request, `KeyReused` for another body, or `TooManyRepeats`.
+    Raises `KeyReused` for another body, or `TooManyRepeats`.
     """
-    answer = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).first()
-    if answer and answer.digest != key.digest:
+    record = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).first()
+    if record is None:
+        return None
+    if record.digest != key.digest:
         raise KeyReused
-    if answer:
-        repeats().count(key.owner)
-        raise Answered(answer)
+    repeats().count(key.owner)
+    return dict(record.body)
 
 
-def keep(key: IdempotencyKey, status: int, body: object) -> None:
-    """Store the response under the key.
+def keep(key: IdempotencyKey, result: object) -> None:
+    """Keep the request's result, ids only, under the key.
 
-    Raises `IntegrityError` if another request has stored one meanwhile: call `recall` then.
+    Raises `IntegrityError` if another request has kept one meanwhile: call `recall` then.
     """
     IdempotencyRecord.objects.create(
         owner=key.owner,
         route=key.route,
         key=key.key,
         digest=key.digest,
-        status=status,
-        body=orjson.loads(orjson.dumps(body, option=orjson.OPT_UTC_Z)),
+        body=orjson.loads(orjson.dumps(result)),
     )
 
 
+def keep_as_used(key: IdempotencyKey) -> bool:
+    """Keep that the request was answered, without a result. False if an equal request was first.
+
+    Raises what `recall` raises.
+    """
+    try:
+        with transaction.atomic():
+            keep(key, {})
+    except IntegrityError:
+        recall(key)
+        return False
+    return True
+
+
 def expire() -> int:
-    """Delete the responses older than IDEMPOTENCY_TTL. Returns how many."""
+    """Delete the records older than IDEMPOTENCY_TTL. Returns how many."""
     old = IdempotencyRecord.objects.filter(created_at__lt=from_now(-settings.IDEMPOTENCY_TTL))
     return old.delete()[0]

@@ -31,7 +31,7 @@ EXPORTED: dict[type[Model], tuple[str, ...]] = {
         *("finish_reason", "code", "reason", "input_tokens", "output_tokens", "total_tokens"),
         *("estimated", "created_at", "started_at", "first_token_at", "ended_at"),
     ),
-    IdempotencyRecord: ("route", "key", "status", "body", "created_at"),
+    IdempotencyRecord: ("route", "key", "body", "created_at"),
     ApiToken: ("id", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"),
     EmailAddress: ("id", "email", "verified", "primary"),
     LogEntry: ("id", "action_time", "action_flag", "object_repr", "change_message"),

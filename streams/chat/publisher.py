@@ -30,7 +30,7 @@ from streams.protocol.events import (
 
 logger = logging.getLogger(__name__)
 # Runs whose events one request publishes. The worker or the sweep publishes those of the others.
-SAID_AT_ONCE = 20
+RUNS_PER_REQUEST = 20
 
 
 def append(appends: Sequence[Append]) -> list[int | Exception]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from streams.log.errors import LogUnavailable
@@ -9,6 +10,8 @@ from streams.log.event_log import log_of
 from streams.log.values import RunProgress
 from streams.models import Run
 from streams.protocol.events import Usage
+
+Status = Literal["queued", "running", "completed", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +40,7 @@ class RunStatus:
     conversation: UUID
     message: UUID
     reply: UUID | None
-    status: str
+    status: Status
     attempt: int
     model: str
     text: str
@@ -60,7 +63,7 @@ def run_status(run: Run) -> RunStatus:
         conversation=run.conversation_id,
         message=run.message_id,
         reply=run.reply_id,
-        status=run.status,
+        status=run.status,  # type: ignore[arg-type]  # the choices are those of `Status`
         attempt=run.attempt,
         model=run.model,
         text=live.text if live else text,

@@ -8,20 +8,26 @@ from contextlib import suppress
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.db.models import Q
+from django.db.models import IntegerField, OuterRef, Q, Subquery, TextField
+from django.db.models.functions import Cast, Coalesce
 from django.urls import reverse
 
-from streams.chat import pagination
-from streams.chat.publisher import publish_pending
+from streams.chat.pagination import Octets, count_that_fits, created_before
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
-from streams.protocol.events import LiveRun, MessageView, Snapshot
+from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
 from streams.protocol.parts import text_parts
 
 PAGE_SIZE = 100  # messages
+PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text and parts in UTF-8
 MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
+# A message is sent with its text and its parts. Without stored parts, they consist of the text.
+MESSAGE_BYTES = Octets("content") + Coalesce(
+    Octets(Cast("parts", TextField())), Octets("content"), output_field=IntegerField()
+)
 UNSTARTED = RunProgress(attempt=0, text="", reasoning="")
 
 
@@ -33,14 +39,15 @@ def snapshot(conversation: Conversation) -> Snapshot:
     state = log_state(conversation)
     runs = unpublished_runs(conversation, state)
     if state and any(_is_unpublished(run, state) for run in runs):
-        # Redis was away or has lost events, so this request publishes them.
+        # Redis was away or has lost events, so this request publishes the first of them. The sweep
+        # publishes the rest, and a snapshot contains only what is published at its cursor.
         with suppress(LogUnavailable, Superseded, DatabaseError):
-            publish_pending(conversation)
+            publish_pending(conversation, most=RUNS_PER_REQUEST)
         state = log_state(conversation)
         runs = unpublished_runs(conversation, state)
     conversation.refresh_from_db(fields=["title", "model"])
     messages, earlier = message_page(conversation, published_messages(state, runs))
-    active = (active_run(run, state) for run in runs)
+    active = tuple(live for run in runs if (live := active_run(run, state)))
     return Snapshot(
         id=conversation.id,
         title=conversation.title,
@@ -48,7 +55,8 @@ def snapshot(conversation: Conversation) -> Snapshot:
         created_at=conversation.created_at,
         messages=messages,
         earlier=earlier,
-        runs=tuple(run for run in active if run),
+        runs=active,
+        unanswered=unanswered_runs(messages, active, ended_runs(state, runs)),
         cursor=state.head if state else None,
     )
 
@@ -85,23 +93,24 @@ def message_page(
     """Return the latest messages, oldest first, and the URL of the page before them.
 
     With `before`, the page ends before that message. Without `published`, all messages count. The
-    URL is None if there are no earlier messages.
+    URL is None if there are no earlier messages. A page has at most PAGE_SIZE messages and
+    PAGE_BYTES of text and parts, but always one message.
     """
-    messages = conversation.messages.select_related("written_by").only(*MESSAGE_FIELDS)
+    messages = conversation.messages.all()
     if published is not None:
         messages = messages.filter(published)
     if before is not None:
-        same_turn = Q(turn=before.turn) & pagination.created_before(
-            before.created_at, id__lt=before.id
-        )
+        same_turn = Q(turn=before.turn) & created_before(before.created_at, id__lt=before.id)
         messages = messages.filter(Q(turn__lt=before.turn) | same_turn)
-    found = list(messages.order_by("-turn", "-created_at", "-id")[: PAGE_SIZE + 1])
-    page = found[:PAGE_SIZE][::-1]
+    newest_first = messages.order_by("-turn", "-created_at", "-id")
+    sizes = dict(newest_first.values_list("pk", MESSAGE_BYTES)[: PAGE_SIZE + 1])
+    chosen = list(sizes)[: count_that_fits([*sizes.values()], rows=PAGE_SIZE, octets=PAGE_BYTES)]
+    page = conversation.messages.filter(pk__in=chosen).select_related("written_by")
     earlier = None
-    if len(found) > PAGE_SIZE:
+    if len(sizes) > len(chosen):
         path = reverse("unspool:messages", kwargs={"conversation": conversation.id})
-        earlier = f"{path}?before={page[0].id}"
-    return tuple(message.view() for message in page), earlier
+        earlier = f"{path}?before={chosen[-1]}"
+    return tuple(message.view() for message in page.only(*MESSAGE_FIELDS)), earlier
 
 
 def unpublished_runs(conversation: Conversation, state: LogState | None) -> list[Run]:
@@ -136,6 +145,39 @@ def published_messages(state: LogState | None, runs: list[Run]) -> Q | None:
     )
 
 
+def ended_runs(state: LogState | None, runs: list[Run]) -> Q:
+    """Select the runs whose final event is at or before the state's head."""
+    if state is None:
+        return ~Q(status__in=Run.ACTIVE)
+    recorded_in_log = [run.pk for run in runs if (run.id, "final") in state.recorded]
+    return Q(ended_event_id__lte=state.head) | Q(pk__in=recorded_in_log)
+
+
+def unanswered_runs(
+    messages: tuple[MessageView, ...], active: tuple[LiveRun, ...], ended: Q
+) -> tuple[EndedRun, ...]:
+    """Return the last ended run of each user message that has no reply and no active run."""
+    answered = {message.reply_to for message in messages} | {run.message for run in active}
+    asked = [m.id for m in messages if m.role == "user" and m.id not in answered]
+    if not asked:
+        return ()
+    newest_first = Run.objects.filter(ended, message=OuterRef("pk")).order_by("-created_at", "-id")
+    last = Message.objects.filter(pk__in=asked).values(last=Subquery(newest_first.values("pk")[:1]))
+    found = Run.objects.filter(pk__in=last, status__in=Run.UNFINISHED, reply=None)
+    return tuple(
+        EndedRun(
+            id=run.id,
+            status="failed" if run.status == Run.Status.FAILED else "cancelled",
+            attempt=run.attempt,
+            message=run.message_id,
+            code=run.code or None,
+            reason=run.reason or None,
+            usage=run.usage,
+        )
+        for run in found
+    )
+
+
 def active_run(run: Run, state: LogState | None) -> LiveRun | None:
     """Return the run as of the state's head; None if it is not yet published or has ended there."""
     if state is None:
@@ -152,7 +194,7 @@ def active_run(run: Run, state: LogState | None) -> LiveRun | None:
 def _from_log(run: Run, progress: RunProgress) -> LiveRun:
     return LiveRun(
         id=run.id,
-        status=Run.Status.RUNNING if progress.attempt else Run.Status.QUEUED,
+        status="running" if progress.attempt else "queued",
         attempt=progress.attempt,
         message=run.message_id,
         text=progress.text,
@@ -169,12 +211,8 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
     text = run.reply.content if run.reply else ""
     return LiveRun(
         id=run.id,
-        status=Run.Status.QUEUED
-        if claimed
-        else run.status
-        if run.is_active
-        else Run.Status.RUNNING,
-        attempt=run.attempt - claimed,
+        status="queued" if claimed or run.status == Run.Status.QUEUED else "running",
+        attempt=run.attempt - 1 if claimed else run.attempt,
         message=run.message_id,
         text=text,
         reasoning="",

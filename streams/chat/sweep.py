@@ -21,9 +21,10 @@ from streams.access.token_usage import token_usage
 from streams.chat.broker_queue import queue_length
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import startable_runs
-from streams.chat.finish import cancel_unheld, fail
+from streams.chat.finish import cancel_unheld, fail, fail_after_call
 from streams.chat.idempotency import expire
 from streams.chat.leases import abandoned, passed
+from streams.chat.model_names import Kind, kinds, of_kind
 from streams.chat.publisher import publish_deletion, publish_pending, publish_title
 from streams.chat.waiting_runs import Waiting, waiting
 from streams.log.channels import channel_of
@@ -82,7 +83,8 @@ def sweep() -> None:
     _end_abandoned(this_pass)
     if broker_server() in this_pass.unavailable:
         raise LogUnavailable
-    _dispatch_waiting(this_pass)
+    for kind in kinds():
+        _dispatch_waiting(this_pass, kind)
     expire()
     metrics.SWEEPS.inc()
 
@@ -110,27 +112,32 @@ def _end_abandoned(this_pass: SweepPass) -> None:
 
 
 def _give_up(run: Run) -> None:
-    """Fail a run that has no attempts left, with its published text. Raises `LogUnavailable`."""
-    reason = "The reply was interrupted several times and could not be finished."
+    """Fail a run that must not be retried, with its published text. Raises `LogUnavailable`."""
     log = log_of(run.conversation_id, run.conversation.head)
     sealed = log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
-    fail(run, sealed.text if sealed else "", code="worker_lost", reason=reason)
+    text = sealed.text if sealed else ""
+    if run.called_at:
+        fail_after_call(run, text)
+        return
+    reason = "The reply was interrupted several times and could not be finished."
+    fail(run, text, code="worker_lost", reason=reason)
 
 
-def _dispatch_waiting(this_pass: SweepPass) -> None:
-    """Send as many tasks as the queue lacks, one for each run, oldest runs first.
+def _dispatch_waiting(this_pass: SweepPass, kind: Kind) -> None:
+    """Send as many tasks as this kind's queue lacks, one for each run, oldest runs first.
 
     Other processes may do so at the same time. The update of `dispatched_at` decides which of them
     sends a run's task. The queue's length is read before the rows. So runs that another process
     dispatches in between are no longer due. Tasks that POSTs send in between are not missing.
     """
-    now = Run.active().filter(waiting()).aggregate(count=Count("pk"), asked_at=Max(Now()))
+    waits = Run.active().filter(waiting(), of_kind(kind))
+    now = waits.aggregate(count=Count("pk"), asked_at=Max(Now()))
     if not now["count"]:
         return
-    queued = queue_length()
+    queued = queue_length(kind)
     if queued is not None and queued >= now["count"]:
         return
-    startable = [run for run in startable_runs() if this_pass.answers(run.conversation)]
+    startable = [run for run in startable_runs(kind) if this_pass.answers(run.conversation)]
     due = Q(dispatched_at=None) | passed("dispatched_at", settings.REDISPATCH_AFTER)
     missing = sum(not _dispatched_since(now["asked_at"], run) for run in startable) - (queued or 0)
     for run in startable if queued is not None else filter(_due_by_age, startable):
@@ -140,7 +147,7 @@ def _dispatch_waiting(this_pass: SweepPass) -> None:
             missing -= 1
             logger.info("run %s dispatched again", run.id)
             metrics.RUNS_REDISPATCHED.inc()
-            dispatch(run.id)
+            dispatch(run.id, run.model)
 
 
 def _dispatched_since(moment: datetime, run: Waiting) -> bool:

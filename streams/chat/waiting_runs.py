@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.leases import abandoned, held
+from streams.chat.model_names import Kind, kind_of, of_kind
 from streams.models import UNPUBLISHED, Run, retryable
 
 
@@ -25,6 +26,7 @@ class Waiting:
     conversation: UUID
     owner: str
     begun: bool  # an earlier attempt has claimed it
+    model: str
     created_at: datetime
     dispatched_at: datetime | None
     seen_at: datetime  # the time of the query, by the database's clock
@@ -41,24 +43,28 @@ def busy() -> QuerySet[Run, Any]:
     return Run.active().filter(held()).order_by().values("conversation")
 
 
-def in_turn() -> QuerySet[Run]:
-    """Return the runs that a worker could start now, oldest first."""
+def in_turn(kind: Kind) -> QuerySet[Run]:
+    """Return the runs of this kind that a process could start now, oldest first."""
     # A conversation's runs are created in turn order. The filter uses `ended_at`, because with
     # `status` SQLite would search the runs of all conversations.
     earlier = Run.objects.filter(UNPUBLISHED, ended_at=None).filter(
         conversation=OuterRef("conversation"), created_at__lt=OuterRef("created_at")
     )
-    free = Run.active().filter(waiting()).exclude(conversation__in=busy())
+    free = Run.active().filter(waiting(), of_kind(kind)).exclude(conversation__in=busy())
     return free.exclude(Exists(earlier)).order_by("created_at", "id")
 
 
-def waiting_in_turn() -> list[Waiting]:
-    """Return the first active run of each conversation if it waits for a worker, oldest first."""
+def waiting_in_turn(kind: Kind) -> list[Waiting]:
+    """Return the first active run of each conversation if it waits for this kind of process.
+
+    The oldest is first.
+    """
     rows = (
-        in_turn()
+        in_turn(kind)
         .annotate(seen_at=Now())
         .values(
-            *("pk", "conversation", "owner", "attempt", "created_at", "dispatched_at", "seen_at")
+            *("pk", "conversation", "owner", "attempt", "model"),
+            *("created_at", "dispatched_at", "seen_at"),
         )
     )
     return [
@@ -67,6 +73,7 @@ def waiting_in_turn() -> list[Waiting]:
             conversation=row["conversation"],
             owner=row["owner"],
             begun=bool(row["attempt"]),
+            model=row["model"],
             created_at=row["created_at"],
             dispatched_at=row["dispatched_at"],
             seen_at=row["seen_at"],
@@ -75,29 +82,35 @@ def waiting_in_turn() -> list[Waiting]:
     ]
 
 
-def next_without_place() -> UUID | None:
-    """Return the oldest dispatched, never claimed run of an owner who has no running run."""
-    owners = Run.active().filter(held()).order_by().values("owner")
-    new = in_turn().filter(attempt=0, dispatched_at__isnull=False)
+def next_without_place(kind: Kind) -> UUID | None:
+    """Return this kind's oldest dispatched, never claimed run, of an owner who runs none of it."""
+    owners = Run.active().filter(held(), of_kind(kind)).order_by().values("owner")
+    new = in_turn(kind).filter(attempt=0, dispatched_at__isnull=False)
     return new.exclude(owner__in=owners).values_list("pk", flat=True).first()
 
 
-def dispatch_run(run: UUID) -> None:
+def dispatch_run(run: UUID, model: str) -> None:
     """Send a task for the queued run, unless one is in the queue already."""
     unsent = Run.objects.filter(pk=run, status=Run.Status.QUEUED, dispatched_at=None)
     if unsent.update(dispatched_at=Now()):  # another process that finishes a run may have sent it
-        dispatch(run)
+        dispatch(run, model)
 
 
 def dispatch_next(conversation: UUID) -> None:
     """Dispatch the conversation's first active run, unless its cancel was requested."""
     first = Run.active().filter(conversation=conversation).first()
     if first and not first.cancel_asked:
-        dispatch_run(first.pk)
+        dispatch_run(first.pk, first.model)
 
 
-def dispatch_refused(owner: str) -> None:
-    """Dispatch the owner's oldest run that could start and has no task in the queue."""
-    refused = in_turn().filter(owner=owner, dispatched_at=None).values_list("pk", flat=True).first()
-    if refused:
-        dispatch_run(refused)
+def dispatch_refused(ended: Run) -> None:
+    """Dispatch the oldest run that could start in the place of this one and has no task queued.
+
+    It has the same owner and is of the same kind.
+    """
+    kind = kind_of(ended.model)
+    if kind is None:
+        return
+    refused = in_turn(kind).filter(owner=ended.owner, dispatched_at=None)
+    if found := refused.values_list("pk", "model").first():
+        dispatch_run(*found)

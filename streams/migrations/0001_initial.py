@@ -61,7 +61,6 @@ class Migration(migrations.Migration):
                 ('route', models.CharField(max_length=200)),
                 ('key', models.CharField(max_length=255)),
                 ('digest', models.CharField(help_text="SHA-256 of the request's body", max_length=64)),
-                ('status', models.PositiveSmallIntegerField()),
                 ('body', models.JSONField()),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
             ],

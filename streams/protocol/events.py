@@ -168,7 +168,7 @@ class LiveRun:
     """A run in a snapshot, with its reply so far."""
 
     id: UUID
-    status: str
+    status: Literal["queued", "running"]
     attempt: int
     message: UUID
     text: str
@@ -177,8 +177,24 @@ class LiveRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EndedRun:
+    """A run in a snapshot that ended without a reply. A cancelled one has no code and reason."""
+
+    id: UUID
+    status: Literal["cancelled", "failed"]
+    attempt: int
+    message: UUID
+    code: str | None
+    reason: str | None
+    usage: Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """A conversation at `cursor`. `earlier` is the URL of the page of older messages."""
+    """A conversation at `cursor`. `earlier` is the URL of the page of older messages.
+
+    `unanswered` has, for each user message without a reply and an active run, its last ended run.
+    """
 
     type: ClassVar[str] = "conversation.snapshot"
     id: UUID
@@ -188,6 +204,7 @@ class Snapshot:
     messages: tuple[MessageView, ...]
     earlier: str | None
     runs: tuple[LiveRun, ...]
+    unanswered: tuple[EndedRun, ...]
     cursor: int | None
 
 

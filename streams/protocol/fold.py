@@ -9,6 +9,7 @@ from uuid import UUID
 
 from streams.protocol.events import (
     ConversationUpdated,
+    EndedRun,
     Ending,
     Event,
     MessageCreated,
@@ -97,7 +98,8 @@ def fold(state: ConversationState, event: Event | Snapshot) -> ConversationState
                         parts=run.parts,
                     )
                     for run in event.runs
-                },
+                }
+                | {run.id: _ended(run) for run in event.unanswered},
             )
         case ConversationUpdated():
             return replace(state, title=event.title, model=event.model)
@@ -108,3 +110,19 @@ def fold(state: ConversationState, event: Event | Snapshot) -> ConversationState
         case _:
             reply = state.replies.get(event.run) or Reply(run=event.run)
             return state._with(reply.apply(event))
+
+
+def _ended(run: EndedRun) -> Reply:
+    ending: Ending
+    if run.code is None:
+        ending = RunCancelled(run=run.id, attempt=run.attempt, reply=None, usage=run.usage)
+    else:
+        ending = RunFailed(
+            run=run.id,
+            attempt=run.attempt,
+            reply=None,
+            code=run.code,
+            reason=run.reason or "",
+            usage=run.usage,
+        )
+    return Reply(run=run.id, message=run.message, attempt=run.attempt, ending=ending)

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from streams.chat.broker_queue import queue_length
+from streams.chat.model_names import kinds
 from streams.chat.redis_memory import tell_memory
 from streams.models import Run
 from streams.web.health_checks import probes
@@ -72,8 +73,10 @@ def _collect_runs(registry: CollectorRegistry) -> None:
     runs = Gauge("unspool_live_runs", "Runs that have not ended", ["status"], registry=registry)
     runs.labels("queued").set(counts["queued"])
     runs.labels("running").set(counts["running"])
-    queue = Gauge("unspool_queue_length", "Tasks in the broker's queue", registry=registry)
-    length = queue_length()
-    queue.set(math.nan if length is None else length)
+    tasks = "Tasks in the broker's queue"
+    queue = Gauge("unspool_queue_length", tasks, ["kind"], registry=registry)
+    for kind in kinds():
+        length = queue_length(kind)
+        queue.labels(kind).set(math.nan if length is None else length)
     waiting = "How long the oldest queued run has waited"
     Gauge("unspool_oldest_queued_run_seconds", waiting, registry=registry).set(max(0.0, age))

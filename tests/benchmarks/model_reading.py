@@ -22,9 +22,10 @@ WARM = 3.0  # seconds from the first token until the counting begins
 
 
 async def listen(message: str, heard: list[int]) -> None:
-    from workers.generators.base import Turn, generate
+    from workers.generators.base import generate
+    from workers.prompt.messages import PromptMessage
 
-    async with aclosing(generate([Turn("user", message)], model="scripted")) as said:
+    async with aclosing(generate([PromptMessage("user", message)], model="scripted")) as said:
         async for _ in said:
             heard[0] += 1
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser
 
 from tests.browser.conftest import Readers
+from tests.browser.support.axe import findings
 from tests.browser.support.chromium import comes_true
-from tests.browser.support.reader import Reader
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,17 +29,6 @@ def stitch(length: int) -> str:
 
 - [ ] thread
 """
-
-
-async def findings(one: Reader) -> list[str]:
-    """What axe-core calls serious or critical; it is run past the page's policy, as a tester."""
-    found: dict[str, Any] = (await Axe().run(one.page)).response
-    return [
-        f"{rule['id']}: {node['html'][:120]} {node.get('failureSummary', '')}"
-        for rule in found["violations"]
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

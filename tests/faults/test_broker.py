@@ -18,8 +18,8 @@ TASKS = 3
 ACCEPTED_WITHIN = 4.0  # seconds, while nobody listens at the broker's port
 LEASE = {"RUN_LEASE": "4"}  # seconds: a killed worker's runs are taken over sooner
 
-SENT = f"[dispatch(uuid4()) for _ in range({TASKS})]; "
-LENGTH = "print(queue_length())"
+SENT = f"[dispatch(uuid4(), 'scripted') for _ in range({TASKS})]; "
+LENGTH = "print(queue_length('model'))"
 
 
 def in_a_process(what: str, settings: dict[str, str]) -> str:
@@ -29,10 +29,11 @@ def in_a_process(what: str, settings: dict[str, str]) -> str:
         "from streams.chat.dispatch import dispatch; "
         "from streams.chat.broker_queue import queue_length; "
     )
+    own = {"DJANGO_SETTINGS_MODULE": "config.settings", "LLM_MODEL": "scripted"}
     done = subprocess.run(
         [sys.executable, "-c", begun + what],
         cwd=CHECKOUT,
-        env={**essentials(), "DJANGO_SETTINGS_MODULE": "config.settings", **settings},
+        env={**essentials(), **own, **settings},
         capture_output=True,
         text=True,
         timeout=60,

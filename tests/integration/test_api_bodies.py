@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from ninja.errors import HttpError, ValidationError
 
-from streams.http.bodies import max_bytes
+from streams.http.request_limits import max_bytes
 from streams.models import Conversation
 from tests.integration.support.api_client import ApiClient, conversation, run
 from tests.integration.support.handler import Connection

@@ -60,6 +60,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
                 "parts": [],
             }
         ],
+        "unanswered": [],
         "cursor": made["cursor"] + 2,
     }
 
@@ -215,14 +216,37 @@ def test_earlier_messages_come_page_by_page(
     ]
 
 
+def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
+    browser: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "PAGE_BYTES", 40)
+    # 60, 40, 20, 20 and 2 bytes, because each text is sent as `content` and as a part
+    texts = ["a" * 30, "é" * 10, "b" * 10, "c" * 10, "d"]
+    made = browser.begin(texts[0])
+    url = conversation(made["conversation"])
+    for text in texts[1:]:
+        browser.post(f"{url}messages/", {"message": text, "when_busy": "queue"})
+    page = browser.get(url).json()
+    pages = [[message["content"] for message in page["messages"]]]
+    while page["earlier"]:
+        page = browser.get(page["earlier"]).json()
+        pages.append([message["content"] for message in page["messages"]])
+    assert pages == [texts[3:], texts[2:3], texts[1:2], texts[:1]]
+
+
 def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
+    settings.AGENTS = {"support": "shop.agents.support"}
     assert browser.get("/api/models/").json() == {
-        "items": [{"id": "smollm2-135m-instruct"}, {"id": "another"}],
+        "items": [
+            {"id": "smollm2-135m-instruct", "kind": "model"},
+            {"id": "another", "kind": "model"},
+            {"id": "support", "kind": "agent"},
+        ],
         "default": "smollm2-135m-instruct",
     }
-    assert (
-        browser.post("/api/conversations/", {"message": "?", "model": "another"}).status_code == 202
-    )
+    for name in ("another", "support"):
+        asked = browser.post("/api/conversations/", {"message": "?", "model": name})
+        assert asked.status_code == 202
     refused = browser.post("/api/conversations/", {"message": "?", "model": "else"})
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")

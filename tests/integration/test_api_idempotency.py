@@ -63,11 +63,12 @@ def test_an_interruption_is_not_ended_by_an_equal_one_at_the_same_time(
     recall = asking.recall
     first: list[Any] = []
 
-    def overtaken(once: IdempotencyKey) -> None:
-        recall(once)
+    def overtaken(once: IdempotencyKey) -> dict[str, Any] | None:
+        kept = recall(once)
         if not first:
             first.append(None)
             first[0] = browser.post(*wish, Idempotency_Key="one")
+        return kept
 
     monkeypatch.setattr(asking, "recall", overtaken)
     again = browser.post(*wish, Idempotency_Key="one")

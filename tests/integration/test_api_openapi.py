@@ -52,11 +52,31 @@ def test_every_reference_leads_somewhere_and_every_name_is_one_calls(
 def test_every_post_may_be_repeated_and_every_run_waited_for(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            named = {parameter["name"] for parameter in operation.get("parameters", [])}
-            assert ("Idempotency-Key" in named) == (method == "post")
-            assert ("Prefer" in named) == ("202" in operation["responses"])
+            optional = {
+                parameter["name"]
+                for parameter in operation.get("parameters", [])
+                if parameter["in"] == "header" and not parameter["required"]
+            }
+            assert ("Idempotency-Key" in optional) == (method == "post")
+            assert ("Prefer" in optional) == ("202" in operation["responses"])
             if path.startswith("/api/"):
                 assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
+
+
+def test_every_call_needs_an_identity_but_the_platforms(settings: Any) -> None:
+    for anonymous in (True, False):
+        settings.ALLOW_ANONYMOUS = anonymous
+        document = Client().get("/api/openapi.json").json()
+        schemes = [{"token": []}, {"session": []}]
+        assert document["security"] == schemes + ([{}] if anonymous else [])
+        assert set(document["components"]["securitySchemes"]) == {"token", "session"}
+        without = {
+            path
+            for path, methods in document["paths"].items()
+            for operation in methods.values()
+            if operation.get("security") == []
+        }
+        assert without == {"/health/live", "/health/ready"}
 
 
 def test_the_headers_of_an_answer_are_told_where_they_occur(document: dict[str, Any]) -> None:

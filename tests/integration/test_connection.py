@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from config.bounds import HEAD
 from config.connection import HttpConnection
+from streams.http.request_limits import HEAD
 
 HEADERS = b"Host: a\r\n"
 WEBSOCKET = (

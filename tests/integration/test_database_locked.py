@@ -15,8 +15,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from config import asgi, threaded_handler
-from config.lock_wait import in_request
+from config.asgi import application
+from streams.http import threaded_handler
+from streams.http.lock_wait import in_request
 from streams.models import IdempotencyRecord, Run
 from streams.web import health_checks
 from streams.web.health_checks import Probe, database
@@ -103,7 +104,7 @@ def test_a_database_whose_writer_does_not_end_is_read_only() -> None:
 
 
 def test_a_database_whose_disk_is_full_is_read_only() -> None:
-    IdempotencyRecord.objects.create(owner="", route="", key="", digest="", status=0, body="")
+    IdempotencyRecord.objects.create(owner="", route="", key="", digest="", body="")
     with full():
         assert in_a_thread(database) == "read-only"
     assert in_a_thread(database) == "ok"
@@ -173,9 +174,8 @@ async def test_posts_that_wait_for_the_writer_are_refused_in_time(
     browser: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DATABASE_WAIT = 0.3
-    monkeypatch.setattr(
-        asgi, "writes", threaded_handler.ThreadedHandler("few", threads=2, waiting=8)
-    )
+    few = threaded_handler.ThreadedHandler("few", threads=2, waiting=8)
+    monkeypatch.setattr(application, "writes", few)
     monkeypatch.setattr(threaded_handler, "TURN", 0.2)
     runs = await Run.objects.acount()
     with await sync_to_async(locked)():

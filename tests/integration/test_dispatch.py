@@ -19,6 +19,7 @@ from streams.chat import ask as asking
 from streams.chat import finish as ending
 from streams.chat import sweep as sweeping
 from streams.chat.broker_queue import queue_length
+from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
 from tests.integration.support.broker import QUEUE, later, queued
@@ -73,11 +74,11 @@ def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
     runs = ask_many()
     later()
     valkey.delete(QUEUE)
-    asked: Callable[[], int | None] = sweeping.queue_length
+    asked: Callable[[Kind], int | None] = sweeping.queue_length
 
-    def meanwhile() -> int | None:
+    def meanwhile(kind: Kind) -> int | None:
         monkeypatch.setattr(sweeping, "queue_length", asked)
-        length = asked()
+        length = asked(kind)
         sweep()
         return length
 
@@ -92,10 +93,10 @@ def test_what_a_post_sends_between_a_sweeps_looks_is_not_missing(
     runs = ask_many()
     later()
     valkey.rpop(current_app.conf.task_default_queue)  # the oldest task is missing
-    asked: Callable[[], int | None] = sweeping.queue_length
+    asked: Callable[[Kind], int | None] = sweeping.queue_length
 
-    def meanwhile() -> int | None:
-        length = asked()
+    def meanwhile(kind: Kind) -> int | None:
+        length = asked(kind)
         runs.extend(ask_many())
         return length
 
@@ -116,7 +117,7 @@ def test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first(valkey: redis
 def test_tasks_of_every_priority_count(valkey: redis.Redis) -> None:
     ask_many()
     valkey.rename(QUEUE, PRIORITY)
-    assert queue_length() == RUNS
+    assert queue_length(Kind.MODEL) == RUNS
     later()
     sweep()
     assert valkey.llen(QUEUE) == 0
@@ -127,7 +128,7 @@ def test_where_the_broker_cannot_say_how_many_wait_each_run_is_dispatched_ever_m
 ) -> None:
     run = ask("user:1")
     valkey.set(PRIORITY, "no list")
-    assert queue_length() is None
+    assert queue_length(Kind.MODEL) is None
     for _ in range(100):  # ten minutes, a sweep every six seconds
         Run.objects.update(
             created_at=F("created_at") - timedelta(seconds=6),
@@ -141,17 +142,17 @@ def test_where_the_broker_cannot_say_how_many_wait_each_run_is_dispatched_ever_m
 def test_a_broker_that_is_away_has_no_length(monkeypatch: pytest.MonkeyPatch) -> None:
     ask("user:1")
     monkeypatch.setattr(current_app.conf, "broker_url", "redis://127.0.0.1:1/0")
-    assert queue_length() is None
-    assert "unspool_queue_length NaN" in Client().get("/metrics").content.decode()
+    assert queue_length(Kind.MODEL) is None
+    assert 'unspool_queue_length{kind="model"} NaN' in Client().get("/metrics").content.decode()
 
 
 def test_a_queue_without_a_task_has_the_length_0() -> None:
-    assert queue_length() == 0
+    assert queue_length(Kind.MODEL) == 0
 
 
 def test_the_queues_length_is_told_to_operators() -> None:
     ask_many()
-    assert "unspool_queue_length 30.0" in Client().get("/metrics").content.decode()
+    assert 'unspool_queue_length{kind="model"} 30.0' in Client().get("/metrics").content.decode()
 
 
 def test_a_run_that_waits_for_its_turn_has_no_task_until_then(valkey: redis.Redis) -> None:

@@ -13,6 +13,7 @@ from django.db import connection
 from streams.chat import ask as asking
 from streams.chat import finish, sweep
 from streams.chat.fair_share import Load, room
+from streams.chat.model_names import Kind
 from streams.models import Run
 from tests.integration.support.broker import QUEUE, later, queued
 from workers import lease
@@ -141,8 +142,8 @@ def test_a_run_that_is_refused_while_its_owners_last_run_ends_is_claimed(
     begun = claimed(runs[:6])
     has_room = lease.has_room
 
-    def ends_after(owner: str, worker: UUID) -> bool:
-        allowed = has_room(owner, worker)
+    def ends_after(owner: str, worker: UUID, kind: Kind) -> bool:
+        allowed = has_room(owner, worker, kind)
         if not allowed:
             monkeypatch.setattr(lease, "has_room", has_room)
             Run.objects.filter(pk=begun[0].pk).update(status="cancelled", worker=None)

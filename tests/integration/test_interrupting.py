@@ -72,7 +72,7 @@ def test_the_work_within_the_request_does_not_grow_with_the_runs(
 ) -> None:
     few, many = (trips(monkeypatch, settings, count) for count in (60, 120))
     assert few == many
-    assert few[1] <= 2 * publisher.SAID_AT_ONCE
+    assert few[1] <= 2 * publisher.RUNS_PER_REQUEST
 
 
 @pytest.mark.parametrize("by", ["the worker", "the sweep"])

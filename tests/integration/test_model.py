@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from streams.protocol.events import Usage
+from streams.protocol.parts import ReasoningPart
 from tests.support.openai_server import Running, expected, pieces, serving
-from workers.generators import base, sse_lines
-from workers.generators.base import Completion, ModelError, TextChunk, Turn, generate
+from workers.generators import retry, sse_lines
+from workers.generators.base import ModelError, generate
 from workers.generators.openai import close_client
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion, ReplyItem
 
 KEY = "sk-never-say-this"
 SECRET = "a prompt that is nobody's business"
@@ -39,7 +42,7 @@ async def line(
     settings.MODEL_READ_TIMEOUT = 5.0
     settings.MODEL_MAX_TRIES = 3
     settings.MODEL_TEMPERATURE = None
-    monkeypatch.setattr(base, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     yield
     await close_client()
 
@@ -48,16 +51,16 @@ def script(**wishes: Any) -> str:
     return json.dumps(wishes)
 
 
-def ask(message: str) -> list[Turn]:
-    return [Turn("system", SECRET), Turn("user", message)]
+def ask(message: str) -> list[PromptMessage]:
+    return [PromptMessage("system", SECRET), PromptMessage("user", message)]
 
 
-async def hear(message: str) -> list[TextChunk | Completion]:
+async def hear(message: str) -> list[ReplyItem]:
     return [said async for said in generate(ask(message), model="test")]
 
 
-async def hear_until_fault(message: str) -> tuple[list[TextChunk | Completion], ModelError]:
-    said: list[TextChunk | Completion] = []
+async def hear_until_fault(message: str) -> tuple[list[ReplyItem], ModelError]:
+    said: list[ReplyItem] = []
     try:
         async for one in generate(ask(message), model="test"):
             said.append(one)  # noqa: PERF401 - what came before the fault is wanted too
@@ -78,8 +81,8 @@ async def test_each_piece_is_handed_over_as_it_was_sent() -> None:
     told = script(tokens=30, reasoning=2, seed=1)
     *said, finish = await hear(told)
     thoughts, texts = said[:2], said[2:]
-    assert [piece.text for piece in texts if isinstance(piece, TextChunk)] == pieces(told)
-    assert all(isinstance(piece, TextChunk) and piece.reasoning for piece in thoughts)
+    assert texts == pieces(told)
+    assert all(isinstance(piece, ReasoningPart) and piece.text for piece in thoughts)
     usage = Usage(input_tokens=7, output_tokens=32, total_tokens=39, estimated=False)
     assert finish == Completion("stop", usage)
 
@@ -92,7 +95,7 @@ async def test_the_request_holds_what_was_said_and_what_is_asked(
     server: Running, settings: Any
 ) -> None:
     settings.MODEL_TEMPERATURE = 0.5
-    turns = [*ask("one"), Turn("assistant", "two"), Turn("user", "three")]
+    turns = [*ask("one"), PromptMessage("assistant", "two"), PromptMessage("user", "three")]
     assert [said async for said in generate(turns, model="m-1")]
     assert server.last() == {
         "model": "m-1",
@@ -116,7 +119,7 @@ async def test_the_embedded_model_is_asked_where_it_listens_now(
     settings.MODEL_CONNECT_TIMEOUT, settings.MODEL_MAX_TRIES = 5.0, 1
     loading = threading.Timer(1, settings.MODEL_URL_FILE.write_text, [server.url + "\n"])
     loading.start()
-    assert (await hear("hello"))[0] == TextChunk(pieces("hello")[0])
+    assert (await hear("hello"))[0] == pieces("hello")[0]
     body = server.last()
     asked = {name: body[name] for name in ("temperature", "max_tokens", "repeat_penalty")}
     assert asked == {"temperature": 0.3, "max_tokens": 512, "repeat_penalty": 1.05}
@@ -171,7 +174,7 @@ async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
     told = script(tokens=9, fault=fault, fault_at=4)
     before = server.stats()["requests"]
     said, caught = await hear_until_fault(told)
-    assert said == [TextChunk(text) for text in pieces(told)[:4]]
+    assert said == pieces(told)[:4]
     assert caught.code == code
     assert server.stats()["requests"] - before == 1
     await become(lambda: server.stats()["speaking"], 0)
@@ -181,7 +184,7 @@ async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
 async def test_an_odd_stream_is_read_to_its_end(fault: str) -> None:
     told = script(tokens=9, fault=fault, fault_at=4)
     *said, finish = await hear(told)
-    texts = [piece.text for piece in said if isinstance(piece, TextChunk)]
+    texts = [piece for piece in said if isinstance(piece, str)]
     assert (len(texts), "".join(texts)) == (len(pieces(told)), expected(told))
     assert isinstance(finish, Completion)
     assert finish.finish_reason == "stop"
@@ -194,7 +197,7 @@ async def test_a_passing_fault_before_the_first_piece_is_not_noticed(
     settings.MODEL_READ_TIMEOUT = 0.5
     told = script(tokens=5, fault=fault, times=2, seed=request.node.name)
     before = server.stats()["requests"]
-    assert (await hear(told))[:-1] == [TextChunk(text) for text in pieces(told)]
+    assert (await hear(told))[:-1] == pieces(told)
     assert server.stats()["requests"] - before == 3
 
 
@@ -222,7 +225,7 @@ async def test_a_request_on_a_closed_pooled_connection_is_repeated_at_once(setti
         port = closing.sockets[0].getsockname()[1]
         settings.OPENAI_BASE_URL, settings.MODEL_MAX_TRIES = f"http://127.0.0.1:{port}/v1", 1
         for _ in range(3):
-            assert (await hear("hello"))[0] == TextChunk("Hi")
+            assert (await hear("hello"))[0] == "Hi"
         assert answered == 3
 
 
@@ -248,7 +251,7 @@ async def test_a_server_that_is_not_there_is_unreachable(settings: Any) -> None:
 async def test_slow_is_not_silent(settings: Any) -> None:
     settings.MODEL_READ_TIMEOUT = 0.6
     told = script(tokens=4, rate=4, first=0.4)
-    assert (await hear(told))[:-1] == [TextChunk(text) for text in pieces(told)]
+    assert (await hear(told))[:-1] == pieces(told)
 
 
 async def test_a_reader_that_takes_its_time_is_not_the_models_silence(settings: Any) -> None:
@@ -258,7 +261,7 @@ async def test_a_reader_that_takes_its_time_is_not_the_models_silence(settings: 
     async for one in generate(ask(told), model="test"):
         said.append(one)
         await asyncio.sleep(0.5)  # the reader's own delay, which is what is tested
-    assert said[:-1] == [TextChunk(text) for text in pieces(told)]
+    assert said[:-1] == pieces(told)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +281,7 @@ async def test_a_cancelled_reply_closes_the_models_request(
 
     async def listen() -> None:
         async for one in generate(ask(told), model="test"):
-            if one == TextChunk(pieces(told)[3]):
+            if one == pieces(told)[3]:
                 fourth.set()
 
     listening = asyncio.ensure_future(listen())
@@ -295,7 +298,7 @@ async def test_a_cancelled_reply_closes_the_models_request(
 async def test_who_leaves_in_mid_reply_closes_the_models_request(server: Running) -> None:
     closed = len(server.stats()["closed_by_client"])
     async with aclosing(generate(ask(script(tokens=9999, rate=50)), model="test")) as said:
-        assert await anext(said) == TextChunk(pieces(script())[0])
+        assert await anext(said) == pieces(script())[0]
     await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
 
 
@@ -304,7 +307,7 @@ async def test_hostile_text_passes_and_what_no_text_may_hold_is_replaced() -> No
     hostile += ["\ude00", "\u2028\x85", '😀%,:"\\']
     told = script(text=hostile)
     said = await hear(told)
-    assert [piece.text for piece in said[:-1] if isinstance(piece, TextChunk)] == [
+    assert said[:-1] == [
         *["\n\r\n", "data: [DONE]\n\n", "\ufffd", "😀", "\ufffd", "\u2028\x85", '😀%,:"\\']
     ]
 
@@ -329,7 +332,7 @@ async def test_sixty_four_replies_at_once_do_not_mix() -> None:
     scripts = [script(tokens=50, rate=100, seed=n) for n in range(64)]
 
     async def whole(told: str) -> str:
-        return "".join([one.text for one in await hear(told) if isinstance(one, TextChunk)])
+        return "".join([one for one in await hear(told) if isinstance(one, str)])
 
     assert await asyncio.gather(*map(whole, scripts)) == [expected(told) for told in scripts]
 

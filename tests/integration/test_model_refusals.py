@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.integration.support.answering_server import answering, error, hear, refusal, stream
-from workers.generators import base
+from workers.generators import retry
 from workers.generators.openai import close_client
 
 
@@ -15,7 +15,7 @@ async def asked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     settings.EMBEDDED_MODEL = False
     settings.OPENAI_API_KEY = "sk-test"
     settings.MODEL_MAX_TRIES = 3
-    monkeypatch.setattr(base, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
     yield
     await close_client()
 

@@ -15,11 +15,11 @@ from tests.integration.support.answering_server import (
     reply,
     stream,
 )
-from workers.generators import base
-from workers.generators.base import Completion, TextChunk
+from workers.generators import retry
 from workers.generators.openai import close_client
+from workers.reply_items import Completion
 
-HELLO = [TextChunk("Hello"), Completion("stop", None)]
+HELLO = ["Hello", Completion("stop", None)]
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ async def asked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     settings.EMBEDDED_MODEL = False
     settings.OPENAI_API_KEY = "sk-test"
     settings.MODEL_MAX_TRIES = 3
-    monkeypatch.setattr(base, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
     yield
     await close_client()
 

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from streams.protocol.events import Usage
+from streams.protocol.parts import ReasoningPart
 from tests.unit.support.model_response import DONE, STOP, chunk, event, said
-from workers.generators import base, reply_stream
-from workers.generators.base import Completion, ModelError, TextChunk, Turn, generate
+from workers.generators import reply_stream, retry
+from workers.generators.base import ModelError, generate
 from workers.generators.openai import close_client
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 Speak = Callable[[asyncio.StreamWriter, str], Coroutine[Any, Any, None]]
@@ -43,7 +46,7 @@ async def _client(settings: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     settings.EMBEDDED_MODEL = False
     settings.MODEL_MAX_TRIES = 1
     settings.MODEL_READ_TIMEOUT = 60.0
-    monkeypatch.setattr(base, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     yield
     await close_client()
 
@@ -53,12 +56,13 @@ async def hear(message: str = "hello") -> tuple[str, str, Completion | str]:
     texts, thoughts = [], []
     end: Completion | str = "nothing"
     try:
-        async for one in generate([Turn("user", message)], model="test"):
+        async for one in generate([PromptMessage("user", message)], model="test"):
             match one:
-                case TextChunk(text, reasoning):
+                case str(text):
                     texts.append(text)
+                case ReasoningPart(text=reasoning):
                     thoughts.append(reasoning)
-                case finish:
+                case Completion() as finish:
                     end = finish
     except ModelError as fault:
         end = fault.code

@@ -410,7 +410,7 @@ PARTS = [
     Part(
         name="a sweep asks how many tasks wait (`queue_length`)",
         promise="9, one task a waiting run",
-        taken_out=lambda patch: patch.setattr(sweep, "queue_length", lambda: 0),
+        taken_out=lambda patch: patch.setattr(sweep, "queue_length", lambda _: 0),
         checks=(
             test_dispatch.test_without_a_worker_the_queue_holds_one_task_for_each_waiting_run,
             test_dispatch.test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first,
@@ -444,7 +444,7 @@ PARTS = [
     Part(
         name="a task whose run is over begins another (`next_without_place`)",
         promise="9, no wait for tasks that are out of date",
-        taken_out=lambda patch: patch.setattr(lease, "next_without_place", lambda: None),
+        taken_out=lambda patch: patch.setattr(lease, "next_without_place", lambda _: None),
         checks=(test_dispatch.test_a_task_of_a_run_that_is_over_begins_a_new_question,),
     ),
     Part(

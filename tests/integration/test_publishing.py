@@ -14,7 +14,7 @@ import redis
 from django.db.models import F
 from django.db.models.functions import Now
 
-from streams.chat import ask, conversations, finish, publisher, sweep
+from streams.chat import ask, conversations, finish, limits, publisher, sweep
 from streams.chat.snapshot import snapshot
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
@@ -189,7 +189,7 @@ class TestAskingIsNeverLost:
         self, valkey: "redis.Redis", settings: Any
     ) -> None:
         settings.MAX_LIVE_RUNS = 0
-        with pytest.raises(ask.ActiveRunLimit):
+        with pytest.raises(limits.ActiveRunLimit):
             begun()
         assert valkey.keys("*") == []
 

@@ -1,4 +1,4 @@
-"""Requests and streams in the lanes that config/asgi.py gives them, without a server around it."""
+"""Requests and streams in the thread pools of streams/asgi.py, without a server around it."""
 
 import asyncio
 import threading
@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 from asgiref.sync import sync_to_async
 
-from config import asgi
+from config.asgi import application
+from streams import asgi
 from streams.api import prefer_wait as waits
 from streams.chat import conversations, finish
 from streams.delivery.open_streams import open_streams
@@ -67,7 +68,7 @@ async def test_who_follows_is_known_in_one_place_before_anybody_is_let_in(
     async def send(message: Mapping[str, Any]) -> None:
         made_when_told.append(made.called)
 
-    await asgi.application({"type": "lifespan"}, receive, send)
+    await application({"type": "lifespan"}, receive, send)
     assert made_when_told == [True, True]
 
 
@@ -232,7 +233,7 @@ async def test_who_is_not_answered_as_the_process_ends_is_told_in_his_own_words(
         finally:
             request.close()  # as its thread does
 
-    monkeypatch.setattr("config.asgi.ThreadedHandler._in_thread", never)
+    monkeypatch.setattr("streams.asgi.ThreadedHandler._in_thread", never)
     reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
     caller = Connection(browser, "/api/models/")
     await asyncio.sleep(0.1)  # they are being answered

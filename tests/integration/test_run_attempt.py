@@ -25,10 +25,11 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, run_attempt, split
+from workers import attempt, reply_text, run_attempt
 from workers.lease import claim, still_held
-from workers.prompt.budget import NO_REPLY, Turn
+from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
+from workers.prompt.messages import PromptMessage
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
@@ -305,7 +306,7 @@ def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
     until(says(other, 1))
     run, text = asked(tokens=5)
 
-    def away(run: Run) -> list[Turn]:
+    def away(run: Run) -> list[PromptMessage]:
         raise OperationalError("the connection is lost")
 
     with monkeypatch.context() as patch:
@@ -409,7 +410,7 @@ def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
 def test_a_lost_log_is_told_long_reasoning_in_pieces(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "LARGEST_DATA", 300)
+    monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -466,9 +467,9 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
     second = ask.ask(first.conversation, "And then?")
     run = Run.objects.select_related("conversation", "message").get(pk=second.run)
     assert history(run) == [
-        Turn("user", first.message.content),
-        Turn("assistant", text),
-        Turn("user", "And then?"),
+        PromptMessage("user", first.message.content),
+        PromptMessage("assistant", text),
+        PromptMessage("user", "And then?"),
     ]
 
 

@@ -66,7 +66,7 @@ def told_on(server: int) -> Told:
     return story
 
 
-def asked_on(server: int) -> ask.Accepted:
+def asked_on(server: int) -> ask.QueuedRun:
     while True:
         made = ask.begin(owner=VISITOR.owner, text="Why?")
         if server_of(channel_of(made.conversation)) == server:

@@ -1,17 +1,21 @@
 """A snapshot is true at its cursor: what it says, and what the tail then says, is one story."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
-from streams.chat import ask, publisher
+from streams.chat import ask, finish, publisher
 from streams.chat.snapshot import snapshot
+from streams.log.channel_log import ChannelLog
 from streams.log.event_log import log_of
 from streams.log.servers import Servers
 from streams.log.values import Page
-from streams.models import Conversation
-from streams.protocol.events import LiveRun
-from tests.integration.test_publishing import away
+from streams.models import Conversation, Run
+from streams.protocol.events import EndedRun, LiveRun, Snapshot, Usage
+from streams.protocol.fold import ConversationState, fold
+from streams.protocol.sse import decode
+from tests.integration.test_publishing import away, somebody_else_goes_on
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -54,3 +58,92 @@ def test_who_looks_first_when_redis_is_back_is_told_of_what_was_asked_meanwhile(
     assert isinstance(page, Page)
     assert [type for _, type, _ in page.entries] == ["message.created", "run.queued"]
     assert page.head == now.cursor
+
+
+def test_a_snapshot_names_the_last_run_that_left_its_message_without_a_reply() -> None:
+    accepted = ask.begin(owner="visitor:a", text="Why?")
+    conversation = Conversation.objects.get(pk=accepted.conversation)
+    first = Run.objects.select_related("conversation", "message").get(pk=accepted.run)
+    finish.fail(first, "", code="model_silent", reason="The model sent nothing.")
+    named = EndedRun(
+        id=first.id,
+        status="failed",
+        attempt=0,
+        message=accepted.message,
+        code="model_silent",
+        reason="The model sent nothing.",
+        usage=Usage(input_tokens=0, output_tokens=0, total_tokens=0, estimated=True),
+    )
+    assert snapshot(conversation).unanswered == (named,)
+
+    again = ask.retry(first)
+    now = snapshot(conversation)
+    assert ([run.id for run in now.runs], now.unanswered) == ([again.run], ())
+
+    finish.cancel(again.run)
+    cancelled = replace(named, id=again.run, status="cancelled", code=None, reason=None)
+    assert snapshot(conversation).unanswered == (cancelled,)
+
+    last = claim(ask.retry(first).run, uuid4())
+    assert last
+    finish.complete(last, "Because.", finish_reason="stop", usage=None)
+    now = snapshot(conversation)
+    assert ([message.content for message in now.messages], now.unanswered) == (
+        ["Why?", "Because."],
+        (),
+    )
+
+
+def test_a_run_without_a_reply_is_active_in_a_snapshot_until_its_final_event_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepted = ask.begin(owner="visitor:a", text="Why?")
+    conversation = Conversation.objects.get(pk=accepted.conversation)
+    monkeypatch.setattr(ChannelLog, "append_final", away)
+    finish.cancel(accepted.run)
+    before = snapshot(conversation)
+    assert ([run.id for run in before.runs], before.unanswered) == ([accepted.run], ())
+    monkeypatch.setattr(Servers, "run", away)
+    without_log = snapshot(conversation)
+    assert (without_log.runs, [run.id for run in without_log.unanswered]) == ((), [accepted.run])
+    monkeypatch.undo()
+    after = snapshot(conversation)
+    assert (after.runs, [run.id for run in after.unanswered]) == ((), [accepted.run])
+
+
+def test_a_final_event_that_only_the_log_records_counts_in_a_snapshot() -> None:
+    accepted = ask.begin(owner="visitor:a", text="Why?")
+    conversation = Conversation.objects.get(pk=accepted.conversation)
+    finish.cancel(accepted.run)
+    Run.objects.update(ended_event_id=None)  # the process died before it recorded the event
+    now = snapshot(conversation)
+    assert (now.runs, [run.id for run in now.unanswered]) == ((), [accepted.run])
+
+
+def test_a_snapshot_publishes_a_few_runs_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 2 * publisher.RUNS_PER_REQUEST
+    with monkeypatch.context() as patch:
+        patch.setattr(Servers, "run", away)
+        accepted = ask.begin(owner="visitor:a", text="0")
+        conversation = Conversation.objects.get(pk=accepted.conversation)
+        for number in range(1, count):
+            ask.ask(conversation, str(number), when_busy="interrupt")
+    now = snapshot(conversation)
+    published = [str(number) for number in range(publisher.RUNS_PER_REQUEST)]
+    assert [message.content for message in now.messages] == published
+    # All but the last were cancelled by the next message, and no final event follows the cursor.
+    assert [run.message for run in now.unanswered] == [message.id for message in now.messages]
+    state = fold(ConversationState(), now)
+
+    somebody_else_goes_on()
+    assert now.cursor is not None
+    page = log_of(conversation.id).read_after(now.cursor)
+    assert isinstance(page, Page)
+    for _, type, data in page.entries:
+        event = decode(type, data)
+        assert not isinstance(event, Snapshot)
+        state = fold(state, event)
+    assert state == fold(ConversationState(), snapshot(conversation))
+    assert len(state.messages) == count

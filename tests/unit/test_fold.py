@@ -4,11 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.protocol.events import (
     ConversationUpdated,
+    EndedRun,
     Event,
     Heartbeat,
     LiveRun,
@@ -17,6 +19,7 @@ from streams.protocol.events import (
     ReasoningDelta,
     RunCancelled,
     RunCompleted,
+    RunFailed,
     RunQueued,
     RunStarted,
     Snapshot,
@@ -110,11 +113,50 @@ def test_a_snapshot_forgets_what_was_heard_before_it() -> None:
         messages=(ASKED,),
         earlier=None,
         runs=(live,),
+        unanswered=(),
         cursor=5,
     )
     heard = after(started(9), delta(0, "other life", 9), now, delta(3, "llo", 2))
     assert heard.messages == {MESSAGE: ASKED}
     assert heard.replies[RUN].text == "Hello"
+    assert decode(now.type, encode(now)) == now
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        RunCancelled(run=RUN, attempt=2, reply=None, usage=USAGE),
+        RunFailed(
+            run=RUN, attempt=2, reply=None, code="model_silent", reason="Silent.", usage=USAGE
+        ),
+    ],
+)
+def test_a_run_without_a_reply_is_the_same_from_a_snapshot_and_from_its_events(
+    ending: RunCancelled | RunFailed,
+) -> None:
+    failed = isinstance(ending, RunFailed)
+    ended = EndedRun(
+        id=RUN,
+        status="failed" if failed else "cancelled",
+        attempt=2,
+        message=MESSAGE,
+        code=ending.code if failed else None,
+        reason=ending.reason if failed else None,
+        usage=USAGE,
+    )
+    now = Snapshot(
+        id=UUID(int=9),
+        title="",
+        model="",
+        created_at=NOW,
+        messages=(ASKED,),
+        earlier=None,
+        runs=(),
+        unanswered=(ended,),
+        cursor=5,
+    )
+    asked = (MessageCreated(message=ASKED), RunQueued(run=RUN, message=MESSAGE))
+    assert after(now) == after(*asked, started(2), ending)
     assert decode(now.type, encode(now)) == now
 
 

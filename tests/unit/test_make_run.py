@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config.parts_file import PartsFile, began
+from config.dev.process_list import ProcessList, began
 from tests.support.ports import essentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -53,8 +53,8 @@ def test_parts_that_outlived_their_make_run_are_named_at_the_next_start(
 ) -> None:
     owner = subprocess.Popen(["sleep", "600"])
     lines = f"web {sleeper.pid} {owner.pid} {began(sleeper.pid)} {began(owner.pid)}\nworker 12"
-    (tmp_path / "run.parts").write_text(lines)
-    assert PartsFile(tmp_path).left_behind() is None  # its owner watches it
+    (tmp_path / "run.processes").write_text(lines)
+    assert ProcessList(tmp_path).left_behind() is None  # its owner watches it
     owner.kill()
     owner.wait()
     done = make_run(tmp_path)
@@ -65,10 +65,10 @@ def test_parts_that_outlived_their_make_run_are_named_at_the_next_start(
     )
     subprocess.run(["sh", "-c", f"kill -- -{sleeper.pid}"], check=True)
     sleeper.wait(10)
-    assert PartsFile(tmp_path).left_behind() is None
+    assert ProcessList(tmp_path).left_behind() is None
 
 
 def test_a_process_that_got_the_number_of_a_part_is_no_part(tmp_path: Path) -> None:
     us = os.getpid()
-    (tmp_path / "run.parts").write_text(f"web {us} 1 1 1\nworker {us} 1 gone gone\n")
-    assert PartsFile(tmp_path).left_behind() is None
+    (tmp_path / "run.processes").write_text(f"web {us} 1 1 1\nworker {us} 1 gone gone\n")
+    assert ProcessList(tmp_path).left_behind() is None

@@ -4,17 +4,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.prompt.budget import NO_REPLY, Turn, fit, tokens_of
+from workers.prompt.budget import NO_REPLY, fit, tokens_of
+from workers.prompt.messages import PromptMessage
 
-SYSTEM = Turn("system", "be kind")
+SYSTEM = PromptMessage("system", "be kind")
 TEXTS = st.one_of(st.sampled_from(["", " ", "\n\n", "\u3000"]), st.text(max_size=40))
-TURNS = st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), TEXTS)
-QUESTIONS = st.builds(Turn, st.just("user"), st.text(min_size=1).filter(lambda text: text.strip()))
+TURNS = st.builds(PromptMessage, st.sampled_from(["system", "user", "assistant"]), TEXTS)
+QUESTIONS = st.builds(
+    PromptMessage, st.just("user"), st.text(min_size=1).filter(lambda text: text.strip())
+)
 
 
-def talk(turns: int, *, each: str = "x" * 24) -> list[Turn]:
+def talk(turns: int, *, each: str = "x" * 24) -> list[PromptMessage]:
     """Turns by turns of user and assistant, ended by the user's question; 10 tokens each."""
-    said = [Turn("assistant" if n % 2 else "user", f"{n:03}{each[3:]}") for n in range(turns)]
+    said = [
+        PromptMessage("assistant" if n % 2 else "user", f"{n:03}{each[3:]}") for n in range(turns)
+    ]
     return [SYSTEM, *said]
 
 
@@ -31,7 +36,7 @@ def test_what_is_left_begins_with_the_user() -> None:
 
 
 def test_the_question_stays_whatever_it_costs() -> None:
-    question = Turn("user", "?" * 10_000)
+    question = PromptMessage("user", "?" * 10_000)
     assert fit([*talk(4), question], 100) == [SYSTEM, question]
 
 
@@ -51,35 +56,47 @@ def test_nothing_said_is_nothing_sent() -> None:
 
 def test_a_turn_costs_its_bytes_and_its_borders() -> None:
     assert tokens_of([SYSTEM]) == 4 + 2
-    assert tokens_of([Turn("user", "漢字漢字"), Turn("user", "abcd")]) == 4 + 3 + 4 + 1
+    assert (
+        tokens_of([PromptMessage("user", "漢字漢字"), PromptMessage("user", "abcd")])
+        == 4 + 3 + 4 + 1
+    )
 
 
 def test_a_question_without_a_reply_is_followed_by_a_note_that_there_was_none() -> None:
-    said = [SYSTEM, Turn("user", "one"), Turn("user", "two"), Turn("assistant", "2")]
-    assert fit([*said, Turn("user", "three")], 1000) == [
+    said = [
         SYSTEM,
-        Turn("user", "one"),
+        PromptMessage("user", "one"),
+        PromptMessage("user", "two"),
+        PromptMessage("assistant", "2"),
+    ]
+    assert fit([*said, PromptMessage("user", "three")], 1000) == [
+        SYSTEM,
+        PromptMessage("user", "one"),
         NO_REPLY,
-        Turn("user", "two"),
-        Turn("assistant", "2"),
-        Turn("user", "three"),
+        PromptMessage("user", "two"),
+        PromptMessage("assistant", "2"),
+        PromptMessage("user", "three"),
     ]
 
 
 def test_a_reply_without_text_is_none() -> None:
-    said = [Turn("user", "one"), Turn("assistant", " \n"), Turn("user", "two")]
-    assert fit(said, 1000) == [Turn("user", "one"), NO_REPLY, Turn("user", "two")]
+    said = [
+        PromptMessage("user", "one"),
+        PromptMessage("assistant", " \n"),
+        PromptMessage("user", "two"),
+    ]
+    assert fit(said, 1000) == [PromptMessage("user", "one"), NO_REPLY, PromptMessage("user", "two")]
 
 
 def test_questions_without_a_reply_are_left_out_one_by_one_where_they_do_not_fit() -> None:
-    said = [Turn("user", f"{n:03}" + "x" * 21) for n in range(9)]  # 10 tokens each
+    said = [PromptMessage("user", f"{n:03}" + "x" * 21) for n in range(9)]  # 10 tokens each
     assert fit(said, 10 + 2 * 17) == [said[-3], NO_REPLY, said[-2], NO_REPLY, said[-1]]
 
 
 @settings(deadline=None)
 @given(st.lists(TURNS, max_size=12), QUESTIONS, st.integers(-5, 200))
 def test_every_history_is_sent_in_a_form_that_every_server_accepts(
-    history: list[Turn], question: Turn, budget: int
+    history: list[PromptMessage], question: PromptMessage, budget: int
 ) -> None:
     sent = fit([*history, question], budget)
     system = [turn for turn in sent if turn.role == "system"]
@@ -96,7 +113,7 @@ def test_every_history_is_sent_in_a_form_that_every_server_accepts(
 @settings(deadline=None)
 @given(st.lists(TURNS, max_size=12), QUESTIONS)
 def test_a_history_that_fits_is_sent_whole_and_in_order(
-    history: list[Turn], question: Turn
+    history: list[PromptMessage], question: PromptMessage
 ) -> None:
     kept = [turn for turn in [*history, question] if turn.content.strip()]
     said = [turn for turn in kept if turn.role != "system"]

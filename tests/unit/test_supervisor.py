@@ -6,15 +6,15 @@ from unittest.mock import Mock
 import pytest
 
 from config.dev import supervisor
+from config.dev.process_list import ProcessList
 from config.dev.supervisor import LAST_LINES, Supervisor
-from config.parts_file import PartsFile
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Supervisor:
     """Parts of which none has said anything."""
     monkeypatch.setattr(supervisor.subprocess, "Popen", Mock())
-    return Supervisor(Path(), 8000, lock=0, file=PartsFile(tmp_path))
+    return Supervisor(Path(), 8000, lock=0, file=ProcessList(tmp_path))
 
 
 def test_a_part_is_ready_when_it_has_said_so_however_much_it_says_after(

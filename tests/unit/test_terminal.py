@@ -166,6 +166,7 @@ def snapshot(*messages: MessageView, text: str | None = None) -> Snapshot:
         messages=messages,
         earlier=None,
         runs=() if text is None else (live,),
+        unanswered=(),
         cursor=9,
     )
 

@@ -2,52 +2,33 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import cast
 
 import aiohttp
 import httpx2
 import openai
-from django.conf import settings
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
 
 from streams.protocol.events import Usage
+from streams.protocol.parts import ReasoningPart
 from streams.protocol.sse import clean
 from workers.generators.errors import ModelError as ModelError
 from workers.generators.errors import model_error_of
 from workers.generators.openai import FastChatOpenAI, chat_model
 from workers.generators.parameters import Parameters, remember
-from workers.prompt.budget import Turn as Turn
-
-FIRST_PAUSE = 1.0  # seconds before the second try; each later pause is twice as long
-LONGEST_PAUSE = 20.0  # seconds; a provider that asks for more gets no second try
+from workers.generators.retry import pause_before_retry
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion, ReplyItem
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TextChunk:
-    """The text and the reasoning of one chunk of the model's stream."""
-
-    text: str = ""
-    reasoning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """The end of the reply. `usage` is None if the model server sent no token counts."""
-
-    finish_reason: str
-    usage: Usage | None
-
-
 async def generate(
-    turns: Sequence[Turn], *, model: str
-) -> AsyncGenerator[TextChunk | Completion, None]:
-    """Yield each chunk of the model's reply as it arrives, then one `Completion`.
+    turns: Sequence[PromptMessage], *, model: str
+) -> AsyncGenerator[ReplyItem, None]:
+    """Yield the pieces of the model's reply as they arrive, then one `Completion`.
 
     A transient error before the first chunk is retried. If the server refuses a parameter, the
     request is repeated without it. If the connection breaks before any response, the request is
@@ -85,14 +66,8 @@ async def generate(
         if not begun and not reconnected and is_connection_lost:
             reconnected, tried = True, tried - 1  # it does not count either
             continue
-        jitter = random.uniform(0.5, 1)  # otherwise all replies would retry in the same second
-        pause = (error.retry_after or 0) + FIRST_PAUSE * 2 ** (tried - 1) * jitter
-        if (
-            begun
-            or not error.transient
-            or tried >= settings.MODEL_MAX_TRIES
-            or pause > LONGEST_PAUSE
-        ):
+        pause = None if begun else pause_before_retry(error, tried)
+        if pause is None:
             raise error  # outside of `except`: the text of `cause` may hold the prompt
         await asyncio.sleep(pause)
 
@@ -107,15 +82,17 @@ def _is_connection_lost(error: BaseException) -> bool:
 
 async def _stream_once(
     llm: FastChatOpenAI, messages: list[BaseMessage]
-) -> AsyncGenerator[TextChunk | Completion, None]:
+) -> AsyncGenerator[ReplyItem, None]:
     finish_reason, usage = "stop", None
     # Not `astream`: its callbacks and tracing may send prompts to other services.
     async with aclosing(llm._astream(messages)) as chunks:
         async for chunk in chunks:
             message = cast(AIMessageChunk, chunk.message)
             reasoning = message.additional_kwargs.get("reasoning_content", "")
-            if message.content or reasoning:
-                yield TextChunk(clean(str(message.content)), clean(reasoning))
+            if reasoning:
+                yield ReasoningPart(text=clean(reasoning))
+            if message.content:
+                yield clean(str(message.content))
             if chunk.generation_info:
                 finish_reason = clean(chunk.generation_info["finish_reason"])
             if message.usage_metadata:

@@ -1,26 +1,18 @@
 """The prompt's token budget: which turns of a conversation fit into the model's context."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+
+from workers.prompt.messages import PromptMessage
 
 BYTES_PER_TOKEN = 4  # English; other scripts take more bytes and more tokens for a character
 TURN_OVERHEAD = 4  # tokens around each turn: its role and its borders
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of the prompt."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
+NO_REPLY = PromptMessage("assistant", "(No reply.)")  # stands in for a missing reply
 
 
-NO_REPLY = Turn("assistant", "(No reply.)")  # stands in for a missing reply
-
-
-def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
+def fit(turns: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
     """Return the system turn and as many of the newest other turns as the budget holds.
 
     The oldest turns are dropped first, never in part. The last turn is the question: it stays at
@@ -40,9 +32,9 @@ def fit(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
     return system + dialogue[first:]
 
 
-def _alternate(turns: Iterable[Turn]) -> list[Turn]:
+def _alternate(turns: Iterable[PromptMessage]) -> list[PromptMessage]:
     """The turns, with NO_REPLY after each question that has no reply."""
-    dialogue: list[Turn] = []
+    dialogue: list[PromptMessage] = []
     for turn in _merge_replies(turns):
         if turn.role == "user" and dialogue and dialogue[-1].role == "user":
             dialogue.append(NO_REPLY)
@@ -50,18 +42,20 @@ def _alternate(turns: Iterable[Turn]) -> list[Turn]:
     return dialogue
 
 
-def _merge_replies(turns: Iterable[Turn]) -> Iterable[Turn]:
+def _merge_replies(turns: Iterable[PromptMessage]) -> Iterable[PromptMessage]:
     for role, row in groupby(turns, key=lambda turn: turn.role):
         same_role = list(row)
         yield from _merge(same_role) if role == "assistant" else same_role
 
 
-def _merge(turns: Sequence[Turn]) -> list[Turn]:
+def _merge(turns: Sequence[PromptMessage]) -> list[PromptMessage]:
     """Turns of one role, merged into one turn."""
-    return [Turn(turns[0].role, "\n\n".join(turn.content for turn in turns))] if turns else []
+    return (
+        [PromptMessage(turns[0].role, "\n\n".join(turn.content for turn in turns))] if turns else []
+    )
 
 
-def tokens_of(turns: Iterable[Turn]) -> int:
+def tokens_of(turns: Iterable[PromptMessage]) -> int:
     """An estimate of how many tokens the turns take in a prompt."""
     return sum(TURN_OVERHEAD + _tokens(turn.content) for turn in turns)
 

@@ -1,14 +1,14 @@
 """The turns of a conversation that go into a run's prompt, before the budget cuts them."""
 
 from streams.models import Message, Run
-from workers.prompt.budget import Turn
+from workers.prompt.messages import PromptMessage
 
 LATEST = 400  # messages; older ones would not fit a model's context
 # A failed run's partial reply does not help the model.
 WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)
 
 
-def history(run: Run) -> list[Turn]:
+def history(run: Run) -> list[PromptMessage]:
     """Return the system message, and each question up to this run's with its latest reply.
 
     A completed reply takes precedence over the partial text of a cancelled one.
@@ -25,10 +25,12 @@ def history(run: Run) -> list[Turn]:
         kept, _ = replies.setdefault(turn, (status, content))
         if status == Run.Status.COMPLETED and kept != status:
             replies[turn] = status, content
-    turns = [Turn("system", content) for content in system.values_list("content", flat=True)]
+    turns = [
+        PromptMessage("system", content) for content in system.values_list("content", flat=True)
+    ]
     rows = questions.order_by("-turn").values_list("turn", "content")
     for turn, content in reversed(rows[:LATEST]):
-        turns.append(Turn("user", content))
+        turns.append(PromptMessage("user", content))
         if turn in replies:
-            turns.append(Turn("assistant", replies[turn][1]))
+            turns.append(PromptMessage("assistant", replies[turn][1]))
     return turns

@@ -15,6 +15,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from streams.chat.broker_queue import queue_length
+from streams.chat.model_names import kinds
 from streams.chat.redis_memory import memory_in
 from streams.log import redis_permissions
 from streams.log.errors import LogUnavailable
@@ -89,9 +90,10 @@ def broker() -> str:
     except Exception as error:  # each broker library has exceptions of its own
         finding = f"does not answer: {type(error).__name__}"
         raise CheckFailed(finding, "Look at CELERY_BROKER_URL and its server.") from error
-    length = queue_length()
-    if length is None:
+    lengths = [queue_length(kind) for kind in kinds()]
+    if None in lengths:
         return "takes tasks; it does not tell how many wait in its queue"
+    length = sum(filter(None, lengths))
     waiting = Run.active().filter(status=Run.Status.QUEUED).count()
     if length > TASKS_PER_RUN * waiting + MANY_TASKS:
         finding = f"holds {length} tasks for {waiting} waiting runs"

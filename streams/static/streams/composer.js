@@ -1,6 +1,6 @@
 /** The message form: it grows with its text, keeps a draft, and sends on Enter. */
 
-import { announce, isComposing } from "./dom.js";
+import { announce, el, isComposing } from "./dom.js";
 
 const DRAFTS = "unspool:draft:";
 const MODEL = "unspool:model";
@@ -48,12 +48,16 @@ export class Composer {
     this.#changed();
   }
 
-  offer(models, chosen) {
+  /** Offer models and agents, each `{id, kind}`; they are in groups if there are agents. */
+  offer(items, chosen) {
     const select = this.#form.elements.model;
-    select.replaceChildren(...models.map((model) => new Option(model, model)));
-    const wanted = [kept(MODEL), chosen].find((model) => models.includes(model));
+    const agents = items.filter(({ kind }) => kind === "agent").map(({ id }) => new Option(id, id));
+    const models = items.filter(({ kind }) => kind !== "agent").map(({ id }) => new Option(id, id));
+    const group = (label, options) => el("optgroup", { label }, ...options);
+    select.replaceChildren(...(agents.length === 0 ? models : [group("Models", models), group("Agents", agents)]));
+    const wanted = [kept(MODEL), chosen].find((model) => items.some(({ id }) => id === model));
     if (wanted) select.value = wanted;
-    select.hidden = models.length < 1;
+    select.hidden = items.length < 1;
   }
 
   /** `live`: the runs that have not ended. While there are any, Stop is shown and Enter queues. */

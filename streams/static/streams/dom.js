@@ -14,6 +14,11 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Create a link to another site. The caller checks the address. */
+export function externalLink(href, attributes, ...children) {
+  return el("a", { ...attributes, href, rel: "noopener noreferrer", target: "_blank" }, ...children);
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Create an icon from one of the symbols in the page's template. */

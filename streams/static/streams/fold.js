@@ -2,12 +2,14 @@
  * The state of a conversation, folded from the events that this page has received.
  *
  * Pure functions: no clock, no DOM, no network. However often the connection is lost, folding
- * the received events ends with the text that the database holds.
+ * the received events ends with the parts that the database holds.
  *
  * `live` holds the runs that have not ended, `ended` the final events of those that have.
- * `shape` is raised when anything except a live run's text changes. A run's `revision` is raised
- * when its new text does not continue the old one. The page redraws by these two numbers.
+ * `shape` is raised when anything except the last part of a live run changes. A run's `revision`
+ * is raised when its new parts do not continue the old ones. The page redraws by these two numbers.
  */
+
+import { addPart, continues, PART_EVENTS, textOf } from "./parts.js";
 
 export const nothing = Object.freeze({
   id: null,
@@ -36,17 +38,20 @@ export function fold(state, { type, data }) {
     case "run.started":
       return started(state, data);
     case "text.delta":
-      return appended(state, data, "text");
+      return added(state, data, { type: "text", text: data.text });
     case "reasoning.delta":
-      return appended(state, data, "reasoning");
+      return added(state, data, { type: "reasoning", text: data.text });
     case "text.snapshot":
       return replaced(state, data);
     case "run.completed":
     case "run.cancelled":
     case "run.failed":
       return finished(state, type, data);
-    default:
-      return state; // heartbeats, and event types of a newer service
+    default: {
+      if (!(type in PART_EVENTS)) return state; // heartbeats, and event types of a newer service
+      const { run: _, attempt: __, index: ___, ...fields } = data;
+      return added(state, data, { type: PART_EVENTS[type], ...fields });
+    }
   }
 }
 
@@ -106,17 +111,15 @@ function fromSnapshot(state, snapshot) {
   const live = {};
   for (const run of snapshot.runs) {
     const before = state.live[run.id] ?? null;
-    const text = run.text ?? "";
     live[run.id] = {
       id: run.id,
       message: run.message,
       status: run.status,
       attempt: run.attempt ?? 0,
       model: before?.model ?? snapshot.model,
-      text,
-      reasoning: run.reasoning ?? "",
+      parts: run.parts,
       index: null,
-      revision: revisionAfter(before, text),
+      revision: revisionAfter(before, run.parts),
     };
   }
   const first = snapshot.messages[0]?.id;
@@ -130,20 +133,19 @@ function fromSnapshot(state, snapshot) {
     messages: [...kept, ...snapshot.messages],
     earlier: place > 0 ? state.earlier : (snapshot.earlier ?? null),
     live,
-    ended: { ...state.ended, ...endedWithoutEvent(state.live, snapshot) },
+    ended: { ...state.ended, ...endedWithoutReply(snapshot) },
   });
 }
 
-/** Runs that were live, are in neither list of the snapshot now, and so ended without a reply. */
-function endedWithoutEvent(before, snapshot) {
-  const named = new Set([...snapshot.runs.map(({ id }) => id), ...snapshot.messages.map(({ run }) => run)]);
-  const lost = Object.values(before).filter(({ id }) => !named.has(id));
-  return Object.fromEntries(lost.map((run) => [run.id, { ...run, run: run.id, type: "run.unheard" }]));
+/** The final events of the runs that the snapshot names because they ended without a reply. */
+function endedWithoutReply({ unanswered, model }) {
+  return Object.fromEntries(unanswered.map(({ id, status, ...run }) =>
+    [id, { ...run, run: id, reply: null, type: `run.${status}`, model }]));
 }
 
-function revisionAfter(before, text) {
+function revisionAfter(before, parts) {
   if (before === null) return 0;
-  return text.startsWith(before.text) ? before.revision : before.revision + 1;
+  return continues(before.parts, parts) ? before.revision : before.revision + 1;
 }
 
 function withMessage(state, message) {
@@ -164,8 +166,7 @@ function queued(state, { run, message }) {
     status: "queued",
     attempt: 0,
     model: state.model,
-    text: "",
-    reasoning: "",
+    parts: [],
     index: null,
     revision: 0,
   };
@@ -181,8 +182,8 @@ function started(state, { run, attempt, model }) {
 
 /** The run at the start of a higher attempt, which writes the reply from the beginning. */
 function restarted(run, attempt) {
-  const revision = run.text === "" ? run.revision : run.revision + 1;
-  return { ...run, status: "running", attempt, text: "", reasoning: "", index: null, revision };
+  const revision = run.parts.length === 0 ? run.revision : run.revision + 1;
+  return { ...run, status: "running", attempt, parts: [], index: null, revision };
 }
 
 function withRun(state, run, structural = false) {
@@ -197,20 +198,19 @@ function runOf(state, { run, attempt }) {
   return attempt > current.attempt ? restarted(current, attempt) : current;
 }
 
-function appended(state, delta, field) {
-  const run = runOf(state, delta);
+function added(state, piece, part) {
+  const run = runOf(state, piece);
   if (run === null) return state;
-  if (run.index !== null && delta.index <= run.index) return state; // a repeat; text and reasoning share one index
-  const change = { status: "running", [field]: run[field] + delta.text };
-  const next = { ...run, ...change, index: delta.index };
-  // The first piece removes the waiting sign, which is not part of the text.
-  return withRun(state, next, run[field] === "" || run.attempt !== state.live[run.id].attempt);
+  if (run.index !== null && piece.index <= run.index) return state; // a repeat; all kinds share one index
+  const parts = addPart(run.parts, part);
+  const next = { ...run, status: "running", parts, index: piece.index };
+  return withRun(state, next, parts.length !== run.parts.length || run.attempt !== state.live[run.id].attempt);
 }
 
-function replaced(state, { run: id, attempt, index, text }) {
+function replaced(state, { run: id, attempt, index, parts }) {
   const run = runOf(state, { run: id, attempt });
   if (run === null) return state;
-  const next = { ...run, status: "running", text, index, revision: revisionAfter(run, text) };
+  const next = { ...run, status: "running", parts, index, revision: revisionAfter(run, parts) };
   return withRun(state, next, true);
 }
 
@@ -224,7 +224,9 @@ function finished(state, type, data) {
     messages.push({
       id: data.reply,
       role: "assistant",
-      content: data.attempt > run.attempt ? "" : run.text,
+      // If the new attempt added nothing, the parts of the attempt before it stay.
+      content: textOf(run.parts),
+      parts: run.parts,
       reply_to: run.message,
       run: run.id,
       created_at: null,

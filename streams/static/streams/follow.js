@@ -7,11 +7,12 @@
  */
 
 import { seekSlot } from "./connection_slots.js";
+import { PART_EVENTS } from "./parts.js";
 
 const NAMES = [
   "conversation.snapshot", "conversation.updated", "message.created",
   "run.queued", "run.started", "run.completed", "run.cancelled", "run.failed",
-  "text.delta", "text.snapshot", "reasoning.delta",
+  "text.delta", "text.snapshot", "reasoning.delta", ...Object.keys(PART_EVENTS),
 ];
 const SILENCE = 2.5 * 15_000; // ms without a byte, two and a half heartbeats: reconnect
 const FIRST_PAUSE = 400; // ms before the first reconnection, ± 50 %

@@ -6,7 +6,7 @@
  */
 
 import { dressCode } from "./code_blocks.js";
-import { el } from "./dom.js";
+import { el, externalLink } from "./dom.js";
 
 /** The address if a link may lead there, otherwise null. */
 export function safeAddress(address) {
@@ -17,7 +17,7 @@ export function safeAddress(address) {
 function link(address, attributes = {}) {
   const href = safeAddress(address);
   if (href === null) return el("a", attributes);
-  return el("a", { ...attributes, href, rel: "noopener noreferrer", target: "_blank" });
+  return externalLink(href, attributes);
 }
 
 /** Block elements by the type of their token. */

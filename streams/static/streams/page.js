@@ -14,7 +14,7 @@ import { follow } from "./follow.js";
 import { Autoscroll } from "./autoscroll.js";
 import { Sidebar } from "./sidebar.js";
 import { Transcript } from "./transcript.js";
-import { recall, remember } from "./unsaid.js";
+import { Welcome } from "./welcome.js";
 
 const ENDED = {
   "run.completed": "The reply is complete.",
@@ -30,9 +30,10 @@ let stream = null;
 const pending = new Map(); // elements of messages that the service has not accepted yet, by their text
 
 const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
-const transcript = new Transcript(byId("turns"), { retry, lookUp, again: (text) => composer.fill(text) }, () => autoscroll.follow());
+const transcript = new Transcript(byId("turns"), { retry, lookUp }, () => autoscroll.follow());
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
+const welcome = new Welcome(byId("welcome"), byId("model"), (text) => composer.fill(text));
 const sidebar = new Sidebar(byId("sidebar"), {
   open: (id) => go(`/c/${id}`),
   renamed: (id, title) => id === state.id && take({ type: "conversation.updated", data: { ...state, title } }),
@@ -47,7 +48,6 @@ function take(event) {
   if (state === before) return;
   transcript.show(state);
   if (state.shape === before.shape) return;
-  if (state.ended !== before.ended) remember(state);
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
   else if (ENDINGS.includes(event.type)) announceEnd(event.type);
@@ -169,7 +169,7 @@ function arrive() {
   const id = HERE.exec(location.pathname)?.[1] ?? null;
   const before = stream;
   stream = null;
-  state = { ...nothing, id, ended: recall(id) };
+  state = { ...nothing, id };
   before?.close();
   transcript.clear();
   byId("gone").hidden = true;
@@ -225,9 +225,6 @@ byId("turns").addEventListener("click", ({ target }) => {
   const button = target.closest("[data-copy]");
   if (button) copyText(button, copyable(button.closest(".code").querySelector("code")));
 });
-byId("ideas").addEventListener("click", ({ target }) => {
-  if (target.closest("button")) composer.fill(target.closest("button").dataset.idea);
-});
 document.addEventListener("keydown", (event) => {
   if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
     event.preventDefault();
@@ -240,6 +237,7 @@ window.addEventListener("popstate", arrive);
 
 arrive();
 sidebar.load();
-api.models().then((answer) => {
-  composer.offer(answer.items.map((model) => model.id), answer.default);
+api.models().then(({ items, default: usual }) => {
+  composer.offer(items, usual);
+  welcome.offer(items, usual);
 }).catch(() => composer.offer([], null));

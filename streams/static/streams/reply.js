@@ -1,8 +1,9 @@
-/** One reply on the page: its text, its state, its facts and its buttons. */
+/** One reply on the page: its parts, its state, its facts and its buttons. */
 
 import { copyText } from "./code_blocks.js";
 import { el, icon, iconButton } from "./dom.js";
-import { ReplyText } from "./reply_text.js";
+import { textOf } from "./parts.js";
+import { ReplyParts } from "./reply_parts.js";
 import { factsOf, shortfall } from "./run_stats.js";
 
 export class Reply {
@@ -20,12 +21,10 @@ export class Reply {
   constructor(acts, grown) {
     this.#lookUp = acts.lookUp;
     this.#grown = grown;
+    this.#content = new ReplyParts(grown);
     const parts = this.#parts;
     parts.notice = el("p", { class: "notice", hidden: true });
-    parts.thoughts = el("div", { class: "thoughts-text", dir: "auto" });
-    parts.thinking = el("details", { class: "thoughts", hidden: true }, el("summary", {}, "Thinking"), parts.thoughts);
     parts.waiting = el("p", { class: "waiting", hidden: true }, el("span", { class: "dots", "aria-hidden": "true" }), el("span"));
-    parts.text = el("div", { class: "prose" });
     parts.shortfall = el("p", { class: "shortfall", hidden: true });
     parts.again = el("button", { type: "button", class: "quiet-button", hidden: true, on: { click: () => acts.retry(this.#reply.run) } },
       icon("retry"), "Try again");
@@ -37,13 +36,16 @@ export class Reply {
     const actions = el("div", { class: "actions" }, parts.variants, parts.copy, parts.retry, parts.details);
     parts.foot = el("footer", { class: "reply-foot", hidden: true }, actions, parts.facts);
     this.element = el("article", { class: "reply" },
-      el("h2", { class: "unseen" }, "Reply"), parts.notice, parts.thinking, parts.text,
+      el("h2", { class: "unseen" }, "Reply"), parts.notice, this.#content.element,
       parts.waiting, parts.shortfall, parts.again, parts.foot);
-    this.#content = new ReplyText(parts.text);
+  }
+
+  #all() {
+    return this.#reply?.live?.parts ?? this.#reply?.message?.parts ?? [];
   }
 
   #text() {
-    return this.#reply?.live?.text ?? this.#reply?.message?.content ?? "";
+    return textOf(this.#all());
   }
 
   /** Show the current state. The text of a running reply is shown by `write`, once a frame. */
@@ -57,7 +59,6 @@ export class Reply {
     this.element.setAttribute("aria-busy", "true");
     this.element.dataset.run = reply.run ?? "";
     this.#showWaiting(live);
-    this.#showThoughts(live?.reasoning ?? "");
     parts.notice.hidden = !(live?.attempt > 1);
     parts.notice.textContent = `The worker was lost. Attempt ${live?.attempt} writes this reply again from the beginning.`;
     parts.foot.hidden = live !== null;
@@ -67,39 +68,35 @@ export class Reply {
     parts.copy.hidden = this.#text() === "";
     this.#showVariants(variants);
     if (live === null) {
-      this.#settle(reply.message?.content ?? "");
+      this.#settle(this.#all());
       this.#showShortfall();
       if ((last || wasLive) && !this.#asked) this.#learn().then(this.#grown);
     }
   }
 
-  /** Show the text of a finished reply; a long one takes several slices. */
-  async #settle(text) {
-    await this.#content.settle(text);
-    if (this.#reply.live !== null || text !== this.#text()) return;
-    this.element.setAttribute("aria-busy", String(!this.#content.isWhole(text)));
+  /** Show the parts of a finished reply; long text takes several slices. */
+  async #settle(all) {
+    await this.#content.settle(all);
+    if (this.#reply.live !== null || all !== this.#all()) return;
+    this.element.setAttribute("aria-busy", String(!this.#content.isWhole(all)));
     this.#grown();
   }
 
-  /** Show the text that came since the last frame. Returns whether there is more to show. */
+  /** Show what came since the last frame. Returns whether there is more to show. */
   write(live) {
     this.#reply = { ...this.#reply, live };
-    if (live.reasoning) this.#showThoughts(live.reasoning);
-    return this.#content.write(live.text, live.revision);
+    return this.#content.write(live.parts, live.revision);
   }
 
+  /** Show that the reply goes on while nothing of it moves: text and open calls show it themselves. */
   #showWaiting(live) {
-    const isWaiting = live !== null && live.text === "";
-    this.#parts.waiting.hidden = !isWaiting;
-    if (!isWaiting) return;
-    const queued = live.status === "queued";
-    this.#parts.waiting.lastChild.textContent = queued ? "Waiting in the queue" : "The model is reading your message";
-  }
-
-  #showThoughts(reasoning) {
-    if (reasoning === "") return;
-    this.#parts.thinking.hidden = false;
-    this.#parts.thoughts.textContent = reasoning;
+    const last = live?.parts.at(-1)?.type;
+    const { waiting } = this.#parts;
+    waiting.hidden = live === null || last === "text" || last === "tool_call";
+    if (waiting.hidden) return;
+    const begun = last === "reasoning" ? "The model is thinking" : "The reply goes on";
+    const before = live.status === "queued" ? "Waiting in the queue" : "The model is reading your message";
+    waiting.lastChild.textContent = last ? begun : before;
   }
 
   #showShortfall() {
@@ -132,7 +129,7 @@ export class Reply {
     if (!this.#reply.run) return;
     this.#asked = true;
     try {
-      this.#run = await this.#lookUp(this.#reply.run, this.#reply.message?.content ?? "");
+      this.#run = await this.#lookUp(this.#reply.run, this.#text());
     } catch {
       this.#asked = false; // asked for again when the reply is next shown
       return;
@@ -150,11 +147,5 @@ export class Reply {
     if (open && this.#run === null) return this.#learn();
     details.setAttribute("aria-expanded", String(open));
     facts.hidden = !open;
-  }
-
-  /** The element for a message without a reply. */
-  static missing(sentence, ask) {
-    const again = el("button", { type: "button", class: "quiet-button", on: { click: ask } }, icon("retry"), "Ask again");
-    return el("article", { class: "reply" }, el("p", { class: "shortfall" }, sentence), again);
   }
 }

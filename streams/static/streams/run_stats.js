@@ -1,7 +1,7 @@
 /** The facts of a reply's run, in words: model, attempt, speed, tokens, and why it failed. */
 
 const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
-const inWords = (value) => (value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value).toString());
+export const inWords = (value) => (value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value).toString());
 
 const PLAIN = true; // the value is clear without its label
 
@@ -36,10 +36,9 @@ const REASONS = {
 
 /** Returns `{sentence, failed}`: why a reply is incomplete (null if it is not), and whether the run failed. */
 export function shortfall({ ended, run }) {
-  const hasEvent = ended !== null && ended.type !== "run.unheard";
-  const type = hasEvent ? ended.type : `run.${run?.status}`;
+  const type = ended?.type ?? `run.${run?.status}`;
   const failed = type === "run.failed";
-  const report = hasEvent ? ended : run;
+  const report = ended ?? run;
   if (type === "run.cancelled" && report.reply === null) {
     return { sentence: "Stopped before anything was written.", failed };
   }

@@ -99,8 +99,7 @@ export class Transcript {
 
   #showTurn(shown, turn, last) {
     const { replies } = turn;
-    if (replies.length === 0) return this.#showNone(shown, turn, last);
-    shown.missing = null;
+    if (replies.length === 0) return shown.place.replaceChildren(); // its run is queued at a later event
     const choose = (place) => {
       shown.chosen = replies[place].key;
       this.#showTurn(shown, turn, last);
@@ -119,13 +118,5 @@ export class Transcript {
         shown.place.replaceChildren(view.element);
       }
     });
-  }
-
-  /** Show a last message without a reply: a snapshot does not name a run that ended without one. */
-  #showNone(shown, { message }, last) {
-    if (message?.role !== "user" || !last) return shown.place.replaceChildren();
-    if (shown.missing) return;
-    shown.missing = Reply.missing("There is no reply to this message.", () => this.#acts.again(message.content));
-    shown.place.replaceChildren(shown.missing);
   }
 }

@@ -15,7 +15,8 @@ POLICY = (
 )
 SHELL = (
     '<!doctype html><html lang="en"><head><title>Modules</title>'
-    '<link rel="stylesheet" href="/page.css"><link rel="stylesheet" href="/prose.css"></head>'
+    '<link rel="stylesheet" href="/page.css"><link rel="stylesheet" href="/parts.css">'
+    '<link rel="stylesheet" href="/prose.css"></head>'
     '<body><div id="announcements"></div><main id="here"></main></body></html>'
 )
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from workers.generators.base import ModelError, Turn, generate
+from workers.generators.base import ModelError, generate
+from workers.prompt.messages import PromptMessage
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ async def hear(server: Answering, settings: Any, *, name: str = "m") -> Any:
     settings.OPENAI_BASE_URL = server.url
     before, said = len(server.requests), []
     try:
-        async for one in generate([Turn("user", "hello")], model=name):
+        async for one in generate([PromptMessage("user", "hello")], model=name):
             said.append(one)  # noqa: PERF401 - what came before the fault is wanted too
     except ModelError as fault:
         return fault.code, len(server.requests) - before

@@ -30,7 +30,7 @@ class ApiClient:
         body = b"" if body is None else body
         headers = self.csrf | (headers or {})
         answer = call(path, data=body, content_type="application/json", headers=headers)
-        if answer.status_code == 202:  # as config/asgi.py does
+        if answer.status_code == 202:  # as streams/asgi.py does
             async_to_sync(wait_for_run)(answer.wsgi_request, answer)
         return cast("HttpResponse", answer)
 

@@ -12,6 +12,7 @@ from django.db.models import F
 from streams.models import Run
 
 QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
+AGENT_QUEUE = settings.AGENT_QUEUE
 
 
 def later() -> None:
@@ -19,7 +20,7 @@ def later() -> None:
     Run.objects.update(dispatched_at=F("dispatched_at") - timedelta(seconds=60))
 
 
-def queued(valkey: redis.Redis) -> list[UUID]:
+def queued(valkey: redis.Redis, queue: str = QUEUE) -> list[UUID]:
     """The runs of the tasks in the queue, in the order in which a worker takes them."""
-    tasks = [json.loads(task) for task in valkey.lrange(QUEUE, 0, -1)]
+    tasks = [json.loads(task) for task in valkey.lrange(queue, 0, -1)]
     return [UUID(json.loads(b64decode(task["body"]))[0][0]) for task in reversed(tasks)]

@@ -1,10 +1,10 @@
-"""Requests to config/asgi.py as a server hands them over, without a server around it."""
+"""Requests to the ASGI application as a server hands them over, without a server around it."""
 
 import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from config import asgi
+from config.asgi import application
 from tests.integration.support.api_client import ApiClient
 
 PORTION = 65_536  # bytes that come at once
@@ -43,7 +43,7 @@ class Connection:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
-        self.task = asyncio.create_task(asgi.application(self._scope, self._receive, self._send))
+        self.task = asyncio.create_task(application(self._scope, self._receive, self._send))
 
     async def leave(self) -> None:
         self._left.set()

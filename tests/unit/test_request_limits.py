@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.http import bodies
-from streams.http.bodies import SYNTAX, is_flat, max_bytes
+from streams.http import request_limits
+from streams.http.request_limits import SYNTAX, is_flat, max_bytes
 
 UUID = "6f1c3b3e-0a52-4d8b-9a53-7f5a4e2f9c11"
 
@@ -46,10 +46,10 @@ def test_what_stands_outside_of_strings_is_counted_at_every_border(
     body = b"".join(pieces)
     outside = len(re.sub(rb'"(?:[^"\\]|\\.)*("|\\?$)', b"", body, flags=re.DOTALL))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bodies, "STRIDE", stride)
-        patch.setattr(bodies, "SYNTAX", outside)
+        patch.setattr(request_limits, "STRIDE", stride)
+        patch.setattr(request_limits, "SYNTAX", outside)
         assert is_flat(body)
-        patch.setattr(bodies, "SYNTAX", outside - 1)
+        patch.setattr(request_limits, "SYNTAX", outside - 1)
         assert not is_flat(body)
 
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from streams.protocol.events import ReasoningDelta, TextDelta
 from streams.protocol.sse import clean, encode
-from workers import split as module
-from workers.reply_text import ReplyText, ReplyTooLong
-from workers.split import split
+from workers import reply_text as module
+from workers.reply_text import ReplyText, ReplyTooLong, split_text
 
 ALPHABETS = ["a", '"', "\x01", "\u2028", "\x85", "é", "漢", "\U0001f600", 'a\u2028"\U0001f600\n']
 
@@ -27,7 +26,7 @@ def test_each_piece_fits_into_an_event_and_together_they_are_the_text(
     alphabet: str, length: int
 ) -> None:
     text = (alphabet * length)[:length]
-    pieces = list(split(text))
+    pieces = list(split_text(text))
     assert "".join(pieces) == text
     assert all(0 < len(data(piece)) <= 64 * 1024 for piece in pieces)
     assert len(pieces) <= 1 + len(data(text)) * 2 // (64 * 1024)
@@ -38,7 +37,7 @@ def test_any_text_is_split_without_loss(text: str, most: int) -> None:
     text = clean(text) * 20
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LARGEST_DATA", most)
-        pieces = list(split(text))
+        pieces = list(split_text(text))
     assert "".join(pieces) == text
     assert all(len(data(piece)) <= most for piece in pieces)
 

@@ -14,13 +14,13 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
-from config.lock_wait import in_request
-from config.request import Receive, Request, Scope, Send, receive_in_time, wants_body
-from streams.api.prefer_wait import wait_for_run
+from streams.http.lock_wait import in_request
 from streams.http.problems import Problem, problem_response
+from streams.http.request import Receive, Request, Scope, Send, receive_in_time, wants_body
 from streams.http.unavailable import unavailable_response
 
 T = TypeVar("T")
+Completion = Callable[[Request, HttpResponse], Coroutine[Any, Any, None]]
 REQUEST_TIMEOUT = Problem(
     408,
     "request_timeout",
@@ -50,14 +50,23 @@ class ThreadedHandler(ASGIHandler):
     A thousand open streams would keep a thousand idle threads.
 
     `waiting` bounds the requests that may wait for a thread. Further ones are refused with 503.
+    `complete` may turn a 202 into the result, for as long as the client stays connected.
     """
 
     request_class = Request
 
-    def __init__(self, name: str, *, threads: int, waiting: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        threads: int,
+        waiting: int | None = None,
+        complete: Completion | None = None,
+    ) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
         self._capacity = None if waiting is None else threads + waiting  # requests at once
         self._active = 0
+        self._complete = complete
         super().__init__()
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -84,9 +93,9 @@ class ThreadedHandler(ASGIHandler):
             finally:
                 response.close()
             return
-        if response.status_code == 202:
+        if response.status_code == 202 and self._complete:
             with suppress(asyncio.CancelledError):  # the process is stopping: answer 202 at once
-                await run_while_connected(wait_for_run(request, response), receive)
+                await run_while_connected(self._complete(request, response), receive)
         await self.send_response(response, send)
 
     async def _process(

@@ -1,4 +1,4 @@
-"""The file that lists the running processes of `make run`: `run.parts` in the data folder.
+"""The file that lists the running processes of `make run`: `run.processes` in the data folder.
 
 `make run` stops its processes; if `make run` is killed, honcho stops them. If both are killed at
 once, the processes stay without a supervisor. The next start finds them here and tells the user
@@ -11,11 +11,11 @@ from pathlib import Path
 GONE = "gone"
 
 
-class PartsFile:
+class ProcessList:
     """A line for each process: its name, its id, the id of its `make run`, and both start times."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "run.parts"
+        self._file = folder / "run.processes"
 
     def add(self, name: str, pid: int) -> None:
         """Record a process that this process has started."""

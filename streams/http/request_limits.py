@@ -1,17 +1,18 @@
-"""Limits on request bodies that are checked before parsing: length and shape.
+"""Limits on requests: the length of a head, and the length and shape of a body before parsing.
 
-Every body of the API is one JSON object whose values are strings, so few bytes are outside of
-strings. A body with more is refused unparsed, because brackets become objects of forty times their
-size.
+Every body of the API is one JSON object whose values are strings, and a small `metadata`. So few
+bytes are outside of strings. A body with more is refused unparsed, because brackets become objects
+of forty times their size.
 """
 
 import re
 
 from django.conf import settings
 
+HEAD = 16_384  # bytes of a head: request line and header fields, cookies included
 ESCAPED = 12  # bytes that a character takes at most: two `\uXXXX` (RFC 8259 §7)
 SHORT = 16_384  # bytes allowed for a body without a message
-SYNTAX = 1024  # bytes allowed outside of strings
+SYNTAX = 1024 + 8192  # bytes allowed outside of strings: `metadata` may hold many small numbers
 STRIDE = 65_536  # bytes scanned in one call, so that other threads run in between
 
 MESSAGES = (  # the routes whose bodies contain long texts, and how many texts

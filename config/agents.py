@@ -1,0 +1,32 @@
+"""The agents process: `python -m config.agents` writes the replies of the agents in AGENTS.
+
+It is a Celery worker with a queue of its own. So an agent that blocks its event loop or ignores
+its cancellation delays no model's reply. Only this process imports the agents; a path that cannot
+be imported, or an object that is no agent, ends it at its start.
+"""
+
+import os
+
+from django.conf import settings
+
+from config.celery import app
+from config.dev.idle import idle
+
+
+def main() -> None:
+    """Take runs until SIGTERM. Sleeps if the settings name no agent."""
+    if not settings.AGENTS:
+        idle("The agents process", "AGENTS names no agent")
+    app.worker_main(
+        [
+            *("-A", "config.celery", "--quiet", "worker", "--hostname", "agents@%h"),
+            *("--queues", settings.AGENT_QUEUE),
+            *("--concurrency", str(settings.AGENT_CONCURRENCY)),
+            *("--without-mingle", "--without-gossip", "--without-heartbeat"),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    main()

@@ -1,0 +1,49 @@
+"""The names that a request may give as its `model`: language models, and agents.
+
+A model's runs wait in the worker's queue, an agent's runs in the queue of the agents process. A
+process claims runs of its own kind alone, so one kind never takes the other's places.
+"""
+
+from enum import StrEnum
+
+from django.conf import settings
+from django.db.models import Q
+
+
+class Kind(StrEnum):
+    """What writes the reply that stands behind a name."""
+
+    MODEL = "model"
+    AGENT = "agent"
+
+
+def kinds() -> list[Kind]:
+    """Return the kinds that the settings name."""
+    return [Kind.MODEL, Kind.AGENT] if settings.AGENTS else [Kind.MODEL]
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of this kind, in the order of the settings."""
+    return list(settings.AGENTS if kind is Kind.AGENT else settings.LLM_MODELS)
+
+
+def kind_of(name: str) -> Kind | None:
+    """Return the kind of this name; None if the settings do not have it."""
+    return next((kind for kind in kinds() if name in names(kind)), None)
+
+
+def of_kind(kind: Kind) -> Q:
+    """Select runs whose `model` is a name of this kind."""
+    return Q(model__in=names(kind))
+
+
+def queue_of(kind: Kind) -> str:
+    """Return the Celery queue of the processes that write replies of this kind."""
+    agents, models = settings.AGENT_QUEUE, settings.CELERY_TASK_DEFAULT_QUEUE
+    return str(agents if kind is Kind.AGENT else models)
+
+
+def places_of(kind: Kind) -> int:
+    """Return how many replies of this kind one process writes at once."""
+    agents, models = settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY
+    return int(agents if kind is Kind.AGENT else models)

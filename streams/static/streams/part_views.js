@@ -1,0 +1,116 @@
+/** The views of a reply's parts: one class for each type of part, with the same three methods. */
+
+import { el, externalLink } from "./dom.js";
+import { treeOf } from "./json_tree.js";
+import { ReplyText } from "./reply_text.js";
+import { ToolCall } from "./tool_call.js";
+
+/** Text is formatted as Markdown: the last part as it streams, an earlier one as a whole. */
+class Text {
+  element = el("div", { class: "prose" });
+  #content = new ReplyText(this.element);
+  #settled = null;
+  #grown;
+
+  constructor(grown) {
+    this.#grown = grown;
+  }
+
+  write({ part }, { isLast, revision }) {
+    if (!isLast) {
+      this.settle({ part });
+      return false;
+    }
+    this.#settled = null;
+    return this.#content.write(part.text, revision);
+  }
+
+  async settle({ part }) {
+    if (part.text === this.#settled) return;
+    this.#settled = part.text;
+    await this.#content.settle(part.text);
+    this.#grown();
+  }
+
+  isWhole({ part }) {
+    return this.#content.isWhole(part.text);
+  }
+}
+
+class Reasoning {
+  #text = document.createTextNode("");
+  #revision = null;
+  element = el("details", { class: "thoughts" }, el("summary", {}, "Thinking"),
+    el("div", { class: "thoughts-text", dir: "auto" }, this.#text));
+
+  write({ part }, { revision }) {
+    if (revision !== this.#revision) this.#text.data = "";
+    this.#revision = revision;
+    if (part.text.length > this.#text.length) this.#text.appendData(part.text.slice(this.#text.length));
+    return false;
+  }
+
+  settle({ part }) {
+    if (this.#text.data !== part.text) this.#text.data = part.text;
+  }
+
+  isWhole() {
+    return true;
+  }
+}
+
+/** What is shown once and seldom changes: it is drawn anew if its JSON is another. */
+class Whole {
+  #part = null;
+  #shown = null; // the JSON of what is on the page
+
+  write(item) {
+    if (item.part === this.#part) return false;
+    this.#part = item.part;
+    const shown = JSON.stringify([item.part, item.number]);
+    if (shown !== this.#shown) this.draw(item);
+    this.#shown = shown;
+    return false;
+  }
+
+  settle(item) {
+    this.write(item);
+  }
+
+  isWhole() {
+    return true;
+  }
+}
+
+class Source extends Whole {
+  element = el("span", { class: "source" });
+
+  draw({ part: { title, url, source }, number }) {
+    const line = [el("span", { class: "source-number" }, String(number)), el("bdi", {}, title || source)];
+    const isWeb = /^https?:\/\//i.test(url ?? "") && URL.canParse(url);
+    this.element.replaceChildren(...(isWeb ? [externalLink(url, { title: new URL(url).host }, ...line)] : line));
+  }
+}
+
+class Data extends Whole {
+  #name = el("bdi", {});
+  #body = el("div", { class: "data-body" });
+  element = el("details", { class: "data", open: true }, el("summary", {}, this.#name), this.#body);
+
+  draw({ part: { name, data } }) {
+    this.#name.textContent = name;
+    this.#body.replaceChildren(treeOf(data));
+  }
+}
+
+/** A type of a newer service. */
+class Unknown extends Whole {
+  element = el("span", { hidden: true });
+
+  draw() {}
+}
+
+const VIEWS = { text: Text, reasoning: Reasoning, tool_call: ToolCall, tool_result: ToolCall, source: Source, data: Data };
+
+/** Create the view of a part; `grown` is called when its height has changed later. */
+export const viewOf = (type, grown) => new (VIEWS[type] ?? Unknown)(grown);

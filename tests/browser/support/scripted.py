@@ -1,0 +1,207 @@
+"""A conversation that a test writes event by event; the browser's requests for it end here.
+
+The frames are the protocol's own, and a snapshot is what the protocol's fold makes of the events
+so far. The page itself comes from the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID, uuid4
+
+from playwright.async_api import BrowserContext, Error, Route
+
+from streams.protocol.events import (
+    Delta,
+    Event,
+    LiveRun,
+    MessageCreated,
+    MessageView,
+    PartAdded,
+    ReasoningDelta,
+    RunCancelled,
+    RunCompleted,
+    RunQueued,
+    RunStarted,
+    Snapshot,
+    TextDelta,
+    Usage,
+)
+from streams.protocol.fold import ConversationState, Reply, fold
+from streams.protocol.parts import Part, ReasoningPart, TextPart, text_parts
+from streams.protocol.sse import encode, encode_frame
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+USAGE = Usage(input_tokens=12, output_tokens=30, total_tokens=42, estimated=False)
+QUESTION = "What time is it?"
+
+
+class Scripted:
+    """One conversation with one run, told event by event to all readers of a browser session."""
+
+    def __init__(self, question: str = QUESTION, title: str = "A question") -> None:
+        self.id, self.run, self.message = uuid4(), uuid4(), uuid4()
+        self.path = f"/c/{self.id}"
+        self.attempt = 1
+        self._title = title
+        self._index = 0
+        self._events: list[Event] = []
+        self._news = asyncio.Condition()
+        asked = MessageView(
+            id=self.message,
+            role="user",
+            content=question,
+            parts=text_parts(question),
+            reply_to=None,
+            run=None,
+            created_at=NOW,
+        )
+        self._events += [
+            MessageCreated(message=asked),
+            RunQueued(run=self.run, message=self.message),
+            RunStarted(run=self.run, attempt=1, model="a-model"),
+        ]
+
+    async def serve(self, session: BrowserContext) -> None:
+        """Answer this session's requests for the conversation and its run."""
+        await session.route(f"**/api/conversations/{self.id}/**", self._conversation)
+        await session.route(f"**/api/runs/{self.run}/", self._status)
+
+    async def say(self, *parts: Part) -> None:
+        """Add these parts to the reply; text and reasoning may be pieces."""
+        events: list[Event] = []
+        for part in parts:
+            events.append(self._piece(part))
+            self._index += 1
+        await self._publish(*events)
+
+    async def begin_again(self) -> None:
+        """Begin the next attempt."""
+        self.attempt += 1
+        self._index = 0
+        await self._publish(RunStarted(run=self.run, attempt=self.attempt, model="a-model"))
+
+    async def end(self, how: type[RunCompleted | RunCancelled] = RunCompleted) -> None:
+        outcome: dict[str, Any] = {"finish_reason": "stop"} if how is RunCompleted else {}
+        reply = UUID(int=self.run.int ^ 1)
+        await self._publish(
+            how(run=self.run, attempt=self.attempt, reply=reply, usage=USAGE, **outcome)
+        )
+
+    def _piece(self, part: Part) -> Delta | PartAdded:
+        run, attempt, index = self.run, self.attempt, self._index
+        match part:
+            case TextPart(text=text):
+                return TextDelta(run=run, attempt=attempt, index=index, text=text)
+            case ReasoningPart(text=text):
+                return ReasoningDelta(run=run, attempt=attempt, index=index, text=text)
+            case _:
+                return PartAdded(run=run, attempt=attempt, index=index, part=part)
+
+    async def _publish(self, *events: Event) -> None:
+        async with self._news:
+            self._events += events
+            self._news.notify_all()
+
+    @property
+    def _reply(self) -> Reply:
+        state = ConversationState()
+        for event in self._events:
+            state = fold(state, event)
+        return state.replies[self.run]
+
+    def _snapshot(self) -> Snapshot:
+        first, reply = self._events[0], self._reply
+        assert isinstance(first, MessageCreated)
+        messages, runs = [first.message], []
+        if reply.ending and reply.ending.reply:
+            messages.append(
+                MessageView(
+                    id=reply.ending.reply,
+                    role="assistant",
+                    content=reply.text,
+                    parts=reply.parts,
+                    reply_to=self.message,
+                    run=self.run,
+                    created_at=NOW,
+                )
+            )
+        else:
+            runs.append(
+                LiveRun(
+                    id=self.run,
+                    status="running",
+                    attempt=reply.attempt,
+                    message=self.message,
+                    text=reply.text,
+                    reasoning=reply.reasoning,
+                    parts=reply.parts,
+                )
+            )
+        return Snapshot(
+            id=self.id,
+            title=self._title,
+            model="a-model",
+            created_at=NOW,
+            messages=tuple(messages),
+            earlier=None,
+            runs=tuple(runs),
+            unanswered=(),
+            cursor=len(self._events),
+        )
+
+    async def _conversation(self, route: Route) -> None:
+        url = urlsplit(route.request.url)
+        with suppress(Error):  # the page has gone meanwhile
+            if not url.path.endswith("/events/"):
+                await route.fulfill(body=encode(self._snapshot()), content_type="application/json")
+                return
+            cursor = parse_qs(url.query).get("lastEventId")
+            body = await self._blocks(int(cursor[0])) if cursor else self._opening()
+            await route.fulfill(body=body, content_type="text/event-stream")
+
+    def _opening(self) -> bytes:
+        return encode_frame(self._snapshot(), len(self._events))
+
+    async def _blocks(self, cursor: int) -> bytes:
+        """The blocks after the cursor, once there are any."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self._events) > cursor)
+        later = enumerate(self._events[cursor:], cursor + 1)
+        return b"".join(encode_frame(event, id) for id, event in later)
+
+    async def _status(self, route: Route) -> None:
+        reply = self._reply
+        status = "running" if reply.ending is None else reply.ending.type.removeprefix("run.")
+        run = {
+            "id": str(self.run),
+            "conversation": str(self.id),
+            "message": str(self.message),
+            "reply": None,
+            "status": status,
+            "attempt": reply.attempt,
+            "model": "a-model",
+            "text": reply.text,
+            "reasoning": reply.reasoning,
+            "finish_reason": "stop",
+            "error": None,
+            "usage": {
+                "input_tokens": USAGE.input_tokens,
+                "output_tokens": USAGE.output_tokens,
+                "total_tokens": USAGE.total_tokens,
+                "estimated": USAGE.estimated,
+            },
+            "timings": {
+                "queued_at": "2026-01-01T12:00:00Z",
+                "started_at": "2026-01-01T12:00:00.1Z",
+                "first_token_at": "2026-01-01T12:00:00.4Z",
+                "ended_at": "2026-01-01T12:00:03Z",
+            },
+        }
+        with suppress(Error):
+            await route.fulfill(body=json.dumps(run), content_type="application/json")
