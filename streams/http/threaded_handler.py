@@ -39,6 +39,7 @@ OVERLOADED = Problem(
     "Too many requests wait for the database. Nothing was done: retry in a few seconds.",
     headers={"Retry-After": "5"},
 )
+ABORT = "unspool.abort"  # an ASGI extension: {"abort": a function that breaks the connection}
 TURN = 5.0  # seconds that a request waits for a thread, in a handler with a bounded queue
 
 
@@ -90,6 +91,8 @@ class ThreadedHandler(ASGIHandler):
         if isinstance(response, StreamingHttpResponse):
             try:
                 await run_while_connected(self.send_response(response, send), receive)
+            except StreamBroken:
+                await break_connection(scope)
             finally:
                 response.close()
             return
@@ -157,6 +160,21 @@ class ThreadedHandler(ASGIHandler):
             request.drop_body()
             # Free this thread's database connections now: a stream's response may last for hours.
             signals.request_finished.send(sender=self.__class__)
+
+
+class StreamBroken(Exception):
+    """A stream must end before it is complete. Its connection breaks, so that the client knows."""
+
+
+async def break_connection(scope: Scope) -> None:
+    """Break the connection without the end of the body, which would say that it is complete.
+
+    A server without the extension breaks it as well, because this response stays incomplete.
+    """
+    abort = scope.get("extensions", {}).get(ABORT)
+    if abort:
+        abort["abort"]()
+        await asyncio.sleep(0)  # the server learns of it first, and logs no incomplete response
 
 
 class Overloaded(Exception):

@@ -1,0 +1,52 @@
+"""The reply of one run as it is now, and the cursor from which its events continue."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from streams.chat.publisher import final_event_of
+from streams.chat.snapshot import log_state
+from streams.models import Run
+from streams.protocol.fold import Reply
+from streams.protocol.parts import part_of, text_parts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplyState:
+    """The reply at `cursor`. `cursor` is None while Redis is away."""
+
+    run: Run
+    reply: Reply
+    cursor: int | None
+
+
+def reply_state(run: UUID) -> ReplyState:
+    """Return the run's reply. Raises `Run.DoesNotExist`.
+
+    The log is read before the row. So if the run ends meanwhile, the row has the reply; otherwise
+    later events bring what is missing.
+    """
+    before = Run.objects.select_related("conversation").get(pk=run)
+    state = log_state(before.conversation) if before.is_active else None
+    now = Run.objects.select_related("conversation", "reply", "message").get(pk=run)
+    if not now.is_active:
+        return ReplyState(run=now, reply=_ended(now), cursor=None)
+    progress = state.runs.get(run) if state else None
+    reply = Reply(run=run, message=now.message_id)
+    if progress:
+        parts = text_parts(progress.text, progress.reasoning)
+        reply = Reply(run=run, message=now.message_id, attempt=progress.attempt, parts=parts)
+    return ReplyState(run=now, reply=reply, cursor=state.head if state else None)
+
+
+def _ended(run: Run) -> Reply:
+    reply = run.reply
+    parts = text_parts(reply.content) if reply else ()
+    if reply and reply.parts is not None:
+        parts = tuple(part_of(part) for part in reply.parts)
+    return Reply(
+        run=run.id,
+        message=run.message_id,
+        attempt=run.attempt,
+        parts=parts,
+        ending=final_event_of(run),
+    )
