@@ -26,7 +26,7 @@ from config.old_database import exit_on_old_tables
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
-EXIT = 4.7  # seconds from the signal to the exit: honcho kills after 5
+EXIT = 4.7  # seconds from the signal to the exit
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt(3)
 BLOCK = 128 * 1024  # bytes: glibc returns a freed block of this size or more to the kernel at once
 

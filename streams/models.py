@@ -13,11 +13,10 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from streams.protocol.events import MessageView, Usage
-from streams.protocol.parts import text_parts
+from streams.protocol.events import Usage
 
 
 class Conversation(models.Model):
@@ -28,12 +27,8 @@ class Conversation(models.Model):
     title = models.CharField(max_length=200)
     model = models.CharField(max_length=200)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    head = models.BigIntegerField(
-        default=0, editable=False, help_text="the highest event id known to have been said"
-    )
-    title_pending_since = models.DateTimeField(
-        null=True, editable=False, help_text="since when its readers are to be told of a new title"
-    )
+    head = models.BigIntegerField(default=0, editable=False)  # the highest id known to be appended
+    title_pending_since = models.DateTimeField(null=True, editable=False)  # a new title's change
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
@@ -80,9 +75,7 @@ class Message(models.Model):
     reply_to = models.ForeignKey(
         "self", models.CASCADE, null=True, blank=True, related_name="replies"
     )
-    event = models.BigIntegerField(
-        null=True, editable=False, help_text="the id of the event that first told readers of it"
-    )
+    event = models.BigIntegerField(null=True, editable=False)  # message.created, or the final event
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -100,19 +93,6 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
-
-    def view(self) -> MessageView:
-        """The message as readers see it."""
-        written = self.role == self.Role.ASSISTANT and hasattr(self, "written_by")
-        return MessageView(
-            id=self.id,
-            role=self.role,  # type: ignore[arg-type]  # the choices are those of `Role`
-            content=self.content,
-            parts=text_parts(self.content),
-            reply_to=self.reply_to_id,
-            run=self.written_by.id if written else None,
-            created_at=self.created_at,
-        )
 
 
 UNPUBLISHED = Q(ended_event_id__isnull=True)  # runs whose final event is not published yet
@@ -221,14 +201,6 @@ class Run(models.Model):
             total_tokens=self.total_tokens,
             estimated=self.estimated,
         )
-
-
-def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
-
-    None that has called a tool which must not be called twice.
-    """
-    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
 
 
 def from_now(seconds: float) -> models.Expression:

@@ -42,12 +42,12 @@ def _encodable(text: str) -> str:
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey of this test run's own."""
-    with a_valkey(tmp_path_factory.mktemp("v")) as url:
+    with running_valkey(tmp_path_factory.mktemp("v")) as url:
         yield url
 
 
 @contextmanager
-def a_valkey(folder: Path) -> Iterator[str]:
+def running_valkey(folder: Path) -> Iterator[str]:
     """The URL of one that runs meanwhile."""
     socket = folder / "s"
     server = subprocess.Popen(
@@ -57,14 +57,14 @@ def a_valkey(folder: Path) -> Iterator[str]:
     )
     url = f"unix://{socket}"
     try:
-        _until_it_answers(url)
+        _wait_for_ping(url)
         yield url
     finally:
         server.terminate()
         server.wait(10)
 
 
-def _until_it_answers(url: str) -> None:
+def _wait_for_ping(url: str) -> None:
     deadline = monotonic() + 10
     while True:
         try:

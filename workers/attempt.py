@@ -10,7 +10,6 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -32,14 +31,13 @@ from workers.backpressure import Backpressure
 from workers.generators.base import ModelError, generate
 from workers.lease import HeldRun, release, still_held
 from workers.log_writer import PAUSE, size
+from workers.outcome import FAILURES, Outcome
 from workers.prompt.messages import PromptMessage
 from workers.reply_items import Completion, ReplyItem
 from workers.reply_text import ReplyText, ReplyTooLong, split_text
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-Outcome = Literal["finished", "lost", "too long", "too large"] | ModelError
 
 
 class Attempt:
@@ -84,25 +82,25 @@ class Attempt:
         if self._task:
             self._task.cancel()
 
-    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
+    async def write(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome | ModelError:
         """Append the model's reply, piece by piece, and return the outcome.
 
-        After any outcome but "lost" and "too long", the log has confirmed every piece.
+        After any outcome but LOST and TOO_LONG, the log has confirmed every piece.
         """
         self._task = asyncio.current_task()
         if self._refused:
-            return "lost"  # `stop` was called before the reply began
+            return Outcome.LOST  # `stop` was called before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(turns, hold)
             await self._drain()
         except TimeoutError:
-            return "too long"
+            return Outcome.TOO_LONG
         except (asyncio.CancelledError, Superseded):
-            return "lost"
+            return Outcome.LOST
         return outcome
 
-    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome:
+    async def _relay(self, turns: list[PromptMessage], hold: HeldRun) -> Outcome | ModelError:
         try:
             async with aclosing(generate(turns, model=self._run.model)) as items:
                 async for item in items:
@@ -119,8 +117,8 @@ class Attempt:
         except ModelError as error:
             return error
         except ReplyTooLong:
-            return "too large"
-        return "finished"
+            return Outcome.TOO_LARGE
+        return Outcome.FINISHED
 
     async def _say(self, item: ReplyItem) -> None:
         """Append one piece. Raises `ReplyTooLong` after the part that still fits."""
@@ -212,7 +210,7 @@ class Attempt:
         finally:
             connection.close()
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome | ModelError) -> None:
         """Store and publish how the run ended. Raises `Superseded`, `LogUnavailable`."""
         conversation = Conversation.objects.filter(pk=self._run.conversation_id).first()
         if conversation is None:
@@ -220,24 +218,16 @@ class Attempt:
         self._run.conversation = conversation
         self._run.conversation.head = max(self._run.conversation.head, self.head)
         match outcome:
-            case "finished":
-                finish = self._finish
-                complete(
-                    self._run,
-                    self.text,
-                    finish_reason=finish.finish_reason,
-                    usage=finish.usage,
-                )
-            case "too long":
-                reason = "The reply took too long and was ended."
-                fail(self._run, self.text, code="run_too_long", reason=reason)
-            case "too large":
-                reason = "The reply became too long and was ended."
-                fail(self._run, self.text, code="reply_too_long", reason=reason)
-            case "lost":
+            case Outcome.FINISHED:
+                reason, usage = self._finish.finish_reason, self._finish.usage
+                complete(self._run, self.text, finish_reason=reason, usage=usage)
+            case Outcome.LOST:
                 self.resign()
-            case error:
-                fail(self._run, self.text, code=error.code, reason=error.reason)
+            case Outcome.TOO_LONG | Outcome.TOO_LARGE:
+                code, reason = FAILURES[outcome]
+                fail(self._run, self.text, code=code, reason=reason)
+            case ModelError():
+                fail(self._run, self.text, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:
         """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.

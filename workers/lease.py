@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from time import monotonic
 from uuid import UUID, uuid4
 
@@ -21,14 +22,23 @@ from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
-from streams.chat.leases import abandoned, held, new_lease
+from streams.chat.leases import abandoned, held, new_lease, retryable
 from streams.chat.model_names import Kind, names
 from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
 from streams.log.values import Watermark
-from streams.models import Run, retryable
+from streams.models import Run
 
 logger = logging.getLogger(__name__)
+
+
+class ClaimResult(StrEnum):
+    """What a try to claim a run came to."""
+
+    CLAIMED = "claimed"
+    TAKEN = "taken"  # by another worker, by another run of the conversation, or by a cancel
+    FOREIGN = "foreign"  # this process does not have its model: the sweep sends it to one that has
+    NO_ROOM = "no room"  # its owner's share is used up; `dispatched_at` is cleared
 
 
 def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
@@ -49,9 +59,13 @@ def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
         if first is None or (first.pk == run and first.held):
             return None
         if first.pk == run:
-            claimed = _try_claim(first, worker, kind)
-            if claimed is not None:
-                return _load_claimed(first, worker) if claimed else None
+            match _try_claim(first, worker, kind):
+                case ClaimResult.CLAIMED:
+                    return _load_claimed(first, worker)
+                case ClaimResult.TAKEN | ClaimResult.FOREIGN:
+                    return None
+                case ClaimResult.NO_ROOM:
+                    pass
         elif not Run.objects.filter(pk=run, status=Run.Status.QUEUED).update(dispatched_at=None):
             return None
     return None
@@ -67,18 +81,17 @@ def claim_in_turn(worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     return claim(run, worker, kind) if run else None
 
 
-def _try_claim(run: Run, worker: UUID, kind: Kind) -> bool | None:
-    """Whether the run was claimed. None if its owner has no room: `dispatched_at` is cleared."""
+def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
     same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
     free = Q(status=Run.Status.QUEUED) | abandoned()
     if run.model not in names(kind):
-        return False  # the sweep dispatches the run to the processes that have the name
+        return ClaimResult.FOREIGN
     try:
         with transaction.atomic():
             # A run that had a place and lost it needs no room: it continues at once.
             if not run.attempt and not has_room(run.owner, worker, kind):
                 same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
-                return None
+                return ClaimResult.NO_ROOM
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
@@ -89,8 +102,8 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> bool | None:
                 **new_lease(),
             )
     except IntegrityError:
-        return False  # another run of its conversation is running
-    return bool(claimed)  # otherwise another worker was first, or the run was cancelled
+        return ClaimResult.TAKEN
+    return ClaimResult.CLAIMED if claimed else ClaimResult.TAKEN
 
 
 def _load_claimed(before: Run, worker: UUID) -> Run | None:

@@ -19,10 +19,11 @@ from streams.log.errors import LogUnavailable, Superseded
 from streams.models import Run
 from streams.observability.request_id import adopt_request_id
 from streams.observability.tracing import attempt_span, finish_span, task_span
-from workers.attempt import Attempt, Outcome
+from workers.attempt import Attempt
 from workers.generators.errors import ModelError
 from workers.lease import claim, claim_in_turn, release, still_held
 from workers.log_writer import PAUSE
+from workers.outcome import Outcome
 from workers.prompt.budget import fit, tokens_of
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
@@ -85,7 +86,7 @@ def _publish_start(run: Run, process: Runtime) -> int:
             sleep(PAUSE)
 
 
-def _finish(attempt: Attempt, outcome: Outcome, process: Runtime) -> None:
+def _finish(attempt: Attempt, outcome: Outcome | ModelError, process: Runtime) -> None:
     while True:
         try:
             return attempt.finish(outcome)

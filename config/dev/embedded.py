@@ -127,8 +127,8 @@ def model() -> NoReturn:
     url = ""
 
     def end(signum: int, frame: FrameType | None) -> NoReturn:
-        # If a process died, honcho stops the worker and the model together. Wait until the worker
-        # has finished or released its runs.
+        # The worker and the model may get SIGTERM together. Wait until the worker has finished or
+        # released its runs.
         deadline = time.monotonic() + settings.WORKER_DRAIN + RELEASE_TIME
         while url and time.monotonic() < deadline and is_writing(url):
             time.sleep(0.1)

@@ -1,6 +1,6 @@
 """Sleep for ever, in place of a process that the settings make unnecessary.
 
-honcho stops all processes when one exits, so an unneeded line of the Procfile must not exit.
+`make run` stops all processes when one exits, so an unneeded line of the Procfile must not exit.
 """
 
 import signal

@@ -1,7 +1,6 @@
 """`make run`: starts every process of the service on this machine, and stops them at Ctrl-C."""
 
 import fcntl
-import multiprocessing
 import os
 import shlex
 import signal
@@ -18,7 +17,6 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from config.data_dir import make_writable, unwritable
-from config.dev.process_list import ProcessList
 from config.dev.supervisor import ProcessExited, Supervisor
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -43,15 +41,11 @@ def claim(port: int) -> tuple[Path, int]:
             sys.exit(str(error))
         except OSError as error:
             sys.exit(str(unwritable(folder, error)))
-        # If both `make run` and honcho were killed, their processes are still running.
-        if sentence := ProcessList(folder).left_behind():
-            sys.exit(sentence)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
         else:
-            ProcessList(folder).clear()  # the processes in it have ended
             if folder != folders[0]:
                 say(f"Another copy uses {shown(own)}, so this one uses {shown(folder)}.")
             return folder, lock
@@ -76,18 +70,6 @@ def reserve(host: str, port: int) -> socket.socket:
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return reserved
-
-
-def check_semaphores() -> None:
-    """Exit if no POSIX semaphore can be made. honcho needs one, and Linux makes it in /dev/shm."""
-    try:
-        multiprocessing.get_context("fork").Lock()
-    except OSError as error:
-        sys.exit(
-            f"A semaphore cannot be made ({error.strerror}), which honcho needs:"
-            " make /dev/shm writable (mount -t tmpfs tmpfs /dev/shm; docker run --tmpfs /dev/shm),"
-            " or start each line of Procfile by itself, with the same DATA_DIR."
-        )
 
 
 def migrate() -> None:
@@ -184,13 +166,9 @@ def main() -> None:
     port = os.environ.get("PORT") or "8000"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
-    check_semaphores()
     data, lock = claim(int(port))
-    # honcho sets another PORT for each process, so the origin is fixed here.
-    origin = os.environ.get("PUSHPIN_ORIGIN") or f"127.0.0.1:{port}"
-    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds; honcho kills after 5
-    os.environ |= {"DATA_DIR": str(data), "PORT": port, "PUSHPIN_ORIGIN": origin}
-    os.environ["AGENT_DRAIN"] = drain
+    drain = os.environ.get("AGENT_DRAIN") or "2.5"  # seconds, so that Ctrl-C ends everything soon
+    os.environ |= {"DATA_DIR": str(data), "PORT": port, "AGENT_DRAIN": drain}
     try:
         reserved = reserve(settings.HOST, settings.PORT)
     except ImproperlyConfigured as error:
@@ -200,7 +178,7 @@ def main() -> None:
     with reserved:
         migrate()
         settings.MODEL_URL_FILE.unlink(missing_ok=True)  # left behind by a copy that was killed
-        run(Supervisor(CHECKOUT, settings.PORT, lock=lock, file=ProcessList(data)), host, data)
+        run(Supervisor(CHECKOUT, lock=lock), host, data)
 
 
 def run(parts: Supervisor, host: str, data: Path) -> None:

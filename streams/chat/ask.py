@@ -23,8 +23,9 @@ from django.db.models.functions import Now
 from streams.chat.dispatch import dispatch
 from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
-from streams.chat.limits import check_limits, lock_owner
+from streams.chat.limits import check_limits
 from streams.chat.model_names import kind_of
+from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
@@ -154,7 +155,7 @@ def _accept(
     # Read before the commit, so that every event of this run comes after the cursor.
     cursor = head_for_a_run(conversation)
     with transaction.atomic():
-        lock_owner(conversation.owner)
+        lock_owner(conversation.owner, OwnerWork.REQUEST)
         if key and (earlier := _recall(key)):
             return earlier
         check_limits(conversation, interrupts=interrupts)

@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Count, Q
 
 from streams.chat.leases import held
 from streams.chat.model_names import Kind, of_kind, places_of
+from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.waiting_runs import Waiting, busy, waiting, waiting_in_turn
 from streams.models import Run
 
@@ -48,9 +48,7 @@ def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
 
     Call it within a transaction: until that ends, no other process starts a run of this owner.
     """
-    if connection.vendor == "postgresql":  # SQLite has a single writer
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [owner])
+    lock_owner(owner, OwnerWork.CLAIM)
     own = Q(owner=owner)
     startable = waiting() & ~Q(conversation__in=busy())
     now = (

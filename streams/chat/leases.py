@@ -37,6 +37,14 @@ def abandoned() -> Q:
     return Q(status=Run.Status.RUNNING) & expired
 
 
+def retryable() -> Q:
+    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
+
+    None that has called a tool which must not be called twice.
+    """
+    return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
+
+
 def passed(moment: str, seconds: float) -> Q:
     """Select rows whose column `moment` is more than `seconds` seconds ago, or in the future."""
     ahead = from_now(SLACK.total_seconds())

@@ -1,7 +1,6 @@
 """The limits of one owner: how many runs may be active, and how many may begin in a minute."""
 
 from django.conf import settings
-from django.db import connection
 
 from streams.models import Conversation, Run, from_now
 
@@ -25,13 +24,3 @@ def check_limits(conversation: Conversation, *, interrupts: bool) -> None:
     begun = Run.objects.filter(owner=owner, created_at__gt=from_now(-60))
     if begun.count() >= settings.MAX_RUNS_PER_MINUTE:
         raise RateLimited
-
-
-def lock_owner(owner: str) -> None:
-    """Serialize an owner's requests until the transaction ends.
-
-    So no other request of the owner comes between `recall` and `keep` of an idempotency key.
-    """
-    if connection.vendor == "postgresql":  # SQLite has a single writer
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [owner])

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from streams.chat.message_view import message_view
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, Watermark
@@ -118,7 +119,7 @@ def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> N
     """
     events: list[MessageCreated | RunQueued] = [RunQueued(run=run.id, message=run.message_id)]
     if question and run.message.event is None:
-        events.insert(0, MessageCreated(message=run.message.view()))
+        events.insert(0, MessageCreated(message=message_view(run.message)))
     ids = log_of(conversation.id, conversation.head).append_once(*events, run=run.id)
     with transaction.atomic():
         conversation.advance_head(ids[-1])

@@ -12,6 +12,7 @@ from django.db.models import IntegerField, OuterRef, Q, Subquery, TextField
 from django.db.models.functions import Cast, Coalesce
 from django.urls import reverse
 
+from streams.chat.message_view import message_view
 from streams.chat.pagination import Octets, count_that_fits, created_before
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.log.errors import LogUnavailable, Superseded
@@ -110,7 +111,7 @@ def message_page(
     if len(sizes) > len(chosen):
         path = reverse("unspool:messages", kwargs={"conversation": conversation.id})
         earlier = f"{path}?before={chosen[-1]}"
-    return tuple(message.view() for message in page.only(*MESSAGE_FIELDS)), earlier
+    return tuple(message_view(message) for message in page.only(*MESSAGE_FIELDS)), earlier
 
 
 def unpublished_runs(conversation: Conversation, state: LogState | None) -> list[Run]:

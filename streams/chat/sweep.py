@@ -23,7 +23,7 @@ from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import startable_runs
 from streams.chat.finish import cancel_unheld, fail, fail_after_call
 from streams.chat.idempotency import expire
-from streams.chat.leases import abandoned, passed
+from streams.chat.leases import abandoned, passed, retryable
 from streams.chat.model_names import Kind, kinds, of_kind
 from streams.chat.publisher import publish_deletion, publish_pending, publish_title
 from streams.chat.waiting_runs import Waiting, waiting
@@ -32,7 +32,7 @@ from streams.log.errors import LogCorrupted, LogUnavailable, LogUnverified, Supe
 from streams.log.event_log import log_of, the_log
 from streams.log.sharding import broker_server, server_of
 from streams.log.values import OnUnverified
-from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Run, retryable
+from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Run
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
-from streams.chat.leases import abandoned, held
+from streams.chat.leases import abandoned, held, retryable
 from streams.chat.model_names import Kind, kind_of, of_kind
-from streams.models import UNPUBLISHED, Run, retryable
+from streams.models import UNPUBLISHED, Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

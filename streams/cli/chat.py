@@ -11,12 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from streams.cli.client import Client, ClientError
-from streams.protocol.events import MessageView
 from streams.protocol.fold import ConversationState, Reply, fold
 
 HISTORY = 6  # earlier messages to print when a conversation is continued
 LABEL = "assistant: "
-INTERRUPTED = 130  # the exit status of a process that Ctrl-C ended, as shells report it
 # Escape sequences move the cursor, rename the window and worse. Line feeds and tabs are harmless.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -40,8 +38,8 @@ class Printer:
         with self._lock:
             self.line("")
             if self._dim or not optional:
-                line = f"\x1b[2m{harmless(text)}\x1b[0m" if self._dim else harmless(text)
-                print(line, file=sys.stderr, flush=True)
+                dim, normal = ("\x1b[2m", "\x1b[0m") if self._dim else ("", "")
+                print(f"{dim}{harmless(text)}{normal}", file=sys.stderr, flush=True)
 
     def line(self, text: str) -> None:
         """Print `text`, and a line feed unless a line has just ended."""
@@ -112,7 +110,7 @@ class Chat:
         Raises `ClientError`.
         """
         self._run = Future()
-        state, seen, waiting = ConversationState(), set[str](), list[MessageView]()
+        state, seen = ConversationState(), set[str]()
         with closing(self._client.events(conversation, None)) as events:
             for event in events:
                 before, state = _active(state), fold(state, event)
@@ -120,11 +118,10 @@ class Chat:
                 for run in [run for run in before if run not in active]:
                     seen.add(str(self._end(run, LABEL)["reply"]))
                 new = [view for id, view in state.messages.items() if str(id) not in seen]
-                waiting += new if seen else new[-HISTORY:]
-                seen.update(str(view.id) for view in new)
-                while waiting and not self._out.parts:  # not within a reply
-                    view = waiting.pop(0)
-                    self._out.line(f"{view.role}: {view.content}")
+                if not self._out.parts:  # not within a reply
+                    for view in new if seen else new[-HISTORY:]:
+                        self._out.line(f"{view.role}: {view.content}")
+                    seen.update(str(view.id) for view in new)
                 for run in [*active][:1]:  # the others are queued
                     if not self._run.done():
                         self._run.set_result(run)
@@ -164,11 +161,9 @@ class Chat:
         # The log may have lost events, but the stored run has the whole reply.
         ended = self._client.call("GET", f"api/runs/{run}/")
         self._out.reply(run, ended["text"], label, final=True)
-        how = (
-            f"{ended['status']}: {ended['error']['reason']}" if ended["error"] else ended["status"]
-        )
-        tokens = f"{ended['usage']['output_tokens']} tokens"
-        self._out.note(f"{how} ({tokens})", optional=ended["status"] == "completed")
+        how = f": {ended['error']['reason']}" if ended["error"] else ""
+        note = f"{ended['status']}{how} ({ended['usage']['output_tokens']} tokens)"
+        self._out.note(note, optional=ended["status"] == "completed")
         return ended
 
 

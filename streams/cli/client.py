@@ -1,4 +1,4 @@
-"""The terminal client's HTTP client, which retries each API call until it is answered."""
+"""The terminal client's HTTP: each call and each stream is retried until the service answers."""
 
 import json
 import os
@@ -17,11 +17,10 @@ from httpx_sse import SSEError, connect_sse
 from streams.protocol.events import EVENTS, Event, Heartbeat, Snapshot, StreamError, StreamReset
 from streams.protocol.sse import decode
 
-RETRYABLE = frozenset({502, 503, 504})
-STREAM_RETRYABLE = RETRYABLE | {429}  # the service may still count a stream that was just cut
+RETRYABLE = (502, 503, 504)
+STREAM_RETRYABLE = (429, *RETRYABLE)  # the service may still count a stream that was just cut
 ANSWER = httpx.Timeout(30.0, connect=5.0)  # seconds
 SILENCE = httpx.Timeout(37.5, connect=5.0)  # for a stream: two and a half heartbeat intervals
-FIRST, LONGEST = 0.4, 8.0  # seconds before the first retry, and at most before each later one
 GIVE_UP = 600.0  # seconds of retries; a restart takes seconds, a bad deployment minutes
 
 Note = Callable[[str], None]  # prints a line for the user
@@ -45,15 +44,14 @@ class Backoff:
             self._note("reconnecting…")
         elif time.monotonic() - self._since > GIVE_UP:
             raise ClientError(f"The service has not answered for {GIVE_UP / 60:.0f} minutes.")
-        delay = min(LONGEST, FIRST * 2**self._tries) * random.uniform(0.5, 1.5)
+        time.sleep(max(least, min(8.0, 0.4 * 2**self._tries) * random.uniform(0.5, 1.5)))
         self._tries += 1
-        time.sleep(max(least, delay))
 
     def answered(self) -> None:
         """Reset the waiting time, because the service has answered."""
         if self._tries:
-            self._tries = 0
             self._note("back, nothing lost")
+        self._tries = 0
 
 
 class Client:
@@ -61,42 +59,35 @@ class Client:
 
     def __init__(self, url: str, token: str | None, cookies: Path, note: Note) -> None:
         """Raises `ClientError` at once if the service does not answer: the URL may be wrong."""
-        self._note, self._token, self._jar = note, token, MozillaCookieJar(cookies)
-        if not token and cookies.exists():
-            with suppress(LoadError):  # the file is no cookie file: begin a new session
-                self._jar.load(ignore_discard=True)
+        self._note, self._jar = note, MozillaCookieJar(cookies)
+        with suppress(LoadError, FileNotFoundError):  # without a valid file: a new session
+            self._jar.load(ignore_discard=True)
         try:
             # A proxy from the environment cannot reach this machine's loopback address.
             proxies = httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            self._http = httpx.Client(
-                base_url=url, cookies=self._jar, headers=headers, timeout=ANSWER, trust_env=proxies
-            )
-            self._save_cookies(self._http.get("/"))  # the answer sets the visitor's cookies
+            self._http = httpx.Client(base_url=url, timeout=ANSWER, trust_env=proxies)
+            if token:
+                self._http.headers["Authorization"] = f"Bearer {token}"
+            else:
+                self._http.cookies.jar = self._jar
+                self._http.event_hooks = {"response": [self._save_cookies]}
+            self._http.get("/")  # the response sets the visitor's cookies
         except (httpx.InvalidURL, httpx.TransportError):
             raise ClientError(f"No answer from {url}. Is the service running?") from None
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON object of the successful answer. Raises `ClientError`."""
-        # All tries have the same key, so a POST whose answer was lost is accepted only once.
-        headers = {} if method == "GET" else {"Idempotency-Key": str(uuid4())}
-        if method != "GET" and not self._token:
-            headers["X-CSRFToken"] = self._http.cookies.get("csrftoken") or ""
+        """The JSON object of the successful response. Raises `ClientError`."""
+        # All tries have the same key, so a POST whose response was lost is accepted only once.
+        csrf = self._http.cookies.get("csrftoken") or ""
+        headers = {"Idempotency-Key": str(uuid4()), "X-CSRFToken": csrf} if body is not None else {}
         backoff = Backoff(self._note)
         while True:
             least = 0.0
-            try:
+            with suppress(httpx.TransportError):
                 answer = self._http.request(method, path, json=body, headers=headers)
-            except httpx.TransportError:
-                pass
-            else:
-                self._save_cookies(answer)
                 if answer.status_code not in RETRYABLE:
                     backoff.answered()
-                    with suppress(ValueError):
-                        if answer.is_success and isinstance(parsed := answer.json(), dict):
-                            return parsed
-                    raise _refusal(answer)
+                    return _json(answer)
                 least = _retry_after(answer)
             backoff.wait(least)
 
@@ -115,7 +106,7 @@ class Client:
                     least, status = _retry_after(sses.response), sses.response.status_code
                     if status != 200 and status not in STREAM_RETRYABLE:
                         sses.response.read()
-                        raise _refusal(sses.response)
+                        _json(sses.response)
                     for sse in sses.iter_sse() if status == 200 else ():
                         retry = retry if sse.retry is None else sse.retry / 1000
                         if sse.event == Heartbeat.type and json.loads(sse.data)["head"] is None:
@@ -136,7 +127,7 @@ class Client:
             backoff.wait(max(least, retry))
 
     def _save_cookies(self, answer: httpx.Response) -> None:
-        if not self._token and "Set-Cookie" in answer.headers:
+        if "Set-Cookie" in answer.headers:
             # Write, then rename, because another terminal may be reading the file.
             draft = f"{self._jar.filename}.{os.getpid()}"
             self._jar.save(draft, ignore_discard=True)  # readable only by the file's owner
@@ -148,7 +139,10 @@ def _retry_after(answer: httpx.Response) -> float:
     return float(seconds) if seconds.isdigit() else 0.0
 
 
-def _refusal(answer: httpx.Response) -> ClientError:
+def _json(answer: httpx.Response) -> dict[str, Any]:
     with suppress(ValueError, KeyError, TypeError):
-        return ClientError(str(answer.json()["detail"]))
-    return ClientError(f"This is not the service: {answer.url} has status {answer.status_code}.")
+        parsed: dict[str, Any] = answer.json()
+        if answer.is_success:
+            return parsed
+        raise ClientError(parsed["detail"])
+    raise ClientError(f"This is not the service: {answer.url} has status {answer.status_code}.")

@@ -32,7 +32,7 @@ PATIENCE = 60  # seconds from the first event until what has not arrived counts 
 @asynccontextmanager
 async def ring(place: Path, channels: int) -> AsyncIterator[tuple[PeerServer, Process]]:
     """Channels that are read through Pushpin, the one who speaks there, and the bridge."""
-    chosen = PushpinStack.chosen()
+    chosen = PushpinStack.shared_settings()
     with migrated(place) as database:
         async with (
             Stack(place / "stack", database, workers=0, also=UNBOUND | chosen) as stack,

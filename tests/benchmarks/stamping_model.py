@@ -24,7 +24,7 @@ class Stamped(Connection):
 
     async def put(self, line: bytes, dripping: float) -> None:
         stamp = b'"content": "@%d@w' % (time.monotonic_ns() // 1000)
-        await super().put(line.replace(TEXT, stamp, 1), dripping)
+        await super().send_line(line.replace(TEXT, stamp, 1), dripping)
 
 
 async def main() -> None:

@@ -7,7 +7,7 @@ from playwright.async_api import Browser
 
 from tests.browser.conftest import Readers
 from tests.browser.support.axe import findings
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,7 +33,7 @@ def stitch(length: int) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-async def test_nothing_serious_stands_in_anybodys_way(
+async def test_axe_finds_no_serious_barrier(
     reader: Readers, browser: Browser, scheme: str, width: int
 ) -> None:
     context = await browser.new_context(
@@ -43,9 +43,9 @@ async def test_nothing_serious_stands_in_anybodys_way(
     one = await reader("/", context)
     assert await findings(one) == []
     await one.begin(script(text=[REPLY, "More. " * 200], rate=1))
-    await one.hears(10)
+    await one.wait_for_length(10)
     assert await findings(one) == [], "while a reply is written"
-    await one.done()
+    await one.wait_for_replies()
     await one.page.locator(".facts").last.wait_for(state="visible")
     assert await findings(one) == []
     await one.facts()
@@ -57,7 +57,7 @@ async def test_nothing_serious_stands_in_anybodys_way(
     await context.close()
 
 
-async def test_screen_readers_hear_of_a_reply_twice_and_of_no_token(reader: Readers) -> None:
+async def test_screen_readers_are_notified_twice_per_reply_and_of_no_token(reader: Readers) -> None:
     one = await reader()
     await one.page.evaluate(
         """() => {
@@ -68,8 +68,8 @@ async def test_screen_readers_hear_of_a_reply_twice_and_of_no_token(reader: Read
         }"""
     )
     await one.begin(script(tokens=40, rate=40, seed=31))
-    await one.done()
-    await comes_true(one.page, "window.said.includes('The reply is complete.')")
+    await one.wait_for_replies()
+    await wait_for_fact(one.page, "window.said.includes('The reply is complete.')")
     assert await one.page.evaluate("window.said") == [
         "A reply is being written.",
         "The reply is complete.",
@@ -78,19 +78,19 @@ async def test_screen_readers_hear_of_a_reply_twice_and_of_no_token(reader: Read
     assert await one.page.evaluate(live) == ["announcements"]
 
 
-async def test_the_reader_who_scrolls_up_is_left_there(reader: Readers) -> None:
+async def test_a_reader_that_scrolls_up_keeps_its_position(reader: Readers) -> None:
     one = await reader()
     await one.begin(script(text=[f"Line {n}.\n\n" for n in range(200)], rate=40))
-    await comes_true(one.page, "document.getElementById('scroll').scrollTop > 300")
+    await wait_for_fact(one.page, "document.getElementById('scroll').scrollTop > 300")
     await one.page.mouse.move(700, 400)
     await one.page.mouse.wheel(0, -250)
     button = one.page.locator("#to-bottom")
     await button.wait_for(state="visible")
     top = await one.page.evaluate("document.getElementById('scroll').scrollTop")
     before = len(await one.text())
-    await one.hears(before + 100)
+    await one.wait_for_length(before + 100)
     assert await one.page.evaluate("document.getElementById('scroll').scrollTop") == top
     await button.click()
     await button.wait_for(state="hidden")
     await one.page.click("#stop")
-    await one.done()
+    await one.wait_for_replies()

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Route
 
 from tests.browser.conftest import Readers
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 from tests.faults.conftest import Size
 from tests.support.script import expected
 from tests.support.visitor import script
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LONG = 100_000  # tokens: a reply that goes on until it is stopped
 
 
-async def test_a_question_is_answered_and_its_figures_are_shown(reader: Readers) -> None:
+async def test_a_question_is_answered_and_its_statistics_are_shown(reader: Readers) -> None:
     one = await reader()
     asked = script(tokens=60, rate=25, seed=1)
     await one.begin(asked)
-    await one.done()
+    await one.wait_for_replies()
     assert await one.text() == expected(asked).strip()
     facts = one.page.locator(".facts").last
     await facts.wait_for(state="visible")
@@ -33,21 +33,21 @@ async def test_a_question_is_answered_and_its_figures_are_shown(reader: Readers)
     assert one.seen.errors == []
 
 
-async def test_reloading_at_any_moment_goes_on_and_ends_with_the_same_text(
+async def test_reloading_at_any_moment_resumes_and_ends_with_the_same_text(
     reader: Readers, chance: random.Random, size: Size[int]
 ) -> None:
     one = await reader()
     asked = script(tokens=400, rate=25, seed=2)
     await one.begin(asked)
     for _ in range(size(20, 40)):
-        await one.hears(1)
+        await one.wait_for_length(1)
         before = await one.text()
         await one.page.wait_for_timeout(chance.uniform(0, 600))
         await one.page.reload()
-        await one.hears(1)
+        await one.wait_for_length(1)
         # It does not type again what was read: the text is there with the first words.
         assert (await one.text()).startswith(before.rstrip()[:-1])
-    await one.done()
+    await one.wait_for_replies()
     assert await one.text() == expected(asked).strip()
     assert (await one.run())["text"] == expected(asked)
 
@@ -69,9 +69,9 @@ async def test_two_tabs_and_a_phone_show_the_same_text_and_title(
     await first.page.fill(".rename", "A name of its own")
     await first.page.press(".rename", "Enter")
     for one in (first, second, third):
-        await one.done()
+        await one.wait_for_replies()
         assert await one.text() == expected(asked).strip()
-        await comes_true(
+        await wait_for_fact(
             one.page, "document.getElementById('title').textContent === 'A name of its own'"
         )
     await phone.close()
@@ -80,12 +80,12 @@ async def test_two_tabs_and_a_phone_show_the_same_text_and_title(
 async def test_a_run_that_began_elsewhere_appears_by_itself(reader: Readers) -> None:
     first = await reader()
     path = await first.begin(script(tokens=3, seed=4))
-    await first.done()
+    await first.wait_for_replies()
     second = await reader(path)
-    await second.done()
+    await second.wait_for_replies()
     more = script(tokens=20, rate=40, seed=5)
     await first.ask(more)
-    await second.done(replies=2)
+    await second.wait_for_replies(replies=2)
     assert await second.text() == expected(more).strip()
 
 
@@ -93,24 +93,24 @@ async def test_stop_in_one_tab_stops_in_all_and_keeps_the_text(reader: Readers) 
     first = await reader()
     path = await first.begin(script(tokens=LONG, rate=40, seed=6))
     second = await reader(path)
-    await second.hears(40)
+    await second.wait_for_length(40)
     await second.page.click("#stop")
-    await first.done()
-    await second.done()
+    await first.wait_for_replies()
+    await second.wait_for_replies()
     run = await second.run()
     assert run["status"] == "cancelled"
     assert await first.text() == await second.text() == run["text"].strip()
     assert "Stopped" in await first.page.inner_text(".shortfall")
 
 
-async def test_another_reply_leaves_the_earlier_one_to_read(reader: Readers) -> None:
+async def test_another_reply_leaves_the_earlier_one_readable(reader: Readers) -> None:
     one = await reader()
     asked = script(tokens=10, rate=40, seed=7)
     await one.begin(asked)
-    await one.done()
+    await one.wait_for_replies()
     await one.page.click("[aria-label='Write another reply']")
     await one.page.get_by_text("2 / 2").wait_for()
-    await one.done()
+    await one.wait_for_replies()
     await one.page.click("[aria-label='Previous reply']")
     await one.page.get_by_text("1 / 2").wait_for()
     assert await one.text() == expected(asked).strip()
@@ -121,22 +121,22 @@ async def test_another_reply_leaves_the_earlier_one_to_read(reader: Readers) -> 
 async def test_a_message_written_during_a_reply_waits_its_turn(reader: Readers) -> None:
     one = await reader()
     await one.begin(script(tokens=40, rate=30, seed=8))
-    await one.hears(10)
+    await one.wait_for_length(10)
     second = script(tokens=5, seed=9)
     await one.ask(second)
-    await comes_true(one.page, "document.querySelectorAll('.said').length === 2")
-    await one.done(replies=2)
+    await wait_for_fact(one.page, "document.querySelectorAll('.said').length === 2")
+    await one.wait_for_replies(replies=2)
     assert await one.text() == expected(second).strip()
 
 
-async def test_a_message_just_sent_never_stands_there_twice(reader: Readers) -> None:
+async def test_a_message_just_sent_is_never_shown_twice(reader: Readers) -> None:
     one = await reader()
     await one.begin(script(tokens=2, seed=13))
-    await one.done()
+    await one.wait_for_replies()
     await one.watch("document.querySelectorAll('.said').length")
     await one.page.route("**/messages/", late)  # the stream says it first
     await one.ask(script(tokens=2, seed=14))
-    await one.done(replies=2)
+    await one.wait_for_replies(replies=2)
     assert set(await one.page.evaluate("window.painted")) == {1, 2}
 
 
@@ -146,7 +146,7 @@ async def late(route: Route) -> None:
     await route.fulfill(response=answer)
 
 
-async def test_a_reply_that_fails_says_so_and_may_be_asked_for_again(reader: Readers) -> None:
+async def test_a_failed_reply_shows_its_reason_and_can_be_retried(reader: Readers) -> None:
     one = await reader()
     asked = script(tokens=3, fault=401, times=1, seed=10)
     await one.begin(asked)
@@ -157,8 +157,8 @@ async def test_a_reply_that_fails_says_so_and_may_be_asked_for_again(reader: Rea
     await one.page.get_by_role("button", name="Try again").wait_for()
     assert await one.page.inner_text(".shortfall") == reason
     await one.page.get_by_role("button", name="Try again").click()
-    await one.hears(len(expected(asked).strip()))
-    await one.done()
+    await one.wait_for_length(len(expected(asked).strip()))
+    await one.wait_for_replies()
     assert await one.text() == expected(asked).strip()
     assert await one.page.locator(".said, .reply").count() == 2
     assert await one.page.get_by_role("button", name="Try again").is_hidden()
@@ -167,7 +167,7 @@ async def test_a_reply_that_fails_says_so_and_may_be_asked_for_again(reader: Rea
 async def test_a_draft_is_kept_for_each_conversation(reader: Readers) -> None:
     one = await reader()
     path = await one.begin(script(tokens=1, seed=11))
-    await one.done()
+    await one.wait_for_replies()
     await one.page.fill("#message", "half a thought")
     await one.page.click("#new")
     assert await one.page.input_value("#message") == ""
@@ -185,32 +185,32 @@ async def test_conversations_are_found_and_deleted_by_keyboard_alone(reader: Rea
         await one.page.keyboard.type(name)
         await one.page.keyboard.press("Enter")
         await one.page.wait_for_url("**/c/*")
-        await one.done()
+        await one.wait_for_replies()
     await one.page.keyboard.press("ControlOrMeta+k")
     await one.page.keyboard.type("first")
-    await comes_true(one.page, "document.querySelectorAll('.conversation').length === 1")
+    await wait_for_fact(one.page, "document.querySelectorAll('.conversation').length === 1")
     await one.page.keyboard.press("Tab")
     await one.page.keyboard.press("Delete")
     await one.page.locator("dialog[open]").wait_for()
     await one.page.keyboard.press("Tab")
     await one.page.keyboard.press("Enter")
-    await comes_true(one.page, "document.querySelectorAll('.conversation').length === 0")
+    await wait_for_fact(one.page, "document.querySelectorAll('.conversation').length === 0")
     await one.page.reload()
     await one.page.get_by_role("link", name="Other matters").wait_for()
     assert await one.page.get_by_role("link", name="First words").count() == 0
 
 
-async def test_instructions_of_a_new_conversation_reach_the_model(reader: Readers) -> None:
+async def test_the_system_prompt_of_a_new_conversation_reaches_the_model(reader: Readers) -> None:
     one = await reader()
     await one.page.click(".composer-system summary")
     await one.page.fill("#system", "Answer like a tailor.")
     await one.begin("How are you?")
-    await one.done()
+    await one.wait_for_replies()
     await one.page.click(".instructions summary")
     assert await one.page.inner_text(".instructions-text") == "Answer like a tailor."
 
 
-async def test_somebody_elses_conversation_is_closed_to_a_stranger(
+async def test_a_conversation_of_another_visitor_is_not_found(
     reader: Readers, browser: Browser
 ) -> None:
     path = await (await reader()).begin(script(tokens=1, seed=12))
@@ -221,12 +221,12 @@ async def test_somebody_elses_conversation_is_closed_to_a_stranger(
     await stranger.close()
 
 
-async def test_a_long_conversation_begins_with_its_end_and_shows_the_rest_when_asked(
+async def test_a_long_conversation_opens_at_its_end_and_loads_earlier_pages_on_demand(
     reader: Readers,
 ) -> None:
     one = await reader()
     path = await one.begin(script(tokens=1, seed="first"))
-    await one.done()
+    await one.wait_for_replies()
     await one.page.evaluate(
         """async (id) => {
           const token = document.cookie.match(/csrftoken=([^;]+)/)[1];
@@ -240,8 +240,8 @@ async def test_a_long_conversation_begins_with_its_end_and_shows_the_rest_when_a
         path.removeprefix("/c/"),
     )
     await one.page.reload()
-    await comes_true(one.page, "document.querySelectorAll('.said').length === 50")
+    await wait_for_fact(one.page, "document.querySelectorAll('.said').length === 50")
     await one.page.get_by_role("button", name="Show earlier messages").click()
-    await comes_true(one.page, "document.querySelectorAll('.said').length === 53")
+    await wait_for_fact(one.page, "document.querySelectorAll('.said').length === 53")
     assert script(tokens=1, seed="first") == await one.page.locator(".said").first.inner_text()
     assert await one.page.locator(".reply").count() == 53

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.browser.conftest import Readers
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 from tests.support.visitor import script
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.alone]
@@ -60,14 +60,16 @@ def figure(capsys: pytest.CaptureFixture[str]) -> Print:
     return show
 
 
-async def test_the_page_is_light_and_soon_of_use(
+async def test_the_page_is_small_and_usable_soon(
     reader: Readers, browser: Browser, figure: Print
 ) -> None:
     context = await browser.new_context()
     one = await reader("/", context)
-    await comes_true(one.page, "performance.getEntriesByName('first-contentful-paint').length > 0")
+    await wait_for_fact(
+        one.page, "performance.getEntriesByName('first-contentful-paint').length > 0"
+    )
     usable = "() => document.getElementById('model').options.length > 0 && performance.now()"
-    await comes_true(one.page, usable)
+    await wait_for_fact(one.page, usable)
     interactive = await one.page.evaluate(usable)
     loaded = await one.page.evaluate(LOADED)
     figure(
@@ -88,7 +90,7 @@ async def test_ten_thousand_tokens_stay_smooth(
     words = ("Some **bold** words, a `name` and more of them. " * 8).split(" ")
     pieces = [f"{words[n % len(words)]} " + ("\n\n" if n % 60 == 59 else "") for n in range(TOKENS)]
     await one.begin(script(text=pieces, rate=RATE))
-    await comes_true(
+    await wait_for_fact(
         one.page, "document.querySelector('.reply-foot:not([hidden])') !== null", within=300
     )
     frames = sorted(await one.page.evaluate("window.frames"))

@@ -138,7 +138,7 @@ def folded_by_python(events: list[dict[str, Any]]) -> list[list[Any]]:
     return [[part_json(part) for part in one.parts] for one in state.replies.values() if one.parts]
 
 
-async def test_a_snapshot_at_every_cut_ends_where_hearing_everything_does(bare: Page) -> None:
+async def test_a_snapshot_at_every_cut_gives_the_same_state_as_all_events(bare: Page) -> None:
     for seed in range(40):
         events, replies = conversation(random.Random(seed))
         told = await bare.evaluate(LAW, events)
@@ -149,7 +149,7 @@ async def test_a_snapshot_at_every_cut_ends_where_hearing_everything_does(bare: 
         assert folded_by_python(events) == replies, f"seed {seed}"
 
 
-async def test_what_is_heard_twice_counts_once(bare: Page) -> None:
+async def test_an_event_received_twice_counts_once(bare: Page) -> None:
     events, _ = conversation(random.Random(7))
     doubled = [event for event in events for _ in range(2)]
     once, twice = [
@@ -166,7 +166,7 @@ async def test_what_is_heard_twice_counts_once(bare: Page) -> None:
     assert once == twice
 
 
-async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
+async def test_every_reply_to_a_message_is_shown_in_its_turn(bare: Page) -> None:
     """Regenerated replies, the one being written, and a message that waits behind them."""
     first, second = message(1), message(2)
     replies = [
@@ -191,7 +191,7 @@ async def test_every_reply_to_a_message_stands_in_its_turn(bare: Page) -> None:
     assert turns == [[first["id"], ["run1", "run2", "run3"]], [second["id"], ["run4"]]]
 
 
-async def test_earlier_messages_stay_when_a_snapshot_comes_again(bare: Page) -> None:
+async def test_earlier_messages_stay_after_another_snapshot(bare: Page) -> None:
     kept = await bare.evaluate(
         """async ([old, recent]) => {
           const { fold, nothing, withEarlier } = await import("/fold.js");

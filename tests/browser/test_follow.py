@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -55,7 +55,7 @@ TOLD = """
 async def following(page: Page) -> None:
     await page.evaluate(DOUBLE)
     await page.evaluate(START)
-    await comes_true(page, "window.opened.length === 1")
+    await wait_for_fact(page, "window.opened.length === 1")
     await page.evaluate(
         """() => { const s = window.opened[0]; s.accept();
           s.say("conversation.snapshot", {}, 10); s.say("text.delta", {}, 11); }"""
@@ -66,10 +66,10 @@ async def told(page: Page) -> Any:
     return await page.evaluate(TOLD)
 
 
-async def test_a_lost_connection_goes_on_from_the_last_id(bare: Page) -> None:
+async def test_a_lost_connection_resumes_from_the_last_id(bare: Page) -> None:
     await following(bare)
     await bare.evaluate("window.opened[0].fail()")
-    await comes_true(bare, "window.opened.length === 2")
+    await wait_for_fact(bare, "window.opened.length === 2")
     await bare.evaluate("window.opened[1].accept()")
     assert await told(bare) == {
         "urls": ["/events/", "/events/?lastEventId=11"],
@@ -78,11 +78,11 @@ async def test_a_lost_connection_goes_on_from_the_last_id(bare: Page) -> None:
     }
 
 
-async def test_a_silent_connection_is_given_up_after_two_and_a_half_heartbeats(bare: Page) -> None:
+async def test_a_silent_connection_is_closed_after_two_and_a_half_heartbeats(bare: Page) -> None:
     await bare.clock.install()
     await bare.evaluate(DOUBLE)
     await bare.evaluate(START)
-    await comes_true(bare, "window.opened.length === 1")
+    await wait_for_fact(bare, "window.opened.length === 1")
     await bare.evaluate("window.opened[0].accept()")
     await bare.evaluate("window.opened[0].say('conversation.snapshot', {}, 10)")
     await bare.clock.run_for(37_000)
@@ -94,61 +94,61 @@ async def test_a_silent_connection_is_given_up_after_two_and_a_half_heartbeats(b
     assert await bare.evaluate("window.opened[0].closed")
 
 
-async def test_a_gap_is_never_passed_over(bare: Page) -> None:
+async def test_a_gap_is_never_skipped(bare: Page) -> None:
     """What is so now comes with a snapshot, which a stream without a cursor begins with."""
     await following(bare)
     await bare.evaluate("window.opened[0].say('text.delta', {}, 13)")
-    await comes_true(bare, "window.opened.length === 2")
+    await wait_for_fact(bare, "window.opened.length === 2")
     assert (await told(bare))["urls"][1] == "/events/"
     assert (await told(bare))["heard"] == 2
     assert await bare.evaluate("window.stream.seen.gaps") == 1
 
 
-async def test_what_was_heard_already_is_not_heard_again(bare: Page) -> None:
+async def test_events_received_before_are_dropped(bare: Page) -> None:
     await following(bare)
     await bare.evaluate("window.opened[0].say('text.delta', {}, 11)")
     assert (await told(bare))["heard"] == 2
     assert await bare.evaluate("window.stream.seen.repeats") == 1
 
 
-async def test_after_a_reset_ids_ascend_anew_from_the_snapshots(bare: Page) -> None:
+async def test_after_a_reset_ids_ascend_from_the_snapshot(bare: Page) -> None:
     await following(bare)
     await bare.evaluate(
         """() => { const s = window.opened[0];
           s.say("stream-reset", {reason: "lost", channels: []});
           s.say("conversation.snapshot", {}, 5000); s.say("text.delta", {}, 5001); s.fail(); }"""
     )
-    await comes_true(bare, "window.opened.length === 2")
+    await wait_for_fact(bare, "window.opened.length === 2")
     seen = await told(bare)
     assert (seen["urls"][1], seen["heard"]) == ("/events/?lastEventId=5001", 4)
     assert await bare.evaluate("[window.stream.seen.resets, window.stream.seen.gaps]") == [1, 0]
 
 
-async def test_a_conversation_that_is_gone_is_not_asked_for_again(bare: Page) -> None:
+async def test_a_deleted_conversation_is_not_requested_again(bare: Page) -> None:
     await following(bare)
     await bare.evaluate("window.opened[0].say('stream-error', {condition: 'gone', text: ''})")
     assert (await told(bare))["told"][-1] == "ended"
     assert await bare.evaluate("window.opened[0].closed")
 
 
-async def test_a_refusal_that_eventsource_hides_is_found_out(bare: Page) -> None:
+async def test_a_refusal_that_eventsource_hides_is_detected(bare: Page) -> None:
     await following(bare)
     await bare.evaluate("window.refusal = Object.assign(new Error('no'), {status: 404})")
     for n in range(3):
-        await comes_true(bare, f"window.opened.length === {n + 1}")
+        await wait_for_fact(bare, f"window.opened.length === {n + 1}")
         await bare.evaluate(f"window.opened[{n}].fail()")
-    await comes_true(bare, "window.told.at(-1) === 'ended'")
+    await wait_for_fact(bare, "window.told.at(-1) === 'ended'")
     assert await bare.evaluate("window.opened.length") == 3
 
 
-async def test_a_service_without_its_log_is_told_as_waiting(bare: Page) -> None:
+async def test_a_service_without_its_log_is_shown_as_waiting(bare: Page) -> None:
     await following(bare)
     await bare.evaluate("window.opened[0].say('heartbeat', {head: null})")
     await bare.evaluate("window.opened[0].say('heartbeat', {head: 11})")
     assert (await told(bare))["told"] == ["connecting", "live", "waiting", "live"]
 
 
-async def test_seven_tabs_hold_four_streams_and_the_rest_look_by_themselves(bare: Page) -> None:
+async def test_seven_tabs_hold_four_streams_and_the_others_poll(bare: Page) -> None:
     pages = [bare]
     for _ in range(6):
         page = await bare.context.new_page()
@@ -158,14 +158,14 @@ async def test_seven_tabs_hold_four_streams_and_the_rest_look_by_themselves(bare
         await page.evaluate(DOUBLE)
         await page.evaluate(START)
     for page in pages[4:]:
-        await comes_true(page, "window.looks > 0")
+        await wait_for_fact(page, "window.looks > 0")
     opened = [await page.evaluate("window.opened.length") for page in pages]
     assert opened == [1, 1, 1, 1, 0, 0, 0]
     await pages[0].close()
-    await comes_true(pages[4], "window.opened.length === 1")
+    await wait_for_fact(pages[4], "window.opened.length === 1")
 
 
-async def test_a_tab_in_the_background_gives_way_to_the_one_in_front(bare: Page) -> None:
+async def test_a_background_tab_gives_its_stream_to_the_tab_in_front(bare: Page) -> None:
     pages = [bare]
     for _ in range(4):
         page = await bare.context.new_page()
@@ -178,7 +178,7 @@ async def test_a_tab_in_the_background_gives_way_to_the_one_in_front(bare: Page)
     for page in pages:
         await page.evaluate(DOUBLE)
         await page.evaluate(START)
-    await comes_true(asking, "window.opened.length === 1")
+    await wait_for_fact(asking, "window.opened.length === 1")
     closed = [
         await page.evaluate("window.opened.filter(({ closed }) => closed).length")
         for page in holders
@@ -186,7 +186,7 @@ async def test_a_tab_in_the_background_gives_way_to_the_one_in_front(bare: Page)
     assert sum(closed) == 1, closed
 
 
-async def test_a_hidden_tab_rests_when_nothing_runs_and_goes_on_when_seen(bare: Page) -> None:
+async def test_a_hidden_tab_pauses_when_idle_and_resumes_when_visible(bare: Page) -> None:
     await bare.clock.install()
     await following(bare)
     hide = """(hidden) => {
@@ -202,5 +202,5 @@ async def test_a_hidden_tab_rests_when_nothing_runs_and_goes_on_when_seen(bare: 
     await bare.clock.run_for(11_000)
     assert await bare.evaluate("window.opened[0].closed")
     await bare.evaluate(hide, False)
-    await comes_true(bare, "window.opened.length === 2")
+    await wait_for_fact(bare, "window.opened.length === 2")
     assert (await told(bare))["urls"][1] == "/events/?lastEventId=12"

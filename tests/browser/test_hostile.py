@@ -20,10 +20,10 @@ async def test_hostile_replies_stay_text(reader: Readers, size: int) -> None:
     one = await reader()
     everything = "\n\n".join([*PAYLOADS, *MUTATIONS])
     await one.begin(script(text=cut(everything, size), rate=800))
-    await one.done()
+    await one.wait_for_replies()
     assert len(await one.text()) > len(everything) / 2
     await one.page.reload()
-    await one.done()
+    await one.wait_for_replies()
     links = await one.page.eval_on_selector_all(".prose a[href]", "all => all.map(a => a.protocol)")
     assert set(links) <= {"https:", "http:", "mailto:"}
     assert await one.page.locator(".prose :is(script, img, svg, iframe, style, form)").count() == 0
@@ -34,14 +34,14 @@ async def test_hostile_replies_stay_text(reader: Readers, size: int) -> None:
 async def test_a_hostile_title_and_message_stay_text(reader: Readers) -> None:
     one = await reader()
     await one.begin("<img src=x onerror=alert(1)> **not bold**")
-    await one.done()
+    await one.wait_for_replies()
     assert await one.page.inner_text(".said") == "<img src=x onerror=alert(1)> **not bold**"
     assert await one.page.locator("img").count() == 0
     assert (one.seen.dialogs, one.seen.elsewhere, one.seen.errors) == ([], [], [])
     assert await one.violations() == []
 
 
-async def test_the_policy_forbids_code_that_is_not_ours(reader: Readers) -> None:
+async def test_the_content_policy_forbids_foreign_code(reader: Readers) -> None:
     one = await reader()
     answer = await one.page.request.get(one.origin)
     policy = answer.headers["content-security-policy"]

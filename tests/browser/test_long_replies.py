@@ -47,7 +47,7 @@ async ([text, size]) => {
 
 
 @pytest.mark.parametrize("name", OPEN)
-async def test_one_long_block_is_not_read_anew_with_each_piece(bare: Page, name: str) -> None:
+async def test_one_long_block_is_not_parsed_again_with_each_delta(bare: Page, name: str) -> None:
     first, _, line = OPEN[name].rstrip("\n").rpartition("\n")
     text = f"{first}\n" * (first != "") + f"{line}\n" * (150_000 // len(line))
     if name == "paragraph":
@@ -59,7 +59,7 @@ async def test_one_long_block_is_not_read_anew_with_each_piece(bare: Page, name:
     assert seen["cost"] < 4 * seen["once"] + 1_500, seen
 
 
-async def test_a_long_reply_leaves_the_page_its_turns(bare: Page) -> None:
+async def test_a_long_reply_keeps_the_page_responsive(bare: Page) -> None:
     text = "Some *words* and **strong** ones, [a link](https://e.test/a).\n\n- an item\n\n" * 2_500
     turns, took = await bare.evaluate(
         """async (text) => {
@@ -77,7 +77,7 @@ async def test_a_long_reply_leaves_the_page_its_turns(bare: Page) -> None:
     assert turns >= 5, took
 
 
-async def test_what_is_too_long_to_be_formatted_stays_plain_and_says_so(bare: Page) -> None:
+async def test_a_text_too_long_to_format_stays_plain_with_a_note(bare: Page) -> None:
     text = "A line with **bold** words.\n\n" * 12_000 + "**The end.**"
     for size in (12_000, 400_000):
         plain = await bare.evaluate(

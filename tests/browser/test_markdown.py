@@ -43,7 +43,7 @@ async ([text, size]) => {{
 """
 
 
-async def test_no_reply_becomes_more_than_text_however_it_is_cut(bare: Page) -> None:
+async def test_no_reply_becomes_active_markup_at_any_cut(bare: Page) -> None:
     seen: list[str] = []
     bare.on("dialog", lambda dialog: seen.append(dialog.message))
     bare.on("request", lambda request: seen.append(request.url) if "/x" in request.url else None)
@@ -79,7 +79,7 @@ print("x")
 The end."""
 
 
-async def test_what_stands_on_the_page_stays_when_the_reply_is_over(bare: Page) -> None:
+async def test_the_rendered_text_does_not_change_when_the_reply_ends(bare: Page) -> None:
     """A reader who has selected a word in a paragraph still has it when the reply is over."""
     kept = await bare.evaluate(
         """async (text) => {
@@ -138,7 +138,7 @@ async def test_a_reply_stays_plain_where_the_markdown_modules_cannot_be_loaded(b
     assert not tried_again
 
 
-async def test_a_new_revision_starts_the_text_anew(bare: Page) -> None:
+async def test_a_new_revision_restarts_the_text(bare: Page) -> None:
     text = await bare.evaluate(
         """async () => {
           const { Markdown } = await import("/markdown.js");
@@ -153,7 +153,7 @@ async def test_a_new_revision_starts_the_text_anew(bare: Page) -> None:
     assert text.strip() == "The second's words."
 
 
-async def test_half_a_character_waits_for_its_other_half(bare: Page) -> None:
+async def test_half_a_surrogate_pair_waits_for_the_other_half(bare: Page) -> None:
     text = await bare.evaluate(
         """async () => {
           const { Markdown } = await import("/markdown.js");
@@ -168,14 +168,14 @@ async def test_half_a_character_waits_for_its_other_half(bare: Page) -> None:
 
 
 @pytest.mark.parametrize("text", [*READINGS, *MORE])
-async def test_a_reply_has_one_reading_however_it_is_cut(bare: Page, text: str) -> None:
+async def test_a_reply_renders_the_same_at_every_cut(bare: Page, text: str) -> None:
     shown, differing = await bare.evaluate(PIECEWISE, [text, [1, 2, 3, 7]])
     assert differing == []
     if text in READINGS:
         assert shown == READINGS[text]
 
 
-async def test_blocks_that_have_closed_are_not_touched_again(bare: Page) -> None:
+async def test_closed_blocks_are_not_rendered_again(bare: Page) -> None:
     """While it streams nothing is shown that the end contradicts, but in the open block."""
     text = "\n\n".join([*READINGS, *MORE[:2]])
     touched = await bare.evaluate(
@@ -222,7 +222,7 @@ QUADRATIC = {
 
 
 @pytest.mark.parametrize("name", QUADRATIC)
-async def test_a_reply_takes_time_that_grows_with_its_length(bare: Page, name: str) -> None:
+async def test_rendering_time_grows_linearly_with_the_length(bare: Page, name: str) -> None:
     text = QUADRATIC[name]
     quarter, whole, words = await bare.evaluate(
         """async (text) => {
@@ -244,7 +244,7 @@ async def test_a_reply_takes_time_that_grows_with_its_length(bare: Page, name: s
     assert words >= len([sign for sign in text if sign.isalnum()])
 
 
-async def test_code_is_copied_without_a_line_end_that_would_run_it(bare: Page) -> None:
+async def test_code_is_copied_without_a_final_line_feed(bare: Page) -> None:
     copied = await bare.evaluate(
         """async () => {
           const { Markdown } = await import("/markdown.js");
@@ -258,7 +258,7 @@ async def test_code_is_copied_without_a_line_end_that_would_run_it(bare: Page) -
     assert copied == ["ls \\\n  -l", "rm x"]
 
 
-async def test_each_block_has_the_direction_of_its_own_words(bare: Page) -> None:
+async def test_each_block_has_the_direction_of_its_own_text(bare: Page) -> None:
     text = (
         "مرحبا بالعالم\n\nHello\n\n- שלום `code` עולם\n- English\n\n  سلام\n\n"
         "> نقل قول\n\n# عنوان\n\n| الاسم | x |\n|---|---|\n| قيمة | abc |\n\n```\nسلام\n```"
@@ -280,7 +280,7 @@ async def test_each_block_has_the_direction_of_its_own_words(bare: Page) -> None
     ]  # fmt: skip
 
 
-async def test_text_is_cut_between_the_characters_of_a_reader(bare: Page) -> None:
+async def test_text_is_cut_between_grapheme_clusters(bare: Page) -> None:
     family = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
     for sign in (family, "\U0001f1e9\U0001f1ea", "e\u0301", "हि", "x"):
         cut = await bare.evaluate(

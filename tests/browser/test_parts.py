@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Route
 
 from streams.protocol.events import RunCancelled
@@ -40,6 +42,14 @@ def text(words: str) -> TextPart:
     return TextPart(text=words)
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def story() -> AsyncIterator[Scripted]:
+    """A conversation that the test writes."""
+    one = Scripted()
+    yield one
+    await one.close()
+
+
 async def read(reader: Readers, session: BrowserContext, story: Scripted) -> Reader:
     await story.serve(session)
     return await reader(story.path)
@@ -58,9 +68,8 @@ async def state_of(one: Reader, state: str, place: int = 0) -> str:
 
 
 async def test_a_call_is_one_line_that_opens_to_its_input_and_result(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
     await story.say(text("Let me **look**."), CLOCK)
     one = await read(reader, session, story)
     line = (await state_of(one, "running")).split("\n")
@@ -112,21 +121,19 @@ async def test_a_call_is_one_line_that_opens_to_its_input_and_result(
     ],
 )
 async def test_a_call_that_failed_says_how(
-    reader: Readers, session: BrowserContext, error: str, label: str, sentence: str
+    reader: Readers, session: BrowserContext, story: Scripted, error: str, label: str, sentence: str
 ) -> None:
-    story = Scripted()
     await story.say(CLOCK, ToolResultPart(call="1", error=error))
     await story.end(RunCancelled)
     one = await read(reader, session, story)
     assert (await state_of(one, "failed")).split("\n")[-1] == label
     await one.page.click(".call summary")
-    assert (await one.page.locator(".call-body").inner_text()).split("\n")[-1] == sentence
+    assert await one.page.locator(".call-body > :last-child").inner_text() == sentence
 
 
 async def test_results_go_to_their_own_calls_in_whatever_order_they_come(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
     calls = [ToolCallPart(call=name, name=name, input={}) for name in ("a", "b", "c")]
     await story.say(*calls, ToolResultPart(call="c", output="of c"))
     one = await read(reader, session, story)
@@ -140,9 +147,8 @@ async def test_results_go_to_their_own_calls_in_whatever_order_they_come(
 
 
 async def test_reasoning_is_folded_and_stays_where_it_was(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
     await story.say(ReasoningPart(text="First "), ReasoningPart(text="this."), text("A."))
     one = await read(reader, session, story)
     await one.page.locator(".prose").wait_for()
@@ -161,9 +167,8 @@ async def test_reasoning_is_folded_and_stays_where_it_was(
 
 
 async def test_sources_are_numbered_links_to_the_web_alone(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
     addresses = ["https://e.test/a", "http://e.test/b", None, "javascript:alert(1)", "mailto:a@b"]
     sources = [
         SourcePart(source=str(n), title=f"Title {n}", url=url) for n, url in enumerate(addresses)
@@ -183,13 +188,12 @@ async def test_sources_are_numbered_links_to_the_web_alone(
 
 
 async def test_data_is_a_bounded_tree_that_is_replaced_in_its_place(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
     deep: Any = "end"
     for _ in range(200):
         deep = {"in": deep}
     many = {"many": list(range(5_000)), "after": 1}
-    story = Scripted()
     await story.say(
         DataPart(name="plan", data={"step": 1, "done": False, "none": None, "empty": []}, id="p"),
         DataPart(name="deep", data=deep),
@@ -210,7 +214,7 @@ async def test_data_is_a_bounded_tree_that_is_replaced_in_its_place(
     assert await trees.nth(2).locator("li").count() <= 203
     assert (await trees.nth(2).inner_text()).endswith("4801 more\n1 more")
     long = await trees.nth(3).inner_text()
-    assert (len(long), long[-30:]) == (20_027, "x… (40000 more characters)"[-30:].rjust(30, "x"))
+    assert long == "x" * 20_000 + "… (40000 more characters)"
     await story.say(DataPart(name="plan", data={"step": 2}, id="p"))
     await comes_true(one.page, "document.querySelector('.data-body').textContent === 'step: 2'")
     assert await trees.count() == 4
@@ -231,9 +235,10 @@ def hostile_parts(evil: str, number: int) -> list[Part]:
     ]
 
 
-async def test_hostile_parts_stay_text(reader: Readers, session: BrowserContext) -> None:
+async def test_hostile_parts_stay_text(
+    reader: Readers, session: BrowserContext, story: Scripted
+) -> None:
     evils = [evil.replace("\x00", "\ufffd") for evil in [*PAYLOADS, *MUTATIONS]]
-    story = Scripted()
     for number, evil in enumerate(evils):
         await story.say(*hostile_parts(evil, number))
     one = await read(reader, session, story)
@@ -271,9 +276,8 @@ async def test_hostile_parts_stay_text(reader: Readers, session: BrowserContext)
 
 
 async def test_a_reload_in_the_middle_of_a_call_ends_with_the_same_parts(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
     await story.say(text("I look. "), CLOCK)
     stays = await read(reader, session, story)
     reloads = await reader(story.path)
@@ -298,9 +302,8 @@ async def test_a_reload_in_the_middle_of_a_call_ends_with_the_same_parts(
 
 
 async def test_a_higher_attempt_shows_its_own_parts_alone(
-    reader: Readers, session: BrowserContext
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
     await story.say(text("Lost."), CLOCK, DataPart(name="d", data=1))
     one = await read(reader, session, story)
     await state_of(one, "running")
@@ -313,10 +316,28 @@ async def test_a_higher_attempt_shows_its_own_parts_alone(
     assert await one.text() == "Anew."
 
 
-async def test_what_is_opened_stays_open_while_the_reply_goes_on(
-    reader: Readers, session: BrowserContext
+async def test_a_snapshot_replaces_what_differs_from_it(
+    reader: Readers, session: BrowserContext, story: Scripted
 ) -> None:
-    story = Scripted()
+    await story.say(ReasoningPart(text="Hm."), text("Half of **it**"), CLOCK)
+    one = await read(reader, session, story)
+    await state_of(one, "running")
+    await story.replace(ReasoningPart(text="So."), text("All of *it*"), CLOCK, NOON, text("A"))
+    await story.say(text("gain."))
+    await comes_true(one.page, "document.querySelectorAll('.prose')[1]?.textContent === 'Again.'")
+    shown = await one.page.evaluate(SHOWN)
+    assert shown[:2] == [["thoughts", "ThinkingSo."], ["prose", "All of it"]]
+    assert [kind for kind, _ in shown] == ["thoughts", "prose", "call", "prose"]
+    await story.replace(text("One."))
+    await comes_true(one.page, "document.querySelectorAll('.parts > *').length === 1")
+    await story.end()
+    await one.done()
+    assert await one.page.evaluate(SHOWN) == [["prose", "One."]]
+
+
+async def test_what_is_opened_stays_open_while_the_reply_goes_on(
+    reader: Readers, session: BrowserContext, story: Scripted
+) -> None:
     await story.say(CLOCK)
     one = await read(reader, session, story)
     await state_of(one, "running")
@@ -334,13 +355,12 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 async def test_parts_stand_in_nobodys_way(
-    reader: Readers, browser: Browser, scheme: str, width: int
+    reader: Readers, browser: Browser, story: Scripted, scheme: str, width: int
 ) -> None:
     context = await browser.new_context(
         viewport={"width": width, "height": 800},
         color_scheme="dark" if scheme == "dark" else "light",
     )
-    story = Scripted()
     failed = ToolCallPart(call="2", name="n" * 200, input={"w": "w" * 500})
     await story.say(ReasoningPart(text="Hm."), text("I look."), CLOCK)
     await story.serve(context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Readers
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 from tests.browser.support.reader import WRITTEN_WITHIN, Reader
 from tests.support.visitor import script
 
@@ -41,19 +41,19 @@ GROWN = f"height => {HEIGHT} > height + 150"
 
 async def grows(one: Reader) -> None:
     """Wait until the reply has grown by some lines."""
-    await comes_true(one.page, GROWN, await one.page.evaluate(HEIGHT), within=WRITTEN_WITHIN)
+    await wait_for_fact(one.page, GROWN, await one.page.evaluate(HEIGHT), within=WRITTEN_WITHIN)
 
 
 async def at_a_third_reply(one: Reader) -> None:
     """Read two long replies, and begin a third that is written slowly."""
     await one.begin(script(text=PIECES, seed=1))
     await one.watch(PLACED)
-    await one.done()
+    await one.wait_for_replies()
     await one.ask(script(text=PIECES, seed=2))
-    await one.done(replies=2)
+    await one.wait_for_replies(replies=2)
     await one.ask(script(text=PIECES, rate=60, seed=3))
-    await comes_true(one.page, "document.querySelectorAll('.said').length === 3")
-    await one.hears(1)
+    await wait_for_fact(one.page, "document.querySelectorAll('.said').length === 3")
+    await one.wait_for_length(1)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -63,7 +63,7 @@ async def test_a_reader_at_the_bottom_stays_there_on_every_frame(
     one = await reader()
     await one.page.set_viewport_size({"width": width, "height": 800})
     await at_a_third_reply(one)
-    await one.done(replies=3)
+    await one.wait_for_replies(replies=3)
     await one.page.locator(".facts").last.wait_for(state="visible")
     painted = await one.page.evaluate("window.painted")
     assert painted[-1][1] > painted[0][1] + 1000, "the third reply is longer than the page"
@@ -73,26 +73,26 @@ async def test_a_reader_at_the_bottom_stays_there_on_every_frame(
     assert await one.page.evaluate(f"{root}.scrollHeight - {root}.clientHeight") == 0
 
 
-async def test_a_small_screen_begins_at_the_top_of_the_welcome(reader: Readers) -> None:
+async def test_a_small_screen_starts_at_the_top_of_the_welcome(reader: Readers) -> None:
     one = await reader()
     await one.page.set_viewport_size({"width": 320, "height": 480})
     await one.page.reload()
-    await comes_true(one.page, "document.getElementById('model').options.length > 0")
+    await wait_for_fact(one.page, "document.getElementById('model').options.length > 0")
     assert await one.page.evaluate(PLACE) == 0
     assert await one.page.is_hidden("#to-bottom")
     await one.ask(script(text=PIECES, seed=4))
-    await one.done()
+    await one.wait_for_replies()
     assert await one.page.evaluate(f"{PLACED}[0]") <= CLOSE
 
 
-async def test_a_reader_who_goes_up_is_left_there_until_he_asks_to_follow(reader: Readers) -> None:
+async def test_a_reader_that_scrolls_up_stays_until_following_is_requested(reader: Readers) -> None:
     one = await reader()
     await at_a_third_reply(one)
     await grows(one)
     await one.page.mouse.move(640, 300)
     await one.page.mouse.wheel(0, -700)
     await one.page.locator("#to-bottom").wait_for(state="visible")
-    await comes_true(one.page, RESTED)
+    await wait_for_fact(one.page, RESTED)
     before = await one.page.evaluate(PLACE)
     await grows(one)
     assert await one.page.evaluate(PLACE) == before

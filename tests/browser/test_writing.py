@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Readers
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -19,7 +19,7 @@ PRESS = """
 
 
 @pytest.mark.parametrize("how", COMPOSING)
-async def test_enter_that_takes_what_was_composed_sends_nothing(
+async def test_enter_that_confirms_a_composition_sends_nothing(
     reader: Readers, how: dict[str, object]
 ) -> None:
     one = await reader()
@@ -31,10 +31,10 @@ async def test_enter_that_takes_what_was_composed_sends_nothing(
     assert posted == []
 
 
-async def test_a_name_that_is_being_composed_stays_open(reader: Readers) -> None:
+async def test_a_title_that_is_being_composed_stays_open(reader: Readers) -> None:
     one = await reader()
     await one.begin(script(tokens=2, seed=21))
-    await one.done()
+    await one.wait_for_replies()
     row = ".conversation:has([aria-current])"
     await one.page.hover(row)
     await one.page.click(f"{row} [aria-label^='Rename']")
@@ -44,15 +44,15 @@ async def test_a_name_that_is_being_composed_stays_open(reader: Readers) -> None
             await one.page.evaluate(PRESS, [".rename", key, how])
             assert await one.page.input_value(".rename") == "日本"
     await one.page.press(".rename", "Enter")
-    await comes_true(one.page, "document.getElementById('title').textContent === '日本'")
+    await wait_for_fact(one.page, "document.getElementById('title').textContent === '日本'")
 
 
-async def test_what_is_written_from_right_to_left_is_laid_out_so(reader: Readers) -> None:
+async def test_right_to_left_text_is_laid_out_right_to_left(reader: Readers) -> None:
     one = await reader()
     await one.page.fill("#message", "مرحبا، كيف الحال؟")
     fact = "s => getComputedStyle(document.querySelector(s)).direction"
     assert await one.page.evaluate(fact, "#message") == "rtl"
     await one.page.press("#message", "Enter")
-    await one.done()
+    await one.wait_for_replies()
     for place in (".said", "#title", ".conversation a[aria-current]"):
         assert await one.page.evaluate(fact, place) == "rtl"

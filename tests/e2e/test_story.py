@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Judge, Stacks
-from tests.support.many_followers import all_hear, delta, following
+from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.ports import HOST, essentials, free_port
 from tests.support.process import Process
 from tests.support.stack import CHECKOUT
@@ -26,7 +26,7 @@ PATIENCE = 90.0  # seconds for each step; it bounds a busy machine and measures 
 pytestmark = pytest.mark.timeout(300)
 
 
-async def test_a_reader_hears_each_reply_whole_over_lost_connections_and_can_stop_one(
+async def test_a_reader_receives_each_reply_whole_over_lost_connections_and_can_cancel_one(
     stacks: Stacks, judge: Judge
 ) -> None:
     async with stacks() as stack:
@@ -40,18 +40,18 @@ async def test_a_reader_hears_each_reply_whole_over_lost_connections_and_can_sto
         assert report.clean, report
         assert len(resuming.recording.connections) > 3
 
-        second = await visitor.say(first.conversation, script(tokens=20_000, rate=20, seed="long"))
+        second = await visitor.send(first.conversation, script(tokens=20_000, rate=20, seed="long"))
         readers = [
             visitor.follower(second.conversation, cursor=second.cursor),
             visitor.follower(second.conversation),
         ]
         async with following(readers, within=PATIENCE):
-            await all_hear(readers, delta(3, second.run), within=PATIENCE)
+            await wait_for_all(readers, delta(3, second.run), within=PATIENCE)
             assert (await visitor.cancel(second.run))["status"] == "cancelled"
         report = await judge(visitor, [first, second], readers)
         assert report.clean, report
 
-        third = await visitor.say(first.conversation, script(tokens=5, seed="third"))
+        third = await visitor.send(first.conversation, script(tokens=5, seed="third"))
         late = visitor.follower(third.conversation, cursor=first.cursor)
         async with following([late], within=PATIENCE):
             pass
@@ -74,7 +74,7 @@ async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_pa
     part.start()
     family: list[psutil.Process] = []
     try:
-        await part.says(f"Unspool answers at http://{HOST}:{port}/", within=PATIENCE)
+        await part.wait_for_log(f"Unspool answers at http://{HOST}:{port}/", within=PATIENCE)
         family = psutil.Process(part.pid).children(recursive=True)
         assert await reply_to("Say hello in one sentence.", port)
         os.killpg(part.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
@@ -92,7 +92,7 @@ async def reply_to(question: str, port: int) -> str:
     """The stored reply, once a reader has heard the whole stream."""
     visitor = Visitor(HOST, port)
     try:
-        await visitor.arrive()
+        await visitor.begin_session()
         asked = await visitor.ask(question)
         follower = visitor.follower(asked.conversation, cursor=asked.cursor)
         async with asyncio.timeout(PATIENCE):
@@ -100,7 +100,7 @@ async def reply_to(question: str, port: int) -> str:
         assert recording.whole
         deltas = [
             heard.block.payload["text"]
-            for heard in recording.heard()
+            for heard in recording.received()
             if heard.block.event == "text.delta"
         ]
         truth = await visitor.conversation(asked.conversation)
@@ -108,4 +108,4 @@ async def reply_to(question: str, port: int) -> str:
         assert "".join(deltas) == reply
         return str(reply)
     finally:
-        await visitor.leave()
+        await visitor.close()

@@ -25,7 +25,7 @@ from tests.support.pushpin_stack import PushpinStack
 from tests.support.report import Report
 from tests.support.sizes import RELEASE, SEED
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor
+from tests.support.visitor import AcceptedRun, Visitor
 
 __all__ = ["RELEASE", "SEED"]
 
@@ -91,7 +91,7 @@ def stacks(database: Path | str, tmp_path: Path) -> Stacks:
     async def one(
         *, pushpin: bool = BEHIND_PUSHPIN, also: Mapping[str, str] | None = None, **wishes: Any
     ) -> AsyncIterator[Stack]:
-        chosen = PushpinStack.chosen() if pushpin else {}
+        chosen = PushpinStack.shared_settings() if pushpin else {}
         wishes["also"] = {**chosen, **(also or {})}
         async with AsyncExitStack() as parts:
             own = parts.enter_context(copied(database))
@@ -111,11 +111,11 @@ def judge(request: pytest.FixtureRequest) -> Judge:
 
     async def judged(
         visitor: Visitor,
-        asked: Iterable[Asked],
+        asked: Iterable[AcceptedRun],
         followers: Iterable[Follower],
         **known: Any,
     ) -> Report:
-        runs: dict[str, list[Asked]] = {}
+        runs: dict[str, list[AcceptedRun]] = {}
         for one in asked:
             runs.setdefault(one.conversation, []).append(one)
         truths = {

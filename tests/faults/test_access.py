@@ -8,19 +8,14 @@ from contextlib import AsyncExitStack
 
 from tests.faults.conftest import Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta
+from tests.support.many_followers import delta, wait_for_all
 from tests.support.ports import HOST
+from tests.support.shell_code import CREATE_USER, END_SESSION
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 ENDED_WITHIN = 5.0  # seconds
 READERS = 5  # of each web process
-SESSION_ENDS = (
-    "from django.contrib.sessions.models import Session; Session.objects.get(pk='{key}').delete()"
-)
-SOMEBODY = (
-    "from django.contrib.auth import get_user_model; get_user_model().objects.create_user('ann')"
-)
 
 
 class Audience:
@@ -33,12 +28,12 @@ class Audience:
         self._following: list[asyncio.Task[object]] = []
 
     async def __aenter__(self) -> Audience:
-        self.asked: Asked = await self.visitor.ask(script(tokens=20_000, rate=20))
+        self.asked: AcceptedRun = await self.visitor.ask(script(tokens=20_000, rate=20))
         self.followers = [
             self._reader(port) for port in self.stack.ports.values() for _ in range(READERS)
         ]
         self._following = [asyncio.create_task(one.follow()) for one in self.followers]
-        await all_hear(self.followers, delta(5), within=30)
+        await wait_for_all(self.followers, delta(5), within=30)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -57,30 +52,30 @@ class Audience:
         for follower in self.followers:
             *_, last, refused = follower.recording.connections
             assert last.ended_at - since <= ENDED_WITHIN
-            assert last.heard[-1].block.event == "stream-error"
-            assert last.heard[-1].block.payload["condition"] == condition
+            assert last.received[-1].block.event == "stream-error"
+            assert last.received[-1].block.payload["condition"] == condition
             assert refused.status in statuses
-            assert not refused.heard
+            assert not refused.received
         for cursor in (None, 0, self.asked.cursor, self.followers[0].recording.cursor()):
             back = self._reader(self.stack.ports[self.stack.webs[1].name], cursor)
             recording = await back.follow()
             assert [one.status in statuses for one in recording.connections] == [True]
-            assert not list(recording.heard())
+            assert not list(recording.received())
 
 
-async def test_access_taken_away_elsewhere_ends_every_stream(stacks: Stacks) -> None:
+async def test_access_revoked_in_another_process_ends_every_stream(stacks: Stacks) -> None:
     async with stacks(webs=2) as stack, AsyncExitStack() as audiences:
-        await stack.manage("shell", "-c", SOMEBODY)
+        await stack.manage("shell", "-c", CREATE_USER)
         token = await stack.manage("token", "create", "ann", "--name", "a test's")
         number = (await stack.manage("token", "list", "ann")).partition("\t")[0]
         holder = Visitor(HOST, stack.ports[stack.web.name])
-        holder.show(token.splitlines()[-1])
+        holder.use_token(token.splitlines()[-1])
         leaver, deleter, stays = [await stack.visitor() for _ in range(3)]
         in_session, with_token, deleted, untouched = [
             await audiences.enter_async_context(Audience(stack, visitor))
             for visitor in (leaver, holder, deleter, stays)
         ]
-        await stack.manage("shell", "-c", SESSION_ENDS.format(key=leaver.http.cookies["sessionid"]))
+        await stack.manage("shell", "-c", END_SESSION.format(key=leaver.http.cookies["sessionid"]))
         await in_session.is_shut_out(time.monotonic(), "forbidden", {401, 404})
         await stack.manage("token", "revoke", number)
         await with_token.is_shut_out(time.monotonic(), "forbidden", {401})
@@ -92,4 +87,4 @@ async def test_access_taken_away_elsewhere_ends_every_stream(stacks: Stacks) -> 
         assert all(len(one.recording.connections) == 1 for one in untouched.followers)
         await stays.cancel(untouched.asked.run)
         for visitor in (holder, elsewhere):
-            await visitor.leave()
+            await visitor.close()

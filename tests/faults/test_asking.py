@@ -10,8 +10,8 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.many_followers import following
-from tests.support.visitor import Asked, Visitor, script
-from tests.support.waiting import LOOK_EVERY
+from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.waiting import POLL_INTERVAL
 
 ACCEPTED_WITHIN = 2.0  # seconds
 AT_ONCE = 5  # messages that one kill hits
@@ -47,7 +47,7 @@ async def test_posts_while_redis_is_down_are_accepted_and_run_once(
 
 
 @pytest.mark.alone
-async def test_posts_while_redis_swallows_everything_are_accepted_in_time(
+async def test_posts_while_redis_does_not_answer_are_accepted_in_time(
     stacks: Stacks, judge: Judge
 ) -> None:
     async with stacks(proxied=True) as stack:
@@ -66,7 +66,7 @@ async def test_posts_while_redis_swallows_everything_are_accepted_in_time(
         assert report.clean, report
 
 
-async def test_a_web_process_killed_between_commit_and_ring_loses_no_message(
+async def test_a_web_process_killed_between_commit_and_dispatch_loses_no_message(
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     count = size(20, 100)
@@ -104,7 +104,7 @@ async def test_a_web_process_killed_between_commit_and_ring_loses_no_message(
         assert report.clean, report
         runs = [await witness.run(one.run) for one in asked]
         assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
-        await witness.leave()
+        await witness.close()
 
 
 async def committed(witness: Visitor, known: list[str]) -> list[str]:
@@ -115,15 +115,15 @@ async def committed(witness: Visitor, known: list[str]) -> list[str]:
             fresh = [id for id in listed if id not in known]
             if len(fresh) == AT_ONCE:
                 return fresh
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
-async def found(witness: Visitor, conversation: str) -> list[Asked]:
+async def found(witness: Visitor, conversation: str) -> list[AcceptedRun]:
     """What was asked in a conversation whose 202 nobody got."""
     snapshot = await witness.conversation(conversation)
     texts = {m["id"]: m["content"] for m in snapshot["messages"]}
     return [
-        Asked(
+        AcceptedRun(
             conversation=conversation,
             message=reply["reply_to"],
             run=reply["run"],

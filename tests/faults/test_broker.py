@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.databases import CHECKOUT
-from tests.support.many_followers import all_hear, delta, following
+from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.ports import essentials
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.visitor import script
@@ -42,7 +42,7 @@ def in_a_process(what: str, settings: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-async def test_rabbitmq_tells_how_many_tasks_wait(
+async def test_rabbitmq_reports_how_many_tasks_wait(
     tmp_path: Path,
 ) -> None:
     async with RabbitMQ(tmp_path / "rabbitmq") as broker:
@@ -53,7 +53,7 @@ async def test_rabbitmq_tells_how_many_tasks_wait(
         assert await asyncio.to_thread(in_a_process, LENGTH, url) == "None"
 
 
-async def test_with_rabbitmq_as_the_broker_nothing_is_lost_whoever_dies(
+async def test_with_rabbitmq_nothing_is_lost_when_any_process_dies(
     stacks: Stacks, judge: Judge, size: Size[int], tmp_path: Path
 ) -> None:
     async with (
@@ -64,7 +64,7 @@ async def test_with_rabbitmq_as_the_broker_nothing_is_lost_whoever_dies(
         asked = [await visitor.ask(script(tokens=100, rate=20, seed=n)) for n in range(10)]
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(followers, within=60):
-            await all_hear(followers, delta(10), within=30)
+            await wait_for_all(followers, delta(10), within=30)
             stack.workers.pop(0).kill()
         attempts = [(await visitor.run(one.run))["attempt"] for one in asked]
         assert max(attempts) == 2, "the worker that was killed had nothing to do"
@@ -76,7 +76,7 @@ async def test_with_rabbitmq_as_the_broker_nothing_is_lost_whoever_dies(
             async with following(later, within=60):
                 await asyncio.sleep(2)
                 broker.start()
-                await broker.serves()
+                await broker.ready()
             runs = [await visitor.run(one.run) for one in while_away]
             assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
             asked += while_away

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 from tests.faults.conftest import Judge, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, following
+from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.sse_blocks import ENDINGS
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 TALKS = 6  # conversations at once
 MORE = 5  # messages that come while the first is being answered
 
 
-async def begun(both: list[Visitor], *, tokens: int) -> tuple[list[Asked], list[Follower]]:
+async def begun(both: list[Visitor], *, tokens: int) -> tuple[list[AcceptedRun], list[Follower]]:
     """Conversations with a first reply at 50 tokens a second, each with two readers."""
     visitor = both[0]
     asked = [await visitor.ask(script(tokens=tokens, rate=50, seed=n)) for n in range(TALKS)]
@@ -37,7 +37,7 @@ async def test_queued_messages_are_answered_one_after_another_in_their_order(
         asked, followers = await begun(both, tokens=100)
         firsts = [*asked]
         async with following(followers, within=90):
-            await all_hear(followers, delta(3), within=30)
+            await wait_for_all(followers, delta(3), within=30)
             for talk in firsts:
                 body = {"message": "Too early?", "when_busy": "reject"}
                 path = f"/api/conversations/{talk.conversation}/messages/"
@@ -46,7 +46,7 @@ async def test_queued_messages_are_answered_one_after_another_in_their_order(
                 assert refused.json()["code"] == "conversation_busy"
             asked += await asyncio.gather(
                 *(
-                    chance.choice(both).say(
+                    chance.choice(both).send(
                         talk.conversation,
                         script(tokens=20, rate=50, seed=f"{talk.run}-{n}"),
                         when_busy="queue",
@@ -61,7 +61,7 @@ async def test_queued_messages_are_answered_one_after_another_in_their_order(
             await is_in_order(visitor, talk.conversation, followers, runs=1 + MORE)
         runs = [await visitor.run(one.run) for one in asked]
         assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
-        await both[1].leave()
+        await both[1].close()
 
 
 async def is_in_order(
@@ -80,14 +80,14 @@ async def is_in_order(
 
 def turns_told(follower: Follower) -> Iterator[tuple[str, str]]:
     """When each run was begun and ended, as this follower heard it."""
-    for heard in follower.recording.heard():
+    for heard in follower.recording.received():
         if heard.block.event == "run.started":
             yield "begun", heard.block.payload["run"]
         elif heard.block.event in ENDINGS:
             yield "ended", heard.block.payload["run"]
 
 
-async def test_an_interrupting_message_ends_all_that_is_live_and_is_answered(
+async def test_an_interrupting_message_ends_all_active_runs_and_is_answered(
     stacks: Stacks, judge: Judge
 ) -> None:
     async with stacks(webs=2, workers=2) as stack:
@@ -95,15 +95,15 @@ async def test_an_interrupting_message_ends_all_that_is_live_and_is_answered(
         both = [visitor, visitor.at(stack.ports[stack.webs[1].name])]
         asked, followers = await begun(both, tokens=5000)
         firsts = [*asked]
-        ended: list[Asked] = [*asked]
-        last: list[Asked] = []
+        ended: list[AcceptedRun] = [*asked]
+        last: list[AcceptedRun] = []
         async with following(followers, within=60):
-            await all_hear(followers, delta(20), within=30)
+            await wait_for_all(followers, delta(20), within=30)
             for talk in firsts:
                 waiting = script(tokens=10, seed=f"{talk.run}-waiting")
-                ended.append(await visitor.say(talk.conversation, waiting, when_busy="queue"))
+                ended.append(await visitor.send(talk.conversation, waiting, when_busy="queue"))
                 instead = script(tokens=40, rate=40, seed=f"{talk.run}-instead")
-                last.append(await visitor.say(talk.conversation, instead, when_busy="interrupt"))
+                last.append(await visitor.send(talk.conversation, instead, when_busy="interrupt"))
         asked = [*ended, *last]
         report = await judge(visitor, asked, followers)
         assert report.clean, report
@@ -113,7 +113,7 @@ async def test_an_interrupting_message_ends_all_that_is_live_and_is_answered(
             kept = (await visitor.conversation(talk.conversation))["messages"][1]
             assert kept["role"] == "assistant"
             assert kept["content"], "what was said before the interruption is lost"
-        await both[1].leave()
+        await both[1].close()
 
 
 async def test_of_many_interruptions_at_once_the_last_is_answered(
@@ -125,10 +125,10 @@ async def test_of_many_interruptions_at_once_the_last_is_answered(
         asked, followers = await begun(both, tokens=5000)
         firsts = [*asked]
         async with following(followers, within=60):
-            await all_hear(followers, delta(20), within=30)
+            await wait_for_all(followers, delta(20), within=30)
             asked += await asyncio.gather(
                 *(
-                    both[n % 2].say(
+                    both[n % 2].send(
                         talk.conversation,
                         script(tokens=30, rate=30, seed=f"{talk.run}-{n}"),
                         when_busy="interrupt",
@@ -148,4 +148,4 @@ async def test_of_many_interruptions_at_once_the_last_is_answered(
             messages = (await visitor.conversation(talk.conversation))["messages"]
             turns = [told[m["id"]] for m in messages if m["role"] == "user"]
             assert turns == ["cancelled"] * MORE + ["completed"]
-        await both[1].leave()
+        await both[1].close()

@@ -10,9 +10,9 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import delta, ending, following, share
+from tests.support.many_followers import delta, final_event, following, quantile
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 from tests.support.waiting import until
 
 HEARD_WITHIN = 1.0  # seconds, p95, until readers hear it
@@ -21,14 +21,14 @@ TOKENS = 300
 
 
 async def stop_at_random(
-    visitor: Visitor, asked: Asked, follower: Follower, chance: random.Random
+    visitor: Visitor, asked: AcceptedRun, follower: Follower, chance: random.Random
 ) -> float:
     """Seconds from the cancel until the reader heard it."""
-    await follower.hears(delta(chance.randrange(TOKENS // 2)), within=60)
+    await follower.wait_for(delta(chance.randrange(TOKENS // 2)), within=60)
     stopped_at = time.monotonic()
     run = await visitor.cancel(asked.run)
     assert run["status"] == "cancelled"
-    heard = await follower.hears(ending(asked.run), within=30)
+    heard = await follower.wait_for(final_event(asked.run), within=30)
     assert (await visitor.cancel(asked.run))["status"] == "cancelled"
     return heard.at - stopped_at
 
@@ -65,7 +65,7 @@ async def test_a_reply_stops_at_any_token(
             await requests_closed(stack, closed + len(asked))
             report = await judge(visitor, asked, followers)
             assert report.clean, report
-            assert share(took, 0.95) <= HEARD_WITHIN
+            assert quantile(took, 0.95) <= HEARD_WITHIN
             runs = [await visitor.run(one.run) for one in asked]
             assert {run["status"] for run in runs} == {"cancelled"}
             assert all(run["usage"]["output_tokens"] > 0 for run in runs)
@@ -80,14 +80,14 @@ async def test_a_reply_stops_while_the_model_is_silent(stacks: Stacks, judge: Ju
         asked = [await visitor.ask(silent), await visitor.ask(pausing)]
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(followers, within=30):
-            await followers[0].hears(lambda h: h.block.event == "run.started", within=30)
-            await followers[1].hears(delta(4), within=30)
+            await followers[0].wait_for(lambda h: h.block.event == "run.started", within=30)
+            await followers[1].wait_for(delta(4), within=30)
             stopped_at = time.monotonic()
             for one in asked:
                 await visitor.cancel(one.run)
         report = await judge(visitor, asked, followers)
         assert report.clean, report
-        took = [(await f.hears(ending(), within=1)).at - stopped_at for f in followers]
+        took = [(await f.wait_for(final_event(), within=1)).at - stopped_at for f in followers]
         assert max(took) <= HEARD_WITHIN + 0.5
         await requests_closed(stack, 2)
 
@@ -100,7 +100,7 @@ async def test_a_reply_stops_before_any_worker_has_begun_it(stacks: Stacks, judg
         async with following(followers, within=30):
             for one in asked:
                 await visitor.cancel(one.run)
-        again = [await visitor.say(one.conversation, script(tokens=20, seed="x")) for one in asked]
+        again = [await visitor.send(one.conversation, script(tokens=20, seed="x")) for one in asked]
         later = [visitor.follower(one.conversation, cursor=one.cursor) for one in again]
         async with following(later, within=60):
             await stack.add_worker(ready=False)
@@ -117,10 +117,10 @@ async def test_a_late_cancel_does_not_hurt_a_newer_run(stacks: Stacks, judge: Ju
         first = await visitor.ask(script(tokens=5, seed=1))
         async with following([visitor.follower(first.conversation)], within=30):
             pass
-        second = await visitor.say(first.conversation, script(tokens=40, rate=40, seed=2))
+        second = await visitor.send(first.conversation, script(tokens=40, rate=40, seed=2))
         reader = visitor.follower(second.conversation, cursor=second.cursor)
         async with following([reader], within=30):
-            await reader.hears(delta(5, second.run), within=30)
+            await reader.wait_for(delta(5, second.run), within=30)
             await visitor.cancel(first.run)
         report = await judge(visitor, [first, second], [reader])
         assert report.clean, report

@@ -115,7 +115,7 @@ async def test_the_curl_example_prints_every_event_once(stacks: Stacks, tmp_path
     blocks = [block for block in Splitter().feed(out.encode()) if block.event]
     ids = [block.id for block in blocks if block.id]
     told = Replayer()
-    assert [fault for block in blocks for fault in [*block.faults, *told.hear(block)]] == []
+    assert [fault for block in blocks for fault in [*block.faults, *told.apply(block)]] == []
     assert ids == list(range(ids[0], ids[0] + 16))  # asked, queued, started, 12 deltas, completed
     assert [told.text(run) for run in told.runs] == [REPLY]
 

@@ -19,7 +19,7 @@ from tests.support.visitor import Visitor, script
 DELTA_BYTES = 150  # about what one delta takes on the wire: cuts are spread over a whole reply
 
 
-async def test_followers_who_drop_at_random_hear_everything_once(
+async def test_followers_that_drop_at_random_receive_everything_once(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     readers, drops, tokens = size(20, 100), size(15, 50), 1500
@@ -55,7 +55,7 @@ async def test_a_stream_cut_at_every_byte_is_resumed_without_loss(
         whole = visitor.follower(asked.conversation, cursor=0)
         async with following([whole], within=30):
             pass
-        assert sum(1 for heard in whole.recording.heard() if heard.block.id) == tokens + 4
+        assert sum(1 for heard in whole.recording.received() if heard.block.id) == tokens + 4
         upstream = (HOST, visitor.port)
         length = await answer_length(whole)
         followers: list[Follower] = [whole]
@@ -88,7 +88,7 @@ async def answer_length(follower: Follower) -> int:
         writer.close()
 
 
-async def test_readers_who_come_at_any_moment_with_any_cursor_hear_the_rest_once(
+async def test_readers_at_any_moment_with_any_cursor_receive_the_rest_once(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     waves, readers, tokens, rate = size(1, 10), 200, 1200, 100
@@ -101,7 +101,7 @@ async def test_readers_who_come_at_any_moment_with_any_cursor_hear_the_rest_once
             followers = [leader]
 
             async def come(moment: int, leader: Follower, crowd: list[Follower]) -> None:
-                await leader.hears(delta(moment), within=60)
+                await leader.wait_for(delta(moment), within=60)
                 newcomer = arrival(visitor, leader, chance)
                 crowd.append(newcomer)
                 async with asyncio.timeout(60):
@@ -117,7 +117,7 @@ async def test_readers_who_come_at_any_moment_with_any_cursor_hear_the_rest_once
 
 def arrival(visitor: Visitor, leader: Follower, chance: random.Random) -> Follower:
     """Somebody who comes now: with no cursor, the beginning's, a middle one, or the tip's."""
-    ids = [heard.block.id for heard in leader.recording.heard() if heard.block.id]
+    ids = [heard.block.id for heard in leader.recording.received() if heard.block.id]
     cursor = chance.choice([None, 0, chance.choice(ids), ids[-1]])
     in_query = chance.random() < 0.5
     return visitor.follower(leader.recording.conversation, cursor=cursor, cursor_in_query=in_query)

@@ -12,7 +12,7 @@ from tests.faults.conftest import Size, Stacks
 from tests.support.many_followers import following
 from tests.support.ports import HOST
 from tests.support.sse_blocks import Splitter
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 ANSWER_WITHIN = 10.0  # seconds
 AT_ONCE = 20  # requests
@@ -48,11 +48,11 @@ async def raw(visitor: Visitor, request: bytes) -> Answer:
 def request(visitor: Visitor, conversation: str, query: bytes, headers: list[bytes]) -> bytes:
     path = f"/api/conversations/{conversation}/events/?until=idle".encode() + query
     lines = [b"GET " + path + b" HTTP/1.1", b"Host: " + HOST.encode()]
-    lines += [f"{name}: {value}".encode() for name, value in visitor.identity().items()]
+    lines += [f"{name}: {value}".encode() for name, value in visitor.credentials().items()]
     return b"\r\n".join([*lines, *headers, b"Connection: close", b"", b""])
 
 
-def hostile(chance: random.Random, other: Asked, tip: int) -> bytes:
+def hostile(chance: random.Random, other: AcceptedRun, tip: int) -> bytes:
     """One cursor of a kind that no friendly client would send."""
     kind = chance.randrange(10)
     number = chance.choice([tip + 1, tip + 10**6, 2**53, 2**63, 2**64, 10**30, -1, -tip])
@@ -87,7 +87,7 @@ def in_query(cursor: bytes) -> bytes:
     return b"&lastEventId=" + b"".join(b"%%%02X" % byte for byte in cursor)
 
 
-async def test_no_cursor_whatever_breaks_the_stream_or_shows_what_is_foreign(
+async def test_no_cursor_breaks_the_stream_or_shows_foreign_events(
     stacks: Stacks, size: Size[int], chance: random.Random
 ) -> None:
     async with stacks() as stack:
@@ -130,7 +130,9 @@ async def test_no_cursor_whatever_breaks_the_stream_or_shows_what_is_foreign(
 
 
 @pytest.mark.parametrize("form", ["{cursor}", "conversation-{id}:{cursor}"])
-async def test_a_good_cursor_in_either_form_gets_what_follows_it(stacks: Stacks, form: str) -> None:
+async def test_a_valid_cursor_in_either_form_gets_the_events_after_it(
+    stacks: Stacks, form: str
+) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=5, seed=1))

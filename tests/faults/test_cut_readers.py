@@ -12,11 +12,11 @@ from yarl import URL
 
 from tests.faults.conftest import Size, Stacks
 from tests.support.many_followers import following
-from tests.support.npm import Event, made_of
+from tests.support.npm import Event, events_read_by
 from tests.support.ports import HOST
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import Visitor, script
-from tests.unit.support.fake_stream import HEAD, OVER, chunk, fake_stream, said
+from tests.unit.support.fake_stream import HEAD, OVER, chunk, event_block, fake_stream
 
 READ_WITHIN = 250.0  # seconds for all of one reader's cuts, on a busy machine
 CARELESS = "fetch-event-source"  # it does not wait for the end of the block: WHATWG HTML §9.2.6
@@ -25,30 +25,30 @@ EVENTS = 2
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_a_reader_that_is_cut_at_any_byte_hears_every_event_once(
+async def test_a_client_library_cut_at_any_byte_delivers_every_event_once(
     npm_project: Path, reader: str
 ) -> None:
     def answer_to(cursor: int | None) -> bytes:
         if cursor == EVENTS:
             return OVER
-        blocks = [chunk(said(number)) for number in range((cursor or 0) + 1, EVENTS + 1)]
+        blocks = [chunk(event_block(number)) for number in range((cursor or 0) + 1, EVENTS + 1)]
         return b"".join([HEAD, chunk(b"retry: 1\n"), *blocks, b"0\r\n\r\n"])
 
     answer = answer_to(None)
-    sent = [event(said(number).decode()) for number in range(1, EVENTS + 1)]
+    sent = [event(event_block(number).decode()) for number in range(1, EVENTS + 1)]
     async with fake_stream(EVENTS, answer=answer_to) as (port, _):
         cuts = range(len(HEAD), len(answer))
         await hears_all(reader, f"http://{HOST}:{port}/", "", answer, cuts, sent, npm_project)
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_a_reader_of_the_service_that_is_cut_hears_every_event_once(
+async def test_a_client_library_cut_at_the_service_delivers_every_event_once(
     stacks: Stacks, npm_project: Path, size: Size[int], reader: str
 ) -> None:
     async with stacks(also={"STREAM_RETRY": "10,20"}) as stack:
         visitor = await stack.visitor()
         url, sent = await last_events(visitor)
-        cookies = visitor.identity()["Cookie"]
+        cookies = visitor.credentials()["Cookie"]
         answer = await whole_answer(url, cookies)
         ends = after_ids(answer, sent)
         begin = answer.index(b"\r\n\r\n") + 4
@@ -73,7 +73,7 @@ async def hears_all(
             proxy = await proxies.enter_async_context(Proxy((HOST, int(address.port or 0))))
             proxy.cut_next_answer_after(cut)
             urls.append(str(address.with_port(proxy.port)))
-        heard = await made_of(reader, urls, cookies, project, within=READ_WITHIN)
+        heard = await events_read_by(reader, urls, cookies, project, within=READ_WITHIN)
     wrong = {cut: one for cut, one in zip(cuts, heard, strict=True) if one != sent}
     # It takes over an id as soon as it reads the line, one byte before the event is whole.
     careless = after_ids(answer, sent) if reader == CARELESS else []
@@ -99,7 +99,7 @@ async def last_events(visitor: Visitor) -> tuple[str, list[Event]]:
     follower = visitor.follower(asked.conversation, cursor=asked.cursor)
     async with following([follower], within=60):
         pass
-    blocks = [heard.block for heard in follower.recording.heard() if heard.block.id is not None]
+    blocks = [heard.block for heard in follower.recording.received() if heard.block.id is not None]
     place = blocks[-EVENTS - 1].id
     path = f"/api/conversations/{asked.conversation}/events/?until=idle&lastEventId={place}"
     sent = [event(block.raw.decode()) for block in blocks[-EVENTS:]]

@@ -12,11 +12,11 @@ import httpx
 import psycopg
 
 from tests.faults.conftest import Judge
-from tests.support.many_followers import all_hear, delta, ending, following
+from tests.support.many_followers import delta, final_event, following, wait_for_all
 from tests.support.ports import HOST
 from tests.support.postgresql import UP_WITHIN, PostgreSQL
 from tests.support.production_machine import Machine
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 READY_WITHIN = 3.0  # seconds: two by promise, and the way there on a busy machine
 REFUSED_WITHIN = 20.0  # DATABASE_WAIT or a pool's 10 s, 5 s for a thread, and a busy machine
@@ -36,12 +36,12 @@ async def running() -> AsyncIterator[tuple[Machine, Visitor]]:
         machine.settings |= {"MAX_RUNS_PER_MINUTE": "1000", "MAX_LIVE_RUNS": "1000"}
         machine.manage("migrate", "--noinput", "--verbosity", "0")
         web, worker = machine.service("web", 1), machine.service("worker", 1)
-        await web.says("listens on", within=UP_WITHIN)
-        await worker.says("ready.", within=UP_WITHIN)
+        await web.wait_for_log("listens on", within=UP_WITHIN)
+        await worker.wait_for_log("ready.", within=UP_WITHIN)
         visitor = Visitor(HOST, machine.port)
-        await visitor.arrive()
+        await visitor.begin_session()
         yield machine, visitor
-        await visitor.leave()
+        await visitor.close()
         assert web.running
         assert worker.running
 
@@ -99,10 +99,10 @@ async def test_terminated_backends_refuse_some_requests_and_lose_no_accepted_rep
     async with running() as (machine, visitor):
         long = await visitor.ask(script(tokens=300, rate=30, seed=1))
         follower = visitor.follower(long.conversation, cursor=long.cursor)
-        asked: list[Asked] = [long]
+        asked: list[AcceptedRun] = [long]
         seen: dict[int, int] = {}
         async with following([follower], within=90):
-            await follower.hears(delta(5), within=30)
+            await follower.wait_for(delta(5), within=30)
             with superuser(machine.database) as server:
                 for _ in range(6):
                     requests = [
@@ -122,7 +122,7 @@ async def test_terminated_backends_refuse_some_requests_and_lose_no_accepted_rep
                         if status == 503:
                             assert int(answer.headers["Retry-After"]) > 0
                         if status == 202:
-                            asked.append(Asked.of(answer, MESSAGE["message"]))
+                            asked.append(AcceptedRun.of(answer, MESSAGE["message"]))
             print("answers while backends were terminated:", seen)
             print(f"accepted again after {await accepted_again(visitor):.2f} s")
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked[1:]]
@@ -132,7 +132,7 @@ async def test_terminated_backends_refuse_some_requests_and_lose_no_accepted_rep
         assert report.clean, report
 
 
-async def test_without_a_free_connection_requests_are_refused_in_time_and_streams_go_on(
+async def test_without_a_free_connection_requests_are_refused_in_time_and_streams_continue(
     judge: Judge,
 ) -> None:
     """Three refusals long: a pool that waits ever longer to try again would miss the end."""
@@ -140,7 +140,7 @@ async def test_without_a_free_connection_requests_are_refused_in_time_and_stream
         long = await visitor.ask(script(tokens=1500, rate=30, seed=1))
         follower = visitor.follower(long.conversation, cursor=long.cursor)
         async with following([follower], within=120):
-            await follower.hears(delta(5), within=30)
+            await follower.wait_for(delta(5), within=30)
             with no_connection_left(machine.database):
                 for _ in range(3):
                     post, ready, live = await asyncio.gather(
@@ -157,14 +157,14 @@ async def test_without_a_free_connection_requests_are_refused_in_time_and_stream
                 page, took = await timed(visitor.http.get("/"))
                 assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
                 assert took < REFUSED_WITHIN
-                await follower.hears(delta(600), within=60)
+                await follower.wait_for(delta(600), within=60)
             print(f"accepted again after {await accepted_again(visitor):.2f} s")
-            await all_hear([follower], ending(), within=60)
+            await wait_for_all([follower], final_event(), within=60)
         report = await judge(visitor, [long], [follower])
         assert report.clean, report
 
 
-async def test_while_rows_are_locked_posts_are_refused_in_time_and_reads_go_on() -> None:
+async def test_while_rows_are_locked_posts_are_refused_in_time_and_reads_work() -> None:
     async with running() as (machine, visitor):
         one = await visitor.ask(MESSAGE["message"])
         follower = visitor.follower(one.conversation, cursor=one.cursor)

@@ -18,7 +18,7 @@ ASKERS = 3  # who ask at the same time
 @pytest.mark.timeout(3600 if RELEASE else 420)
 @pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
 @pytest.mark.parametrize("lossy", [False, True], ids=["nothing lost", "history lost"])
-async def test_everything_at_random(
+async def test_random_faults_lose_and_repeat_nothing(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, lossy: bool, pushpin: bool
 ) -> None:
     seconds = size(20, 200) if lossy else size(45, 600)
@@ -35,8 +35,8 @@ async def test_everything_at_random(
             everything.create_task(crowd.drop_until(end))
             everything.create_task(breaker.break_until(end))
         print(f"{len(crowd.asked)} runs; broken: {', '.join(breaker.done)}")
-        await breaker.mend()
-        await crowd.hear_the_rest()
+        await breaker.repair()
+        await crowd.finish()
         # Where a worker and Redis died together, nobody knows whether a tail was lost: whoever
         # takes the run up, or stops it, begins a new life.
         doubted = {

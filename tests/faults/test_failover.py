@@ -11,11 +11,11 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, following
+from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.outages import cut_off, replica_of, taken_over
 from tests.support.stack import Stack
 from tests.support.valkey import Valkey
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 BACK_WITHIN = 10.0  # seconds after the primary's death
 Pair = Callable[[bool], AbstractAsyncContextManager[tuple[Stack, Valkey]]]
@@ -35,7 +35,7 @@ def pair(stacks: Stacks) -> Pair:
 
 
 @in_front
-async def test_a_replica_that_has_everything_takes_over_and_nobody_loses_a_word(
+async def test_a_failover_to_a_complete_replica_loses_no_event(
     pair: Pair, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
 ) -> None:
     for number in range(size(1, 10)):
@@ -43,9 +43,9 @@ async def test_a_replica_that_has_everything_takes_over_and_nobody_loses_a_word(
             visitor = await stack.visitor()
             asked, followers = await begun(visitor, chance, seed=number)
             async with following(followers, within=60):
-                await all_hear(followers, delta(chance.randrange(20, 80)), within=30)
+                await wait_for_all(followers, delta(chance.randrange(20, 80)), within=30)
                 cut_off(stack)
-                await replica.copies(stack.valkey)
+                await replica.replicate(stack.valkey)
                 killed = time.monotonic()
                 await taken_over(stack, replica)
             report = await judge(visitor, asked, followers, broken_at=[killed])
@@ -56,7 +56,7 @@ async def test_a_replica_that_has_everything_takes_over_and_nobody_loses_a_word(
 
 
 @in_front
-async def test_a_replica_that_lagged_takes_over_and_what_is_lost_is_said_to_be_lost(
+async def test_a_failover_to_a_lagging_replica_resets_the_streams(
     pair: Pair, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
 ) -> None:
     for number in range(size(1, 10)):
@@ -66,14 +66,14 @@ async def test_a_replica_that_lagged_takes_over_and_what_is_lost_is_said_to_be_l
             stopped, followed_up = asked[0], asked[1]
             async with following(followers, within=60):
                 seen = chance.randrange(20, 80)
-                await all_hear(followers, delta(seen), within=30)
+                await wait_for_all(followers, delta(seen), within=30)
                 await replica.promote()  # from here on it is told nothing
-                await all_hear(followers, delta(seen + chance.randrange(10, 60)), within=30)
+                await wait_for_all(followers, delta(seen + chance.randrange(10, 60)), within=30)
                 killed = time.monotonic()
                 await taken_over(stack, replica)
                 await visitor.cancel(stopped.run)
                 asked.append(
-                    await visitor.say(
+                    await visitor.send(
                         followed_up.conversation, script(tokens=30, seed="next"), when_busy="queue"
                     )
                 )
@@ -88,7 +88,7 @@ async def test_a_replica_that_lagged_takes_over_and_what_is_lost_is_said_to_be_l
 
 async def begun(
     visitor: Visitor, chance: random.Random, *, seed: int
-) -> tuple[list[Asked], list[Follower]]:
+) -> tuple[list[AcceptedRun], list[Follower]]:
     """Four replies of eight seconds, each with readers who stay and readers who come and go."""
     asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(4)]
     followers = [

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from tests.faults.conftest import Size, Stacks
-from tests.support.many_followers import all_hear, delta, following
+from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 
@@ -32,7 +32,7 @@ async def begins_after(visitor: Visitor) -> float:
     asked = await visitor.ask(script(tokens=5))
     reader = visitor.follower(asked.conversation, cursor=asked.cursor)
     async with following([reader], within=60):
-        await all_hear([reader], delta(0), within=60)
+        await wait_for_all([reader], delta(0), within=60)
     return time.monotonic() - begun
 
 
@@ -42,14 +42,14 @@ async def queue_length(stack: Stack) -> int:
     return int(float(next(line for line in lines if line.startswith("unspool_queue")).split()[1]))
 
 
-async def test_an_owner_who_asks_for_all_places_leaves_room_for_another(stacks: Stacks) -> None:
+async def test_an_owner_that_fills_all_places_leaves_room_for_another(stacks: Stacks) -> None:
     async with stacks(also={"WORKER_CONCURRENCY": str(PLACES)}) as stack:
         greedy, other = await stack.visitor(), await stack.visitor()
         await ask_many(greedy, 2 * PLACES)
         assert await begins_after(other) <= BEGINS_WITHIN
 
 
-async def test_after_a_time_without_a_worker_a_new_question_begins_as_soon_as_ever(
+async def test_after_an_outage_of_the_workers_a_new_run_starts_as_soon_as_before(
     stacks: Stacks, size: Size[int]
 ) -> None:
     async with stacks(workers=0, also={"WORKER_CONCURRENCY": str(PLACES), **SOON}) as stack:
@@ -67,5 +67,5 @@ async def test_after_a_time_without_a_worker_a_new_question_begins_as_soon_as_ev
         async with following([reader], within=60):
             await stack.add_worker()
             begun = time.monotonic()
-            await all_hear([reader], delta(0), within=60)
+            await wait_for_all([reader], delta(0), within=60)
             assert time.monotonic() - begun <= BEGINS_WITHIN

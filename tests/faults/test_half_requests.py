@@ -52,7 +52,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
     ],
     ids=["nothing", "half a head", "a second half", "a blank line", "half a body", "too much"],
 )
-async def test_who_does_not_ask_is_closed_and_whom_a_reply_is_streamed_to_is_not(
+async def test_a_connection_without_a_request_is_closed_and_an_open_stream_is_not(
     stacks: Stacks, said: bytes, more: bytes, status: bytes
 ) -> None:
     async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}) as stack:
@@ -63,13 +63,13 @@ async def test_who_does_not_ask_is_closed_and_whom_a_reply_is_streamed_to_is_not
         begun = time.monotonic()
         async with following([reader], within=30):
             words, seconds = await answered(port, said, more=more)
-            await reader.hears(numbered_since(begun + 2 * PATIENCE), within=20)
+            await reader.wait_for(numbered_since(begun + 2 * PATIENCE), within=20)
         assert words[9:12] == status
         assert PATIENCE - TICK <= seconds < 3 * PATIENCE
         assert len(reader.recording.connections) == 2  # the second is told that all is said
 
 
-async def test_a_head_that_comes_in_two_pieces_is_answered(stacks: Stacks) -> None:
+async def test_a_head_that_arrives_in_two_pieces_is_answered(stacks: Stacks) -> None:
     async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}, workers=0) as stack:
         port = stack.ports[stack.web.name]
         words, _ = await answered(port, WHOLE[:20], more=WHOLE[20:])
@@ -80,12 +80,12 @@ async def test_a_head_that_comes_in_two_pieces_is_answered(stacks: Stacks) -> No
     ("head", "status"),
     [(b"Content-Length: 99999999999\r\n", b"413"), (b"Transfer-Encoding: chunked\r\n", b"411")],
 )
-async def test_a_body_that_is_not_wanted_is_refused_before_it_comes(
+async def test_an_unwanted_body_is_refused_before_it_is_sent(
     stacks: Stacks, head: bytes, status: bytes
 ) -> None:
     async with stacks(workers=0) as stack:
         visitor = await stack.visitor()
-        known = {**visitor.identity(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+        known = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
         who = "".join(f"{name}: {value}\r\n" for name, value in known.items())
         reader, writer = await asyncio.open_connection(HOST, stack.ports[stack.web.name])
         try:

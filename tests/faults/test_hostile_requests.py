@@ -37,7 +37,7 @@ def memory(stack: Stack) -> int:
 
 
 @pytest.mark.parametrize("at_once", [1, 8])
-async def test_a_refused_body_is_let_go(stacks: Stacks, at_once: int) -> None:
+async def test_a_refused_body_leaves_no_memory_behind(stacks: Stacks, at_once: int) -> None:
     async with stacks(workers=0) as stack:
         visitor = await stack.visitor()
         small = [b'{"message": [{}]}'] * 200  # every thread is there, and has answered

@@ -11,7 +11,7 @@ import httpx
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.many_followers import following
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 AT_ONCE = 50  # equal requests
 TALKS = "/api/conversations/"
@@ -56,15 +56,15 @@ async def test_fifty_equal_requests_at_once_are_one_also_after_a_restart(
     async with stacks(webs=2) as stack:
         visitor = await stack.visitor()
         both = [visitor, visitor.at(stack.ports[stack.webs[1].name])]
-        asked: list[Asked] = []
+        asked: list[AcceptedRun] = []
         message = script(tokens=60, rate=30, seed=1)
         answers = await repeated(both, TALKS, {"message": message}, "begin")
-        asked.append(Asked.of(answers[0], message))
+        asked.append(AcceptedRun.of(answers[0], message))
         again = script(tokens=20, rate=30, seed=2)
         path = f"{TALKS}{asked[0].conversation}/messages/"
         interrupting = {"message": again, "when_busy": "interrupt"}
         more = await repeated(both, path, interrupting, "interrupt")
-        asked.append(Asked.of(more[0], again))
+        asked.append(AcceptedRun.of(more[0], again))
         await restart(stack)
         answers += await repeated(both, TALKS, {"message": message}, "begin")
         more += await repeated(both, path, interrupting, "interrupt")
@@ -83,7 +83,7 @@ async def test_fifty_equal_requests_at_once_are_one_also_after_a_restart(
         messages = (await visitor.conversation(asked[0].conversation))["messages"]
         assert [m["content"] for m in messages if m["role"] == "user"] == [message, again]
         assert (await visitor.run(asked[1].run))["status"] == "completed"
-        await both[1].leave()
+        await both[1].close()
 
 
 async def test_a_crash_among_equal_requests_leaves_no_key_half_used(
@@ -91,7 +91,7 @@ async def test_a_crash_among_equal_requests_leaves_no_key_half_used(
 ) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor(stack.web)
-        asked: list[Asked] = []
+        asked: list[AcceptedRun] = []
         for number in range(size(5, 30)):
             message = script(tokens=5, seed=number)
             body, key = {"message": message}, f"crash-{number}"
@@ -100,7 +100,7 @@ async def test_a_crash_among_equal_requests_leaves_no_key_half_used(
             await restart(stack)
             answers = await crowd + await repeated([visitor], TALKS, body, key)
             are_one(answers)
-            asked.append(Asked.of(answers[0], message))
+            asked.append(AcceptedRun.of(answers[0], message))
         assert len(await visitor.conversations()) == len(asked)
         readers = [visitor.follower(one.conversation, cursor=0) for one in asked]
         async with following(readers, within=60):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.faults.conftest import Judge, Stacks
-from tests.support.many_followers import all_hear, delta, ending, following, started
+from tests.support.many_followers import delta, final_event, following, started, wait_for_all
 from tests.support.visitor import script
 
 RUNS = 5
@@ -14,7 +14,7 @@ ATTEMPTS = 3
 LOST_WITHIN = 25.0  # seconds after the last worker's death
 
 
-async def test_replies_that_three_workers_lost_have_failed_and_make_room(
+async def test_replies_lost_by_three_workers_fail_and_free_their_places(
     stacks: Stacks, judge: Judge
 ) -> None:
     settings = {"MAX_LIVE_RUNS": str(RUNS), "RUN_LEASE": str(LEASE)}
@@ -25,7 +25,7 @@ async def test_replies_that_three_workers_lost_have_failed_and_make_room(
         one_more = {"message": script(tokens=5)}
         async with following(followers, within=60):
             for attempt in range(1, ATTEMPTS + 1):
-                await all_hear(followers, started(attempt), within=60)
+                await wait_for_all(followers, started(attempt), within=60)
                 refused = await visitor.http.post("/api/conversations/", json=one_more)
                 assert refused.status_code == 429
                 assert refused.json()["code"] == "too_many_runs"
@@ -34,7 +34,7 @@ async def test_replies_that_three_workers_lost_have_failed_and_make_room(
                     await stack.add_worker()
                 stack.workers.pop(0).kill()
                 killed_at = time.monotonic()
-            ends = await all_hear(followers, ending(), within=60)
+            ends = await wait_for_all(followers, final_event(), within=60)
         report = await judge(visitor, asked, followers)
         assert report.clean, report
         assert max(end.at for end in ends) - killed_at <= LOST_WITHIN
@@ -51,7 +51,7 @@ async def test_replies_that_three_workers_lost_have_failed_and_make_room(
             assert report.clean, report
 
 
-async def test_a_limit_is_one_owners_own_and_a_stop_makes_room(
+async def test_a_limit_applies_per_owner_and_a_cancel_frees_a_place(
     stacks: Stacks, judge: Judge
 ) -> None:
     async with stacks(also={"MAX_LIVE_RUNS": str(RUNS)}) as stack:
@@ -59,7 +59,7 @@ async def test_a_limit_is_one_owners_own_and_a_stop_makes_room(
         asked = [await visitor.ask(script(tokens=20_000, rate=20, seed=n)) for n in range(RUNS)]
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(followers, within=30):
-            await all_hear(followers, delta(0), within=30)
+            await wait_for_all(followers, delta(0), within=30)
             full = await visitor.http.post("/api/conversations/", json={"message": "One more?"})
             assert full.status_code == 429
             theirs = await neighbour.ask(script(tokens=5))

@@ -12,11 +12,11 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, following
+from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.outages import LOSSES
-from tests.support.recording import Heard
+from tests.support.recording import Received
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 CLOCK = Path(__file__).with_name("clock")
 either_clock = pytest.mark.parametrize("back", [False, True], ids=["clock right", "clock back"])
@@ -32,7 +32,7 @@ async def clocked(stacks: Stacks, directory: Path) -> AsyncIterator[tuple[Stack,
 
 
 @either_clock
-async def test_a_history_that_is_lost_in_mid_reply_is_said_to_be_lost(
+async def test_a_log_lost_during_a_reply_resets_the_streams(
     stacks: Stacks,
     judge: Judge,
     size: Size[int],
@@ -45,7 +45,7 @@ async def test_a_history_that_is_lost_in_mid_reply_is_said_to_be_lost(
         for number in range(size(2, 10)):
             asked, followers = await begun(visitor, chance, seed=number)
             async with following(followers, within=60):
-                await all_hear(followers, delta(chance.randrange(20, 80)), within=30)
+                await wait_for_all(followers, delta(chance.randrange(20, 80)), within=30)
                 if back:
                     clock.touch()
                 await LOSSES[number % 2](stack, chance)
@@ -58,7 +58,7 @@ async def test_a_history_that_is_lost_in_mid_reply_is_said_to_be_lost(
 
 async def begun(
     visitor: Visitor, chance: random.Random, *, seed: int
-) -> tuple[list[Asked], list[Follower]]:
+) -> tuple[list[AcceptedRun], list[Follower]]:
     """Five replies of eight seconds, each with readers who stay and readers who come and go."""
     asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(5)]
     followers = [
@@ -74,7 +74,7 @@ async def begun(
 
 
 @either_clock
-async def test_a_history_that_is_lost_while_nothing_runs_is_said_to_be_lost(
+async def test_a_log_lost_while_idle_resets_the_streams(
     stacks: Stacks,
     judge: Judge,
     size: Size[int],
@@ -93,12 +93,12 @@ async def test_a_history_that_is_lost_while_nothing_runs_is_said_to_be_lost(
                 visitor.follower(one.conversation, cursor=0, until_idle=False) for one in asked
             ]
             staying = [asyncio.create_task(follower.follow()) for follower in stayed]
-            await all_hear(stayed, lambda h: h.block.event == "run.completed", within=30)
+            await wait_for_all(stayed, lambda h: h.block.event == "run.completed", within=30)
             if back:
                 clock.touch()
             await LOSSES[number % 2](stack, chance)
             again = [
-                await visitor.say(one.conversation, script(tokens=30, seed=f"x{number}-{n}"))
+                await visitor.send(one.conversation, script(tokens=30, seed=f"x{number}-{n}"))
                 for n, one in enumerate(asked)
             ]
             returned = [
@@ -108,7 +108,7 @@ async def test_a_history_that_is_lost_while_nothing_runs_is_said_to_be_lost(
             async with following(returned, within=30):
                 pass
             for follower, one in zip(stayed, again, strict=True):
-                await follower.hears(mentions(one.run), within=30)
+                await follower.wait_for(mentions(one.run), within=30)
                 follower.stop()
             await asyncio.gather(*staying)
             followers = [*stayed, *returned]
@@ -118,6 +118,6 @@ async def test_a_history_that_is_lost_while_nothing_runs_is_said_to_be_lost(
             clock.unlink(missing_ok=True)
 
 
-def mentions(run: str) -> Callable[[Heard], bool]:
+def mentions(run: str) -> Callable[[Received], bool]:
     """True of anything that names the run: an event of its own, or a snapshot."""
     return lambda heard: run.encode() in heard.block.raw

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -68,7 +67,7 @@ async def running(copy: Path, port: int, **also: str) -> AsyncIterator[Process]:
     family: list[psutil.Process] = []
     at = also.get("PUSHPIN_PORT", port)
     try:
-        await part.says(f"Unspool answers at http://{HOST}:{at}/", within=STARTED_WITHIN)
+        await part.wait_for_log(f"Unspool answers at http://{HOST}:{at}/", within=STARTED_WITHIN)
         family = psutil.Process(part.pid).children(recursive=True)
         yield part
     except BaseException:
@@ -87,7 +86,7 @@ def control_c(part: Process) -> None:
 
 
 def a_part_dies(part: Process) -> None:
-    """honcho ends all others then, at the same moment."""
+    """`make run` stops all others then."""
     family = psutil.Process(part.pid).children(recursive=True)
     (web,) = [process for process in family if "config.server" in process.cmdline()]
     web.kill()
@@ -108,11 +107,11 @@ def alive(processes: list[psutil.Process]) -> list[str]:
 def retold(recording: Recording) -> tuple[Replayer, list[str]]:
     """What the follower was told, and each rule that was broken in telling it."""
     told, faults = Replayer(), []
-    for block in (heard.block for heard in recording.heard()):
+    for block in (heard.block for heard in recording.received()):
         if block.event == "conversation.snapshot":  # the worker may have found its Valkey gone
-            faults += told.begin(block.payload)
+            faults += told.apply_snapshot(block.payload)
         else:
-            faults += told.hear(block)
+            faults += told.apply(block)
     return told, faults
 
 
@@ -120,7 +119,7 @@ async def asked_and_heard(port: int) -> tuple[str, str]:
     """What a visitor heard the model say, and what the service says that it was."""
     visitor = Visitor(HOST, port)
     try:
-        await visitor.arrive()
+        await visitor.begin_session()
         asked = await visitor.ask("Say hello in one sentence.")
         follower = visitor.follower(asked.conversation, cursor=asked.cursor)
         recording = await asyncio.wait_for(follower.follow(), REPLIED_WITHIN)
@@ -131,7 +130,7 @@ async def asked_and_heard(port: int) -> tuple[str, str]:
         replies = [m["content"] for m in truth["messages"] if m["run"] == asked.run]
         return told.text(asked.run), replies[-1]
     finally:
-        await visitor.leave()
+        await visitor.close()
 
 
 async def test_a_fresh_copy_answers_with_the_real_model_and_ends_at_control_c(copy: Path) -> None:
@@ -163,18 +162,18 @@ async def test_a_fresh_copy_runs_behind_pushpin_where_a_setting_says_so(copy: Pa
 
 
 @pytest.mark.parametrize("end", [control_c, a_part_dies])
-async def test_a_reply_cut_by_the_end_goes_on_at_the_next_start(
+async def test_a_reply_interrupted_by_the_shutdown_resumes_at_the_next_start(
     copy: Path, end: Callable[[Process], None]
 ) -> None:
     port = free_port()
     visitor = Visitor(HOST, port)
     try:
         async with running(copy, port) as part:
-            await visitor.arrive()
+            await visitor.begin_session()
             asked = await visitor.ask("Tell me a very long story about a river and a mountain.")
             follower = visitor.follower(asked.conversation, cursor=asked.cursor)
             following = asyncio.create_task(follower.follow())
-            await follower.hears(
+            await follower.wait_for(
                 lambda heard: heard.block.event == "text.delta", within=REPLIED_WITHIN
             )
             end(part)
@@ -184,7 +183,7 @@ async def test_a_reply_cut_by_the_end_goes_on_at_the_next_start(
             run = await visitor.run(asked.run)
             truth = await visitor.conversation(asked.conversation)
     finally:
-        await visitor.leave()
+        await visitor.close()
     replies = [m["content"] for m in truth["messages"] if m["run"] == asked.run]
     told, faults = retold(follower.recording)
     assert (run["status"], faults, told.text(asked.run)) == ("completed", [], replies[-1])
@@ -193,25 +192,25 @@ async def test_a_reply_cut_by_the_end_goes_on_at_the_next_start(
 async def test_two_copies_on_two_ports_do_not_collide(copy: Path) -> None:
     first, second = free_port(), free_port()
     async with running(copy, first), running(copy, second) as beside:
-        await beside.says(f"data/port-{second}", within=1)
+        await beside.wait_for_log(f"data/port-{second}", within=1)
         for heard, stored in await asyncio.gather(asked_and_heard(first), asked_and_heard(second)):
             assert heard == stored
 
 
-async def test_a_copy_that_is_told_to_log_little_starts_as_any(copy: Path) -> None:
+async def test_a_copy_with_a_high_log_level_starts_normally(copy: Path) -> None:
     async with running(copy, free_port(), LOG_LEVEL="ERROR") as part:
         control_c(part)
         await part.ended(within=ENDED_WITHIN)
 
 
-async def test_nothing_is_left_when_make_run_is_killed_without_a_chance(copy: Path) -> None:
+async def test_no_process_survives_when_make_run_is_killed(copy: Path) -> None:
     async with running(copy, free_port()) as part:
         family = psutil.Process(part.pid).children(recursive=True)
         part.kill()
         await until(lambda: not alive(family), within=ENDED_WITHIN, what="the end of every part")
 
 
-async def test_a_taken_port_is_said_in_a_sentence_and_leaves_nothing_behind(copy: Path) -> None:
+async def test_a_port_in_use_is_reported_and_leaves_nothing_behind(copy: Path) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()
@@ -222,29 +221,10 @@ async def test_a_taken_port_is_said_in_a_sentence_and_leaves_nothing_behind(copy
         assert f"Port {port} cannot be had" in part.tail()
 
 
-async def test_a_data_folder_of_any_name_holds_a_whole_service(copy: Path) -> None:
+async def test_a_data_folder_with_any_name_works(copy: Path) -> None:
     port = free_port()
     folder = copy / "d" / ("漢" * 60 + "a,b#50%25?x=1")
     async with running(copy, port, DATA_DIR=str(folder)):
         heard, stored = await asked_and_heard(port)
         assert heard == stored
         assert (folder / "db.sqlite3").exists()
-
-
-async def test_parts_without_make_run_and_honcho_are_named_at_the_next_start(copy: Path) -> None:
-    port = free_port()
-    also = {"DATA_DIR": str(copy / "unwatched")}
-    async with running(copy, port, **also) as part:
-        family = psutil.Process(part.pid).children(recursive=True)
-        (run,) = [p for p in [psutil.Process(part.pid), *family] if "config.dev.run" in p.cmdline()]
-        (honcho,) = [p for p in run.children() if "honcho" in p.cmdline()]
-        run.suspend()  # so that it cannot end the parts in between
-        honcho.kill()
-        run.kill()
-        await part.ended(within=ENDED_WITHIN)
-        again = make_run(copy, port, also)
-        again.start()
-        await again.ended(within=STARTED_WITHIN)
-        (command,) = re.findall("End them with `(kill -- [-0-9 ]+)`", again.tail())
-        subprocess.run(["sh", "-c", command], check=True)
-        await until(lambda: not alive(family), within=ENDED_WITHIN, what="the end of every part")

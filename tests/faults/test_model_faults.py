@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Judge, Stacks
-from tests.support.many_followers import ending, following
+from tests.support.many_followers import final_event, following
 from tests.support.stack import KEY, Stack
 from tests.support.visitor import script
 
@@ -42,13 +42,13 @@ async def test_every_fault_of_the_model_ends_its_run_once(stacks: Stacks, judge:
                 pass
             report = await judge(visitor, asked, followers)
             assert report.clean, (name, str(report))
-            ends = [await follower.hears(ending(), within=1) for follower in followers]
+            ends = [await follower.wait_for(final_event(), within=1) for follower in followers]
             assert {end.block.event for end in ends} == {f"run.{status}"}, name
             if status == "failed":
                 said = {(end.block.payload["code"], end.block.payload["reason"]) for end in ends}
                 assert len(said) == 1, (name, said)
             for follower in followers:
-                for heard in follower.recording.heard():
+                for heard in follower.recording.received():
                     assert KEY.encode() not in heard.block.raw, name
         leaves_no_socket(stack)
         for part in (stack.web, stack.worker):

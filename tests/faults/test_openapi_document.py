@@ -49,13 +49,13 @@ async def asked_by_schemathesis(
 
 
 @pytest.mark.timeout(1800)
-async def test_every_answer_is_one_that_the_document_tells_of(
+async def test_every_response_matches_the_openapi_document(
     stacks: Stacks, size: Size[int], tmp_path: Path
 ) -> None:
     examples, least = size(8, 240), size(300, 5000)
     async with stacks(also={"MAX_LIVE_RUNS": "100000", "MAX_RUNS_PER_MINUTE": "100000"}) as stack:
         visitor = await stack.visitor()
-        session = visitor.identity() | {"X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+        session = visitor.credentials() | {"X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
         shown = [part for name, value in session.items() for part in ("-H", f"{name}: {value}")]
         ways = {
             # A stream of his own would not end; whose may open at all is asked without a session.

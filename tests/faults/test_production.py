@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.support.many_followers import all_hear, delta, following, numbered_since
+from tests.support.many_followers import delta, following, numbered_since, wait_for_all
 from tests.support.ports import HOST, essentials, free_port, listens
 from tests.support.postgresql import UP_WITHIN
 from tests.support.process import Process
@@ -56,7 +56,7 @@ def test_djangos_own_check_of_a_deployment_finds_nothing(tmp_path: Path) -> None
     assert "no issues" in done.stdout
 
 
-def test_what_production_cannot_do_without_is_said_in_a_sentence_each(tmp_path: Path) -> None:
+def test_each_setting_that_production_needs_is_reported(tmp_path: Path) -> None:
     done = manage({"PRODUCTION": "true"}, tmp_path, "check")
     assert done.returncode != 0
     assert re.findall(r"PRODUCTION is set, so (.*) must be too: .+\.$", done.stderr, re.M) == [
@@ -69,7 +69,9 @@ def test_what_production_cannot_do_without_is_said_in_a_sentence_each(tmp_path: 
 
 
 @pytest.mark.parametrize("line", ["web", "worker"])
-def test_no_process_begins_without_what_production_demands(line: str, tmp_path: Path) -> None:
+def test_no_process_starts_without_the_settings_that_production_needs(
+    line: str, tmp_path: Path
+) -> None:
     lacking = {name: value for name, value in COMPLETE.items() if name != "REDIS_URL"}
     ended = subprocess.run(
         command_of(line),
@@ -90,13 +92,13 @@ def test_a_signing_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", [",", "redis:6379", "redis://a,http://b", "redis://a;redis://b"])
-def test_a_redis_that_cannot_be_is_named_at_once(url: str, tmp_path: Path) -> None:
+def test_an_invalid_redis_url_is_reported_at_once(url: str, tmp_path: Path) -> None:
     done = manage({"REDIS_URL": url}, tmp_path, "check")
     assert done.returncode != 0
     assert "REDIS_URL must be" in done.stderr
 
 
-async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks: Stacks) -> None:
+async def test_production_works_from_sign_in_to_the_last_log_line(stacks: Stacks) -> None:
     """As behind a proxy that speaks HTTPS with the browser."""
     own = ("PRODUCTION", "SECRET_KEY", "ALLOWED_HOSTS")  # where the parts are, the stack knows
     settings = {name: COMPLETE[name] for name in own}
@@ -121,14 +123,14 @@ async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks
             nobody = await http.get("/api/conversations/", headers=FORWARDED)
             assert nobody.status_code == 401
         holder = Visitor(HOST, port)
-        holder.show(made.stdout.strip())
+        holder.use_token(made.stdout.strip())
         holder.http.headers.update(FORWARDED | {"X-Request-ID": "the-one-to-follow"})
         one = await holder.ask(script(tokens=5))
         follower = holder.follower(one.conversation, cursor=one.cursor)
         follower.headers = {**follower.headers, **FORWARDED}
         async with following([follower], within=30):
             pass
-        await holder.leave()
+        await holder.close()
         lines = {
             part.name: [
                 json.loads(line) for line in part.log.read_text().splitlines() if line[:1] == "{"
@@ -143,7 +145,7 @@ async def test_production_from_a_users_log_in_to_the_last_line_of_the_log(stacks
             ] == ["the-one-to-follow"]
 
 
-async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_try(
+async def test_a_machine_set_up_by_the_documents_serves_at_once(
     judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     """docs/deploy's steps with its files; readers whose connections are cut come through nginx.
@@ -161,13 +163,13 @@ async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_t
             [machine.service(line, number) for number in (1, 2)] for line in ("web", "worker")
         )
         for part, ready in [(web, "listens on") for web in webs] + [(w, "ready.") for w in workers]:
-            await part.says(ready, within=UP_WITHIN)
+            await part.wait_for_log(ready, within=UP_WITHIN)
         nginx = await machine.front()
         assert "ILL" not in machine.manage("doctor").stdout
 
         trusted = ssl.create_default_context(cafile=machine.certificate)
         holder = Visitor(HOST, machine.https, tls=trusted)
-        holder.show(token)
+        holder.use_token(token)
         holder.http.headers["Host"] = NAME
         plain = await holder.http.get(f"http://{HOST}:{machine.http}/")
         assert (plain.status_code, plain.headers["Location"]) == (301, f"https://{NAME}/")
@@ -191,14 +193,14 @@ async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_t
         for follower in followers:
             follower.headers = {**follower.headers, "Host": NAME}
         async with following(followers, within=size(60, 300)):
-            await all_hear(followers, delta(20), within=30)
+            await wait_for_all(followers, delta(20), within=30)
             for part in (*workers, *webs):
                 begun = time.monotonic()
                 part.terminate()
                 await part.ended(within=10)
                 part.start()
                 machine.reload(nginx)
-                await all_hear(followers, numbered_since(begun + 0.5), within=30)
+                await wait_for_all(followers, numbered_since(begun + 0.5), within=30)
             for web in webs:
                 web.kill()
             stream = await holder.http.get(asked[0].events)
@@ -206,9 +208,9 @@ async def test_a_fresh_machine_set_up_as_the_documents_say_serves_at_the_first_t
             begun = time.monotonic()
             for web in webs:
                 web.start()
-            await all_hear(followers, numbered_since(begun), within=30)
+            await wait_for_all(followers, numbered_since(begun), within=30)
         report = await judge(holder, asked, followers)
-        await holder.leave()
+        await holder.close()
         assert report.clean, report
         assert report.connections > 10 * len(followers), report
 
@@ -242,14 +244,14 @@ async def test_behind_caddy_readers_outlast_the_web_process(
             asked = await visitor.ask(script(tokens=20_000, rate=30))
             followers = [visitor.follower(asked.conversation) for _ in range(5)]
             async with following(followers, within=30):
-                await all_hear(followers, delta(0), within=30)
+                await wait_for_all(followers, delta(0), within=30)
                 stack.web.kill()
                 await asyncio.sleep(1)
                 refused = await visitor.http.get(f"/api/runs/{asked.run}/")
                 assert refused.status_code == 502
                 begun = time.monotonic()
                 stack.web.start()
-                await all_hear(followers, numbered_since(begun), within=30)
+                await wait_for_all(followers, numbered_since(begun), within=30)
                 await visitor.cancel(asked.run)
             report = await judge(visitor, [asked], followers)
         finally:

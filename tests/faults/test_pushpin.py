@@ -17,14 +17,14 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.faults.test_access import SESSION_ENDS, SOMEBODY
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, ending, following, numbered_since
+from tests.support.many_followers import delta, final_event, following, numbered_since, wait_for_all
 from tests.support.outages import Outage, killed, unreachable
 from tests.support.ports import HOST, listens
 from tests.support.process import alive
 from tests.support.pushpin_stack import PushpinStack
-from tests.support.recording import Heard
+from tests.support.recording import Received
+from tests.support.shell_code import CREATE_USER, END_SESSION
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 from tests.support.waiting import until
@@ -41,7 +41,7 @@ def grip(stacks: Stacks) -> Grip:
     async def one(
         *, also: Any = None, proxied: bool = False, **wishes: Any
     ) -> AsyncIterator[tuple[Stack, PushpinStack]]:
-        chosen = PushpinStack.chosen()
+        chosen = PushpinStack.shared_settings()
         settings = {**chosen, **(also or {})}
         async with (
             stacks(pushpin=False, also=settings, proxied=proxied) as stack,
@@ -52,7 +52,7 @@ def grip(stacks: Stacks) -> Grip:
     return one
 
 
-async def test_readers_whose_connections_drop_lose_and_repeat_nothing(
+async def test_readers_behind_pushpin_that_drop_lose_and_repeat_nothing(
     grip: Grip, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with grip() as (_, gripped):
@@ -76,7 +76,7 @@ async def test_readers_whose_connections_drop_lose_and_repeat_nothing(
         assert all(follower.recording.whole for follower in followers)
 
 
-async def test_nobody_hears_another_when_everybody_comes_back_at_once(
+async def test_readers_that_all_reconnect_at_once_receive_only_their_own_events(
     grip: Grip, judge: Judge, size: Size[int]
 ) -> None:
     async with grip() as (_, gripped):
@@ -88,7 +88,7 @@ async def test_nobody_hears_another_when_everybody_comes_back_at_once(
             for visitor, one in zip(pair, asked, strict=True)
         ]
         async with following(waiting, within=30):
-            await all_hear(waiting, delta(450), within=40)
+            await wait_for_all(waiting, delta(450), within=40)
             for _ in range(size(5, 20)):
                 rows = [
                     [visitor.follower(one.conversation, cursor=one.cursor) for _ in range(10)]
@@ -96,8 +96,8 @@ async def test_nobody_hears_another_when_everybody_comes_back_at_once(
                 ]
                 crowd = [*rows[0], *rows[1]]
                 async with following(crowd, within=30):
-                    await all_hear(crowd, delta(450), within=20)
-                    await all_hear(crowd, numbered_since(time.monotonic() + 0.5), within=10)
+                    await wait_for_all(crowd, delta(450), within=20)
+                    await wait_for_all(crowd, numbered_since(time.monotonic() + 0.5), within=10)
                     for follower in crowd:
                         follower.stop()
                 for own, row in zip(everybody, rows, strict=True):
@@ -109,19 +109,19 @@ async def test_nobody_hears_another_when_everybody_comes_back_at_once(
             assert report.clean, report
 
 
-async def test_access_taken_away_ends_those_streams_and_no_others(grip: Grip) -> None:
+async def test_revoked_access_ends_those_streams_and_no_others(grip: Grip) -> None:
     async with grip() as (stack, gripped), AsyncExitStack() as audiences:
-        await stack.manage("shell", "-c", SOMEBODY)
+        await stack.manage("shell", "-c", CREATE_USER)
         token = await stack.manage("token", "create", "ann", "--name", "a test's")
         number = (await stack.manage("token", "list", "ann")).partition("\t")[0]
         holder = await gripped.visitor()
-        holder.show(token.splitlines()[-1])
+        holder.use_token(token.splitlines()[-1])
         leaver, deleter, stays = [await gripped.visitor() for _ in range(3)]
         in_session, with_token, deleted, untouched = [
             await audiences.enter_async_context(Audience(visitor))
             for visitor in (leaver, holder, deleter, stays)
         ]
-        await stack.manage("shell", "-c", SESSION_ENDS.format(key=leaver.http.cookies["sessionid"]))
+        await stack.manage("shell", "-c", END_SESSION.format(key=leaver.http.cookies["sessionid"]))
         await in_session.is_shut_out(time.monotonic(), "forbidden")
         await stack.manage("token", "revoke", number)
         await with_token.is_shut_out(time.monotonic(), "forbidden")
@@ -147,7 +147,7 @@ class Audience:
             self.visitor.follower(self.asked.conversation, until_idle=False) for _ in range(5)
         ]
         self._following = [asyncio.create_task(one.follow()) for one in self.followers]
-        await all_hear(self.followers, delta(5), within=30)
+        await wait_for_all(self.followers, delta(5), within=30)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -162,11 +162,11 @@ class Audience:
         for follower in self.followers:
             *_, last, refused = follower.recording.connections
             assert last.ended_at - since <= 5.0
-            assert last.heard[-1].block.payload["condition"] == condition
+            assert last.received[-1].block.payload["condition"] == condition
             assert refused.status in (401, 404)
 
 
-async def test_a_stream_until_idle_ends_and_is_not_opened_again(grip: Grip, judge: Judge) -> None:
+async def test_a_stream_until_idle_ends_and_is_not_reopened(grip: Grip, judge: Judge) -> None:
     async with grip() as (_, gripped):
         visitor = await gripped.visitor()
         one = await visitor.ask(script(tokens=20, rate=20, seed=1))
@@ -179,40 +179,40 @@ async def test_a_stream_until_idle_ends_and_is_not_opened_again(grip: Grip, judg
         for reader in (*readers, late):
             assert [c.status for c in reader.recording.connections] == [200, 204]
             first = reader.recording.connections[0]
-            assert first.ended_at - first.heard[-1].at < 1.0
+            assert first.ended_at - first.received[-1].at < 1.0
         report = await judge(visitor, [one], [*readers, late])
         assert report.clean, report
 
 
-async def test_a_torn_history_is_told_and_begun_anew(grip: Grip, judge: Judge) -> None:
+async def test_a_cursor_gap_causes_a_reset_and_a_snapshot(grip: Grip, judge: Judge) -> None:
     async with grip() as (stack, gripped):
         visitor = await gripped.visitor()
         asked = [await visitor.ask(script(tokens=400, rate=30, seed=n)) for n in range(3)]
         readers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(readers, within=60):
-            await all_hear(readers, delta(60), within=30)
+            await wait_for_all(readers, delta(60), within=30)
             await stack.valkey.client.flushall()
         report = await judge(visitor, asked, readers, resets_allowed=True)
         assert report.clean, report
         assert report.resets >= len(readers)
 
 
-async def test_heartbeats_tell_the_head_and_redis_is_missed_only_by_them(grip: Grip) -> None:
+async def test_heartbeats_carry_the_head_and_only_they_show_an_outage_of_redis(grip: Grip) -> None:
     async with grip(also={"STREAM_HEARTBEAT": "1.5"}) as (stack, gripped):
         visitor = await gripped.visitor()
         one = await visitor.ask(script(tokens=3, rate=20, seed=1))
         reader = visitor.follower(one.conversation, cursor=one.cursor, until_idle=False)
         newcomer = visitor.follower(one.conversation, until_idle=False)
         async with following([reader], within=30):
-            await reader.hears(ending(), within=20)
-            await reader.hears(heartbeat(reader.recording.cursor()), within=5)
+            await reader.wait_for(final_event(), within=20)
+            await reader.wait_for(heartbeat(reader.recording.cursor()), within=5)
             stack.valkey.kill()
-            await reader.hears(heartbeat(None), within=10)
+            await reader.wait_for(heartbeat(None), within=10)
             async with following([newcomer], within=30):
-                await newcomer.hears(heartbeat(None), within=10)
+                await newcomer.wait_for(heartbeat(None), within=10)
                 stack.valkey.start()
                 await stack.valkey.answers()
-                began = await newcomer.hears(lambda heard: heard.block.id is not None, within=10)
+                began = await newcomer.wait_for(lambda heard: heard.block.id is not None, within=10)
                 assert began.block.event == "conversation.snapshot"
                 newcomer.stop()
             reader.stop()
@@ -224,7 +224,7 @@ async def test_heartbeats_tell_the_head_and_redis_is_missed_only_by_them(grip: G
     [(killed, False), (unreachable, False), (unreachable, True)],
     ids=["from all", "from web and bridge", "from the web process alone"],
 )
-async def test_who_comes_back_while_redis_is_away_hears_the_rest_when_it_is_there(
+async def test_a_reader_that_reconnects_while_redis_is_down_receives_the_rest_later(
     grip: Grip, judge: Judge, outage: Outage, apart: bool
 ) -> None:
     async with grip(proxied=True, apart=apart) as (stack, gripped):
@@ -234,7 +234,7 @@ async def test_who_comes_back_while_redis_is_away_hears_the_rest_when_it_is_ther
         first = [direct.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(first, within=30):
             pass
-        await direct.leave()
+        await direct.close()
         heads = [reader.recording.cursor() or 0 for reader in first]
         late = [
             visitor.follower(one.conversation, cursor=cursor)
@@ -250,7 +250,7 @@ async def test_who_comes_back_while_redis_is_away_hears_the_rest_when_it_is_ther
 
 
 @pytest.mark.parametrize("victim", ["pushpin", "bridge", "web"])
-async def test_whatever_is_killed_in_mid_reply_nothing_is_lost(
+async def test_killing_any_process_during_a_reply_loses_nothing(
     grip: Grip, judge: Judge, size: Size[int], victim: str
 ) -> None:
     async with grip() as (stack, gripped):
@@ -265,14 +265,14 @@ async def test_whatever_is_killed_in_mid_reply_nothing_is_lost(
         killed: list[float] = []
         async with following(readers, within=60):
             # A second after it first subscribes, Pushpin asks what comes next: meanwhile it waits.
-            await all_hear(readers, numbered_since(time.monotonic() + 3), within=30)
+            await wait_for_all(readers, numbered_since(time.monotonic() + 3), within=30)
             for _ in range(size(2, 10)):
                 killed.append(time.monotonic())
                 part.kill()
                 if victim == "web":
-                    await all_hear(readers, numbered_since(killed[-1] + 6), within=10)
+                    await wait_for_all(readers, numbered_since(killed[-1] + 6), within=10)
                 part.start()
-                await all_hear(readers, numbered_since(killed[-1] + 1), within=30)
+                await wait_for_all(readers, numbered_since(killed[-1] + 1), within=30)
             if victim == "web":
                 await stack.ready(stack.web)
             await asyncio.gather(*(visitor.cancel(one.run) for one in asked))
@@ -284,7 +284,7 @@ async def test_whatever_is_killed_in_mid_reply_nothing_is_lost(
             assert report.recovery(1) < 1.0
 
 
-async def test_who_opens_a_stream_as_the_web_process_dies_comes_back_by_himself(
+async def test_an_eventsource_reconnects_when_the_web_process_dies_during_its_request(
     grip: Grip, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with grip() as (stack, gripped):
@@ -300,7 +300,7 @@ async def test_who_opens_a_stream_as_the_web_process_dies_comes_back_by_himself(
             for _ in range(20)
         ]
         async with following(readers, within=60):
-            await all_hear(readers, delta(0), within=30)
+            await wait_for_all(readers, delta(0), within=30)
             for _ in range(size(4, 40)):
                 await asyncio.sleep(chance.uniform(0.5, 1.5))
                 stack.web.kill()
@@ -315,12 +315,12 @@ async def test_who_opens_a_stream_as_the_web_process_dies_comes_back_by_himself(
             connection
             for reader in readers
             for connection in reader.recording.connections
-            if [heard.block.payload for heard in connection.heard] == [{"head": None}]
+            if [heard.block.payload for heard in connection.received] == [{"head": None}]
         ]
         assert hasty, "nobody came while the web process was away"
 
 
-async def test_a_thousand_who_come_faster_than_they_are_asked_for_are_all_let_in(
+async def test_a_thousand_readers_that_connect_at_once_are_all_accepted(
     grip: Grip, judge: Judge
 ) -> None:
     async with grip() as (_, gripped):
@@ -338,7 +338,9 @@ async def test_a_thousand_who_come_faster_than_they_are_asked_for_are_all_let_in
         assert all(reader.recording.whole for reader in readers)
 
 
-async def test_who_sends_half_a_body_is_closed_and_who_waits_is_not(grip: Grip) -> None:
+async def test_a_client_that_sends_half_a_body_is_closed_and_a_waiting_one_is_not(
+    grip: Grip,
+) -> None:
     async with grip() as (_, gripped):
         visitor = await gripped.visitor()
         one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=90))
@@ -360,7 +362,7 @@ async def test_who_sends_half_a_body_is_closed_and_who_waits_is_not(grip: Grip) 
         assert len(reader.recording.connections) == 2  # the second is told that all is said
 
 
-async def test_what_is_killed_alone_leaves_nothing_in_its_successors_way(grip: Grip) -> None:
+async def test_a_process_killed_alone_blocks_no_successor(grip: Grip) -> None:
     async with grip() as (_, gripped):
         for victim in ("itself", "condure", "pushpin-handler"):
             runner = psutil.Process(gripped.pushpin.pid)
@@ -380,7 +382,7 @@ async def test_what_is_killed_alone_leaves_nothing_in_its_successors_way(grip: G
                 assert (await visitor.follower(one.conversation).follow()).whole
 
 
-async def test_a_last_event_that_is_lost_on_its_way_is_heard_soon(
+async def test_a_last_event_lost_on_its_way_arrives_soon(
     grip: Grip, judge: Judge, size: Size[int]
 ) -> None:
     async with grip(cut=True) as (stack, gripped):
@@ -390,17 +392,17 @@ async def test_a_last_event_that_is_lost_on_its_way_is_heard_soon(
             one = await visitor.ask(script(tokens=LONG, rate=5, seed=n))
             reader = visitor.follower(one.conversation, cursor=one.cursor)
             async with following([reader], within=20):
-                await reader.hears(delta(3), within=20)
+                await reader.wait_for(delta(3), within=20)
                 if n % 2:
                     await stack.valkey.cut_subscriptions()
                 else:
-                    gripped.wire.stall()
+                    gripped.bridge_proxy.stall()
                 said_at = time.monotonic()
                 await visitor.cancel(one.run)
                 if not n % 2:
-                    gripped.wire.reset()
-                    gripped.wire.flow()
-                heard = await reader.hears(ending(one.run), within=20)
+                    gripped.bridge_proxy.reset()
+                    gripped.bridge_proxy.flow()
+                heard = await reader.wait_for(final_event(one.run), within=20)
                 assert heard.at - said_at <= 2.0
             asked.append(one)
             readers.append(reader)
@@ -408,10 +410,10 @@ async def test_a_last_event_that_is_lost_on_its_way_is_heard_soon(
         assert report.clean, report
 
 
-async def test_the_worker_sends_one_command_a_token_however_many_nodes_listen(
+async def test_the_worker_sends_one_command_per_token_for_any_number_of_nodes(
     stacks: Stacks,
 ) -> None:
-    chosen = PushpinStack.chosen()
+    chosen = PushpinStack.shared_settings()
     async with stacks(pushpin=False, also=chosen) as stack:
         for nodes in (0, 1, 10):  # each a Pushpin with its bridge
             async with AsyncExitStack() as parts:
@@ -426,13 +428,13 @@ async def test_the_worker_sends_one_command_a_token_however_many_nodes_listen(
                     for port in ports
                 ]
                 async with following(readers, within=30):
-                    await all_hear(readers, delta(100), within=30)
+                    await wait_for_all(readers, delta(100), within=30)
                     channel = f"conversation-{asked.conversation}"
                     listen = await stack.valkey.client.pubsub_numsub(channel)
                     # Without a bridge it is the web process.
                     assert listen == [(channel.encode(), max(1, nodes))]
                     before = await commands_and_head(stack, channel)
-                    await all_hear(readers, delta(600), within=30)
+                    await wait_for_all(readers, delta(600), within=30)
                     sent = await commands_and_head(stack, channel) - before
                     await visitor.cancel(asked.run)
             tokens = sent["head"]
@@ -450,5 +452,5 @@ async def commands_and_head(stack: Stack, channel: str) -> Counter[str]:
     return Counter(calls | {"head": int(head)})
 
 
-def heartbeat(head: int | None) -> Callable[[Heard], bool]:
+def heartbeat(head: int | None) -> Callable[[Received], bool]:
     return lambda heard: heard.block.event == "heartbeat" and heard.block.payload == {"head": head}

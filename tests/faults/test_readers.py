@@ -18,7 +18,7 @@ from sseclient import SSEClient
 from tests.browser.support.chromium import chromium
 from tests.faults.conftest import Judge, Stacks
 from tests.support.many_followers import following
-from tests.support.npm import Event, made_of
+from tests.support.npm import Event, events_read_by
 from tests.support.ports import HOST
 from tests.support.sse_blocks import EVENTS_WITH_ID, SNAPSHOT, STATE_EVENTS
 from tests.support.stack import Stack
@@ -64,7 +64,7 @@ Read = Callable[[Recorded, Path], Awaitable[list[Event]]]
 
 def npm(reader: str) -> Read:
     async def read(recorded: Recorded, project: Path) -> list[Event]:
-        (heard,) = await made_of(
+        (heard,) = await events_read_by(
             reader, [recorded.url], recorded.cookies, project, within=READ_WITHIN
         )
         return heard
@@ -173,7 +173,7 @@ def session(recorded: Recorded) -> Iterator[requests.Session]:
                 answer.close()
 
 
-async def test_every_reader_makes_the_same_of_the_same_conversations(
+async def test_every_client_library_reads_the_same_events(
     stacks: Stacks, judge: Judge, npm_project: Path
 ) -> None:
     async with stacks(also={"STREAM_RETRY": "10,20"}) as stack:
@@ -194,7 +194,7 @@ async def conversations(stack: Stack, visitor: Visitor, judge: Judge) -> list[Re
     follower = visitor.follower(first.conversation, cursor=0)
     async with following([follower], within=READ_WITHIN):
         pass
-    second = await visitor.say(
+    second = await visitor.send(
         first.conversation, script(text=HOSTILE, fault="reset", fault_at=len(HOSTILE) - 2, times=9)
     )
     follower = visitor.follower(first.conversation, cursor=0)
@@ -204,12 +204,12 @@ async def conversations(stack: Stack, visitor: Visitor, judge: Judge) -> list[Re
     report = await judge(visitor, [first, second], [follower, newcomer])
     assert report.clean, report
     path = f"http://{HOST}:{visitor.port}/api/conversations/{first.conversation}/events/?until=idle"
-    cookies = visitor.identity()["Cookie"]
-    whole = [heard.block.raw for heard in follower.recording.heard()]
+    cookies = visitor.credentials()["Cookie"]
+    whole = [heard.block.raw for heard in follower.recording.received()]
     late = visitor.follower(first.conversation)
     async with following([late], within=READ_WITHIN):
         pass
-    state = [heard.block.raw for heard in late.recording.heard()]
+    state = [heard.block.raw for heard in late.recording.received()]
     return [
         Recorded(f"{path}&lastEventId=0", cookies, [*filter(None, map(event, whole))]),
         Recorded(path, cookies, [*filter(None, map(event, state))]),

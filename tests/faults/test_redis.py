@@ -9,26 +9,33 @@ import time
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.support.many_followers import all_hear, delta, following, lateness, numbered_since, share
+from tests.support.many_followers import (
+    delta,
+    following,
+    lateness,
+    numbered_since,
+    quantile,
+    wait_for_all,
+)
 from tests.support.outages import OUTAGES, full
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 BACK_WITHIN = 10.0  # seconds after the return of Redis
 LONG = 20_000  # tokens: a reply that goes on until it is cancelled
 
 
-async def ask_when_there_is_room(visitor: Visitor, message: str) -> Asked:
+async def ask_when_there_is_room(visitor: Visitor, message: str) -> AcceptedRun:
     """A full Redis takes no new run: ask again when the refusal says so."""
     async with asyncio.timeout(60):
         while True:
             answer = await visitor.http.post("/api/conversations/", json={"message": message})
             if answer.status_code == 202:
-                return Asked.of(answer, message)
+                return AcceptedRun.of(answer, message)
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
             await asyncio.sleep(int(answer.headers["Retry-After"]))
 
 
-async def test_redis_away_and_back_loses_nothing(
+async def test_an_outage_of_redis_loses_nothing(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     rounds = size(7, 60)
@@ -55,14 +62,14 @@ async def test_redis_away_and_back_loses_nothing(
             await followers[-1].follow()
 
         async with following(followers, within=30):
-            await all_hear(followers, delta(0), within=30)
+            await wait_for_all(followers, delta(0), within=30)
             for number, (outage, length) in enumerate(zip(outages, seconds, strict=True)):
                 away = asyncio.create_task(outage(stack, length))
                 await asyncio.sleep(length / 2)
                 late = asyncio.create_task(newcomer(number))
                 await away
                 returns.append(time.monotonic())
-                await all_hear(lasting, numbered_since(returns[-1]), within=30)
+                await wait_for_all(lasting, numbered_since(returns[-1]), within=30)
                 async with asyncio.timeout(30):
                     await late
             for one in asked[:2]:
@@ -75,7 +82,7 @@ async def test_redis_away_and_back_loses_nothing(
         assert all(part.running for part in (*stack.webs, *stack.workers))
 
 
-async def test_a_worker_that_begins_while_redis_is_full_is_there_when_it_is_not(
+async def test_a_worker_started_while_redis_is_full_works_afterwards(
     stacks: Stacks, judge: Judge
 ) -> None:
     async with stacks() as stack:
@@ -97,7 +104,7 @@ async def test_a_worker_that_begins_while_redis_is_full_is_there_when_it_is_not(
 
 
 @pytest.mark.alone
-async def test_cutting_the_subscription_again_and_again_loses_nothing(
+async def test_cutting_the_subscription_repeatedly_loses_nothing(
     stacks: Stacks, judge: Judge, chance: random.Random
 ) -> None:
     rate, cuts = 50, 50
@@ -109,11 +116,11 @@ async def test_cutting_the_subscription_again_and_again_loses_nothing(
             heard = 0
             for _ in range(cuts):
                 heard += chance.randrange(5, 20)
-                await all_hear(followers, delta(heard), within=30)
+                await wait_for_all(followers, delta(heard), within=30)
                 await stack.valkey.cut_subscriptions()
-            await all_hear(followers, delta(heard + rate), within=30)
+            await wait_for_all(followers, delta(heard + rate), within=30)
             await visitor.cancel(asked.run)
         report = await judge(visitor, [asked], followers)
         assert report.clean, report
         late = lateness([follower.recording for follower in followers], rate)
-        assert share(late, 0.95) <= 2.0
+        assert quantile(late, 0.95) <= 2.0

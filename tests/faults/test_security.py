@@ -13,8 +13,8 @@ from uuid import uuid4
 from tests.faults.conftest import Stacks
 from tests.support.many_followers import following
 from tests.support.stack import KEY, Stack
-from tests.support.visitor import Asked, Visitor, script
-from tests.support.waiting import LOOK_EVERY
+from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.waiting import POLL_INTERVAL
 
 CANARY = "canary-4c1d-prompt"
 FAULTS = ("refuse", "context", "401", "429", "500", "reset", "cut", "truncated", "error", "silence")
@@ -54,7 +54,7 @@ async def refused(visitor: Visitor, secret: str) -> list[str]:
     return [answer.text for answer in answers]
 
 
-async def test_nothing_secret_is_written_down_by_anybody(stacks: Stacks) -> None:
+async def test_no_secret_is_in_a_log_or_a_file(stacks: Stacks) -> None:
     """At debug level, over every fault of the model, a dead worker and an absent Redis."""
     settings = {
         "LOG_LEVEL": "DEBUG",
@@ -65,7 +65,7 @@ async def test_nothing_secret_is_written_down_by_anybody(stacks: Stacks) -> None
     async with stacks(also=settings) as stack:
         visitor = await stack.visitor()
         session = visitor.http.cookies["sessionid"]
-        asked: list[Asked] = []
+        asked: list[AcceptedRun] = []
         for fault in FAULTS:
             wish = {"fault": fault, "fault_at": 3 if not fault.isdigit() else 0}
             text = script(text=[CANARY] * 6, seed=f"{CANARY}-{fault}", **wish)
@@ -74,7 +74,7 @@ async def test_nothing_secret_is_written_down_by_anybody(stacks: Stacks) -> None
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(followers, within=90):
             stack.worker.kill()
-            rung = [task for _, task in await stack.valkey.rings()]
+            rung = [task for _, task in await stack.valkey.queued_tasks()]
             await stack.add_worker()
             reports = [await refused(visitor, CANARY)]
         stack.valkey.kill()
@@ -90,7 +90,7 @@ async def test_nothing_secret_is_written_down_by_anybody(stacks: Stacks) -> None
                 for form in forms(secret):
                     at = text.find(form)
                     assert at < 0, (name, text[max(0, at - 400) : at + 100])
-        rung += [task for _, task in await stack.valkey.rings()]
+        rung += [task for _, task in await stack.valkey.queued_tasks()]
         for task in rung:
             for secret in (CANARY, KEY, session):
                 assert not any(form.encode() in task for form in forms(secret))
@@ -99,7 +99,7 @@ async def test_nothing_secret_is_written_down_by_anybody(stacks: Stacks) -> None
             assert session not in text
 
 
-async def test_no_error_of_the_model_quotes_it(stacks: Stacks) -> None:
+async def test_no_model_error_quotes_the_prompt_or_the_key(stacks: Stacks) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()
         for fault in ("context", "401", "404", "500"):
@@ -199,7 +199,7 @@ def garbage() -> Iterator[str | bytes]:
         yield json.dumps(ring | {"headers": ring["headers"] | {"compression": encoding}})
 
 
-async def test_forged_rings_and_garbage_leave_the_worker_alive(stacks: Stacks) -> None:
+async def test_forged_tasks_and_garbage_leave_the_worker_alive(stacks: Stacks) -> None:
     """More of them than the worker takes at once: each must give its place back."""
     async with stacks(also={"WORKER_CONCURRENCY": "4"}) as stack:
         visitor = await stack.visitor()
@@ -208,7 +208,7 @@ async def test_forged_rings_and_garbage_leave_the_worker_alive(stacks: Stacks) -
         async with asyncio.timeout(60):
             while await stack.valkey.client.llen("unspool"):
                 assert stack.worker.running
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_INTERVAL)
         one = await visitor.ask(script(tokens=5))
         follower = visitor.follower(one.conversation, cursor=one.cursor)
         async with following([follower], within=30):

@@ -13,10 +13,10 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, following, numbered_since
+from tests.support.many_followers import delta, following, numbered_since, wait_for_all
 from tests.support.stack import Stack
 from tests.support.valkey import Valkey
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 LONG = 20_000  # tokens: a reply that goes on until it is cancelled
 RATE = 20  # tokens a second
@@ -25,7 +25,7 @@ ANSWERED_WITHIN = 3.0  # seconds for a POST: three trips to Redis, and one for t
 BACK_WITHIN = 10.0  # seconds after its server's return until a reply goes on
 
 
-async def home(stack: Stack, one: Asked) -> int:
+async def home(stack: Stack, one: AcceptedRun) -> int:
     """The one server on which the conversation's log is."""
     state = f"{{conversation-{one.conversation}}}:state"
     found = [bool(await valkey.client.exists(state)) for valkey in stack.valkeys]
@@ -33,9 +33,9 @@ async def home(stack: Stack, one: Asked) -> int:
     return found.index(True)
 
 
-async def on_each(stack: Stack, visitor: Visitor, count: int) -> list[list[Asked]]:
+async def on_each(stack: Stack, visitor: Visitor, count: int) -> list[list[AcceptedRun]]:
     """So many long replies at least on each server."""
-    there: list[list[Asked]] = [[] for _ in stack.valkeys]
+    there: list[list[AcceptedRun]] = [[] for _ in stack.valkeys]
     while any(len(those) < count for those in there):
         seed = sum(map(len, there))
         one = await visitor.ask(script(tokens=LONG, rate=RATE, seed=seed))
@@ -65,12 +65,12 @@ async def forget_nothing(valkey: Valkey) -> None:
 
 def longest_silence(follower: Follower, since: float, until: float) -> float:
     """Seconds between two events that this follower heard meanwhile."""
-    heard = [h.at for h in follower.recording.heard() if h.block.id and since <= h.at <= until]
+    heard = [h.at for h in follower.recording.received() if h.block.id and since <= h.at <= until]
     return max(later - earlier for earlier, later in pairwise([since, *heard, until]))
 
 
 @pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
-async def test_where_one_of_two_servers_is_away_the_others_readers_notice_nothing(
+async def test_an_outage_of_one_redis_server_does_not_affect_readers_of_the_other(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
 ) -> None:
     async with stacks(valkeys=2, workers=2, pushpin=pushpin) as stack:
@@ -85,7 +85,7 @@ async def test_where_one_of_two_servers_is_away_the_others_readers_notice_nothin
         lasting = [follower for those in followers for follower in those]
         asked, returns = [one for those in there for one in those], []
         async with following(lasting, within=30):
-            await all_hear(lasting, delta(0), within=30)
+            await wait_for_all(lasting, delta(0), within=30)
             await asyncio.sleep(2)  # Pushpin has asked what comes next, as it does after a second
             for number in range(size(4, 20)):
                 one = (number + number // 2) % 2  # each is killed, and each is silent
@@ -98,7 +98,7 @@ async def test_where_one_of_two_servers_is_away_the_others_readers_notice_nothin
                     for follower in followers[1 - one]:
                         assert longest_silence(follower, begun, back) < APART
                 returns.append(time.monotonic())
-                await all_hear(lasting, numbered_since(returns[-1]), within=30)
+                await wait_for_all(lasting, numbered_since(returns[-1]), within=30)
                 async with asyncio.timeout(30):
                     await visitor.follower(asked[-1].conversation).follow()
             for run in [one.run for those in there for one in those]:

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.conftest import Judge, Size
 from tests.support.databases import migrate
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, following, numbered_since
+from tests.support.many_followers import delta, following, numbered_since, wait_for_all
 from tests.support.outages import cut_off, replica_of, taken_over
 from tests.support.postgresql import PostgreSQL
 from tests.support.pushpin_stack import PushpinStack
@@ -24,15 +24,15 @@ LONG = 20_000  # tokens: a reply that goes on until it is cancelled
 
 @pytest.fixture
 async def postgresql() -> AsyncIterator[PostgreSQL]:
-    async with PostgreSQL.begun() as server:
+    async with PostgreSQL.running_server() as server:
         yield server
 
 
-async def test_two_of_everything_may_lose_each_in_turn(
+async def test_with_two_of_every_process_each_can_die_in_turn(
     postgresql: PostgreSQL, tmp_path: Path, judge: Judge, size: Size[int]
 ) -> None:
     migrate({"DATA_DIR": str(tmp_path), "DATABASE_URL": postgresql.url})
-    chosen = PushpinStack.chosen()
+    chosen = PushpinStack.shared_settings()
     also = {**chosen, "RUN_LEASE": "4", "RUN_ATTEMPTS": "100"}  # workers die in turn, and again
     async with (
         Stack(
@@ -50,20 +50,20 @@ async def test_two_of_everything_may_lose_each_in_turn(
             for _ in range(3)
         ]
         async with following(readers, within=60):
-            await all_hear(readers, delta(0), within=30)
+            await wait_for_all(readers, delta(0), within=30)
             for _ in range(size(1, 5)):
                 for part in (*stack.holders, *stack.webs, *stack.workers):
                     part.kill()
                     await asyncio.sleep(1)
                     part.start()
                     await all_go_on(readers)
-                await postgresql.dies()
+                await postgresql.kill_all()
                 await asyncio.sleep(1)
                 postgresql.start()
                 await postgresql.answers()
                 await all_go_on(readers)
             cut_off(stack)
-            await replica.copies(stack.valkey)
+            await replica.replicate(stack.valkey)
             await taken_over(stack, replica)
             await all_go_on(readers)
             await gripped.ready()
@@ -74,4 +74,4 @@ async def test_two_of_everything_may_lose_each_in_turn(
 
 
 async def all_go_on(readers: list[Follower]) -> None:
-    await all_hear(readers, numbered_since(time.monotonic() + 1), within=40)
+    await wait_for_all(readers, numbered_since(time.monotonic() + 1), within=40)

@@ -8,9 +8,9 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import following, lateness, share
+from tests.support.many_followers import following, lateness, quantile
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 from tests.support.waiting import until
 
 RATE = 100  # deltas a second
@@ -21,7 +21,7 @@ HUNDRED_MB = 100 * 1024 * 1024
 
 
 @pytest.mark.alone
-async def test_readers_who_do_not_read_harm_nobody(
+async def test_readers_that_do_not_read_delay_no_other_reader(
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     each = size(25, 150)  # that never read, and that read slowly
@@ -61,7 +61,7 @@ async def test_readers_who_do_not_read_harm_nobody(
         assert late_beside <= 1.3 * late_alone + NOISE
 
 
-async def test_a_reader_that_freezes_for_long_comes_back_and_has_lost_nothing(
+async def test_a_reader_frozen_for_long_reconnects_and_loses_nothing(
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     """Its connection is closed while it reads nothing, and its cursor is good afterwards."""
@@ -71,7 +71,7 @@ async def test_a_reader_that_freezes_for_long_comes_back_and_has_lost_nothing(
         asked = await visitor.ask(script(tokens=LONG * 4, seed="frozen"))
         reader = visitor.follower(asked.conversation, cursor=0, portion=4096, pause=frozen)
         follows = asyncio.create_task(reader.follow())
-        await until(lambda: any(reader.recording.heard()), within=30, what="a first event")
+        await until(lambda: any(reader.recording.received()), within=30, what="a first event")
         reader.pause = 0.0  # from its next read on
         await follows
         report = await judge(visitor, [asked], [reader])
@@ -80,7 +80,7 @@ async def test_a_reader_that_freezes_for_long_comes_back_and_has_lost_nothing(
 
 
 def p95(followers: list[Follower]) -> float:
-    return share(lateness([follower.recording for follower in followers], RATE), 0.95)
+    return quantile(lateness([follower.recording for follower in followers], RATE), 0.95)
 
 
 async def at_rest(stack: Stack, *, within: float) -> None:
@@ -92,7 +92,7 @@ async def at_rest(stack: Stack, *, within: float) -> None:
             await asyncio.sleep(0.5)
 
 
-async def normal(visitor: Visitor, *, seed: int) -> tuple[Asked, list[Follower]]:
+async def normal(visitor: Visitor, *, seed: int) -> tuple[AcceptedRun, list[Follower]]:
     """Fifty readers who read, through one reply of ten seconds."""
     asked = await visitor.ask(script(tokens=10 * RATE, rate=RATE, seed=seed))
     followers = [visitor.follower(asked.conversation, cursor=asked.cursor) for _ in range(50)]
@@ -102,7 +102,7 @@ async def normal(visitor: Visitor, *, seed: int) -> tuple[Asked, list[Follower]]
 
 
 async def resumed(
-    stack: Stack, judge: Judge, visitor: Visitor, asked: Asked, slow: list[Follower]
+    stack: Stack, judge: Judge, visitor: Visitor, asked: AcceptedRun, slow: list[Follower]
 ) -> None:
     """Whoever was too slow comes back where he stopped, and has lost nothing."""
     back = [

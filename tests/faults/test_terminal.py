@@ -42,7 +42,7 @@ async def same_person(stack: Stack, data: Path) -> AsyncIterator[Visitor]:
     try:
         yield visitor
     finally:
-        await visitor.leave()
+        await visitor.close()
 
 
 def words(text: str) -> list[str]:
@@ -58,7 +58,7 @@ def cookies(stack: Stack, data: Path) -> Path:
 async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
     """The run that this chat has just asked for, once so many pieces of it were said."""
     await until(
-        lambda: cookies(stack, data).exists() and stack.model_stats()["speaking"],
+        lambda: cookies(stack, data).exists() and stack.model_stats()["streaming"],
         within=30,
         what="a reply",
     )
@@ -88,7 +88,7 @@ async def restarted(stack: Stack, number: signal.Signals) -> None:
     await stack.ready(stack.web)
 
 
-async def test_in_a_pipe_the_reply_is_all_that_is_written(service: Stack, tmp_path: Path) -> None:
+async def test_in_a_pipe_only_the_reply_is_printed(service: Stack, tmp_path: Path) -> None:
     async with Chat(service, tmp_path, piped="What is a river?\n") as chat:
         assert (await chat.ended(), chat.out, chat.err) == (
             0,
@@ -100,7 +100,7 @@ async def test_in_a_pipe_the_reply_is_all_that_is_written(service: Stack, tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_restart_of_the_web_process_in_mid_reply_loses_nothing(
+async def test_a_restart_of_the_web_process_during_a_reply_loses_nothing(
     service: Stack, tmp_path: Path, number: signal.Signals
 ) -> None:
     asked = script(tokens=160, rate=20, seed=number.name)
@@ -111,44 +111,44 @@ async def test_a_restart_of_the_web_process_in_mid_reply_loses_nothing(
         assert chat.err == "reconnecting…\nback, nothing lost\n"
 
 
-async def test_a_restart_under_a_terminal_shows_each_word_once(
+async def test_a_restart_during_a_reply_prints_each_word_once(
     service: Stack, tmp_path: Path
 ) -> None:
     asked = script(tokens=200, rate=20, seed="t")
     async with Chat(service, tmp_path) as chat:
-        await chat.prompts()
+        await chat.wait_for_prompt()
         chat.type(f"{asked}\r")
-        await chat.shows("w20-")
+        await chat.wait_for_text("w20-")
         service.web.kill()
-        await chat.shows("reconnecting…")
+        await chat.wait_for_text("reconnecting…")
         service.web.start()
         await service.ready(service.web)
-        await chat.shows("back, nothing lost", within=10)
-        await chat.prompts()
+        await chat.wait_for_text("back, nothing lost", within=10)
+        await chat.wait_for_prompt()
         assert words(str(chat.screen)) == words(expected(asked))
         chat.type(CONTROL_D)
         assert await chat.ended() == 0
         assert "Continue with --conversation" in str(chat.screen)
 
 
-async def test_control_c_stops_the_reply_and_the_chat_goes_on(
+async def test_control_c_cancels_the_reply_and_the_chat_continues(
     service: Stack, tmp_path: Path
 ) -> None:
     long, next = script(tokens=900, rate=20, seed="c"), script(tokens=30, seed="d")
     async with Chat(service, tmp_path) as chat:
-        await chat.prompts()
+        await chat.wait_for_prompt()
         chat.type(f"{long}\r")
-        await chat.shows("w20-")
+        await chat.wait_for_text("w20-")
         run = await being_written(service, tmp_path, 20)
         chat.type(CONTROL_C)
-        await chat.prompts()
+        await chat.wait_for_prompt()
         async with same_person(service, tmp_path) as visitor:
             stopped = await visitor.run(run["id"])
         assert stopped["status"] == "cancelled"
         assert words(str(chat.screen)) == words(stopped["text"])
         chat.type(f"{next}\r")
-        await chat.shows("30 tokens")
-        await chat.prompts()
+        await chat.wait_for_text("30 tokens")
+        await chat.wait_for_prompt()
         assert words(str(chat.screen)) == words(stopped["text"] + expected(next))
         chat.type(CONTROL_C)
         assert await chat.ended() == 0
@@ -160,7 +160,7 @@ async def test_control_c_stops_the_reply_and_the_chat_goes_on(
     ]
 
 
-async def test_control_c_in_a_pipe_stops_the_reply_and_keeps_its_text(
+async def test_control_c_in_a_pipe_cancels_the_reply_and_keeps_its_text(
     service: Stack, tmp_path: Path
 ) -> None:
     async with Chat(service, tmp_path, piped=script(tokens=900, rate=20, seed="p")) as chat:
@@ -172,32 +172,36 @@ async def test_control_c_in_a_pipe_stops_the_reply_and_keeps_its_text(
     assert re.fullmatch(r"stopping…\ncancelled \(\d+ tokens\)\n", chat.err), chat.err
 
 
-async def test_control_c_counts_before_a_worker_has_begun(stacks: Stacks, tmp_path: Path) -> None:
+async def test_control_c_cancels_a_reply_that_no_worker_has_started(
+    stacks: Stacks, tmp_path: Path
+) -> None:
     async with stacks(workers=0) as stack:
         async with Chat(stack, tmp_path) as chat:
-            await chat.prompts()
+            await chat.wait_for_prompt()
             chat.type("What is a river?\r")
             await until(cookies(stack, tmp_path).exists, within=30, what="a session")
             async with same_person(stack, tmp_path) as visitor:
                 while not await visitor.conversations():
                     await asyncio.sleep(0.1)
             chat.type(CONTROL_C)
-            await chat.shows("cancelled")
-            await chat.prompts()
+            await chat.wait_for_text("cancelled")
+            await chat.wait_for_prompt()
             chat.type(CONTROL_D)
             assert await chat.ended() == 0
         assert await stored(stack, tmp_path) == [("user", "What is a river?")]
 
 
-async def test_a_post_whose_answer_is_lost_is_accepted_once(service: Stack, tmp_path: Path) -> None:
+async def test_a_post_whose_response_is_lost_is_accepted_once(
+    service: Stack, tmp_path: Path
+) -> None:
     async with Proxy((HOST, service.ports[service.web.name])) as proxy:
         async with Chat(service, tmp_path, port=proxy.port) as chat:
-            await chat.prompts()
+            await chat.wait_for_prompt()
             proxy.reset()  # what it kept open since it arrived: its next call is a new connection
             proxy.cut_next_answer_after(1)
             chat.type("What is a river?\r")
-            await chat.shows("12 tokens")
-            await chat.prompts()
+            await chat.wait_for_text("12 tokens")
+            await chat.wait_for_prompt()
             assert words(str(chat.screen)) == words(expected("What is a river?"))
             chat.type(CONTROL_D)
             await chat.ended()
@@ -207,17 +211,17 @@ async def test_a_post_whose_answer_is_lost_is_accepted_once(service: Stack, tmp_
         assert len(await visitor.conversations()) == 1
 
 
-async def test_a_message_typed_while_the_service_is_down_is_sent_once_it_is_back(
+async def test_a_message_typed_during_an_outage_is_sent_afterwards(
     service: Stack, tmp_path: Path
 ) -> None:
     async with Chat(service, tmp_path) as chat:
-        await chat.prompts()
+        await chat.wait_for_prompt()
         service.web.kill()
         chat.type("What is a river?\r")
-        await chat.shows("reconnecting…")
+        await chat.wait_for_text("reconnecting…")
         service.web.start()
         await service.ready(service.web)
-        await chat.shows("12 tokens")
+        await chat.wait_for_text("12 tokens")
     assert await stored(service, tmp_path) == [
         ("user", "What is a river?"),
         ("assistant", expected("What is a river?")),
@@ -236,7 +240,9 @@ async def test_an_attempt_that_was_lost_leaves_nothing_in_the_pipe(
         assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
 
 
-async def test_a_reply_that_waits_for_redis_is_waited_for(service: Stack, tmp_path: Path) -> None:
+async def test_the_chat_waits_for_a_reply_during_an_outage_of_redis(
+    service: Stack, tmp_path: Path
+) -> None:
     asked = script(tokens=20, rate=100, seed="away")
     service.valkey.kill()
     async with Chat(service, tmp_path, piped=asked) as chat:
@@ -251,15 +257,15 @@ async def test_a_reply_that_waits_for_redis_is_waited_for(service: Stack, tmp_pa
 async def test_a_lost_log_is_noted_and_the_reply_is_whole(service: Stack, tmp_path: Path) -> None:
     asked = script(tokens=100, rate=20, seed="l")
     async with Chat(service, tmp_path) as chat:
-        await chat.prompts()
+        await chat.wait_for_prompt()
         chat.type(f"{asked}\r")
-        await chat.shows("w20-")
+        await chat.wait_for_text("w20-")
         await service.valkey.client.flushall()
         service.web.kill()
         service.web.start()
         await service.ready(service.web)
-        await chat.prompts()
-        assert "the event log was lost: this is the text as it is now" in chat.said
+        await chat.wait_for_prompt()
+        assert "the event log was lost: this is the text as it is now" in chat.output
     (_, text) = (await stored(service, tmp_path))[1]
     assert text == expected(asked)
     assert words(str(chat.screen))[-100:] == words(text)
@@ -284,7 +290,7 @@ async def test_a_failure_is_noted_and_sets_the_exit_status(service: Stack, tmp_p
         assert "No answer from" in chat.err
 
 
-async def test_a_conversation_is_continued_and_followed(service: Stack, tmp_path: Path) -> None:
+async def test_a_conversation_can_be_continued_and_followed(service: Stack, tmp_path: Path) -> None:
     async with Chat(service, tmp_path, "first", piped="") as chat:
         await chat.ended()
     texts = {message: expected(message) for message in ("first", "second", "third")}
@@ -294,13 +300,13 @@ async def test_a_conversation_is_continued_and_followed(service: Stack, tmp_path
     ):
         conversation = (await visitor.conversations())[0]["id"]
         async with Chat(service, tmp_path, "--conversation", conversation) as chat:
-            await chat.shows("user: first")
-            await chat.prompts()
-            elsewhere = await visitor.say(conversation, "second")
+            await chat.wait_for_text("user: first")
+            await chat.wait_for_prompt()
+            elsewhere = await visitor.send(conversation, "second")
             await visitor.follower(conversation, cursor=elsewhere.cursor).follow()
             chat.type("third\r")
-            await chat.shows("completed")
-            await chat.prompts()
+            await chat.wait_for_text("completed")
+            await chat.wait_for_prompt()
         assert words(str(chat.screen)) == words(texts["first"] + texts["third"])
         dialogue = "".join(f"user: {said}\nassistant: {text}\n" for said, text in texts.items())
         await until(lambda: watching.out == dialogue, within=30, what="the dialogue")
@@ -313,7 +319,7 @@ async def test_a_reply_cannot_control_the_terminal(service: Stack, tmp_path: Pat
     text = ["before \x1b]0;mine\x07 ", "\x1b[2J\x9b31m ", "[red]not markup[/red] after"]
     async with Chat(service, tmp_path, script(text=text)) as chat:
         assert await chat.ended() == 0
-    assert "\x1b]0;" not in chat.said
-    assert "\x1b[2J" not in chat.said
-    assert "\x9b" not in chat.said
+    assert "\x1b]0;" not in chat.output
+    assert "\x1b[2J" not in chat.output
+    assert "\x9b" not in chat.output
     assert "[red]not markup[/red] after" in str(chat.screen)

@@ -42,7 +42,7 @@ async def test_a_trace_goes_from_the_callers_span_to_the_last_token(stacks: Stac
                 pass
             await until(lambda: len(collector.spans(trace)) == 5, within=10, what="five spans")
             spans = {span.name: span for span in collector.spans(trace)}
-            rung = [task for _, task in await stack.valkey.rings()]
+            rung = [task for _, task in await stack.valkey.queued_tasks()]
         asked = spans["POST /api/conversations/"]
         attempt, queued, first, ending = (
             spans[name] for name in ("attempt", "queued", "first token", "ending")
@@ -56,28 +56,28 @@ async def test_a_trace_goes_from_the_callers_span_to_the_last_token(stacks: Stac
         }
         assert asked.service == "unspool-web"
         assert {span.service for span in (attempt, queued, first, ending)} == {"unspool-worker"}
-        assert asked.begun <= queued.begun <= queued.ended <= first.ended <= ending.begun
+        assert asked.started <= queued.started <= queued.ended <= first.ended <= ending.started
         assert ending.ended <= attempt.ended
-        assert asked.told == {
+        assert asked.attributes == {
             "unspool.request": "the-one-to-follow",
             "unspool.run": one.run,
             "http.response.status_code": "202",
         }
-        assert attempt.told == {
+        assert attempt.attributes == {
             "unspool.run": one.run,
             "unspool.conversation": one.conversation,
             "unspool.attempt": "1",
             "unspool.request": "the-one-to-follow",
             "gen_ai.request.model": "scripted",
         }
-        assert ending.told == {"unspool.outcome": "finished", "unspool.pieces": "20"}
+        assert ending.attributes == {"unspool.outcome": "finished", "unspool.pieces": "20"}
         secret = [CANARY, KEY, *visitor.http.cookies.values()]
         for words in (*collector.bodies, *rung):
             assert [one for one in secret if one.encode() in words] == []
 
 
 @pytest.mark.alone  # a process that ends has a second to deliver its spans
-async def test_a_run_that_a_deploy_hands_over_goes_on_in_its_trace(stacks: Stacks) -> None:
+async def test_a_run_released_by_a_deploy_continues_its_trace(stacks: Stacks) -> None:
     with collecting() as collector:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "WORKER_DRAIN": "0.1", **SOON}
         async with stacks(also=settings) as stack:
@@ -87,20 +87,23 @@ async def test_a_run_that_a_deploy_hands_over_goes_on_in_its_trace(stacks: Stack
             one = await visitor.ask(script(tokens=120, rate=40))
             follower = visitor.follower(one.conversation, cursor=one.cursor)
             async with following([follower], within=60):
-                await follower.hears(delta(5), within=30)
+                await follower.wait_for(delta(5), within=30)
                 await stack.add_worker()
                 stack.worker.terminate()
                 await stack.worker.ended(within=5)
             await until(lambda: len(collector.spans(trace)) == 8, within=10, what="eight spans")
         first, second = (span for span in collector.spans(trace) if span.name == "attempt")
         lost, finished = (span for span in collector.spans(trace) if span.name == "ending")
-        assert (first.told["unspool.attempt"], second.told["unspool.attempt"]) == ("1", "2")
-        assert (lost.told["unspool.outcome"], lost.parent) == ("lost", first.id)
+        assert (first.attributes["unspool.attempt"], second.attributes["unspool.attempt"]) == (
+            "1",
+            "2",
+        )
+        assert (lost.attributes["unspool.outcome"], lost.parent) == ("lost", first.id)
         assert second.parent == lost.id
-        assert (finished.told["unspool.outcome"], finished.parent) == ("finished", second.id)
+        assert (finished.attributes["unspool.outcome"], finished.parent) == ("finished", second.id)
 
 
-async def test_a_collector_that_does_not_answer_holds_nobody_up(stacks: Stacks) -> None:
+async def test_a_collector_that_does_not_answer_delays_no_run(stacks: Stacks) -> None:
     """One that nobody listens at, and one that takes connections and says nothing."""
     async with Proxy((HOST, free_port())) as silent:
         silent.stall()
@@ -119,7 +122,7 @@ async def test_a_collector_that_does_not_answer_holds_nobody_up(stacks: Stacks) 
                 assert "left requests behind" not in stack.web.log.read_text()
 
 
-def test_who_names_no_collector_imports_nothing_of_it(tmp_path: Path) -> None:
+def test_without_a_collector_opentelemetry_is_not_imported(tmp_path: Path) -> None:
     words = (
         "import sys, config.asgi, config.celery, workers.tasks; from config.telemetry import begin;"
         "begin('web'); sys.exit('opentelemetry.exporter' in sys.modules)"

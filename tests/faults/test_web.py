@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.support.many_followers import all_hear, delta, following, numbered_since
+from tests.support.many_followers import delta, following, numbered_since, wait_for_all
 from tests.support.ports import HOST
 from tests.support.recording import Ended
 from tests.support.visitor import script
@@ -30,12 +30,12 @@ async def test_readers_of_a_web_process_that_is_killed_lose_nothing(
         ]
         kills: list[float] = []
         async with following(followers, within=30):
-            await all_hear(followers, delta(0), within=30)
+            await wait_for_all(followers, delta(0), within=30)
             for _ in range(size(10, 100)):
                 kills.append(time.monotonic())
                 stack.web.kill()
                 stack.web.start()
-                await all_hear(followers, numbered_since(kills[-1] + 0.5), within=30)
+                await wait_for_all(followers, numbered_since(kills[-1] + 0.5), within=30)
             await stack.ready(stack.web)  # held readers have gone on without it
             await visitor.cancel(asked.run)
         report = await judge(visitor, [asked], followers, broken_at=[k + 0.5 for k in kills])
@@ -43,7 +43,7 @@ async def test_readers_of_a_web_process_that_is_killed_lose_nothing(
         assert report.recovery(1) <= BACK_WITHIN - 0.5
 
 
-async def test_replacing_web_processes_one_by_one_is_invisible_to_readers(
+async def test_replacing_web_processes_one_by_one_loses_nothing(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with stacks(webs=2) as stack:
@@ -55,7 +55,7 @@ async def test_replacing_web_processes_one_by_one_is_invisible_to_readers(
             for _ in range(10)
         ]
         async with following(followers, within=30):
-            await all_hear(followers, delta(0), within=30)
+            await wait_for_all(followers, delta(0), within=30)
             for number in range(size(4, 40)):
                 await stack.add_web()
                 old = stack.webs.pop(0)
@@ -68,7 +68,7 @@ async def test_replacing_web_processes_one_by_one_is_invisible_to_readers(
                     await followers[-1].follow()
                 await old.ended(within=10)
                 stack.front.upstreams.remove((HOST, stack.ports[old.name]))
-                await all_hear(followers[:30], numbered_since(ended_at + 1), within=10)
+                await wait_for_all(followers[:30], numbered_since(ended_at + 1), within=10)
             for one in asked[:3]:
                 await visitor.cancel(one.run)
         report = await judge(visitor, asked, followers)
@@ -76,7 +76,7 @@ async def test_replacing_web_processes_one_by_one_is_invisible_to_readers(
 
 
 @pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
-async def test_who_awaits_an_answer_as_the_web_process_ends_comes_back(
+async def test_a_request_in_progress_at_shutdown_can_be_retried(
     stacks: Stacks, judge: Judge, pushpin: bool
 ) -> None:
     async with stacks(proxied=True, pushpin=pushpin) as stack:
@@ -97,9 +97,9 @@ async def test_who_awaits_an_answer_as_the_web_process_ends_comes_back(
         report = await judge(visitor, [asked], [first, *late])
         assert report.clean, report
         cut_off = [
-            reader.recording.connections[0].heard[0].block.payload
+            reader.recording.connections[0].received[0].block.payload
             for reader in late
-            if reader.recording.connections[0].heard
+            if reader.recording.connections[0].received
         ]
         assert {"head": None} in cut_off, "nobody was waiting any more"
 
@@ -117,17 +117,17 @@ async def test_a_web_process_with_five_hundred_open_streams_ends_in_time(
             for _ in range(50)
         ]
         async with following(followers, within=60):
-            await all_hear(followers, delta(0), within=60)
+            await wait_for_all(followers, delta(0), within=60)
             stack.web.terminate()
             took = await stack.web.ended(within=30)
             back = time.monotonic()
             stack.web.start()
-            await all_hear(followers, numbered_since(back), within=60)
+            await wait_for_all(followers, numbered_since(back), within=60)
             await asyncio.gather(*(visitor.cancel(one.run) for one in asked))
         report = await judge(visitor, asked, followers, broken_at=[back])
         assert report.clean, report
         assert took <= BACK_WITHIN
         closed = [follower.recording.connections[0] for follower in followers]
         assert {c.ended for c in closed} == {Ended.CLOSED}, "a stream was torn, not ended"
-        returns = sorted(follower.recording.connections[1].asked for follower in followers)
+        returns = sorted(follower.recording.connections[1].requested_at for follower in followers)
         assert returns[-5] - returns[5] > 1.0, "everybody came back at once"

@@ -8,8 +8,8 @@ import time
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import all_hear, delta, following, started
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.many_followers import delta, following, started, wait_for_all
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 TAKEN_UP_WITHIN = 25.0  # seconds after a worker's death
 HANDED_OVER_WITHIN = 5.0  # seconds after SIGTERM
@@ -28,7 +28,7 @@ def held(tokens: int) -> dict[str, object]:
 
 async def speaking(
     visitor: Visitor, count: int, *, seed: object, **wishes: object
-) -> tuple[list[Asked], list[Follower]]:
+) -> tuple[list[AcceptedRun], list[Follower]]:
     """Some replies, each with one reader who stays and one without a cursor."""
     asked = [await visitor.ask(script(rate=20, seed=f"{seed}-{n}", **wishes)) for n in range(count)]
     followers = [
@@ -41,11 +41,11 @@ async def speaking(
 
 async def each_at(followers: list[Follower], chance: random.Random, most: int) -> None:
     """Wait until the first of them is at a random token, and all have begun."""
-    await all_hear(followers, delta(0), within=30)
-    await followers[0].hears(delta(chance.randrange(most)), within=30)
+    await wait_for_all(followers, delta(0), within=30)
+    await followers[0].wait_for(delta(chance.randrange(most)), within=30)
 
 
-async def test_a_killed_workers_replies_are_written_by_another(
+async def test_the_replies_of_a_killed_worker_are_written_by_another(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with stacks() as stack:
@@ -58,7 +58,7 @@ async def test_a_killed_workers_replies_are_written_by_another(
                 stack.worker.kill()
                 stack.workers.pop(0)
                 await stack.add_worker(ready=False)
-                taken = await all_hear(followers, started(2), within=60)
+                taken = await wait_for_all(followers, started(2), within=60)
             report = await judge(visitor, asked, followers, broken_at=[killed_at])
             assert report.clean, report
             assert max(heard.at for heard in taken) - killed_at <= TAKEN_UP_WITHIN
@@ -66,24 +66,24 @@ async def test_a_killed_workers_replies_are_written_by_another(
             assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 2)}
 
 
-async def test_a_living_worker_takes_up_what_a_killed_one_was_writing(
+async def test_a_running_worker_takes_over_the_runs_of_a_killed_one(
     stacks: Stacks, judge: Judge, chance: random.Random
 ) -> None:
     async with stacks() as stack:
         visitor = await stack.visitor()
         asked, followers = await speaking(visitor, AT_ONCE, seed=1, **held(160))
         async with following(followers, within=90):
-            await all_hear(followers, delta(0), within=30)
+            await wait_for_all(followers, delta(0), within=30)
             await stack.add_worker()
             killed_at = time.monotonic()
             stack.worker.kill()
-            taken = await all_hear(followers, started(2), within=60)
+            taken = await wait_for_all(followers, started(2), within=60)
         report = await judge(visitor, asked, followers, broken_at=[killed_at])
         assert report.clean, report
         assert max(heard.at for heard in taken) - killed_at <= TAKEN_UP_WITHIN
 
 
-async def test_a_frozen_worker_that_wakes_up_is_not_heard_again(
+async def test_a_frozen_worker_that_wakes_up_publishes_nothing_more(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with stacks() as stack:
@@ -95,7 +95,7 @@ async def test_a_frozen_worker_that_wakes_up_is_not_heard_again(
                 await stack.add_worker()
                 frozen_at = time.monotonic()
                 stack.worker.freeze()
-                await all_hear(followers, started(2), within=60)
+                await wait_for_all(followers, started(2), within=60)
                 await asyncio.sleep(max(0.0, frozen_at + 2 * LEASE - time.monotonic()))
                 stack.worker.thaw()
             report = await judge(visitor, asked, followers)
@@ -105,7 +105,7 @@ async def test_a_frozen_worker_that_wakes_up_is_not_heard_again(
             stack.workers.pop(0).kill()
 
 
-async def test_a_worker_told_to_end_leaves_no_reply_behind(
+async def test_a_terminated_worker_releases_all_its_runs(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     async with stacks() as stack:
@@ -117,14 +117,14 @@ async def test_a_worker_told_to_end_leaves_no_reply_behind(
                 await stack.add_worker()
                 told_at = time.monotonic()
                 stack.worker.terminate()
-                taken = await all_hear(followers, started(2), within=30)
+                taken = await wait_for_all(followers, started(2), within=30)
                 await stack.workers.pop(0).ended(within=30)
             report = await judge(visitor, asked, followers, broken_at=[told_at])
             assert report.clean, report
             assert max(heard.at for heard in taken) - told_at <= HANDED_OVER_WITHIN
 
 
-async def test_the_same_task_delivered_five_times_at_once_is_done_once(
+async def test_a_task_delivered_five_times_at_once_runs_once(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
     count = size(50, 90)
@@ -132,12 +132,12 @@ async def test_the_same_task_delivered_five_times_at_once_is_done_once(
         visitor = await stack.visitor()
         for wave in range(size(1, 6)):
             asked, followers = await speaking(visitor, count, seed=wave, tokens=20)
-            rings = await stack.valkey.rings()
+            rings = await stack.valkey.queued_tasks()
             assert len(rings) >= count
             again = rings * 4
             chance.shuffle(again)
             for queue, task in again:
-                await stack.valkey.ring_again(queue, task)
+                await stack.valkey.redeliver(queue, task)
             before = stack.model_stats()["requests"]
             async with following(followers, within=60):
                 for _ in range(2):
@@ -152,7 +152,7 @@ async def test_the_same_task_delivered_five_times_at_once_is_done_once(
             stack.workers.clear()
 
 
-async def test_a_place_that_is_free_again_is_taken_at_once(stacks: Stacks) -> None:
+async def test_a_freed_place_is_taken_at_once(stacks: Stacks) -> None:
     async with stacks(also={"WORKER_CONCURRENCY": "2"}) as stack:
         visitor = await stack.visitor()
         begun = time.monotonic()

@@ -12,7 +12,7 @@ from streams.web.health_checks import probes
 
 
 @pytest.fixture(autouse=True)
-def _no_probe_outlives_its_test() -> Iterator[None]:
+def _clear_probes() -> Iterator[None]:
     """A question that still waits for an earlier test's Redis would be joined by the next test."""
     probes.cache_clear()
     yield
@@ -20,7 +20,7 @@ def _no_probe_outlives_its_test() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nobody_holds_the_database(django_db_setup: None) -> Iterator[None]:
+def _close_thread_connections(django_db_setup: None) -> Iterator[None]:
     """Threads keep a connection each, and PostgreSQL minds when its database is dropped."""
     yield
     for pool in (threads(None), threads(0), threads(1)):

@@ -9,13 +9,19 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
-from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
 from streams.access.api_tokens import create_token
 from streams.models import ApiToken, Conversation
-from tests.integration.support.api_client import ApiClient, conversation, run
+from tests.integration.support.api_client import (
+    ApiClient,
+    begin_conversation,
+    client_with_token,
+    conversation,
+    problem,
+    run,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 
@@ -25,71 +31,56 @@ def ada() -> User:
     return User.objects.create_user("ada")
 
 
-def bearing(token: str) -> Client:
-    return Client(enforce_csrf_checks=True, headers={"Authorization": f"Bearer {token}"})
-
-
-def begin(client: Client) -> HttpResponse:
-    return client.post("/api/conversations/", {"message": "?"}, content_type="application/json")
-
-
-def refused(answer: HttpResponse) -> tuple[int, str]:
-    assert answer["Content-Type"] == "application/problem+json"
-    return answer.status_code, answer.json()["code"]
-
-
 def test_a_token_acts_for_its_user_without_any_csrf_token(ada: User) -> None:
-    client = bearing(create_token(ada, "script", scopes="read write"))
-    made = begin(client).json()
+    client = client_with_token(create_token(ada, "script", scopes="read write"))
+    made = begin_conversation(client).json()
     assert Conversation.objects.get().owner == f"user:{ada.pk}"
     assert client.get(conversation(made["conversation"])).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
-def test_whoever_does_more_than_read_a_stream_is_told_what_may_be_done(
-    ada: User, method: str
-) -> None:
-    client = bearing(create_token(ada, "script", scopes="read write"))
-    events = conversation(begin(client).json()["conversation"]) + "events/"
-    assert refused(getattr(client, method)(events)) == (405, "method_not_allowed")
-    assert refused(getattr(Client(enforce_csrf_checks=True), method)(events))[0] == 405
+def test_any_other_method_on_a_stream_is_not_allowed(ada: User, method: str) -> None:
+    client = client_with_token(create_token(ada, "script", scopes="read write"))
+    events = conversation(begin_conversation(client).json()["conversation"]) + "events/"
+    assert problem(getattr(client, method)(events)) == (405, "method_not_allowed")
+    assert problem(getattr(Client(enforce_csrf_checks=True), method)(events))[0] == 405
 
 
-def test_a_token_that_was_revoked_or_expired_or_never_was_is_refused(ada: User) -> None:
+def test_a_revoked_expired_or_unknown_token_is_refused(ada: User) -> None:
     shown = create_token(ada, "script", scopes="read write")
     ApiToken.objects.update(revoked_at=timezone.now())
     late = create_token(
         ada, "late", scopes="read", expires_at=timezone.now() - timedelta(seconds=1)
     )
     for wrong in (shown, late, "", "unspool_" + "x" * 43, "é\udcff", "a b"):
-        answer = bearing(wrong).get("/api/conversations/")
-        assert refused(answer) == (401, "unauthorized")
+        answer = client_with_token(wrong).get("/api/conversations/")
+        assert problem(answer) == (401, "unauthorized")
         assert answer["WWW-Authenticate"] == 'Bearer realm="unspool", error="invalid_token"'
 
 
-def test_a_token_of_a_user_who_is_shut_out_is_refused(ada: User) -> None:
-    client = bearing(create_token(ada, "script", scopes="read write"))
+def test_a_token_of_a_deactivated_user_is_refused(ada: User) -> None:
+    client = client_with_token(create_token(ada, "script", scopes="read write"))
     User.objects.update(is_active=False)
-    assert refused(client.get("/api/conversations/")) == (401, "unauthorized")
+    assert problem(client.get("/api/conversations/")) == (401, "unauthorized")
 
 
-def test_a_wrong_token_is_refused_even_with_a_good_session() -> None:
+def test_a_wrong_token_is_refused_even_with_a_valid_session() -> None:
     browser = ApiClient()
     made = browser.begin()
     answer = browser.get(conversation(made["conversation"]), Authorization="Bearer wrong")
-    assert refused(answer) == (401, "unauthorized")
+    assert problem(answer) == (401, "unauthorized")
 
 
-def test_a_token_does_only_what_its_scopes_say(ada: User) -> None:
-    reader = bearing(create_token(ada, "reader", scopes="read"))
+def test_a_token_permits_only_its_scopes(ada: User) -> None:
+    reader = client_with_token(create_token(ada, "reader", scopes="read"))
     assert reader.get("/api/conversations/").status_code == 200
-    assert refused(begin(reader)) == (403, "scope_missing")
-    writer = bearing(create_token(ada, "writer", scopes="write"))
-    assert begin(writer).status_code == 202
-    assert refused(writer.get("/api/conversations/")) == (403, "scope_missing")
+    assert problem(begin_conversation(reader)) == (403, "scope_missing")
+    writer = client_with_token(create_token(ada, "writer", scopes="write"))
+    assert begin_conversation(writer).status_code == 202
+    assert problem(writer.get("/api/conversations/")) == (403, "scope_missing")
 
 
-def test_a_user_who_is_signed_in_owns_what_he_begins(ada: User) -> None:
+def test_a_signed_in_user_owns_new_conversations(ada: User) -> None:
     browser = ApiClient()
     browser.client.force_login(ada)
     browser.client.get("/")
@@ -111,21 +102,21 @@ def test_a_session_needs_the_csrf_token_to_change_anything(token: str) -> None:
         ("POST", f"{run(made['run'])}cancel/"),
         ("POST", f"{run(made['run'])}retry/"),
     ):
-        assert refused(browser.send(method, path, {})) == (403, "csrf_failed")
+        assert problem(browser.send(method, path, {})) == (403, "csrf_failed")
     assert browser.get(conversation(made["conversation"])).json()["runs"]
 
 
-def test_whoever_only_looks_without_a_session_sees_nothing_and_leaves_nothing() -> None:
+def test_a_reader_without_a_session_sees_nothing_and_stores_nothing() -> None:
     made = ApiClient().begin()
     sessions = Session.objects.count()
     stranger = Client()
     assert stranger.get("/api/conversations/").json() == {"items": [], "next": None}
-    assert refused(stranger.get(conversation(made["conversation"]))) == (404, "not_found")
+    assert problem(stranger.get(conversation(made["conversation"]))) == (404, "not_found")
     assert not stranger.cookies
     assert Session.objects.count() == sessions
 
 
-def test_a_visitor_stays_the_same_from_his_first_message_on() -> None:
+def test_a_visitor_is_the_same_owner_from_the_first_message() -> None:
     browser = ApiClient()
     browser.begin()
     browser.begin()
@@ -133,7 +124,7 @@ def test_a_visitor_stays_the_same_from_his_first_message_on() -> None:
     assert len(browser.get("/api/conversations/").json()["items"]) == 2
 
 
-def test_two_first_requests_of_one_session_agree_on_who_it_is() -> None:
+def test_two_first_requests_of_one_session_have_the_same_owner() -> None:
     browser = ApiClient()
     twin = Client(enforce_csrf_checks=True)
     twin.cookies = browser.client.cookies.copy()
@@ -148,15 +139,15 @@ def test_two_first_requests_of_one_session_agree_on_who_it_is() -> None:
     assert Conversation.objects.values("owner").distinct().count() == 1
 
 
-def test_where_visitors_are_not_welcome_they_are_told_to_sign_in(settings: Any) -> None:
+def test_without_anonymous_access_visitors_must_sign_in(settings: Any) -> None:
     settings.ALLOW_ANONYMOUS = False
-    for answer in (Client().get("/api/conversations/"), begin(Client())):
-        assert refused(answer) == (401, "unauthorized")
+    for answer in (Client().get("/api/conversations/"), begin_conversation(Client())):
+        assert problem(answer) == (401, "unauthorized")
         assert answer["WWW-Authenticate"] == 'Bearer realm="unspool"'
 
 
 @pytest.mark.parametrize("here", ["foreign", "absent", "malformed"])
-def test_foreign_and_absent_look_the_same_on_every_route(here: str, ada: User) -> None:
+def test_foreign_and_absent_objects_look_the_same_on_every_route(here: str, ada: User) -> None:
     made = ApiClient().begin()
     if here == "absent":
         made = {"conversation": str(uuid4()), "run": str(uuid4())}
@@ -190,20 +181,20 @@ def test_foreign_and_absent_look_the_same_on_every_route(here: str, ada: User) -
     assert len(looks) == 1
 
 
-def test_the_command_makes_lists_and_revokes_tokens(ada: User) -> None:
+def test_the_command_creates_lists_and_revokes_tokens(ada: User) -> None:
     def token(*words: str) -> str:
         said = StringIO()
         call_command("token", *words, stdout=said)
         return said.getvalue()
 
     shown = token("create", "ada", "--name", "backup job", "--scopes", "read").strip()
-    assert bearing(shown).get("/api/conversations/").status_code == 200
+    assert client_with_token(shown).get("/api/conversations/").status_code == 200
     kept = ApiToken.objects.get()
     assert (kept.name, kept.scopes, shown in kept.digest) == ("backup job", "read", False)
     assert token("list", "ada").startswith(f"{kept.pk}\tada\tbackup job\tread\texpires never")
     assert shown not in token("list")
     token("revoke", str(kept.pk))
-    assert bearing(shown).get("/api/conversations/").status_code == 401
+    assert client_with_token(shown).get("/api/conversations/").status_code == 401
     assert token("list").rstrip().endswith("revoked")
     with pytest.raises(CommandError, match="revoked already"):
         token("revoke", str(kept.pk))

@@ -65,13 +65,13 @@ async def test_a_hostile_body_is_refused(browser: ApiClient, name: str) -> None:
     assert not await Conversation.objects.aexists()
 
 
-async def test_a_nested_body_is_told_what_is_wrong(browser: ApiClient) -> None:
+async def test_a_nested_body_gets_its_field_errors(browser: ApiClient) -> None:
     asked = await posted(browser, BEGIN, BODIES["objects"])
     assert (asked.status, b'"invalid_request"' in asked.body) == (422, True)
     assert b"one object of a few strings" in asked.body
 
 
-async def test_a_body_longer_than_its_route_takes_is_refused_unread(browser: ApiClient) -> None:
+async def test_a_body_longer_than_its_route_allows_is_refused_unread(browser: ApiClient) -> None:
     made = await sync_to_async(browser.begin)()
     where = conversation(made["conversation"])
     for path in (BEGIN, f"{where}messages/", f"{run(made['run'])}retry/", f"{where}nowhere/"):
@@ -84,7 +84,7 @@ async def test_a_body_longer_than_its_route_takes_is_refused_unread(browser: Api
         assert path.endswith("nowhere/") or asked.status == 413
 
 
-async def test_nothing_stays_of_a_request_that_was_refused(
+async def test_a_refused_request_leaves_nothing_in_memory(
     browser: ApiClient, uncollected: None
 ) -> None:
     for body in (b'{"message": [{}]}', b'{"mess', b'{"message": "?", "more": 1}', b"[" * 2000):
@@ -93,7 +93,7 @@ async def test_nothing_stays_of_a_request_that_was_refused(
     assert kept == []
 
 
-async def test_nothing_stays_of_the_body_of_a_request_that_was_accepted(
+async def test_the_body_of_an_accepted_request_leaves_nothing_in_memory(
     browser: ApiClient, uncollected: None
 ) -> None:
     assert (await posted(browser, BEGIN, b'{"message": "Why?"}')).status == 202
@@ -107,7 +107,7 @@ def _is_kept(one: object) -> bool:
     return issubclass(kind, (pydantic.ValidationError, ValidationError, HttpError))
 
 
-async def test_the_loop_waits_for_no_body(browser: ApiClient, interval: None) -> None:
+async def test_no_body_blocks_the_event_loop(browser: ApiClient, interval: None) -> None:
     waits: list[float] = []
 
     async def probe() -> None:

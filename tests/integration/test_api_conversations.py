@@ -65,7 +65,7 @@ def test_a_first_message_is_accepted_and_its_events_follow_from_the_cursor(
     }
 
 
-def test_a_message_is_accepted_while_redis_is_away(browser: ApiClient, settings: Any) -> None:
+def test_a_message_is_accepted_while_redis_is_down(browser: ApiClient, settings: Any) -> None:
     from streams.log.event_log import the_log
 
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
@@ -76,7 +76,7 @@ def test_a_message_is_accepted_while_redis_is_away(browser: ApiClient, settings:
     assert browser.get(conversation(made["conversation"])).json()["cursor"] is None
 
 
-def test_system_and_title_are_taken_and_blank_ones_are_none(browser: ApiClient) -> None:
+def test_system_prompt_and_title_are_stored_and_blank_ones_are_null(browser: ApiClient) -> None:
     made = browser.begin("Why?", system="Be kind.", title="A question")
     told = browser.get(conversation(made["conversation"])).json()
     assert told["title"] == "A question"
@@ -89,7 +89,7 @@ def test_system_and_title_are_taken_and_blank_ones_are_none(browser: ApiClient) 
     assert (told["title"], [m["role"] for m in told["messages"]]) == ("Why?", ["user"])
 
 
-def test_what_no_database_can_hold_is_replaced(browser: ApiClient) -> None:
+def test_characters_that_no_database_holds_are_replaced(browser: ApiClient) -> None:
     body = rb'{"message": "a\u0000b\ud800c", "title": "\udfff", "system": "\u0000"}'
     answer = browser.post("/api/conversations/", body)
     assert answer.status_code == 202, answer.content
@@ -112,7 +112,7 @@ def test_a_busy_conversation_refuses_queues_or_is_interrupted(browser: ApiClient
     assert [run["message"] for run in told["runs"]] == [told["messages"][2]["id"]]
 
 
-def test_the_list_is_ones_own_newest_first_page_by_page(
+def test_the_list_has_the_owners_conversations_newest_first_page_by_page(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
@@ -127,7 +127,7 @@ def test_the_list_is_ones_own_newest_first_page_by_page(
     assert pages == [newest[:2], newest[2:4], newest[4:]]
 
 
-def test_conversations_begun_in_the_same_moment_are_each_listed_once(
+def test_conversations_created_at_the_same_time_are_each_listed_once(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
@@ -162,7 +162,7 @@ def test_the_list_can_be_searched_by_title(
     assert second["next"] is None
 
 
-def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: ApiClient, valkey: Any) -> None:
+def test_renaming_a_conversation_publishes_its_title(browser: ApiClient, valkey: Any) -> None:
     made = browser.begin()
     answer = browser.send("PATCH", conversation(made["conversation"]), {"title": "Skies"})
     assert (answer.status_code, answer.json()) == (
@@ -179,7 +179,7 @@ def test_a_conversation_is_renamed_and_its_readers_hear_it(browser: ApiClient, v
     assert said["type"] == "conversation.updated"
 
 
-def test_a_deleted_conversation_is_gone_with_all_that_was_said(
+def test_a_deleted_conversation_is_gone_with_all_its_messages(
     browser: ApiClient, valkey: Any
 ) -> None:
     made = browser.begin()
@@ -193,7 +193,7 @@ def test_a_deleted_conversation_is_gone_with_all_that_was_said(
     assert not Message.objects.exists()
 
 
-def test_earlier_messages_come_page_by_page(
+def test_earlier_messages_are_returned_page_by_page(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "PAGE_SIZE", 2)
@@ -234,7 +234,7 @@ def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
     assert pages == [texts[3:], texts[2:3], texts[1:2], texts[:1]]
 
 
-def test_the_models_are_those_that_the_operator_offers(browser: ApiClient, settings: Any) -> None:
+def test_the_models_are_those_in_the_settings(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
     settings.AGENTS = {"support": "shop.agents.support"}
     assert browser.get("/api/models/").json() == {

@@ -49,14 +49,14 @@ def refused(answer: HttpResponse) -> tuple[int, str]:
         '{"message": "a"}'.encode("utf-16"),
     ],
 )
-def test_what_is_no_json_is_refused(browser: ApiClient, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(browser: ApiClient, body: bytes) -> None:
     answer = browser.post(BEGIN, body)
     assert refused(answer) == (400, "bad_json")
     assert answer.json()["detail"] == "The body cannot be read as JSON in UTF-8."
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000])
-def test_what_can_be_no_body_is_refused_before_it_is_read_as_json(
+def test_a_body_that_cannot_be_valid_is_refused_before_it_is_parsed(
     browser: ApiClient, body: bytes
 ) -> None:
     answer = browser.post(BEGIN, body)
@@ -88,7 +88,7 @@ def test_what_can_be_no_body_is_refused_before_it_is_read_as_json(
         {"message": "?", "\ud800": "\udfff"},
     ],
 )
-def test_what_is_of_the_wrong_kind_is_named(browser: ApiClient, body: Any) -> None:
+def test_a_field_of_the_wrong_type_is_named(browser: ApiClient, body: Any) -> None:
     answer = browser.post(BEGIN, json.dumps(body).encode())
     assert refused(answer) == (422, "invalid_request")
     errors = answer.json()["errors"]
@@ -97,27 +97,25 @@ def test_what_is_of_the_wrong_kind_is_named(browser: ApiClient, body: Any) -> No
     assert not Conversation.objects.exists()
 
 
-def test_the_fault_is_said_by_its_place(browser: ApiClient) -> None:
+def test_a_field_error_names_its_location(browser: ApiClient) -> None:
     answer = browser.post(BEGIN, {"message": "?", "title": "x" * 201, "model": 7})
     assert [error["field"] for error in answer.json()["errors"]] == ["body.model", "body.title"]
 
 
-def test_a_message_that_is_too_long_has_a_code_of_its_own(
-    browser: ApiClient, settings: Any
-) -> None:
+def test_a_message_that_is_too_long_has_its_own_code(browser: ApiClient, settings: Any) -> None:
     settings.MAX_MESSAGE_CHARS = 10
     assert browser.post(BEGIN, {"message": "é" * 10}).status_code == 202
     for body in ({"message": "é" * 11}, {"message": "?", "system": "x" * 11}):
         assert refused(browser.post(BEGIN, body)) == (422, "message_too_long")
 
 
-def test_a_body_that_no_request_needs_is_refused(browser: ApiClient, settings: Any) -> None:
+def test_a_body_larger_than_any_request_needs_is_refused(browser: ApiClient, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
     answer = browser.post(BEGIN, {"message": "x" * 200})
     assert refused(answer) == (413, "body_too_large")
 
 
-def test_a_body_whose_size_nobody_says_is_refused(browser: ApiClient) -> None:
+def test_a_body_without_a_content_length_is_refused(browser: ApiClient) -> None:
     answer = browser.client.generic(
         "POST", BEGIN, headers=browser.csrf | {"Transfer-Encoding": "chunked"}
     )
@@ -127,14 +125,14 @@ def test_a_body_whose_size_nobody_says_is_refused(browser: ApiClient) -> None:
 @pytest.mark.parametrize(
     "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "é"]
 )
-def test_a_body_that_is_not_json_is_refused_by_its_kind(browser: ApiClient, kind: str) -> None:
+def test_a_body_with_another_content_type_is_refused(browser: ApiClient, kind: str) -> None:
     answer = browser.client.generic(
         "POST", BEGIN, b'{"message": "?"}', content_type=kind, headers=browser.csrf
     )
     assert refused(answer) == (415, "unsupported_media_type")
 
 
-def test_json_in_a_named_charset_is_json(browser: ApiClient) -> None:
+def test_json_with_a_charset_parameter_is_accepted(browser: ApiClient) -> None:
     for kind in ("application/json; charset=utf-8", "Application/JSON;charset=none"):
         answer = browser.client.generic(
             "POST", BEGIN, b'{"message": "?"}', content_type=kind, headers=browser.csrf
@@ -152,7 +150,7 @@ def test_json_in_a_named_charset_is_json(browser: ApiClient) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["PUT", "TRACE", "OPTIONS", "SING"])
-def test_a_method_that_there_is_not_is_refused_with_those_that_there_are(
+def test_an_unsupported_method_is_refused_with_the_allowed_ones(
     path: str, allowed: str, method: str
 ) -> None:
     answer = Client(enforce_csrf_checks=True).generic(method, path)
@@ -174,7 +172,7 @@ def test_a_method_that_there_is_not_is_refused_with_those_that_there_are(
         "/api/../api/x",
     ],
 )
-def test_an_address_that_there_is_not_is_a_problem_whatever_the_method(path: str) -> None:
+def test_an_unknown_path_is_a_problem_for_every_method(path: str) -> None:
     for method in ("GET", "POST", "DELETE", "SING"):
         answer = Client(enforce_csrf_checks=True).generic(method, path)
         assert refused(answer) == (404, "not_found")
@@ -192,7 +190,7 @@ def test_an_address_that_there_is_not_is_a_problem_whatever_the_method(path: str
         ("/api/", False),
     ],
 )
-def test_whoever_leaves_out_the_slash_is_told(path: str, slash: bool) -> None:
+def test_a_path_without_its_final_slash_says_so(path: str, slash: bool) -> None:
     answer = Client(enforce_csrf_checks=True).post(path)
     assert refused(answer) == (404, "not_found")
     assert answer.json()["detail"] == (
@@ -202,7 +200,7 @@ def test_whoever_leaves_out_the_slash_is_told(path: str, slash: bool) -> None:
     )
 
 
-def test_a_stream_ends_at_nothing_but_idleness(browser: ApiClient) -> None:
+def test_until_accepts_only_idle(browser: ApiClient) -> None:
     events = f"{conversation(browser.begin()['conversation'])}events/"
     for wrong in ("foo", "IDLE", "idle%20", "%00", "idle&until=never"):
         assert refused(browser.get(f"{events}?until={wrong}")) == (400, "bad_request")
@@ -222,17 +220,17 @@ def test_a_stream_ends_at_nothing_but_idleness(browser: ApiClient) -> None:
         "search=" + "a" * 201,
     ],
 )
-def test_a_place_in_the_list_that_is_none_is_refused(browser: ApiClient, query: str) -> None:
+def test_an_invalid_page_cursor_is_refused(browser: ApiClient, query: str) -> None:
     assert refused(browser.get(f"{BEGIN}?{query}")) == (422, "invalid_request")
 
 
 @pytest.mark.parametrize("query", ["search=%00%ff", "search=%25_%27", "cursor=", "x=1&x=2"])
-def test_an_odd_search_finds_nothing_and_breaks_nothing(browser: ApiClient, query: str) -> None:
+def test_an_odd_search_finds_nothing(browser: ApiClient, query: str) -> None:
     assert browser.get(f"{BEGIN}?{query}").json() == {"items": [], "next": None}
 
 
 @pytest.mark.parametrize("place", ["0-" + "0" * 32, "9" * 16 + "-" + "f" * 32])
-def test_any_place_that_looks_like_one_is_good(browser: ApiClient, place: str) -> None:
+def test_any_well_formed_page_cursor_is_accepted(browser: ApiClient, place: str) -> None:
     assert browser.get(f"{BEGIN}?cursor={place}").json() == {"items": [], "next": None}
 
 
@@ -240,7 +238,7 @@ def test_a_thousand_parameters_are_refused(browser: ApiClient) -> None:
     assert refused(browser.get(f"{BEGIN}?{'a=1&' * 1001}")) == (400, "bad_request")
 
 
-def test_messages_before_one_that_is_not_there_are_not_there(browser: ApiClient) -> None:
+def test_messages_before_an_unknown_message_are_not_found(browser: ApiClient) -> None:
     messages = f"{conversation(browser.begin()['conversation'])}messages/"
     for wrong in ("x", "", "null"):
         answer = browser.get(f"{messages}?before={wrong}")
@@ -249,14 +247,14 @@ def test_messages_before_one_that_is_not_there_are_not_there(browser: ApiClient)
     assert refused(browser.get(f"{messages}?before={other}")) == (404, "not_found")
 
 
-def test_a_title_must_be_a_line_with_something_in_it(browser: ApiClient) -> None:
+def test_a_title_must_be_one_line_and_not_blank(browser: ApiClient) -> None:
     url = conversation(browser.begin()["conversation"])
     for body in ({}, {"title": ""}, {"title": " "}, {"title": "x" * 201}, {"title": None}):
         assert refused(browser.send("PATCH", url, body)) == (422, "invalid_request")
     assert browser.send("PATCH", url, {"title": "x" * 200}).status_code == 200
 
 
-def test_an_answer_to_head_is_the_one_to_get(browser: ApiClient) -> None:
+def test_a_head_request_gets_the_headers_of_get(browser: ApiClient) -> None:
     got = browser.get(BEGIN)
     head = browser.client.head(BEGIN)
     own = {"X-Request-ID"}  # each request has one of its own
@@ -266,7 +264,7 @@ def test_an_answer_to_head_is_the_one_to_get(browser: ApiClient) -> None:
     assert head.status_code == 200
 
 
-def test_while_the_database_is_away_callers_are_told_when_to_come_back(
+def test_while_the_database_is_down_responses_have_retry_after(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> None:
@@ -287,7 +285,7 @@ def test_while_the_database_is_away_callers_are_told_when_to_come_back(
         (RuntimeError("broken"), 500),
     ],
 )
-def test_a_reader_whose_stream_cannot_begin_is_asked_to_come_back(
+def test_a_stream_that_cannot_start_has_retry_after(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
     events = f"{conversation(browser.begin()['conversation'])}events/"
@@ -301,7 +299,7 @@ def test_a_reader_whose_stream_cannot_begin_is_asked_to_come_back(
     assert browser.client.head(events).status_code == status
 
 
-def test_what_nobody_foresaw_is_logged_and_tells_nothing(
+def test_an_unexpected_error_is_logged_and_reveals_nothing(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -315,14 +313,14 @@ def test_what_nobody_foresaw_is_logged_and_tells_nothing(
     assert "the inner truth" in caplog.text
 
 
-def test_a_name_that_is_not_ours_is_a_problem_at_the_api_and_a_page_elsewhere() -> None:
+def test_a_wrong_host_is_a_problem_at_the_api_and_a_page_elsewhere() -> None:
     stranger = Client(headers={"Host": "evil.example"})
     assert refused(stranger.get("/api/models/")) == (400, "bad_request")
     page = stranger.get("/")
     assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
 
 
-def test_a_body_of_ever_so_many_fields_is_refused_as_a_whole(browser: ApiClient) -> None:
+def test_a_body_with_very_many_fields_is_refused(browser: ApiClient) -> None:
     answer = browser.post(BEGIN, {str(n): n for n in range(100_000)})
     assert refused(answer) == (422, "invalid_request")
     assert len(answer.content) < 1000
@@ -341,7 +339,7 @@ def deleted_meanwhile(monkeypatch: pytest.MonkeyPatch, views: str) -> None:
     monkeypatch.setattr(module, "own", found)
 
 
-def test_a_conversation_that_goes_after_it_was_found_is_not_found(
+def test_a_conversation_deleted_after_its_lookup_is_not_found(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [browser.begin() for _ in range(3)]
@@ -354,6 +352,6 @@ def test_a_conversation_that_goes_after_it_was_found_is_not_found(
     assert refused(browser.get(run(made[2]["run"]))) == (404, "not_found")
 
 
-def test_what_is_too_long_for_a_line_is_said_in_characters(browser: ApiClient) -> None:
+def test_a_line_that_is_too_long_is_reported_in_characters(browser: ApiClient) -> None:
     answer = browser.post(BEGIN, {"message": "?", "title": "x" * 201})
     assert answer.json()["detail"] == "body.title: String should have at most 200 characters"

@@ -12,7 +12,7 @@ from streams.chat.idempotency import IdempotencyKey, Repeats, TooManyRepeats, re
 from streams.log.event_log import the_log
 from streams.models import Conversation, IdempotencyRecord, Message, Run
 from tests.integration.support.api_client import ApiClient, conversation, run
-from tests.integration.test_api_runs import write
+from tests.integration.support.published_run import write_reply
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 
@@ -22,7 +22,7 @@ def browser() -> ApiClient:
     return ApiClient()
 
 
-def test_a_repeated_request_gets_the_first_answer_word_for_word(browser: ApiClient) -> None:
+def test_a_repeated_request_gets_the_first_response(browser: ApiClient) -> None:
     made = browser.begin()
     paths = {
         "/api/conversations/": {"message": "?"},
@@ -44,7 +44,7 @@ def test_a_repeated_request_gets_the_first_answer_word_for_word(browser: ApiClie
         )
 
 
-def test_a_retry_that_interrupts_is_not_ended_by_its_own_repetition(browser: ApiClient) -> None:
+def test_a_repeated_interrupting_retry_does_not_end_its_own_run(browser: ApiClient) -> None:
     made = browser.begin()
     wish = (f"{run(made['run'])}retry/", {"when_busy": "interrupt"})
     first = browser.post(*wish, Idempotency_Key="one")
@@ -54,7 +54,7 @@ def test_a_retry_that_interrupts_is_not_ended_by_its_own_repetition(browser: Api
     assert Run.objects.get(pk=first.json()["run"]).status == "queued"
 
 
-def test_an_interruption_is_not_ended_by_an_equal_one_at_the_same_time(
+def test_an_interrupting_message_is_not_ended_by_an_equal_concurrent_one(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = browser.begin()
@@ -77,7 +77,7 @@ def test_an_interruption_is_not_ended_by_an_equal_one_at_the_same_time(
     assert Run.objects.get(pk=again.json()["run"]).status == "queued"
 
 
-def test_a_cancel_that_was_answered_is_not_done_again(
+def test_a_cancel_that_was_answered_is_not_repeated(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = f"{run(browser.begin()['run'])}cancel/"
@@ -86,11 +86,9 @@ def test_a_cancel_that_was_answered_is_not_done_again(
     assert browser.post(path, Idempotency_Key="one").content == first.content
 
 
-def test_a_cancel_is_answered_once_and_for_all_when_the_run_has_ended(
-    browser: ApiClient, settings: Any
-) -> None:
+def test_a_cancel_is_stored_only_when_the_run_has_ended(browser: ApiClient, settings: Any) -> None:
     made = browser.begin()
-    write(made["run"], "Because")
+    write_reply(made["run"], "Because")
     path, there = f"{run(made['run'])}cancel/", settings.REDIS_URL
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     the_log.cache_clear()
@@ -105,11 +103,11 @@ def test_a_cancel_is_answered_once_and_for_all_when_the_run_has_ended(
     assert replayed == [False, False, True]
 
 
-def test_what_a_deleted_conversation_said_is_in_no_answer_that_is_kept(browser: ApiClient) -> None:
+def test_the_text_of_a_deleted_conversation_is_in_no_idempotency_record(browser: ApiClient) -> None:
     begun = ("/api/conversations/", {"message": "A secret?"})
     first = browser.post(*begun, Idempotency_Key="one")
     made = first.json()
-    write(made["run"], "A secret.")
+    write_reply(made["run"], "A secret.")
     paths = {
         f"{run(made['run'])}cancel/": None,
         f"{run(made['run'])}retry/": {},
@@ -124,14 +122,14 @@ def test_what_a_deleted_conversation_said_is_in_no_answer_that_is_kept(browser: 
     assert browser.post(*begun, Idempotency_Key="one").content == first.content
 
 
-def test_the_same_key_with_another_body_is_refused(browser: ApiClient) -> None:
+def test_a_used_key_with_another_body_is_refused(browser: ApiClient) -> None:
     browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
     other = browser.post("/api/conversations/", {"message": "!"}, Idempotency_Key="one")
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert Conversation.objects.count() == 1
 
 
-def test_a_body_that_says_the_same_in_other_words_is_the_same(browser: ApiClient) -> None:
+def test_an_equivalent_json_body_counts_as_the_same(browser: ApiClient) -> None:
     first = browser.post("/api/conversations/", b'{"message":"?"}', Idempotency_Key="one")
     again = browser.post(
         "/api/conversations/", b'{ "title": null, "message": "\\u003f" }', Idempotency_Key="one"
@@ -139,7 +137,7 @@ def test_a_body_that_says_the_same_in_other_words_is_the_same(browser: ApiClient
     assert again.content == first.content
 
 
-def test_a_key_is_its_owners_and_its_routes(browser: ApiClient) -> None:
+def test_a_key_belongs_to_one_owner_and_one_route(browser: ApiClient) -> None:
     answers = [
         who.post("/api/conversations/", {"message": "?"}, Idempotency_Key="one")
         for who in (browser, ApiClient())
@@ -160,13 +158,13 @@ def test_a_refused_request_leaves_its_key_free(browser: ApiClient, settings: Any
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "é", "\x7f", "x" * 256])
-def test_a_key_that_is_none_is_refused(browser: ApiClient, key: str) -> None:
+def test_an_invalid_key_is_refused(browser: ApiClient, key: str) -> None:
     answer = browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key=key)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_idempotency_key")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_equal_requests_at_once_are_done_once(browser: ApiClient) -> None:
+def test_equal_concurrent_requests_run_once(browser: ApiClient) -> None:
     together, answers = threading.Barrier(8), []
     browser.begin()
 
@@ -192,7 +190,7 @@ def test_equal_requests_at_once_are_done_once(browser: ApiClient) -> None:
     assert Conversation.objects.count() == 2
 
 
-def test_repeats_are_limited_and_nothing_else_is(browser: ApiClient, settings: Any) -> None:
+def test_only_repeated_requests_are_rate_limited(browser: ApiClient, settings: Any) -> None:
     settings.MAX_REPEATS = 3
     repeats.cache_clear()
     body = {"message": "Why?"}

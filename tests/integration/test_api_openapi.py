@@ -19,7 +19,7 @@ def document() -> dict[str, Any]:
     return Client().get("/api/openapi.json").json()
 
 
-def test_the_document_tells_of_every_call(document: dict[str, Any]) -> None:
+def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert {path: sorted(methods) for path, methods in document["paths"].items()} == {
         "/api/conversations/": ["get", "post"],
@@ -35,11 +35,11 @@ def test_the_document_tells_of_every_call(document: dict[str, Any]) -> None:
     }
 
 
-def test_the_document_is_the_same_whenever_it_is_asked_for(document: dict[str, Any]) -> None:
+def test_the_document_is_the_same_at_every_request(document: dict[str, Any]) -> None:
     assert Client().get("/api/openapi.json").json() == document
 
 
-def test_every_reference_leads_somewhere_and_every_name_is_one_calls(
+def test_every_reference_resolves_and_every_operation_id_is_unique(
     document: dict[str, Any],
 ) -> None:
     text = Client().get("/api/openapi.json").content.decode()
@@ -49,7 +49,7 @@ def test_every_reference_leads_somewhere_and_every_name_is_one_calls(
     assert len(names) == len(set(names)) == 14
 
 
-def test_every_post_may_be_repeated_and_every_run_waited_for(document: dict[str, Any]) -> None:
+def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             optional = {
@@ -79,7 +79,7 @@ def test_every_call_needs_an_identity_but_the_platforms(settings: Any) -> None:
         assert without == {"/health/live", "/health/ready"}
 
 
-def test_the_headers_of_an_answer_are_told_where_they_occur(document: dict[str, Any]) -> None:
+def test_response_headers_are_documented_where_they_occur(document: dict[str, Any]) -> None:
     told = {
         (method, status): sorted(answer["headers"])
         for method, operation in document["paths"]["/api/conversations/"].items()
@@ -100,7 +100,7 @@ def test_the_headers_of_an_answer_are_told_where_they_occur(document: dict[str, 
     assert sorted(cancelled["headers"]) == ["Idempotency-Replayed"]
 
 
-def test_a_status_is_one_of_those_that_there_are(document: dict[str, Any]) -> None:
+def test_a_status_is_an_enumeration(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     live = ["queued", "running"]
     assert schemas["LiveRun"]["properties"]["status"]["enum"] == live
@@ -120,7 +120,7 @@ def test_a_part_is_one_of_those_that_there_are(document: dict[str, Any]) -> None
         assert parts["items"] == {"$ref": "#/components/schemas/Part"}
 
 
-def test_a_cursor_that_is_taken_is_one_that_the_document_knows(document: dict[str, Any]) -> None:
+def test_an_accepted_cursor_matches_the_documented_pattern(document: dict[str, Any]) -> None:
     browser = ApiClient()
     made = browser.begin()
     stream = document["paths"]["/api/conversations/{conversation}/events/"]["get"]
@@ -137,7 +137,7 @@ def test_a_cursor_that_is_taken_is_one_that_the_document_knows(document: dict[st
         assert [bool(re.search(pattern, cursor)) for pattern in patterns] == [good, good]
 
 
-def test_its_page_needs_nobody_elses_servers() -> None:
+def test_the_documentation_page_loads_no_foreign_resource() -> None:
     page = Client().get("/api/docs")
     assert page.status_code == 200
     links = re.findall(r'(?:src|href)="([^"]+)"', page.content.decode())
@@ -147,7 +147,7 @@ def test_its_page_needs_nobody_elses_servers() -> None:
         assert finders.find(link.removeprefix("/static/"))
 
 
-def test_the_stream_has_an_address() -> None:
+def test_the_stream_is_in_the_document() -> None:
     made = ApiClient().begin()
     where = reverse("unspool:events", kwargs={"conversation": made["conversation"]})
     assert made["events"].startswith(where)
@@ -174,7 +174,7 @@ def test_without_redis_it_is_degraded_but_ready(settings: Any) -> None:
     )
 
 
-def test_the_metrics_tell_whether_anybody_waits() -> None:
+def test_the_metrics_count_waiting_runs() -> None:
     ApiClient().begin()
     told = Client().get("/metrics").content.decode()
     assert 'unspool_live_runs{status="queued"} 1.0' in told

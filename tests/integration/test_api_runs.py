@@ -3,19 +3,16 @@
 from time import monotonic
 from typing import Any
 from unittest.mock import ANY
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from streams.api import prefer_wait
 from streams.api.prefer_wait import seconds_of
 from streams.chat import finish, publisher
-from streams.log.channels import channel_of
-from streams.log.values import Append
-from streams.models import Run
-from streams.protocol.events import TextDelta, Usage
+from streams.protocol.events import Usage
 from tests.integration.support.api_client import ApiClient, conversation, run
-from workers.lease import claim
+from tests.integration.support.published_run import write_reply
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 SPENT = Usage(input_tokens=3, output_tokens=2, total_tokens=5, estimated=False)
@@ -24,18 +21,6 @@ SPENT = Usage(input_tokens=3, output_tokens=2, total_tokens=5, estimated=False)
 @pytest.fixture
 def browser() -> ApiClient:
     return ApiClient()
-
-
-def write(id: str, *pieces: str) -> Run:
-    """A worker takes the run and says these pieces."""
-    taken = claim(Run.objects.get(pk=id).pk, uuid4())
-    assert taken
-    publisher.publish_start(taken)
-    channel = channel_of(taken.conversation_id)
-    for index, text in enumerate(pieces):
-        delta = TextDelta(run=taken.id, attempt=taken.attempt, index=index, text=text)
-        publisher.append([Append(channel=channel, event=delta, min_head=0)])
-    return taken
 
 
 def told(**known: Any) -> dict[str, Any]:
@@ -58,11 +43,11 @@ def told(**known: Any) -> dict[str, Any]:
     return report | known
 
 
-def test_a_run_is_told_from_its_queue_to_its_end(browser: ApiClient) -> None:
+def test_a_run_is_reported_from_its_queue_to_its_end(browser: ApiClient) -> None:
     made = browser.begin()
     names = {"id": made["run"], "conversation": made["conversation"], "message": made["message"]}
     assert browser.get(run(made["run"])).json() == told(**names)
-    taken = write(made["run"], "Because", " of")
+    taken = write_reply(made["run"], "Because", " of")
     started = {"started_at": ANY}
     assert browser.get(run(made["run"])).json() == told(
         **names, status="running", attempt=1, text="Because of", timings=started
@@ -83,26 +68,28 @@ def test_a_run_is_told_from_its_queue_to_its_end(browser: ApiClient) -> None:
     assert done["timings"]["ended_at"] is not None
 
 
-def test_a_run_that_failed_says_why(browser: ApiClient) -> None:
+def test_a_failed_run_has_its_reason(browser: ApiClient) -> None:
     made = browser.begin()
-    finish.fail(write(made["run"]), "", code="model_refused", reason="The model said no.")
+    finish.fail(write_reply(made["run"]), "", code="model_refused", reason="The model said no.")
     failed = browser.get(run(made["run"])).json()
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "model_refused", "reason": "The model said no."}
 
 
-def test_a_runs_text_is_unknown_while_redis_is_away(browser: ApiClient, settings: Any) -> None:
+def test_the_text_of_an_active_run_is_null_while_redis_is_down(
+    browser: ApiClient, settings: Any
+) -> None:
     made = browser.begin()
-    write(made["run"], "Because")
+    write_reply(made["run"], "Because")
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     publisher.the_log.cache_clear()
     away = browser.get(run(made["run"])).json()
     assert (away["status"], away["text"]) == ("running", "")
 
 
-def test_a_run_is_stopped_and_again_and_again_the_same(browser: ApiClient) -> None:
+def test_cancelling_a_run_again_gives_the_same_result(browser: ApiClient) -> None:
     made = browser.begin()
-    write(made["run"], "Because", " of")
+    write_reply(made["run"], "Because", " of")
     stopped = browser.post(f"{run(made['run'])}cancel/")
     assert (stopped.status_code, stopped.json()["status"]) == (200, "cancelled")
     assert stopped.json()["text"] == "Because of"
@@ -111,7 +98,7 @@ def test_a_run_is_stopped_and_again_and_again_the_same(browser: ApiClient) -> No
     assert browser.get(run(made["run"])).content == stopped.content
 
 
-def test_only_the_last_turn_is_answered_anew(browser: ApiClient) -> None:
+def test_only_the_last_turn_can_be_retried(browser: ApiClient) -> None:
     made = browser.begin()
     again = f"{run(made['run'])}retry/"
     busy = browser.post(again)
@@ -128,7 +115,7 @@ def test_only_the_last_turn_is_answered_anew(browser: ApiClient) -> None:
         assert (late.status_code, late.json()["code"]) == (409, "not_last_turn")
 
 
-def test_who_has_as_many_live_runs_as_he_may_is_told_when_to_come_back(
+def test_an_owner_at_the_limit_of_active_runs_gets_retry_after(
     browser: ApiClient, settings: Any
 ) -> None:
     settings.MAX_LIVE_RUNS = 1
@@ -159,18 +146,18 @@ def test_who_has_as_many_live_runs_as_he_may_is_told_when_to_come_back(
         (',;=",', 0),
     ],
 )
-def test_a_wish_to_wait_is_read_as_rfc_7240_says(prefer: str, seconds: int) -> None:
+def test_prefer_wait_is_parsed_as_rfc_7240_says(prefer: str, seconds: int) -> None:
     assert seconds_of(prefer) == seconds
 
 
-def test_a_wish_without_end_holds_nobody_up() -> None:
+def test_a_huge_prefer_wait_is_bounded() -> None:
     begun = monotonic()
     assert seconds_of('wait=9, a="' + '\\"' * 100_000) == 9
     assert monotonic() - begun < 1
 
 
 @pytest.mark.django_db(transaction=True)  # its connection is given back while it waits
-def test_who_waits_gets_the_whole_reply(
+def test_prefer_wait_returns_the_whole_reply(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
@@ -179,7 +166,7 @@ def test_who_waits_gets_the_whole_reply(
     def while_it_is_written(ids: list[UUID]) -> Any:
         looks.append(ids)
         if len(looks) == 2:
-            taken = write(str(ids[0]), "Because")
+            taken = write_reply(str(ids[0]), "Because")
             finish.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
         return look(ids)
 
@@ -193,7 +180,7 @@ def test_who_waits_gets_the_whole_reply(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_waits_in_vain_gets_what_was_accepted(
+def test_prefer_wait_that_times_out_returns_the_accepted_run(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefer_wait, "LOOK", 0.01)

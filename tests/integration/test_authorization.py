@@ -25,9 +25,8 @@ from streams.delivery.open_streams import OpenStreams
 from streams.models import ApiToken, Conversation
 from streams.pushpin.hold import Hold
 from streams.pushpin.views import next_page
-from tests.integration.support.api_client import conversation
+from tests.integration.support.api_client import begin_conversation, client_with_token, conversation
 from tests.integration.support.signed_tokens import sign
-from tests.integration.test_api_authentication import bearing, begin
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 Way = Callable[[], None]
@@ -100,11 +99,11 @@ def visiting(_: User) -> Client:
 
 
 def holding(user: User) -> Client:
-    return bearing(create_token(user, "job", scopes="read write"))
+    return client_with_token(create_token(user, "job", scopes="read write"))
 
 
 def passing(user: User) -> Client:
-    return bearing(sign(f"user:{user.pk}", scope="read write"))
+    return client_with_token(sign(f"user:{user.pk}", scope="read write"))
 
 
 def of_directory(user: User) -> Client:
@@ -130,14 +129,14 @@ WAYS: dict[str, tuple[Callable[[User], Client], Way]] = {
 
 def opened(client: Client) -> tuple[Caller, UUID]:
     """Who the API takes this client for, and a conversation of theirs."""
-    id = UUID(begin(client).json()["conversation"])
+    id = UUID(begin_conversation(client).json()["conversation"])
     caller = client.get("/api/conversations/").wsgi_request.auth
     assert isinstance(caller, Caller)
     return caller, id
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_where_a_request_is_refused_an_open_stream_ends(ada: User, way: str) -> None:
+def test_an_open_stream_ends_where_a_request_would_be_refused(ada: User, way: str) -> None:
     coming, end = WAYS[way]
     client = coming(ada)
     reader = opened(client)
@@ -149,13 +148,15 @@ def test_where_a_request_is_refused_an_open_stream_ends(ada: User, way: str) -> 
     assert client.head(events).status_code in (401, 403, 404)
 
 
-def test_visitors_streams_end_where_visitors_are_no_longer_let_in(ada: User, settings: Any) -> None:
+def test_streams_of_visitors_end_when_anonymous_access_is_turned_off(
+    ada: User, settings: Any
+) -> None:
     reader = opened(visiting(ada))
     settings.ALLOW_ANONYMOUS = False
     assert read_refusals({reader}) == {reader: "forbidden"}
 
 
-def test_a_session_that_is_another_users_by_now_reads_nothing_more(ada: User) -> None:
+def test_a_session_that_changed_its_user_reads_nothing_more(ada: User) -> None:
     client = signed_in(ada)
     reader = opened(client)
     session = client.session
@@ -164,7 +165,7 @@ def test_a_session_that_is_another_users_by_now_reads_nothing_more(ada: User) ->
     assert read_refusals({reader}) == {reader: "forbidden"}
 
 
-def test_a_backend_that_is_no_longer_named_signs_nobody_in(ada: User, settings: Any) -> None:
+def test_a_session_of_a_removed_backend_is_not_signed_in(ada: User, settings: Any) -> None:
     client = of_directory(ada)
     reader = opened(client)
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
@@ -175,9 +176,7 @@ def test_a_backend_that_is_no_longer_named_signs_nobody_in(ada: User, settings: 
     assert read_refusals({visitor}) == {}
 
 
-def test_a_key_that_was_changed_with_the_old_one_kept_ends_nothing(
-    ada: User, settings: Any
-) -> None:
+def test_a_rotated_secret_key_with_a_fallback_ends_no_stream(ada: User, settings: Any) -> None:
     client = signed_in(ada)
     reader = opened(client)
     data = client.session
@@ -203,7 +202,7 @@ async def test_an_open_stream_ends_when_the_password_is_changed(ada: User, setti
     assert pieces[-1] == FORBIDDEN
 
 
-async def test_behind_pushpin_it_ends_as_well(ada: User) -> None:
+async def test_behind_pushpin_the_stream_ends_as_well(ada: User) -> None:
     reader = caller, id = await sync_to_async(lambda: opened(signed_in(ada)))()
     hold = Hold(conversation=id, caller=caller, until_idle=False, ends_at=2**31, begun=True)
     assert (await sync_to_async(next_page)(hold, None)).held
@@ -214,7 +213,7 @@ async def test_behind_pushpin_it_ends_as_well(ada: User) -> None:
     assert await revoked({reader}) == {reader: FORBIDDEN}  # as the bridge asks
 
 
-def test_many_readers_cost_as_many_queries_as_a_few(ada: User) -> None:
+def test_the_access_check_of_many_readers_takes_as_many_queries_as_of_a_few(ada: User) -> None:
     def asked(readers: set[tuple[Caller, UUID]]) -> int:
         with CaptureQueriesContext(
             connection,
@@ -230,7 +229,7 @@ def test_many_readers_cost_as_many_queries_as_a_few(ada: User) -> None:
     assert asked(many) == asked(few)
 
 
-def test_a_deleted_conversation_is_gone_for_its_own_reader(ada: User) -> None:
+def test_a_deleted_conversation_ends_its_readers_streams(ada: User) -> None:
     caller, _ = opened(signed_in(ada))
     reader = caller, uuid4()
     assert read_refusals({reader}) == {reader: "gone"}

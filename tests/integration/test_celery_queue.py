@@ -19,7 +19,7 @@ def test_a_worker_consumes_the_queue_that_runs_are_dispatched_to(valkey: "server
     assert list(app.amqp.queues.consume_from) == ["unspool"]
 
 
-def test_another_application_with_celerys_defaults_takes_none_of_our_tasks(
+def test_another_application_with_celerys_defaults_takes_none_of_the_tasks(
     valkey: "server.Redis",
 ) -> None:
     dispatch(uuid4(), settings.LLM_MODEL)

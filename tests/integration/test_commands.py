@@ -23,9 +23,13 @@ from streams.log.errors import Superseded
 from streams.log.event_log import the_log
 from streams.management.commands import purge
 from streams.models import ApiToken, Conversation, IdempotencyRecord, Run
-from tests.integration.support.api_client import ApiClient, conversation
+from tests.integration.support.api_client import (
+    ApiClient,
+    begin_conversation,
+    client_with_token,
+    conversation,
+)
 from tests.integration.support.broker import QUEUE
-from tests.integration.test_api_authentication import bearing, begin
 from tests.support.openai_server import serving
 
 pytestmark = [pytest.mark.django_db]
@@ -52,7 +56,7 @@ def ended(made: dict[str, Any]) -> str:
 
 
 @pytest.mark.usefixtures("valkey")
-def test_purge_deletes_what_is_old_and_idle_with_its_log_and_nothing_else() -> None:
+def test_purge_deletes_old_idle_conversations_with_their_logs_and_nothing_else() -> None:
     browser = ApiClient()
     old, waiting, young = (browser.begin() for _ in range(3))
     gone, kept = ended(old), ended(young)
@@ -69,7 +73,7 @@ def test_purge_deletes_what_is_old_and_idle_with_its_log_and_nothing_else() -> N
     assert browser.get(conversation(gone)).status_code == 404
 
 
-def test_purge_demands_at_least_a_day() -> None:
+def test_purge_requires_at_least_a_day() -> None:
     with pytest.raises(CommandError, match="1 or more"):
         said("purge", "--days", "0")
 
@@ -79,8 +83,10 @@ def ada(valkey: object) -> User:
     """A user who has something of everything, beside another one and a visitor."""
     for name in ("bob", "ada"):
         user = User.objects.create_user(name)
-        begin(bearing(create_token(user, f"{name}'s job", scopes="read write")))
-    client = bearing(create_token(user, "again", scopes="read write"))
+        begin_conversation(
+            client_with_token(create_token(user, f"{name}'s job", scopes="read write"))
+        )
+    client = client_with_token(create_token(user, "again", scopes="read write"))
     client.post(
         "/api/conversations/",
         {"message": SECRET},
@@ -91,7 +97,7 @@ def ada(valkey: object) -> User:
     return user
 
 
-def test_export_tells_all_that_is_kept_of_one_and_nothing_of_others(ada: User) -> None:
+def test_export_has_all_data_of_one_owner_and_none_of_others(ada: User) -> None:
     rows = [json.loads(line) for line in said("export", "ada").splitlines()]
     kinds = [row["kind"] for row in rows]
     counted = {kind: kinds.count(kind) for kind in kinds}
@@ -110,7 +116,7 @@ def test_export_tells_all_that_is_kept_of_one_and_nothing_of_others(ada: User) -
         assert digest not in json.dumps(rows)
 
 
-def test_forget_leaves_nothing_of_one_and_all_of_the_others(ada: User) -> None:
+def test_forget_deletes_one_owner_and_keeps_the_others(ada: User) -> None:
     assert "with 2 conversations" in said("forget", "ada", "--yes")
     assert not User.objects.filter(username="ada").exists()
     assert said("export", "--owner", f"user:{ada.pk}") == ""
@@ -119,7 +125,7 @@ def test_forget_leaves_nothing_of_one_and_all_of_the_others(ada: User) -> None:
 
 
 @pytest.mark.usefixtures("valkey")
-def test_a_visitor_is_forgotten_with_his_session() -> None:
+def test_a_visitor_is_forgotten_with_the_session() -> None:
     browser, other = ApiClient(), ApiClient()
     browser.begin()
     owner = Conversation.objects.get().owner
@@ -130,7 +136,7 @@ def test_a_visitor_is_forgotten_with_his_session() -> None:
     assert not Conversation.objects.filter(owner=owner).exists()
 
 
-def test_another_applications_user_is_forgotten_and_nobody_signed_out(ada: User) -> None:
+def test_forgetting_an_external_owner_signs_no_user_out(ada: User) -> None:
     client = Client()
     client.force_login(ada)
     said("forget", "--owner", f"external:{ada.pk}", "--yes")
@@ -138,7 +144,7 @@ def test_another_applications_user_is_forgotten_and_nobody_signed_out(ada: User)
 
 
 @pytest.mark.usefixtures("valkey")
-def test_what_was_asked_in_meanwhile_is_not_purged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_used_during_a_purge_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     old = ended(ApiClient().begin())
     age(10, pk=old)
 
@@ -152,7 +158,7 @@ def test_what_was_asked_in_meanwhile_is_not_purged(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("ada")
-def test_nothing_is_forgotten_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forget_needs_a_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda _: "")
     with pytest.raises(CommandError, match="Nothing was deleted"):
         said("forget", "ada")
@@ -161,7 +167,7 @@ def test_nothing_is_forgotten_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("words", [[], ["nobody"], ["ada", "--owner", "visitor:1"]])
 @pytest.mark.parametrize("verb", ["export", "forget"])
-def test_somebody_has_to_be_named(verb: str, words: list[str]) -> None:
+def test_forget_needs_an_owner(verb: str, words: list[str]) -> None:
     with pytest.raises(CommandError):
         said(verb, *words)
 
@@ -191,7 +197,7 @@ def examined() -> tuple[bool, dict[str, str]]:
     return well, {part: f"{state} {rest}" for state, part, rest in lines}
 
 
-def test_the_doctor_finds_every_part_well(service: "server.Redis") -> None:
+def test_doctor_finds_every_part_healthy(service: "server.Redis") -> None:
     well, told = examined()
     assert well, told
     assert set(told) == {"database", "redis", "broker", "model", "clocks", "workers"}
@@ -204,7 +210,7 @@ def ill(part: str, *words: str) -> None:
     assert all(word in told[part] for word in words), told[part]
 
 
-def test_the_doctor_tells_how_many_tasks_wait(service: "server.Redis") -> None:
+def test_doctor_reports_how_many_tasks_wait(service: "server.Redis") -> None:
     ApiClient().begin()
     _, told = examined()
     assert "1 wait in its queue, for 1 waiting runs" in told["broker"]
@@ -212,7 +218,7 @@ def test_the_doctor_tells_how_many_tasks_wait(service: "server.Redis") -> None:
     ill("broker", "1101 tasks for 1 waiting runs", "Start workers")
 
 
-def test_the_doctor_says_how_to_mend_redis(service: "server.Redis", settings: Any) -> None:
+def test_doctor_says_how_to_repair_redis(service: "server.Redis", settings: Any) -> None:
     service.config_set("maxmemory-policy", "allkeys-lru")
     ill("redis", "allkeys-lru", "maxmemory-policy noeviction")
     service.config_set("maxmemory-policy", "noeviction")
@@ -224,7 +230,7 @@ def test_the_doctor_says_how_to_mend_redis(service: "server.Redis", settings: An
     ill("clocks", "REDIS_URL")
 
 
-def test_the_doctor_says_how_to_mend_the_model(
+def test_doctor_says_how_to_repair_the_model(
     service: "server.Redis", settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.LLM_MODELS = ["another"]
@@ -242,7 +248,7 @@ def test_the_doctor_says_how_to_mend_the_model(
     ill("model", "not running")
 
 
-def test_the_doctor_sees_clocks_that_differ_and_runs_that_wait(
+def test_doctor_reports_clock_skew_and_waiting_runs(
     service: "server.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ApiClient().begin()
@@ -257,7 +263,7 @@ def test_the_doctor_sees_clocks_that_differ_and_runs_that_wait(
     ill("clocks", "NTP")
 
 
-def test_the_doctor_sees_a_migration_that_was_not_run(
+def test_doctor_reports_an_unapplied_migration(
     service: "server.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = "django.db.migrations.executor.MigrationExecutor.migration_plan"

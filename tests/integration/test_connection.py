@@ -100,7 +100,7 @@ def post(*fields: bytes, body: bytes = b"the body") -> bytes:
 
 @pytest.mark.parametrize("fields", [H2C, WEBSOCKET, b"Connection: upgrade\r\nUpgrade: TLS/1.0\r\n"])
 @pytest.mark.parametrize("size", [1, 7, 100_000], ids=["by byte", "by seven", "at once"])
-async def test_an_upgrade_that_is_not_offered_is_ignored_and_the_body_kept(
+async def test_an_unsupported_upgrade_is_ignored_and_the_body_kept(
     port: int, fields: bytes, size: int
 ) -> None:
     said = post(fields) + post(fields, body=b"") + post()  # what follows is not taken for a body
@@ -117,7 +117,7 @@ async def test_an_upgrade_that_is_not_offered_is_ignored_and_the_body_kept(
     assert not any("upgrade" in told[3] for _, told in answers)
 
 
-async def test_a_chunked_body_that_comes_with_an_upgrade_is_kept(port: int) -> None:
+async def test_a_chunked_body_with_an_upgrade_is_kept(port: int) -> None:
     chunks = b"3\r\nthe\r\n5\r\n body\r\n0\r\n\r\n"
     head = b"POST /asked HTTP/1.1\r\n" + HEADERS + H2C + b"Transfer-Encoding: chunked\r\n\r\n"
     async with connected(port) as (reader, writer):
@@ -126,7 +126,7 @@ async def test_a_chunked_body_that_comes_with_an_upgrade_is_kept(port: int) -> N
     assert [(status, told[2]) for status, told in answers] == [(202, "the body")] * 2
 
 
-async def test_a_body_of_an_upgrade_is_never_taken_for_a_request(port: int) -> None:
+async def test_the_body_of_an_upgrade_is_never_parsed_as_a_request(port: int) -> None:
     async with connected(port) as (reader, writer):
         writer.write(post(H2C, body=b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"))
         writer.write(post())
@@ -172,7 +172,7 @@ async def test_a_head_without_an_end_is_refused(port: int, name: str, at_once: i
     assert said in (b"", b"431")
 
 
-async def test_a_head_that_is_too_large_is_told_so(port: int) -> None:
+async def test_a_head_that_is_too_large_gets_431(port: int) -> None:
     head = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n"
     async with connected(port) as (reader, writer):
         writer.write(head % (b"x" * (HEAD - 100)))
@@ -187,14 +187,14 @@ async def test_a_head_that_is_too_large_is_told_so(port: int) -> None:
 @pytest.mark.parametrize(
     "more", [b"X: " + b"x" * 200_000, b"X: x\r\n" * 40_000], ids=["one", "many"]
 )
-async def test_trailers_are_bounded_too(port: int, more: bytes) -> None:
+async def test_trailers_are_bounded(port: int, more: bytes) -> None:
     begun = b"POST /asked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
     async with connected(port) as (reader, writer):
         writer.write(begun + more)
         assert await rest(reader) in (b"", b"431")
 
 
-async def test_a_trailer_is_not_taken_for_a_header(port: int) -> None:
+async def test_a_trailer_is_not_a_header(port: int) -> None:
     body = b"1\r\na\r\n0\r\nX-Forwarded-For: b\r\n\r\n"
     async with connected(port) as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
@@ -202,7 +202,7 @@ async def test_a_trailer_is_not_taken_for_a_header(port: int) -> None:
     assert told[3] == ["host", "transfer-encoding"]
 
 
-async def test_a_long_body_is_no_long_head(port: int) -> None:
+async def test_a_long_body_does_not_count_as_head(port: int) -> None:
     body = b"x" * 300_000
     async with connected(port) as (reader, writer):
         writer.write(post(body=body) + post())
@@ -210,7 +210,7 @@ async def test_a_long_body_is_no_long_head(port: int) -> None:
     assert [told[2] for _, told in answers] == [body.decode(), "the body"]
 
 
-async def test_a_head_that_trickles_in_is_not_waited_for_for_ever(port: int, settings: Any) -> None:
+async def test_a_head_that_arrives_slowly_is_refused_in_time(port: int, settings: Any) -> None:
     settings.CONNECTION_TIMEOUT = 1
     async with connected(port) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nX: ")

@@ -92,12 +92,12 @@ def in_a_thread(ask: Any) -> Any:
     return found[0]
 
 
-def test_a_database_that_can_be_written_is_well_and_keeps_nothing_of_the_question() -> None:
+def test_a_writable_database_is_healthy_and_the_check_stores_nothing() -> None:
     assert in_a_thread(database) == "ok"
     assert not IdempotencyRecord.objects.exists()
 
 
-def test_a_database_whose_writer_does_not_end_is_read_only() -> None:
+def test_a_database_with_a_stuck_writer_is_read_only() -> None:
     with locked():
         assert in_a_thread(database) == "read-only"
     assert in_a_thread(database) == "ok"
@@ -110,7 +110,7 @@ def test_a_database_whose_disk_is_full_is_read_only() -> None:
     assert in_a_thread(database) == "ok"
 
 
-def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
+def test_the_check_does_not_grow_the_write_ahead_log() -> None:
     """Of SQLite; PostgreSQL recycles its own."""
     log = Path(f"{connection.settings_dict['NAME']}-wal")
     IdempotencyRecord.objects.exists()  # the connection stays open, so the file stays
@@ -121,7 +121,7 @@ def test_the_question_makes_the_write_ahead_log_no_longer_each_time() -> None:
     assert lengths[-1] == lengths[0]
 
 
-def test_a_part_that_does_not_answer_is_away_and_nobody_waits_twice_for_it(
+def test_a_dependency_that_does_not_answer_is_down_and_is_probed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(health_checks, "PATIENCE", 0.2)
@@ -152,7 +152,7 @@ def post(browser: ApiClient) -> Connection:
     return Connection(browser, "/api/conversations/", body=b'{"message": "Why?"}', **token)
 
 
-async def test_while_posts_wait_for_the_writer_all_else_is_answered(
+async def test_while_posts_wait_for_a_write_lock_other_requests_are_answered(
     browser: ApiClient, settings: Any
 ) -> None:
     await sync_to_async(browser.begin)()
@@ -170,7 +170,7 @@ async def test_while_posts_wait_for_the_writer_all_else_is_answered(
     await asyncio.gather(*(one.task for one in posts))
 
 
-async def test_posts_that_wait_for_the_writer_are_refused_in_time(
+async def test_posts_that_wait_for_a_write_lock_are_refused_in_time(
     browser: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DATABASE_WAIT = 0.3
@@ -191,12 +191,12 @@ async def test_posts_that_wait_for_the_writer_are_refused_in_time(
     assert await Run.objects.acount() == runs + 1  # what was refused has not happened later
 
 
-async def test_whose_turn_comes_too_late_is_not_begun(browser: ApiClient) -> None:
+async def test_a_request_whose_wait_is_over_is_not_started(browser: ApiClient) -> None:
     turn = threaded_handler.Turn()
     assert (turn.take(), turn.take()) == (True, False)
 
 
-def test_a_lock_is_waited_for_as_long_as_the_setting_says(settings: Any) -> None:
+def test_the_wait_for_a_lock_ends_after_the_setting(settings: Any) -> None:
     settings.DATABASE_WAIT = 1.25
 
     def bound() -> int:

@@ -22,7 +22,7 @@ from streams.chat.broker_queue import queue_length
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
-from tests.integration.support.broker import QUEUE, later, queued
+from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
 from workers.lease import claim, claim_in_turn
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -40,19 +40,19 @@ def ask_many() -> list[UUID]:
     return [ask(f"user:{number % OWNERS}") for number in range(RUNS)]
 
 
-def test_without_a_worker_the_queue_holds_one_task_for_each_waiting_run(
+def test_without_a_worker_the_queue_holds_one_task_per_waiting_run(
     valkey: redis.Redis,
 ) -> None:
     runs = ask_many()
     for _ in range(20):
-        later()
+        let_dispatch_expire()
         sweep()
     assert queued(valkey) == runs
 
 
-def test_many_processes_that_sweep_at_once_send_each_lost_task_once(valkey: redis.Redis) -> None:
+def test_concurrent_sweeps_send_each_lost_task_once(valkey: redis.Redis) -> None:
     runs = ask_many()
-    later()
+    let_dispatch_expire()
     valkey.delete(QUEUE)
     together = Barrier(6, timeout=30)
 
@@ -68,11 +68,11 @@ def test_many_processes_that_sweep_at_once_send_each_lost_task_once(valkey: redi
     assert sorted(queued(valkey)) == sorted(runs)
 
 
-def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
+def test_a_task_sent_by_another_process_during_a_sweep_is_not_sent_again(
     valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = ask_many()
-    later()
+    let_dispatch_expire()
     valkey.delete(QUEUE)
     asked: Callable[[Kind], int | None] = sweeping.queue_length
 
@@ -87,11 +87,11 @@ def test_what_another_process_sends_between_a_sweeps_looks_is_not_sent_again(
     assert queued(valkey) == runs
 
 
-def test_what_a_post_sends_between_a_sweeps_looks_is_not_missing(
+def test_a_task_sent_by_a_post_during_a_sweep_is_not_sent_again(
     valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = ask_many()
-    later()
+    let_dispatch_expire()
     valkey.rpop(current_app.conf.task_default_queue)  # the oldest task is missing
     asked: Callable[[Kind], int | None] = sweeping.queue_length
 
@@ -105,9 +105,9 @@ def test_what_a_post_sends_between_a_sweeps_looks_is_not_missing(
     assert queued(valkey) == [*runs[1:], runs[0]]
 
 
-def test_a_sweep_sends_as_many_as_are_missing_and_the_oldest_first(valkey: redis.Redis) -> None:
+def test_a_sweep_sends_as_many_tasks_as_are_missing_oldest_first(valkey: redis.Redis) -> None:
     runs = ask_many()
-    later()
+    let_dispatch_expire()
     valkey.ltrim(QUEUE, 0, RUNS - 8)  # a worker that died has taken seven
     sweep()
     assert len(queued(valkey)) == RUNS
@@ -118,12 +118,12 @@ def test_tasks_of_every_priority_count(valkey: redis.Redis) -> None:
     ask_many()
     valkey.rename(QUEUE, PRIORITY)
     assert queue_length(Kind.MODEL) == RUNS
-    later()
+    let_dispatch_expire()
     sweep()
     assert valkey.llen(QUEUE) == 0
 
 
-def test_where_the_broker_cannot_say_how_many_wait_each_run_is_dispatched_ever_more_rarely(
+def test_without_a_queue_length_each_run_is_dispatched_less_and_less_often(
     valkey: redis.Redis,
 ) -> None:
     run = ask("user:1")
@@ -139,29 +139,29 @@ def test_where_the_broker_cannot_say_how_many_wait_each_run_is_dispatched_ever_m
     assert set(queued(valkey)) == {run}
 
 
-def test_a_broker_that_is_away_has_no_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_down_has_no_queue_length(monkeypatch: pytest.MonkeyPatch) -> None:
     ask("user:1")
     monkeypatch.setattr(current_app.conf, "broker_url", "redis://127.0.0.1:1/0")
     assert queue_length(Kind.MODEL) is None
     assert 'unspool_queue_length{kind="model"} NaN' in Client().get("/metrics").content.decode()
 
 
-def test_a_queue_without_a_task_has_the_length_0() -> None:
+def test_a_queue_without_a_task_has_length_zero() -> None:
     assert queue_length(Kind.MODEL) == 0
 
 
-def test_the_queues_length_is_told_to_operators() -> None:
+def test_the_queue_length_is_a_metric() -> None:
     ask_many()
     assert 'unspool_queue_length{kind="model"} 30.0' in Client().get("/metrics").content.decode()
 
 
-def test_a_run_that_waits_for_its_turn_has_no_task_until_then(valkey: redis.Redis) -> None:
+def test_a_run_that_waits_for_its_turn_has_no_task(valkey: redis.Redis) -> None:
     first = ask("user:1")
     talk = Conversation.objects.get()
     second = asking.ask(talk, "And?", when_busy="queue").run
     third = asking.ask(talk, "And then?", when_busy="queue").run
     for _ in range(5):
-        later()
+        let_dispatch_expire()
         sweep()
     assert queued(valkey) == [first]
     valkey.delete(QUEUE)
@@ -172,7 +172,7 @@ def test_a_run_that_waits_for_its_turn_has_no_task_until_then(valkey: redis.Redi
         assert queued(valkey) == waits
 
 
-def test_a_turn_that_comes_while_its_question_is_asked_is_not_missed(
+def test_a_run_whose_turn_comes_during_its_post_is_dispatched(
     valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = claim(ask("user:1"), uuid4())
@@ -190,7 +190,7 @@ def test_a_turn_that_comes_while_its_question_is_asked_is_not_missed(
     assert queued(valkey) == [second]
 
 
-def test_a_task_of_a_run_that_is_over_begins_a_new_question(valkey: redis.Redis) -> None:
+def test_a_task_of_an_ended_run_starts_a_waiting_run(valkey: redis.Redis) -> None:
     over = ask_many()
     for run in over:
         ending.cancel(run)
@@ -204,7 +204,7 @@ def test_a_task_of_a_run_that_is_over_begins_a_new_question(valkey: redis.Redis)
     assert claim_in_turn(worker) is None
 
 
-def test_a_clock_that_was_set_back_does_not_delay_a_dispatch(valkey: redis.Redis) -> None:
+def test_a_clock_set_back_does_not_delay_a_dispatch(valkey: redis.Redis) -> None:
     run = ask("user:1")
     valkey.delete(QUEUE)
     Run.objects.update(dispatched_at=Now() + timedelta(seconds=60))

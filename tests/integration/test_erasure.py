@@ -32,8 +32,8 @@ from streams.models import (
     Run,
 )
 from streams.protocol.events import ReasoningDelta
-from tests.integration.test_api_authentication import bearing, begin
-from tests.integration.test_follower import Told
+from tests.integration.support.api_client import begin_conversation, client_with_token
+from tests.integration.support.published_run import PublishedRun
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 WORDS = b"the-heron-stands-in-the-reeds"
@@ -71,7 +71,7 @@ def database_files() -> list[Path]:
 
 
 def write_words(user: User) -> None:
-    client = bearing(create_token(user, "job", scopes="read write"))
+    client = client_with_token(create_token(user, "job", scopes="read write"))
     client.post(
         "/api/conversations/",
         {"message": WORDS.decode(), "system": WORDS.decode() * 100},
@@ -80,7 +80,7 @@ def write_words(user: User) -> None:
     )
 
 
-def test_forget_leaves_no_word_in_any_file(append_only: Path) -> None:
+def test_forget_leaves_no_text_in_any_file(append_only: Path) -> None:
     ada = User.objects.create_user("ada")
     write_words(ada)
     files = [*database_files(), *append_only.iterdir()]
@@ -97,7 +97,7 @@ def test_forget_leaves_no_word_in_any_file(append_only: Path) -> None:
     assert emptied in told
 
 
-def test_a_database_that_is_being_read_is_said_to_hold_it_still(valkey: object) -> None:
+def test_forget_reports_a_database_whose_readers_keep_old_pages(valkey: object) -> None:
     sqlite = connection.vendor == "sqlite"
     ada = User.objects.create_user("ada")
     write_words(ada)
@@ -118,7 +118,7 @@ def test_a_database_that_is_being_read_is_said_to_hold_it_still(valkey: object) 
     assert ("is emptied" if sqlite else "until it has vacuumed") in told
 
 
-def test_a_server_that_permits_no_rewrite_is_named(
+def test_forget_names_a_server_that_permits_no_rewrite(
     append_only: Path, valkey: "redis.Redis", settings: Any
 ) -> None:
     User.objects.create_user("ada")
@@ -135,12 +135,12 @@ def test_a_server_that_permits_no_rewrite_is_named(
     assert "permission" in told.lower()
 
 
-def test_without_an_append_only_file_that_is_said(valkey: object) -> None:
+def test_forget_reports_a_missing_append_only_file(valkey: object) -> None:
     User.objects.create_user("ada")
     assert "has no append-only file" in said("forget", "ada", "--yes")
 
 
-def test_with_redis_away_what_stays_is_said(valkey: object, settings: Any) -> None:
+def test_forget_reports_what_stays_while_redis_is_down(valkey: object, settings: Any) -> None:
     write_words(User.objects.create_user("ada"))
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     the_log.cache_clear()
@@ -150,7 +150,7 @@ def test_with_redis_away_what_stays_is_said(valkey: object, settings: Any) -> No
     assert DeletedConversation.objects.count() == 1
 
 
-def test_forgetting_an_owner_in_another_spelling_is_refused(valkey: object) -> None:
+def test_forgetting_an_owner_with_another_spelling_is_refused(valkey: object) -> None:
     ada = User.objects.create_user("ada")
     for owner in (f"user:0{ada.pk}", f"user:{ada.pk} ", "visitor:1", "ada", "user:²"):
         for verb in ("export", "forget"):
@@ -160,10 +160,12 @@ def test_forgetting_an_owner_in_another_spelling_is_refused(valkey: object) -> N
     assert ada.is_active
 
 
-def test_rows_of_another_spelling_are_forgotten_without_the_user(valkey: object) -> None:
+def test_rows_with_another_spelling_are_forgotten_without_the_user(valkey: object) -> None:
     """Earlier releases let it in: its rows are not the user's."""
     ada = User.objects.create_user("ada")
-    made = begin(bearing(create_token(ada, "job", scopes="read write"))).json()
+    made = begin_conversation(
+        client_with_token(create_token(ada, "job", scopes="read write"))
+    ).json()
     Conversation.objects.update(owner=f"user:0{ada.pk}")
     assert "with 1 conversations" in said("forget", "--owner", f"user:0{ada.pk}", "--yes")
     ada.refresh_from_db()
@@ -171,7 +173,7 @@ def test_rows_of_another_spelling_are_forgotten_without_the_user(valkey: object)
     assert not Conversation.objects.filter(pk=made["conversation"]).exists()
 
 
-def test_export_leaves_out_no_column_but_those_that_are_named() -> None:
+def test_export_omits_only_the_named_columns() -> None:
     for model, told in personal_data.EXPORTED.items():
         columns = {field.name for field in model._meta.concrete_fields}
         left_out = personal_data.LEFT_OUT[model]
@@ -179,7 +181,7 @@ def test_export_leaves_out_no_column_but_those_that_are_named() -> None:
         assert not {*told} & {*left_out}, model
 
 
-def test_export_knows_every_table() -> None:
+def test_export_covers_every_table() -> None:
     """A new model is either told, or named here as one that holds nothing of an owner's."""
     impersonal = {
         *("auth.permission", "auth.group", "contenttypes.contenttype"),
@@ -193,9 +195,9 @@ def test_export_knows_every_table() -> None:
     assert {model._meta.label_lower for model in apps.get_models()} == known
 
 
-def test_export_tells_what_only_the_log_holds(valkey: object) -> None:
-    story = Told()
-    story.say(2)
+def test_export_has_the_text_that_only_the_log_holds(valkey: object) -> None:
+    story = PublishedRun()
+    story.publish_deltas(2)
     thought = ReasoningDelta(run=story.run.id, attempt=1, index=2, text="hm")
     publisher.append([publisher.Append(channel=story.channel, event=thought, min_head=0)])
     rows = exported("--owner", "visitor:a")
@@ -208,14 +210,14 @@ def test_export_tells_what_only_the_log_holds(valkey: object) -> None:
 
 def test_export_pages_through_a_long_log(valkey: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(personal_data, "PAGE", 3)
-    story = Told()
-    last = story.say(7)
+    story = PublishedRun()
+    last = story.publish_deltas(7)
     ids = [row["id"] for row in exported("--owner", "visitor:a") if row["kind"] == "event"]
     assert ids == list(range(ids[0], last + 1))
     assert ids[0] <= story.first
 
 
-def test_export_says_that_redis_is_away(valkey: object, settings: Any) -> None:
+def test_export_reports_that_redis_is_down(valkey: object, settings: Any) -> None:
     write_words(User.objects.create_user("ada"))
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     the_log.cache_clear()
@@ -227,7 +229,7 @@ def exported(*words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said("export", *words).splitlines()]
 
 
-def test_export_tells_of_sessions_groups_mail_and_the_admins_log(valkey: object) -> None:
+def test_export_has_sessions_groups_mail_and_the_admin_log(valkey: object) -> None:
     ada, bob = (User.objects.create_user(name, password="pw") for name in ("ada", "bob"))
     for user in (ada, bob):
         Client().force_login(user)
@@ -264,7 +266,7 @@ def _logged(by: User, content_type: ContentType, entry: Model) -> None:
     )
 
 
-def test_what_is_told_of_a_conversation_is_whole(valkey: object) -> None:
+def test_the_export_of_a_conversation_is_complete(valkey: object) -> None:
     ada = User.objects.create_user("ada")
     write_words(ada)
     rows = exported("ada")

@@ -15,7 +15,7 @@ from streams.chat import finish, sweep
 from streams.chat.fair_share import Load, room
 from streams.chat.model_names import Kind
 from streams.models import Run
-from tests.integration.support.broker import QUEUE, later, queued
+from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
 from workers import lease
 from workers.lease import claim, claim_in_turn, release
 
@@ -65,12 +65,12 @@ def end(run: Run) -> None:
         ((4, 0, 0, 1, 0), 3),
     ],
 )
-def test_an_owners_room(load: tuple[int, ...], more: int) -> None:
+def test_the_share_of_an_owner(load: tuple[int, ...], more: int) -> None:
     places, running, own, owners, others = load
     assert room(Load(places=places, running=running, own=own, owners=owners, others=others)) == more
 
 
-def test_a_new_owner_finds_a_place_beside_one_who_wants_all(settings: Any) -> None:
+def test_a_new_owner_gets_a_place_beside_one_with_many_runs(settings: Any) -> None:
     patient(settings)
     assert len(claimed(ask("user:1", 20))) == 6
     assert len(claimed(ask("user:2", 1))) == 1
@@ -83,7 +83,7 @@ def test_while_others_wait_an_owner_gets_an_equal_share() -> None:
     assert len(claimed(ask("user:3", 1))) == 1
 
 
-def test_what_one_who_has_many_gives_back_goes_to_owners_who_have_none() -> None:
+def test_a_place_freed_by_a_large_owner_goes_to_an_owner_without_one() -> None:
     first = claimed(ask("user:1", 20))
     second = claimed(ask("user:2", 20))
     assert (len(first), len(second)) == (6, 2)
@@ -102,7 +102,7 @@ def test_each_worker_process_adds_its_places() -> None:
     assert len(claimed(ask("user:1", 20))) == 12  # of 16: the last found 11 < 3 * 4
 
 
-def test_claims_at_the_same_time_keep_to_the_share() -> None:
+def test_concurrent_claims_keep_to_the_share() -> None:
     runs = ask("user:1", 20)
     together = Barrier(len(runs), timeout=30)
 
@@ -125,7 +125,7 @@ def test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends(
     valkey.delete(QUEUE)  # a worker has taken all
     begun = claimed(runs)
     for _ in range(3):
-        later()
+        let_dispatch_expire()
         sweep.sweep()
     assert queued(valkey) == []  # no task of what would be refused again
     end(begun[0])
@@ -135,7 +135,7 @@ def test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends(
     assert len(claimed(runs[6:8])) == 2
 
 
-def test_a_run_that_is_refused_while_its_owners_last_run_ends_is_claimed(
+def test_a_run_refused_while_the_owners_last_run_ends_is_claimed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs = ask("user:1", 7)
@@ -153,7 +153,7 @@ def test_a_run_that_is_refused_while_its_owners_last_run_ends_is_claimed(
     assert claim(runs[6], WORKER)
 
 
-def test_a_refused_task_begins_the_run_of_an_owner_who_has_none() -> None:
+def test_a_refused_task_starts_a_run_of_an_owner_without_a_place() -> None:
     many = ask("user:1", 20)
     claimed(many)
     new = ask("user:2", 1)
@@ -162,7 +162,7 @@ def test_a_refused_task_begins_the_run_of_an_owner_who_has_none() -> None:
     assert [instead.id] == new
 
 
-def test_a_run_that_had_a_place_and_lost_it_is_not_refused() -> None:
+def test_a_run_that_was_claimed_before_is_not_refused() -> None:
     runs = claimed(ask("user:1", 20))
     release(runs[0])
     others = ask("user:2", 8)
@@ -170,7 +170,7 @@ def test_a_run_that_had_a_place_and_lost_it_is_not_refused() -> None:
     assert claimed(others)
 
 
-def test_runs_of_owners_who_want_all_places_end_one_by_one_and_none_is_left(
+def test_the_runs_of_large_owners_all_end(
     valkey: redis.Redis,
 ) -> None:
     """A worker of eight places without a clock: tasks, endings, and a sweep where nothing moves."""
@@ -186,7 +186,7 @@ def test_runs_of_owners_who_want_all_places_end_one_by_one_and_none_is_left(
         elif running:
             end(running.popleft())
         else:
-            later()
+            let_dispatch_expire()
             sweep.sweep()
             swept += 1
         assert len(queued(valkey)) <= Run.objects.filter(status="queued").count() + PLACES

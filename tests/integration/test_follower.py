@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import redis
@@ -16,63 +15,17 @@ from django.contrib.sessions.models import Session
 from redis.asyncio.connection import AbstractConnection
 
 from streams.access.authorization import Caller
-from streams.chat import ask, conversations, finish, publisher
+from streams.chat import conversations
 from streams.delivery.follower import Follower
 from streams.delivery.open_streams import OpenStreams, StreamLimit
 from streams.log.channel_log import ChannelLog
-from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.values import Append
 from streams.models import Conversation
 from streams.protocol.events import TextDelta
 from streams.protocol.sse import encode
-from workers.lease import claim
+from tests.integration.support.published_run import VISITOR, published_run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
-VISITOR = Caller(owner="visitor:a")
-
-
-class Told:
-    """A run that this test tells itself, delta by delta."""
-
-    def __init__(self) -> None:
-        accepted = ask.begin(owner=VISITOR.owner, text="Why?")
-        taken = claim(accepted.run, uuid4())
-        assert taken
-        taken.conversation.refresh_from_db()
-        self.first = publisher.publish_start(taken)
-        self.run = taken
-        self.conversation = taken.conversation
-        self.channel = channel_of(self.conversation.id)
-        self.index = 0
-
-    def say(self, count: int = 1) -> int:
-        events = [
-            TextDelta(
-                run=self.run.id, attempt=1, index=self.index + at, text=f"w{self.index + at} "
-            )
-            for at in range(count)
-        ]
-        self.index += count
-        *_, last = publisher.append(
-            [Append(channel=self.channel, event=event, min_head=self.first) for event in events]
-        )
-        assert isinstance(last, int)
-        return last
-
-    @property
-    def text(self) -> str:
-        return "".join(f"w{at} " for at in range(self.index))
-
-    def complete(self) -> int:
-        finish.complete(self.run, self.text, finish_reason="stop", usage=None)
-        self.run.refresh_from_db()
-        assert self.run.ended_event_id
-        return self.run.ended_event_id
-
-
-async def told() -> Told:
-    return await sync_to_async(Told)()
 
 
 @pytest.fixture
@@ -104,9 +57,9 @@ async def whole(pieces: AsyncIterator[bytes]) -> list[str]:
     return names
 
 
-async def test_replay_and_live_meet_wherever_the_reader_comes_in(crowd: OpenStreams) -> None:
-    story = await told()
-    await sync_to_async(story.say)(50)
+async def test_replay_and_live_events_meet_at_every_cursor(crowd: OpenStreams) -> None:
+    story = await published_run()
+    await sync_to_async(story.publish_deltas)(50)
     total = 400
 
     async def read(cursor: int) -> list[int]:
@@ -117,30 +70,34 @@ async def test_replay_and_live_meet_wherever_the_reader_comes_in(crowd: OpenStre
     cursors = [story.first + random.randrange(50) for _ in range(20)]
     readers = [asyncio.create_task(read(cursor)) for cursor in cursors]
     while story.index < total:
-        await sync_to_async(story.say)(random.randint(1, 5) if story.index < total - 5 else 1)
+        await sync_to_async(story.publish_deltas)(
+            random.randint(1, 5) if story.index < total - 5 else 1
+        )
     heard = await asyncio.gather(*readers)
     for cursor, got in zip(cursors, heard, strict=True):
         assert got == list(range(cursor + 1, got[-1] + 1))
 
 
-async def test_a_reader_without_a_cursor_gets_a_snapshot_and_then_the_tail(
+async def test_a_reader_without_a_cursor_gets_a_snapshot_and_the_events_after_it(
     crowd: OpenStreams,
 ) -> None:
-    story = await told()
-    last = await sync_to_async(story.say)(10)
+    story = await published_run()
+    last = await sync_to_async(story.publish_deltas)(10)
     stream = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
     reading = asyncio.create_task(ids(stream, last + 3))
     await asyncio.sleep(0.1)
-    await sync_to_async(story.say)(3)
+    await sync_to_async(story.publish_deltas)(3)
     assert await reading == [last, last + 1, last + 2, last + 3]
 
 
-async def test_until_idle_ends_after_the_last_ending_and_not_before(crowd: OpenStreams) -> None:
-    story = await told()
+async def test_until_idle_ends_after_the_last_final_event_and_not_before(
+    crowd: OpenStreams,
+) -> None:
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
     reading = asyncio.create_task(whole(stream))
     await asyncio.sleep(0.1)
-    await sync_to_async(story.say)(2)
+    await sync_to_async(story.publish_deltas)(2)
     assert not reading.done()
     await sync_to_async(story.complete)()
     assert await reading == ["conversation.snapshot", "text.delta", "text.delta", "run.completed"]
@@ -148,10 +105,10 @@ async def test_until_idle_ends_after_the_last_ending_and_not_before(crowd: OpenS
     assert await whole(again) == ["conversation.snapshot"]
 
 
-async def test_a_cursor_of_another_life_is_told_and_gets_a_snapshot(
+async def test_a_cursor_of_another_epoch_gets_a_reset_and_a_snapshot(
     crowd: OpenStreams, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     await sync_to_async(story.complete)()
     valkey.flushall()
     conversation = await Conversation.objects.aget(pk=story.conversation.id)
@@ -159,10 +116,10 @@ async def test_a_cursor_of_another_life_is_told_and_gets_a_snapshot(
     assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
 
 
-async def test_a_reader_who_has_heard_all_is_told_that_the_log_was_lost_since(
+async def test_a_reader_that_was_caught_up_gets_a_reset_when_the_log_is_lost(
     crowd: OpenStreams, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     last = await sync_to_async(story.complete)()
     valkey.flushall()
     conversation = await Conversation.objects.aget(pk=story.conversation.id)
@@ -170,21 +127,21 @@ async def test_a_reader_who_has_heard_all_is_told_that_the_log_was_lost_since(
     assert await whole(stream) == ["stream-reset", "conversation.snapshot"]
 
 
-async def test_a_subscription_that_is_cut_is_healed_from_the_log(
+async def test_events_missed_by_a_cut_subscription_are_read_from_the_log(
     crowd: OpenStreams, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(ids(stream, story.first + 100))
     for _ in range(10):
-        await sync_to_async(story.say)(5)
+        await sync_to_async(story.publish_deltas)(5)
         valkey.client_kill_filter(_type="pubsub")
-        await sync_to_async(story.say)(5)
+        await sync_to_async(story.publish_deltas)(5)
         await asyncio.sleep(0.05)
     assert await reading == list(range(story.first + 1, story.first + 101))
 
 
-async def test_a_subscription_that_is_lost_as_it_is_spoken_to_begins_anew(
+async def test_a_subscription_that_fails_during_a_command_is_renewed(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send, lost = AbstractConnection.send_command, list[str]()
@@ -196,21 +153,21 @@ async def test_a_subscription_that_is_lost_as_it_is_spoken_to_begins_anew(
         await send(connection, *words, **how)
 
     monkeypatch.setattr(AbstractConnection, "send_command", as_uvloop_says_it)
-    story = await told()
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     heard = asyncio.create_task(ids(stream, story.first + 1))
     async with asyncio.timeout(5):
         while not lost:
             await asyncio.sleep(0.01)
-        await sync_to_async(story.say)()
+        await sync_to_async(story.publish_deltas)()
         assert await heard == [story.first + 1]
 
 
-async def test_nothing_is_kept_of_a_channel_that_nobody_follows_any_more(
+async def test_nothing_is_kept_of_a_channel_without_followers(
     crowd: OpenStreams,
 ) -> None:
-    story = await told()
-    last = await sync_to_async(story.say)()
+    story = await published_run()
+    last = await sync_to_async(story.publish_deltas)()
     await ids(crowd.admit(VISITOR, story.conversation, story.first, until_idle=False), last)
     (hub,) = crowd._hubs._hubs
     async with asyncio.timeout(5):
@@ -219,10 +176,10 @@ async def test_nothing_is_kept_of_a_channel_that_nobody_follows_any_more(
     assert not hub._unanswered
 
 
-async def test_an_announcement_that_never_came_is_healed_at_the_next(
+async def test_a_lost_message_is_read_from_the_log_at_the_next_one(
     crowd: OpenStreams, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(ids(stream, story.first + 3))
     await asyncio.sleep(0.1)
@@ -231,33 +188,33 @@ async def test_an_announcement_that_never_came_is_healed_at_the_next(
     valkey.xadd(events, {"type": "text.delta", "data": silent}, id=f"{story.first + 1}-0")
     valkey.hset(state, mapping={"head": story.first + 1, f"{story.run.id}:index": 0})
     story.index = 1
-    await sync_to_async(story.say)(2)
+    await sync_to_async(story.publish_deltas)(2)
     assert await reading == [story.first + 1, story.first + 2, story.first + 3]
 
 
-async def test_a_deaf_subscription_is_healed_by_the_heartbeat(
+async def test_events_missed_by_a_silent_subscription_are_read_at_the_heartbeat(
     crowd: OpenStreams, valkey: "redis.Redis", settings: object
 ) -> None:
     settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
-    story = await told()
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(ids(stream, story.first + 1))
     await asyncio.sleep(0.1)
     crowd._hubs._hubs[0]._receive = lambda *_: None  # type: ignore[method-assign]
-    await sync_to_async(story.say)(1)
+    await sync_to_async(story.publish_deltas)(1)
     assert await reading == [story.first + 1]
 
 
-async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
+async def test_events_that_arrive_during_a_read_are_delivered_at_once(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await told()
+    story = await published_run()
     read, last = ChannelLog.read_after, story.first + 3
 
     def outrun(*asked: Any, **how: Any) -> Any:
         page = read(*asked, **how)
         if not story.index:
-            story.say(3)
+            story.publish_deltas(3)
             arrived = crowd._hubs._hubs[0]._buffers[story.channel]
             while arrived.last != last:
                 time.sleep(0.001)
@@ -269,11 +226,11 @@ async def test_what_arrives_while_the_log_is_read_is_heard_at_once(
         assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
 
 
-async def test_those_who_want_the_same_at_once_are_read_to_once(
+async def test_concurrent_readers_of_one_cursor_share_one_read(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await told()
-    await sync_to_async(story.say)(300)  # two pages
+    story = await published_run()
+    await sync_to_async(story.publish_deltas)(300)  # two pages
     asked: list[int] = []
     read = ChannelLog.read_after
 
@@ -293,10 +250,10 @@ async def test_those_who_want_the_same_at_once_are_read_to_once(
     assert len(asked) <= 4, asked
 
 
-async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
+async def test_a_read_started_before_an_event_is_not_shared_after_it(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await told()
+    story = await published_run()
     read, asked, said = ChannelLog.read_after, list[int](), threading.Event()
 
     def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
@@ -314,7 +271,7 @@ async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
     async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
         while not asked:
             await asyncio.sleep(0.01)
-        await sync_to_async(story.say)()
+        await sync_to_async(story.publish_deltas)()
         feed = crowd._hubs._hubs[0]._buffers[story.channel]
         while feed.last != story.first + 1:
             await asyncio.sleep(0.01)
@@ -325,10 +282,10 @@ async def test_an_answer_that_was_asked_before_an_event_is_not_shared_after_it(
         assert await asyncio.gather(*readers) == [[story.first + 1]] * 2
 
 
-async def test_a_crowd_that_hears_redis_again_asks_once_though_events_go_on(
+async def test_many_readers_share_one_read_after_a_reconnect(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     streams = [
         crowd.admit(VISITOR, story.conversation, story.first, until_idle=True) for _ in range(100)
     ]
@@ -345,7 +302,7 @@ async def test_a_crowd_that_hears_redis_again_asks_once_though_events_go_on(
         monkeypatch.setattr(ChannelLog, "read_after", counted)
         await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
         while not asked or not all(map(caught_up, crowd._open)):
-            await sync_to_async(story.say)()
+            await sync_to_async(story.publish_deltas)()
     await sync_to_async(story.complete)()
     assert await asyncio.gather(*readers) == [
         [*["text.delta"] * story.index, "run.completed"] for _ in readers
@@ -358,7 +315,7 @@ def caught_up(follower: Follower) -> bool:
 
 
 async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) -> None:
-    story = await told()
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(whole(stream))
     await asyncio.sleep(0.1)
@@ -366,18 +323,18 @@ async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) ->
     assert await reading == ["stream-error"]
 
 
-async def test_a_session_that_ends_ends_its_streams(crowd: OpenStreams, settings: object) -> None:
+async def test_the_end_of_a_session_ends_its_streams(crowd: OpenStreams, settings: object) -> None:
     settings.ACCESS_CHECK_INTERVAL = 0.2  # type: ignore[attr-defined]
-    story = await told()
+    story = await published_run()
     caller = Caller(owner=VISITOR.owner, session="nobody-has-this")
     stream = crowd.admit(caller, story.conversation, story.first, until_idle=False)
     assert await whole(stream) == ["stream-error"]
     assert not await Session.objects.aexists()
 
 
-async def test_an_owner_has_only_so_many_streams(crowd: OpenStreams, settings: object) -> None:
+async def test_the_streams_of_an_owner_are_limited(crowd: OpenStreams, settings: object) -> None:
     settings.MAX_STREAMS = 1  # type: ignore[attr-defined]
-    story = await told()
+    story = await published_run()
     first = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
     async with aclosing(first) as pieces:
         await anext(pieces)
@@ -386,8 +343,10 @@ async def test_an_owner_has_only_so_many_streams(crowd: OpenStreams, settings: o
     crowd.admit(VISITOR, story.conversation, None, until_idle=False)
 
 
-async def test_draining_sends_every_reader_on_his_way_without_an_ending(crowd: OpenStreams) -> None:
-    story = await told()
+async def test_draining_asks_every_reader_to_reconnect_without_a_final_event(
+    crowd: OpenStreams,
+) -> None:
+    story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     pieces: list[bytes] = []
 
@@ -404,9 +363,9 @@ async def test_draining_sends_every_reader_on_his_way_without_an_ending(crowd: O
     assert [line.split(b":")[0] for line in said] == [b"retry", b"event", b"data", b"", b""]
 
 
-async def test_a_reader_who_comes_as_the_last_one_leaves_is_heard(crowd: OpenStreams) -> None:
-    story = await told()
-    first = await sync_to_async(story.say)(1)
+async def test_a_reader_that_connects_as_the_last_one_leaves_is_served(crowd: OpenStreams) -> None:
+    story = await published_run()
+    first = await sync_to_async(story.publish_deltas)(1)
     for _ in range(20):
         stream = crowd.admit(VISITOR, story.conversation, first - 1, until_idle=False)
         assert await ids(stream, first) == [first]
@@ -424,10 +383,10 @@ def away_at_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChannelLog, "state", away_at_first)
 
 
-async def test_a_reset_is_told_also_where_redis_leaves_before_the_snapshot(
+async def test_a_reset_is_sent_even_if_redis_fails_before_the_snapshot(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await told()
+    story = await published_run()
     await sync_to_async(story.complete)()
     away_at_the_first_look(monkeypatch)
     stream = crowd.admit(VISITOR, story.conversation, 7, until_idle=True)
@@ -438,7 +397,7 @@ async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis", settings: Any
 ) -> None:
     settings.STREAM_HEARTBEAT = 3.0
-    story = await told()
+    story = await published_run()
     away_at_the_first_look(monkeypatch)
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     async with asyncio.timeout(5), aclosing(stream):

@@ -12,7 +12,7 @@ from streams.log.channel_log import ChannelLog
 from streams.log.event_log import log_of
 from streams.log.values import Page
 from streams.models import Conversation, Run
-from tests.integration.test_publishing import somebody_else_goes_on
+from tests.integration.support.killed_processes import sweep_by_another_process
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
@@ -67,7 +67,7 @@ def trips(monkeypatch: pytest.MonkeyPatch, settings: Any, count: int) -> tuple[i
     return len(captured), len(endings)
 
 
-def test_the_work_within_the_request_does_not_grow_with_the_runs(
+def test_the_work_in_an_interrupting_request_does_not_grow_with_the_runs(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     few, many = (trips(monkeypatch, settings, count) for count in (60, 120))
@@ -76,9 +76,7 @@ def test_the_work_within_the_request_does_not_grow_with_the_runs(
 
 
 @pytest.mark.parametrize("by", ["the worker", "the sweep"])
-def test_all_endings_are_said_before_the_question_that_was_asked_instead(
-    settings: Any, by: str
-) -> None:
+def test_all_final_events_come_before_the_interrupting_message(settings: Any, by: str) -> None:
     count = 60
     settings.MAX_LIVE_RUNS = count + 2
     talk = queue(count)
@@ -89,7 +87,7 @@ def test_all_endings_are_said_before_the_question_that_was_asked_instead(
         assert taken
         publisher.publish_start(taken)
     else:
-        somebody_else_goes_on()
+        sweep_by_another_process()
     told = said(talk)[3 + 2 * count :]  # what was said before
     started = ["run.started"] if by == "the worker" else []
     assert told == ["run.cancelled"] * (count + 1) + ["message.created", "run.queued", *started]
@@ -99,7 +97,7 @@ def test_all_endings_are_said_before_the_question_that_was_asked_instead(
     }
 
 
-def test_a_run_that_is_claimed_as_it_is_interrupted_ends_once(
+def test_a_run_claimed_during_its_interruption_ends_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = ask.begin(owner=OWNER, text="Why?")

@@ -52,7 +52,7 @@ def test_a_lease_that_ends_later_than_it_could_has_ended(settings: Any) -> None:
     assert again.attempt == 2
 
 
-def test_a_cancel_does_not_wait_for_a_dead_workers_lease_after_the_clock_was_set_back(
+def test_after_the_clock_was_set_back_a_cancel_does_not_wait_for_a_dead_workers_lease(
     run: Run, settings: Any
 ) -> None:
     Run.objects.update(cancel_asked=True)
@@ -62,7 +62,7 @@ def test_a_cancel_does_not_wait_for_a_dead_workers_lease_after_the_clock_was_set
     assert run.status == Run.Status.CANCELLED
 
 
-def test_a_lost_run_fails_though_the_clock_was_set_back(run: Run, settings: Any) -> None:
+def test_a_lost_run_fails_after_the_clock_was_set_back(run: Run, settings: Any) -> None:
     Run.objects.update(attempt=settings.RUN_ATTEMPTS)
     set_back(settings.RUN_LEASE + 60)
     sweep()
@@ -70,7 +70,7 @@ def test_a_lost_run_fails_though_the_clock_was_set_back(run: Run, settings: Any)
     assert (run.status, run.code) == ("failed", "worker_lost")
 
 
-def test_a_lease_is_judged_by_its_own_length(run: Run, settings: Any) -> None:
+def test_a_lease_lasts_its_own_length(run: Run, settings: Any) -> None:
     set_back(settings.RUN_LEASE)
     settings.RUN_LEASE = 1.0  # of the process that judges
     assert Run.objects.filter(held()).exists()
@@ -79,16 +79,16 @@ def test_a_lease_is_judged_by_its_own_length(run: Run, settings: Any) -> None:
     assert not Run.objects.filter(held()).exists()
 
 
-def test_a_lease_of_an_earlier_release_is_judged_by_the_setting(run: Run, settings: Any) -> None:
+def test_a_lease_of_an_earlier_release_lasts_as_long_as_the_setting(
+    run: Run, settings: Any
+) -> None:
     Run.objects.update(lease_length=None)
     assert Run.objects.filter(held()).exists()
     set_back(settings.RUN_LEASE + 60)
     assert Run.objects.filter(abandoned()).exists()
 
 
-def test_a_worker_that_is_there_holds_its_lease_again_at_its_next_renewal(
-    run: Run, settings: Any
-) -> None:
+def test_a_running_worker_regains_its_lease_at_the_next_renewal(run: Run, settings: Any) -> None:
     keeper = LeaseKeeper()
     Run.objects.update(worker=keeper.worker)
     run.refresh_from_db()
@@ -98,7 +98,7 @@ def test_a_worker_that_is_there_holds_its_lease_again_at_its_next_renewal(
     assert Run.objects.filter(held()).exists()
 
 
-def test_a_title_and_a_question_are_said_though_the_clock_was_set_back(
+def test_a_title_and_a_message_are_published_after_the_clock_was_set_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:

@@ -13,7 +13,7 @@ from django.db.models import F
 
 from streams.access.api_tokens import create_token
 from streams.models import Run
-from tests.integration.test_api_authentication import bearing, begin, refused
+from tests.integration.support.api_client import begin_conversation, client_with_token, problem
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 AT_ONCE = 50
@@ -24,10 +24,10 @@ def begin_at_once(shown: str) -> Counter[int]:
     together = Barrier(AT_ONCE, timeout=30)
 
     def ask(_: int) -> int:
-        client = bearing(shown)
+        client = client_with_token(shown)
         together.wait()
         try:
-            return int(begin(client).status_code)
+            return int(begin_conversation(client).status_code)
         finally:
             connection.close()
 
@@ -36,26 +36,30 @@ def begin_at_once(shown: str) -> Counter[int]:
 
 
 @pytest.mark.parametrize("bound", ["MAX_LIVE_RUNS", "MAX_RUNS_PER_MINUTE"])
-def test_fifty_at_once_under_a_bound_of_two_are_two_exactly(settings: Any, bound: str) -> None:
+def test_fifty_concurrent_posts_under_a_limit_of_two_start_exactly_two(
+    settings: Any, bound: str
+) -> None:
     setattr(settings, bound, 2)
     shown = create_token(User.objects.create_user("ada"), "job", scopes="read write")
     assert begin_at_once(shown) == {202: 2, 429: AT_ONCE - 2}
     assert Run.objects.count() == 2
     other = create_token(User.objects.create_user("bob"), "job", scopes="read write")
-    assert begin(bearing(other)).status_code == 202
+    assert begin_conversation(client_with_token(other)).status_code == 202
 
 
-def test_what_is_too_much_this_minute_is_not_in_the_next(settings: Any) -> None:
+def test_the_rate_limit_ends_with_the_minute(settings: Any) -> None:
     settings.MAX_RUNS_PER_MINUTE = 1
-    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read write"))
-    made = begin(client).json()
+    client = client_with_token(
+        create_token(User.objects.create_user("ada"), "job", scopes="read write")
+    )
+    made = begin_conversation(client).json()
 
     def send(verb: str) -> Any:
         return client.post(f"/api/runs/{made['run']}/{verb}/", content_type="application/json")
 
     assert send("cancel").status_code == 200
-    for answer in (begin(client), send("retry")):
-        assert refused(answer) == (429, "too_many_posts")
+    for answer in (begin_conversation(client), send("retry")):
+        assert problem(answer) == (429, "too_many_posts")
         assert answer["Retry-After"] == "60"
     assert client.get("/api/conversations/").status_code == 200
     Run.objects.update(created_at=F("created_at") - timedelta(seconds=61))

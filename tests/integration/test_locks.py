@@ -97,14 +97,14 @@ def deleted_before(step: Callable[..., object]) -> Callable[..., object]:
     return meanwhile
 
 
-def test_who_asks_is_answered_when_the_conversation_goes_before_it_is_announced(
+def test_a_post_is_answered_when_the_conversation_is_deleted_before_publishing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(publisher, "publish_queued", deleted_before(publisher.publish_queued))
     assert ask.begin(owner=OWNER, text="Why?").run
 
 
-def test_who_interrupts_is_answered_when_the_conversation_goes_before_anything_is_stopped(
+def test_an_interrupting_post_is_answered_when_the_conversation_is_deleted_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conversation = claimed().conversation
@@ -113,7 +113,7 @@ def test_who_interrupts_is_answered_when_the_conversation_goes_before_anything_i
     assert not Conversation.objects.exists()
 
 
-def test_who_asks_is_answered_when_the_database_goes_away_after_the_commit(
+def test_a_post_is_answered_when_the_database_fails_after_the_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def away(conversation: Conversation, **_: object) -> None:

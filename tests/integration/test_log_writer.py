@@ -107,7 +107,7 @@ def finish(writer: LogWriter) -> None:
     assert not writer.is_alive()
 
 
-def test_a_reply_beside_one_that_floods_is_in_the_next_trip(
+def test_a_reply_beside_a_fast_one_is_in_the_next_batch(
     alone: LogWriter, trips: list[list[Append]]
 ) -> None:
     floods, slow = [Reply(), Reply(), Reply()], Reply()
@@ -124,7 +124,7 @@ def test_a_reply_beside_one_that_floods_is_in_the_next_trip(
         assert len(reply.stored()) == reply.pieces
 
 
-def test_a_trip_goes_on_with_the_reply_whose_turn_is_next(
+def test_a_batch_continues_with_the_reply_whose_turn_is_next(
     alone: LogWriter, trips: list[list[Append]]
 ) -> None:
     replies = [Reply() for _ in range(3)]
@@ -136,7 +136,7 @@ def test_a_trip_goes_on_with_the_reply_whose_turn_is_next(
     assert order == [reply.run for reply in replies] * BATCH
 
 
-def test_a_trip_is_bounded_by_its_bytes(alone: LogWriter, trips: list[list[Append]]) -> None:
+def test_a_batch_is_bounded_in_bytes(alone: LogWriter, trips: list[list[Append]]) -> None:
     reply, heard = Reply(), list[object]()
     for text in [*["x" * 65_536] * 40, "x" * (2 * TRIP_BYTES), *["é" * 65_536] * 8, "end"]:
         alone.write(reply.piece(text), heard.append)
@@ -149,7 +149,7 @@ def test_a_trip_is_bounded_by_its_bytes(alone: LogWriter, trips: list[list[Appen
     assert heard == reply.stored()
 
 
-def test_beside_replies_that_flood_a_slow_one_waits_for_one_trip_at_most(
+def test_a_slow_reply_beside_fast_ones_waits_for_at_most_one_batch(
     process: Runtime, trips: list[list[Append]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And of each reply only a little waits, so that the model is read as the log answers."""
@@ -198,7 +198,7 @@ def reply(run: Run, process: Runtime) -> None:
         connection.close()
 
 
-def test_a_writer_says_that_redis_is_away_until_it_is_back(
+def test_the_writer_reports_an_outage_of_redis_until_it_is_over(
     alone: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[bool] = []

@@ -19,7 +19,13 @@ from streams.log.values import Append, OnUnverified, Page, Watermark
 from streams.models import Conversation, Run
 from streams.protocol.events import TextDelta
 from tests.integration.support.broker import QUEUE
-from tests.integration.test_publishing import begun, claimed, killed, somebody_else_goes_on, speak
+from tests.integration.support.killed_processes import (
+    append_deltas,
+    killed_at,
+    queued_run,
+    started,
+    sweep_by_another_process,
+)
 from tests.support.replayer import Replayer
 from tests.support.sse_blocks import Splitter
 from workers import log_writer
@@ -56,70 +62,70 @@ def abandon(run: Run) -> Run:
     return taken
 
 
-def told_faults(*pages: ReplayPage) -> list[str]:
-    """What a reader who hears this would find wrong, and which runs he takes to be going on."""
-    retelling, faults = Replayer(), []
+def replay_faults(*pages: ReplayPage) -> list[str]:
+    """The faults that a reader of these pages finds, and the runs that it takes as active."""
+    replayer, faults = Replayer(), []
     for block in Splitter().feed(b"".join(page.frames for page in pages)):
         begins = block.event == "conversation.snapshot"
-        faults += retelling.begin(block.payload) if begins else retelling.hear(block)
-    return faults + [f"{run} goes on" for run in retelling.runs if retelling.live(run)]
+        faults += replayer.apply_snapshot(block.payload) if begins else replayer.apply(block)
+    return faults + [f"{run} goes on" for run in replayer.runs if replayer.is_active(run)]
 
 
-class TestWordsOfOthers:
+class TestOtherEvents:
     """An attempt knows how far it has come; what others said meanwhile, the row does."""
 
-    def test_a_question_is_missed_before_the_reply_goes_on(self, valkey: "redis.Redis") -> None:
-        run = claimed(begun())
+    def test_a_lost_message_is_detected_before_the_next_delta(self, valkey: "redis.Redis") -> None:
+        run = started(queued_run())
         _lost_before_it_goes_on(
             valkey, run, lambda: ask.ask(run.conversation, "Or?", when_busy="queue")
         )
 
-    def test_an_ending_is_missed_before_the_reply_goes_on(self, valkey: "redis.Redis") -> None:
-        run = claimed(begun())
+    def test_a_lost_final_event_is_detected_before_the_next_delta(
+        self, valkey: "redis.Redis"
+    ) -> None:
+        run = started(queued_run())
         waiting = ask.ask(run.conversation, "And?", when_busy="queue")
         _lost_before_it_goes_on(valkey, run, lambda: finish.cancel(waiting.run))
 
-    def test_are_not_doubted_where_none_is_lost(self, valkey: "redis.Redis") -> None:
-        run = claimed(begun())
-        (known,) = speak(run, "So ")
+    def test_verified_events_are_not_verified_again(self, valkey: "redis.Redis") -> None:
+        run = started(queued_run())
+        (known,) = append_deltas(run, "So ")
         assert isinstance(known, int)
         fails_over(valkey, run)()
         pieces = [piece(run, 1 + n, "on ", known=known) for n in range(4)]
         answers = append_all(pieces)
         assert answers == [known + 1 + n for n in range(4)]
 
-    def test_are_not_given_the_ids_of_a_reply_that_lost_its_tail(
+    def test_events_never_get_the_ids_of_a_lost_tail(
         self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = claimed(begun())
+        run = started(queued_run())
         waiting = ask.ask(run.conversation, "And?", when_busy="queue")
-        with killed(monkeypatch, ChannelLog, "append_final"):
+        with killed_at(monkeypatch, ChannelLog, "append_final"):
             finish.cancel(waiting.run)
-        (known,) = speak(run, "So ")
+        (known,) = append_deltas(run, "So ")
         assert isinstance(known, int)
         fail_over = fails_over(valkey, run)
-        speak(run, "it ", index=1)
+        append_deltas(run, "it ", index=1)
         fail_over()
-        somebody_else_goes_on()  # before the worker's next word
+        sweep_by_another_process()  # before the worker's next word
         page = log_of(run.conversation_id).read_after(known)
         assert isinstance(page, Page)
         assert page.entries == []
 
-    def test_who_takes_over_from_the_dead_gives_no_id_of_theirs_again(
-        self, valkey: "redis.Redis"
-    ) -> None:
-        run = claimed(begun())
+    def test_an_attempt_after_a_dead_worker_reuses_no_id(self, valkey: "redis.Redis") -> None:
+        run = started(queued_run())
         fail_over = fails_over(valkey, run)
-        (heard,) = speak(run, "So ")
+        (heard,) = append_deltas(run, "So ")
         assert isinstance(heard, int)
         fail_over()
         assert publisher.publish_start(abandon(run)) > heard
 
-    def test_are_not_given_the_ids_of_a_piece_that_was_answered_while_the_next_waited(
+    def test_events_never_get_the_id_of_a_delta_appended_while_another_waited(
         self, valkey: "redis.Redis"
     ) -> None:
-        run = claimed(begun())
-        (first,) = speak(run, "So ")
+        run = started(queued_run())
+        (first,) = append_deltas(run, "So ")
         assert isinstance(first, int)
         fail_over = fails_over(valkey, run)
         assert append_all([piece(run, 1, "it ", known=first)]) == [first + 1]
@@ -130,12 +136,12 @@ class TestWordsOfOthers:
         assert isinstance(page, Page)
         assert page.entries == []
 
-    def test_who_takes_over_from_one_who_never_began_gives_no_id_of_theirs_again(
+    def test_an_attempt_after_one_that_never_started_reuses_no_id(
         self, valkey: "redis.Redis"
     ) -> None:
-        run = claimed(begun())
+        run = started(queued_run())
         fail_over = fails_over(valkey, run)
-        (heard,) = speak(run, "So ")
+        (heard,) = append_deltas(run, "So ")
         assert isinstance(heard, int)
         release(abandon(run), redispatch=False)  # for Redis was away
         fail_over()
@@ -146,7 +152,7 @@ class TestWordsOfOthers:
 
 
 def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[], object]) -> None:
-    (known,) = speak(run, "So ")
+    (known,) = append_deltas(run, "So ")
     assert isinstance(known, int)
     fail_over = fails_over(valkey, run)
     others()
@@ -158,7 +164,7 @@ def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[]
     assert read_page(run.conversation_id, heard).reset == "lost"
 
 
-class TestBetweenAWordAndItsNote:
+class TestBetweenAppendAndRecord:
     """Redis is emptied, and somebody looks, before the row notes what was said."""
 
     @pytest.fixture
@@ -179,27 +185,29 @@ class TestBetweenAWordAndItsNote:
 
         return lost_after
 
-    def test_who_looked_is_told_the_question(self, lost: Callable[[str], Any]) -> None:
+    def test_a_reader_of_the_snapshot_receives_the_message(
+        self, lost: Callable[[str], Any]
+    ) -> None:
         looks = lost("append_once")
-        run = begun()
+        run = queued_run()
         tail = read_page(run.conversation_id, looks[0].cursor)
-        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+        assert replay_faults(looks[0], tail) == [f"{run.id} goes on"]
 
-    def test_who_looked_is_told_the_start(self, lost: Callable[[str], Any]) -> None:
-        run = begun()
+    def test_a_reader_of_the_snapshot_receives_the_start(self, lost: Callable[[str], Any]) -> None:
+        run = queued_run()
         looks = lost("append_start")
         taken = claim(run.id, uuid4())
         assert taken
         taken.conversation.refresh_from_db()
         publisher.publish_start(taken)
-        assert isinstance(speak(taken, "So ")[0], int)
+        assert isinstance(append_deltas(taken, "So ")[0], int)
         tail = read_page(run.conversation_id, looks[0].cursor)
-        assert told_faults(looks[0], tail) == [f"{run.id} goes on"]
+        assert replay_faults(looks[0], tail) == [f"{run.id} goes on"]
 
-    def test_a_start_that_is_noted_is_not_said_to_those_who_look_later(
+    def test_a_recorded_start_is_not_repeated_to_later_readers(
         self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        taken = claim(begun().id, uuid4())
+        taken = claim(queued_run().id, uuid4())
         assert taken
         taken.conversation.refresh_from_db()
         start, looks = ChannelLog.append_start, []
@@ -215,27 +223,29 @@ class TestBetweenAWordAndItsNote:
         monkeypatch.setattr(ChannelLog, "append_start", start_and_fall_silent)
         assert publisher.publish_start(taken) == taken.started_event_id
         tail = read_page(taken.conversation_id, looks[0].cursor)
-        assert told_faults(looks[0], tail) == [f"{taken.id} goes on"]
+        assert replay_faults(looks[0], tail) == [f"{taken.id} goes on"]
 
-    def test_who_looked_is_told_the_ending(self, lost: Callable[[str], Any]) -> None:
-        run = claimed(begun())
-        speak(run, "So.")
+    def test_a_reader_of_the_snapshot_receives_the_final_event(
+        self, lost: Callable[[str], Any]
+    ) -> None:
+        run = started(queued_run())
+        append_deltas(run, "So.")
         looks = lost("append_final")
         run.conversation.refresh_from_db()
         finish.complete(run, "So.", finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
         assert pending(run.conversation_id, tail.cursor) == "idle"
-        assert told_faults(looks[0], tail) == []
+        assert replay_faults(looks[0], tail) == []
 
 
-def test_what_comes_too_late_to_be_said_is_not_kept_by_a_cancel(
+def test_a_cancel_does_not_store_a_delta_that_came_too_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = claimed(begun())
-    speak(run, "So ")
-    with killed(monkeypatch, finish, "store"):
+    run = started(queued_run())
+    append_deltas(run, "So ")
+    with killed_at(monkeypatch, finish, "store"):
         finish.cancel(run.id)
-    assert isinstance(speak(run, "late ", index=1)[0], Superseded)
+    assert isinstance(append_deltas(run, "late ", index=1)[0], Superseded)
     finish.finish_cancelled(run, "So late ")  # says the worker, who sees that it was told to stop
     run.refresh_from_db()
     assert run.reply
@@ -243,11 +253,11 @@ def test_what_comes_too_late_to_be_said_is_not_kept_by_a_cancel(
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_cancel_after_redis_was_emptied_keeps_what_the_worker_holds(
+def test_a_cancel_after_redis_was_emptied_stores_the_workers_text(
     valkey: "redis.Redis", times: int
 ) -> None:
-    run = claimed(begun())
-    speak(run, "So ")
+    run = started(queued_run())
+    append_deltas(run, "So ")
     valkey.flushall()
     for _ in range(times):
         finish.cancel(run.id)  # which is left to the worker
@@ -259,32 +269,32 @@ def test_a_cancel_after_redis_was_emptied_keeps_what_the_worker_holds(
     assert run.reply.content == "So "
 
 
-def test_a_cancel_between_claim_and_start_is_told_in_order() -> None:
-    run = claimed(begun())
-    speak(run, "half")
+def test_a_cancel_between_claim_and_start_is_published_in_order() -> None:
+    run = started(queued_run())
+    append_deltas(run, "half")
     abandon(run)
     finish.cancel(run.id)
-    assert told_faults(read_page(run.conversation_id, 0)) == []
+    assert replay_faults(read_page(run.conversation_id, 0)) == []
 
 
-def test_a_cancel_before_the_start_of_who_took_over_in_a_lost_log_is_told_in_order(
+def test_a_cancel_before_the_second_start_in_a_lost_log_is_published_in_order(
     valkey: "redis.Redis",
 ) -> None:
-    run = claimed(begun())
-    speak(run, "So ")
+    run = started(queued_run())
+    append_deltas(run, "So ")
     valkey.flushall()
     log_of(run.conversation_id).restore_fence(run.id, 1, index=0, text="So ")
     begins = read_page(run.conversation_id, None)
     abandon(run)
     Run.objects.filter(pk=run.pk).update(lease_until=None)
     finish.cancel(run.id)
-    assert told_faults(begins, read_page(run.conversation_id, begins.cursor)) == []
+    assert replay_faults(begins, read_page(run.conversation_id, begins.cursor)) == []
 
 
-def test_a_worker_that_starts_late_leaves_the_one_who_writes_its_fence(
+def test_a_worker_that_starts_late_does_not_replace_the_newer_fence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = begun()
+    run = queued_run()
     first = claim(run.id, uuid4())
     assert first
     first.conversation.refresh_from_db()
@@ -295,21 +305,21 @@ def test_a_worker_that_starts_late_leaves_the_one_who_writes_its_fence(
         second = abandon(run)
         second.conversation.refresh_from_db()
         publisher.publish_start(second)
-        speak(second, "whole ")
+        append_deltas(second, "whole ")
         later.append(second)
         note(starting, id)
 
     monkeypatch.setattr(publisher, "_record_start", stand_still)
     with pytest.raises(Superseded):
         publisher.publish_start(first)
-    assert isinstance(speak(later[0], "reply", index=1)[0], int)
+    assert isinstance(append_deltas(later[0], "reply", index=1)[0], int)
 
 
 @pytest.mark.parametrize("refuses", ["maxmemory", "replica"])
-def test_a_writer_that_is_doubted_without_end_pauses(
+def test_a_writer_whose_log_stays_unverified_pauses(
     valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch, refuses: str
 ) -> None:
-    run = claimed(begun())
+    run = started(queued_run())
     fails_over(valkey, run)()
     pauses: list[float] = []
 
@@ -333,16 +343,16 @@ def test_a_writer_that_is_doubted_without_end_pauses(
     assert [seconds > 0 for seconds in pauses[1:4]] == [True] * 3
 
 
-def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
+def test_a_superseded_worker_restores_no_fence_in_a_lost_log(
     valkey: "redis.Redis",
 ) -> None:
-    run = begun()
+    run = queued_run()
     late = claim(run.id, uuid4())  # and stands still before it says so
     assert late
     second = abandon(run)
     second.conversation.refresh_from_db()
     publisher.publish_start(second)
-    speak(second, "whole")
+    append_deltas(second, "whole")
     finish.complete(second, "whole", finish_reason="stop", usage=None)
     valkey.flushall()
     late.conversation.refresh_from_db()
@@ -351,11 +361,11 @@ def test_a_worker_that_was_superseded_leaves_no_fence_in_a_log_that_was_lost(
     assert log_of(run.conversation_id).state().runs == {}
 
 
-def test_a_conversation_that_was_deleted_begins_no_life_when_redis_was_emptied(
+def test_a_deleted_conversation_begins_no_epoch_after_redis_was_emptied(
     valkey: "redis.Redis",
 ) -> None:
-    run = claimed(begun())
-    (known,) = speak(run, "So ")
+    run = started(queued_run())
+    (known,) = append_deltas(run, "So ")
     assert isinstance(known, int)
     gone = run.conversation_id
     Conversation.objects.all().delete()
@@ -365,10 +375,10 @@ def test_a_conversation_that_was_deleted_begins_no_life_when_redis_was_emptied(
     assert valkey.keys("{*") == []
 
 
-def test_a_fence_that_is_older_than_the_logs_settles_nothing(valkey: "redis.Redis") -> None:
-    run = claimed(begun())
+def test_a_fence_older_than_the_logs_settles_nothing(valkey: "redis.Redis") -> None:
+    run = started(queued_run())
     channel = channel_of(run.conversation_id)
-    speak(run, "So ")
+    append_deltas(run, "So ")
     fails_over(valkey, run)()
     before = valkey.hgetall(f"{{{channel}}}:state")
     with pytest.raises(Superseded):
@@ -376,25 +386,25 @@ def test_a_fence_that_is_older_than_the_logs_settles_nothing(valkey: "redis.Redi
     assert valkey.hgetall(f"{{{channel}}}:state") == before
 
 
-class TestASpoiltLog:
+class TestCorruptedLog:
     """What one channel's keys hold is not what was written there."""
 
-    def test_keeps_no_other_reply_from_being_said(self, valkey: "redis.Redis") -> None:
-        spoilt, well = claimed(begun()), claimed(begun())
+    def test_a_corrupted_log_delays_no_other_reply(self, valkey: "redis.Redis") -> None:
+        spoilt, well = started(queued_run()), started(queued_run())
         valkey.hdel(f"{{{channel_of(spoilt.conversation_id)}}}:state", f"{spoilt.id}:index")
         answers = publisher.append([piece(spoilt, 0, "a"), piece(well, 0, "b")])
         assert isinstance(answers[0], LogCorrupted)
         assert isinstance(answers[1], int)
 
-    def test_keeps_no_other_run_from_being_rung(
+    def test_a_corrupted_log_delays_no_other_dispatch(
         self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spoilt, waiting = begun(), begun()
+        spoilt, waiting = queued_run(), queued_run()
         valkey.set(f"{{{channel_of(spoilt.conversation_id)}}}:state", "x")
         Run.objects.filter(pk=spoilt.pk).update(queued_event_id=None)
         valkey.delete(QUEUE)  # their tasks are lost
         Run.objects.update(dispatched_at=None)
         rung: list[Any] = []
         monkeypatch.setattr(sweep, "dispatch", rung.append)
-        somebody_else_goes_on()
+        sweep_by_another_process()
         assert waiting.id in rung

@@ -40,7 +40,7 @@ def grown(before: dict[str, float]) -> dict[str, float]:
     }
 
 
-def test_all_that_the_dashboard_asks_for_is_told() -> None:
+def test_every_metric_of_the_dashboard_exists() -> None:
     told = Client().get("/metrics").content.decode()
     families = set(re.findall(r"^# TYPE (unspool_\w+)", told, re.M))
     assert families == {
@@ -65,7 +65,7 @@ def test_all_that_the_dashboard_asks_for_is_told() -> None:
     } | {name for name in families if name.endswith("_created")}
 
 
-def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None:
+def test_accepted_and_rejected_appends_are_counted() -> None:
     run = Run.objects.get(pk=begin(owner="visitor:1", text="?").run)
     channel = channel_of(run.conversation_id)
     the_log().channel(channel).append_start(
@@ -82,7 +82,7 @@ def test_pieces_that_are_said_and_those_that_come_too_late_are_counted() -> None
     assert told.items() <= grown(before).items()
 
 
-def test_the_dashboard_asks_only_for_what_is_told() -> None:
+def test_the_dashboard_queries_only_existing_metrics() -> None:
     board = json.loads((CHECKOUT / "docs" / "grafana" / "unspool.json").read_text())
     asked = " ".join(target["expr"] for panel in board["panels"] for target in panel["targets"])
     told = Client().get("/metrics").content.decode()
@@ -91,7 +91,7 @@ def test_the_dashboard_asks_only_for_what_is_told() -> None:
     assert named == {name for name in families if not name.endswith("_created")}
 
 
-def test_a_run_that_waits_is_seen_and_rung_again(valkey: redis.Redis) -> None:
+def test_a_waiting_run_is_counted_and_dispatched_again(valkey: redis.Redis) -> None:
     run = begin(owner="visitor:1", text="?").run
     valkey.delete(QUEUE)  # its task is lost
     Run.objects.filter(pk=run).update(dispatched_at=None)
@@ -102,14 +102,14 @@ def test_a_run_that_waits_is_seen_and_rung_again(valkey: redis.Redis) -> None:
     assert grown(before)["unspool_sweeps_total"] == 1
 
 
-def test_a_process_without_an_address_tells_them_at_its_own_port(settings: Any) -> None:
+def test_a_process_without_http_serves_metrics_on_its_own_port(settings: Any) -> None:
     settings.METRICS_PORT = free_port()
     metrics.serve()
     with urlopen(f"http://127.0.0.1:{settings.METRICS_PORT}/metrics", timeout=5) as answer:
         assert b"unspool_deltas_appended_total" in answer.read()
 
 
-def test_a_port_that_is_taken_stops_nobody(settings: Any, caplog: Any) -> None:
+def test_a_metrics_port_in_use_stops_no_process(settings: Any, caplog: Any) -> None:
     settings.METRICS_PORT = free_port()
     metrics.serve()
     metrics.serve()

@@ -77,7 +77,7 @@ async def become(fact: Callable[[], Any], expectation: Any, seconds: float = 2.0
         await asyncio.sleep(0.01)
 
 
-async def test_each_piece_is_handed_over_as_it_was_sent() -> None:
+async def test_each_chunk_is_yielded_as_it_was_sent() -> None:
     told = script(tokens=30, reasoning=2, seed=1)
     *said, finish = await hear(told)
     thoughts, texts = said[:2], said[2:]
@@ -87,13 +87,11 @@ async def test_each_piece_is_handed_over_as_it_was_sent() -> None:
     assert finish == Completion("stop", usage)
 
 
-async def test_a_provider_that_counts_no_tokens_leaves_the_usage_open() -> None:
+async def test_a_provider_without_token_counts_gives_no_usage() -> None:
     assert (await hear(script(tokens=2, usage=False)))[-1] == Completion("stop", None)
 
 
-async def test_the_request_holds_what_was_said_and_what_is_asked(
-    server: Running, settings: Any
-) -> None:
+async def test_the_request_has_the_history_and_the_question(server: Running, settings: Any) -> None:
     settings.MODEL_TEMPERATURE = 0.5
     turns = [*ask("one"), PromptMessage("assistant", "two"), PromptMessage("user", "three")]
     assert [said async for said in generate(turns, model="m-1")]
@@ -107,7 +105,7 @@ async def test_the_request_holds_what_was_said_and_what_is_asked(
     }
 
 
-async def test_the_embedded_model_is_asked_where_it_listens_now(
+async def test_the_embedded_model_is_called_at_its_current_port(
     server: Running, settings: Any, tmp_path: Path
 ) -> None:
     settings.EMBEDDED_MODEL = True
@@ -145,7 +143,7 @@ async def test_the_embedded_model_is_asked_where_it_listens_now(
         ("error", "model_error", True),
     ],
 )
-async def test_each_fault_before_the_first_piece_has_its_code(
+async def test_each_fault_before_the_first_chunk_has_its_code(
     server: Running, fault: str, code: str, transient: bool
 ) -> None:
     before = server.stats()["requests"]
@@ -167,7 +165,7 @@ async def test_each_fault_before_the_first_piece_has_its_code(
         ("drip", "model_silent"),
     ],
 )
-async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
+async def test_a_fault_during_the_stream_keeps_the_text_and_is_not_retried(
     server: Running, settings: Any, fault: str, code: str
 ) -> None:
     settings.MODEL_READ_TIMEOUT = 1.3
@@ -177,7 +175,7 @@ async def test_a_fault_in_mid_stream_keeps_what_was_said_and_is_not_tried_again(
     assert said == pieces(told)[:4]
     assert caught.code == code
     assert server.stats()["requests"] - before == 1
-    await become(lambda: server.stats()["speaking"], 0)
+    await become(lambda: server.stats()["streaming"], 0)
 
 
 @pytest.mark.parametrize("fault", ["no_done", "empty_choices", "big", "half_surrogate"])
@@ -191,7 +189,7 @@ async def test_an_odd_stream_is_read_to_its_end(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["refuse", "429", "500", "reset", "truncated", "silence"])
-async def test_a_passing_fault_before_the_first_piece_is_not_noticed(
+async def test_a_transient_fault_before_the_first_chunk_is_retried(
     server: Running, settings: Any, fault: str, request: pytest.FixtureRequest
 ) -> None:
     settings.MODEL_READ_TIMEOUT = 0.5
@@ -229,32 +227,32 @@ async def test_a_request_on_a_closed_pooled_connection_is_repeated_at_once(setti
         assert answered == 3
 
 
-async def test_retry_after_is_waited_for(request: pytest.FixtureRequest) -> None:
+async def test_the_retry_waits_for_retry_after(request: pytest.FixtureRequest) -> None:
     began = time.monotonic()
     await hear(script(fault="429", retry_after=1, times=1, seed=request.node.name))
     assert 1 <= time.monotonic() - began < 2
 
 
-async def test_who_asks_for_too_long_a_wait_is_not_waited_for(server: Running) -> None:
+async def test_a_retry_after_that_is_too_long_ends_the_run(server: Running) -> None:
     before = server.stats()["requests"]
     _, fault = await hear_until_fault(script(fault="429", retry_after=3600))
     assert (fault.code, fault.retry_after) == ("model_rate_limited", 3600)
     assert server.stats()["requests"] - before == 1
 
 
-async def test_a_server_that_is_not_there_is_unreachable(settings: Any) -> None:
+async def test_a_server_that_does_not_listen_is_unreachable(settings: Any) -> None:
     settings.OPENAI_BASE_URL = "http://127.0.0.1:1/v1"
     _, fault = await hear_until_fault("hello")
     assert fault.code == "model_unreachable"
 
 
-async def test_slow_is_not_silent(settings: Any) -> None:
+async def test_a_slow_model_is_not_a_silent_model(settings: Any) -> None:
     settings.MODEL_READ_TIMEOUT = 0.6
     told = script(tokens=4, rate=4, first=0.4)
     assert (await hear(told))[:-1] == pieces(told)
 
 
-async def test_a_reader_that_takes_its_time_is_not_the_models_silence(settings: Any) -> None:
+async def test_a_slow_consumer_does_not_count_as_the_models_silence(settings: Any) -> None:
     settings.MODEL_READ_TIMEOUT = 0.3
     told = script(tokens=3, rate=50)
     said = []
@@ -295,14 +293,14 @@ async def test_a_cancelled_reply_closes_the_models_request(
     await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
 
 
-async def test_who_leaves_in_mid_reply_closes_the_models_request(server: Running) -> None:
+async def test_a_consumer_that_stops_closes_the_models_request(server: Running) -> None:
     closed = len(server.stats()["closed_by_client"])
     async with aclosing(generate(ask(script(tokens=9999, rate=50)), model="test")) as said:
         assert await anext(said) == pieces(script())[0]
     await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
 
 
-async def test_hostile_text_passes_and_what_no_text_may_hold_is_replaced() -> None:
+async def test_hostile_text_passes_and_invalid_characters_are_replaced() -> None:
     hostile = ["\n\r\n", "data: [DONE]\n\n", "\x00", "\ud83d", "\ude00"]
     hostile += ["\ude00", "\u2028\x85", '😀%,:"\\']
     told = script(text=hostile)
@@ -313,7 +311,7 @@ async def test_hostile_text_passes_and_what_no_text_may_hold_is_replaced() -> No
 
 
 @pytest.mark.parametrize("fault", ["401", "context", "400", "404", "429", "500", "reset", "error"])
-async def test_neither_key_nor_prompt_is_ever_said(
+async def test_neither_key_nor_prompt_is_in_a_reason_or_a_log(
     fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -328,7 +326,7 @@ async def test_neither_key_nor_prompt_is_ever_said(
         assert never not in f"{caught} {caught!r} {caught.reason} {vars(caught)}"
 
 
-async def test_sixty_four_replies_at_once_do_not_mix() -> None:
+async def test_sixty_four_concurrent_replies_do_not_mix() -> None:
     scripts = [script(tokens=50, rate=100, seed=n) for n in range(64)]
 
     async def whole(told: str) -> str:
@@ -345,7 +343,7 @@ async def test_a_line_without_an_end_does_not_fill_the_memory(
     assert fault.code == "model_interrupted"
 
 
-async def test_a_model_that_cannot_be_connected_to_is_given_up_soon(settings: Any) -> None:
+async def test_a_model_without_a_connection_is_given_up_soon(settings: Any) -> None:
     settings.MODEL_CONNECT_TIMEOUT, settings.MODEL_MAX_TRIES = 0.2, 1
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
@@ -357,7 +355,7 @@ async def test_a_model_that_cannot_be_connected_to_is_given_up_soon(settings: An
     assert time.monotonic() - began < 2
 
 
-async def test_a_connection_near_by_is_not_kept(server: Running) -> None:
+async def test_a_local_connection_is_not_kept_open(server: Running) -> None:
     for message in ("one", "another"):
         await hear(message)
         await become(lambda: server.stats()["open"], 1)  # the one that asks

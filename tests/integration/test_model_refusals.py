@@ -105,7 +105,7 @@ OTHERS = [
         *((*other, 3 if other[2] == "model_error" else 1) for other in OTHERS),
     ],
 )
-async def test_a_refusal_means_what_its_server_says_in_whatever_words(
+async def test_a_refusal_of_each_server_gets_its_code(
     settings: Any, status: int, body: object, code: str, requests: int
 ) -> None:
     async with answering(lambda _: refusal(status, body)) as server:
@@ -130,7 +130,7 @@ async def test_a_refusal_means_what_its_server_says_in_whatever_words(
         ({"error": "out of memory", "error_code": 50001}, "model_error", 3),
     ],
 )
-async def test_an_error_inside_of_a_stream_means_the_same_as_one_of_http(
+async def test_an_error_in_a_stream_gets_the_code_of_the_http_error(
     settings: Any, body: dict[str, Any], code: str, requests: int
 ) -> None:
     async with answering(lambda _: stream(body)) as server:

@@ -100,7 +100,7 @@ def optional(request: dict[str, Any]) -> set[str]:
         ([("stream_options", 422, MISTRAL), ("max_tokens", 400, NEWER)], {"max_completion_tokens"}),
     ],
 )
-async def test_a_parameter_that_is_refused_gives_way_and_that_is_remembered(
+async def test_a_refused_parameter_is_left_out_and_remembered(
     settings: Any, refused: list[tuple[str, int, object]], taken: set[str]
 ) -> None:
     settings.MODEL_MAX_TRIES = 1  # what is asked once more is no try
@@ -114,7 +114,7 @@ async def test_a_parameter_that_is_refused_gives_way_and_that_is_remembered(
         assert await hear(server, settings, name="another") == (HELLO, 1 + len(refused))
 
 
-async def test_a_refusal_of_a_parameter_inside_of_a_stream_gives_way_too(settings: Any) -> None:
+async def test_a_parameter_refused_in_a_stream_is_left_out(settings: Any) -> None:
     words = error("Unknown parameter: 'stream_options'.", code=400)
     async with answering(
         lambda body: stream(words) if "stream_options" in body else reply()
@@ -122,7 +122,9 @@ async def test_a_refusal_of_a_parameter_inside_of_a_stream_gives_way_too(setting
         assert await hear(server, settings) == (HELLO, 2)
 
 
-async def test_a_passing_fault_after_a_refused_parameter_is_tried_without_it(settings: Any) -> None:
+async def test_a_transient_fault_after_a_refused_parameter_is_retried_without_it(
+    settings: Any,
+) -> None:
     busy = [refusal(429, error("wait")), refusal(429, error("wait"))]
 
     def answer(body: dict[str, Any]) -> Answer:
@@ -135,7 +137,7 @@ async def test_a_passing_fault_after_a_refused_parameter_is_tried_without_it(set
         assert await hear(server, settings) == (HELLO, 1)
 
 
-async def test_what_did_not_help_is_not_remembered(settings: Any) -> None:
+async def test_a_parameter_whose_removal_did_not_help_is_not_remembered(settings: Any) -> None:
     words = refusal(400, error("I echo: stream_options"))
     async with answering(lambda _: words) as server:
         assert await hear(server, settings) == ("model_refused", 2)
@@ -144,7 +146,7 @@ async def test_what_did_not_help_is_not_remembered(settings: Any) -> None:
         assert optional(server.requests[-1]) == {"stream_options", "max_tokens"}
 
 
-async def test_a_server_that_takes_neither_name_is_asked_with_each_once(settings: Any) -> None:
+async def test_a_server_that_accepts_neither_name_is_called_with_each_once(settings: Any) -> None:
     neither = strict(("max_tokens", 400, NEWER), ("max_completion_tokens", 400, OLDER))
     async with answering(neither) as server:
         assert await hear(server, settings) == ("model_refused", 2)
@@ -164,7 +166,7 @@ async def test_a_server_that_takes_neither_name_is_asked_with_each_once(settings
         ),
     ],
 )
-async def test_a_setting_decides_once_and_for_all_what_is_sent(
+async def test_a_setting_decides_which_parameter_is_sent(
     settings: Any,
     setting: str,
     value: str,
@@ -195,7 +197,7 @@ async def test_a_value_that_is_refused_is_not_sent_under_another_name(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_no_redirect_takes_the_conversation_elsewhere(
+async def test_no_redirect_is_followed(
     settings: Any, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with answering(lambda _: reply("from elsewhere")) as elsewhere:

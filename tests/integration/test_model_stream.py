@@ -9,7 +9,7 @@ import pytest
 
 from streams.protocol.events import Usage
 from streams.protocol.parts import ReasoningPart
-from tests.unit.support.model_response import DONE, STOP, chunk, event, said
+from tests.unit.support.model_response import DONE, STOP, chunk, content_chunk, event
 from workers.generators import reply_stream, retry
 from workers.generators.base import ModelError, generate
 from workers.generators.openai import close_client
@@ -95,8 +95,10 @@ STOPPED = Completion("stop", None)
         ),
         pytest.param(
             [
-                said([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]),
-                said([{"type": "text", "text": "Hello"}]),
+                content_chunk(
+                    [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]
+                ),
+                content_chunk([{"type": "text", "text": "Hello"}]),
                 STOP,
                 DONE,
             ],
@@ -104,12 +106,17 @@ STOPPED = Completion("stop", None)
             id="lists of parts",
         ),
         pytest.param(
-            [chunk(reasoning={"content": "Hm."}), said("Hello"), STOP],
+            [chunk(reasoning={"content": "Hm."}), content_chunk("Hello"), STOP],
             ("Hello", "Hm.", STOPPED),
             id="an object as reasoning",
         ),
         pytest.param(
-            [said("Hello"), STOP, event({"usage": {"input_tokens": 5, "output_tokens": 2}}), DONE],
+            [
+                content_chunk("Hello"),
+                STOP,
+                event({"usage": {"input_tokens": 5, "output_tokens": 2}}),
+                DONE,
+            ],
             (
                 "Hello",
                 "",
@@ -122,7 +129,7 @@ STOPPED = Completion("stop", None)
         *[
             pytest.param(
                 [
-                    said("Hello"),
+                    content_chunk("Hello"),
                     STOP,
                     event({"usage": {"prompt_tokens": 7, "completion_tokens": count}}),
                     DONE,
@@ -133,21 +140,29 @@ STOPPED = Completion("stop", None)
             for count in (None, -1, 1.5, "7", [1], 10**19)
         ],
         pytest.param(
-            [said("Hello"), b"data: " + b"[" * 200_000 + b"\n\n", STOP, DONE],
+            [content_chunk("Hello"), b"data: " + b"[" * 200_000 + b"\n\n", STOP, DONE],
             ("Hello", "", "model_interrupted"),
             id="nested too deeply",
         ),
         pytest.param(
-            [said("\ud83d"), said("\ude00\ud83d"), said("!"), said("\ud83d"), STOP],
+            [
+                content_chunk("\ud83d"),
+                content_chunk("\ude00\ud83d"),
+                content_chunk("!"),
+                content_chunk("\ud83d"),
+                STOP,
+            ],
             ("\U0001f600\ufffd!\ufffd", "", STOPPED),
             id="halves of characters",
         ),
         pytest.param(
-            [said("Half", "error"), DONE], ("Half", "", "model_error"), id="an error as the reason"
+            [content_chunk("Half", "error"), DONE],
+            ("Half", "", "model_error"),
+            id="an error as the reason",
         ),
     ],
 )
-async def test_what_real_servers_send(
+async def test_the_streams_of_real_servers_are_read(
     settings: Any, parts: list[bytes], expected: tuple[str, str, Completion | str]
 ) -> None:
     assert await heard_of(settings, *parts) == expected
@@ -157,7 +172,7 @@ async def test_a_finish_reason_on_every_chunk_does_not_cut_the_reply(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply_stream, "LAST_WORDS", 0.05)
-    parts = [said("The answer is ", "stop"), 0.5, said("42.", "stop"), DONE]
+    parts = [content_chunk("The answer is ", "stop"), 0.5, content_chunk("42.", "stop"), DONE]
     assert await heard_of(settings, *parts) == ("The answer is 42.", "", STOPPED)
 
 
@@ -167,7 +182,7 @@ async def test_replies_whose_lines_never_end_do_not_hold_up_another(settings: An
     async def speak(writer: asyncio.StreamWriter, request: str) -> None:
         if "calm" in request:
             for n in range(50):
-                writer.write(said(f"{n} "))
+                writer.write(content_chunk(f"{n} "))
                 await writer.drain()
                 await asyncio.sleep(0)
             writer.write(STOP + DONE)

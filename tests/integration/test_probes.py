@@ -33,7 +33,7 @@ def lines() -> Iterator[StringIO]:
 
 @pytest.mark.usefixtures("valkey", "production")
 @pytest.mark.parametrize("host", HOSTS)
-def test_probes_are_answered_whatever_host_they_are_asked_by(host: str) -> None:
+def test_probes_are_answered_for_every_host(host: str) -> None:
     client = Client(headers={"Host": host})
     for path in ("/health/live", "/health/ready", "/metrics"):
         answer = client.get(path)
@@ -53,7 +53,7 @@ def test_every_other_path_keeps_refusing_a_wrong_host(path: str) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "x" * 9000, "a\x85b\nc", "é" * 300])
 @pytest.mark.parametrize("path", ["/", "/api/models/", f"/{'p' * 5000}"])
-def test_a_wrong_host_is_one_bounded_line(host: str, path: str, lines: StringIO) -> None:
+def test_a_wrong_host_is_one_bounded_log_line(host: str, path: str, lines: StringIO) -> None:
     assert Client(headers={"Host": host}).get(path).status_code == 400
     (line,) = lines.getvalue().splitlines()
     assert "WARNING django.security.DisallowedHost" in line
@@ -63,7 +63,7 @@ def test_a_wrong_host_is_one_bounded_line(host: str, path: str, lines: StringIO)
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 @pytest.mark.parametrize("path", ["/", "/admin/"])
-def test_a_page_without_the_database_says_when_to_try_again(
+def test_a_page_without_the_database_has_retry_after(
     path: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
@@ -76,7 +76,7 @@ def test_a_page_without_the_database_says_when_to_try_again(
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
 
 
-def test_what_breaks_in_us_keeps_its_traceback(
+def test_an_internal_error_keeps_its_traceback(
     lines: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.web.page.render", lambda *_: 1 / 0)

@@ -26,7 +26,7 @@ from streams.pushpin import bridge
 from streams.pushpin.bridge import Bridge
 from streams.pushpin.hold import Hold
 from streams.pushpin.zmq_publisher import ZmqPublisher, tnetstring
-from tests.integration.test_follower import VISITOR, Told, told
+from tests.integration.support.published_run import VISITOR, PublishedRun, published_run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 Said = dict[str, str]
@@ -101,12 +101,12 @@ def close(said: Said) -> bool:
     return said.get("action") == "close"
 
 
-async def followed(pushpin: Pushpin, story: Told, hold: Hold) -> int:
+async def followed(pushpin: Pushpin, story: PublishedRun, hold: Hold) -> int:
     """Want all of a hold, and say until it is heard. Gives the id that was."""
     pushpin.want(hold.channel, hold.state, hold.aside)
     async with asyncio.timeout(10):
         while True:
-            last = await sync_to_async(story.say)()
+            last = await sync_to_async(story.publish_deltas)()
             try:
                 await pushpin.hears(named(last), within=0.3)
             except TimeoutError:
@@ -114,11 +114,11 @@ async def followed(pushpin: Pushpin, story: Told, hold: Hold) -> int:
             return last
 
 
-async def test_each_event_goes_out_with_its_predecessor(short: Path) -> None:
-    story = await told()
+async def test_each_event_is_published_with_its_predecessor(short: Path) -> None:
+    story = await published_run()
     async with bridging(short) as pushpin:
         last = await followed(pushpin, story, hold_of(story.conversation))
-        await sync_to_async(story.say)(3)
+        await sync_to_async(story.publish_deltas)(3)
         for id in (last + 1, last + 2, last + 3):
             said = await pushpin.hears(lambda said: said.get("id") != str(last))  # noqa: B023
             assert (said["id"], said["prev-id"]) == (str(id), str(id - 1))
@@ -128,23 +128,23 @@ async def test_each_event_goes_out_with_its_predecessor(short: Path) -> None:
             last = id
 
 
-async def test_an_event_that_redis_did_not_bring_is_found_within_two_seconds(
+async def test_an_event_whose_message_was_lost_is_read_within_two_seconds(
     short: Path, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     async with bridging(short) as pushpin:
         await followed(pushpin, story, hold_of(story.conversation))
         await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
-        lost = await sync_to_async(story.say)()
+        lost = await sync_to_async(story.publish_deltas)()
         said_at = monotonic()
         await pushpin.hears(named(lost))
         assert monotonic() - said_at < 2.0
 
 
-async def test_what_a_failover_lost_and_the_row_notes_is_not_waited_for(
+async def test_a_recorded_event_that_a_failover_lost_is_not_awaited(
     short: Path, valkey: "redis.Redis"
 ) -> None:
-    story = await told()
+    story = await published_run()
     hold = hold_of(story.conversation)
     async with bridging(short) as pushpin:
         last = await followed(pushpin, story, hold)
@@ -154,16 +154,16 @@ async def test_what_a_failover_lost_and_the_row_notes_is_not_waited_for(
         assert said["channel"] == hold.aside
 
 
-async def test_the_last_event_is_said_again_in_case_it_was_lost(short: Path) -> None:
-    story = await told()
+async def test_the_last_event_is_published_twice(short: Path) -> None:
+    story = await published_run()
     async with bridging(short) as pushpin:
         last = await followed(pushpin, story, hold_of(story.conversation))
         first = await pushpin.hears(named(last), within=2.0)
         assert first["prev-id"] == str(last - 1)
 
 
-async def test_who_stays_until_idle_is_dismissed_after_the_ending(short: Path) -> None:
-    story = await told()
+async def test_a_hold_until_idle_is_closed_after_the_final_event(short: Path) -> None:
+    story = await published_run()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, staying)
@@ -174,10 +174,10 @@ async def test_who_stays_until_idle_is_dismissed_after_the_ending(short: Path) -
         assert str(ending) in [said.get("id") for said in heard[:-1]]
 
 
-async def test_who_stays_is_dismissed_also_by_a_bridge_that_came_after_the_ending(
+async def test_a_hold_until_idle_is_closed_by_a_bridge_started_after_the_final_event(
     short: Path,
 ) -> None:
-    story = await told()
+    story = await published_run()
     await sync_to_async(story.complete)()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
@@ -185,7 +185,7 @@ async def test_who_stays_is_dismissed_also_by_a_bridge_that_came_after_the_endin
         await pushpin.hears(close)
 
 
-async def test_who_stays_is_dismissed_though_redis_left_before_the_ending_was_noted(
+async def test_a_hold_until_idle_is_closed_after_redis_failed_before_the_record(
     short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outlook, subscribed, back = bridge.pending, ChannelBuffer.subscribed, asyncio.Event()
@@ -197,7 +197,7 @@ async def test_who_stays_is_dismissed_though_redis_left_before_the_ending_was_no
 
     monkeypatch.setattr(ChannelBuffer, "subscribed", subscribed_again)
     monkeypatch.setattr(bridge, "pending", lambda *at: outlook(*at) if back.is_set() else "ending")
-    story = await told()
+    story = await published_run()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, staying)
@@ -207,7 +207,9 @@ async def test_who_stays_is_dismissed_though_redis_left_before_the_ending_was_no
         await pushpin.hears(close)
 
 
-async def told_anew(story: Told, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> int:
+async def told_anew(
+    story: PublishedRun, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> int:
     """The history is lost, and the whole reply said again, before the bridge looks."""
     in_thread, over = bridge.in_thread, asyncio.Event()
 
@@ -223,10 +225,10 @@ async def told_anew(story: Told, valkey: "redis.Redis", monkeypatch: pytest.Monk
     return ending
 
 
-async def test_who_stays_is_dismissed_though_a_lost_history_hid_the_ending(
+async def test_a_hold_until_idle_is_closed_after_a_lost_log_hid_the_final_event(
     short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await told()
+    story = await published_run()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, staying)
@@ -234,10 +236,10 @@ async def test_who_stays_is_dismissed_though_a_lost_history_hid_the_ending(
         await pushpin.hears(close)
 
 
-async def test_the_last_event_after_a_lost_history_is_said_in_case_the_hint_was_lost(
+async def test_after_a_lost_log_the_last_event_is_published_again(
     short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await told()
+    story = await published_run()
     async with bridging(short) as pushpin:
         await followed(pushpin, story, hold_of(story.conversation))
         ending = await told_anew(story, valkey, monkeypatch)
@@ -248,7 +250,7 @@ async def test_the_last_event_after_a_lost_history_is_said_in_case_the_hint_was_
 @pytest.mark.parametrize(
     "answer", [LogUnavailable(), None], ids=["does not answer", "holds nothing"]
 )
-async def test_a_log_that_says_nothing_yet_is_asked_a_few_times_a_second(
+async def test_an_unpublished_log_is_read_a_few_times_a_second(
     short: Path, monkeypatch: pytest.MonkeyPatch, answer: LogUnavailable | None
 ) -> None:
     tail, asked = ChannelLog.last, list[float]()
@@ -263,7 +265,7 @@ async def test_a_log_that_says_nothing_yet_is_asked_a_few_times_a_second(
 
     monkeypatch.setattr(ChannelLog, "last", at_last)
     monkeypatch.setattr(bridge, "LOOK", bridge.SOON)
-    story = await told()
+    story = await published_run()
     await sync_to_async(story.complete)()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
@@ -272,7 +274,7 @@ async def test_a_log_that_says_nothing_yet_is_asked_a_few_times_a_second(
     assert asked[10] - asked[0] > 5 * bridge.SOON  # some at once, as they come to want it
 
 
-async def test_a_database_that_is_away_is_asked_once_a_second_whether_all_is_said(
+async def test_a_database_that_is_down_is_queried_once_a_second(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outlook, asked = bridge.pending, list[float]()
@@ -283,7 +285,7 @@ async def test_a_database_that_is_away_is_asked_once_a_second_whether_all_is_sai
             raise OperationalError
         return outlook(*at)
 
-    story = await told()
+    story = await published_run()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, staying)
@@ -293,7 +295,7 @@ async def test_a_database_that_is_away_is_asked_once_a_second_whether_all_is_sai
     assert asked[4] - asked[0] > bridge.LOOK
 
 
-async def test_nothing_but_heartbeats_is_due_while_redis_is_not_heard(
+async def test_only_heartbeats_are_sent_while_redis_is_disconnected(
     short: Path, monkeypatch: pytest.MonkeyPatch, settings: object
 ) -> None:
     settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
@@ -305,14 +307,14 @@ async def test_nothing_but_heartbeats_is_due_while_redis_is_not_heard(
 
     monkeypatch.setattr(ChannelBuffer, "wait_for_change", counted)
     monkeypatch.setattr(ChannelBuffer, "subscribed", lambda feed: None)
-    hold = hold_of((await told()).conversation, until_idle=True)
+    hold = hold_of((await published_run()).conversation, until_idle=True)
     async with bridging(short) as pushpin:
         pushpin.want(hold.channel, hold.state, hold.aside)
         await pushpin.hears(lambda said: said["channel"] == hold.aside)
     assert len(waits) < 8
 
 
-async def test_heartbeats_go_on_while_redis_is_heard_but_does_not_answer(
+async def test_heartbeats_continue_while_redis_does_not_answer(
     short: Path, monkeypatch: pytest.MonkeyPatch, settings: object
 ) -> None:
     settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
@@ -321,18 +323,18 @@ async def test_heartbeats_go_on_while_redis_is_heard_but_does_not_answer(
         raise LogUnavailable
 
     monkeypatch.setattr(ChannelLog, "last", away)
-    hold = hold_of((await told()).conversation)
+    hold = hold_of((await published_run()).conversation)
     async with bridging(short) as pushpin:
         pushpin.want(hold.channel, hold.state, hold.aside)
         said = await pushpin.hears(lambda said: said["channel"] == hold.aside)
         assert '"head":null' in said["content"]
 
 
-async def test_a_hold_ends_when_its_life_is_over_and_its_reader_comes_back(
+async def test_a_hold_ends_at_its_maximum_age_and_its_reader_reconnects(
     short: Path, settings: object
 ) -> None:
     settings.ACCESS_CHECK_INTERVAL = 0.1  # type: ignore[attr-defined]
-    story = await told()
+    story = await published_run()
     over = hold_of(story.conversation, minutes=0)
     async with bridging(short) as pushpin:
         pushpin.want(over.channel, over.state, over.aside)
@@ -341,11 +343,11 @@ async def test_a_hold_ends_when_its_life_is_over_and_its_reader_comes_back(
         await pushpin.hears(close)
 
 
-async def test_holds_that_come_while_others_are_ended_end_nothing_else(
+async def test_holds_that_open_while_others_are_closed_stay_open(
     short: Path, settings: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ACCESS_CHECK_INTERVAL = 0.1  # type: ignore[attr-defined]
-    story = await told()
+    story = await published_run()
     over = [hold_of(story.conversation, minutes=-minutes) for minutes in (0, 1)]
     say, minute = ZmqPublisher.publish, count(60)
 
@@ -365,7 +367,7 @@ async def test_holds_that_come_while_others_are_ended_end_nothing_else(
 
 
 async def test_a_deleted_conversation_ends_its_holds(short: Path) -> None:
-    story = await told()
+    story = await published_run()
     hold = hold_of(story.conversation)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, hold)
@@ -375,12 +377,12 @@ async def test_a_deleted_conversation_ends_its_holds(short: Path) -> None:
         await pushpin.hears(close)
 
 
-async def test_a_deleted_conversations_holds_are_ended_again_but_a_few_times_a_second(
+async def test_holds_of_a_deleted_conversation_are_closed_a_few_times_a_second_at_most(
     short: Path, monkeypatch: pytest.MonkeyPatch, settings: object
 ) -> None:
     settings.STREAM_HEARTBEAT = bridge.SOON  # type: ignore[attr-defined]
     monkeypatch.setattr(bridge, "LOOK", bridge.SOON)
-    story = await told()
+    story = await published_run()
     hold = hold_of(story.conversation)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, hold)
@@ -393,15 +395,13 @@ async def test_a_deleted_conversations_holds_are_ended_again_but_a_few_times_a_s
 
 
 @pytest.mark.parametrize("signature", [{}, {"Grip-Sig": "forged"}])
-async def test_what_comes_next_is_told_to_nobody_unsigned(
-    settings: object, signature: dict[str, str]
-) -> None:
+async def test_the_next_url_is_always_signed(settings: object, signature: dict[str, str]) -> None:
     settings.GRIP_URL = f"http://127.0.0.1:5561/?key={'k' * 40}"  # type: ignore[attr-defined]
     answer = await AsyncClient().get("/api/streams/next/", headers=signature)
     assert (answer.status_code, answer.json()["code"]) == (403, "grip_signature")
 
 
-def test_words_go_out_as_tnetstrings() -> None:
+def test_messages_are_encoded_as_tnetstrings() -> None:
     assert tnetstring({b"a": {b"b": b"\xc3\xa9"}}) == b"16:1:a,9:1:b,2:\xc3\xa9,}}"
 
 

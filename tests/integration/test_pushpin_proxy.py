@@ -66,7 +66,7 @@ def told(answer: httpx.Response) -> list[Block]:
     ],
     ids=["before its answer", "in its answer's head", "in its answer"],
 )
-async def test_a_reader_whose_web_process_dies_is_asked_to_come_back(
+async def test_a_reader_whose_web_process_dies_is_asked_to_reconnect(
     asked: Asked, settings: Any
 ) -> None:
     async with origin(asked, settings), visitor() as client:
@@ -78,7 +78,7 @@ async def test_a_reader_whose_web_process_dies_is_asked_to_come_back(
     assert settings.STREAM_RETRY[0] <= beat.retry <= settings.STREAM_RETRY[1]
 
 
-async def test_a_reader_who_comes_while_nobody_serves_is_asked_to_come_back(
+async def test_a_reader_that_connects_without_a_web_process_is_asked_to_reconnect(
     settings: Any,
 ) -> None:
     settings.PUSHPIN_ORIGIN = f"{HOST}:{free_port()}"
@@ -96,7 +96,7 @@ async def test_a_reader_who_comes_while_nobody_serves_is_asked_to_come_back(
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
-async def test_whoever_asks_anything_else_is_told_whether_it_can_have_been_done(
+async def test_a_failed_request_says_whether_it_may_have_been_processed(
     settings: Any,
 ) -> None:
     async with origin(says(), settings), visitor() as client:
@@ -112,7 +112,7 @@ async def test_whoever_asks_anything_else_is_told_whether_it_can_have_been_done(
     assert away.headers["Retry-After"] == "1"
 
 
-async def test_a_web_process_that_takes_no_connection_has_begun_nothing(
+async def test_a_web_process_that_accepts_no_connection_has_processed_nothing(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy, "REACH", 0.2)
@@ -128,14 +128,14 @@ async def test_a_web_process_that_takes_no_connection_has_begun_nothing(
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
-async def test_a_stream_that_would_not_end_is_refused_by_name(settings: Any) -> None:
+async def test_an_endless_response_is_refused(settings: Any) -> None:
     endless = says(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 500\n")
     async with origin(endless, settings), visitor() as client:
         answer = await client.get(STREAM)
     assert (answer.status_code, answer.json()["code"]) == (502, "grip_off")
 
 
-async def test_request_and_answer_pass_as_they_are(settings: Any) -> None:
+async def test_request_and_response_pass_unchanged(settings: Any) -> None:
     heard: list[bytes] = []
 
     async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,7 +177,7 @@ async def test_request_and_answer_pass_as_they_are(settings: Any) -> None:
     assert "Keep-Alive" not in answer.headers
 
 
-async def test_one_visitors_cookie_is_not_anothers_and_a_redirect_is_the_visitors_to_follow(
+async def test_the_proxy_keeps_no_cookie_and_follows_no_redirect(
     settings: Any,
 ) -> None:
     heads: list[bytes] = []
@@ -200,7 +200,7 @@ async def test_one_visitors_cookie_is_not_anothers_and_a_redirect_is_the_visitor
     assert b"Cookie" not in heads[-1]
 
 
-async def test_a_body_that_is_too_long_is_refused_by_whom_it_was_meant_for(settings: Any) -> None:
+async def test_a_body_that_is_too_long_is_refused_by_the_web_process(settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
     too_long = says(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
     async with origin(too_long, settings), visitor() as client:
@@ -208,7 +208,7 @@ async def test_a_body_that_is_too_long_is_refused_by_whom_it_was_meant_for(setti
     assert (answer.status_code, answer.text) == (413, "long")
 
 
-async def test_nobody_is_asked_any_longer_for_a_reader_who_has_left(
+async def test_the_request_of_a_reader_that_left_is_cancelled(
     settings: Any,
 ) -> None:
     came, left = asyncio.Event(), asyncio.Event()

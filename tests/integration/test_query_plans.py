@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 MANY = 2000  # runs that have ended
 
 
-def test_an_owners_live_runs_are_found_without_a_look_at_the_others() -> None:
+def test_the_active_runs_of_an_owner_are_found_by_an_index() -> None:
     talk = Conversation.objects.create(owner="user:1", title="t", model="m")
     asked = Message.objects.create(conversation=talk, role="user", content="?", turn=1)
     Run.objects.bulk_create(
@@ -33,7 +33,7 @@ def test_an_owners_live_runs_are_found_without_a_look_at_the_others() -> None:
     assert "owner_active_runs" in plan or "unpublished_runs" in plan  # both hold but the live ones
 
 
-def test_the_runs_that_could_begin_are_found_without_a_look_at_all_for_each() -> None:
+def test_the_runs_that_can_start_are_found_by_an_index() -> None:
     """Of 1,000 that wait, each was compared with all before it: 110 ms of processor time."""
     sweeps = in_turn(Kind.MODEL).explain()
     assert "waiting_runs" in sweeps or "unpublished_runs" in sweeps or connection.vendor != "sqlite"

@@ -49,7 +49,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return words
 
 
-def test_new_runs_are_refused_before_it_is_full_and_replies_go_on(server: "redis.Redis") -> None:
+def test_new_runs_are_refused_before_redis_is_full_and_replies_continue(
+    server: "redis.Redis",
+) -> None:
     browser = ApiClient()
     body = {"message": "Why?"}
     made = browser.post("/api/conversations/", body, Idempotency_Key="one").json()
@@ -91,7 +93,7 @@ def test_a_redis_that_is_full_gets_no_new_run(server: "redis.Redis") -> None:
     assert not Run.objects.exists()
 
 
-def test_it_is_asked_at_most_once_in_a_while(
+def test_the_memory_of_redis_is_read_at_most_once_per_interval(
     server: "redis.Redis", asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -106,7 +108,7 @@ def test_it_is_asked_at_most_once_in_a_while(
     assert asked == [("INFO", "memory")] * 2
 
 
-def test_while_redis_is_away_a_post_is_accepted_and_does_not_wait_for_its_memory(
+def test_while_redis_is_down_a_post_is_accepted_without_reading_its_memory(
     settings: Any, asked: list[tuple[str, ...]]
 ) -> None:
     browser = ApiClient()
@@ -118,7 +120,7 @@ def test_while_redis_is_away_a_post_is_accepted_and_does_not_wait_for_its_memory
     assert "unspool_redis_memory_bytes{" not in told
 
 
-def test_the_metrics_tell_each_servers_memory(server: "redis.Redis") -> None:
+def test_the_memory_of_each_server_is_a_metric(server: "redis.Redis") -> None:
     fill(server, 0.5)
     limit = int(server.config_get("maxmemory")["maxmemory"])
     told = dict(
@@ -131,7 +133,7 @@ def test_the_metrics_tell_each_servers_memory(server: "redis.Redis") -> None:
     assert float(told['unspool_redis_memory_fragmentation_ratio{server="0"}']) > 0
 
 
-def test_without_a_limit_of_its_own_it_is_never_full(settings: Any) -> None:
+def test_a_redis_without_a_limit_is_never_full(settings: Any) -> None:
     settings.REDIS_MEMORY_LIMIT = 0.9
     assert not Memory(used=10**12, limit=0, fragmentation=1.0).full
     assert not Memory(used=90, limit=100, fragmentation=1.0).full

@@ -63,7 +63,7 @@ def ready() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("rules", "refused", "mend"), REFUSED)
-def test_what_redis_refuses_our_user_is_named(
+def test_commands_that_redis_refuses_are_named(
     user: Restrict,
     valkey: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -87,7 +87,7 @@ def calls(valkey: Any, command: str) -> int:
     return int(told.get("calls", 0))
 
 
-def test_redis_is_asked_each_time_whether_it_answers_and_once_a_minute_what_it_permits(
+def test_ping_is_sent_each_time_and_permissions_are_checked_once_a_minute(
     user: Restrict, valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pings, asked = calls(valkey, "ping"), calls(valkey, "multi")
@@ -102,20 +102,18 @@ def test_redis_is_asked_each_time_whether_it_answers_and_once_a_minute_what_it_p
     assert calls(valkey, "multi") == asked + 2
 
 
-def test_a_redis_that_refuses_ping_answers_and_is_named(user: Restrict) -> None:
+def test_a_redis_that_refuses_ping_counts_as_reachable_and_is_named(user: Restrict) -> None:
     user("-ping")
     assert ready()["refused"] == ["PING"]
 
 
-def test_a_redis_that_goes_away_is_noticed_by_the_next_question(
-    user: Restrict, valkey: Any
-) -> None:
+def test_a_redis_that_fails_is_noticed_by_the_next_check(user: Restrict, valkey: Any) -> None:
     assert ready()["redis"] == "ok"
     valkey.execute_command("ACL", "DELUSER", "unspool")  # its connections are closed
     assert ready()["redis"] == "away"
 
 
-def test_a_redis_that_is_full_refuses_nothing(user: Restrict, valkey: Any) -> None:
+def test_a_full_redis_does_not_count_as_a_refused_permission(user: Restrict, valkey: Any) -> None:
     valkey.config_set("maxmemory", "1")
     try:
         assert ready()["redis"] == "ok"
@@ -123,7 +121,7 @@ def test_a_redis_that_is_full_refuses_nothing(user: Restrict, valkey: Any) -> No
         valkey.config_set("maxmemory", "0")
 
 
-def test_each_command_of_the_script_is_asked_about() -> None:
+def test_each_command_of_the_scripts_is_checked() -> None:
     text = "".join(script.text for script in SCRIPTS.values())
     called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", text))
     assert called <= {str(words[0]) for words in LOG}
@@ -138,7 +136,7 @@ def told_by_the_doctor(part: str) -> str:
 
 
 @pytest.mark.parametrize(("rules", "refused", "mend"), REFUSED)
-def test_the_doctor_says_what_is_refused_and_how_to_allow_it(
+def test_doctor_says_what_is_refused_and_how_to_allow_it(
     user: Restrict, rules: tuple[str, ...], refused: list[str], mend: str
 ) -> None:
     user(*rules)
@@ -148,7 +146,7 @@ def test_the_doctor_says_what_is_refused_and_how_to_allow_it(
     assert "does not answer" not in line
 
 
-def test_the_doctor_says_what_it_may_not_ask_itself(user: Restrict) -> None:
+def test_doctor_says_what_it_is_not_permitted_to_check(user: Restrict) -> None:
     user("-@dangerous")
     assert "whether it keeps its data is not known" in told_by_the_doctor("redis")
     user("-time")
@@ -158,7 +156,7 @@ def test_the_doctor_says_what_it_may_not_ask_itself(user: Restrict) -> None:
     )
 
 
-def test_the_doctor_tells_a_wrong_password_from_silence(user: Restrict, settings: Any) -> None:
+def test_doctor_distinguishes_a_wrong_password_from_silence(user: Restrict, settings: Any) -> None:
     settings.REDIS_URL = settings.REDIS_URL.replace(":pw@", ":wrong@")
     the_log.cache_clear()
     assert "does not let us in" in told_by_the_doctor("redis")

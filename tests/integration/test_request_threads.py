@@ -34,26 +34,26 @@ async def test_open_streams_hold_no_threads(browser: ApiClient) -> None:
     streams = [
         Connection(browser, f"{conversation(made['conversation'])}events/") for _ in range(30)
     ]
-    await asyncio.gather(*(stream.hears(b"conversation.snapshot") for stream in streams))
+    await asyncio.gather(*(stream.wait_for(b"conversation.snapshot") for stream in streams))
     lane = [one for one in threading.enumerate() if one.name.startswith("stream_")]
     assert 0 < len(lane) <= 4
     assert {stream.status for stream in streams} == {200}
-    await asyncio.gather(*(stream.leave() for stream in streams))
+    await asyncio.gather(*(stream.disconnect() for stream in streams))
 
 
 @pytest.mark.parametrize(
     "unread", [{"transfer-encoding": "chunked"}, {"content-length": "99999999"}]
 )
-async def test_a_body_that_nobody_reads_is_not_taken_for_leaving(
+async def test_an_unread_body_does_not_count_as_a_disconnect(
     browser: ApiClient, unread: dict[str, str]
 ) -> None:
     made = await sync_to_async(browser.begin)()
     stream = Connection(browser, f"{conversation(made['conversation'])}events/", **unread)
-    await stream.hears(b"conversation.snapshot")
-    await stream.leave()
+    await stream.wait_for(b"conversation.snapshot")
+    await stream.disconnect()
 
 
-async def test_who_follows_is_known_in_one_place_before_anybody_is_let_in(
+async def test_the_stream_registry_exists_before_the_server_accepts_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = Mock()
@@ -72,15 +72,15 @@ async def test_who_follows_is_known_in_one_place_before_anybody_is_let_in(
     assert made_when_told == [True, True]
 
 
-async def test_a_stream_knows_its_request_to_its_end(
+async def test_a_stream_keeps_its_request_id_to_its_end(
     browser: ApiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = await sync_to_async(browser.begin)()
     path, query = f"{conversation(made['conversation'])}events/", "lastEventId=7"
     with caplog.at_level("INFO", logger="streams"):
         stream = Connection(browser, path, query)
-        await stream.hears(b"stream-reset")
-        await stream.leave()
+        await stream.wait_for(b"stream-reset")
+        await stream.disconnect()
     said = {record.getMessage().split()[1]: record.request for record in caplog.records}
     assert said["stream"] == stream.headers["X-Request-ID"]
 
@@ -94,7 +94,7 @@ async def test_a_file_is_sent_whole(browser: ApiClient) -> None:
     assert (file.status, file.headers["Content-Length"]) == (200, str(len(file.body)))
 
 
-async def test_an_answer_that_has_no_body_says_nothing_of_one(browser: ApiClient) -> None:
+async def test_a_response_without_a_body_has_no_content_headers(browser: ApiClient) -> None:
     made = await sync_to_async(browser.begin)()
     await sync_to_async(browser.post)(f"{run(made['run'])}cancel/")
     where = conversation(made["conversation"])
@@ -111,7 +111,7 @@ async def test_an_answer_that_has_no_body_says_nothing_of_one(browser: ApiClient
         assert not {"Content-Length", "Content-Type"} & set(answer.headers)
 
 
-async def test_an_owner_has_exactly_so_many_streams_also_at_once(
+async def test_the_stream_limit_holds_for_concurrent_requests(
     browser: ApiClient, settings: Any
 ) -> None:
     settings.MAX_STREAMS = 5
@@ -125,7 +125,7 @@ async def test_an_owner_has_exactly_so_many_streams_also_at_once(
         open_ones = [stream for stream in streams if stream.status == 200]
         assert len(open_ones) == 5
         assert {stream.status for stream in streams} == {200, 429}
-        await asyncio.gather(*(stream.leave() for stream in streams))
+        await asyncio.gather(*(stream.disconnect() for stream in streams))
 
 
 def waiting(browser: ApiClient, **also: str) -> Connection:
@@ -141,13 +141,13 @@ async def accepted() -> Run:
     return run
 
 
-async def test_nobody_waits_for_a_reply_on_behalf_of_one_who_has_left(browser: ApiClient) -> None:
+async def test_prefer_wait_ends_when_the_client_disconnects(browser: ApiClient) -> None:
     asker = waiting(browser)
     await accepted()
-    await asker.leave()
+    await asker.disconnect()
 
 
-async def test_all_that_wait_share_one_look_and_get_the_same_report(
+async def test_all_waiting_requests_share_one_query(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
@@ -167,7 +167,7 @@ async def test_all_that_wait_share_one_look_and_get_the_same_report(
         while looks[-1:] != [2]:  # both runs, in one look
             await asyncio.sleep(0.01)
     assert len(looks) <= 2 + (monotonic() - begun) / waits.LOOK
-    await askers[1].leave()  # the others go on waiting
+    await askers[1].disconnect()  # the others go on waiting
     async for one in Run.objects.all():
         await sync_to_async(finish.cancel)(one.pk)
     await asyncio.wait_for(asyncio.gather(*(asker.task for asker in askers[2:])), 30)
@@ -178,7 +178,7 @@ async def test_all_that_wait_share_one_look_and_get_the_same_report(
     assert shared._looking is None
 
 
-async def test_one_who_waits_is_answered_when_the_process_ends(
+async def test_a_waiting_request_is_answered_at_shutdown(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asker = waiting(browser)
@@ -188,7 +188,7 @@ async def test_one_who_waits_is_answered_when_the_process_ends(
     assert (asker.status, b"queued" in asker.body) == (202, True)
 
 
-async def test_one_who_waits_is_answered_when_the_conversation_is_deleted(
+async def test_a_waiting_request_is_answered_when_the_conversation_is_deleted(
     browser: ApiClient,
 ) -> None:
     asker = waiting(browser)
@@ -198,7 +198,7 @@ async def test_one_who_waits_is_answered_when_the_conversation_is_deleted(
     assert asker.status == 202
 
 
-async def test_whether_the_process_lives_waits_for_no_other_request(
+async def test_the_liveness_probe_waits_for_no_other_request(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going_on = threading.Event()
@@ -213,7 +213,7 @@ async def test_whether_the_process_lives_waits_for_no_other_request(
     await asyncio.gather(*(other.task for other in others))
 
 
-async def test_an_accepted_post_that_waits_as_the_process_ends_is_told_that_it_is_accepted(
+async def test_an_accepted_post_that_waits_at_shutdown_gets_202(
     browser: ApiClient,
 ) -> None:
     asker = waiting(browser)
@@ -224,7 +224,7 @@ async def test_an_accepted_post_that_waits_as_the_process_ends_is_told_that_it_i
     assert (asker.status, str(run.pk).encode() in asker.body) == (202, True)
 
 
-async def test_who_is_not_answered_as_the_process_ends_is_told_in_his_own_words(
+async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(self: object, request: Any) -> None:

@@ -104,7 +104,7 @@ def says(run: Run, count: int) -> Callable[[], bool]:
     return enough
 
 
-def test_a_reply_is_said_piece_by_piece_and_stored(process: Runtime) -> None:
+def test_a_reply_is_published_by_deltas_and_stored(process: Runtime) -> None:
     run, text = asked(tokens=30)
     generate(run.id, process)
     run.refresh_from_db()
@@ -122,7 +122,7 @@ def test_a_reply_is_said_piece_by_piece_and_stored(process: Runtime) -> None:
     assert run.created_at <= run.started_at <= run.ended_at
 
 
-def test_a_second_delivery_of_the_task_does_nothing(process: Runtime) -> None:
+def test_a_second_delivery_of_a_task_does_nothing(process: Runtime) -> None:
     run, text = asked(tokens=10, rate=50)
     threads = [written(run, process) for _ in range(5)]
     for thread in threads:
@@ -133,7 +133,7 @@ def test_a_second_delivery_of_the_task_does_nothing(process: Runtime) -> None:
     assert heard(run)[1].count("run.completed") == 1
 
 
-def test_many_replies_are_written_at_once(process: Runtime) -> None:
+def test_many_replies_are_written_concurrently(process: Runtime) -> None:
     runs = [asked(tokens=40, rate=100, seed=seed) for seed in range(20)]
     threads = [written(run, process) for run, _ in runs]
     for thread in threads:
@@ -159,9 +159,7 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
     assert not thread.is_alive()
 
 
-def test_whoever_stops_it_a_run_knows_when_it_was_first_heard(
-    process: Runtime, settings: Any
-) -> None:
+def test_a_cancelled_run_keeps_the_time_of_its_first_token(process: Runtime, settings: Any) -> None:
     settings.LEASE_CHECK_INTERVAL = 3600  # nobody looks meanwhile
     run, _ = asked(tokens=1000, rate=50)
     thread = written(run, process)
@@ -173,7 +171,7 @@ def test_whoever_stops_it_a_run_knows_when_it_was_first_heard(
     assert run.first_token_at
 
 
-def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
+def test_a_log_lost_during_a_reply_gets_the_whole_text_again(
     process: Runtime, valkey: "redis.Redis"
 ) -> None:
     run, text = asked(tokens=60, rate=60)
@@ -197,7 +195,7 @@ def test_a_log_that_is_lost_in_the_middle_is_told_the_whole_again(
     assert heard_from(page, run) == text
 
 
-def test_a_log_that_is_lost_hears_the_whole_first_where_redis_falls_silent_over_its_fence(
+def test_a_lost_log_gets_the_whole_text_before_the_next_delta(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, text = asked(tokens=60, rate=60)
@@ -233,7 +231,7 @@ def heard_from(page: Page, run: Run) -> str:
     return known.replies[run.id].text
 
 
-def test_nothing_follows_a_stop_that_comes_while_a_lost_log_is_fenced_anew(
+def test_nothing_follows_a_cancel_while_the_fence_is_restored(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = asked(tokens=1000, rate=50)
@@ -260,7 +258,7 @@ def test_nothing_follows_a_stop_that_comes_while_a_lost_log_is_fenced_anew(
     assert (run.status, last[:2]) == ("cancelled", (head, "run.cancelled"))
 
 
-def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(
+def test_a_log_lost_after_the_last_delta_ends_with_the_whole_text(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, text = asked(tokens=10)
@@ -283,7 +281,7 @@ def test_a_log_that_is_lost_after_the_last_word_still_ends_with_the_text(
     assert [type for _, type, _ in page.entries] == ["text.snapshot", "run.completed"]
 
 
-def test_a_worker_that_was_superseded_says_nothing_more(process: Runtime) -> None:
+def test_a_superseded_worker_publishes_nothing_more(process: Runtime) -> None:
     run, _ = asked(tokens=100, rate=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -297,7 +295,7 @@ def test_a_worker_that_was_superseded_says_nothing_more(process: Runtime) -> Non
     assert (run.status, run.attempt) == ("running", 2)
 
 
-def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
+def test_a_run_whose_database_failed_is_released_soon(
     process: Runtime, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.RUN_LEASE = 0.5
@@ -321,7 +319,7 @@ def test_a_run_that_met_a_database_that_was_away_is_soon_anybodys(
     thread.join(10)
 
 
-def test_at_a_deploy_what_is_left_is_handed_over_and_written_anew(process: Runtime) -> None:
+def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Runtime) -> None:
     run, text = asked(tokens=100, rate=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -337,7 +335,7 @@ def test_at_a_deploy_what_is_left_is_handed_over_and_written_anew(process: Runti
 @pytest.mark.parametrize(
     ("fault", "code"), [("401", "model_unauthorized"), ("reset", "model_interrupted")]
 )
-def test_a_models_fault_is_an_ending_with_a_reason(process: Runtime, fault: str, code: str) -> None:
+def test_a_model_error_ends_the_run_with_a_reason(process: Runtime, fault: str, code: str) -> None:
     run, _ = asked(tokens=20, fault=fault, fault_at=5 if fault == "reset" else 0)
     generate(run.id, process)
     run.refresh_from_db()
@@ -348,7 +346,7 @@ def test_a_models_fault_is_an_ending_with_a_reason(process: Runtime, fault: str,
     assert text == (run.reply.content if run.reply else "")
 
 
-def test_a_run_that_lasts_too_long_is_ended(process: Runtime, settings: Any) -> None:
+def test_a_run_that_takes_too_long_is_ended(process: Runtime, settings: Any) -> None:
     settings.RUN_TIMEOUT = 0.5
     run, _ = asked(tokens=500, rate=50)
     generate(run.id, process)
@@ -370,7 +368,7 @@ def deltas(run: Run) -> list[str]:
     return found
 
 
-def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> None:
+def test_a_long_chunk_is_split_into_bounded_events(process: Runtime) -> None:
     run, text = asked(text=["x" * 150_000, "short", '"\u2028\U0001f600' * 20_000])
     generate(run.id, process)
     run.refresh_from_db()
@@ -382,7 +380,7 @@ def test_a_long_piece_is_split_into_events_of_bounded_size(process: Runtime) -> 
 
 
 @pytest.mark.parametrize("reasoning", [0, 2])
-def test_a_reply_that_grows_beyond_its_bound_is_ended_and_what_fits_is_kept(
+def test_a_reply_that_exceeds_its_bound_is_ended_and_its_beginning_is_kept(
     process: Runtime, model: Running, settings: Any, reasoning: int
 ) -> None:
     run, text = asked(text=["\u6f22" * 20] * 5_000, rate=1000, reasoning=reasoning)
@@ -399,7 +397,7 @@ def test_a_reply_that_grows_beyond_its_bound_is_ended_and_what_fits_is_kept(
     until(lambda: len(model.stats()["closed_by_client"]) > closed)
 
 
-def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) -> None:
+def test_a_reply_can_be_as_long_as_its_bound(process: Runtime, settings: Any) -> None:
     run, text = asked(text=["\u6f22" * 20] * 5)
     settings.MAX_REPLY_BYTES = len(text.encode())
     generate(run.id, process)
@@ -407,7 +405,7 @@ def test_a_reply_may_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
     assert (run.status, heard(run)[0]) == ("completed", text)
 
 
-def test_a_lost_log_is_told_long_reasoning_in_pieces(
+def test_long_reasoning_is_published_again_in_bounded_events(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
@@ -452,14 +450,14 @@ def test_a_reply_that_waits_for_redis_is_not_too_long(
     assert heard(run)[0] == text
 
 
-def test_reasoning_is_heard_and_not_stored(process: Runtime) -> None:
+def test_reasoning_is_published_and_not_stored(process: Runtime) -> None:
     run, text = asked(tokens=5, reasoning=3)
     generate(run.id, process)
     assert heard(run)[1].count("reasoning.delta") == 3
     assert Message.objects.get(role="assistant").content == text
 
 
-def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: Runtime) -> None:
+def test_the_history_has_the_latest_completed_reply_of_each_message(process: Runtime) -> None:
     first, text = asked(tokens=3, seed=1)
     generate(first.id, process)
     again = Run.objects.get(pk=ask.retry(first).run)
@@ -473,7 +471,7 @@ def test_the_model_is_told_the_latest_completed_reply_of_each_question(process: 
     ]
 
 
-def test_what_failed_was_stopped_or_had_no_text_leaves_roles_that_alternate(
+def test_failed_cancelled_and_empty_replies_keep_the_roles_alternating(
     process: Runtime, settings: Any, model: Running
 ) -> None:
     settings.MODEL_MAX_TRIES = 1
@@ -508,6 +506,6 @@ def test_what_failed_was_stopped_or_had_no_text_leaves_roles_that_alternate(
     ]
 
 
-def test_a_ring_for_nothing_is_not_answered(process: Runtime) -> None:
+def test_a_task_without_a_run_does_nothing(process: Runtime) -> None:
     generate(UUID(int=0), process)
     assert not Run.objects.exists()

@@ -43,7 +43,7 @@ def sign_up(browser: ApiClient, name: str = "ada") -> Any:
 
 
 @pytest.mark.parametrize("path", ["login", "signup"])
-def test_the_pages_hold_no_script_and_no_style_of_their_own(path: str) -> None:
+def test_the_pages_have_no_inline_script_or_style(path: str) -> None:
     page = Client().get(f"/accounts/{path}/").content.decode()
     assert "<script" not in page
     assert "<style" not in page
@@ -51,7 +51,7 @@ def test_the_pages_hold_no_script_and_no_style_of_their_own(path: str) -> None:
     assert " on" not in page.partition("<form")[2].partition("</form>")[0].replace(" on this", "")
 
 
-def test_somebody_signs_up_out_and_in_again() -> None:
+def test_a_user_signs_up_out_and_in_again() -> None:
     browser = ApiClient()
     assert sign_up(browser)["Location"] == "/"
     assert b"ada" in browser.client.get("/").content
@@ -62,19 +62,19 @@ def test_somebody_signs_up_out_and_in_again() -> None:
     assert b"ada" in browser.client.get("/").content
 
 
-def test_signing_out_by_a_mere_link_does_nothing() -> None:
+def test_a_get_request_does_not_sign_out() -> None:
     browser = ApiClient()
     sign_up(browser)
     browser.client.get("/accounts/logout/")
     assert b"ada" in browser.client.get("/").content
 
 
-def test_a_form_without_its_token_is_refused() -> None:
+def test_a_form_without_a_csrf_token_is_refused() -> None:
     answer = Client(enforce_csrf_checks=True).post("/accounts/login/", {"login": "ada"})
     assert answer.status_code == 403
 
 
-def test_a_wrong_password_tells_nothing_of_who_there_is() -> None:
+def test_a_wrong_password_does_not_reveal_which_users_exist() -> None:
     sign_up(ApiClient())
     known = send(ApiClient(), "/accounts/login/", login="ada", password="wrong")
     unknown = send(ApiClient(), "/accounts/login/", login="bob", password="wrong")
@@ -82,13 +82,13 @@ def test_a_wrong_password_tells_nothing_of_who_there_is() -> None:
     assert known.context["form"].errors == unknown.context["form"].errors
 
 
-def test_too_many_wrong_passwords_for_a_name_from_an_address_have_to_wait() -> None:
+def test_too_many_wrong_passwords_for_a_name_from_an_address_are_delayed() -> None:
     sign_up(ApiClient())
     assert not any(sign_in("wrong") for _ in range(5))
     assert not sign_in(PASSWORD)
 
 
-def test_wrong_passwords_from_elsewhere_do_not_shut_the_user_out() -> None:
+def test_wrong_passwords_from_other_addresses_do_not_lock_the_user_out() -> None:
     sign_up(ApiClient())
     assert not any(sign_in("wrong", address=THERE) for _ in range(8))
     assert not sign_in(PASSWORD, address=THERE)
@@ -97,14 +97,14 @@ def test_wrong_passwords_from_elsewhere_do_not_shut_the_user_out() -> None:
     assert not sign_in(PASSWORD, address="2001:db8::2")  # of the same network of one customer
 
 
-def test_wrong_passwords_for_one_name_do_not_shut_another_out() -> None:
+def test_wrong_passwords_for_one_name_do_not_lock_another_out() -> None:
     sign_up(ApiClient())
     sign_up(ApiClient(), "bob")
     assert not any(sign_in("wrong", name="bob") for _ in range(6))
     assert sign_in(PASSWORD)
 
 
-def test_a_right_password_between_counts_for_nothing() -> None:
+def test_a_right_password_does_not_reset_the_count() -> None:
     sign_up(ApiClient())
     for _ in range(4):
         assert not sign_in("wrong")
@@ -114,7 +114,7 @@ def test_a_right_password_between_counts_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["X_FORWARDED_FOR", "X_REAL_IP", "FORWARDED", "HOST"])
-def test_what_a_client_writes_of_itself_does_not_change_how_it_is_counted(name: str) -> None:
+def test_forged_headers_do_not_change_the_counted_address(name: str) -> None:
     sign_up(ApiClient())
     for number in range(5):
         text = f"{number}.localhost" if name == "HOST" else f"198.51.100.{number}"
@@ -133,7 +133,7 @@ def test_the_wait_grows_with_the_failures(settings: Any) -> None:
     assert windows[0][1] <= 10 < windows[-1][1] <= 600  # seconds: no lock, however many there were
 
 
-def test_where_sign_up_is_closed_nobody_is_made(settings: Any) -> None:
+def test_closed_sign_up_creates_no_user(settings: Any) -> None:
     settings.ALLOW_SIGNUP = False
     client = Client()
     assert b"Sign-up is closed" in client.get("/accounts/signup/").content
@@ -141,7 +141,7 @@ def test_where_sign_up_is_closed_nobody_is_made(settings: Any) -> None:
     assert not User.objects.exists()
 
 
-def test_signing_in_leads_nowhere_else() -> None:
+def test_signing_in_redirects_to_no_other_host() -> None:
     sign_up(ApiClient())
     where = "/accounts/login/?next=https://evil.example/"
     answer = send(ApiClient(), where, login="ada", password=PASSWORD, next="https://evil.example/")
@@ -149,7 +149,7 @@ def test_signing_in_leads_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("way", ["sign up", "sign in"])
-def test_what_a_visitor_made_is_the_users_from_then_on(way: str) -> None:
+def test_the_conversations_of_a_visitor_pass_to_the_user(way: str) -> None:
     if way == "sign in":
         sign_up(ApiClient())
     browser, other = ApiClient(), ApiClient()
@@ -166,7 +166,7 @@ def test_what_a_visitor_made_is_the_users_from_then_on(way: str) -> None:
     assert other.get(conversation(kept["conversation"])).status_code == 200
 
 
-def test_a_visitors_request_is_known_when_it_is_sent_again_as_the_user() -> None:
+def test_a_visitors_idempotency_key_stays_valid_after_signing_in() -> None:
     browser = ApiClient()
     first = browser.post("/api/conversations/", {"message": "?"}, Idempotency_Key="k")
     sign_up(browser)
@@ -175,7 +175,7 @@ def test_a_visitors_request_is_known_when_it_is_sent_again_as_the_user() -> None
     assert (again.content, again["Idempotency-Replayed"]) == (first.content, "true")
 
 
-def test_after_signing_out_a_visitor_begins_anew() -> None:
+def test_after_signing_out_the_visitor_is_a_new_one() -> None:
     browser = ApiClient()
     made = browser.begin()
     sign_up(browser)
@@ -183,7 +183,7 @@ def test_after_signing_out_a_visitor_begins_anew() -> None:
     assert browser.get(conversation(made["conversation"])).status_code == 404
 
 
-def test_the_admin_has_no_way_in_of_its_own() -> None:
+def test_the_admin_has_no_sign_in_page_of_its_own() -> None:
     answer = Client().get("/admin/login/?next=/admin/")
     assert answer["Location"] == "/accounts/login/?next=%2Fadmin%2F"
     browser = ApiClient()

@@ -9,8 +9,7 @@ from django.test import Client
 from streams.log.errors import Superseded
 from streams.log.event_log import the_log
 from streams.models import ApiToken, Conversation, Message, Run
-from tests.integration.support.api_client import ApiClient
-from tests.integration.test_api_authentication import bearing
+from tests.integration.support.api_client import ApiClient, client_with_token
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 ROWS = ("conversation", "message", "run", "apitoken")
@@ -31,7 +30,7 @@ def act(client: Client, rows: str, action: str, *chosen: object) -> str:
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_staff_finds_every_row_and_changes_none(staff: Client, rows: str) -> None:
+def test_staff_can_view_every_row_and_change_none(staff: Client, rows: str) -> None:
     ApiClient().begin("<script>alert(1)</script>")
     ApiToken.objects.create(user=User.objects.get(), name="job", digest="d")
     models = {"conversation": Conversation, "message": Message, "run": Run, "apitoken": ApiToken}
@@ -50,7 +49,7 @@ def test_staff_finds_every_row_and_changes_none(staff: Client, rows: str) -> Non
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_nobody_but_staff_sees_any(rows: str) -> None:
+def test_only_staff_can_view_the_admin(rows: str) -> None:
     for client in (Client(), ApiClient().client):
         assert client.get(f"/admin/unspool/{rows}/").status_code == 302
     client = Client()
@@ -58,7 +57,7 @@ def test_nobody_but_staff_sees_any(rows: str) -> None:
     assert client.get(f"/admin/unspool/{rows}/", follow=True).status_code == 403
 
 
-def test_staff_stops_a_run_and_has_it_answered_anew(staff: Client) -> None:
+def test_staff_can_cancel_and_retry_a_run(staff: Client) -> None:
     made = ApiClient().begin()
     act(staff, "run", "cancel", made["run"])
     assert Run.objects.get().status == "cancelled"
@@ -68,7 +67,7 @@ def test_staff_stops_a_run_and_has_it_answered_anew(staff: Client) -> None:
     assert Run.objects.count() == 2
 
 
-def test_staff_who_may_only_look_may_not_act() -> None:
+def test_staff_with_view_permission_only_cannot_act() -> None:
     made = ApiClient().begin()
     looker = User.objects.create_user("looker", is_staff=True)
     looker.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
@@ -96,7 +95,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(staff: Client) -> None:
     assert shown
     kept = ApiToken.objects.get()
     assert (kept.name, kept.scopes) == ("job", "read")
-    assert bearing(shown[0]).get("/api/conversations/").status_code == 200
+    assert client_with_token(shown[0]).get("/api/conversations/").status_code == 200
     assert shown[0] not in staff.get("/admin/unspool/apitoken/").content.decode()
     act(staff, "apitoken", "revoke", kept.pk)
-    assert bearing(shown[0]).get("/api/conversations/").status_code == 401
+    assert client_with_token(shown[0]).get("/api/conversations/").status_code == 401

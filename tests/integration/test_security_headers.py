@@ -55,24 +55,24 @@ def guarded(answer: Any) -> None:
         ("GET", "/admin/login/"),
     ],
 )
-def test_every_answer_is_guarded(method: str, path: str) -> None:
+def test_every_response_has_the_security_headers(method: str, path: str) -> None:
     guarded(getattr(Client(), method.lower())(path))
 
 
-def test_an_answer_to_a_name_that_is_not_ours_is_guarded() -> None:
+def test_a_response_to_a_wrong_host_has_the_security_headers() -> None:
     answer = Client(headers={"Host": "evil.example"}).get("/")
     assert answer.status_code == 400
     guarded(answer)
 
 
-def test_an_error_of_ours_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_has_the_security_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.web.page.render", lambda *_: 1 / 0)
     answer = Client(raise_request_exception=False).get("/")
     assert answer.status_code == 500
     guarded(answer)
 
 
-async def test_a_stream_is_guarded_and_starts_at_once() -> None:
+async def test_a_stream_has_the_security_headers_and_starts_at_once() -> None:
     browser = await sync_to_async(ApiClient)()
     made = await sync_to_async(browser.begin)()
     client = AsyncClient()
@@ -82,7 +82,7 @@ async def test_a_stream_is_guarded_and_starts_at_once() -> None:
     assert (await anext(aiter(answer.streaming_content))).startswith(b"retry: ")
 
 
-def test_a_request_brings_its_id_or_gets_one() -> None:
+def test_a_request_has_its_own_id_or_gets_one() -> None:
     client = Client()
     assert client.get("/", headers={"X-Request-ID": "a.b-c_1"})["X-Request-ID"] == "a.b-c_1"
     made = set()
@@ -99,7 +99,7 @@ def allowed(settings: Any) -> None:
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_page_of_an_origin_on_the_list_may_call_with_its_visitors_cookies() -> None:
+def test_an_allowed_origin_can_call_with_cookies() -> None:
     browser = ApiClient()
     made = browser.begin()
     answer = browser.get(conversation(made["conversation"]), Origin=OTHER)
@@ -111,7 +111,7 @@ def test_a_page_of_an_origin_on_the_list_may_call_with_its_visitors_cookies() ->
 
 
 @pytest.mark.usefixtures("allowed")
-def test_the_streams_preflight_is_answered_with_the_cursors_header() -> None:
+def test_the_preflight_of_a_stream_allows_last_event_id() -> None:
     asked = {
         "Origin": OTHER,
         "Access-Control-Request-Method": "GET",
@@ -136,7 +136,7 @@ def test_the_streams_preflight_is_answered_with_the_cursors_header() -> None:
         "null",
     ],
 )
-def test_any_other_origin_is_told_nothing(origin: str) -> None:
+def test_any_other_origin_gets_no_cors_headers(origin: str) -> None:
     browser = ApiClient()
     answer = browser.get("/api/models/", Origin=origin)
     assert "Access-Control-Allow-Origin" not in answer
@@ -145,7 +145,7 @@ def test_any_other_origin_is_told_nothing(origin: str) -> None:
 
 
 @pytest.mark.usefixtures("allowed")
-def test_pages_and_accounts_are_nobody_elses_to_read() -> None:
+def test_pages_and_accounts_have_no_cors_headers() -> None:
     ada = User.objects.create_user("ada", is_staff=True)
     client = Client()
     client.force_login(ada)

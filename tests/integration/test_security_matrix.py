@@ -121,9 +121,7 @@ def kept() -> str:
 
 
 @pytest.mark.parametrize("welcome", [True, False], ids=["visitors welcome", "visitors shut out"])
-def test_what_is_somebody_elses_looks_as_if_it_were_not_there(
-    ada: User, settings: Any, welcome: bool
-) -> None:
+def test_foreign_objects_are_not_found(ada: User, settings: Any, welcome: bool) -> None:
     owner = create_token(ada, "job", scopes="read write")
     made = Client(headers={"Authorization": f"Bearer {owner}"}).post(
         "/api/conversations/", {"message": SECRET}, content_type="application/json"
@@ -155,7 +153,7 @@ def test_what_is_somebody_elses_looks_as_if_it_were_not_there(
     assert asked >= 13 * 8 * len(METHODS)
 
 
-def test_its_owner_sees_it_in_each_way_that_he_may(ada: User) -> None:
+def test_the_owner_can_read_in_every_permitted_way(ada: User) -> None:
     session = signed_in(ada)
     mine = sending(session)
     made = mine("POST", "/api/conversations/").json()
@@ -187,7 +185,7 @@ HOSTILE: list[tuple[str, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("query", "headers"), HOSTILE)
-def test_what_a_client_says_of_the_library_is_refused_or_ignored(
+def test_parameters_of_the_eventstream_library_are_refused_or_ignored(
     query: str, headers: dict[str, str]
 ) -> None:
     other = ApiClient().begin(SECRET)["conversation"]

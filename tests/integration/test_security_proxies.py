@@ -27,7 +27,9 @@ def seen(monkeypatch: pytest.MonkeyPatch, peer: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.1.2.3", "203.0.113.50"])
-def test_nobody_is_believed_by_default(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
+def test_no_forwarded_header_is_trusted_by_default(
+    monkeypatch: pytest.MonkeyPatch, peer: str
+) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     assert seen(monkeypatch, peer) == (peer, "http")
 
@@ -36,14 +38,14 @@ def test_nobody_is_believed_by_default(monkeypatch: pytest.MonkeyPatch, peer: st
     ("peer", "believed"),
     [("127.0.0.1", True), ("10.1.2.3", True), ("::1", False), ("11.1.2.3", False)],
 )
-def test_proxies_that_are_named_are_believed_and_no_others(
+def test_only_named_proxies_are_trusted(
     monkeypatch: pytest.MonkeyPatch, settings: Any, peer: str, believed: bool
 ) -> None:
     settings.TRUSTED_PROXIES = ["127.0.0.1", "10.0.0.0/8"]
     assert seen(monkeypatch, peer) == (BELIEVED if believed else (peer, "http"))
 
 
-def test_of_several_proxies_the_last_that_is_not_named_is_the_client(
+def test_the_last_unnamed_address_is_the_client(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     """What stands before it in the header may be the client's invention."""

@@ -31,7 +31,7 @@ def post(client: Client, csrf: str) -> Any:
 
 
 @pytest.mark.parametrize("welcome", [True, False], ids=["visitors welcome", "visitors shut out"])
-def test_looking_at_a_page_stores_no_session(settings: Any, welcome: bool) -> None:
+def test_viewing_the_page_stores_no_session(settings: Any, welcome: bool) -> None:
     settings.ALLOW_ANONYMOUS = welcome
     for page in PAGES:
         client = Client()
@@ -45,7 +45,7 @@ def test_looking_at_a_page_stores_no_session(settings: Any, welcome: bool) -> No
     assert "csrftoken" in client.cookies
 
 
-def test_cookies_that_were_saved_at_the_page_alone_are_enough() -> None:
+def test_the_cookies_of_the_page_are_enough_to_post() -> None:
     """As `curl -c` at the page, and `curl -b` from then on."""
     arriving = Client()
     arriving.get("/")
@@ -66,7 +66,7 @@ def test_cookies_that_were_saved_at_the_page_alone_are_enough() -> None:
     assert Session.objects.get().session_key == saved["sessionid"].value
 
 
-def test_a_look_at_the_api_does_not_take_the_key_away() -> None:
+def test_a_get_at_the_api_keeps_the_reserved_session_key() -> None:
     client = Client()
     client.get("/")
     key = client.cookies["sessionid"].value
@@ -75,7 +75,7 @@ def test_a_look_at_the_api_does_not_take_the_key_away() -> None:
         assert client.cookies["sessionid"].value == key
 
 
-def test_a_session_that_has_ended_comes_back_as_another_visitor() -> None:
+def test_an_ended_session_becomes_another_visitor() -> None:
     browser = ApiClient()
     made = browser.begin()["conversation"]
     Session.objects.all().delete()
@@ -86,14 +86,14 @@ def test_a_session_that_has_ended_comes_back_as_another_visitor() -> None:
 
 
 @pytest.mark.parametrize("key", ["x" * 40, "x" * 32, "x", "", "x" * 20, "é" * 40, "a" * 41])
-def test_a_key_that_was_not_given_here_begins_no_session(key: str) -> None:
+def test_an_unknown_session_key_starts_no_session(key: str) -> None:
     browser = ApiClient()
     browser.client.cookies["sessionid"] = key
     browser.begin()
     assert not Session.objects.filter(pk=key).exists()
 
 
-def test_a_reserved_key_is_not_known_to_a_copy_with_another_secret(settings: Any) -> None:
+def test_a_reserved_key_is_invalid_under_another_secret_key(settings: Any) -> None:
     browser = ApiClient()
     key = browser.client.cookies["sessionid"].value
     settings.SECRET_KEY = "another" * 8
@@ -101,7 +101,7 @@ def test_a_reserved_key_is_not_known_to_a_copy_with_another_secret(settings: Any
     assert browser.client.cookies["sessionid"].value != key
 
 
-def test_two_that_store_one_reserved_session_at_once_keep_what_both_put_in() -> None:
+def test_concurrent_requests_of_a_reserved_session_keep_both_changes() -> None:
     key = SessionStore().reserve()
     one, other = SessionStore(key), SessionStore(key)
     assert not one.is_empty()
@@ -114,7 +114,7 @@ def test_two_that_store_one_reserved_session_at_once_keep_what_both_put_in() -> 
     assert late["visitor"] == "a"
 
 
-def test_signing_in_takes_another_key(django_user_model: Any) -> None:
+def test_signing_in_changes_the_session_key(django_user_model: Any) -> None:
     browser = ApiClient()
     browser.begin()
     key = browser.client.cookies["sessionid"].value

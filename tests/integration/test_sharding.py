@@ -26,9 +26,9 @@ from streams.log.sharding import server_of
 from streams.log.values import Append, Watermark
 from streams.models import Run
 from streams.protocol.events import TextDelta
-from tests.conftest import a_valkey
+from tests.conftest import running_valkey
 from tests.integration.support.broker import QUEUE
-from tests.integration.test_follower import VISITOR, Told
+from tests.integration.support.published_run import VISITOR, PublishedRun
 from workers.attempt import Attempt
 from workers.log_writer import LogWriter
 from workers.run_attempt import generate
@@ -41,7 +41,7 @@ SERVERS = (0, 1)
 
 @pytest.fixture(scope="module")
 def second_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with a_valkey(tmp_path_factory.mktemp("w")) as url:
+    with running_valkey(tmp_path_factory.mktemp("w")) as url:
         yield url
 
 
@@ -55,13 +55,13 @@ def two(valkey: "redis.Redis", second_url: str, settings: Any) -> Iterator[list[
 
 
 @pytest.fixture
-def pair(two: list["redis.Redis"]) -> list[Told]:
+def pair(two: list["redis.Redis"]) -> list[PublishedRun]:
     """A reply on each server."""
     return [told_on(server) for server in SERVERS]
 
 
-def told_on(server: int) -> Told:
-    while server_of((story := Told()).channel) != server:
+def told_on(server: int) -> PublishedRun:
+    while server_of((story := PublishedRun()).channel) != server:
         pass
     return story
 
@@ -78,7 +78,7 @@ def second_is_away(settings: Any) -> None:
     the_log.cache_clear()
 
 
-def test_a_server_that_is_added_takes_its_share_and_all_else_stays(settings: Any) -> None:
+def test_an_added_server_takes_its_share_and_all_other_channels_stay(settings: Any) -> None:
     channels = [channel_of(uuid4()) for _ in range(4000)]
     settings.REDIS_URL = "a,b,c"
     before = [server_of(channel) for channel in channels]
@@ -90,9 +90,11 @@ def test_a_server_that_is_added_takes_its_share_and_all_else_stays(settings: Any
     assert {now for was, now in zip(before, after, strict=True) if was != now} == {3}
 
 
-def test_all_of_a_channel_is_on_its_own_server(two: list["redis.Redis"], pair: list[Told]) -> None:
+def test_all_keys_of_a_channel_are_on_one_server(
+    two: list["redis.Redis"], pair: list[PublishedRun]
+) -> None:
     for server, story in enumerate(pair):
-        story.say(3)
+        story.publish_deltas(3)
         its = [client.keys(f"*{story.channel}*") for client in two]
         assert len(its[server]) >= 2
         assert its[1 - server] == []
@@ -102,7 +104,7 @@ def test_all_of_a_channel_is_on_its_own_server(two: list["redis.Redis"], pair: l
         )  # type: ignore[index]
 
 
-async def test_who_follows_hears_what_either_server_says(two: list["redis.Redis"]) -> None:
+async def test_a_process_receives_the_events_of_both_servers(two: list["redis.Redis"]) -> None:
     crowd = open_streams()
     for server in SERVERS:
         story = await sync_to_async(told_on)(server)
@@ -111,13 +113,13 @@ async def test_who_follows_hears_what_either_server_says(two: list["redis.Redis"
         for word in (b"w0 ", b"w1 ", b"w2 "):  # the first may be read from the log
             heard = asyncio.ensure_future(anext(stream))
             await asyncio.sleep(0.1)
-            await sync_to_async(story.say)()
+            await sync_to_async(story.publish_deltas)()
             assert word in await asyncio.wait_for(heard, 2)
         await stream.aclose()
     await crowd.close()
 
 
-def test_where_one_server_is_away_the_sweep_goes_on_with_the_other(
+def test_while_one_server_is_down_the_sweep_continues_with_the_other(
     two: list["redis.Redis"],
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +146,7 @@ def test_where_one_server_is_away_the_sweep_goes_on_with_the_other(
     assert [record.message[:8] for record in caplog.records].count("log away") == 1
 
 
-def test_a_run_whose_server_is_away_takes_no_workers_place_until_it_is_back(
+def test_a_run_whose_server_is_down_takes_no_place(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both, rung = settings.REDIS_URL, list[UUID]()
@@ -161,7 +163,7 @@ def test_a_run_whose_server_is_away_takes_no_workers_place_until_it_is_back(
     assert made.run in rung
 
 
-def test_cancelled_runs_of_a_server_that_is_away_hold_the_sweep_up_once(
+def test_cancelled_runs_of_a_server_that_is_down_delay_the_sweep_once(
     two: list["redis.Redis"], settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = [told_on(1).run.id for _ in range(3)]
@@ -173,7 +175,7 @@ def test_cancelled_runs_of_a_server_that_is_away_hold_the_sweep_up_once(
 
 
 @pytest.mark.parametrize("by_redis", [True, False], ids=["the first server", "another broker"])
-def test_where_the_first_server_is_away_only_another_broker_is_asked_to_ring(
+def test_while_the_first_server_is_down_only_another_broker_gets_tasks(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch, by_redis: bool
 ) -> None:
     sent = list[object]()
@@ -192,7 +194,7 @@ def test_where_the_first_server_is_away_only_another_broker_is_asked_to_ring(
     assert bool(sent) is not by_redis
 
 
-async def test_who_asks_a_server_that_does_not_answer_keeps_nobody_else_waiting(
+async def test_a_read_of_a_silent_server_delays_no_other_read(
     two: list["redis.Redis"],
 ) -> None:
     stories = [await sync_to_async(told_on)(server) for server in SERVERS]
@@ -206,7 +208,7 @@ async def test_who_asks_a_server_that_does_not_answer_keeps_nobody_else_waiting(
     await asyncio.gather(*waiting)
 
 
-def test_a_run_whose_server_goes_before_it_is_begun_gives_its_place_back(
+def test_a_run_whose_server_fails_before_the_start_releases_its_place(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, rung = asked_on(1), list[UUID]()
@@ -231,8 +233,8 @@ def test_a_run_whose_server_goes_before_it_is_begun_gives_its_place_back(
     assert Run.objects.get(pk=made.run).status == Run.Status.CANCELLED
 
 
-def test_a_writer_that_is_told_to_end_in_the_middle_of_a_trip_ends_after_it(
-    two: list["redis.Redis"], pair: list[Told]
+def test_a_writer_stopped_during_a_batch_ends_after_it(
+    two: list["redis.Redis"], pair: list[PublishedRun]
 ) -> None:
     process = Runtime()
     try:
@@ -247,8 +249,8 @@ def test_a_writer_that_is_told_to_end_in_the_middle_of_a_trip_ends_after_it(
         process.close()
 
 
-def test_where_one_server_is_away_the_others_attempts_are_confirmed(
-    two: list["redis.Redis"], pair: list[Told], settings: Any
+def test_while_one_server_is_down_attempts_on_the_other_are_verified(
+    two: list["redis.Redis"], pair: list[PublishedRun], settings: Any
 ) -> None:
     reached = [
         Watermark(channel=story.channel, run=story.run.id, attempt=1, head=story.first)
@@ -261,8 +263,8 @@ def test_where_one_server_is_away_the_others_attempts_are_confirmed(
     assert two[0].hget(state, "server") != "another"
 
 
-def test_where_one_server_is_away_pieces_for_the_other_do_not_wait(
-    two: list["redis.Redis"], pair: list[Told], settings: Any
+def test_while_one_server_is_down_appends_to_the_other_do_not_wait(
+    two: list["redis.Redis"], pair: list[PublishedRun], settings: Any
 ) -> None:
     second_is_away(settings)
     process = Runtime()

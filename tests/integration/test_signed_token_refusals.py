@@ -130,7 +130,7 @@ def test_every_other_token_is_refused_with_401(kind: Callable[[], Iterator[Any]]
 
 
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200)), st.binary(max_size=100))
-def test_no_payload_and_no_header_raises(payload: str | bytes, header: bytes) -> None:
+def test_no_payload_and_no_header_raises_an_exception(payload: str | bytes, header: bytes) -> None:
     raw = payload.encode(errors="replace") if isinstance(payload, str) else payload
     for token in (
         str(payload),

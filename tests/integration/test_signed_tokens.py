@@ -15,9 +15,13 @@ from django.test import AsyncClient, Client
 from streams.access.api_tokens import create_token
 from streams.access.signed_tokens import LEEWAY, MAX_AGE, MAX_LENGTH, verify
 from streams.models import Conversation
-from tests.integration.support.api_client import conversation
+from tests.integration.support.api_client import (
+    begin_conversation,
+    client_with_token,
+    conversation,
+    problem,
+)
 from tests.integration.support.signed_tokens import claims_for, sign, sign_bytes, with_claims
-from tests.integration.test_api_authentication import bearing, begin, refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 KEY = "k" * 32
@@ -41,7 +45,7 @@ def documented() -> Callable[..., str]:
 
 
 def begun(owner: str) -> str:
-    made = begin(bearing(documented()(owner, KEY, "read write")))
+    made = begin_conversation(client_with_token(documented()(owner, KEY, "read write")))
     assert made.status_code == 202
     return str(made.json()["conversation"])
 
@@ -51,7 +55,7 @@ def follow(id: str, token: str) -> int:
     return int(Client().head(f"{conversation(id)}events/", {"token": token}).status_code)
 
 
-async def test_a_page_follows_with_the_token_that_the_document_signs() -> None:
+async def test_the_signing_example_of_the_documents_opens_a_stream() -> None:
     id = await sync_to_async(begun)("external:ada@example.org")
     token = documented()("external:ada@example.org", KEY)
     answer = await AsyncClient().get(f"{conversation(id)}events/?token={token}")
@@ -62,7 +66,7 @@ async def test_a_page_follows_with_the_token_that_the_document_signs() -> None:
     await answer.streaming_content.aclose()
 
 
-def test_a_conversation_belongs_to_the_owner_whom_the_token_names() -> None:
+def test_a_conversation_belongs_to_the_owner_in_the_token() -> None:
     id = begun("external:1")
     assert Conversation.objects.get().owner == "external:1"
     assert follow(id, sign("external:1")) == 200
@@ -74,14 +78,16 @@ def test_a_token_names_a_user_in_one_spelling_only() -> None:
     """Another spelling would act as the user, and own what the user never sees."""
     ada = User.objects.create_user("ada")
     for name in (f"user:0{ada.pk}", f"user:{ada.pk} ", f"user:+{ada.pk}", f"User:{ada.pk}"):
-        answer = begin(bearing(sign(name, scope="read write")))
-        assert refused(answer) == (401, "unauthorized"), name
+        answer = begin_conversation(client_with_token(sign(name, scope="read write")))
+        assert problem(answer) == (401, "unauthorized"), name
     assert not Conversation.objects.exists()
 
 
 def test_a_token_for_a_user_is_refused_once_the_user_is_deactivated() -> None:
     ada = User.objects.create_user("ada")
-    id = begin(bearing(create_token(ada, "job", scopes="read write"))).json()["conversation"]
+    id = begin_conversation(
+        client_with_token(create_token(ada, "job", scopes="read write"))
+    ).json()["conversation"]
     token = sign(f"user:{ada.pk}")
     assert follow(id, token) == 200
     User.objects.update(is_active=False)
@@ -90,7 +96,10 @@ def test_a_token_for_a_user_is_refused_once_the_user_is_deactivated() -> None:
 
 
 def test_a_token_permits_only_what_its_scope_names() -> None:
-    assert refused(begin(bearing(sign("external:1")))) == (403, "scope_missing")
+    assert problem(begin_conversation(client_with_token(sign("external:1")))) == (
+        403,
+        "scope_missing",
+    )
     id = begun("external:1")
     for scope in ("write", "", "reads", "READ"):
         assert follow(id, sign("external:1", scope=scope)) == 403, scope
@@ -98,13 +107,13 @@ def test_a_token_permits_only_what_its_scope_names() -> None:
 
 def test_only_a_stream_takes_a_token_in_the_url() -> None:
     token = sign("external:1", scope="read write")
-    assert refused(Client().get("/api/conversations/", {"token": token})) == (401, "unauthorized")
+    assert problem(Client().get("/api/conversations/", {"token": token})) == (401, "unauthorized")
 
 
 def test_an_api_token_is_refused_in_the_url() -> None:
     ada = User.objects.create_user("ada")
     token = create_token(ada, "job", scopes="read write")
-    id = begin(bearing(token)).json()["conversation"]
+    id = begin_conversation(client_with_token(token)).json()["conversation"]
     assert follow(id, token) == 401
 
 
@@ -121,7 +130,7 @@ def test_without_a_key_every_signed_token_is_refused(settings: Any) -> None:
     assert follow(id, sign_bytes(json.dumps(claims_for("external:1")).encode(), key="")) == 401
 
 
-def test_a_token_is_good_until_five_minutes_ahead_and_a_clocks_difference() -> None:
+def test_a_token_expires_at_most_five_minutes_and_the_leeway_ahead() -> None:
     """Clocks of two machines differ: `iat` and `nbf` may lie a little ahead, and so may `exp`."""
     now = int(time.time())
     for claims in (

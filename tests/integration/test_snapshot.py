@@ -15,13 +15,16 @@ from streams.models import Conversation, Run
 from streams.protocol.events import EndedRun, LiveRun, Snapshot, Usage
 from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
-from tests.integration.test_publishing import away, somebody_else_goes_on
+from tests.integration.support.killed_processes import (
+    raise_log_unavailable,
+    sweep_by_another_process,
+)
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
-def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said() -> None:
+def test_a_claimed_run_is_queued_in_a_snapshot_until_its_start_is_published() -> None:
     accepted = ask.begin(owner="visitor:a", text="Why?")
     conversation = Conversation.objects.get(pk=accepted.conversation)
     taken = claim(accepted.run, uuid4())
@@ -44,11 +47,11 @@ def test_a_run_that_is_claimed_is_queued_in_a_snapshot_until_its_start_is_said()
     assert [(run.status, run.attempt) for run in after.runs] == [("running", 1)]
 
 
-def test_who_looks_first_when_redis_is_back_is_told_of_what_was_asked_meanwhile(
+def test_the_first_snapshot_after_an_outage_publishes_the_waiting_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Servers, "run", away)
+        patch.setattr(Servers, "run", raise_log_unavailable)
         accepted = ask.begin(owner="visitor:a", text="Why?")
     assert accepted.cursor is None
     now = snapshot(Conversation.objects.get(pk=accepted.conversation))
@@ -99,11 +102,11 @@ def test_a_run_without_a_reply_is_active_in_a_snapshot_until_its_final_event_is_
 ) -> None:
     accepted = ask.begin(owner="visitor:a", text="Why?")
     conversation = Conversation.objects.get(pk=accepted.conversation)
-    monkeypatch.setattr(ChannelLog, "append_final", away)
+    monkeypatch.setattr(ChannelLog, "append_final", raise_log_unavailable)
     finish.cancel(accepted.run)
     before = snapshot(conversation)
     assert ([run.id for run in before.runs], before.unanswered) == ([accepted.run], ())
-    monkeypatch.setattr(Servers, "run", away)
+    monkeypatch.setattr(Servers, "run", raise_log_unavailable)
     without_log = snapshot(conversation)
     assert (without_log.runs, [run.id for run in without_log.unanswered]) == ((), [accepted.run])
     monkeypatch.undo()
@@ -125,7 +128,7 @@ def test_a_snapshot_publishes_a_few_runs_and_the_sweep_the_rest(
 ) -> None:
     count = 2 * publisher.RUNS_PER_REQUEST
     with monkeypatch.context() as patch:
-        patch.setattr(Servers, "run", away)
+        patch.setattr(Servers, "run", raise_log_unavailable)
         accepted = ask.begin(owner="visitor:a", text="0")
         conversation = Conversation.objects.get(pk=accepted.conversation)
         for number in range(1, count):
@@ -137,7 +140,7 @@ def test_a_snapshot_publishes_a_few_runs_and_the_sweep_the_rest(
     assert [run.message for run in now.unanswered] == [message.id for message in now.messages]
     state = fold(ConversationState(), now)
 
-    somebody_else_goes_on()
+    sweep_by_another_process()
     assert now.cursor is not None
     page = log_of(conversation.id).read_after(now.cursor)
     assert isinstance(page, Page)

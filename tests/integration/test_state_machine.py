@@ -44,13 +44,14 @@ from streams.models import Conversation, DeletedConversation, Run
 from streams.protocol.events import ENDINGS, Event, RunStarted, TextDelta, TextSnapshot
 from streams.protocol.fold import ConversationState
 from streams.protocol.sse import decode
-from tests.integration.support.listener import READER, Listener, Time
-from tests.integration.test_publishing import Killed, somebody_else_goes_on
+from tests.integration.support.killed_processes import ProcessKilled, sweep_by_another_process
+from tests.integration.support.listener import READER, ManualClock, SteppedReader
 from tests.support.sizes import RELEASE, SEED, THOROUGH
 from workers import attempt, backpressure, log_writer
 from workers.attempt import Attempt
 from workers.lease import claim
 from workers.log_writer import BATCH, Turns, append_all
+from workers.outcome import Outcome
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -167,13 +168,13 @@ class Machine(RuleBasedStateMachine):
         world.monkeypatch.setattr(the_log()._servers, "clock", lambda: self.clock)
         self.pubsub = self.valkey.pubsub()
         self.workers: list[Worker] = []
-        self.readers: list[Listener] = []
+        self.readers: list[SteppedReader] = []
         self.said: dict[UUID, Said] = {}
         self.ended: dict[UUID, tuple[str, str]] = {}
         self.past: list[Kept] = []
         self.life: str | None = None
         self.events: dict[int, tuple[str, str]] = {}  # this life's, trimmed or not
-        self.resets_allowed: dict[Listener, bool] = {}
+        self.resets_allowed: dict[SteppedReader, bool] = {}
         self.deleted = False
         self.lost = False
 
@@ -190,13 +191,13 @@ class Machine(RuleBasedStateMachine):
         self.channel = channel_of(self.conversation)
         self.pubsub.subscribe(self.channel, SO_FAR)
         assert [self.pubsub.get_message(timeout=5)["type"] for _ in range(2)] == ["subscribe"] * 2
-        time = Time(self.world.monkeypatch)
+        time = ManualClock(self.world.monkeypatch)
         for number in range(READERS):
             cursor = None if number % 2 else accepted.cursor
-            reader = Listener(self.conversation, time, cursor=cursor)
+            reader = SteppedReader(self.conversation, time, cursor=cursor)
             self.readers.append(reader)
             self.resets_allowed[reader] = False
-            self._do(reader.come())
+            self._do(reader.connect())
         self._note()
 
     @rule(when_busy=st.sampled_from(["queue", "queue", "interrupt"]), death=DEATH)
@@ -262,12 +263,12 @@ class Machine(RuleBasedStateMachine):
         with self._dying(death):
             try:
                 if worker.over or how == "lost":
-                    worker.attempt.finish("lost")
+                    worker.attempt.finish(Outcome.LOST)
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
                     ending.fail(run, worker.attempt.text, code="x", reason="Because.")
                 else:
-                    worker.attempt.finish("finished")
+                    worker.attempt.finish(Outcome.FINISHED)
             except (Superseded, Conversation.DoesNotExist):
                 return
             run = Run.objects.get(pk=run.pk)
@@ -300,7 +301,7 @@ class Machine(RuleBasedStateMachine):
         if expired:
             self._expire_leases()
         with self._dying(death):
-            somebody_else_goes_on()
+            sweep_by_another_process()
 
     @rule(death=DEATH)
     @precondition(lambda self: not self.deleted and len(self.past) > 25)
@@ -341,7 +342,7 @@ class Machine(RuleBasedStateMachine):
             # A failover takes longer than a keeper's look: nobody writes for a run that is no more.
             self.workers.clear()
         for reader in self.readers:
-            self._do(reader.cut())
+            self._do(reader.cut_subscription())
 
     @rule(kept=st.integers(0, 5))
     def trim(self, kept: int) -> None:
@@ -354,25 +355,25 @@ class Machine(RuleBasedStateMachine):
     @rule(who=st.integers(0, READERS - 1), kept=st.lists(st.booleans(), min_size=1, max_size=6))
     def hear(self, who: int, kept: list[bool]) -> None:
         """Announcements arrive, and some never do."""
-        self._do(self.readers[who].hear(kept))
+        self._do(self.readers[who].deliver(kept))
 
     @rule(who=st.integers(0, READERS - 1), after=st.integers(0, 5))
     def drop_and_resume(self, who: int, after: int) -> None:
-        self._do(self.readers[who].drop(after))
+        self._do(self.readers[who].drop_after(after))
 
     @rule(who=st.integers(0, READERS - 1))
     def lose_the_subscription(self, who: int) -> None:
-        self._do(self.readers[who].cut())
+        self._do(self.readers[who].cut_subscription())
 
     @rule(who=st.integers(0, READERS - 1))
     def come_anew(self, who: int) -> None:
         """Somebody without a cursor, in this reader's place."""
         reader = self.readers[who]
-        self._do(reader.leave())
-        new = Listener(self.conversation, reader.time)
+        self._do(reader.disconnect())
+        new = SteppedReader(self.conversation, reader.time)
         self.readers[who] = new
         self.resets_allowed[new] = False
-        self._do(new.come())
+        self._do(new.connect())
 
     @rule(who=st.integers(0, READERS - 1))
     def catch_up(self, who: int) -> None:
@@ -391,7 +392,7 @@ class Machine(RuleBasedStateMachine):
         self._check_what_was_said()
         self._check_outcomes()
         for reader in self.readers:
-            assert not reader.broken, reader.broken
+            assert not reader.violations, reader.violations
             if reader.resets:
                 assert self.resets_allowed[reader], f"a needless reset: {reader.resets}"
 
@@ -401,7 +402,7 @@ class Machine(RuleBasedStateMachine):
                 self._finish()
         finally:
             for reader in self.readers:
-                self._do(reader.leave())
+                self._do(reader.disconnect())
             self.pubsub.close()
             Conversation.objects.all().delete()
             connection.close()
@@ -414,7 +415,7 @@ class Machine(RuleBasedStateMachine):
             if not self._live() and not Run.objects.filter(ended_event_id=None).exists():
                 break
             self._expire_leases()
-            somebody_else_goes_on()
+            sweep_by_another_process()
             for run in self._live():
                 if taken := claim(run.id, uuid4()):
                     publisher.publish_start(taken)
@@ -425,9 +426,9 @@ class Machine(RuleBasedStateMachine):
         for reader in self.readers:
             self._compare(reader)
             if self.deleted:
-                assert reader.farewell == "gone"
+                assert reader.closed_as == "gone"
                 continue
-            assert not any(reply.ending is None for reply in reader.heard.replies.values())
+            assert not any(reply.ending is None for reply in reader.state.replies.values())
 
     def _do(self, step: Coroutine[Any, Any, None]) -> None:
         self.world.loop.run_until_complete(step)
@@ -444,13 +445,13 @@ class Machine(RuleBasedStateMachine):
         def die(*args: Any, **kwargs: Any) -> None:
             if after:
                 real(*args, **kwargs)
-            raise Killed
+            raise ProcessKilled
 
         with self.world.monkeypatch.context() as patch:
             patch.setattr(owner, step, die)
             try:
                 yield
-            except Killed:
+            except ProcessKilled:
                 return
 
     @contextmanager
@@ -494,7 +495,7 @@ class Machine(RuleBasedStateMachine):
             if speaking := self._speaking():
                 return chosen.choice(speaking)
             self._expire_leases()
-            somebody_else_goes_on()
+            sweep_by_another_process()
             if not self._live():
                 asking.ask(Conversation.objects.get(pk=self.conversation), "And?")
             self._start()
@@ -604,16 +605,16 @@ class Machine(RuleBasedStateMachine):
             now = run.status, run.reply.content if run.reply else ""
             assert self.ended.setdefault(run.id, now) == now
 
-    def _compare(self, reader: Listener) -> None:
+    def _compare(self, reader: SteppedReader) -> None:
         """Who has caught up knows what the database holds, and what the log holds of the rest."""
         self._deliver()
         self._do(reader.catch_up())
         self._note()  # who looks at a log that has lost its tail begins another life
-        assert not reader.broken, reader.broken
+        assert not reader.violations, reader.violations
         if self.deleted:
             return
         state = self.valkey.hgetall(f"{{{self.channel}}}:state")
-        told, going = known_to(reader.heard)
+        told, going = known_to(reader.state)
         for run in Run.objects.select_related("reply"):
             stored = run.reply.content if run.reply else ""
             if run.ended_event_id or f"{run.id}:final" in state:
@@ -645,7 +646,7 @@ def known_to(heard: ConversationState) -> tuple[dict[UUID, str], dict[UUID, Said
 
 @pytest.mark.hypothesis  # as Hypothesis marks what it generates itself
 @pytest.mark.timeout(2 * 3600 if RELEASE else 240)
-def test_readers_log_and_database_agree_whatever_happens(
+def test_readers_log_and_database_always_agree(
     valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Round after round until the time is over. SEED=… repeats the round that prints it."""

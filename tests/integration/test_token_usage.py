@@ -15,8 +15,12 @@ from streams.access.api_tokens import create_token
 from streams.access.token_usage import TokenUsage
 from streams.chat.sweep import Sweeper
 from streams.models import ApiToken
-from tests.integration.support.api_client import conversation, run
-from tests.integration.test_api_authentication import bearing, begin
+from tests.integration.support.api_client import (
+    begin_conversation,
+    client_with_token,
+    conversation,
+    run,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 READS = ("SELECT", "PRAGMA", "SET ", "SHOW ")
@@ -42,9 +46,11 @@ def used(token: ApiToken) -> Any:
     return token.last_used_at
 
 
-def test_reading_with_a_token_only_reads(usage: TokenUsage) -> None:
-    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read write"))
-    made = begin(client).json()
+def test_reading_with_a_token_writes_nothing(usage: TokenUsage) -> None:
+    client = client_with_token(
+        create_token(User.objects.create_user("ada"), "job", scopes="read write")
+    )
+    made = begin_conversation(client).json()
     paths = [
         "/api/models/",
         "/api/conversations/",
@@ -85,7 +91,7 @@ def test_a_later_use_that_another_process_wrote_stays(usage: TokenUsage, token: 
     assert used(token) == later
 
 
-def test_what_nothing_was_noted_of_costs_no_query(usage: TokenUsage) -> None:
+def test_without_a_recorded_use_no_query_is_sent(usage: TokenUsage) -> None:
     with CaptureQueriesContext(connection) as queries:
         usage.write()
     assert len(queries) == 0
@@ -93,7 +99,7 @@ def test_what_nothing_was_noted_of_costs_no_query(usage: TokenUsage) -> None:
 
 def test_the_sweeper_writes_it(usage: TokenUsage, settings: Any) -> None:
     settings.SWEEP_INTERVAL = 0.05
-    client = bearing(create_token(User.objects.create_user("ada"), "job", scopes="read"))
+    client = client_with_token(create_token(User.objects.create_user("ada"), "job", scopes="read"))
     assert client.get("/api/models/").status_code == 200
     sweeper = Sweeper()
     sweeper.start()

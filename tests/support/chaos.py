@@ -15,12 +15,12 @@ from tests.support.many_followers import following
 from tests.support.outages import LOSSES, OUTAGES
 from tests.support.ports import HOST
 from tests.support.stack import Stack
-from tests.support.visitor import Asked, Visitor, script
+from tests.support.visitor import AcceptedRun, Visitor, script
 
-TALKS = 12  # conversations of one visitor; after that he goes on in an old one
-PATIENCE = 60.0  # seconds that an asker tries again while nobody answers
+CONVERSATIONS = 12  # conversations of one visitor; after that he goes on in an old one
+RETRY_FOR = 60.0  # seconds that an asker tries again while nobody answers
 FREEZE = 8.0  # seconds at most: twice the lease that the test gives
-QUIET_WITHIN = 120.0  # seconds after the last fault until all is said
+IDLE_WITHIN = 120.0  # seconds after the last fault until all is said
 Fault = Callable[[], Awaitable[None]]
 
 
@@ -30,7 +30,7 @@ class Crowd:
     def __init__(self, visitor: Visitor, chance: random.Random) -> None:
         self.visitor = visitor
         self.chance = chance
-        self.asked: list[Asked] = []
+        self.asked: list[AcceptedRun] = []
         self.followers: list[Follower] = []
         self._following: list[asyncio.Task[object]] = []
 
@@ -53,23 +53,23 @@ class Crowd:
             if self.followers:
                 self.chance.choice(self.followers).drop()
 
-    async def hear_the_rest(self) -> None:
+    async def finish(self) -> None:
         """Everybody follows until all is said."""
         for follower in self.followers:
             follower.until_idle = True
             follower.drop()
-        async with asyncio.timeout(QUIET_WITHIN):
+        async with asyncio.timeout(IDLE_WITHIN):
             await asyncio.gather(*self._following)
-        late = [self.visitor.follower(talk, cursor=0) for talk in self._talks()]
-        async with following(late, within=QUIET_WITHIN):
+        late = [self.visitor.follower(talk, cursor=0) for talk in self._conversations()]
+        async with following(late, within=IDLE_WITHIN):
             pass
         self.followers += late
 
-    def _talks(self) -> list[str]:
+    def _conversations(self) -> list[str]:
         return list(dict.fromkeys(one.conversation for one in self.asked))
 
     async def _ask(self) -> None:
-        talks = self._talks()
+        talks = self._conversations()
         message = script(
             tokens=self.chance.randrange(1, 150),
             rate=self.chance.choice([0, 10, 30, 100]),
@@ -77,7 +77,7 @@ class Crowd:
             first=self.chance.choice([0, 0, 1.5]),
             seed=secrets.token_hex(4),
         )
-        if len(talks) < TALKS:
+        if len(talks) < CONVERSATIONS:
             answer = await self._post("/api/conversations/", {"message": message})
         else:
             how = self.chance.choice(["reject", "queue", "interrupt"])
@@ -86,12 +86,12 @@ class Crowd:
         if answer.status_code == 409:
             return  # it is busy, and he did not insist
         assert answer.status_code == 202, answer.text[:300]
-        one = Asked.of(answer, message)
+        one = AcceptedRun.of(answer, message)
         self.asked.append(one)
         if self.chance.random() < 0.6 or one.conversation not in talks:
             self._follow(one)
 
-    def _follow(self, one: Asked) -> None:
+    def _follow(self, one: AcceptedRun) -> None:
         cursor = self.chance.choice([None, one.cursor, 0])
         follower = self.visitor.follower(
             one.conversation,
@@ -105,7 +105,7 @@ class Crowd:
     async def _post(self, path: str, body: dict[str, str]) -> httpx.Response:
         """Sent again, under one key, until somebody answers: a web process may die over it."""
         headers = {"Idempotency-Key": secrets.token_hex()}
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(RETRY_FOR):
             while True:
                 try:
                     answer = await self.visitor.http.post(path, json=body, headers=headers)
@@ -139,14 +139,14 @@ class Breaker:
         self.done: list[str] = []
 
     async def break_until(self, end: float) -> None:
-        for fault in self._dealt():
+        for fault in self._shuffled():
             self.done.append(fault.__name__.strip("_"))
             await fault()
             await asyncio.sleep(self.chance.uniform(0, 2))
             if time.monotonic() > end:
                 return
 
-    def _dealt(self) -> Iterator[Fault]:
+    def _shuffled(self) -> Iterator[Fault]:
         """All of them in a random order, again and again, and history lost before each."""
         while True:
             for fault in self.chance.sample(self.faults, len(self.faults)):
@@ -154,7 +154,7 @@ class Breaker:
                     yield self._history_lost
                 yield fault
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         """Nobody is frozen any more, and somebody of each kind is there."""
         for worker in self.stack.workers:
             worker.thaw()

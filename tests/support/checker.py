@@ -15,7 +15,7 @@ from tests.support.replayer import Replayer
 from tests.support.report import Report
 from tests.support.sse_blocks import ENDINGS, SNAPSHOT, Block
 
-LIVE = ("queued", "running")
+ACTIVE = ("queued", "running")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,45 +54,45 @@ def check(
     reset: set[str] = set()
     for recording in recordings:
         truth = truths[recording.conversation]
-        if any(heard.block.event == "stream-reset" for heard in recording.heard()):
+        if any(heard.block.event == "stream-reset" for heard in recording.received()):
             reset.add(recording.conversation)
         report.followers += 1
-        _check_story(recording, truth, said, report)
+        _check_recording(recording, truth, said, report)
         report.recoveries += _recoveries(recording, broken_at)
     for conversation, truth in truths.items():
         _check_truth(truth, report)
         if conversation not in reset:
-            _check_endings(conversation, truth, said, report)
+            _check_final_events(conversation, truth, said, report)
     if not resets_allowed and any(conversation not in resets_in for conversation in reset):
         report.faults.append(f"{report.resets} resets, though no history was lost")
     return report
 
 
-def _check_story(
+def _check_recording(
     recording: Recording, truth: Truth, said: dict[tuple[str, int], Block], report: Report
 ) -> None:
-    thread = Thread(recording.conversation, truth, report)
+    thread = FollowerCheck(recording.conversation, truth, report)
     for connection in recording.connections:
         report.connections += 1
         if connection.status not in (0, 200, 204):
             report.faults.append(f"{thread.name}: the stream answered {connection.status}")
         thread.open(connection)
-        for heard in connection.heard:
+        for heard in connection.received:
             report.events += 1
-            thread.hear(heard.block)
+            thread.add(heard.block)
             if heard.block.id is not None and heard.block.event != SNAPSHOT:
                 first = said.setdefault((recording.conversation, heard.block.id), heard.block)
-                if _told(first) != _told(heard.block):
+                if _without_retry(first) != _without_retry(heard.block):
                     report.faults.append(f"{thread.name}: two events under id {heard.block.id}")
     thread.compare(whole=recording.whole)
 
 
-def _told(block: Block) -> bytes:
+def _without_retry(block: Block) -> bytes:
     """Its bytes, but for when to come back, which is each connection's own."""
     return re.sub(rb"^retry: [0-9]+\n", b"", block.raw)
 
 
-class Thread:
+class FollowerCheck:
     """One follower's events in order: their ids, and the text that they tell."""
 
     def __init__(self, conversation: str, truth: Truth, report: Report) -> None:
@@ -101,9 +101,9 @@ class Thread:
         self.truth = truth
         self.report = report
         self.last: int | None = None  # None: the next id may be any
-        self.heard: set[int] = set()
+        self.ids: set[int] = set()
         self.awaits_snapshot = False
-        self.retelling = Replayer()
+        self.replayer = Replayer()
 
     def open(self, connection: Connection) -> None:
         """A good cursor goes on after it; without one the stream begins with a snapshot."""
@@ -112,45 +112,45 @@ class Thread:
         elif connection.status == 200 and self.last is None and connection.cursor != "0":
             self.last = int(str(connection.cursor).rpartition(":")[2])
 
-    def hear(self, block: Block) -> None:
-        self._blame(block.faults)
+    def add(self, block: Block) -> None:
+        self._add_faults(block.faults)
         match block.event:
             case "stream-reset":
                 self.report.resets += 1
                 self.awaits_snapshot = True
             case "conversation.snapshot":
                 if not self.awaits_snapshot:
-                    self._blame(["a snapshot that nothing announced"])
+                    self._add_faults(["a snapshot that nothing announced"])
                 if block.payload.get("id") != self.conversation:
-                    self._blame(["another conversation's snapshot"])
+                    self._add_faults(["another conversation's snapshot"])
                 # While the log is away a snapshot has no cursor, and a better one follows.
                 self.awaits_snapshot = block.id is None
                 self.last = block.id
-                self.heard.clear()
-                self._blame(self.retelling.begin(block.payload))
+                self.ids.clear()
+                self._add_faults(self.replayer.apply_snapshot(block.payload))
             case "heartbeat" | "stream-error" | "":
                 pass
             case _:
                 if self.awaits_snapshot:
-                    self._blame([f"{block.event} before the snapshot"])
+                    self._add_faults([f"{block.event} before the snapshot"])
                 if self._is_next(block):
-                    self._blame(self._foreign(block))
-                    self._blame(self.retelling.hear(block))
+                    self._add_faults(self._foreign(block))
+                    self._add_faults(self.replayer.apply(block))
 
     def compare(self, *, whole: bool) -> None:
         """Each reply whose end was told has the stored text; with `whole`, all has been told."""
         tip = self.truth.conversation["cursor"]
         if whole and self.last is not None and tip is not None and self.last < tip:
             self.report.lost += tip - self.last
-            self._blame([f"it was told that all is said at {self.last}, but the tip is {tip}"])
+            self._add_faults([f"it was told that all is said at {self.last}, but the tip is {tip}"])
         for run in self.truth.runs:
-            live = self.retelling.live(run)
+            live = self.replayer.is_active(run)
             if live and whole:
-                self._blame([f"run {run[:8]}: told to go, but its ending was not said"])
+                self._add_faults([f"run {run[:8]}: told to go, but its ending was not said"])
             reply = self.truth.reply(run) or ""
-            if not live and not self.retelling.agrees(run, reply):
-                told = self.retelling.text(run)
-                self._blame([f"run {run[:8]} as it was told {_difference(told, reply)}"])
+            if not live and not self.replayer.matches(run, reply):
+                told = self.replayer.text(run)
+                self._add_faults([f"run {run[:8]} as it was told {_difference(told, reply)}"])
 
     def _is_next(self, block: Block) -> bool:
         """Count what is lost, repeated or out of order; a repeat is not told again."""
@@ -158,7 +158,7 @@ class Thread:
         if number is None:
             return False  # which is a fault of form, and noted there
         if self.last is not None and number <= self.last:
-            if number in self.heard or not self.heard:
+            if number in self.ids or not self.ids:
                 self.report.repeated += 1
             else:
                 self.report.out_of_order += 1
@@ -166,7 +166,7 @@ class Thread:
         if self.last is not None:
             self.report.lost += number - self.last - 1
         self.last = number
-        self.heard.add(number)
+        self.ids.add(number)
         return True
 
     def _foreign(self, block: Block) -> list[str]:
@@ -179,7 +179,7 @@ class Thread:
                 return [f"a foreign message {message}"]
         return []
 
-    def _blame(self, faults: Iterable[str]) -> None:
+    def _add_faults(self, faults: Iterable[str]) -> None:
         self.report.faults += [f"{self.name}: {fault}" for fault in faults]
 
 
@@ -189,7 +189,7 @@ def _check_truth(truth: Truth, report: Report) -> None:
         report.runs += 1
         script, status = truth.scripts[run], stored["status"]
         reply = truth.reply(run) or ""
-        if status in LIVE:
+        if status in ACTIVE:
             report.faults.append(f"run {run[:8]}: still {status} at the end")
         elif status == "completed" and reply != script:
             report.faults.append(f"run {run[:8]} in the database {_difference(reply, script)}")
@@ -197,7 +197,7 @@ def _check_truth(truth: Truth, report: Report) -> None:
             report.faults.append(f"run {run[:8]}: {status} with words that were never said")
 
 
-def _check_endings(
+def _check_final_events(
     conversation: str, truth: Truth, said: Mapping[tuple[str, int], Block], report: Report
 ) -> None:
     """Within one life of the log, all followers together have heard one ending of each run."""
@@ -215,7 +215,7 @@ def _check_endings(
 
 def _recoveries(recording: Recording, broken_at: Sequence[float]) -> list[float]:
     """After each break, the seconds until this follower heard an event of the log again."""
-    moments = [heard.at for heard in recording.heard() if heard.block.id is not None]
+    moments = [heard.at for heard in recording.received() if heard.block.id is not None]
     firsts = [next((m for m in moments if m > broken), None) for broken in broken_at]
     return [m - broken for m, broken in zip(firsts, broken_at, strict=True) if m is not None]
 

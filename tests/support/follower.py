@@ -13,13 +13,13 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from tests.support.recording import Connection, Ended, Heard, Recording
+from tests.support.recording import Connection, Ended, Received, Recording
 from tests.support.sse_blocks import Splitter
 
 SILENT_AT_MOST = 45.0  # seconds; three heartbeats: a stream that says less is a hang
 HEAD_WITHIN = 30.0  # seconds until a status line
 PORTION = 65_536  # bytes read at once
-Said = Callable[[Heard], bool]
+Condition = Callable[[Received], bool]
 
 
 class Follower:
@@ -58,14 +58,14 @@ class Follower:
         self.recording = Recording(conversation)
         self._stopped = False
         self._writer: asyncio.StreamWriter | None = None
-        self._awaited: list[tuple[Said, asyncio.Future[Heard]]] = []
+        self._awaited: list[tuple[Condition, asyncio.Future[Received]]] = []
 
     async def follow(self) -> Recording:
         """Go on over as many connections as it takes."""
         while not self._stopped:
             cursor = self.recording.cursor()
             connection = Connection(
-                asked=time.monotonic(),
+                requested_at=time.monotonic(),
                 cursor=_text(self.first_cursor if cursor is None else cursor),
             )
             self.recording.connections.append(connection)
@@ -93,13 +93,13 @@ class Follower:
         self._stopped = True
         self.drop()
 
-    async def hears(self, said: Said, *, within: float) -> Heard:
+    async def wait_for(self, condition: Condition, *, within: float) -> Received:
         """The first block, of those heard or to come, of which `said` is true."""
-        for heard in self.recording.heard():
-            if said(heard):
+        for heard in self.recording.received():
+            if condition(heard):
                 return heard
-        future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
-        self._awaited.append((said, future))
+        future: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+        self._awaited.append((condition, future))
         return await asyncio.wait_for(future, within)
 
     async def _connect(self, connection: Connection) -> None:
@@ -157,7 +157,7 @@ class Follower:
                 if cut is not None:
                     portion, cut = portion[:cut], cut - len(portion)
                 for block in splitter.feed(portion):
-                    self._hear(connection, Heard(block, time.monotonic()))
+                    self._receive(connection, Received(block, time.monotonic()))
                 if cut is not None and cut <= 0:
                     self.drop()
                     return
@@ -166,8 +166,8 @@ class Follower:
         finally:
             connection.rest = splitter.rest
 
-    def _hear(self, connection: Connection, heard: Heard) -> None:
-        connection.heard.append(heard)
+    def _receive(self, connection: Connection, heard: Received) -> None:
+        connection.received.append(heard)
         if heard.block.retry is not None:
             self.retry = min(heard.block.retry / 1000, self.retry_at_most)
         for awaited in self._awaited[:]:
@@ -190,7 +190,7 @@ class Body:
         length = headers.get("content-length")
         self.left = int(length) if length else 0
         self.bounded = length is not None and not self.chunked
-        self.begun = self.over = False
+        self.started = self.over = False
 
     async def read(self) -> bytes:
         """The next bytes; nothing at the orderly end."""
@@ -210,9 +210,9 @@ class Body:
     async def _begin_chunk(self) -> bool:
         if not self.chunked:
             return False
-        if self.begun:
+        if self.started:
             await self.reader.readexactly(2)  # the end of the chunk before
-        self.begun = True
+        self.started = True
         line = await self.reader.readuntil(b"\r\n")
         self.left = int(line.split(b";")[0], 16)
         if self.left == 0:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from tests.support.follower import Follower
-from tests.support.recording import Heard, Recording
+from tests.support.recording import Received, Recording
 from tests.support.sse_blocks import ENDINGS
 
 
@@ -35,19 +35,21 @@ async def following(followers: Iterable[Follower], *, within: float) -> AsyncIte
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def all_hear(
-    followers: Iterable[Follower], said: Callable[[Heard], bool], *, within: float
-) -> list[Heard]:
+async def wait_for_all(
+    followers: Iterable[Follower], condition: Callable[[Received], bool], *, within: float
+) -> list[Received]:
     """What each follower hears of which `said` is true; TimeoutError if one does not."""
-    return await asyncio.gather(*(follower.hears(said, within=within) for follower in followers))
+    return await asyncio.gather(
+        *(follower.wait_for(condition, within=within) for follower in followers)
+    )
 
 
-def numbered_since(moment: float) -> Callable[[Heard], bool]:
+def numbered_since(moment: float) -> Callable[[Received], bool]:
     """True of an event of the log that arrives after `moment` (monotonic seconds)."""
     return lambda heard: heard.at > moment and heard.block.id is not None
 
 
-def delta(index: int, run: str | None = None) -> Callable[[Heard], bool]:
+def delta(index: int, run: str | None = None) -> Callable[[Received], bool]:
     """True of the text delta with this index, or a later one, of this run or of any."""
     return lambda heard: (
         heard.block.event in ("text.delta", "text.snapshot")
@@ -56,11 +58,11 @@ def delta(index: int, run: str | None = None) -> Callable[[Heard], bool]:
     )
 
 
-def ending(run: str | None = None) -> Callable[[Heard], bool]:
+def final_event(run: str | None = None) -> Callable[[Received], bool]:
     return lambda heard: heard.block.event in ENDINGS and run in (None, heard.block.payload["run"])
 
 
-def started(attempt: int, run: str | None = None) -> Callable[[Heard], bool]:
+def started(attempt: int, run: str | None = None) -> Callable[[Received], bool]:
     """True of a run's start with this attempt or a later one."""
     return lambda heard: (
         heard.block.event == "run.started"
@@ -77,13 +79,13 @@ def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
     offsets = [
         heard.at - heard.block.payload["index"] / rate
         for recording in recordings
-        for heard in recording.heard()
+        for heard in recording.received()
         if heard.block.event == "text.delta"
     ]
     return [offset - min(offsets) for offset in offsets] if offsets else []
 
 
-def share(values: Sequence[float], part: float) -> float:
+def quantile(values: Sequence[float], part: float) -> float:
     """The value that this part of all does not pass: 0.95 gives the p95."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]

@@ -23,7 +23,7 @@ def install(directory: Path) -> Path:
     return project
 
 
-async def made_of(
+async def events_read_by(
     reader: str, urls: Sequence[str], cookies: str, project: Path, *, within: float
 ) -> list[list[Event]]:
     """What this reader makes of the stream at each URL, until each says that all is said."""

@@ -1,7 +1,7 @@
 """A model that says what the test tells it to, over OpenAI's wire.
 
 POST /v1/chat/completions streams what tests/support/script.py reads out of the last user message.
-GET /stats counts requests, open connections, replies that are being spoken, and those whose
+GET /stats counts requests, open connections, replies that are being streamed, and those whose
 connection the client closed in mid-stream (with their times, in seconds since the epoch);
 GET /last is the body of the last request.
 

@@ -31,7 +31,7 @@ def _line(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-def _said(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+def _delta(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "test"}
     return _line({**head, "choices": [choice]})
@@ -43,10 +43,10 @@ class Model:
 
     requests: int = 0
     open: int = 0
-    speaking: int = 0
+    streaming: int = 0
     closed_by_client: list[float] = field(default_factory=list)
     last: dict[str, Any] | None = None
-    asked: Counter[str] = field(default_factory=Counter)
+    requests_by_message: Counter[str] = field(default_factory=Counter)
 
 
 class Connection(asyncio.Protocol):
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         self.model = model
         self.received = bytearray()
         self.reply: asyncio.Task[None] | None = None
-        self.parting = b""  # what this answer says about the connection
+        self.connection_header = b""  # what this answer says about the connection
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
                 known = self.model
                 closed = known.closed_by_client
                 counts = {"requests": known.requests, "closed_by_client": closed}
-                self.send_json({**counts, "open": known.open, "speaking": known.speaking})
+                self.send_json({**counts, "open": known.open, "streaming": known.streaming})
             case ["GET", "/last"]:
                 self.send_json(self.model.last)
             case _:
@@ -108,17 +108,17 @@ class Connection(asyncio.Protocol):
     def send_json(self, body: Any, status: int = 200, headers: str = "") -> None:
         text = json.dumps(body).encode()
         self.transport.write(
-            JSON_HEAD % (status, len(text), headers.encode() + self.parting) + text
+            JSON_HEAD % (status, len(text), headers.encode() + self.connection_header) + text
         )
 
     async def answer(self, head: str, body: dict[str, Any]) -> None:
         self.model.requests += 1
         self.model.last = body
-        self.parting = CLOSE if re.search(r"(?im)^connection: *close", head) else b""
+        self.connection_header = CLOSE if re.search(r"(?im)^connection: *close", head) else b""
         message = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
         script = script_of(message)
-        self.model.asked[message] += 1
-        faulty = script.times is None or self.model.asked[message] <= script.times
+        self.model.requests_by_message[message] += 1
+        faulty = script.times is None or self.model.requests_by_message[message] <= script.times
         fault = str(script.fault) if faulty and script.fault else ""
         if fault == "refuse":
             self.transport.close()
@@ -131,17 +131,20 @@ class Connection(asyncio.Protocol):
             self.send_json({"error": error}, int(fault) if fault.isdigit() else 400, wait)
         else:
             asked = (body.get("stream_options") or {}).get("include_usage", False)
-            self.model.speaking += 1
+            self.model.streaming += 1
             try:
-                await self.speak(script, fault, usage=asked and script.usage)
+                await self.stream(script, fault, usage=asked and script.usage)
             finally:
-                self.model.speaking -= 1
-        if self.parting:
+                self.model.streaming -= 1
+        if self.connection_header:
             self.transport.close()
 
-    async def speak(self, script: Script, fault: str, *, usage: bool) -> None:
+    async def stream(self, script: Script, fault: str, *, usage: bool) -> None:
         write, clock = self.transport.write, asyncio.get_running_loop().time
-        write(STREAM_HEAD % self.parting + _chunk(_said({"role": "assistant", "content": ""})))
+        write(
+            STREAM_HEAD % self.connection_header
+            + _chunk(_delta({"role": "assistant", "content": ""}))
+        )
         due = clock() + script.first
         step = 1 / script.rate if script.rate else 0.0
         thoughts = [{"reasoning_content": thought} for thought in script.thoughts()]
@@ -157,27 +160,27 @@ class Connection(asyncio.Protocol):
             if fault and n == script.fault_at:
                 if fault == "drip":
                     dripping = 1.0
-                elif not await self.go_wrong(fault):
+                elif not await self.inject(fault):
                     return
-            await self.put(_said(delta), dripping)
-        if fault and script.fault_at >= len(texts) and not await self.go_wrong(fault):
+            await self.send_line(_delta(delta), dripping)
+        if fault and script.fault_at >= len(texts) and not await self.inject(fault):
             return
-        await self.put(_said({}, "stop"), dripping)
+        await self.send_line(_delta({}, "stop"), dripping)
         if usage:
             said = len(thoughts) + len(texts)
             counts = {"prompt_tokens": 7, "completion_tokens": said, "total_tokens": 7 + said}
-            await self.put(_line({"choices": [], "usage": counts}), dripping)
+            await self.send_line(_line({"choices": [], "usage": counts}), dripping)
         end = b"" if fault == "no_done" else _chunk(b"data: [DONE]\n\n")
         write(end + b"0\r\n\r\n")
 
-    async def put(self, line: bytes, dripping: float) -> None:
+    async def send_line(self, line: bytes, dripping: float) -> None:
         if not dripping:
             return self.transport.write(_chunk(line))
         for byte in line:
             self.transport.write(_chunk(bytes([byte])))
             await asyncio.sleep(dripping)
 
-    async def go_wrong(self, fault: str) -> bool:
+    async def inject(self, fault: str) -> bool:
         """False where the reply is over with it."""
         match fault:
             case "reset":
@@ -191,7 +194,7 @@ class Connection(asyncio.Protocol):
                 self.reply = None
                 self.transport.close()
             case "truncated":
-                self.transport.write(_chunk(_said({"content": "never"})[:90]) + b"0\r\n\r\n")
+                self.transport.write(_chunk(_delta({"content": "never"})[:90]) + b"0\r\n\r\n")
             case "no_finish":
                 self.transport.write(b"0\r\n\r\n")
             case "error":

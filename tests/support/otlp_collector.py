@@ -23,9 +23,9 @@ class Span:
     trace: str
     id: str
     parent: str
-    begun: int
+    started: int
     ended: int
-    told: dict[str, str]
+    attributes: dict[str, str]
 
 
 @dataclass
@@ -85,9 +85,9 @@ def _read(body: bytes, trace: str) -> Iterator[Span]:
                         trace=trace,
                         id=span.span_id.hex(),
                         parent=span.parent_span_id.hex(),
-                        begun=span.start_time_unix_nano,
+                        started=span.start_time_unix_nano,
                         ended=span.end_time_unix_nano,
-                        told={
+                        attributes={
                             one.key: one.value.string_value or str(one.value.int_value)
                             for one in span.attributes
                         },

@@ -67,7 +67,7 @@ async def emptied(stack: Stack, chance: random.Random) -> None:
 async def tail_lost(stack: Stack, chance: random.Random) -> None:
     """What it was told last is gone, as after a failover to a replica that lagged."""
     stack.valkey.kill()
-    stack.valkey.lose(chance.randrange(500, 20_000))
+    stack.valkey.cut_tail(chance.randrange(500, 20_000))
     stack.valkey.start()
     await stack.valkey.answers()
 
@@ -79,7 +79,7 @@ async def replica_of(stack: Stack) -> AsyncIterator[Valkey]:
     replica.start()
     try:
         await replica.answers()
-        await replica.copies(stack.valkey)
+        await replica.replicate(stack.valkey)
         yield replica
     finally:
         await replica.client.aclose()

@@ -61,7 +61,7 @@ class PostgreSQL(Process):
 
     @classmethod
     @asynccontextmanager
-    async def begun(cls) -> AsyncIterator[Self]:
+    async def running_server(cls) -> AsyncIterator[Self]:
         """One that runs, in a folder of its own, and lets everybody in."""
         directory = Path(tempfile.mkdtemp(prefix="postgresql"))
         directory.chmod(0o755)
@@ -72,7 +72,7 @@ class PostgreSQL(Process):
             yield server
         finally:
             if server.running:
-                await server.dies()
+                await server.kill_all()
             shutil.rmtree(directory)
 
     @property
@@ -81,16 +81,16 @@ class PostgreSQL(Process):
 
     async def answers(self) -> None:
         """Wait until it lets somebody in: it listens some time before that."""
-        await until(self._lets_in, within=UP_WITHIN, what="PostgreSQL")
+        await until(self._accepts, within=UP_WITHIN, what="PostgreSQL")
 
-    def _lets_in(self) -> bool:
+    def _accepts(self) -> bool:
         try:
             psycopg.connect(host=str(self.sockets), port=self.port, user="postgres").close()
         except psycopg.OperationalError:
             return False
         return True
 
-    async def dies(self) -> None:
+    async def kill_all(self) -> None:
         """SIGKILL, and wait for its children: groups of their own, which end when they notice."""
         children = psutil.Process(self.pid).children()
         self.kill()

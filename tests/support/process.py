@@ -79,12 +79,12 @@ class Process:
         await until(lambda: not self.running, within=within, what=f"the end of {self.name}")
         return time.monotonic() - begun
 
-    async def says(self, words: str, *, within: float) -> None:
+    async def wait_for_log(self, text: str, *, within: float) -> None:
         """Wait until `words` stand in the log, from whichever life of the process."""
         await until(
-            lambda: self.log.exists() and words in self.log.read_text(errors="replace"),
+            lambda: self.log.exists() and text in self.log.read_text(errors="replace"),
             within=within,
-            what=f"{words!r} in the log of {self.name}",
+            what=f"{text!r} in the log of {self.name}",
         )
 
     def memory(self) -> int:

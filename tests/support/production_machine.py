@@ -49,7 +49,7 @@ class Machine:
         try:
             await self._start()
         except BaseException:
-            sys.stderr.write(self.words())
+            sys.stderr.write(self.log_tails())
             await self._end()
             raise
         return self
@@ -61,10 +61,10 @@ class Machine:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            sys.stderr.write(self.words())
+            sys.stderr.write(self.log_tails())
         await self._end()
 
-    def words(self) -> str:
+    def log_tails(self) -> str:
         return "\n".join(part.tail() for part in self.parts)
 
     def service(self, line: str, number: int) -> Process:

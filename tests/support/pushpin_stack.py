@@ -39,25 +39,27 @@ class PushpinStack:
     ) -> None:
         self.stack = stack
         self.settings = settings
-        self.inside = tempfile.mkdtemp(prefix="grip")  # where what is too deep for a socket goes
+        self.socket_dir = tempfile.mkdtemp(
+            prefix="grip"
+        )  # where what is too deep for a socket goes
         ports = [free_port() for _ in range(bridges)]
-        self.wire = Proxy((HOST, ports[0]), port=free_port())
+        self.bridge_proxy = Proxy((HOST, ports[0]), port=free_port())
         addresses = [f"tcp://{HOST}:{port}" for port in ports]
-        heard = [f"tcp://{HOST}:{self.wire.port}"] if cut else addresses
+        heard = [f"tcp://{HOST}:{self.bridge_proxy.port}"] if cut else addresses
         redis = {"REDIS_URL": f"redis://{HOST}:{stack.valkey.port}/0"} if apart else {}
         self.bridges = [
             self._part(f"bridge{n}", "bridge", {"BRIDGE_BIND": address, **redis})
             for n, address in enumerate(addresses)
         ]
         self.ports = [free_port() for _ in range(pushpins)]
-        self.door = Proxy(*((HOST, port) for port in self.ports))
+        self.proxy = Proxy(*((HOST, port) for port in self.ports))
         self.pushpins = [
             self._part(f"pushpin{n}", "pushpin", self._of_pushpin(n, port, heard))
             for n, port in enumerate(self.ports)
         ]
 
     @staticmethod
-    def chosen() -> dict[str, str]:
+    def shared_settings() -> dict[str, str]:
         """What everybody must know: the key that Pushpin signs with."""
         return {"GRIP_URL": f"http://{HOST}:{free_port()}/?key={secrets.token_hex()}"}
 
@@ -84,14 +86,14 @@ class PushpinStack:
         )
 
     async def __aenter__(self) -> Self:
-        await self.wire.accept()
-        await self.door.accept()
+        await self.bridge_proxy.accept()
+        await self.proxy.accept()
         for part in (*self.bridges, *self.pushpins):
             part.start()
         for bridge in self.bridges:
-            await bridge.says("listens on", within=READY_WITHIN)
+            await bridge.wait_for_log("listens on", within=READY_WITHIN)
         await self.ready()
-        self.stack.door, self.stack.holders = self.door, [*self.bridges, *self.pushpins]
+        self.stack.outer_proxy, self.stack.holders = self.proxy, [*self.bridges, *self.pushpins]
         return self
 
     async def __aexit__(
@@ -104,17 +106,17 @@ class PushpinStack:
             if error is not None:
                 sys.stderr.write(part.tail())
             part.kill()
-        self.stack.door, self.stack.holders = None, []
-        for proxy in (self.door, self.wire):
+        self.stack.outer_proxy, self.stack.holders = None, []
+        for proxy in (self.proxy, self.bridge_proxy):
             await proxy.__aexit__(kind, error, trace)
-        shutil.rmtree(self.inside)
+        shutil.rmtree(self.socket_dir)
 
     def _of_pushpin(self, number: int, port: int, bridges: list[str]) -> dict[str, Any]:
         data: Path = self.stack.data / f"node{number}"
         control = self.settings["GRIP_URL"].partition("?")[2]
         return {
             "DATA_DIR": str(data),
-            "TMPDIR": self.inside,
+            "TMPDIR": self.socket_dir,
             "HOST": HOST,
             "PUSHPIN_PORT": str(port),
             "PUSHPIN_ORIGIN": f"{HOST}:{self.stack.front.port}",

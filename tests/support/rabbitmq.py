@@ -53,10 +53,10 @@ class RabbitMQ(Process):
             log=directory / "rabbitmq.log",
         )
 
-    async def serves(self) -> None:
+    async def ready(self) -> None:
         """Wait until it has started as often as it was told to."""
         await until(
-            lambda: self._said().count("Server startup complete") == self._starts,
+            lambda: self._log_text().count("Server startup complete") == self._starts,
             within=UP_WITHIN,
             what="RabbitMQ",
         )
@@ -68,7 +68,7 @@ class RabbitMQ(Process):
     async def __aenter__(self) -> Self:
         self.start()
         try:
-            await self.serves()
+            await self.ready()
         except BaseException:
             await self._end()
             raise
@@ -91,5 +91,5 @@ class RabbitMQ(Process):
             what="the end of epmd",
         )
 
-    def _said(self) -> str:
+    def _log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""

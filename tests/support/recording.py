@@ -20,7 +20,7 @@ class Ended(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Received:
     """One complete block, and when it arrived (monotonic seconds)."""
 
     block: Block
@@ -31,11 +31,11 @@ class Heard:
 class Connection:
     """One request for the stream. `status` is 0 while there was no answer."""
 
-    asked: float
+    requested_at: float
     cursor: str | None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    heard: list[Heard] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     rest: bytes = b""  # an incomplete last block: never dispatched
     ended: Ended = Ended.OPEN
     ended_at: float = 0.0
@@ -49,14 +49,14 @@ class Recording:
     connections: list[Connection] = field(default_factory=list)
     whole: bool = False
 
-    def heard(self) -> Iterator[Heard]:
+    def received(self) -> Iterator[Received]:
         for connection in self.connections:
-            yield from connection.heard
+            yield from connection.received
 
     def cursor(self) -> int | None:
         """The last id heard, as an EventSource would remember it."""
         for connection in reversed(self.connections):
-            for heard in reversed(connection.heard):
+            for heard in reversed(connection.received):
                 if heard.block.id is not None:
                     return heard.block.id
         return None

@@ -10,14 +10,14 @@ from tests.support.sse_blocks import ENDINGS, Block
 
 
 @dataclass(slots=True)
-class Told:
+class ReplayedRun:
     """One run as far as it was told. `index` is None where the one before is not known."""
 
     attempt: int = 0
     text: str = ""
     whole: bool = True  # told from its beginning, and not from a cursor in its middle
     index: int | None = -1
-    thought: int | None = -1
+    reasoning_index: int | None = -1
     ended: bool = False
 
 
@@ -25,9 +25,9 @@ class Replayer:
     """Folds one follower's events; `begin` and `hear` give back each rule that was broken."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, Told] = {}
+        self.runs: dict[str, ReplayedRun] = {}
 
-    def agrees(self, run: str, reply: str) -> bool:
+    def matches(self, run: str, reply: str) -> bool:
         """Whether what was told of the run is this reply, or its end for who came in its middle."""
         told = self.runs.get(run)
         if told is None:
@@ -37,14 +37,14 @@ class Replayer:
     def text(self, run: str) -> str:
         return self.runs[run].text
 
-    def live(self, run: str) -> bool:
+    def is_active(self, run: str) -> bool:
         return run in self.runs and not self.runs[run].ended
 
-    def begin(self, snapshot: Mapping[str, Any]) -> list[str]:
+    def apply_snapshot(self, snapshot: Mapping[str, Any]) -> list[str]:
         """A snapshot replaces everything: its messages are over, its runs are going on."""
         faults = []
         self.runs = {
-            message["run"]: Told(text=message["content"], ended=True)
+            message["run"]: ReplayedRun(text=message["content"], ended=True)
             for message in snapshot["messages"]
             if message["role"] == "assistant" and message["run"]
         }
@@ -53,20 +53,23 @@ class Replayer:
                 faults.append(f"run {run['id'][:8]} is live in a snapshot that has its reply")
             said = bool(run["text"] or run["reasoning"])
             start = None if said else -1
-            self.runs[run["id"]] = Told(
-                attempt=run["attempt"] or 0, text=run["text"] or "", index=start, thought=start
+            self.runs[run["id"]] = ReplayedRun(
+                attempt=run["attempt"] or 0,
+                text=run["text"] or "",
+                index=start,
+                reasoning_index=start,
             )
         return faults
 
-    def hear(self, block: Block) -> list[str]:
+    def apply(self, block: Block) -> list[str]:
         run = block.payload.get("run")
         if not isinstance(run, str):
             return []
         name = f"{block.event} of run {run[:8]}"
         known = run in self.runs
-        told = self.runs.setdefault(run, Told())
+        told = self.runs.setdefault(run, ReplayedRun())
         if not known and block.event != "run.queued":  # a cursor in the middle of this run
-            told.whole, told.index, told.thought = False, None, None
+            told.whole, told.index, told.reasoning_index = False, None, None
             told.attempt = block.payload.get("attempt") or 0
         attempt = block.payload.get("attempt", 0) or 0
         if told.ended:
@@ -79,7 +82,7 @@ class Replayer:
                 return [f"{name}, though it was started"] if told.attempt else []
             case "run.started":
                 again = known and attempt == told.attempt > 0
-                self.runs[run] = Told(attempt=attempt)
+                self.runs[run] = ReplayedRun(attempt=attempt)
                 return [f"{name} twice with attempt {attempt}"] if again else []
             case "text.delta" | "reasoning.delta" | "text.snapshot":
                 return self._add(name, told, block, attempt)
@@ -87,13 +90,13 @@ class Replayer:
                 told.ended = True
         return []
 
-    def _add(self, name: str, told: Told, block: Block, attempt: int) -> list[str]:
+    def _add(self, name: str, told: ReplayedRun, block: Block, attempt: int) -> list[str]:
         index, text = block.payload["index"], block.payload["text"]
         faults = [f"{name} before its run.started"] if attempt > told.attempt else []
         told.attempt = attempt
         match block.event:
             case "reasoning.delta":
-                before, told.thought = told.thought, index
+                before, told.reasoning_index = told.reasoning_index, index
                 if before is not None and index <= before:
                     faults.append(f"{name} with index {index} after {before}")
                 return faults
@@ -101,7 +104,11 @@ class Replayer:
                 told.text, told.whole = text, True
             case _:
                 # Reasoning may count with the text.
-                if told.index is not None and told.thought == -1 and index != told.index + 1:
+                if (
+                    told.index is not None
+                    and told.reasoning_index == -1
+                    and index != told.index + 1
+                ):
                     faults.append(f"{name} with index {index} after {told.index}")
                 told.text += text
         told.index = index

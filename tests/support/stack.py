@@ -72,7 +72,7 @@ class Stack:
         self.web_redis = Proxy((HOST, self.valkey.port))
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
-        self.door: Proxy | None = None  # where visitors come in instead, if there is one
+        self.outer_proxy: Proxy | None = None  # where visitors come in instead, if there is one
         self.holders: list[Process] = []  # what holds readers in front of the web processes
         self.webs: list[Process] = []
         self.workers: list[Process] = []
@@ -93,7 +93,7 @@ class Stack:
         try:
             await self._start()
         except BaseException:
-            sys.stderr.write(self.words())
+            sys.stderr.write(self.log_tails())
             await self._end()
             raise
         return self
@@ -105,7 +105,7 @@ class Stack:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            sys.stderr.write(self.words())
+            sys.stderr.write(self.log_tails())
         await self._end()
 
     def parts(self) -> list[Process]:
@@ -119,9 +119,9 @@ class Stack:
     @property
     def entrance(self) -> Proxy:
         """The balancer before the web processes, or before what holds their readers."""
-        return self.door or self.front
+        return self.outer_proxy or self.front
 
-    def words(self) -> str:
+    def log_tails(self) -> str:
         return "\n".join(part.tail() for part in self.parts())
 
     @property
@@ -152,7 +152,7 @@ class Stack:
         self.workers.append(worker)
         worker.start()
         if ready:
-            await worker.says("ready.", within=READY_WITHIN)
+            await worker.wait_for_log("ready.", within=READY_WITHIN)
         return worker
 
     async def ready(self, web: Process) -> None:
@@ -166,11 +166,11 @@ class Stack:
 
     async def visitor(self, web: Process | None = None, *, port: int | None = None) -> Visitor:
         """Somebody new, at the door or the first web process unless told otherwise."""
-        if self.door and web is None:
-            port = port or self.door.port
+        if self.outer_proxy and web is None:
+            port = port or self.outer_proxy.port
         visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
         self._visitors.append(visitor)
-        await visitor.arrive()
+        await visitor.begin_session()
         return visitor
 
     async def manage(self, *words: str) -> str:
@@ -216,11 +216,11 @@ class Stack:
         for _ in range(webs):
             await self.add_web()
         for worker in self.workers:
-            await worker.says("ready.", within=READY_WITHIN)
+            await worker.wait_for_log("ready.", within=READY_WITHIN)
 
     async def _end(self) -> None:
         for visitor in self._visitors:
-            await visitor.leave()
+            await visitor.close()
         for valkey in self.valkeys:
             await valkey.client.aclose()
         for part in self.parts():

@@ -83,7 +83,7 @@ class Chat:
         self.command = [sys.executable, "manage.py", "chat", "--url", url, *arguments]
         self.environment = essentials() | {"DATA_DIR": str(data), "TERM": "xterm-256color"}
         self.piped = piped
-        self.said = ""  # to the terminal, as it came
+        self.output = ""  # to the terminal, as it came
         self.screen = Screen()
         self._own = Path(tempfile.mkdtemp(dir=data))
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -127,12 +127,10 @@ class Chat:
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
 
-    async def shows(self, words: str, *, within: float = 30) -> None:
-        await until(
-            lambda: words in str(self.screen), within=within, what=f"{words!r} on the screen"
-        )
+    async def wait_for_text(self, text: str, *, within: float = 30) -> None:
+        await until(lambda: text in str(self.screen), within=within, what=f"{text!r} on the screen")
 
-    async def prompts(self) -> None:
+    async def wait_for_prompt(self) -> None:
         """Wait until it asks for a message."""
         await until(lambda: self.screen.line == "›", within=30, what="a prompt")
 
@@ -158,7 +156,7 @@ class Chat:
         if not said:
             asyncio.get_running_loop().remove_reader(self._terminal)
         text = self._decoder.decode(said)
-        self.said += text
+        self.output += text
         self.screen.draw(text)
 
 

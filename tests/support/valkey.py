@@ -49,7 +49,7 @@ class Valkey(Process):
         await until(lambda: listens(self.port), within=20, what="Valkey's port")
         await self.client.ping()
 
-    async def copies(self, primary: Valkey) -> None:
+    async def replicate(self, primary: Valkey) -> None:
         """Be its replica from now on, and wait until all that it holds is here."""
         await self.client.replicaof(HOST, primary.port)
         async with asyncio.timeout(20):
@@ -70,7 +70,7 @@ class Valkey(Process):
         """The append-only file that grows: bytes cut off its end are writes that are lost."""
         return max(self.data.glob("appendonlydir/*.incr.aof"))
 
-    def lose(self, count: int) -> None:
+    def cut_tail(self, count: int) -> None:
         """While it is down: lose its last `count` bytes, as a failover may, and an event at least.
 
         What is written after the last event, when a run is settled, is more than a thousand bytes.
@@ -83,7 +83,7 @@ class Valkey(Process):
         """Close every connection that listens."""
         await self.client.client_kill_filter(_type="pubsub")
 
-    async def rings(self) -> list[tuple[str, bytes]]:
+    async def queued_tasks(self) -> list[tuple[str, bytes]]:
         """What waits in the broker's queues: the queue's name and one task."""
         waiting: list[tuple[str, bytes]] = []
         async for key in self.client.scan_iter(_type="LIST"):
@@ -91,7 +91,7 @@ class Valkey(Process):
             waiting += [(key.decode(), task) for task in tasks if isinstance(task, bytes)]
         return waiting
 
-    async def ring_again(self, queue: str, task: bytes) -> None:
+    async def redeliver(self, queue: str, task: bytes) -> None:
         """Deliver the same task once more, as a broker may."""
         message = json.loads(task)
         message["properties"]["delivery_tag"] = secrets.token_hex()

@@ -16,7 +16,7 @@ ANSWER_WITHIN = 30.0  # seconds; the tests with a tighter bar measure it themsel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AcceptedRun:
     """What a POST that starts a reply was answered, and how long that took in seconds."""
 
     conversation: str
@@ -28,7 +28,7 @@ class Asked:
     took: float
 
     @classmethod
-    def of(cls, answer: httpx.Response, message: str, *, took: float = 0.0) -> Asked:
+    def of(cls, answer: httpx.Response, message: str, *, took: float = 0.0) -> AcceptedRun:
         """What a 202 says was made of this message."""
         made = answer.json()
         return cls(
@@ -62,16 +62,16 @@ class Visitor:
             trust_env=False,
         )
 
-    def show(self, token: str) -> None:
+    def use_token(self, token: str) -> None:
         """Come as the holder of this token, without a session."""
         self.http.headers["Authorization"] = f"Bearer {token}"
 
-    async def arrive(self) -> None:
+    async def begin_session(self) -> None:
         """Begin a session; `GET /` sets the CSRF cookie."""
         (await self.http.get("/")).raise_for_status()
         self.http.headers["X-CSRFToken"] = self.http.cookies["csrftoken"]
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         await self.http.aclose()
 
     def at(self, port: int) -> Visitor:
@@ -81,7 +81,7 @@ class Visitor:
         twin.http.headers = self.http.headers
         return twin
 
-    def identity(self) -> dict[str, str]:
+    def credentials(self) -> dict[str, str]:
         """The headers that say who is asking."""
         if token := self.http.headers.get("Authorization"):
             return {"Authorization": token}
@@ -91,18 +91,20 @@ class Visitor:
     def follower(self, conversation: str, **wishes: Any) -> Follower:
         """A follower of the conversation in this visitor's name; see `Follower` for the rest."""
         where: dict[str, Any] = {"host": self.host, "port": self.port, "tls": self.tls}
-        return Follower(conversation=conversation, headers=self.identity(), **{**where, **wishes})
+        return Follower(
+            conversation=conversation, headers=self.credentials(), **{**where, **wishes}
+        )
 
-    async def ask(self, message: str, **also: object) -> Asked:
+    async def ask(self, message: str, **also: object) -> AcceptedRun:
         """Begin a conversation with this message."""
         return await self._start("/api/conversations/", message, {"message": message, **also})
 
-    async def say(self, conversation: str, message: str, **also: object) -> Asked:
+    async def send(self, conversation: str, message: str, **also: object) -> AcceptedRun:
         """The next message of a conversation."""
         path = f"/api/conversations/{conversation}/messages/"
         return await self._start(path, message, {"message": message, **also})
 
-    async def retry(self, run: str, message: str) -> Asked:
+    async def retry(self, run: str, message: str) -> AcceptedRun:
         """Another reply to the same `message`."""
         return await self._start(f"/api/runs/{run}/retry/", message, {})
 
@@ -130,10 +132,10 @@ class Visitor:
         page = (await self.http.get("/api/conversations/")).raise_for_status().json()
         return list(page["items"] if isinstance(page, dict) else page)
 
-    async def _start(self, path: str, message: str, body: dict[str, object]) -> Asked:
+    async def _start(self, path: str, message: str, body: dict[str, object]) -> AcceptedRun:
         begun = time.monotonic()
         answer = await self.http.post(path, json=body)
         took = time.monotonic() - begun
         if answer.status_code != 202:
             raise AssertionError(f"POST {path} gave {answer.status_code}: {answer.text[:300]}")
-        return Asked.of(answer, message, took=took)
+        return AcceptedRun.of(answer, message, took=took)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LOOK_EVERY = 0.02  # seconds; short beside everything that is measured with it
+POLL_INTERVAL = 0.02  # seconds; short beside everything that is measured with it
 
 
 async def until(fact: Callable[[], T], *, within: float, what: str) -> T:
@@ -20,4 +20,4 @@ async def until(fact: Callable[[], T], *, within: float, what: str) -> T:
             return seen
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {within:g} s: {what}")
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)

@@ -19,7 +19,7 @@ async def has_room(reply: Backpressure) -> bool:
     return False
 
 
-async def test_few_pieces_wait_while_redis_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_chunks_wait_while_redis_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "LOOK", 0.01)
     reply = Backpressure(lambda: False)
     for _ in range(WAITING + 1):
@@ -31,7 +31,7 @@ async def test_few_pieces_wait_while_redis_answers(monkeypatch: pytest.MonkeyPat
     assert await has_room(reply)
 
 
-async def test_more_pieces_wait_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_chunks_wait_while_redis_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "LOOK", 0.01)
     reply = Backpressure(lambda: True)
     for _ in range(WAITING_AWAY + 1):
@@ -45,7 +45,7 @@ async def test_more_pieces_wait_while_redis_is_away(monkeypatch: pytest.MonkeyPa
     assert await has_room(reply)
 
 
-async def test_few_bytes_wait_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_waiting_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "LOOK", 0.01)
     reply = Backpressure(lambda: True)
     reply.add(WAITING_BYTES + 1)

@@ -14,7 +14,7 @@ def feed(*frames: bytes, keep: int = 512) -> ChannelBuffer:
 
 
 @pytest.mark.parametrize("length", [10, 64_000, KEPT_BYTES - 1, KEPT_BYTES + 1, 3 * KEPT_BYTES])
-def test_the_frames_of_a_channel_are_bounded_by_their_bytes(length: int) -> None:
+def test_the_frames_of_a_channel_are_bounded_in_bytes(length: int) -> None:
     frames = [b"%d " % n + b"x" * length for n in range(100)]
     made = feed(*frames)
     for cursor in range(101):
@@ -27,13 +27,13 @@ def test_the_frames_of_a_channel_are_bounded_by_their_bytes(length: int) -> None
     assert made.after(99) == frames[99:]
 
 
-def test_they_are_bounded_by_their_count() -> None:
+def test_the_frames_of_a_channel_are_bounded_in_number() -> None:
     made = feed(*(b"x" for _ in range(100)), keep=10)
     assert made.after(89) == [b"x"] * 11
     assert made.after(70) is None
 
 
-def test_after_a_gap_the_count_of_bytes_begins_anew() -> None:
+def test_after_a_gap_the_byte_count_starts_again() -> None:
     made = feed(*[b"x" * 60_000] * 10)
     for id in range(50, 60):
         made.push(id, b"y" * 60_000)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.checker import Truth, check
-from tests.support.recording import Connection, Ended, Heard, Recording
+from tests.support.recording import Connection, Ended, Received, Recording
 from tests.support.report import Report
 from tests.support.sse_blocks import Block, Splitter, parse
 
@@ -65,10 +65,10 @@ def snapshot(cursor: int | None, *, text: str | None = None, status: str = "runn
 def recording(*connections: tuple[str | None, list[bytes]], whole: bool = True) -> Recording:
     kept = [
         Connection(
-            asked=10.0 * n,
+            requested_at=10.0 * n,
             cursor=cursor,
             status=200,
-            heard=[Heard(parse(raw), 10.0 * n + i) for i, raw in enumerate(raws)],
+            received=[Received(parse(raw), 10.0 * n + i) for i, raw in enumerate(raws)],
             ended=Ended.DROPPED,
         )
         for n, (cursor, raws) in enumerate(connections)
@@ -102,28 +102,28 @@ def numbers(report: Report) -> tuple[int, int, int]:
     return report.lost, report.repeated, report.out_of_order
 
 
-def test_the_whole_story_is_clean() -> None:
+def test_a_whole_recording_is_clean() -> None:
     report = heard(*STORY)
     assert (report.clean, report.faults) == (True, [])
     assert (report.runs, report.followers, report.connections, report.events) == (1, 1, 1, 7)
 
 
 @pytest.mark.parametrize("cut", range(len(STORY)))
-def test_a_story_in_two_connections_is_clean(cut: int) -> None:
+def test_a_recording_over_two_connections_is_clean(cut: int) -> None:
     assert judged(recording(("0", STORY[:cut]), (str(cut), STORY[cut:]))).clean
 
 
 @pytest.mark.parametrize(("text", "then"), [("", 3), ("Hel", 4), ("Hello ", 5), (TEXT, 6)])
-def test_a_snapshot_and_its_tail_are_clean(text: str, then: int) -> None:
+def test_a_snapshot_and_the_events_after_it_are_clean(text: str, then: int) -> None:
     report = heard(snapshot(then, text=text), *STORY[then:], cursor=None)
     assert (report.clean, report.faults) == (True, [])
 
 
-def test_a_snapshot_of_the_end_is_clean() -> None:
+def test_a_snapshot_after_the_final_event_is_clean() -> None:
     assert heard(snapshot(7), cursor=None).clean
 
 
-def test_a_run_in_a_snapshot_may_be_said_to_be_queued_afterwards() -> None:
+def test_a_run_in_a_snapshot_can_get_its_queued_event_afterwards() -> None:
     waiting = snapshot(1, text="", status="queued").replace(b'"attempt": 1', b'"attempt": 0')
     assert heard(waiting, *STORY[1:], cursor=None).clean
 
@@ -134,13 +134,13 @@ def test_a_cursor_in_the_middle_is_clean(cursor: int) -> None:
     assert (report.clean, report.faults) == (True, [])
 
 
-def test_a_second_attempt_tells_the_reply_anew() -> None:
+def test_a_second_attempt_restarts_the_reply() -> None:
     again = [started(6, 2), *(delta(7 + n, n, word, 2) for n, word in enumerate(WORDS))]
     truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 10})
     assert judged(recording(("0", [*STORY[:5], *again, completed(10, 2)])), truth=truth).clean
 
 
-def test_a_text_said_again_as_a_whole_replaces_what_was_heard() -> None:
+def test_a_text_snapshot_replaces_the_deltas_before_it() -> None:
     whole = wire("text.snapshot", 6, run=RUN, attempt=1, index=1, text="Hello ")
     truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 8})
     assert judged(
@@ -148,31 +148,31 @@ def test_a_text_said_again_as_a_whole_replaces_what_was_heard() -> None:
     ).clean
 
 
-def test_what_is_lost_is_counted() -> None:
+def test_a_lost_event_is_counted() -> None:
     assert numbers(heard(*STORY[:4], *STORY[6:])) == (2, 0, 0)
 
 
-def test_what_is_lost_between_two_connections_is_counted() -> None:
+def test_an_event_lost_between_two_connections_is_counted() -> None:
     assert numbers(judged(recording(("0", STORY[:2]), ("2", STORY[3:])))) == (1, 0, 0)
 
 
-def test_what_is_lost_after_a_first_cursor_is_counted() -> None:
+def test_an_event_lost_after_the_first_cursor_is_counted() -> None:
     assert numbers(heard(*STORY[3:], cursor="2")) == (1, 0, 0)
 
 
-def test_what_is_lost_at_the_end_is_counted() -> None:
+def test_an_event_lost_at_the_end_is_counted() -> None:
     assert numbers(heard(*STORY[:5])) == (2, 0, 0)
 
 
-def test_a_reader_who_left_early_has_lost_nothing() -> None:
+def test_a_reader_that_left_early_has_lost_nothing() -> None:
     assert heard(*STORY[:5], whole=False).clean
 
 
-def test_what_is_repeated_is_counted() -> None:
+def test_a_repeated_event_is_counted() -> None:
     assert numbers(judged(recording(("0", STORY[:4]), ("4", STORY[2:])))) == (0, 2, 0)
 
 
-def test_what_is_out_of_order_is_counted() -> None:
+def test_an_event_out_of_order_is_counted() -> None:
     report = heard(*STORY[:3], STORY[4], STORY[3], *STORY[5:])
     assert numbers(report) == (1, 0, 1)
 
@@ -185,10 +185,10 @@ def test_a_stream_without_a_cursor_must_begin_with_a_snapshot() -> None:
     assert not heard(*STORY, cursor=None).clean
 
 
-def test_a_reset_is_loud_and_only_allowed_where_history_was_lost() -> None:
+def test_a_reset_is_a_fault_unless_the_log_was_lost() -> None:
     reset = wire("stream-reset", reason="lost", channels=["c"])
     told = recording(("0", [*STORY[:4], reset, snapshot(900, text="Hello "), delta(901, 2, "you")]))
-    told.connections[0].heard.append(Heard(parse(completed(902)), 9.0))
+    told.connections[0].received.append(Received(parse(completed(902)), 9.0))
     truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 902})
     assert judged(told, truth=truth, resets=True).clean
     assert not judged(told, truth=truth).clean
@@ -201,35 +201,35 @@ def test_a_reset_must_be_followed_by_a_snapshot() -> None:
     assert not judged(recording(("0", [*STORY[:4], reset, *STORY[4:]])), resets=True).clean
 
 
-def test_one_id_means_one_event_to_everybody() -> None:
+def test_one_id_is_one_event_for_all_readers() -> None:
     other = [*STORY[:3], delta(4, 0, "Hal"), *STORY[4:]]
     faults = judged(recording(("0", STORY)), recording(("0", other), whole=False)).faults
     assert "two events under id 4" in faults[0]
 
 
-def test_a_late_word_of_an_older_attempt_is_a_fault() -> None:
+def test_a_late_delta_of_an_older_attempt_is_a_fault() -> None:
     late = [started(6, 2), delta(7, 2, "you", 1)]
     assert any("after attempt 2" in fault for fault in heard(*STORY[:5], *late).faults)
 
 
-def test_a_word_after_the_ending_is_a_fault() -> None:
+def test_a_delta_after_the_final_event_is_a_fault() -> None:
     assert any("after its ending" in fault for fault in heard(*STORY, delta(8, 3, "!")).faults)
 
 
-def test_a_second_ending_is_a_fault() -> None:
+def test_a_second_final_event_is_a_fault() -> None:
     assert any("2 endings" in fault for fault in heard(*STORY, completed(8)).faults)
 
 
-def test_a_hole_in_the_words_is_a_fault_even_under_perfect_ids() -> None:
+def test_a_missing_delta_index_is_a_fault_even_with_perfect_ids() -> None:
     assert any("index 2 after 0" in f for f in heard(*STORY[:4], delta(5, 2, "you")).faults)
 
 
-def test_a_text_that_is_not_the_stored_one_is_a_fault() -> None:
+def test_a_text_that_differs_from_the_stored_one_is_a_fault() -> None:
     report = heard(*STORY[:3], delta(4, 0, "Hal"), *STORY[4:])
     assert any("differs at 1" in fault for fault in report.faults)
 
 
-def test_the_ending_of_a_run_may_not_be_left_out() -> None:
+def test_a_missing_final_event_is_a_fault() -> None:
     truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 6})
     faults = judged(recording(("0", STORY[:6])), truth=truth).faults
     assert any("its ending was not said" in fault for fault in faults)
@@ -243,7 +243,7 @@ def test_the_ending_of_a_run_may_not_be_left_out() -> None:
         snapshot(8).replace(TALK.encode(), b"conversation-9"),
     ],
 )
-def test_what_belongs_to_others_is_a_fault(foreign: bytes) -> None:
+def test_an_event_of_another_conversation_is_a_fault(foreign: bytes) -> None:
     assert not heard(*STORY, foreign).clean
 
 
@@ -262,12 +262,12 @@ def test_a_stream_that_is_refused_is_a_fault(status: int) -> None:
         {"status": "completed", "reply": REPLY},
     ],
 )
-def test_the_database_is_judged_as_well(stored: dict[str, Any]) -> None:
+def test_the_rows_are_checked_as_well(stored: dict[str, Any]) -> None:
     truth = replace(TRUTH, runs={RUN: stored}, scripts={RUN: "Hello me"})
     assert not judged(truth=truth).clean
 
 
-def test_a_cancelled_reply_keeps_the_words_so_far() -> None:
+def test_a_cancelled_reply_keeps_its_text_so_far() -> None:
     truth = replace(
         TRUTH, runs={RUN: {"status": "cancelled", "reply": REPLY}}, scripts={RUN: TEXT + " all"}
     )
@@ -275,7 +275,7 @@ def test_a_cancelled_reply_keeps_the_words_so_far() -> None:
     assert judged(recording(("0", [*STORY[:6], cancelled])), truth=truth).clean
 
 
-def test_recoveries_count_from_the_break_to_the_next_event() -> None:
+def test_a_recovery_lasts_from_the_break_to_the_next_event() -> None:
     told = recording(("0", STORY[:2]), ("2", STORY[2:]))
     report = check("a test", [told], {TALK: TRUTH}, broken_at=[2.0])
     assert report.recoveries == [8.0]
@@ -308,7 +308,7 @@ GOOD = wire("text.delta", 4, run=RUN, attempt=1, index=0, text="Hel")
         b"",
     ],
 )
-def test_a_block_outside_the_subset_that_all_readers_agree_on_is_a_fault(raw: bytes) -> None:
+def test_a_block_that_some_parsers_read_differently_is_a_fault(raw: bytes) -> None:
     assert parse(raw).faults
 
 
@@ -319,7 +319,7 @@ def test_a_block_of_the_allowed_form_has_no_fault(raw: bytes) -> None:
     assert parse(raw).faults == ()
 
 
-def test_blocks_are_the_same_in_any_portions() -> None:
+def test_the_blocks_are_the_same_at_every_split() -> None:
     stream = b"\n\n".join([*STORY, b""])
     whole = [parse(raw) for raw in STORY]
     for size in (1, 2, 3, 7, 50, len(stream)):

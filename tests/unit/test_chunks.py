@@ -49,7 +49,7 @@ for _ in range(900):
         ({"reasoning": DEEP}, "", ""),
     ],
 )
-def test_text_and_reasoning_in_each_shape(delta: Any, text: str, reasoning: str) -> None:
+def test_text_and_reasoning_are_read_in_each_shape(delta: Any, text: str, reasoning: str) -> None:
     assert fields(**delta) == (text, reasoning)
 
 
@@ -64,13 +64,15 @@ def test_text_and_reasoning_in_each_shape(delta: Any, text: str, reasoning: str)
         ({"prompt_tokens": 5, "completion_tokens": 0}, 5, 0, 5),
     ],
 )
-def test_token_counts_under_each_name(counts: Any, read: int, written: int, total: int) -> None:
+def test_token_counts_are_read_under_each_name(
+    counts: Any, read: int, written: int, total: int
+) -> None:
     usage = Usage(input_tokens=read, output_tokens=written, total_tokens=total, estimated=False)
     assert read_chunk({"choices": [], "usage": counts}).usage == usage
 
 
 @pytest.mark.parametrize("wrong", [None, 1.5, "7", [1], {}, -1, True, 10**19, 12345678901234567890])
-def test_a_count_that_is_no_count_is_none(wrong: Any) -> None:
+def test_an_invalid_count_is_none(wrong: Any) -> None:
     for name in ("prompt_tokens", "completion_tokens"):
         counts = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, name: wrong}
         assert read_chunk({"choices": [], "usage": counts}).usage is None
@@ -103,7 +105,7 @@ def test_a_usage_without_counts_is_none(counts: Any) -> None:
         *[("", None), (None, None), (False, None), (True, None), ({"type": "x"}, None)],
     ],
 )
-def test_a_finish_reason_is_a_word_or_none(reason: Any, read: str | None) -> None:
+def test_a_finish_reason_is_a_string_or_none(reason: Any, read: str | None) -> None:
     assert read_chunk({"choices": [{"delta": {}, "finish_reason": reason}]}).finish_reason == read
 
 

@@ -31,9 +31,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sockets_have_a_path_that_every_part_reads_alike(
-    name: str, read: Read, tmp_path: Path
-) -> None:
+def test_every_process_uses_the_same_socket_path(name: str, read: Read, tmp_path: Path) -> None:
     folder = tmp_path / name
     told = read(DATA_DIR=str(folder))
     assert told["DATABASES"]["default"]["NAME"] == str(folder / "db.sqlite3")
@@ -53,12 +51,12 @@ def test_sockets_have_a_path_that_every_part_reads_alike(
     assert told["BRIDGE_URLS"] == [told["BRIDGE_BIND"]]
 
 
-def test_two_data_folders_have_sockets_of_their_own(tmp_path: Path) -> None:
+def test_two_data_folders_have_different_sockets(tmp_path: Path) -> None:
     paths = [socket_path(tmp_path / name, "valkey.sock") for name in ("a#b", "a#c", "ab")]
     assert len(set(paths)) == 3
 
 
-def test_where_no_folder_can_hold_a_socket_that_is_said(
+def test_a_missing_folder_for_sockets_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("t" * 120)))
@@ -66,7 +64,7 @@ def test_where_no_folder_can_hold_a_socket_that_is_said(
         socket_path(tmp_path / "a#b", "valkey.sock")
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(read: Read, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(read: Read, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ImproperlyConfigured, match=r"cannot be written .*Not a dir"):
         read(DATA_DIR=str(tmp_path / "file" / "data"))
@@ -75,7 +73,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(read: Read, tmp_path
 
 
 @pytest.mark.parametrize("command", [["-m", "config.dev.run"], ["manage.py", "check"]])
-def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(command: list[str]) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(command: list[str]) -> None:
     folder = "/proc"  # where not even root can make a file
     done = subprocess.run(
         [sys.executable, *command],
@@ -93,7 +91,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(command: list[str
         assert done.stderr.strip() == last
 
 
-def test_a_read_only_folder_is_enough_where_nothing_is_kept_in_it(
+def test_a_read_only_folder_is_enough_when_nothing_is_stored_in_it(
     read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(folder: Path) -> Path:

@@ -75,27 +75,27 @@ def test_reasoning_is_kept_apart_from_the_text() -> None:
     assert (reply.reasoning, reply.text) == ("Hm.", "So")
 
 
-def test_a_higher_attempt_starts_anew_and_an_older_one_is_not_listened_to() -> None:
+def test_a_higher_attempt_restarts_the_reply_and_an_older_one_is_ignored() -> None:
     heard = after(started(1), delta(0, "old"), started(2), delta(1, "late"), delta(0, "new", 2))
     assert heard.replies[RUN].text == "new"
 
 
-def test_a_text_said_as_a_whole_replaces_what_was_heard() -> None:
+def test_a_text_snapshot_replaces_the_deltas() -> None:
     heard = after(started(), delta(0, "all"), whole("all of it"), delta(8, "."))
     assert heard.replies[RUN].parts == (TextPart(text="all of it."),)
 
 
-def test_nothing_follows_an_ending() -> None:
+def test_nothing_follows_a_final_event() -> None:
     heard = after(started(), delta(0, "So."), ENDED, delta(1, "never"), started(2))
     assert (heard.replies[RUN].text, heard.replies[RUN].ending) == ("So.", ENDED)
 
 
-def test_an_ending_keeps_what_an_earlier_attempt_said() -> None:
+def test_a_final_event_keeps_the_text_of_an_earlier_attempt() -> None:
     ending = RunCancelled(run=RUN, attempt=2, reply=REPLY, usage=USAGE)
     assert after(started(), delta(0, "half"), ending).replies[RUN].text == "half"
 
 
-def test_a_snapshot_forgets_what_was_heard_before_it() -> None:
+def test_a_snapshot_replaces_all_earlier_state() -> None:
     live = LiveRun(
         id=RUN,
         status="running",
@@ -160,7 +160,7 @@ def test_a_run_without_a_reply_is_the_same_from_a_snapshot_and_from_its_events(
     assert decode(now.type, encode(now)) == now
 
 
-def test_a_title_follows() -> None:
+def test_a_title_change_is_folded() -> None:
     assert after(ConversationUpdated(title="New", model="m")).title == "New"
 
 
@@ -177,13 +177,13 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 @given(events)
 @example(delta(0, "a\x85b\u2028c\u2029d\v\f\x1c\x1d\x1e"))
-def test_what_is_encoded_is_one_line_and_decodes_to_the_same(event: Event) -> None:
+def test_an_encoded_event_is_one_line_and_decodes_to_the_same(event: Event) -> None:
     line = encode(event)
     assert line.splitlines() == [line]
     assert decode(event.type, line) == event
 
 
-def test_a_block_is_its_name_its_data_and_last_its_id() -> None:
+def test_a_block_has_its_event_its_data_and_then_its_id() -> None:
     event = RunQueued(run=RUN, message=MESSAGE)
     data = f'{{"run":"{RUN}","message":"{MESSAGE}"}}'
     assert encode_frame(event, 7) == f"event: run.queued\ndata: {data}\nid: 7\n\n".encode()
@@ -191,7 +191,7 @@ def test_a_block_is_its_name_its_data_and_last_its_id() -> None:
 
 
 @given(st.lists(events, max_size=30), st.data())
-def test_a_reader_who_resumes_ends_where_one_who_never_left_does(
+def test_a_reader_that_resumes_ends_with_the_same_state(
     heard: list[Event], data: st.DataObject
 ) -> None:
     cut = data.draw(st.integers(0, len(heard)))

@@ -23,7 +23,7 @@ def hold(owner: str, session: str | None, *, cursor: int | None = None) -> Hold:
 
 
 @pytest.mark.parametrize("cursor", [None, 0, 1_795_993_524_882_984, 2**53 - 1])
-def test_no_name_of_a_hold_has_a_length_that_libzmq_cannot_subscribe_to(cursor: int | None) -> None:
+def test_no_hold_name_has_a_length_that_libzmq_cannot_subscribe_to(cursor: int | None) -> None:
     lengths = set()
     for length in range(65):  # an owner has at most 64 characters
         one = hold("o" * length, "s" * 40, cursor=cursor)

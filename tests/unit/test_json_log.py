@@ -73,7 +73,7 @@ def test_an_exception_is_its_traceback(lines: StringIO) -> None:
     assert line["exception"].endswith("ValueError: a\nb")
 
 
-def test_what_a_library_attaches_to_a_record_is_not_written(lines: StringIO) -> None:
+def test_attributes_attached_by_a_library_are_not_written(lines: StringIO) -> None:
     """Celery attaches a task's arguments, Django the request and more."""
     names = ("data", "request", "time", "level", "logger", "exception", "prefix")
     extra = {name: {"args": "a secret"} for name in names}
@@ -84,14 +84,14 @@ def test_what_a_library_attaches_to_a_record_is_not_written(lines: StringIO) -> 
     assert [*line] == ["time", "level", "logger", "request", "message"]
 
 
-def test_a_message_that_is_no_text_is_written_as_text(lines: StringIO) -> None:
+def test_a_message_that_is_not_a_string_is_written_as_one(lines: StringIO) -> None:
     logger.warning({"level": "a dict", "n": b"bytes"})
     line = only(lines)
     assert (line["level"], line["message"]) == ("WARNING", "{'level': 'a dict', 'n': b'bytes'}")
 
 
 @pytest.mark.parametrize("text", ["a\nb\r\n", "\x1b[31m", "\ud83d", "\u2028", '"}{"', "é🙂"])
-def test_any_text_is_one_line_and_comes_back_as_it_was(lines: StringIO, text: str) -> None:
+def test_any_text_is_one_line_and_decodes_to_the_same(lines: StringIO, text: str) -> None:
     logger.warning("%s", text)
     assert lines.getvalue().isascii()
     assert only(lines)["message"] == text

@@ -36,7 +36,7 @@ JSON = st.recursive(
         "rate_limit_exceeded",
     ],
 )
-def test_one_meaning_is_read_from_every_shape(body: Any) -> None:
+def test_the_same_code_is_read_from_every_shape(body: Any) -> None:
     assert fault_of_body(body).code == "model_rate_limited"
 
 
@@ -61,11 +61,11 @@ def test_one_meaning_is_read_from_every_shape(body: Any) -> None:
         ({"error": {"type": "BadRequestError", "message": "no"}}, "model_refused"),
     ],
 )
-def test_an_error_means_what_its_numbers_and_words_say(body: Any, code: str) -> None:
+def test_an_error_is_classified_by_status_and_text(body: Any, code: str) -> None:
     assert fault_of_body(body).code == code
 
 
-def test_words_that_a_server_echoes_are_not_its_own() -> None:
+def test_echoed_prompt_text_does_not_classify_an_error() -> None:
     prompt = "prompt is too long, insufficient quota, rate limit"
     body = {
         "error": {"message": "no", "input": prompt},
@@ -77,12 +77,12 @@ def test_words_that_a_server_echoes_are_not_its_own() -> None:
 
 @settings(deadline=None)
 @given(JSON)
-def test_no_json_is_without_a_meaning(body: Any) -> None:
+def test_every_json_value_is_classified(body: Any) -> None:
     fault = fault_of_body(body)
     assert fault.reason == REASONS[fault.code]
 
 
-def test_what_is_read_of_an_error_is_bounded() -> None:
+def test_the_text_read_of_an_error_is_bounded() -> None:
     deep: Any = "rate limit"
     for _ in range(500):
         deep = {"error": deep}

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 
 from streams.protocol.events import Usage
-from tests.unit.support.model_response import DONE, HELLO, STOP, WHOLE, Reply, chunk, read, said
+from tests.unit.support.model_response import (
+    DONE,
+    HELLO,
+    STOP,
+    WHOLE,
+    Reply,
+    chunk,
+    content_chunk,
+    read,
+)
 from workers.generators import sse_lines
 from workers.generators.sse_events import EventJoiner, Signal
 
@@ -72,19 +81,19 @@ WHAT_ODD_SAYS = Reply("H\u00e9ll\U0001f600", "Hm.", "stop", usage(5, 2))
         ),
     ],
 )
-async def test_a_stream_is_read_by_the_rules_of_sse(body: bytes) -> None:
+async def test_a_stream_is_parsed_by_the_rules_of_sse(body: bytes) -> None:
     assert await read(body) == Reply("Hello", finish_reason="stop")
     assert await read(*[bytes([byte]) for byte in body]) == Reply("Hello", finish_reason="stop")
 
 
-async def test_a_stream_may_be_cut_at_any_byte() -> None:
+async def test_a_stream_is_read_the_same_when_split_at_any_byte() -> None:
     assert await read(ODD) == WHAT_ODD_SAYS
     for cut in range(len(ODD) + 1):
         assert await read(ODD[:cut], ODD[cut:]) == WHAT_ODD_SAYS, cut
 
 
 @given(cuts=st.sets(st.integers(0, len(ODD))))
-async def test_a_stream_may_be_cut_into_any_parts(cuts: set[int]) -> None:
+async def test_a_stream_is_read_the_same_when_split_into_any_parts(cuts: set[int]) -> None:
     assert await read(*[ODD[a:b] for a, b in pairwise([0, *sorted(cuts), len(ODD)])]) == (
         WHAT_ODD_SAYS
     )
@@ -103,16 +112,16 @@ async def test_a_stream_may_be_cut_into_any_parts(cuts: set[int]) -> None:
         b"17",
     ],
 )
-async def test_data_that_is_no_chunk_is_an_interruption(data: bytes) -> None:
+async def test_data_that_is_not_a_chunk_is_an_interruption(data: bytes) -> None:
     body = b"data: " + data + b"\n\n"
     assert await read(HELLO, body, STOP) == Reply("Hello", code="model_interrupted")
     assert await read(WHOLE, body, DONE) == Reply("Hello", finish_reason="stop")
 
 
-async def test_a_line_or_an_event_may_be_as_long_as_the_bound(
+async def test_a_line_or_an_event_can_be_as_long_as_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    long = said("x" * 2000)
+    long = content_chunk("x" * 2000)
     monkeypatch.setattr(sse_lines, "LONGEST_LINE", len(long.rstrip()))
     assert (await read(long, STOP)).text == "x" * 2000
     for body in (b": " + long, b"data: x\n" + b"data: y\n" * 400):
@@ -130,11 +139,11 @@ def test_an_event_of_many_lines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         events.take(b"data: x")
 
 
-async def test_halves_of_a_character_are_joined_over_chunks() -> None:
-    grin = [said("\ud83d"), chunk(reasoning_content="\ud83d"), said("\ude00")]
+async def test_halves_of_a_surrogate_pair_are_joined_over_chunks() -> None:
+    grin = [content_chunk("\ud83d"), chunk(reasoning_content="\ud83d"), content_chunk("\ude00")]
     assert (await read(*grin, STOP)).text == "\U0001f600"
-    assert (await read(said("a\ud83d"), said("b"), STOP)).text == "a\ud83db"
-    assert (await read(said("a\ud83d"), STOP)).text == "a\ud83d"
-    assert (await read(said("a\ud83d"), STOP, chunk(reasoning_content="\ud83d"))) == Reply(
+    assert (await read(content_chunk("a\ud83d"), content_chunk("b"), STOP)).text == "a\ud83db"
+    assert (await read(content_chunk("a\ud83d"), STOP)).text == "a\ud83d"
+    assert (await read(content_chunk("a\ud83d"), STOP, chunk(reasoning_content="\ud83d"))) == Reply(
         "a\ud83d", "\ud83d", "stop"
     )

@@ -32,7 +32,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_an_old_data_folder_ends_the_start_with_what_to_do(
+def test_an_old_data_folder_ends_the_start_with_a_remedy(
     tmp_path: Path, command: list[str]
 ) -> None:
     with sqlite3.connect(tmp_path / "db.sqlite3") as database:

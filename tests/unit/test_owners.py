@@ -33,13 +33,13 @@ BAD = [
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_an_owner_is_read_and_written_alike(text: str) -> None:
+def test_an_owner_is_parsed_and_formatted_alike(text: str) -> None:
     assert str(parse_owner(text)) == text
     assert parse_owner(text).kind in OwnerKind
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_any_other_spelling_is_no_owner(text: str) -> None:
+def test_any_other_spelling_is_not_an_owner(text: str) -> None:
     with pytest.raises(NotCanonical):
         parse_owner(text)
 

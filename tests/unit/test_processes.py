@@ -22,7 +22,9 @@ IMPORTED = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
 
 @pytest.mark.parametrize("module", PROCESSES)
-def test_a_process_finds_its_modules_in_a_fresh_interpreter(module: str, tmp_path: Path) -> None:
+def test_each_process_imports_its_modules_in_a_fresh_interpreter(
+    module: str, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED, module],
         cwd=CHECKOUT,

@@ -31,11 +31,11 @@ def test_the_oldest_turns_are_left_out_whole() -> None:
     assert fit(talk(9), 6 + 5 * 10) == [SYSTEM, *talk(9)[-5:]]
 
 
-def test_what_is_left_begins_with_the_user() -> None:
+def test_the_shortened_history_begins_with_the_user() -> None:
     assert fit(talk(9), 6 + 4 * 10) == [SYSTEM, *talk(9)[-3:]]
 
 
-def test_the_question_stays_whatever_it_costs() -> None:
+def test_the_question_is_always_sent() -> None:
     question = PromptMessage("user", "?" * 10_000)
     assert fit([*talk(4), question], 100) == [SYSTEM, question]
 
@@ -49,12 +49,12 @@ def test_no_budget_gives_an_order_that_models_refuse(budget: int) -> None:
     assert left[1:] == talk(9)[-len(left) + 1 :]
 
 
-def test_nothing_said_is_nothing_sent() -> None:
+def test_an_empty_history_sends_only_the_question() -> None:
     assert fit([], 100) == []
     assert fit([SYSTEM], 0) == [SYSTEM]
 
 
-def test_a_turn_costs_its_bytes_and_its_borders() -> None:
+def test_a_turn_costs_its_bytes_and_an_overhead() -> None:
     assert tokens_of([SYSTEM]) == 4 + 2
     assert (
         tokens_of([PromptMessage("user", "漢字漢字"), PromptMessage("user", "abcd")])
@@ -62,7 +62,7 @@ def test_a_turn_costs_its_bytes_and_its_borders() -> None:
     )
 
 
-def test_a_question_without_a_reply_is_followed_by_a_note_that_there_was_none() -> None:
+def test_a_message_without_a_reply_is_followed_by_a_note() -> None:
     said = [
         SYSTEM,
         PromptMessage("user", "one"),
@@ -79,7 +79,7 @@ def test_a_question_without_a_reply_is_followed_by_a_note_that_there_was_none() 
     ]
 
 
-def test_a_reply_without_text_is_none() -> None:
+def test_a_reply_without_text_counts_as_no_reply() -> None:
     said = [
         PromptMessage("user", "one"),
         PromptMessage("assistant", " \n"),
@@ -88,14 +88,14 @@ def test_a_reply_without_text_is_none() -> None:
     assert fit(said, 1000) == [PromptMessage("user", "one"), NO_REPLY, PromptMessage("user", "two")]
 
 
-def test_questions_without_a_reply_are_left_out_one_by_one_where_they_do_not_fit() -> None:
+def test_messages_without_a_reply_are_left_out_one_by_one() -> None:
     said = [PromptMessage("user", f"{n:03}" + "x" * 21) for n in range(9)]  # 10 tokens each
     assert fit(said, 10 + 2 * 17) == [said[-3], NO_REPLY, said[-2], NO_REPLY, said[-1]]
 
 
 @settings(deadline=None)
 @given(st.lists(TURNS, max_size=12), QUESTIONS, st.integers(-5, 200))
-def test_every_history_is_sent_in_a_form_that_every_server_accepts(
+def test_every_history_is_sent_in_an_order_that_servers_accept(
     history: list[PromptMessage], question: PromptMessage, budget: int
 ) -> None:
     sent = fit([*history, question], budget)

@@ -47,7 +47,7 @@ async def test_it_passes_both_ways() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 255, 256, 4096, len(ANSWER) - 1])
-async def test_it_cuts_after_exactly_so_many_bytes(cut: int) -> None:
+async def test_it_cuts_after_an_exact_number_of_bytes(cut: int) -> None:
     async with echo() as proxy, asyncio.timeout(PATIENCE):
         proxy.cut_next_answer_after(cut)
         reader, writer = await ask(proxy)
@@ -58,7 +58,7 @@ async def test_it_cuts_after_exactly_so_many_bytes(cut: int) -> None:
         writer.close()
 
 
-async def test_it_holds_everything_until_it_flows_again() -> None:
+async def test_it_holds_all_bytes_while_stalled() -> None:
     async with echo() as proxy, asyncio.timeout(PATIENCE):
         proxy.stall()
         reader, writer = await ask(proxy)
@@ -70,7 +70,7 @@ async def test_it_holds_everything_until_it_flows_again() -> None:
         writer.close()
 
 
-async def test_it_resets_what_is_open() -> None:
+async def test_it_resets_open_connections() -> None:
     async with echo() as proxy, asyncio.timeout(PATIENCE):
         reader, writer = await ask(proxy)
         await reader.readexactly(len(ANSWER))
@@ -91,7 +91,7 @@ async def test_it_refuses_until_it_accepts_again_on_the_same_port() -> None:
         writer.close()
 
 
-async def test_it_slows_down() -> None:
+async def test_it_limits_the_rate() -> None:
     async with echo() as proxy, asyncio.timeout(PATIENCE):
         proxy.throttle(4 * len(ANSWER))
         clock = asyncio.get_running_loop().time

@@ -33,12 +33,12 @@ def secret_key(settings: Any) -> None:
         replace(HOLD, caller=Caller(owner="user:5", token=7)),
     ],
 )
-def test_a_holds_name_gives_the_hold_back(hold: Hold) -> None:
+def test_a_hold_name_decodes_to_the_hold(hold: Hold) -> None:
     assert parse_hold(hold.state) == hold
     assert hold.aside == ASIDE + hold.state.removeprefix(STATE)
 
 
-def test_a_holds_name_hides_what_the_hold_contains() -> None:
+def test_a_hold_name_hides_its_content() -> None:
     for hidden in ("s3cret", "user", HOLD.conversation.hex[:8]):
         assert hidden not in HOLD.state
 
@@ -57,7 +57,7 @@ def test_equal_holds_have_one_name_and_different_holds_different_names() -> None
 
 
 @pytest.mark.parametrize("user", ["user:5", "user:55", "user:555"])
-def test_a_name_that_was_changed_anywhere_is_no_hold(user: str) -> None:
+def test_a_name_changed_anywhere_is_not_a_hold(user: str) -> None:
     """Also where only bits change that base64 ignores in the last character of two lengths."""
     hold = replace(HOLD, caller=Caller(owner=user))
     name = hold.state
@@ -77,11 +77,11 @@ def test_a_name_that_was_changed_anywhere_is_no_hold(user: str) -> None:
     ],
     ids=lambda name: name[:40],
 )
-def test_any_other_name_is_no_hold(name: str) -> None:
+def test_any_other_name_is_not_a_hold(name: str) -> None:
     assert parse_hold(name) is None
 
 
-def test_a_name_of_another_secret_key_is_no_hold(settings: Any) -> None:
+def test_a_name_under_another_secret_key_is_not_a_hold(settings: Any) -> None:
     name = HOLD.state
     settings.SECRET_KEY = "t" * 50
     assert parse_hold(name) is None

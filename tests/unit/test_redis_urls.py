@@ -29,7 +29,7 @@ def read_by_celery(url: str, **use_ssl: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("spelling", ["CERT_NONE", "cert_none", "none", "NONE"])
-def test_a_certificate_that_is_not_to_be_checked_is_checked_by_no_client(spelling: str) -> None:
+def test_no_client_checks_a_certificate_when_the_url_says_so(spelling: str) -> None:
     url = redis_url(f"rediss://{HOST}/2?ssl_cert_reqs={spelling}")
     assert url == f"rediss://{HOST}/2?ssl_cert_reqs=none"
     for pool in (ConnectionPool, AsyncConnectionPool):
@@ -54,7 +54,7 @@ def test_a_certificate_that_is_not_to_be_checked_is_checked_by_no_client(spellin
         ("rediss://h?ssl_ca_certs=/a%2Cb.pem", "rediss://h?ssl_ca_certs=/a%2Cb.pem"),
     ],
 )
-def test_every_client_finds_the_same_server_in_it(given: str, meant: str) -> None:
+def test_every_client_reads_the_same_server_from_the_url(given: str, meant: str) -> None:
     url = redis_url(given)
     assert url == meant
     directly = ConnectionPool.from_url(url).connection_kwargs
@@ -83,7 +83,7 @@ def test_every_client_finds_the_same_server_in_it(given: str, meant: str) -> Non
         "redis://[h",
     ],
 )
-def test_what_some_client_cannot_read_is_refused_in_a_sentence(url: str, read: Read) -> None:
+def test_a_url_that_some_client_cannot_read_is_refused(url: str, read: Read) -> None:
     for name in ("REDIS_URL", "CELERY_BROKER_URL"):
         with pytest.raises(ImproperlyConfigured, match=f"^{name}.*\\.$") as refusal:
             read(**{name: url})
@@ -91,7 +91,7 @@ def test_what_some_client_cannot_read_is_refused_in_a_sentence(url: str, read: R
         assert "a#b" not in str(refusal.value)
 
 
-def test_the_broker_is_the_same_server_with_a_queue_of_our_own(read: Read) -> None:
+def test_the_broker_is_the_same_server_with_its_own_queue(read: Read) -> None:
     told = read(REDIS_URL="rediss://h/1?ssl_cert_reqs=CERT_NONE")
     assert told["CELERY_BROKER_URL"] == "rediss://h/1?ssl_cert_reqs=none"
     assert told["CELERY_TASK_DEFAULT_QUEUE"] == "unspool"

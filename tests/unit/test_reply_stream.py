@@ -13,9 +13,9 @@ from tests.unit.support.model_response import (
     Part,
     Reply,
     chunk,
+    content_chunk,
     event,
     read,
-    said,
 )
 from workers.generators import reply_stream
 
@@ -32,27 +32,36 @@ HALF = b'data: {"choices":[{"ind'
         ([WHOLE, event({"error": "late"}), DONE], Reply("Hello", finish_reason="stop")),
         ([WHOLE, b"data: nonsense\n\n", DONE], Reply("Hello", finish_reason="stop")),
         ([WHOLE, HALF], Reply("Hello", finish_reason="stop")),
-        ([WHOLE, DONE, said("never"), b"data: x\n\n"], Reply("Hello", finish_reason="stop")),
-        ([said("Hello", "stop"), b"data: nonsense\n\n"], Reply("Hello", finish_reason="stop")),
-        ([said("Hello", "stop"), b"data: nonsense\n\n", DONE], Reply("Hello", "", "stop")),
+        (
+            [WHOLE, DONE, content_chunk("never"), b"data: x\n\n"],
+            Reply("Hello", finish_reason="stop"),
+        ),
+        (
+            [content_chunk("Hello", "stop"), b"data: nonsense\n\n"],
+            Reply("Hello", finish_reason="stop"),
+        ),
+        ([content_chunk("Hello", "stop"), b"data: nonsense\n\n", DONE], Reply("Hello", "", "stop")),
         ([HELLO, DONE], Reply("Hello")),
         ([HELLO], Reply("Hello", code="model_interrupted")),
         ([HELLO, BROKEN], Reply("Hello", code="model_interrupted")),
         ([HELLO, HALF], Reply("Hello", code="model_interrupted")),
         ([HELLO, b"data: nonsense\n\n", DONE], Reply("Hello", code="model_interrupted")),
-        ([said("Hello", "null")], Reply("Hello", code="model_interrupted")),
-        ([said("Hello", "stop"), BROKEN], Reply("Hello", "", "stop", code="model_interrupted")),
+        ([content_chunk("Hello", "null")], Reply("Hello", code="model_interrupted")),
         (
-            [said("Hel", "stop"), event({"error": "out of memory"})],
+            [content_chunk("Hello", "stop"), BROKEN],
+            Reply("Hello", "", "stop", code="model_interrupted"),
+        ),
+        (
+            [content_chunk("Hel", "stop"), event({"error": "out of memory"})],
             Reply("Hel", "", "stop", code="model_error"),
         ),
         (
-            [said("Hel", "stop"), said("lo", "stop"), b"data: nonsense\n\n"],
+            [content_chunk("Hel", "stop"), content_chunk("lo", "stop"), b"data: nonsense\n\n"],
             Reply("Hello", "", "stop", code="model_interrupted"),
         ),
     ],
 )
-async def test_what_ends_a_reply(parts: list[Part], reply: Reply) -> None:
+async def test_a_reply_ends_at_done_or_a_finish_reason(parts: list[Part], reply: Reply) -> None:
     assert await read(*parts) == reply
 
 
@@ -66,23 +75,29 @@ PAUSE = 0.3  # seconds, far above LAST_WORDS here
         pytest.param([], id="at once"),
         pytest.param([chunk(role="assistant", content="")], id="after a role"),
         pytest.param([chunk("stop", role="assistant", content="")], id="after a role with stop"),
-        pytest.param([said("", "stop"), PAUSE, said("", "stop")], id="after empty chunks"),
+        pytest.param(
+            [content_chunk("", "stop"), PAUSE, content_chunk("", "stop")], id="after empty chunks"
+        ),
     ],
 )
-async def test_a_finish_reason_beside_a_text_does_not_end_the_reply(
+async def test_a_finish_reason_with_text_does_not_end_the_reply(
     reason: str, before: list[Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
-    first, last = said("The answer is ", reason), said("42.", reason)
-    reply = await read(*before, PAUSE, first, PAUSE, said("", reason), PAUSE, last, PAUSE, DONE)
+    first, last = content_chunk("The answer is ", reason), content_chunk("42.", reason)
+    reply = await read(
+        *before, PAUSE, first, PAUSE, content_chunk("", reason), PAUSE, last, PAUSE, DONE
+    )
     assert (reply.text, reply.code) == ("The answer is 42.", None)
 
 
-async def test_a_text_after_a_finish_reason_has_the_usual_time_again(
+async def test_text_after_a_finish_reason_gets_the_full_timeout_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
-    reply = await read(said("Hel"), STOP, said("l"), PAUSE, said("o"), PAUSE, DONE)
+    reply = await read(
+        content_chunk("Hel"), STOP, content_chunk("l"), PAUSE, content_chunk("o"), PAUSE, DONE
+    )
     assert (reply.text, reply.code) == ("Hello", None)
 
 
@@ -90,11 +105,11 @@ async def test_a_finish_reason_before_any_text_does_not_bound_the_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reply_stream, "LAST_WORDS", PAUSE / 6)
-    reply = await read(said(""), STOP, PAUSE, said("Hello"), DONE)
+    reply = await read(content_chunk(""), STOP, PAUSE, content_chunk("Hello"), DONE)
     assert (reply.text, reply.code) == ("Hello", None)
 
 
-async def test_a_finish_reason_alone_ends_the_reply_in_spite_of_comments(
+async def test_a_finish_reason_alone_ends_the_reply_despite_comments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reply_stream, "LAST_WORDS", 0.1)
@@ -102,8 +117,8 @@ async def test_a_finish_reason_alone_ends_the_reply_in_spite_of_comments(
     assert await read(WHOLE, *pings * 1000) == Reply("Hello", finish_reason="stop")  # 20 s of them
 
 
-async def test_silence_beside_an_untrusted_finish_reason_is_silence() -> None:
-    silent = await read(said("The answer is ", "stop"), 60, patience=0.1)
+async def test_silence_after_an_untrusted_finish_reason_is_a_timeout() -> None:
+    silent = await read(content_chunk("The answer is ", "stop"), 60, patience=0.1)
     assert silent == Reply("The answer is ", finish_reason="stop", code="model_silent")
 
 
@@ -124,8 +139,8 @@ async def test_silence_beside_an_untrusted_finish_reason_is_silence() -> None:
         {"choices": [{"delta": {"content": "Half"}}], "error": {"message": "x"}},
     ],
 )
-@pytest.mark.parametrize("before", [b"", said("One ", "stop"), said("One ")])
-async def test_an_error_beside_a_text_keeps_the_text(before: bytes, body: Any) -> None:
+@pytest.mark.parametrize("before", [b"", content_chunk("One ", "stop"), content_chunk("One ")])
+async def test_an_error_with_text_keeps_the_text(before: bytes, body: Any) -> None:
     reply = await read(before, event(body), DONE)
     assert (reply.text, reply.code) == ("One " * bool(before) + "Half", "model_error")
 
@@ -174,5 +189,5 @@ async def test_an_event_named_error_fails_the_reply(data: bytes) -> None:
         {"choices": [{"delta": None}]},
     ],
 )
-async def test_what_only_looks_like_an_error_is_passed_over(body: Any) -> None:
+async def test_a_field_that_only_looks_like_an_error_is_ignored(body: Any) -> None:
     assert await read(HELLO, event(body), STOP, DONE) == Reply("Hello", finish_reason="stop")

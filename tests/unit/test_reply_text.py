@@ -22,9 +22,7 @@ def data(text: str) -> bytes:
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 @pytest.mark.parametrize("length", [0, 1, 5_460, 5_461, 65_000, 65_536, 300_000])
-def test_each_piece_fits_into_an_event_and_together_they_are_the_text(
-    alphabet: str, length: int
-) -> None:
+def test_each_part_fits_into_an_event_and_they_join_to_the_text(alphabet: str, length: int) -> None:
     text = (alphabet * length)[:length]
     pieces = list(split_text(text))
     assert "".join(pieces) == text
@@ -43,7 +41,7 @@ def test_any_text_is_split_without_loss(text: str, most: int) -> None:
 
 
 @given(texts=st.lists(st.text(), max_size=5), most=st.integers(1, 20))
-def test_a_reply_holds_what_fits_and_no_half_of_a_character(texts: list[str], most: int) -> None:
+def test_a_reply_is_cut_between_characters(texts: list[str], most: int) -> None:
     reply, texts = ReplyText(most), [clean(text) for text in texts]
     for text in texts:
         reply.add_text(reply.fit(text))
@@ -58,7 +56,7 @@ def test_a_reply_holds_what_fits_and_no_half_of_a_character(texts: list[str], mo
             reply.check()
 
 
-def test_text_and_reasoning_share_the_room_of_a_reply() -> None:
+def test_text_and_reasoning_share_the_bound_of_a_reply() -> None:
     reply = ReplyText(5)
     reply.add_reasoning(reply.fit("Hm."))
     reply.add_text(reply.fit("Hello"))

@@ -14,7 +14,7 @@ from streams.http.request_limits import SYNTAX, is_flat, max_bytes
 UUID = "6f1c3b3e-0a52-4d8b-9a53-7f5a4e2f9c11"
 
 
-def test_a_body_may_be_as_long_as_its_route_can_need(settings: Any) -> None:
+def test_a_body_can_be_as_long_as_its_route_allows(settings: Any) -> None:
     settings.MAX_MESSAGE_CHARS, settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000, 50_000
     assert max_bytes("/api/conversations/") == 16_384 + 2 * 12_000
     assert max_bytes(f"/api/conversations/{UUID}/messages/") == 16_384 + 12_000
@@ -22,7 +22,7 @@ def test_a_body_may_be_as_long_as_its_route_can_need(settings: Any) -> None:
         assert max_bytes(path) == 16_384
 
 
-def test_the_longest_message_and_system_text_in_escapes_may_come(settings: Any) -> None:
+def test_the_longest_message_and_system_prompt_in_escapes_are_accepted(settings: Any) -> None:
     text = "\U0001f642" * settings.MAX_MESSAGE_CHARS
     body = json.dumps({"message": text, "system": text, "title": "\U0001f642" * 200})
     assert len(body) <= max_bytes("/api/conversations/")
@@ -40,7 +40,7 @@ def test_an_object_of_strings_is_flat(body: dict[str, str | None], indent: int |
     st.lists(st.sampled_from([b'"', b"\\", b"x", b"\xc3\xa9", b"{", b" "]), max_size=60),
     st.integers(2, 9),
 )
-def test_what_stands_outside_of_strings_is_counted_at_every_border(
+def test_bytes_outside_of_strings_are_counted_at_every_split(
     pieces: list[bytes], stride: int
 ) -> None:
     body = b"".join(pieces)
@@ -54,5 +54,5 @@ def test_what_stands_outside_of_strings_is_counted_at_every_border(
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[", b'"",', b'{"a":', b"1,", b" "])
-def test_much_outside_of_strings_is_not_flat(piece: bytes) -> None:
+def test_many_bytes_outside_of_strings_are_not_flat(piece: bytes) -> None:
     assert not is_flat(b'{"message": [' + piece * SYNTAX)

@@ -100,7 +100,7 @@ from tests.unit.conftest import Read
         ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_by_name(
+def test_a_value_of_the_wrong_type_is_refused_by_name(
     read: Read, name: str, value: str, sentence: str
 ) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
@@ -152,7 +152,7 @@ def test_production_requires_settings_and_changes_defaults(read: Read) -> None:
     assert database["OPTIONS"]["pool"]["max_size"] == 20
 
 
-def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
+def test_values_of_the_right_type_are_parsed(read: Read) -> None:
     told = read(
         DEBUG="True ",
         ALLOW_SIGNUP="off",
@@ -173,7 +173,7 @@ def test_values_of_the_right_kind_are_what_they_say(read: Read) -> None:
     }.items() <= told.items()
 
 
-def test_a_setting_that_is_set_and_empty_is_as_one_that_is_not_set(read: Read) -> None:
+def test_an_empty_setting_counts_as_unset(read: Read) -> None:
     unset = read()
     empty = read(**dict.fromkeys(ServiceSettings.model_fields.keys() - {"DATA_DIR"}, ""))
     names = [name for name in unset if name.isupper()]
@@ -188,19 +188,17 @@ def test_a_setting_under_its_old_name_ends_the_start_with_its_new_name(read: Rea
     )
 
 
-def test_each_old_name_leads_to_a_setting_that_is_read() -> None:
+def test_each_old_name_leads_to_an_existing_setting() -> None:
     assert set(RENAMED.values()) <= ServiceSettings.model_fields.keys()
     assert RENAMED.keys() & ServiceSettings.model_fields.keys() == set()
 
 
-def test_the_database_is_in_the_data_folder_whatever_that_is_called(
-    read: Read, tmp_path: Path
-) -> None:
+def test_the_database_is_in_the_data_folder_under_any_name(read: Read, tmp_path: Path) -> None:
     folder = tmp_path / "c++ 100% #1?"
     assert read(DATA_DIR=str(folder))["DATABASES"]["default"]["NAME"] == f"{folder}/db.sqlite3"
 
 
-def test_two_processes_that_start_at_once_have_one_key(
+def test_two_processes_that_start_at_once_share_one_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others: list[str] = []

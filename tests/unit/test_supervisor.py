@@ -1,30 +1,119 @@
-"""What `make run` makes of the lines of its parts."""
+"""The supervisor of `make run`, with small commands in place of the service's processes."""
 
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
-from config.dev import supervisor
-from config.dev.process_list import ProcessList
-from config.dev.supervisor import LAST_LINES, Supervisor
+from config.dev.supervisor import LAST_LINES, ProcessExited, Supervisor
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+WITHIN = 20.0  # seconds; they bound a busy machine and measure nothing
+QUIET = "echo 'The web process listens on 127.0.0.1 port 8000'; exec sleep 600"
+# It releases its runs at SIGTERM, if the server is still there.
+WORKER = (
+    "trap 'kill -0 $(cat server.pid) && echo released > released; exit 0' TERM;"
+    " echo 'The worker takes runs'; while true; do sleep 0.05; done"
+)
+SERVER = "echo $$ > server.pid; echo 'The model listens on a port'; exec sleep 600"
+Start = Callable[..., Supervisor]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Supervisor:
-    """Parts of which none has said anything."""
-    monkeypatch.setattr(supervisor.subprocess, "Popen", Mock())
-    return Supervisor(Path(), 8000, lock=0, file=ProcessList(tmp_path))
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts a supervisor with these lines of a Procfile."""
+    made: list[Supervisor] = []
+    lock = os.open(tmp_path / "run.lock", os.O_CREAT | os.O_RDWR)
+
+    def supervisor(**lines: str) -> Supervisor:
+        text = "".join(f"{name}: {command}\n" for name, command in lines.items())
+        (tmp_path / "Procfile").write_text(text)
+        made.append(Supervisor(tmp_path, lock=lock))
+        return made[-1]
+
+    yield supervisor
+    for one in made:
+        one.kill()
+        one.end()
+    os.close(lock)
 
 
-def test_a_part_is_ready_when_it_has_said_so_however_much_it_says_after(
-    started: Supervisor,
+def test_a_process_is_ready_at_its_ready_line_whatever_follows(
+    start: Start,
 ) -> None:
-    started.hear("12:00:00 worker.1 | The worker takes runs")
-    for number in range(2 * LAST_LINES):
-        started.hear(f"12:00:01 worker.1 | run {number} is taken up again")
-    started.hear("12:00:01 web.1     | The web process listens on 127.0.0.1 port 8000")
-    started.hear("12:00:01 pushpin.1 | Pushpin listens on 127.0.0.1 port 7999")
-    started.hear("12:00:01 model.1   | The embedded model is not needed: OPENAI_API_KEY is set.")
-    started.hear("12:00:01 bridge.1  | 12:00:01 INFO somebody said: The bridge listens on it")
-    assert started.ready == {"worker", "web", "pushpin", "model"}
+    many = f"echo 'The worker takes runs'; seq {2 * LAST_LINES}; exec sleep 600"
+    log_line = "echo '12:00:01 INFO a log line: The bridge listens on it'; exec sleep 600"
+    idle = "echo 'The embedded model is not needed: OPENAI_API_KEY is set.'; exec sleep 600"
+    started = start(worker=many, bridge=log_line, model=idle, web=QUIET)
+    assert started.wait(lambda: started.ready == {"worker", "model", "web"}, WITHIN)
+    assert started.wait(lambda: f"{2 * LAST_LINES}" in started.lines["worker"], WITHIN)
+    assert started.wait(lambda: len(started.lines["bridge"]) == 1, WITHIN)
+    assert started.ready == {"worker", "model", "web"}
+    assert started.lines["worker"][0] == f"{LAST_LINES + 1}"
+
+
+def test_a_process_that_exits_is_reported_with_its_last_lines(start: Start) -> None:
+    started = start(web=QUIET, worker="echo no database; exit 3")
+    with pytest.raises(ProcessExited) as exited:
+        started.wait(lambda: False, WITHIN)
+    started.end()
+    assert (exited.value.name, list(started.lines["worker"])) == ("worker", ["no database"])
+
+
+def test_the_worker_stops_before_the_servers_that_it_needs(start: Start, tmp_path: Path) -> None:
+    started = start(model=SERVER, worker=WORKER)
+    assert started.wait(lambda: started.ready == {"model", "worker"}, WITHIN)
+    started.end()
+    assert (tmp_path / "released").read_text() == "released\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "server.pid").read_text()), 0)
+
+
+def test_a_process_that_ignores_sigterm_is_killed(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("config.dev.supervisor.KILL_AFTER", 0.2)
+    started = start(web=f"trap '' TERM; {QUIET}")
+    assert started.wait(lambda: started.ready == {"web"}, WITHIN)
+    started.end()
+    assert "Some processes did not stop in time and are killed." in capfd.readouterr().out
+
+
+def test_each_line_is_printed_with_the_time_and_the_name_of_its_process(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started = start(web="cat; sleep 0.2; while true; do echo a line; sleep 0.1; done", worker=QUIET)
+    started.loud = True
+    assert started.wait(lambda: len(started.lines["web"]) > 1, WITHIN)
+    started.end()
+    printed = [line.split(" ", 1) for line in capfd.readouterr().out.splitlines()]
+    times, lines = zip(*printed, strict=True)
+    assert all(time.strptime(moment, "%H:%M:%S") for moment in times)
+    assert "web    | a line" in lines
+
+
+def test_the_processes_of_a_killed_supervisor_end(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text(f"model: {SERVER}\n")
+    program = (
+        "import sys, time; from pathlib import Path; from config.dev.supervisor import Supervisor;"
+        "Supervisor(Path(sys.argv[1]), lock=0).wait(lambda: False, 600)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=CHECKOUT)
+    pid_file = tmp_path / "server.pid"
+    end = time.monotonic() + WITHIN
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    server = os.pidfd_open(int(pid_file.read_text()))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    try:
+        assert select.select([server], [], [], WITHIN)[0] == [server]  # it has ended
+    finally:
+        os.close(server)

@@ -183,7 +183,7 @@ def test_a_reply_is_printed_while_it_is_written(terminal: Open) -> None:
     assert here.printed() == ("one two\n", "")
 
 
-def test_a_cut_neither_loses_nor_doubles_text(terminal: Open) -> None:
+def test_a_cut_neither_loses_nor_repeats_text(terminal: Open) -> None:
     service = Service(
         [queued(), started(), delta("one ")],
         [delta("two "), delta("three"), completed()],
@@ -196,20 +196,20 @@ def test_a_cut_neither_loses_nor_doubles_text(terminal: Open) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_stream_that_is_refused_for_now_is_asked_for_again(terminal: Open, status: int) -> None:
+def test_a_stream_refused_for_now_is_requested_again(terminal: Open, status: int) -> None:
     here = terminal(Service(httpx.Response(status), [completed()], text="one"))
     assert here.chat.ask("hi")
     assert here.printed() == ("one\n", RECONNECTED)
 
 
-def test_a_stream_without_redis_is_not_yet_back(terminal: Open) -> None:
+def test_a_stream_without_redis_does_not_count_as_back(terminal: Open) -> None:
     away: list[Frame] = [Heartbeat(head=None)]
     here = terminal(Service(away, away, [completed()], text="one"))
     assert here.chat.ask("hi")
     assert here.printed() == ("one\n", RECONNECTED)
 
 
-def test_the_text_of_a_lost_attempt_is_said_to_be_taken_back(terminal: Open) -> None:
+def test_a_note_says_that_the_text_of_a_lost_attempt_is_taken_back(terminal: Open) -> None:
     events = [started(), delta("old "), started(2), delta("new", attempt=2), completed(attempt=2)]
     here = terminal(Service(events, text="new"))
     assert here.chat.ask("hi")
@@ -227,7 +227,7 @@ LOST = StreamReset(reason="lost", channels=())
 LOST_NOTE = "the event log was lost: this is the text as it is now\n"
 
 
-def test_after_a_lost_log_the_text_goes_on_where_it_was(terminal: Open) -> None:
+def test_after_a_lost_log_the_text_continues(terminal: Open) -> None:
     frames = [
         started(),
         delta("one "),
@@ -241,7 +241,7 @@ def test_after_a_lost_log_the_text_goes_on_where_it_was(terminal: Open) -> None:
     assert here.printed() == ("one \ntwo three\n", LOST_NOTE)
 
 
-def test_a_cut_before_the_snapshot_asks_for_the_snapshot_again(terminal: Open) -> None:
+def test_a_cut_before_the_snapshot_requests_it_again(terminal: Open) -> None:
     service = Service([started(), delta("one "), LOST], [snapshot()], text="one two")
     here = terminal(service)
     assert here.chat.ask("hi")
@@ -262,7 +262,7 @@ def test_a_failure_is_noted_with_its_reason(terminal: Open) -> None:
     assert here.printed() == ("one\n", "failed: The model failed. (3 tokens)\n")
 
 
-def test_a_reply_in_the_queue_is_printed_without_those_before_it(terminal: Open) -> None:
+def test_a_queued_reply_is_printed_without_the_replies_before_it(terminal: Open) -> None:
     frames = [queued(), delta("other", run=OTHER), completed(OTHER), delta("mine"), completed()]
     service = Service(frames, text="mine")
     here = terminal(service)
@@ -295,7 +295,7 @@ def test_following_prints_messages_and_replies_in_turn(terminal: Open) -> None:
     assert here.printed() == (out, RECONNECTED)
 
 
-def test_a_queued_run_that_is_cancelled_takes_nothing_back(terminal: Open) -> None:
+def test_a_cancelled_queued_run_takes_nothing_back(terminal: Open) -> None:
     cancelled = RunCancelled(run=OTHER, attempt=0, reply=None, usage=USAGE)
     service = Service(
         [snapshot(text="one "), queued(OTHER), cancelled, delta("two"), delta("!")], [snapshot()]
@@ -327,16 +327,14 @@ def test_hostile_text_cannot_control_the_terminal(terminal: Open) -> None:
     assert harmless(whole) + "\n" == shown
 
 
-def test_a_note_is_made_harmless_too(terminal: Open) -> None:
+def test_a_note_cannot_control_the_terminal(terminal: Open) -> None:
     error = {"code": "model_error", "reason": "\x1b[2Jfailed"}
     here = terminal(Service([completed()], status="failed", error=error))
     assert not here.chat.ask("hi")
     assert here.printed() == ("", "failed: \ufffd[2Jfailed (3 tokens)\n")
 
 
-def test_a_cookie_file_that_holds_nothing_begins_a_new_session(
-    terminal: Open, tmp_path: Path
-) -> None:
+def test_an_empty_cookie_file_starts_a_new_session(terminal: Open, tmp_path: Path) -> None:
     (tmp_path / "cookies").touch()
     assert terminal(Service([completed()])).chat.ask("hi")
     assert "csrftoken" in (tmp_path / "cookies").read_text()

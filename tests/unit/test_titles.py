@@ -21,7 +21,7 @@ FLAG = "\U0001f1e9\U0001f1ea"
         (FAMILY, 28),
     ],
 )
-def test_a_title_is_cut_between_the_characters_of_a_reader(sign: str, kept: int) -> None:
+def test_a_title_is_cut_between_grapheme_clusters(sign: str, kept: int) -> None:
     assert title_of(sign * 70) == sign * kept + "…"
 
 
@@ -36,5 +36,5 @@ def test_a_title_ends_with_a_whole_word() -> None:
     )
 
 
-def test_a_character_of_thousands_of_accents_fits_the_column() -> None:
+def test_a_grapheme_of_thousands_of_accents_fits_the_column() -> None:
     assert len(title_of("x" + "\u0301" * 5000)) == 200

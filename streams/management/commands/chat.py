@@ -13,12 +13,15 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from streams.cli.chat import INTERRUPTED, Chat, Printer, harmless
+from streams.cli.chat import Chat, Printer, harmless
 from streams.cli.client import Client, ClientError
 from streams.protocol.sse import clean
 
 with suppress(ImportError):
     import readline  # noqa: F401  # `input` then edits its line, where the library exists
+
+
+INTERRUPTED = 130  # the exit status of a process that Ctrl-C ended, as shells report it
 
 
 class Command(BaseCommand):

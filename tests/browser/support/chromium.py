@@ -36,10 +36,10 @@ async def chromium() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-LOOK_EVERY = 0.02  # seconds
+POLL_INTERVAL = 0.02  # seconds
 
 
-async def comes_true(page: Page, fact: str, arg: Any = None, *, within: float = 10.0) -> None:
+async def wait_for_fact(page: Page, fact: str, arg: Any = None, *, within: float = 10.0) -> None:
     """Wait until this JavaScript is true on the page; raises TimeoutError after `within` seconds.
 
     Playwright's own waiting evaluates strings inside the page, which the page's policy forbids.
@@ -48,4 +48,4 @@ async def comes_true(page: Page, fact: str, arg: Any = None, *, within: float = 
     while not await page.evaluate(fact, arg):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {within:g} s: {fact}")
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)

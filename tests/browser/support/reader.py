@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Page, Request
 
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 
 TYPED_WITHIN = 10.0  # seconds for anything that the page does by itself
 WRITTEN_WITHIN = 60.0  # seconds for a whole reply on a busy machine
@@ -75,17 +75,17 @@ class Reader:
         await self.page.wait_for_url("**/c/*", timeout=TYPED_WITHIN * 1000)
         return self.page.url.removeprefix(self.origin)
 
-    async def hears(self, characters: int) -> None:
+    async def wait_for_length(self, characters: int) -> None:
         """Wait until the last reply has at least so many characters on the page."""
         fact = "n => [...document.querySelectorAll('.prose')].at(-1)?.textContent.length >= n"
-        await comes_true(self.page, fact, characters, within=WRITTEN_WITHIN)
+        await wait_for_fact(self.page, fact, characters, within=WRITTEN_WITHIN)
 
-    async def done(self, replies: int = 1) -> None:
+    async def wait_for_replies(self, replies: int = 1) -> None:
         """Wait until nothing is written any more, and so many replies are on the page."""
         fact = """n => document.querySelectorAll('.reply').length >= n
             && !document.querySelector('.reply.live, .reply[aria-busy=true]')
             && document.getElementById('stop').hidden"""
-        await comes_true(self.page, fact, replies, within=WRITTEN_WITHIN)
+        await wait_for_fact(self.page, fact, replies, within=WRITTEN_WITHIN)
 
     async def text(self) -> str:
         """The last reply as it stands on the page, without the spaces around it."""
@@ -97,10 +97,10 @@ class Reader:
     async def state(self) -> str:
         return await self.page.get_attribute("#connection", "data-state") or ""
 
-    async def becomes(self, *states: str) -> None:
+    async def wait_for_state(self, *states: str) -> None:
         """Wait until the connection is told to be in one of these states."""
         fact = "s => s.includes(document.getElementById('connection').dataset.state)"
-        await comes_true(self.page, fact, list(states), within=WRITTEN_WITHIN)
+        await wait_for_fact(self.page, fact, list(states), within=WRITTEN_WITHIN)
 
     async def facts(self) -> dict[str, str]:
         """What the developer view says, by its labels."""

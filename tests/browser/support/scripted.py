@@ -1,17 +1,20 @@
 """A conversation that a test writes event by event; the browser's requests for it end here.
 
 The frames are the protocol's own, and a snapshot is what the protocol's fold makes of the events
-so far. The page itself comes from the service.
+so far. The stream is a real connection, to a server of the test's own. All else on the page comes
+from the service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from playwright.async_api import BrowserContext, Error, Route
@@ -30,14 +33,17 @@ from streams.protocol.events import (
     RunStarted,
     Snapshot,
     TextDelta,
+    TextSnapshot,
     Usage,
 )
 from streams.protocol.fold import ConversationState, Reply, fold
-from streams.protocol.parts import Part, ReasoningPart, TextPart, text_parts
+from streams.protocol.parts import Part, ReasoningPart, TextPart, text_of, text_parts
 from streams.protocol.sse import encode, encode_frame
+from tests.support.ports import HOST
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 USAGE = Usage(input_tokens=12, output_tokens=30, total_tokens=42, estimated=False)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 QUESTION = "What time is it?"
 
 
@@ -52,6 +58,9 @@ class Scripted:
         self._index = 0
         self._events: list[Event] = []
         self._news = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+        self._streams: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         asked = MessageView(
             id=self.message,
             role="user",
@@ -68,9 +77,18 @@ class Scripted:
         ]
 
     async def serve(self, session: BrowserContext) -> None:
-        """Answer this session's requests for the conversation and its run."""
+        """Answer this session's requests for the conversation and its run, until `close`."""
+        self._server = await asyncio.start_server(self._stream, HOST, 0)
         await session.route(f"**/api/conversations/{self.id}/**", self._conversation)
         await session.route(f"**/api/runs/{self.run}/", self._status)
+
+    async def close(self) -> None:
+        """End the streams."""
+        if self._server:
+            self._server.close()
+        self._is_closed = True
+        await self._publish()
+        await asyncio.gather(*self._streams)
 
     async def say(self, *parts: Part) -> None:
         """Add these parts to the reply; text and reasoning may be pieces."""
@@ -79,6 +97,18 @@ class Scripted:
             events.append(self._piece(part))
             self._index += 1
         await self._publish(*events)
+
+    async def replace(self, *parts: Part) -> None:
+        """Say all parts of the reply again, as a worker does that has found its log lost."""
+        whole = TextSnapshot(
+            run=self.run,
+            attempt=self.attempt,
+            index=self._index,
+            text=text_of(parts),
+            parts=parts,
+        )
+        self._index += 1
+        await self._publish(whole)
 
     async def begin_again(self) -> None:
         """Begin the next attempt."""
@@ -158,22 +188,37 @@ class Scripted:
     async def _conversation(self, route: Route) -> None:
         url = urlsplit(route.request.url)
         with suppress(Error):  # the page has gone meanwhile
-            if not url.path.endswith("/events/"):
+            if url.path.endswith("/events/"):
+                assert self._server
+                port = self._server.sockets[0].getsockname()[1]
+                await route.continue_(url=f"http://{HOST}:{port}/?{url.query}")
+            else:
                 await route.fulfill(body=encode(self._snapshot()), content_type="application/json")
-                return
-            cursor = parse_qs(url.query).get("lastEventId")
-            body = await self._blocks(int(cursor[0])) if cursor else self._opening()
-            await route.fulfill(body=body, content_type="text/event-stream")
 
-    def _opening(self) -> bytes:
-        return encode_frame(self._snapshot(), len(self._events))
+    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Send a snapshot if the request names no cursor, then each event."""
+        task = asyncio.current_task()
+        assert task
+        self._streams.add(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):  # the page has gone
+            head = await reader.readuntil(b"\r\n\r\n")
+            given = re.search(rb"lastEventId=([0-9]+)", head)
+            cursor = int(given[1]) if given else len(self._events)
+            writer.write(HEAD + b"retry: 1000\n")
+            if not given:
+                writer.write(encode_frame(self._snapshot(), cursor))
+            while not self._is_closed:
+                for event in self._events[cursor:]:
+                    cursor += 1
+                    writer.write(encode_frame(event, cursor))
+                await writer.drain()
+                async with self._news:
+                    await self._news.wait_for(partial(self._has_news, cursor))
+        writer.close()
+        self._streams.discard(task)
 
-    async def _blocks(self, cursor: int) -> bytes:
-        """The blocks after the cursor, once there are any."""
-        async with self._news:
-            await self._news.wait_for(lambda: len(self._events) > cursor)
-        later = enumerate(self._events[cursor:], cursor + 1)
-        return b"".join(encode_frame(event, id) for id, event in later)
+    def _has_news(self, cursor: int) -> bool:
+        return self._is_closed or len(self._events) > cursor
 
     async def _status(self, route: Route) -> None:
         reply = self._reply

@@ -22,7 +22,7 @@ class Answer:
 
 
 @dataclass
-class Answering:
+class AnsweringServer:
     """A server that listens at `url`. `requests` are the bodies of those that came."""
 
     answer: Callable[[dict[str, Any]], Answer]
@@ -53,9 +53,9 @@ def reply(text: str = "Hello") -> Answer:
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator[Answering]:
+async def answering(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator[AnsweringServer]:
     """Such a server, on the test's own loop."""
-    server = Answering(answer)
+    server = AnsweringServer(answer)
     application = web.Application()
     application.router.add_post("/{path:.*}", server.handle)
     runner = web.AppRunner(application)
@@ -68,7 +68,7 @@ async def answering(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator
         await runner.cleanup()
 
 
-async def hear(server: Answering, settings: Any, *, name: str = "m") -> Any:
+async def hear(server: AnsweringServer, settings: Any, *, name: str = "m") -> Any:
     """What `speak` gives, or the fault that it raises, and how many requests that took."""
     settings.OPENAI_BASE_URL = server.url
     before, said = len(server.requests), []

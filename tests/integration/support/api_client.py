@@ -50,3 +50,18 @@ def conversation(id: UUID | str) -> str:
 
 def run(id: UUID | str) -> str:
     return f"/api/runs/{id}/"
+
+
+def client_with_token(token: str) -> Client:
+    return Client(enforce_csrf_checks=True, headers={"Authorization": f"Bearer {token}"})
+
+
+def begin_conversation(client: Client) -> HttpResponse:
+    path = "/api/conversations/"
+    answer = client.post(path, {"message": "?"}, content_type="application/json")
+    return cast("HttpResponse", answer)
+
+
+def problem(answer: HttpResponse) -> tuple[int, str]:
+    assert answer["Content-Type"] == "application/problem+json"
+    return answer.status_code, json.loads(answer.content)["code"]

@@ -15,7 +15,7 @@ QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
 AGENT_QUEUE = settings.AGENT_QUEUE
 
 
-def later() -> None:
+def let_dispatch_expire() -> None:
     """So much time goes by that every run may be dispatched again."""
     Run.objects.update(dispatched_at=F("dispatched_at") - timedelta(seconds=60))
 

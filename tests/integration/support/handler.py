@@ -45,13 +45,13 @@ class Connection:
         self.body = b""
         self.task = asyncio.create_task(application(self._scope, self._receive, self._send))
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         self._left.set()
         await asyncio.wait_for(self.task, 5)
 
-    async def hears(self, said: bytes) -> None:
+    async def wait_for(self, text: bytes) -> None:
         async with asyncio.timeout(20):
-            while said not in self.body:
+            while text not in self.body:
                 await asyncio.sleep(0.01)
 
     async def _receive(self) -> Mapping[str, Any]:

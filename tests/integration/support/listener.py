@@ -27,12 +27,12 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 
 READER = Caller(owner="visitor:a")
-RING = 4  # frames that a web process holds: few, so that readers fall out of it
-BEAT = 16.0  # seconds; longer than between two heartbeats
-STILL_WITHIN = 10.0  # seconds until a reader must have taken what there is
+BUFFER = 4  # frames that a web process holds: few, so that readers fall out of it
+STEP = 16.0  # seconds; longer than between two heartbeats
+IDLE_WITHIN = 10.0  # seconds until a reader must have taken what there is
 
 
-class Time:
+class ManualClock:
     """What a follower takes for the time. It stands still between two steps of a test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,31 +40,31 @@ class Time:
         monkeypatch.setattr(follower, "monotonic", lambda: self.now)
 
 
-class Quiet(ChannelBuffer):
+class ObservedBuffer(ChannelBuffer):
     """A feed that tells when its follower has nothing more to do."""
 
     def __init__(self) -> None:
-        super().__init__(RING)
-        self.still = asyncio.Event()
+        super().__init__(BUFFER)
+        self.idle = asyncio.Event()
 
     async def wait_for_change(self, seconds: float) -> bool:
-        self.still.set()
+        self.idle.set()
         return await super().wait_for_change(seconds)
 
 
-class Web(Hub):
+class WebProcess(Hub):
     """A web process that hears of Redis only what a test lets through."""
 
     def __init__(self) -> None:
-        super().__init__("redis://nobody.invalid", keep=RING)
-        self.feed = Quiet()
+        super().__init__("redis://nobody.invalid", keep=BUFFER)
+        self.buffer = ObservedBuffer()
 
     @contextmanager
     def listen(self, channel: str) -> Iterator[ChannelBuffer]:
-        yield self.feed
+        yield self.buffer
 
-    def receive(self, said: str) -> None:
-        self._receive(self.feed, said)
+    def receive(self, message: str) -> None:
+        self._receive(self.buffer, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +88,38 @@ def frames(piece: bytes) -> list[Frame]:
 
 
 @dataclass(eq=False)
-class Listener:
+class SteppedReader:
     """One reader over all his connections. What breaks a promise stands in `broken`."""
 
     conversation: UUID
-    time: Time
+    time: ManualClock
     cursor: int | None = None
-    heard: ConversationState = field(default_factory=ConversationState)
+    state: ConversationState = field(default_factory=ConversationState)
     history: dict[int, tuple[str, str]] = field(default_factory=dict)  # since the last snapshot
     resets: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    farewell: str | None = None
-    takes: int | None = None  # frames that still reach him before his connection is cut
-    _awaits: bool = True  # a snapshot must come before anything else
+    violations: list[str] = field(default_factory=list)
+    closed_as: str | None = None
+    frames_left: int | None = None  # frames that still reach him before his connection is cut
+    _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self._awaits = self.cursor is None
+        self._awaits_snapshot = self.cursor is None
         self.inbox: list[str] = []
-        self.web = Web()
+        self.web = WebProcess()
         self._following: Follower | None = None
         self._pump: asyncio.Task[None] | None = None
 
-    async def come(self) -> None:
+    async def connect(self) -> None:
         """Open a stream from the cursor on, subscribed at once."""
         found = await Conversation.objects.filter(pk=self.conversation).afirst()
         if found is None:
-            self.farewell = "gone"
+            self.closed_as = "gone"
             return
         self.inbox.clear()
         self.time.now = self._now
-        self.web = Web()
-        self.web.feed.subscribed()
+        self.web = WebProcess()
+        self.web.buffer.subscribed()
         self._following = Follower(
             cast("Hubs", self.web),
             caller=READER,
@@ -128,93 +128,93 @@ class Listener:
             until_idle=False,
         )
         self._pump = asyncio.create_task(self._follow(self._following.frames()))
-        await self._still()
+        await self._wait_until_idle()
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
         self._pump = None
 
-    async def drop(self, after: int) -> None:
+    async def drop_after(self, frames: int) -> None:
         """Lose the connection after so many more frames, and come back."""
-        self.takes = after
-        await self.look()
-        await self.leave()
-        self.takes = None
-        await self.come()
+        self.frames_left = frames
+        await self.step()
+        await self.disconnect()
+        self.frames_left = None
+        await self.connect()
 
-    async def cut(self) -> None:
+    async def cut_subscription(self) -> None:
         """The web process loses its subscription, and subscribes anew."""
-        self.web.feed.disconnected()
-        await self.look()
+        self.web.buffer.disconnected()
+        await self.step()
         self.inbox.clear()
-        self.web.feed.subscribed()
-        await self.look()
+        self.web.buffer.subscribed()
+        await self.step()
 
-    async def hear(self, kept: list[bool]) -> None:
+    async def deliver(self, kept: list[bool]) -> None:
         """So many announcements arrive, but for those that get lost."""
         arriving, self.inbox = self.inbox[: len(kept)], self.inbox[len(kept) :]
         for said, arrives in zip(arriving, kept, strict=False):
             if arrives:
                 self.web.receive(said)
-        await self.look()
+        await self.step()
 
     async def catch_up(self) -> None:
         """Everything arrives, a heartbeat looks whether it did, and whether he may still read."""
-        await self.hear([True] * len(self.inbox))
+        await self.deliver([True] * len(self.inbox))
         if self._following:
             refused = await in_thread(lambda: read_refusals({(READER, self.conversation)}))
             if refused:
                 self._following.close(GONE)
-        self._now += BEAT
-        await self.look()
+        self._now += STEP
+        await self.step()
 
-    async def look(self) -> None:
+    async def step(self) -> None:
         """Let the follower do whatever it would do now."""
         self.time.now = self._now
-        self.web.feed.still.clear()
-        self.web.feed.wake()
-        await self._still()
+        self.web.buffer.idle.clear()
+        self.web.buffer.wake()
+        await self._wait_until_idle()
 
-    async def _still(self) -> None:
+    async def _wait_until_idle(self) -> None:
         if self._pump is None or self._pump.done():
             return
-        still = asyncio.create_task(self.web.feed.still.wait())
+        still = asyncio.create_task(self.web.buffer.idle.wait())
         done, _ = await asyncio.wait(
-            {still, self._pump}, timeout=STILL_WITHIN, return_when=asyncio.FIRST_COMPLETED
+            {still, self._pump}, timeout=IDLE_WITHIN, return_when=asyncio.FIRST_COMPLETED
         )
         still.cancel()
         if not done:
-            self.broken.append("its follower does not come to rest")
+            self.violations.append("its follower does not come to rest")
         if self._pump.done() and (fault := self._pump.exception()):
-            self.broken.append(f"its stream broke off: {fault!r}")
+            self.violations.append(f"its stream broke off: {fault!r}")
 
     async def _follow(self, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
             for frame in frames(piece):
-                if self.takes is None or self.takes > 0:
+                if self.frames_left is None or self.frames_left > 0:
                     self._take(frame)
-                    self.takes = None if self.takes is None else self.takes - 1
+                    self.frames_left = None if self.frames_left is None else self.frames_left - 1
 
     def _take(self, frame: Frame) -> None:
         match frame.type:
             case StreamReset.type:
                 self.resets.append(orjson.loads(frame.data)["reason"])
-                self._awaits = True
+                self._awaits_snapshot = True
             case Heartbeat.type:
                 return
             case StreamError.type:
-                self.farewell = orjson.loads(frame.data)["condition"]
+                self.closed_as = orjson.loads(frame.data)["condition"]
             case Snapshot.type:
-                if not self._awaits:
-                    self.broken.append(f"a snapshot that nothing announced, at {frame.id}")
-                self._awaits = False
+                if not self._awaits_snapshot:
+                    self.violations.append(f"a snapshot that nothing announced, at {frame.id}")
+                self._awaits_snapshot = False
                 self.history.clear()
                 self._fold(frame)
             case _:
-                if self._awaits or (self.cursor and frame.id != self.cursor + 1):
-                    self.broken.append(f"{frame.type} {frame.id} after {self.cursor}")
+                if self._awaits_snapshot or (self.cursor and frame.id != self.cursor + 1):
+                    self.violations.append(f"{frame.type} {frame.id} after {self.cursor}")
                 self._fold(frame)
                 assert frame.id
                 self.history[frame.id] = (frame.type, frame.data)
@@ -222,4 +222,4 @@ class Listener:
     def _fold(self, frame: Frame) -> None:
         self.cursor = frame.id
         said: Event | Snapshot = decode(frame.type, frame.data)
-        self.heard = fold(self.heard, said)
+        self.state = fold(self.state, said)

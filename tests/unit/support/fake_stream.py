@@ -15,7 +15,7 @@ OVER = b"HTTP/1.1 204 No Content\r\n\r\n"
 FIRST = b"retry: 1\n\n"
 
 
-def said(number: int) -> bytes:
+def event_block(number: int) -> bytes:
     return encode_event("text.delta", json.dumps({"n": number}), number)
 
 
@@ -36,7 +36,7 @@ async def fake_stream(
     def whole(cursor: int | None) -> bytes:
         if cursor == tip:
             return OVER
-        events = (chunk(said(n)) for n in range((cursor or 0) + 1, tip + 1))
+        events = (chunk(event_block(n)) for n in range((cursor or 0) + 1, tip + 1))
         return b"".join([HEAD, chunk(FIRST), *events, b"0\r\n\r\n"])
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

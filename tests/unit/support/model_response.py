@@ -73,10 +73,10 @@ def chunk(finish_reason: object = None, **delta: Any) -> bytes:
     return event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
 
 
-def said(content: Any, finish_reason: object = None) -> bytes:
+def content_chunk(content: Any, finish_reason: object = None) -> bytes:
     return chunk(finish_reason, content=content)
 
 
 STOP = chunk("stop")
-HELLO = said("Hel") + said("lo")
+HELLO = content_chunk("Hel") + content_chunk("lo")
 WHOLE = HELLO + STOP

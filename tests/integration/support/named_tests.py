@@ -1,0 +1,18 @@
+"""Find a test by its name: one module runs another module's test without importing from it."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def find_test(name: str) -> Callable[..., Any]:
+    """The test that `"module: Class.test"` or `"module: test"` names.
+
+    Raises `ImportError` or `AttributeError` if there is no such test.
+    """
+    module, _, path = name.partition(": ")
+    owner, _, test = path.rpartition(".")
+    found: Any = import_module(f"tests.integration.{module}")
+    found = getattr(found, owner)() if owner else found
+    named: Callable[..., Any] = getattr(found, test)
+    return named

@@ -1,0 +1,8 @@
+"""Code for `manage.py shell -c`: what an operator does to users and sessions."""
+
+END_SESSION = (
+    "from django.contrib.sessions.models import Session; Session.objects.get(pk='{key}').delete()"
+)
+CREATE_USER = (
+    "from django.contrib.auth import get_user_model; get_user_model().objects.create_user('ann')"
+)
