@@ -68,7 +68,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.parser.should_upgrade() and not self._should_upgrade():
             return  # `_upgrade` parses the head again, without its `Upgrade` field
         self._stop_timer()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

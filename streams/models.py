@@ -26,12 +26,21 @@ class Conversation(models.Model):
     owner = models.CharField(max_length=64, help_text="user:<id>, or visitor:<uuid>")
     title = models.CharField(max_length=200)
     model = models.CharField(max_length=200)
+    # What another client's wire calls it. A name is free again once its conversation is deleted.
+    dialect = models.CharField(max_length=20, blank=True, editable=False)
+    client_id = models.CharField(max_length=200, null=True, editable=False)  # noqa: DJ001
+    hidden = models.BooleanField(default=False, editable=False, help_text="left out of lists")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     head = models.BigIntegerField(default=0, editable=False)  # the highest id known to be appended
     title_pending_since = models.DateTimeField(null=True, editable=False)  # a new title's change
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["owner", "dialect", "client_id"], name="one_conversation_per_client_id"
+            )
+        ]
         indexes: ClassVar = [
             models.Index(fields=["owner", "-created_at", "-id"], name="owner_newest"),
             models.Index(fields=["title_pending_since"], name="pending_titles"),
@@ -70,6 +79,9 @@ class Message(models.Model):
     content = models.TextField()
     parts = models.JSONField(
         null=True, editable=False, help_text="the parts of a reply; null if it is text alone"
+    )
+    client_id = models.CharField(  # noqa: DJ001
+        max_length=200, null=True, editable=False, help_text="another client's name for it"
     )
     turn = models.PositiveIntegerField(editable=False)
     reply_to = models.ForeignKey(

@@ -25,7 +25,7 @@ def list_newest(
 
     The cursor is None on the last page.
     """
-    found = Conversation.objects.filter(owner=owner)
+    found = Conversation.objects.filter(owner=owner, hidden=False)
     if search:
         found = found.filter(title__icontains=search)
     if after:

@@ -128,8 +128,11 @@ def _continues(had: tuple[AnyPart, ...], now: tuple[AnyPart, ...]) -> bool:
 
 def _follows(had: AnyPart, now: AnyPart, *, may_grow: bool) -> bool:
     match had, now:
-        case (TextPart(), TextPart()) | (ReasoningPart(), ReasoningPart()):
-            return now.text.startswith(had.text) if may_grow else now.text == had.text
+        case (TextPart(text=old), TextPart(text=new)) | (
+            ReasoningPart(text=old),
+            ReasoningPart(text=new),
+        ):
+            return new.startswith(old) if may_grow else new == old
         case _:
             return had == now or _is_replacement(had, now)
 

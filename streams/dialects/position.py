@@ -44,7 +44,7 @@ class Position:
 
     @property
     def is_end(self) -> bool:
-        return self.place == END - 1
+        return bool(self.place == END - 1)
 
 
 def reply_at(position: Position, now: Reply) -> Reply | None:

@@ -1,6 +1,6 @@
 """Follows one run for a reader of another wire.
 
-    events of the conversation → the run's reply → changes since the last frames → frames of the wire
+    events of the conversation → the run's reply → changes in it → frames of the wire
 
 The stream ends with the run. If it must end earlier, the connection breaks, because most clients
 take an orderly end for a finished reply.

@@ -1,0 +1,83 @@
+"""What all dialects share over HTTP: parsing, authentication, refusals, streams."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import URLPattern
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from streams.access.authorization import Caller
+from streams.api.authentication import Authentication
+from streams.api.errors import forget_frames, logged_problem
+from streams.api.json import Parser, Renderer
+from streams.api.routing import wrapped
+from streams.chat.reply_state import ReplyState
+from streams.delivery.open_streams import StreamLimit
+from streams.dialects.wire import Wire, open_run
+from streams.http.problems import Problem
+from streams.protocol.fold import Reply
+
+SYNTAX = 256 * 1024  # bytes outside of strings in a body, which may hold a list of messages
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+HTTP_1_0 = Problem(
+    505,
+    "http_version",
+    "A stream needs HTTP/1.1: over HTTP/1.0 a broken reply looks like a complete one.",
+)
+TOO_MANY = Problem(
+    429,
+    "too_many_streams",
+    "You have as many open streams as you may.",
+    headers={"Retry-After": "10"},
+)
+
+
+def dialect_api(name: str, refuse: Callable[[Problem], HttpResponse]) -> NinjaAPI:
+    """An API whose refusals `refuse` writes as the dialect's clients expect them."""
+    api = NinjaAPI(
+        title=f"Unspool: {name}",
+        urls_namespace=f"unspool-{name}",
+        auth=Authentication(),
+        parser=Parser(syntax=SYNTAX),
+        renderer=Renderer(),
+        docs_url=None,
+        openapi_url=None,
+    )
+
+    def on_error(request: HttpRequest, error: Exception) -> HttpResponse:
+        problem = logged_problem(request, error)
+        forget_frames(error)
+        return refuse(problem)
+
+    for kind in (Exception, Http404, HttpError, ValidationError):
+        api.add_exception_handler(kind, on_error)  # type: ignore[arg-type]
+    return api
+
+
+def addresses(api: NinjaAPI) -> list[URLPattern]:
+    """The URL patterns of a dialect's API."""
+    return [wrapped(pattern) for pattern in api.urls[0] if isinstance(pattern, URLPattern)]
+
+
+def stream_run(
+    request: HttpRequest,
+    wire: Wire,
+    caller: Caller,
+    state: ReplyState,
+    *,
+    before: Reply | None = None,
+    headers: dict[str, str] | None = None,
+) -> StreamingHttpResponse:
+    """The response that streams the run in this wire. Raises `Problem`."""
+    scope: dict[str, Any] = getattr(request, "scope", {})  # a test's request has none
+    if scope.get("http_version") == "1.0":
+        raise HTTP_1_0
+    try:
+        frames: AsyncGenerator[bytes] = open_run(wire, caller, state, before=before)
+    except StreamLimit:
+        raise TOO_MANY from None
+    return StreamingHttpResponse(
+        frames, content_type="text/event-stream", headers={**HEADERS, **(headers or {})}
+    )
