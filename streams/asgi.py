@@ -24,7 +24,7 @@ from streams.http.threaded_handler import ThreadedHandler
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIVE, READY = "/health/live", "/health/ready"
 OWN = re.compile(r"^/(api/|health/|metrics$)")
-STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)/?$")
+STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WAITING = 512  # requests that may wait for a thread of the write pool
 READING = 8  # database connections of the pool that writes never hold

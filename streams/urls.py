@@ -12,6 +12,7 @@ from streams.web.health import live, metrics, ready
 api = [
     path("conversations/<uuid:conversation>/events/", events, name="events"),
     path("streams/next/", next_link, name="next"),
+    path("streams/next/<str:name>/", next_link, name="next-page"),
     re_path("^$", not_found_view),
     *addresses(),
     re_path("", not_found_view),

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models import BooleanField, Case, DateTimeField, ExpressionWrapper, F, Q, When
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
@@ -28,6 +28,7 @@ from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
 from streams.log.values import Watermark
 from streams.models import Run
+from workers.claim_turn import claim_turn
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,12 @@ class ClaimResult(StrEnum):
     NO_ROOM = "no room"  # its owner's share is used up; `dispatched_at` is cleared
 
 
+@claim_turn()
 def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
 
     A run is claimed only by a process of its kind (`streams.chat.model_names`), and never again
     once it has called a tool that must not be called twice (`called_at`).
-
     A run must wait while an earlier run of its conversation is active. A new run must also wait
     while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
     the next run that ends dispatches the waiting run. A run may end just before that and dispatch
@@ -86,12 +87,14 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
     free = Q(status=Run.Status.QUEUED) | abandoned()
     if run.model not in names(kind):
         return ClaimResult.FOREIGN
+    needs_room = not run.attempt  # a run that had a place and lost it continues at once
+    # Counted first without the transaction, so that a refused claim holds no lock while it counts.
+    if needs_room and not has_room(run.owner, worker, kind):
+        return _refuse(run)
     try:
         with transaction.atomic():
-            # A run that had a place and lost it needs no room: it continues at once.
-            if not run.attempt and not has_room(run.owner, worker, kind):
-                same.filter(status=Run.Status.QUEUED).update(dispatched_at=None)
-                return ClaimResult.NO_ROOM
+            if needs_room and not has_room(run.owner, worker, kind, lock=True):
+                return _refuse(run)
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,
                 attempt=F("attempt") + 1,
@@ -104,6 +107,14 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
     except IntegrityError:
         return ClaimResult.TAKEN
     return ClaimResult.CLAIMED if claimed else ClaimResult.TAKEN
+
+
+def _refuse(run: Run) -> ClaimResult:
+    """Clear `dispatched_at`, so that the next run that ends dispatches this one."""
+    if run.dispatched_at is not None:  # a write without effect would also wait for the lock
+        queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.QUEUED)
+        queued.update(dispatched_at=None)
+    return ClaimResult.NO_ROOM
 
 
 def _load_claimed(before: Run, worker: UUID) -> Run | None:
@@ -223,8 +234,17 @@ class LeaseKeeper(threading.Thread):
         for id, hold in holds.items():
             if held.get(id) != hold.run.attempt:
                 hold.lost()
-            elif hold.first_token is not None and id not in self._first_token_stored:
-                self._first_token_stored.add(id)
-                Run.objects.filter(pk=id, attempt=hold.run.attempt).update(
-                    first_token_at=F("started_at") + hold.first_token
-                )
+        self._store_first_tokens([hold for id, hold in holds.items() if id in held])
+
+    def _store_first_tokens(self, holds: list[HeldRun]) -> None:
+        """Store when the first token came, in one statement: each waits for the database's lock."""
+        seen = self._first_token_stored
+        new = [h for h in holds if h.first_token is not None and h.run.id not in seen]
+        seen.update(hold.run.id for hold in new)
+        moments = [
+            When(pk=hold.run.id, attempt=hold.run.attempt, then=F("started_at") + hold.first_token)
+            for hold in new
+        ]
+        if moments:
+            at = Case(*moments, default=F("first_token_at"), output_field=DateTimeField())
+            Run.objects.filter(pk__in=[hold.run.id for hold in new]).update(first_token_at=at)

@@ -19,9 +19,9 @@ from threading import Condition, Thread
 from config.dev.child_process import die_with_parent
 
 LAST_LINES = 20  # of each process, printed if it exits at the start
-RELEASE_TIME = 3.5  # seconds for the worker to release its runs while the others still run
+RELEASE_TIME = 3.5  # seconds for the workers to release their runs while the others still run
 KILL_AFTER = 9.0  # seconds until the remaining processes are killed
-FIRST = ("worker",)  # they need Valkey and the database to release their runs
+FIRST = ("worker", "agents")  # they need Valkey and the database to release their runs
 COLOURS = (36, 33, 32, 35, 34, 31)  # ANSI: cyan, yellow, green, magenta, blue, red
 READY = re.compile(r"^(The [a-z ]+|Pushpin) (listens on|takes runs|is not needed)")
 

@@ -1,13 +1,15 @@
 """Which owner a session, an API token or a signed token acts for now, and what it may read.
 
-A new request and an open stream use the same functions. A request checks the proof that it
-carries. An open stream checks its first request's proof every `ACCESS_CHECK_INTERVAL` seconds.
+`may_read` alone decides who may read a conversation. A request has checked the proof that it
+carries, and calls `readable_conversation` or `readable_run`. An open stream calls `check_readers`
+every `ACCESS_CHECK_INTERVAL` seconds, which also checks the proof of the stream's first request.
 Each function checks many callers at once, with a fixed number of queries.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +28,7 @@ from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
 
 from streams.access.api_tokens import valid_tokens
-from streams.models import Conversation
+from streams.models import Conversation, Run
 
 VISITOR_KEY = "visitor"  # the key of the visitor's uuid in the session's data
 Login = tuple[str, str]  # from a session: the authentication backend's path, the user's id
@@ -117,20 +119,52 @@ class Caller:
     token: int | None = None
 
 
-def read_refusals(pairs: set[tuple[Caller, UUID]]) -> dict[tuple[Caller, UUID], str]:
-    """The pairs whose caller may not read the conversation, each with the reason.
+Reader = tuple[Caller, UUID]  # a caller, and the conversation that the caller reads
 
-    The reason is `gone` if the conversation does not exist, otherwise `forbidden`. The number
-    of queries does not depend on the number of pairs.
+
+class Refusal(StrEnum):
+    """Why an open stream must end: its caller may not read the conversation."""
+
+    FORBIDDEN = "forbidden"
+    GONE = "gone"  # the conversation does not exist
+
+
+def may_read(caller: Caller, conversation: Conversation) -> bool:
+    """Whether this caller, whose proof is valid, may read the conversation."""
+    return conversation.owner == caller.owner
+
+
+def readable_conversation(caller: Caller, id: UUID) -> Conversation:
+    """The conversation. Raises `DoesNotExist`, also if the caller may not read it."""
+    found = Conversation.objects.get(pk=id)
+    if not may_read(caller, found):
+        raise Conversation.DoesNotExist
+    return found
+
+
+def readable_run(caller: Caller, id: UUID) -> Run:
+    """The run, with its conversation and message. Raises `DoesNotExist` as above."""
+    found = Run.objects.select_related("conversation", "message").get(pk=id)
+    if not may_read(caller, found.conversation):
+        raise Run.DoesNotExist
+    return found
+
+
+def check_readers(readers: Collection[Reader]) -> dict[Reader, Conversation | Refusal]:
+    """Each reader's conversation, or why the reader may not read it now.
+
+    The number of queries does not depend on the number of readers.
     """
-    active = active_callers({caller for caller, _ in pairs})
-    ids = {conversation for _, conversation in pairs}
-    owners = dict(Conversation.objects.filter(pk__in=ids).values_list("id", "owner"))
-    return {
-        (caller, conversation): "forbidden" if conversation in owners else "gone"
-        for caller, conversation in pairs
-        if caller not in active or owners.get(conversation) != caller.owner
-    }
+    active = active_callers({caller for caller, _ in readers})
+    found = Conversation.objects.only("owner", "head").in_bulk({id for _, id in readers})
+
+    def check(caller: Caller, id: UUID) -> Conversation | Refusal:
+        if id not in found:
+            return Refusal.GONE
+        permitted = caller in active and may_read(caller, found[id])
+        return found[id] if permitted else Refusal.FORBIDDEN
+
+    return {(caller, id): check(caller, id) for caller, id in readers}
 
 
 def active_callers(callers: set[Caller]) -> set[Caller]:

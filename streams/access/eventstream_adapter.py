@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpRequest
 from django_eventstream.channelmanager import ChannelManagerBase
 
-from streams.access.authorization import Caller, read_refusals
+from streams.access.authorization import Caller, Refusal, check_readers
 from streams.log.channels import channel_of, conversation_of
 
 
@@ -21,7 +21,8 @@ class ChannelManager(ChannelManagerBase):  # type: ignore[misc]  # the library h
         conversation = conversation_of(channel)
         if user is None or conversation is None:
             return False
-        return not read_refusals({(user, conversation)})
+        reader = (user, conversation)
+        return not isinstance(check_readers([reader])[reader], Refusal)
 
     def is_channel_reliable(self, channel: str) -> bool:
         return True

@@ -28,17 +28,25 @@ class TokenUsage:
             self._used[token] = monotonic()
 
     def write(self) -> None:
-        """Write the recorded uses, unless the last write is less than `INTERVAL` ago."""
+        """Write the recorded uses, unless the last write is less than `INTERVAL` ago.
+
+        Raises `DatabaseError`. Uses that were not written stay recorded.
+        """
         with self._lock:
             if not self._used or monotonic() - self._written_at < INTERVAL:
                 return
             used, self._used = self._used, {}
             self._written_at = monotonic()
-        for token, at in used.items():
-            moment = from_now(at - monotonic())
-            # Another process may have written a later use already.
-            older = Q(last_used_at=None) | Q(last_used_at__lt=moment)
-            ApiToken.objects.filter(older, pk=token).update(last_used_at=moment)
+        try:
+            for token, at in list(used.items()):
+                moment = from_now(at - monotonic())
+                # Another process may have written a later use already.
+                older = Q(last_used_at=None) | Q(last_used_at__lt=moment)
+                ApiToken.objects.filter(older, pk=token).update(last_used_at=moment)
+                del used[token]
+        finally:
+            with self._lock:
+                self._used = used | self._used  # after an error, the next write includes the rest
 
 
 token_usage = TokenUsage()

@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 from ninja import Router, Status
 
+from streams.access.authorization import readable_conversation
 from streams.api.authentication import ApiRequest
 from streams.api.idempotency import KeyHeader, accepted_response, idempotency_key
 from streams.api.openapi import READ, START, WRITE
@@ -39,7 +40,7 @@ STARTED = {202: Accepted, 200: RunStatus}  # 200: the run ended within `Prefer: 
 
 def own(request: ApiRequest, conversation: UUID) -> Conversation:
     """The caller's conversation. Raises `DoesNotExist`, for another owner's conversation too."""
-    return Conversation.objects.get(pk=conversation, owner=request.auth.owner)
+    return readable_conversation(request.auth, conversation)
 
 
 @router.post("/", response=STARTED, summary="Begin a conversation", openapi_extra=START)

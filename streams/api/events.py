@@ -7,10 +7,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 from django.views.decorators.csrf import csrf_exempt
 
 from streams.access.authentication import caller_of, signed_caller
-from streams.access.authorization import Caller
+from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
 from streams.delivery.open_streams import StreamLimit, open_streams
-from streams.delivery.replay import pending
+from streams.delivery.replay import Pending, pending
 from streams.http.problems import Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
@@ -39,7 +39,8 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
             raise Problem(
                 405, "method_not_allowed", "Read it with GET.", headers={"Allow": ALLOWED}
             )
-        caller, found = _may_read(request, conversation)
+        caller = _caller_of(request)
+        found = readable_conversation(caller, conversation)
         return _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
     except Exception as error:
         refusal = error_response(request, error)
@@ -47,10 +48,9 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
         return retry_later() if temporary else refusal
 
 
-def _may_read(request: HttpRequest, conversation: UUID) -> tuple[Caller, Conversation]:
+def _caller_of(request: HttpRequest) -> Caller:
     token = request.GET.get("token", "")  # an EventSource cannot send an Authorization header
-    caller = signed_caller(request, token) if token else caller_of(request)
-    return caller, Conversation.objects.get(pk=conversation, owner=caller.owner)
+    return signed_caller(request, token) if token else caller_of(request)
 
 
 def _answer(
@@ -105,4 +105,4 @@ def is_idle(conversation: Conversation, cursor: int) -> bool:
     except LogUnavailable:
         return False
     caught_up = isinstance(page, Page) and not page.entries
-    return caught_up and pending(conversation.id, cursor) == "idle"
+    return caught_up and pending(conversation.id, cursor) is Pending.IDLE

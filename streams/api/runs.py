@@ -5,6 +5,7 @@ from uuid import UUID
 from django.http import HttpResponse
 from ninja import Router
 
+from streams.access.authorization import readable_run
 from streams.api.authentication import ApiRequest
 from streams.api.idempotency import KeyHeader, accepted_response, idempotency_key, status_response
 from streams.api.openapi import POST, READ, START
@@ -19,8 +20,7 @@ router = Router(tags=["runs"])
 
 def own(request: ApiRequest, run: UUID) -> Run:
     """The caller's run. Raises `DoesNotExist`, for another owner's run too."""
-    runs = Run.objects.select_related("conversation", "message")
-    return runs.get(pk=run, conversation__owner=request.auth.owner)
+    return readable_run(request.auth, run)
 
 
 @router.get("/{uuid:run}/", response=RunStatus, summary="A run as it is now", openapi_extra=READ)

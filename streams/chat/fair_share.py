@@ -43,12 +43,14 @@ def room(load: Load) -> int:
     return max(more, 0 if load.own else 1)
 
 
-def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
+def has_room(owner: str, worker: UUID, kind: Kind, *, lock: bool = False) -> bool:
     """Return whether one more run of the owner may start in this process, which writes this kind.
 
-    Call it within a transaction: until that ends, no other process starts a run of this owner.
+    With `lock`, call it within a transaction: until that ends, no other process starts a run of
+    this owner.
     """
-    lock_owner(owner, OwnerWork.CLAIM)
+    if lock:
+        lock_owner(owner, OwnerWork.CLAIM)
     own = Q(owner=owner)
     startable = waiting() & ~Q(conversation__in=busy())
     now = (

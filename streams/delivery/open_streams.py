@@ -14,13 +14,13 @@ from time import monotonic
 from django.conf import settings
 
 from streams.access.authorization import Caller
-from streams.delivery.follower import Follower, revoked
+from streams.delivery.follower import Follower
 from streams.delivery.hub import Hubs
+from streams.delivery.stream_end import StreamEnd, revoked
 from streams.models import Conversation
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
-SPREAD = (500, 5000)  # ms until readers reconnect after a shutdown, minimum and maximum
 
 
 class StreamLimit(Exception):
@@ -88,7 +88,7 @@ class OpenStreams:
         """Ask all readers to reconnect, later ones too. Call it in the streams' event loop."""
         self.draining = True
         for follower in self._open:
-            follower.close(follower.reconnect_frame(*SPREAD))
+            follower.close(StreamEnd.DRAINING)
 
     async def close(self) -> None:
         """Stop the watcher and close the Redis connections."""
@@ -102,7 +102,7 @@ class OpenStreams:
         self._open.add(follower)
         metrics.OPEN_STREAMS.inc()
         if self.draining:
-            follower.close(follower.reconnect_frame(*SPREAD))
+            follower.close(StreamEnd.DRAINING)
         try:
             async for piece in follower.frames():
                 yield piece
@@ -121,16 +121,15 @@ class OpenStreams:
         for follower in self._open:
             since = follower.write_started_at
             if since and monotonic() - since > settings.STREAM_WRITE_TIMEOUT and follower.task:
-                logger.info("a stream of conversation %s is not read", follower.conversation)
+                logger.info("a stream of conversation %s is not read", follower.reader[1])
+                follower.close(StreamEnd.STALLED)
                 follower.task.cancel()
 
     async def _close_revoked(self) -> None:
-        refused = await revoked(
-            {(follower.caller, follower.conversation) for follower in self._open}
-        )
+        ends = await revoked({follower.reader for follower in self._open})
         for follower in self._open:
-            if frame := refused.get((follower.caller, follower.conversation)):
-                follower.close(frame)
+            if end := ends.get(follower.reader):
+                follower.close(end)
 
 
 @cache

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
-from streams.delivery.replay import T
 from streams.log.sharding import server_of
 
+T = TypeVar("T")
 THREADS = 4  # per pool: one pool for the database, one for each Redis server
 
 

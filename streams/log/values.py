@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from typing import Literal
 from uuid import UUID
 
-from streams.protocol.events import Delta, TextSnapshot
+from streams.protocol.events import Delta, ResetReason, TextSnapshot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,13 +49,9 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CursorGap:
-    """The log cannot resume from the cursor, so the reader needs a snapshot.
+    """The log cannot resume from the cursor, so the reader needs a snapshot."""
 
-    `expired`: events after it were trimmed; `lost`: it is of another epoch; `ahead`: it is above
-    the log's last id.
-    """
-
-    reason: Literal["expired", "lost", "ahead"]
+    reason: ResetReason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

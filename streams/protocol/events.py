@@ -6,6 +6,7 @@ event types as strings.
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar, Literal, get_args
 from uuid import UUID
 
@@ -208,12 +209,20 @@ class Snapshot:
     cursor: int | None
 
 
+class ResetReason(StrEnum):
+    """Why the log cannot resume from a cursor."""
+
+    EXPIRED = "expired"  # events after it were trimmed
+    LOST = "lost"  # it is of another epoch
+    AHEAD = "ahead"  # it is above the log's last id
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamReset:
     """The log cannot resume from the reader's cursor; a snapshot follows."""
 
     type: ClassVar[str] = "stream-reset"
-    reason: Literal["expired", "lost", "ahead"]
+    reason: ResetReason
     channels: tuple[str, ...]
 
 

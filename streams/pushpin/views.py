@@ -1,8 +1,10 @@
 """The HTTP responses to Pushpin: the events so far, and the instruction to hold the connection.
 
 Pushpin holds the connection and delivers what the bridge publishes. When it has missed an event, it
-requests the next link, which is one URL for all holds. Pushpin merges simultaneous requests whose
-URL and `Grip-Last` are equal, so the response may depend on nothing else.
+requests the next link, which is one URL for all holds. A response has at most about `PAGE_BYTES` of
+events. If the log holds more, the response begins no hold, and its next link names the next page.
+Pushpin requests it once the reader has read. Pushpin merges simultaneous requests whose path and
+`Grip-Last` are equal, so the response may depend on nothing else.
 
 The GRIP library's own view is not used. It puts channel, reader and cursor into the URL's query,
 which Pushpin does not compare, so one reader could receive another's events.
@@ -11,7 +13,6 @@ which Pushpin does not compare, so one reader could receive another's events.
 import random
 import time
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -19,9 +20,9 @@ from django.urls import reverse
 from django_grip import GripMiddleware
 from gripcontrol import Channel
 
-from streams.access.authorization import Caller, active_callers
-from streams.delivery.follower import FORBIDDEN, GONE
-from streams.delivery.replay import pending, read_page
+from streams.access.authorization import Caller, Refusal, check_readers
+from streams.delivery.replay import Pending, pending, read_page
+from streams.delivery.stream_end import StreamEnd, closing_frames
 from streams.http.problems import Problem, problem_response
 from streams.log.channels import parse_cursor
 from streams.log.errors import LogUnavailable, Superseded
@@ -31,6 +32,10 @@ from streams.pushpin.hold import Hold, parse_hold
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 NEXT_LINK = 600  # seconds until Pushpin requests the next link by itself, in case no bridge runs
+# Seconds until Pushpin requests it after the pages of a long replay. Pushpin subscribes after the
+# last of them, so an event that was published in between reached no one.
+NEXT_LINK_SOON = 1
+PAGE_BYTES = 1024 * 1024  # no more of the log is read once a response has so many bytes
 ANY = "0"  # the `prev-id` on a channel to which nothing is published
 # Called for streams only. As a middleware it would process every request, in a thread.
 library = GripMiddleware(lambda request: HttpResponse())
@@ -38,14 +43,15 @@ library = GripMiddleware(lambda request: HttpResponse())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HoldResponse:
-    """What Pushpin sends at once, and whether and from where it then holds the connection.
+    """What Pushpin sends at once, and what it does then: end, request the next page, or hold.
 
-    `said` is the frames. `place` is the last event id, or None if none was read.
+    `cursor` is the id of the last event in it or before it, or None if the log was not read.
     """
 
-    said: bytes
-    place: int | None = None
-    held: bool = True
+    frames: bytes = b""
+    cursor: int | None = None
+    more: bool = False  # whether the log holds more events, which the next page begins with
+    end: StreamEnd | None = None
 
 
 def is_proxied(request: HttpRequest) -> bool:
@@ -75,9 +81,9 @@ def begin(
         begun=False,
         cursor=cursor,
     )
-    answer = first_page(hold, cursor, conversation.head)
+    page = read_pages(hold, cursor, conversation.head)
     retry = retry_field(*settings.STREAM_RETRY)
-    return _response(request, hold, replace(answer, said=retry + answer.said))
+    return _response(request, hold, replace(page, frames=retry + page.frames))
 
 
 def hold_deadline() -> int:
@@ -90,73 +96,91 @@ def hold_deadline() -> int:
     return (int((time.time() + max_age) / 60) // step + 1) * step
 
 
-def next_link(request: HttpRequest) -> HttpResponse:
-    """The response to Pushpin's next-link request: the events after the id in `Grip-Last`."""
+def next_link(request: HttpRequest, name: str = "") -> HttpResponse:
+    """The response to Pushpin's next-link request: the events after the id in `Grip-Last`.
+
+    Between the pages of a long replay, `name` in the path is the hold, which has the cursor.
+    """
     try:
         if not is_proxied(request):
             raise Problem(403, "grip_signature", "Only Pushpin may request this.")
-        last: dict[str, str] = request.grip.last  # type: ignore[attr-defined]
-        hold = next(filter(None, map(parse_hold, last)), None)
-        if hold is None:
-            raise Problem(400, "bad_cursor", "Grip-Last names no hold.")
-        place = last.get(hold.channel, "")
-        cursor = parse_cursor(place, hold.channel) if hold.begun else hold.cursor
+        hold, cursor = _hold_of(name, request.grip.last)  # type: ignore[attr-defined]
     except Problem as problem:
         return problem_response(problem)
     except ValueError:
         return problem_response(Problem(400, "bad_cursor", "Grip-Last names no event id."))
-    return _response(request, replace(hold, cursor=cursor), next_page(hold, cursor))
+    page = next_page(hold, cursor)
+    timeout = NEXT_LINK_SOON if name else NEXT_LINK
+    return _response(request, replace(hold, cursor=cursor), page, timeout=timeout)
+
+
+def _hold_of(name: str, last: dict[str, str]) -> tuple[Hold, int | None]:
+    """The hold and its cursor. Raises `Problem`, and `ValueError` for a malformed event id."""
+    hold = next(filter(None, map(parse_hold, [name] if name else last)), None)
+    if hold is None:
+        raise Problem(400, "bad_cursor", "Grip-Last names no hold.")
+    if not hold.begun:
+        return hold, hold.cursor
+    return hold, parse_cursor(last.get(hold.channel, ""), hold.channel)
 
 
 def next_page(hold: Hold, cursor: int | None) -> HoldResponse:
-    """As `first_page`, after a check that the hold's caller may still read."""
-    found = Conversation.objects.filter(pk=hold.conversation).first()
-    if found is None:
-        return HoldResponse(said=GONE, held=False)
-    if found.owner != hold.caller.owner or not active_callers({hold.caller}):
-        return HoldResponse(said=FORBIDDEN, held=False)
-    return first_page(hold, cursor, found.head)
+    """As `read_pages`, after a check that the hold's caller may still read."""
+    reader = (hold.caller, hold.conversation)
+    found = check_readers([reader])[reader]
+    if isinstance(found, Refusal):
+        return HoldResponse(end=StreamEnd(found))
+    return read_pages(hold, cursor, found.head)
 
 
-def first_page(hold: Hold, cursor: int | None, min_head: int) -> HoldResponse:
-    """All events after the cursor, or a snapshot, and whether to hold the connection.
+def read_pages(hold: Hold, cursor: int | None, min_head: int) -> HoldResponse:
+    """The next events after the cursor, or a snapshot, and what follows them.
 
-    `min_head` is the conversation's recorded head.
+    `min_head` is the conversation's recorded head. A snapshot and a single event may be longer
+    than `PAGE_BYTES`, and the page of the log that exceeds it is included.
     """
-    try:
-        answer = _read_all(hold.conversation, cursor, min_head)
-    except LogUnavailable:
-        return HoldResponse(said=b"")  # the bridge sends a hint when Redis is back
-    except Superseded:
-        return HoldResponse(said=GONE, held=False)
-    place = answer.place
-    is_idle = hold.until_idle and place is not None and pending(hold.conversation, place) == "idle"
-    return replace(answer, held=answer.held and not is_idle)
-
-
-def _read_all(conversation: UUID, cursor: int | None, min_head: int) -> HoldResponse:
     frames: list[bytes] = []
-    while True:
-        page = read_page(conversation, cursor, min_head=min_head)
-        frames.append(page.frames)
-        cursor = page.cursor
-        if page.last:
-            return HoldResponse(said=b"".join(frames), place=cursor)
+    size, last = 0, False
+    try:
+        while not last and size < PAGE_BYTES:
+            page = read_page(hold.conversation, cursor, min_head=min_head)
+            frames += page.frames
+            size += sum(map(len, page.frames))
+            cursor, last = page.cursor, page.last
+    except LogUnavailable:
+        if not frames:
+            return HoldResponse()  # the bridge sends a hint when Redis is back
+    except Superseded:
+        return HoldResponse(end=StreamEnd.GONE)
+    done = HoldResponse(frames=b"".join(frames), cursor=cursor, more=not last)
+    if last and hold.until_idle and cursor is not None:
+        is_idle = pending(hold.conversation, cursor) is Pending.IDLE
+        return replace(done, end=StreamEnd.IDLE) if is_idle else done
+    return done
 
 
-def _response(request: HttpRequest, hold: Hold, answer: HoldResponse) -> HttpResponse:
-    response = HttpResponse(answer.said, content_type="text/event-stream", headers=HEADERS)
-    if answer.held:
-        begun = answer.place is not None
-        hold = replace(hold, begun=begun, cursor=None if begun else hold.cursor)
-        instruct = request.grip.start_instruct()  # type: ignore[attr-defined]
-        instruct.set_hold_stream()
-        if hold.begun:
-            # No `build-id` filter: the frames contain their ids, and with the filter Pushpin
-            # refuses to begin a hold with more than 100,000 bytes.
-            instruct.add_channel(Channel(hold.channel, prev_id=str(answer.place)))
-        instruct.add_channel(Channel(hold.state, prev_id=ANY))
-        instruct.add_channel(hold.aside)
-        instruct.set_next_link(reverse("unspool:next"), timeout=NEXT_LINK)
+def _response(
+    request: HttpRequest, hold: Hold, page: HoldResponse, *, timeout: int = NEXT_LINK
+) -> HttpResponse:
+    content = page.frames + (closing_frames(page.end) if page.end else b"")
+    response = HttpResponse(content, content_type="text/event-stream", headers=HEADERS)
+    if page.end:
+        return response
+    if page.more:
+        name = replace(hold, begun=False, cursor=page.cursor).state
+        # Written here, because the library sends a link only beside a channel.
+        response["Grip-Link"] = f"<{reverse('unspool:next-page', args=[name])}>; rel=next"
+        return response
+    begun = page.cursor is not None
+    hold = replace(hold, begun=begun, cursor=None if begun else hold.cursor)
+    instruct = request.grip.start_instruct()  # type: ignore[attr-defined]
+    instruct.set_hold_stream()
+    if begun:
+        # No `build-id` filter: the frames contain their ids, and with the filter Pushpin
+        # refuses to begin a hold with more than 100,000 bytes.
+        instruct.add_channel(Channel(hold.channel, prev_id=str(page.cursor)))
+    instruct.add_channel(Channel(hold.state, prev_id=ANY))
+    instruct.add_channel(hold.aside)
+    instruct.set_next_link(reverse("unspool:next"), timeout=timeout)
     answered: HttpResponse = library.process_response(request, response)
     return answered

@@ -354,7 +354,7 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-async def test_parts_stand_in_nobodys_way(
+async def test_axe_finds_no_serious_barrier_in_parts(
     reader: Readers, browser: Browser, story: Scripted, scheme: str, width: int
 ) -> None:
     context = await browser.new_context(

@@ -184,6 +184,35 @@ async def test_a_stream_until_idle_ends_and_is_not_reopened(grip: Grip, judge: J
         assert report.clean, report
 
 
+async def test_a_long_replay_comes_in_pages_of_one_connection(grip: Grip, judge: Judge) -> None:
+    """Eight replies of 512 KiB, and a ninth that goes on while the first eight are replayed."""
+    async with grip() as (_, gripped):
+        visitor = await gripped.visitor()
+        asked = [await visitor.ask(script(tokens=5, seed=0, fault="big", fault_at=2))]
+        conversation, cursor = asked[0].conversation, asked[0].cursor
+        for seed in range(1, 9):
+            await followed_to_its_end(visitor.follower(conversation, cursor=asked[-1].cursor))
+            big = {"fault": "big", "fault_at": 2} if seed < 8 else {}
+            wishes = script(tokens=5 if big else 100, rate=0 if big else 10, seed=seed, **big)
+            asked.append(await visitor.send(conversation, wishes))
+        readers = [visitor.follower(conversation, cursor=cursor) for _ in range(3)]
+        late = visitor.follower(conversation, cursor=cursor)
+        async with asyncio.timeout(90):
+            await asyncio.gather(*(reader.follow() for reader in readers))
+            await late.follow()
+        report = await judge(visitor, asked, [*readers, late])
+        assert report.clean, report
+        for reader in (*readers, late):
+            assert [c.status for c in reader.recording.connections] == [200, 204]
+            first = reader.recording.connections[0]
+            assert first.ended_at - first.received[-1].at < 1.0
+
+
+async def followed_to_its_end(follower: Follower) -> None:
+    async with asyncio.timeout(30):
+        assert (await follower.follow()).whole
+
+
 async def test_a_cursor_gap_causes_a_reset_and_a_snapshot(grip: Grip, judge: Judge) -> None:
     async with grip() as (stack, gripped):
         visitor = await gripped.visitor()

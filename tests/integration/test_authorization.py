@@ -19,12 +19,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from streams.access.api_tokens import create_token
-from streams.access.authorization import Caller, read_refusals
-from streams.delivery.follower import FORBIDDEN, revoked
+from streams.access.authorization import Caller, Reader, Refusal, check_readers
 from streams.delivery.open_streams import OpenStreams
+from streams.delivery.stream_end import StreamEnd, closing_frames, revoked
 from streams.models import ApiToken, Conversation
 from streams.pushpin.hold import Hold
-from streams.pushpin.views import next_page
+from streams.pushpin.views import HoldResponse, next_page
 from tests.integration.support.api_client import begin_conversation, client_with_token, conversation
 from tests.integration.support.signed_tokens import sign
 
@@ -127,6 +127,11 @@ WAYS: dict[str, tuple[Callable[[User], Client], Way]] = {
 }
 
 
+def refusals(readers: set[Reader]) -> dict[Reader, Refusal]:
+    checked = check_readers(readers)
+    return {reader: found for reader, found in checked.items() if isinstance(found, Refusal)}
+
+
 def opened(client: Client) -> tuple[Caller, UUID]:
     """Who the API takes this client for, and a conversation of theirs."""
     id = UUID(begin_conversation(client).json()["conversation"])
@@ -142,9 +147,9 @@ def test_an_open_stream_ends_where_a_request_would_be_refused(ada: User, way: st
     reader = opened(client)
     events = f"{conversation(reader[1])}events/"
     assert client.head(events).status_code == 200
-    assert read_refusals({reader}) == {}
+    assert refusals({reader}) == {}
     end()
-    assert read_refusals({reader}) == {reader: "forbidden"}
+    assert refusals({reader}) == {reader: Refusal.FORBIDDEN}
     assert client.head(events).status_code in (401, 403, 404)
 
 
@@ -153,7 +158,7 @@ def test_streams_of_visitors_end_when_anonymous_access_is_turned_off(
 ) -> None:
     reader = opened(visiting(ada))
     settings.ALLOW_ANONYMOUS = False
-    assert read_refusals({reader}) == {reader: "forbidden"}
+    assert refusals({reader}) == {reader: Refusal.FORBIDDEN}
 
 
 def test_a_session_that_changed_its_user_reads_nothing_more(ada: User) -> None:
@@ -162,18 +167,18 @@ def test_a_session_that_changed_its_user_reads_nothing_more(ada: User) -> None:
     session = client.session
     client.force_login(User.objects.create_user("bob"))
     Session.objects.filter(pk=client.session.session_key).update(session_key=session.session_key)
-    assert read_refusals({reader}) == {reader: "forbidden"}
+    assert refusals({reader}) == {reader: Refusal.FORBIDDEN}
 
 
 def test_a_session_of_a_removed_backend_is_not_signed_in(ada: User, settings: Any) -> None:
     client = of_directory(ada)
     reader = opened(client)
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
-    assert read_refusals({reader}) == {reader: "forbidden"}
+    assert refusals({reader}) == {reader: Refusal.FORBIDDEN}
     assert client.head(f"{conversation(reader[1])}events/").status_code == 404
     visitor = opened(client)  # what the session is without its user
     assert visitor[0].owner.startswith("visitor:")
-    assert read_refusals({visitor}) == {}
+    assert refusals({visitor}) == {}
 
 
 def test_a_rotated_secret_key_with_a_fallback_ends_no_stream(ada: User, settings: Any) -> None:
@@ -185,7 +190,7 @@ def test_a_rotated_secret_key_with_a_fallback_ends_no_stream(ada: User, settings
     row = Session.objects.get()
     row.session_data = data.encode(dict(data.items()))  # as Django stores it after the change
     row.save()
-    assert read_refusals({reader}) == {}
+    assert refusals({reader}) == {}
 
 
 async def test_an_open_stream_ends_when_the_password_is_changed(ada: User, settings: Any) -> None:
@@ -199,18 +204,18 @@ async def test_an_open_stream_ends_when_the_password_is_changed(ada: User, setti
         await sync_to_async(change_password)()
         pieces = [piece async for piece in stream]
     await crowd.close()
-    assert pieces[-1] == FORBIDDEN
+    assert pieces[-1] == closing_frames(StreamEnd.FORBIDDEN)
 
 
 async def test_behind_pushpin_the_stream_ends_as_well(ada: User) -> None:
     reader = caller, id = await sync_to_async(lambda: opened(signed_in(ada)))()
     hold = Hold(conversation=id, caller=caller, until_idle=False, ends_at=2**31, begun=True)
-    assert (await sync_to_async(next_page)(hold, None)).held
+    assert (await sync_to_async(next_page)(hold, None)).end is None
     assert await revoked({reader}) == {}
     await sync_to_async(change_password)()
     answer = await sync_to_async(next_page)(hold, None)
-    assert (answer.said, answer.held) == (FORBIDDEN, False)
-    assert await revoked({reader}) == {reader: FORBIDDEN}  # as the bridge asks
+    assert answer == HoldResponse(end=StreamEnd.FORBIDDEN)
+    assert await revoked({reader}) == {reader: StreamEnd.FORBIDDEN}  # as the bridge asks
 
 
 def test_the_access_check_of_many_readers_takes_as_many_queries_as_of_a_few(ada: User) -> None:
@@ -218,7 +223,7 @@ def test_the_access_check_of_many_readers_takes_as_many_queries_as_of_a_few(ada:
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            assert read_refusals(readers) == {}
+            assert refusals(readers) == {}
         return len(queries)
 
     few = {opened(client) for client in (signed_in(ada), visiting(ada), holding(ada), passing(ada))}
@@ -232,4 +237,4 @@ def test_the_access_check_of_many_readers_takes_as_many_queries_as_of_a_few(ada:
 def test_a_deleted_conversation_ends_its_readers_streams(ada: User) -> None:
     caller, _ = opened(signed_in(ada))
     reader = caller, uuid4()
-    assert read_refusals({reader}) == {reader: "gone"}
+    assert refusals({reader}) == {reader: Refusal.GONE}

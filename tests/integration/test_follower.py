@@ -311,7 +311,7 @@ async def test_many_readers_share_one_read_after_a_reconnect(
 
 
 def caught_up(follower: Follower) -> bool:
-    return bool(follower._buffer and follower._caught_up(follower._buffer))
+    return bool(follower._events and follower._events.caught_up)
 
 
 async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) -> None:

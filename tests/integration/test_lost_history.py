@@ -10,7 +10,7 @@ import redis
 from django.db.models.functions import Now
 
 from streams.chat import ask, finish, publisher, sweep
-from streams.delivery.replay import ReplayPage, pending, read_page
+from streams.delivery.replay import Pending, ReplayPage, pending, read_page
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, Superseded
@@ -65,7 +65,7 @@ def abandon(run: Run) -> Run:
 def replay_faults(*pages: ReplayPage) -> list[str]:
     """The faults that a reader of these pages finds, and the runs that it takes as active."""
     replayer, faults = Replayer(), []
-    for block in Splitter().feed(b"".join(page.frames for page in pages)):
+    for block in Splitter().feed(b"".join(page.joined for page in pages)):
         begins = block.event == "conversation.snapshot"
         faults += replayer.apply_snapshot(block.payload) if begins else replayer.apply(block)
     return faults + [f"{run} goes on" for run in replayer.runs if replayer.is_active(run)]
@@ -234,7 +234,8 @@ class TestBetweenAppendAndRecord:
         run.conversation.refresh_from_db()
         finish.complete(run, "So.", finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
-        assert pending(run.conversation_id, tail.cursor) == "idle"
+        assert tail.cursor
+        assert pending(run.conversation_id, tail.cursor) is Pending.IDLE
         assert replay_faults(looks[0], tail) == []
 
 
@@ -404,7 +405,7 @@ class TestCorruptedLog:
         Run.objects.filter(pk=spoilt.pk).update(queued_event_id=None)
         valkey.delete(QUEUE)  # their tasks are lost
         Run.objects.update(dispatched_at=None)
-        rung: list[Any] = []
-        monkeypatch.setattr(sweep, "dispatch", rung.append)
+        dispatched: list[Any] = []
+        monkeypatch.setattr(sweep, "dispatch", lambda run, _: dispatched.append(run))
         sweep_by_another_process()
-        assert waiting.id in rung
+        assert waiting.id in dispatched

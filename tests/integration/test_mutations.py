@@ -25,8 +25,9 @@ from django.db.models import Q
 
 from streams.chat import finish, leases, sweep
 from streams.delivery import replay
+from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.follower import Follower
-from streams.delivery.hub import ChannelBuffer
 from streams.delivery.open_streams import OpenStreams
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import EventLog, the_log
@@ -185,8 +186,8 @@ def reconnect_without_a_new_subscription(self: ChannelBuffer) -> None:
     self.wake()
 
 
-async def send_an_unchecked_heartbeat(self: Follower, buffer: ChannelBuffer) -> bytes:
-    return encode_frame(Heartbeat(head=self._cursor))
+async def send_an_unchecked_heartbeat(self: Follower, events: ChannelReader) -> bytes:
+    return encode_frame(Heartbeat(head=events.cursor))
 
 
 GUARDS = [
@@ -414,7 +415,7 @@ GUARDS = [
     Guard(
         name="a claim is refused beyond its owner's share (`has_room`)",
         promise="9, owners get places in turn",
-        remove=lambda patch: patch.setattr(lease, "has_room", lambda *_: True),
+        remove=lambda patch: patch.setattr(lease, "has_room", lambda *_, **__: True),
         checks=(
             "test_fair_share: test_a_new_owner_gets_a_place_beside_one_with_many_runs",
             "test_fair_share: test_a_refused_run_is_dispatched_as_soon_as_one_of_its_owners_ends",

@@ -380,10 +380,10 @@ class TestOneFinalEvent:
         log_of(lost.conversation_id).delete()
         Run.objects.filter(pk=lost.pk).update(queued_event_id=None)
         Run.objects.update(dispatched_at=None)
-        rung = list[UUID]()
-        monkeypatch.setattr(sweep, "dispatch", rung.append)
+        dispatched = list[UUID]()
+        monkeypatch.setattr(sweep, "dispatch", lambda run, _: dispatched.append(run))
         sweep_by_another_process()
-        assert waiting.id in rung
+        assert waiting.id in dispatched
 
     def test_a_run_that_was_cancelled_before_its_start_is_never_claimed(self) -> None:
         run = queued_run()

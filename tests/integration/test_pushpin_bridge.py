@@ -18,7 +18,9 @@ from django.db import OperationalError
 from django.test import AsyncClient
 
 from streams.chat import conversations
-from streams.delivery.hub import ChannelBuffer
+from streams.delivery import channel_reader
+from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.replay import Pending
 from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
 from streams.models import Conversation
@@ -188,7 +190,7 @@ async def test_a_hold_until_idle_is_closed_by_a_bridge_started_after_the_final_e
 async def test_a_hold_until_idle_is_closed_after_redis_failed_before_the_record(
     short: Path, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outlook, subscribed, back = bridge.pending, ChannelBuffer.subscribed, asyncio.Event()
+    outlook, subscribed, back = channel_reader.pending, ChannelBuffer.subscribed, asyncio.Event()
 
     def subscribed_again(feed: ChannelBuffer) -> None:
         subscribed(feed)
@@ -196,7 +198,11 @@ async def test_a_hold_until_idle_is_closed_after_redis_failed_before_the_record(
             back.set()
 
     monkeypatch.setattr(ChannelBuffer, "subscribed", subscribed_again)
-    monkeypatch.setattr(bridge, "pending", lambda *at: outlook(*at) if back.is_set() else "ending")
+
+    def unnoted(*at: Any) -> Pending:
+        return outlook(*at) if back.is_set() else Pending.ENDING
+
+    monkeypatch.setattr(channel_reader, "pending", unnoted)
     story = await published_run()
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
@@ -211,14 +217,14 @@ async def told_anew(
     story: PublishedRun, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> int:
     """The history is lost, and the whole reply said again, before the bridge looks."""
-    in_thread, over = bridge.in_thread, asyncio.Event()
+    in_thread, over = channel_reader.in_thread, asyncio.Event()
 
     async def once_it_is_over(ask: Callable[[], Any], *, of: str | None = None) -> Any:
         if of is not None:
             await over.wait()
         return await in_thread(ask, of=of)
 
-    monkeypatch.setattr(bridge, "in_thread", once_it_is_over)
+    monkeypatch.setattr(channel_reader, "in_thread", once_it_is_over)
     await asyncio.to_thread(valkey.flushall)
     ending = await sync_to_async(story.complete)()
     over.set()
@@ -277,9 +283,9 @@ async def test_an_unpublished_log_is_read_a_few_times_a_second(
 async def test_a_database_that_is_down_is_queried_once_a_second(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outlook, asked = bridge.pending, list[float]()
+    outlook, asked = channel_reader.pending, list[float]()
 
-    def at_last(*at: Any) -> str:
+    def at_last(*at: Any) -> Pending:
         asked.append(monotonic())
         if len(asked) <= 4:  # each question is asked once more
             raise OperationalError
@@ -289,7 +295,7 @@ async def test_a_database_that_is_down_is_queried_once_a_second(
     staying = hold_of(story.conversation, until_idle=True)
     async with bridging(short) as pushpin:
         await followed(pushpin, story, staying)
-        monkeypatch.setattr(bridge, "pending", at_last)
+        monkeypatch.setattr(channel_reader, "pending", at_last)
         await sync_to_async(story.complete)()
         await pushpin.hears(close)
     assert asked[4] - asked[0] > bridge.LOOK

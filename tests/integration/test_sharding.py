@@ -14,7 +14,7 @@ import redis
 from asgiref.sync import sync_to_async
 from celery import current_app
 
-from streams.access.authorization import read_refusals
+from streams.access.authorization import check_readers
 from streams.chat import ask
 from streams.chat.sweep import sweep
 from streams.delivery.open_streams import open_streams
@@ -204,7 +204,7 @@ async def test_a_read_of_a_silent_server_delays_no_other_read(
     ]
     async with asyncio.timeout(1):
         await in_thread(lambda: the_log().channel(stories[0].channel).last(), of=stories[0].channel)
-        await in_thread(lambda: read_refusals({(VISITOR, stories[1].conversation.id)}))
+        await in_thread(lambda: check_readers({(VISITOR, stories[1].conversation.id)}))
     await asyncio.gather(*waiting)
 
 

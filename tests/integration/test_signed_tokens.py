@@ -117,7 +117,7 @@ def test_an_api_token_is_refused_in_the_url() -> None:
     assert follow(id, token) == 401
 
 
-def test_api_tokens_and_signed_tokens_are_told_apart_by_a_dot() -> None:
+def test_a_dot_distinguishes_signed_tokens_from_api_tokens() -> None:
     ada = User.objects.create_user("ada")
     assert "." not in create_token(ada, "job", scopes="read")
     assert sign("external:1").count(".") == 2

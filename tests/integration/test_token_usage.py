@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -14,7 +14,7 @@ from streams.access import authentication, token_usage
 from streams.access.api_tokens import create_token
 from streams.access.token_usage import TokenUsage
 from streams.chat.sweep import Sweeper
-from streams.models import ApiToken
+from streams.models import ApiToken, from_now
 from tests.integration.support.api_client import (
     begin_conversation,
     client_with_token,
@@ -89,6 +89,36 @@ def test_a_later_use_that_another_process_wrote_stays(usage: TokenUsage, token: 
     usage.note(token.pk)
     usage.write()
     assert used(token) == later
+
+
+def test_uses_that_a_database_error_prevents_are_written_by_the_next_write(
+    usage: TokenUsage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = User.objects.create_user("ada")
+    for name in ("a", "b", "c"):
+        create_token(ada, name, scopes="read")
+    tokens = list(ApiToken.objects.order_by("pk"))
+    for one in tokens:
+        usage.note(one.pk)
+
+    def fail_at_the_second(moment: float) -> Any:
+        updates.append(moment)
+        if len(updates) == 2:
+            usage.note(tokens[0].pk)  # a request uses it meanwhile
+            raise OperationalError
+        return from_now(moment)
+
+    updates: list[float] = []
+    monkeypatch.setattr(token_usage, "from_now", fail_at_the_second)
+    monkeypatch.setattr(token_usage, "INTERVAL", 0)
+    with pytest.raises(OperationalError):
+        usage.write()
+    assert [bool(used(one)) for one in tokens] == [True, False, False]
+    usage.write()
+    assert all(used(one) for one in tokens)
+    assert len(updates) == 5  # the three that were left, the first of them used again
+    usage.write()
+    assert len(updates) == 5
 
 
 def test_without_a_recorded_use_no_query_is_sent(usage: TokenUsage) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.delivery.hub import KEPT_BYTES, ChannelBuffer
+from streams.delivery.channel_buffer import KEPT_BYTES, ChannelBuffer
 
 
 def feed(*frames: bytes, keep: int = 512) -> ChannelBuffer:

@@ -268,6 +268,7 @@ def snapshot_of(state: ConversationState) -> Snapshot:
         messages=(),
         earlier=None,
         runs=runs,
+        unanswered=(),
         cursor=5,
     )
     decoded = decode(snapshot.type, encode(snapshot))

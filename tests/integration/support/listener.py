@@ -16,11 +16,12 @@ from uuid import UUID
 import orjson
 import pytest
 
-from streams.access.authorization import Caller, read_refusals
-from streams.delivery import follower
-from streams.delivery.follower import GONE, Follower
-from streams.delivery.hub import ChannelBuffer, Hub, Hubs
-from streams.delivery.threads import in_thread
+from streams.access.authorization import Caller
+from streams.delivery import channel_reader, follower
+from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.follower import Follower
+from streams.delivery.hub import Hub, Hubs
+from streams.delivery.stream_end import StreamEnd, revoked
 from streams.models import Conversation
 from streams.protocol.events import Event, Heartbeat, Snapshot, StreamError, StreamReset
 from streams.protocol.fold import ConversationState, fold
@@ -37,7 +38,8 @@ class ManualClock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(follower, "monotonic", lambda: self.now)
+        for module in (follower, channel_reader):
+            monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
 
 class ObservedBuffer(ChannelBuffer):
@@ -163,10 +165,8 @@ class SteppedReader:
     async def catch_up(self) -> None:
         """Everything arrives, a heartbeat looks whether it did, and whether he may still read."""
         await self.deliver([True] * len(self.inbox))
-        if self._following:
-            refused = await in_thread(lambda: read_refusals({(READER, self.conversation)}))
-            if refused:
-                self._following.close(GONE)
+        if self._following and await revoked({(READER, self.conversation)}):
+            self._following.close(StreamEnd.GONE)
         self._now += STEP
         await self.step()
 

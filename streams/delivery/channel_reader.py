@@ -1,0 +1,127 @@
+"""Reads one channel in order, each event exactly once: the log after the cursor, then live events.
+
+The owner subscribes first: the reader takes a buffer that the hub fills. Until the reader has read
+the log to its end in this subscription, `live` returns None, and the owner calls `read`. The same
+happens where an id is missing. The reader always compares ids, so it skips events that it had.
+Where the log cannot continue from the cursor, the page says why, and gives the reader a new place.
+
+A follower owns one for its stream, the bridge one for all that Pushpin holds of a conversation.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from uuid import UUID
+
+from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.replay import Pending, ReplayPage, pending, read_page, snapshot_page
+from streams.delivery.threads import in_thread
+from streams.log.channels import channel_of
+from streams.log.errors import LogUnavailable, Superseded
+from streams.observability import metrics
+
+logger = logging.getLogger(__name__)
+SOON = 0.2  # seconds until the next try: Redis is away, or a final event is unpublished
+NEVER = float("inf")
+
+
+class ChannelReader:
+    """The place of one reader in a channel. `cursor` is the id of the event that it had last."""
+
+    def __init__(
+        self,
+        conversation: UUID,
+        cursor: int | None,
+        buffer: ChannelBuffer,
+        *,
+        start: Callable[[UUID], ReplayPage] = snapshot_page,
+    ) -> None:
+        self.cursor = cursor
+        self.buffer = buffer
+        self.idle_at = 0.0  # when to check whether no run is pending
+        self._conversation = conversation
+        self._start = start  # gives a place to a reader that has none, or has lost it
+        self._subscription = 0  # the subscription in which the log was last read
+        self._read_to_end = False  # … whether it was read to its end then
+        self._retry_at = NEVER  # when to read the log again after a failure
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the log was read to its end in this subscription, so that nothing is missing."""
+        same = self.buffer.connected and self._subscription == self.buffer.subscription
+        return same and self._read_to_end
+
+    @property
+    def resubscribed(self) -> bool:
+        """Whether another subscription has begun since the log was last read."""
+        return 0 < self._subscription != self.buffer.subscription
+
+    def due(self, *, until_idle: bool) -> float:
+        """When the reader must be asked again, even if no event arrives."""
+        if not self.buffer.connected or self.buffer.deleted:
+            return NEVER
+        checks_idle = until_idle and self.caught_up and self.cursor is not None
+        return min(self._retry_at, self.idle_at) if checks_idle else self._retry_at
+
+    def live(self) -> list[bytes] | None:
+        """The live frames after the cursor; None if the log must be read first."""
+        buffer, cursor = self.buffer, self.cursor
+        if not buffer.connected or buffer.deleted:
+            return []
+        if cursor is None or not self.caught_up:
+            return None
+        frames = buffer.after(cursor)
+        if frames:
+            self._advance(cursor + len(frames), has_final=buffer.last_final > cursor)
+        elif frames is None:
+            metrics.GAPS_RECOVERED.inc()
+        return frames
+
+    async def read(self, *, again: bool = False, min_head: int | None = None) -> ReplayPage | None:
+        """The next page of the log; None if Redis is away or the conversation was deleted.
+
+        With `again`, the page begins with the event at the cursor. `min_head` is that of
+        `read_page`. A deletion is recorded in the buffer.
+        """
+        buffer, cursor, subscription = self.buffer, self.cursor, self.buffer.subscription
+        if again and cursor is not None:
+            cursor -= 1  # within one epoch, ids ascend by one
+        ask = partial(read_page, self._conversation, cursor, min_head=min_head, start=self._start)
+        channel = channel_of(self._conversation)
+        try:
+            page = await buffer.single_flight(cursor, lambda: in_thread(ask, of=channel))
+        except LogUnavailable:
+            self._read_to_end = False
+            self._retry_at = monotonic() + SOON
+            return None
+        except Superseded:
+            buffer.delete()  # the message about the deletion was lost
+            return None
+        metrics.REPLAYS.inc(cursor is not None)
+        if page.reset:
+            logger.info("the log of %s cannot continue: %s", channel, page.reset)
+            metrics.RESETS.labels(page.reset).inc()
+        self._subscription, self._read_to_end = subscription, page.last
+        self._retry_at = NEVER
+        self._advance(page.cursor, has_final=page.has_final)
+        return page
+
+    async def is_idle(self) -> bool:
+        """Whether every event was read and no run is pending. Asks the database only if due."""
+        cursor = self.cursor
+        if cursor is None or not self.caught_up or monotonic() < self.idle_at:
+            return False
+        match await in_thread(lambda: pending(self._conversation, cursor)):
+            case Pending.IDLE:
+                return True
+            case Pending.BUSY:
+                self.idle_at = NEVER  # until the next final event arrives
+            case Pending.ENDING:
+                self.idle_at = monotonic() + SOON
+        return False
+
+    def _advance(self, cursor: int | None, *, has_final: bool) -> None:
+        self.cursor = cursor
+        if has_final:
+            self.idle_at = 0.0
