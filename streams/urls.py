@@ -5,11 +5,14 @@ from django.urls import include, path, re_path
 from streams.api import addresses
 from streams.api.events import events
 from streams.api.routing import not_found_view
+from streams.dialects.ai_sdk_api import api as ai_sdk
+from streams.dialects.http import addresses as dialect_addresses
 from streams.pushpin.views import next_link
 from streams.web import accounts, page
 from streams.web.health import live, metrics, ready
 
 api = [
+    *dialect_addresses(ai_sdk),
     path("conversations/<uuid:conversation>/events/", events, name="events"),
     path("streams/next/", next_link, name="next"),
     path("streams/next/<str:name>/", next_link, name="next-page"),

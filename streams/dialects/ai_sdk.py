@@ -42,14 +42,17 @@ DONE = b"data: [DONE]\n\n"
 class UiMessageWire:
     """One stream of UI message chunks. `resets`: the client knows `reset-step`, as of version 7."""
 
-    def __init__(self, *, resets: bool) -> None:
+    def __init__(self, *, resets: bool, again: bool = False) -> None:
         self._resets = resets
+        self._again = again  # the client has a part of the reply, which is void
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`. Raises `StreamBroken` to take back without a reset."""
         if before is None:
             yield _frame({"type": "start", "messageId": str(now.run)})
             yield _frame({"type": "start-step"})
+            if self._again and self._resets:
+                yield _frame({"type": "reset-step"})
             before = Reply(run=now.run, message=now.message)
         for change in changes(before, now):
             if isinstance(change, TakenBack) and change.parts and not self._resets:
@@ -97,6 +100,29 @@ def _part(place: int, part: AnyPart) -> Iterator[dict[str, Any]]:
         case DataPart(name=name, data=data, id=id):
             chunk = {"type": f"data-{name}", "data": data}
             yield chunk if id is None else {**chunk, "id": id}
+
+
+def ui_parts(parts: Iterable[AnyPart]) -> list[dict[str, Any]]:
+    """The parts of a stored message, as those of a UI message."""
+    shown: list[dict[str, Any]] = []
+    tools: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        match part:
+            case TextPart(text=text) | ReasoningPart(text=text):
+                shown.append({"type": part.type, "text": text, "state": "done"})
+            case ToolCallPart(call=call, name=name, input=input):
+                tool = {"type": "dynamic-tool", "toolName": name, "toolCallId": call}
+                tools[call] = {**tool, "state": "input-available", "input": input}
+                shown.append(tools[call])
+            case ToolResultPart(call=call, output=output, error=error) if call in tools:
+                tools[call] |= (
+                    {"state": "output-available", "output": output}
+                    if error is None
+                    else {"state": "output-error", "errorText": error}
+                )
+            case SourcePart() | DataPart():
+                shown += list(_part(0, part))
+    return shown
 
 
 def _ending(ending: Ending) -> Iterator[dict[str, Any]]:
