@@ -137,7 +137,9 @@ def _ask(
 
 @router.get("/chat/{name}/stream")
 def resume(
-    request: ApiRequest, name: str, startIndex: int = 0
+    request: ApiRequest,
+    name: str,
+    startIndex: int = 0,  # noqa: N803  # the name in the query
 ) -> HttpResponse | StreamingHttpResponse:
     run = _run(request.auth.owner, name) or _newest(request.auth.owner, name)
     if run is None:
