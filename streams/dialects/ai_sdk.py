@@ -42,6 +42,8 @@ DONE = b"data: [DONE]\n\n"
 class UiMessageWire:
     """One stream of UI message chunks. `resets`: the client knows `reset-step`, as of version 7."""
 
+    dialect = "ai-sdk"
+
     def __init__(self, *, resets: bool, again: bool = False) -> None:
         self._resets = resets
         self._again = again  # the client has a part of the reply, which is void

@@ -20,7 +20,7 @@ from streams.chat.origin import EarlierMessage, Origin, client_ids, named
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
-from streams.dialects.http import dialect_api, stream_run
+from streams.dialects.http import DialectApi, stream_run
 from streams.http.problems import Problem, not_found
 from streams.models import Conversation, Run, from_now
 from streams.protocol.ids import NotCanonical, parse_uuid
@@ -214,5 +214,5 @@ def _stream(request: ApiRequest, run: UUID, *, again: bool = False) -> Streaming
     return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
 
 
-api = dialect_api(DIALECT, refuse)
+api = DialectApi(DIALECT, prefix="/api/", refuse=refuse)
 api.add_router("", router)
