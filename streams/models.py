@@ -44,6 +44,7 @@ class Conversation(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["owner", "-created_at", "-id"], name="owner_newest"),
             models.Index(fields=["title_pending_since"], name="pending_titles"),
+            models.Index(fields=["created_at"], name="hidden_by_age", condition=Q(hidden=True)),
         ]
 
     def __str__(self) -> str:
@@ -150,6 +151,11 @@ class Run(models.Model):
         editable=False,
         help_text="when it first called a tool that must not be called twice: it never begins anew",
     )
+
+    # The request whose disconnect ends the run, and since when its client is gone; both null for a
+    # run that no disconnect ends.
+    reader = models.UUIDField(null=True, editable=False)
+    reader_left_at = models.DateTimeField(null=True, editable=False)
 
     # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)
