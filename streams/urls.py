@@ -1,18 +1,25 @@
 """The URL routes of the app: the API, accounts, health checks, metrics and the page."""
 
+from django.conf import settings
 from django.urls import include, path, re_path
 
 from streams.api import addresses
+from streams.api import api as own_api
 from streams.api.events import events
 from streams.api.routing import not_found_view
 from streams.dialects.ai_sdk_api import api as ai_sdk
-from streams.dialects.http import addresses as dialect_addresses
 from streams.pushpin.views import next_link
 from streams.web import accounts, page
 from streams.web.health import live, metrics, ready
 
+# By the names in the setting DIALECTS that serve them.
+DIALECTS = [(ai_sdk, {"ai-sdk"})]
+dialects = [api for api, names in DIALECTS if names & set(settings.DIALECTS)]
+for dialect in dialects:
+    own_api.document_also(dialect, dialect.prefix)
+
 api = [
-    *dialect_addresses(ai_sdk),
+    *(url for one in dialects if one.prefix == "/api/" for url in one.addresses()),
     path("conversations/<uuid:conversation>/events/", events, name="events"),
     path("streams/next/", next_link, name="next"),
     path("streams/next/<str:name>/", next_link, name="next-page"),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal
+from uuid import uuid4
 
 from streams.models import Conversation, Message
 
@@ -35,20 +36,33 @@ class Origin:
 
     def store_earlier(self, conversation: Conversation) -> int:
         """Store the earlier messages. Returns the turn after theirs."""
-        turn, question = 0, None
-        for message in self.earlier:
-            if message.role == "user" or (message.role == "assistant" and turn == 0):
-                turn += 1
-            stored = conversation.messages.create(
-                role=message.role,
-                content=message.text,
-                client_id=message.client_id,
-                turn=0 if message.role == "system" else turn,
-                reply_to=question if message.role == "assistant" else None,
-            )
-            if message.role == "user":
-                question = stored
-        return turn + 1
+        return store_earlier(conversation, self.earlier)
+
+
+def store_earlier(
+    conversation: Conversation, messages: tuple[EarlierMessage, ...], *, turn: int = 0
+) -> int:
+    """Store messages that no run has answered, after this turn. Returns the turn after theirs."""
+    last, question, stored = turn, None, []
+    # All have one time of creation, so their ids order those of one turn.
+    for id, message in zip(sorted(uuid4() for _ in messages), messages, strict=True):
+        if message.role == "user" or (message.role == "assistant" and turn == last):
+            turn += 1
+        one = Message(
+            id=id,
+            conversation=conversation,
+            role=message.role,
+            content=message.text,
+            client_id=message.client_id,
+            turn=0 if message.role == "system" else turn,
+            reply_to=question if message.role == "assistant" else None,
+            event=0,  # no event tells of it, so every snapshot has it
+        )
+        if message.role == "user":
+            question = one
+        stored.append(one)
+    Message.objects.bulk_create(stored)
+    return turn + 1
 
 
 def named(owner: str, dialect: str, client_id: str) -> Conversation | None:

@@ -23,8 +23,11 @@ from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, R
 Row = dict[str, Any]
 # The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.
 EXPORTED: dict[type[Model], tuple[str, ...]] = {
-    Conversation: ("id", "title", "model", "created_at"),
-    Message: ("id", "conversation", "role", "content", "parts", "turn", "reply_to", "created_at"),
+    Conversation: ("id", "title", "model", "dialect", "client_id", "hidden", "created_at"),
+    Message: (
+        *("id", "conversation", "role", "content", "parts", "client_id", "turn", "reply_to"),
+        "created_at",
+    ),
     Run: (
         *("id", "conversation", "message", "reply", "model", "metadata", "status", "attempt"),
         *("cancel_asked", "called_at"),
