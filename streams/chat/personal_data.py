@@ -45,6 +45,7 @@ LEFT_OUT: dict[type[Model], tuple[str, ...]] = {
     Message: ("event",),
     Run: (
         *("owner", "uncounted_attempts", "worker", "lease_until", "lease_length", "dispatched_at"),
+        *("reader", "reader_left_at"),
         *("queued_event_id", "started_event_id", "ended_event_id"),
     ),
     IdempotencyRecord: ("id", "owner", "digest"),
