@@ -38,10 +38,46 @@ def refuse(problem: Problem) -> HttpResponse:
     )
 
 
-router = Router()
+def _documented(*others: dict[int, str], media_type: str = "text/plain") -> dict[str, Any]:
+    """Ninja's `openapi_extra` for a route with these further statuses."""
+    statuses = {**REFUSALS, **{status: text for one in others for status, text in one.items()}}
+    return {
+        "responses": {
+            status: {
+                "description": text,
+                "content": {
+                    "text/event-stream" if status == 200 else media_type: {
+                        "schema": {"type": "string"}
+                    }
+                },
+            }
+            for status, text in statuses.items()
+        }
+    }
 
 
-@router.post("/chat")
+REFUSALS = {
+    400: "The request cannot be read",
+    401: "The request has no valid authentication",
+    403: "The token lacks a scope, or the CSRF token is missing",
+    404: "It does not exist, or another owner has it",
+    422: "A value in the request is not valid, or a message has more than text",
+    429: "A limit of this owner is reached",
+    500: "A fault of the service",
+    503: "The service is temporarily unavailable",
+}
+BODY = {
+    408: "The body did not arrive completely",
+    409: "The messages differ from those that are stored",
+    411: "The body has no Content-Length",
+    413: "The body is larger than any request needs",
+    415: "The body is no JSON",
+}
+STREAM = {200: "The reply, as UI message chunks", 505: "A stream was asked for over HTTP/1.0"}
+router = Router(tags=["ai-sdk"])
+
+
+@router.post("/chat", openapi_extra=_documented(BODY, STREAM))
 def chat(request: ApiRequest, body: ChatRequest) -> StreamingHttpResponse:
     owner = request.auth.owner
     check_stream(request, request.auth)  # before anything is stored
@@ -122,7 +158,7 @@ def _regenerated(body: ChatRequest, newest: Run | None) -> str:
     return str((earlier or newest).pk)
 
 
-@router.get("/chat/{name}/stream")
+@router.get("/chat/{name}/stream", openapi_extra=_documented(STREAM))
 def resume(
     request: ApiRequest,
     name: str,
@@ -137,7 +173,7 @@ def resume(
     return _stream(request, run.id, heard=startIndex)
 
 
-@router.post("/chat/{name}/stop")
+@router.post("/chat/{name}/stop", response={204: None}, openapi_extra=_documented(BODY))
 def stop(request: ApiRequest, name: str) -> HttpResponse:
     conversation = _conversation(request.auth.owner, name)
     if conversation is None:
@@ -147,7 +183,7 @@ def stop(request: ApiRequest, name: str) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-@router.get("/chat/{name}/messages")
+@router.get("/chat/{name}/messages", openapi_extra=_documented())
 def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
     conversation = _conversation(request.auth.owner, name)
     if conversation is None:
