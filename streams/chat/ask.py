@@ -25,7 +25,7 @@ from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits
 from streams.chat.model_names import kind_of
-from streams.chat.origin import Origin
+from streams.chat.origin import EarlierMessage, Origin, store_earlier
 from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
@@ -112,8 +112,11 @@ def ask(
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
     client_id: str | None = None,
+    earlier: tuple[EarlierMessage, ...] = (),
 ) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
+
+    `earlier` messages come before it, and are not answered.
 
     Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and
     what `recall` does.
@@ -121,7 +124,7 @@ def ask(
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
-        turn = _last_turn(conversation) + 1
+        turn = store_earlier(conversation, earlier, turn=_last_turn(conversation))
         return _question(conversation, text, metadata, turn, client_id)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")

@@ -133,6 +133,11 @@ def keep(key: IdempotencyKey, result: object) -> None:
     )
 
 
+def forget(key: IdempotencyKey) -> None:
+    """Make the key unused again."""
+    IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).delete()
+
+
 def keep_as_used(key: IdempotencyKey) -> bool:
     """Keep that the request was answered, without a result. False if an equal request was first.
 

@@ -40,21 +40,23 @@ DONE = b"data: [DONE]\n\n"
 
 
 class UiMessageWire:
-    """One stream of UI message chunks. `resets`: the client knows `reset-step`, as of version 7."""
+    """One stream of UI message chunks.
+
+    `resets`: the client knows `reset-step`, as of version 7. `heard`: the number of chunks that a
+    client has which continues its message, where others begin it anew. They become void.
+    """
 
     dialect = "ai-sdk"
 
-    def __init__(self, *, resets: bool, again: bool = False) -> None:
+    def __init__(self, *, resets: bool, heard: int = 0) -> None:
         self._resets = resets
-        self._again = again  # the client has a part of the reply, which is void
+        self._heard = heard
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`. Raises `StreamBroken` to take back without a reset."""
         if before is None:
             yield _frame({"type": "start", "messageId": str(now.run)})
-            yield _frame({"type": "start-step"})
-            if self._again and self._resets:
-                yield _frame({"type": "reset-step"})
+            yield _frame({"type": "reset-step" if self._heard > 1 else "start-step"})
             before = Reply(run=now.run, message=now.message)
         for change in changes(before, now):
             if isinstance(change, TakenBack) and change.parts and not self._resets:
@@ -137,6 +139,7 @@ def _ending(ending: Ending) -> Iterator[dict[str, Any]]:
     match ending:
         case RunFailed(reason=reason):
             yield {"type": "error", "errorText": reason}
+            yield {"type": "finish", "finishReason": "error", "messageMetadata": {"usage": usage}}
         case RunCancelled():
             yield {"type": "abort"}
             yield {"type": "finish", "messageMetadata": {"usage": usage}}

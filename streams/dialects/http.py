@@ -14,7 +14,7 @@ from streams.api.errors import forget_frames, logged_problem
 from streams.api.json import Parser, Renderer
 from streams.api.routing import wrapped
 from streams.chat.reply_state import ReplyState
-from streams.delivery.open_streams import StreamLimit
+from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.wire import Wire, open_run
 from streams.http.problems import Problem
 from streams.protocol.fold import Reply
@@ -38,11 +38,18 @@ TOO_MANY = Problem(
 class DialectApi(NinjaAPI):
     """The API of another client's wire, below `prefix`; `refuse` writes its refusals."""
 
-    def __init__(self, name: str, *, prefix: str, refuse: Refuse) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        prefix: str,
+        refuse: Refuse,
+        authentication: Authentication | None = None,
+    ) -> None:
         super().__init__(
             title=f"Unspool: {name}",
             urls_namespace=f"unspool-{name}",
-            auth=Authentication(),
+            auth=authentication or Authentication(),
             parser=Parser(syntax=SYNTAX),
             renderer=Renderer(),
             docs_url=None,
@@ -65,6 +72,23 @@ class DialectApi(NinjaAPI):
         return [wrapped(pattern, self.refuse) for pattern in patterns]
 
 
+class TextAuthentication(Authentication):
+    """Authentication of a dialect whose client may send its JSON as `text/plain`."""
+
+    media_types = (*Authentication.media_types, "text/plain")
+
+
+def check_stream(request: HttpRequest, caller: Caller) -> None:
+    """Raise `Problem` if the caller can get no stream now. Call it before a run is created."""
+    scope: dict[str, Any] = getattr(request, "scope", {})  # a test's request has none
+    if scope.get("http_version") == "1.0":
+        raise HTTP_1_0
+    try:
+        open_streams().check_limit(caller.owner)
+    except StreamLimit:
+        raise TOO_MANY from None
+
+
 def stream_run(
     request: HttpRequest,
     wire: Wire,
@@ -79,9 +103,7 @@ def stream_run(
 
     Raises `Problem`.
     """
-    scope: dict[str, Any] = getattr(request, "scope", {})  # a test's request has none
-    if scope.get("http_version") == "1.0":
-        raise HTTP_1_0
+    check_stream(request, caller)
     try:
         frames = open_run(wire, caller, state, before=before, on_close=on_close)
     except StreamLimit:

@@ -11,12 +11,15 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
+from django.db import DatabaseError
+
 from streams.access.authorization import Caller
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.delivery.open_streams import OpenStream, open_streams
 from streams.delivery.threads import in_thread
 from streams.http.threaded_handler import StreamBroken
 from streams.log.channels import channel_of
+from streams.models import Run
 from streams.observability import metrics
 from streams.protocol.events import (
     EVENTS,
@@ -182,4 +185,7 @@ async def _restarted(reply: Reply, snapshot: Event | Snapshot) -> Reply:
         if run.id == reply.run:
             return replace(reply, attempt=run.attempt, parts=run.parts)
     # At the snapshot's cursor the run has ended, and its row has the reply.
-    return (await in_thread(lambda: reply_state(reply.run), of=channel_of(snapshot.id))).reply
+    try:
+        return (await in_thread(lambda: reply_state(reply.run), of=channel_of(snapshot.id))).reply
+    except (Run.DoesNotExist, DatabaseError):
+        raise StreamBroken from None  # deleted meanwhile, or the database is away

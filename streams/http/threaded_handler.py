@@ -211,15 +211,22 @@ def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
 
 
 async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `work`, and cancel it if the client disconnects. Raises what `work` raises."""
+    """Run `work`, and cancel it if the client disconnects.
+
+    Raises what `work` raises, and `StreamBroken` if another task has cancelled it: its client does
+    not read.
+    """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(wait_for_disconnect(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        is_stalled = working.cancelled()
     finally:
         leaving.cancel()
         working.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+    if is_stalled:
+        raise StreamBroken
     if not working.cancelled():
         working.result()
 

@@ -116,9 +116,9 @@ async def main(path: Path) -> None:
             await list_conversations(session, story)
             origin = f"http://{HOST}:{stack.ports[stack.web.name]}"
             reader = await Reader.at(session, origin, story.path)
-            await reader.becomes("live")
+            await reader.wait_for_state("live")
             await write(story, reader.page)
-            await reader.done()
+            await reader.wait_for_replies()
             await take(reader.page, path)
             await session.close()
             await story.close()

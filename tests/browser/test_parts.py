@@ -22,7 +22,7 @@ from streams.protocol.parts import (
 )
 from tests.browser.conftest import Readers
 from tests.browser.support.axe import findings
-from tests.browser.support.chromium import comes_true
+from tests.browser.support.chromium import wait_for_fact
 from tests.browser.support.hostile import ELSEWHERE, MUTATIONS, PAYLOADS
 from tests.browser.support.reader import Reader
 from tests.browser.support.scripted import Scripted
@@ -59,7 +59,7 @@ async def state_of(one: Reader, state: str, place: int = 0) -> str:
     """The line of a call once it is in this state."""
     call = one.page.locator(".call").nth(place)
     await one.page.locator(f".call[data-state={state}]").first.wait_for()
-    await comes_true(
+    await wait_for_fact(
         one.page,
         "([place, state]) => document.querySelectorAll('.call')[place]?.dataset.state === state",
         [place, state],
@@ -83,7 +83,7 @@ async def test_a_call_is_one_line_that_opens_to_its_input_and_result(
     assert box["height"] < 40, "one line"
     await story.say(text("It is "), text("*noon*."))
     await story.end()
-    await one.done()
+    await one.wait_for_replies()
     assert [kind for kind, _ in await one.page.evaluate(SHOWN)] == ["prose", "call", "prose"]
     assert await one.page.locator(".call-body > *").count() == 0, "nothing is built before it opens"
     await one.page.locator(".call summary").press("Enter")
@@ -155,7 +155,7 @@ async def test_reasoning_is_folded_and_stays_where_it_was(
     assert await one.page.locator(".thoughts").get_attribute("open") is None
     await story.say(ReasoningPart(text="Then that."), text("B."))
     await story.end()
-    await one.done()
+    await one.wait_for_replies()
     shown = await one.page.evaluate(SHOWN)
     assert shown == [
         ["thoughts", "ThinkingFirst this."],
@@ -176,7 +176,7 @@ async def test_sources_are_numbered_links_to_the_web_alone(
     await story.say(sources[0], text("So."), *sources[1:])
     await story.end()
     one = await read(reader, session, story)
-    await one.done()
+    await one.wait_for_replies()
     names = await one.page.locator(".source").all_inner_texts()
     assert [name.split() for name in names] == [[str(n + 1), "Title", str(n)] for n in range(5)]
     links = await one.page.eval_on_selector_all(
@@ -216,7 +216,7 @@ async def test_data_is_a_bounded_tree_that_is_replaced_in_its_place(
     long = await trees.nth(3).inner_text()
     assert long == "x" * 20_000 + "… (40000 more characters)"
     await story.say(DataPart(name="plan", data={"step": 2}, id="p"))
-    await comes_true(one.page, "document.querySelector('.data-body').textContent === 'step: 2'")
+    await wait_for_fact(one.page, "document.querySelector('.data-body').textContent === 'step: 2'")
     assert await trees.count() == 4
 
 
@@ -244,11 +244,11 @@ async def test_hostile_parts_stay_text(
     one = await read(reader, session, story)
     opened = "() => { for (const one of document.querySelectorAll('.parts details')) one.open = 1 }"
     for _ in range(2):  # while it is written, and as it is stored
-        await comes_true(
+        await wait_for_fact(
             one.page, "n => document.querySelectorAll('.call').length === n", 2 * len(evils)
         )
         await one.page.evaluate(opened)
-        await comes_true(
+        await wait_for_fact(
             one.page, "![...document.querySelectorAll('.call-body')].some(b => !b.firstChild)"
         )
         names = await one.page.locator(".call-name").all_text_contents()
@@ -272,7 +272,7 @@ async def test_hostile_parts_stay_text(
         assert await one.violations() == []
         await story.end()
         await one.page.reload()
-        await one.done()
+        await one.wait_for_replies()
 
 
 async def test_a_reload_in_the_middle_of_a_call_ends_with_the_same_parts(
@@ -291,12 +291,12 @@ async def test_a_reload_in_the_middle_of_a_call_ends_with_the_same_parts(
     await story.say(text("**12**"), DataPart(name="d", data=[1]))
     await story.end()
     for one in (stays, reloads):
-        await one.done()
+        await one.wait_for_replies()
     shown = await stays.page.evaluate(SHOWN)
     assert [kind for kind, _ in shown] == ["prose", "call", "source", "prose", "data"]
     assert await reloads.page.evaluate(SHOWN) == shown
     await stays.page.reload()
-    await stays.done()
+    await stays.wait_for_replies()
     assert await stays.page.evaluate(SHOWN) == shown
     assert (await state_of(stays, "done")).split("\n")[-1] == "done", "no time that it has not seen"
 
@@ -310,10 +310,22 @@ async def test_a_higher_attempt_shows_its_own_parts_alone(
     await story.begin_again()
     await story.say(CLOCK, NOON, text("Anew."))
     await story.end()
-    await one.done()
+    await one.wait_for_replies()
     shown = await one.page.evaluate(SHOWN)
     assert [kind for kind, _ in shown] == ["call", "prose"]
     assert await one.text() == "Anew."
+
+
+async def test_text_before_a_call_is_whole_while_the_call_runs(
+    reader: Readers, session: BrowserContext, story: Scripted
+) -> None:
+    """A mark that more text could complete is held back only in text that is still written."""
+    await story.say(text("Five stars: **"))
+    one = await read(reader, session, story)
+    await wait_for_fact(one.page, "document.querySelector('.prose')?.innerText === 'Five stars:'")
+    await story.say(CLOCK)
+    await state_of(one, "running")
+    await wait_for_fact(one.page, "document.querySelector('.prose').innerText === 'Five stars: **'")
 
 
 async def test_a_snapshot_replaces_what_differs_from_it(
@@ -324,14 +336,15 @@ async def test_a_snapshot_replaces_what_differs_from_it(
     await state_of(one, "running")
     await story.replace(ReasoningPart(text="So."), text("All of *it*"), CLOCK, NOON, text("A"))
     await story.say(text("gain."))
-    await comes_true(one.page, "document.querySelectorAll('.prose')[1]?.textContent === 'Again.'")
+    prose = "[...document.querySelectorAll('.prose')].map(p => p.innerText).join()"
+    await wait_for_fact(one.page, f"{prose} === 'All of it,Again.'")
     shown = await one.page.evaluate(SHOWN)
-    assert shown[:2] == [["thoughts", "ThinkingSo."], ["prose", "All of it"]]
+    assert shown[0] == ["thoughts", "ThinkingSo."]
     assert [kind for kind, _ in shown] == ["thoughts", "prose", "call", "prose"]
     await story.replace(text("One."))
-    await comes_true(one.page, "document.querySelectorAll('.parts > *').length === 1")
+    await wait_for_fact(one.page, "document.querySelectorAll('.parts > *').length === 1")
     await story.end()
-    await one.done()
+    await one.wait_for_replies()
     assert await one.page.evaluate(SHOWN) == [["prose", "One."]]
 
 
@@ -346,8 +359,12 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
     await story.say(NOON, text("So."))
     await one.page.get_by_text("Result", exact=True).wait_for()
     await one.page.evaluate("window.tree = document.querySelector('.call-body .tree')")
+    await story.snapshot("Another title")
+    await wait_for_fact(
+        one.page, "document.getElementById('title').textContent === 'Another title'"
+    )
     await story.end()
-    await one.done()
+    await one.wait_for_replies()
     kept = "window.tree === document.querySelector('.call-body .tree')"
     assert await one.page.evaluate(f"{kept} && document.querySelector('.call').open")
 
@@ -371,7 +388,7 @@ async def test_axe_finds_no_serious_barrier_in_parts(
     await story.say(SourcePart(source="1", title="A title " * 20, url="https://e.test/a"))
     await story.say(DataPart(name="plan", data={"a": [1, {"b": "c"}]}), text("So."))
     await story.end()
-    await one.done()
+    await one.wait_for_replies()
     assert await findings(one) == []
     await one.page.evaluate(
         "() => { for (const one of document.querySelectorAll('.parts details')) one.open = true; }"
@@ -474,5 +491,5 @@ async def test_the_first_screen_offers_agents_and_their_ideas(
         lambda asked: sent.append(asked.post_data_json) if asked.method == "POST" else None,
     )
     await one.ask("Hello")
-    await comes_true(one.page, "document.getElementById('refusal').hidden === false")
+    await wait_for_fact(one.page, "document.getElementById('refusal').hidden === false")
     assert [body["model"] for body in sent] == ["chain"]

@@ -18,10 +18,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from streams.access import authorization
 from streams.access.api_tokens import create_token
 from streams.access.authorization import Caller, Reader, Refusal, check_readers
+from streams.access.eventstream_adapter import ChannelManager
 from streams.delivery.open_streams import OpenStreams
 from streams.delivery.stream_end import StreamEnd, closing_frames, revoked
+from streams.log.channels import channel_of
 from streams.models import ApiToken, Conversation
 from streams.pushpin.hold import Hold
 from streams.pushpin.views import HoldResponse, next_page
@@ -238,3 +241,30 @@ def test_a_deleted_conversation_ends_its_readers_streams(ada: User) -> None:
     caller, _ = opened(signed_in(ada))
     reader = caller, uuid4()
     assert refusals({reader}) == {reader: Refusal.GONE}
+
+
+def ways_to_read(client: Client, caller: Caller, id: UUID, run: str) -> dict[str, bool]:
+    """Which ways to read the conversation are open to the client."""
+    hold = Hold(conversation=id, caller=caller, until_idle=False, ends_at=2**31, begun=True)
+    paths = ["", "messages/", "events/?lastEventId=0"]
+    requests = {path: f"{conversation(id)}{path}" for path in paths} | {"run": f"/api/runs/{run}/"}
+    answers = {name: client.head(path).status_code == 200 for name, path in requests.items()}
+    return answers | {
+        "an open stream": refusals({(caller, id)}) == {},
+        "Pushpin": next_page(hold, None).end is None,
+        "django-eventstream": ChannelManager().can_read_channel(caller, channel_of(id)),
+    }
+
+
+@pytest.mark.parametrize("permitted", [True, False])
+def test_one_function_decides_every_way_to_read(
+    ada: User, monkeypatch: pytest.MonkeyPatch, permitted: bool
+) -> None:
+    started = begin_conversation(signed_in(ada)).json()
+    other = signed_in(get_user_model().objects.create_user("bob"))
+    client = other if permitted else signed_in(ada)
+    caller = client.get("/api/conversations/").wsgi_request.auth
+    reading = (client, caller, UUID(started["conversation"]), started["run"])
+    assert set(ways_to_read(*reading).values()) == {not permitted}
+    monkeypatch.setattr(authorization, "may_read", lambda *_: permitted)
+    assert set(ways_to_read(*reading).values()) == {permitted}

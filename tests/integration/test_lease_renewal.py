@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from streams.chat.leases import held, new_lease
+from streams.chat.model_names import Kind, names
 from streams.log.values import Watermark
 from streams.models import Conversation, Message, Run
 from workers import claim_turn, lease
@@ -23,19 +24,20 @@ RUNS, HELD, THREADS = 170, 20, 88
 
 
 def waiting_runs(owner: str) -> list[Run]:
-    conversations = [Conversation(owner=owner, title="t", model="m") for _ in range(RUNS)]
+    model, *_ = names(Kind.MODEL)
+    conversations = [Conversation(owner=owner, title="t", model=model) for _ in range(RUNS)]
     Conversation.objects.bulk_create(conversations)
     messages = [Message(conversation=c, role="user", content="?", turn=0) for c in conversations]
     Message.objects.bulk_create(messages)
     runs = [
-        Run(conversation=message.conversation, owner=owner, message=message, model="m")
+        Run(conversation=message.conversation, owner=owner, message=message, model=model)
         for message in messages
     ]
     return Run.objects.bulk_create(runs)
 
 
 def test_leases_are_renewed_while_all_threads_claim_runs(settings: Any) -> None:
-    settings.CELERY_WORKER_CONCURRENCY = 10 * RUNS
+    settings.WORKER_CONCURRENCY = 10 * RUNS
     keeper, runs = LeaseKeeper(), waiting_runs("user:1")
     mine = [run.pk for run in runs[:HELD]]
     running = {"status": Run.Status.RUNNING, "attempt": 1, "worker": keeper.worker, **new_lease()}
@@ -59,6 +61,7 @@ def test_leases_are_renewed_while_all_threads_claim_runs(settings: Any) -> None:
             thread.join(0.02)
     assert max(seconds) < settings.RUN_LEASE / 4
     assert Run.objects.filter(held(), pk__in=mine).count() == HELD
+    assert Run.objects.filter(status=Run.Status.RUNNING).count() == RUNS  # all were claimed
 
 
 def test_threads_of_a_process_claim_in_turn_where_the_database_has_one_writer(

@@ -65,7 +65,7 @@ class VendorProcess:
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin
         self._process.stdin.write(json.dumps({"n": number, "op": op, **order}).encode() + b"\n")
-        found = await asyncio.wait_for(answer, ANSWERED_WITHIN)
+        found: dict[str, Any] = await asyncio.wait_for(answer, ANSWERED_WITHIN)
         assert "fault" not in found, found["fault"]
         return found
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -56,7 +57,7 @@ class Scripted:
         self.attempt = 1
         self._title = title
         self._index = 0
-        self._events: list[Event] = []
+        self._events: list[Event | Snapshot] = []
         self._news = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.Task[None]] = set()
@@ -110,6 +111,11 @@ class Scripted:
         self._index += 1
         await self._publish(whole)
 
+    async def snapshot(self, title: str) -> None:
+        """Send a snapshot to the readers that are connected, with another title."""
+        self._title = title
+        await self._publish(replace(self._snapshot(), cursor=len(self._events) + 1))
+
     async def begin_again(self) -> None:
         """Begin the next attempt."""
         self.attempt += 1
@@ -133,7 +139,7 @@ class Scripted:
             case _:
                 return PartAdded(run=run, attempt=attempt, index=index, part=part)
 
-    async def _publish(self, *events: Event) -> None:
+    async def _publish(self, *events: Event | Snapshot) -> None:
         async with self._news:
             self._events += events
             self._news.notify_all()
