@@ -227,6 +227,18 @@ def from_now(seconds: float) -> models.Expression:
     return models.ExpressionWrapper(moment, output_field=models.DateTimeField())
 
 
+class WorkerProcess(models.Model):
+    """A process that takes runs: which names it has, for as long as it renews its row."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    kind = models.CharField(max_length=5, help_text="model, or agent")
+    names = models.JSONField()
+    seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.kind})"
+
+
 class IdempotencyRecord(models.Model):
     """The result of a request with an Idempotency-Key, kept in the transaction of its work."""
 

@@ -120,7 +120,7 @@ def test_a_part_is_one_of_those_that_there_are(document: dict[str, Any]) -> None
     assert schemas["Part"]["oneOf"] == [{"$ref": place} for place in places.values()]
     assert schemas["SourcePart"]["properties"]["type"] == {"type": "string", "const": "source"}
     assert schemas["SourcePart"]["required"] == ["type", "source", "title"]
-    for holder in ("MessageView", "LiveRun"):
+    for holder in ("MessageView", "LiveRun", "RunStatus"):
         parts = schemas[holder]["properties"]["parts"]
         assert parts["items"] == {"$ref": "#/components/schemas/Part"}
 
