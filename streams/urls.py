@@ -9,6 +9,7 @@ from streams.api.events import events
 from streams.api.routing import not_found_view
 from streams.dialects.ai_sdk_api import api as ai_sdk
 from streams.dialects.chat_completions_api import api as chat_completions
+from streams.dialects.http import DialectApi
 from streams.dialects.openai_http import models_api as openai_models
 from streams.dialects.openai_http import not_found_view as openai_not_found
 from streams.dialects.responses_api import api as responses
@@ -23,7 +24,14 @@ DIALECTS = [
     (chat_completions, {"chat-completions"}),
     (responses, {"responses"}),
 ]
-dialects = [api for api, names in DIALECTS if names & set(settings.DIALECTS)]
+
+
+def served(names: list[str]) -> list[DialectApi]:
+    """Return the APIs that these names in the setting DIALECTS serve."""
+    return [api for api, by_names in DIALECTS if by_names & set(names)]
+
+
+dialects = served(settings.DIALECTS)
 for dialect in dialects:
     own_api.document_also(dialect, dialect.prefix)
 

@@ -18,9 +18,10 @@ from streams.chat import ask
 from streams.chat.origin import Origin
 from streams.chat.reply_state import ReplyState
 from streams.dialects.chat_completions import ChatCompletionWire, completion, failure
-from streams.dialects.http import DialectApi
+from streams.dialects.http import DialectApi, check_stream
 from streams.dialects.openai_http import (
     ERRORS,
+    error_response,
     refuse,
     repeatable,
     stream_waiting,
@@ -73,10 +74,12 @@ def chat_completions(
 ) -> PendingResponse | StreamingHttpResponse:
     no_tools(body.tools, body.functions)
     if body.n not in (None, 1):
-        raise Problem(400, "invalid_request", "Only one choice is written: send no `n`.")
+        raise Problem(400, "not_offered", "Only one choice is written: send no `n`.")
     if body.response_format and body.response_format.type != "text":
-        raise Problem(400, "invalid_request", "Only text is written: send no `response_format`.")
+        raise Problem(400, "not_offered", "Only text is written: send no `response_format`.")
     earlier, text = split(body.messages)
+    if body.stream:
+        check_stream(request, request.auth)
     queued = ask.begin(
         owner=request.auth.owner,
         text=text,
@@ -92,16 +95,11 @@ def chat_completions(
 
 def _whole(state: ReplyState) -> HttpResponse:
     ending = state.reply.ending
-    if not isinstance(ending, RunFailed):
-        return HttpResponse(
-            orjson.dumps(completion(state.run, state.reply)), content_type="application/json"
-        )
-    # The SDK must not repeat it: the repetition would be answered with the same failure.
-    return refuse(
-        Problem(
-            500, ending.code, failure(ending)["message"] or "", headers={"x-should-retry": "false"}
-        )
-    )
+    if isinstance(ending, RunFailed):
+        # The SDK must not repeat it: the repetition would be answered with the same failure.
+        return error_response(500, failure(ending), {"x-should-retry": "false"})
+    whole = orjson.dumps(completion(state.run, state.reply))
+    return HttpResponse(whole, content_type="application/json")
 
 
 api = DialectApi(DIALECT, prefix="/v1/", refuse=refuse)

@@ -84,11 +84,19 @@ def refuse(problem: Problem) -> HttpResponse:
         "code": problem.code,
     }
     lasting = {"x-should-retry": "false"} if problem.status == 409 else {}
+    return error_response(problem.status, error, {**lasting, **problem.headers})
+
+
+def error_response(
+    status: int, error: dict[str, str | None], headers: dict[str, str]
+) -> HttpResponse:
+    """An error in OpenAI's form. It may quote the request, so its text is made encodable."""
+    encodable = {name: clean(text) if text else text for name, text in error.items()}
     return HttpResponse(
-        dump_json({"error": _encodable(error)}),
-        status=problem.status,
+        dump_json({"error": encodable}),
+        status=status,
         content_type="application/json",
-        headers={"Cache-Control": "no-store", **lasting, **problem.headers},
+        headers={"Cache-Control": "no-store", **headers},
     )
 
 
@@ -96,11 +104,6 @@ def refuse(problem: Problem) -> HttpResponse:
 def not_found_view(request: HttpRequest) -> HttpResponse:
     """The 404 of unknown paths under `/v1/`."""
     return refuse(not_found())
-
-
-def _encodable(error: dict[str, str | None]) -> dict[str, str | None]:
-    """The error with text that UTF-8 can encode, because it may quote the request."""
-    return {name: clean(text) if text else text for name, text in error.items()}
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:

@@ -21,7 +21,7 @@ from streams.chat.idempotency import IdempotencyKey, recall
 from streams.chat.origin import EarlierMessage, Origin
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
-from streams.dialects.http import DialectApi, stream_run
+from streams.dialects.http import DialectApi, check_stream, stream_run
 from streams.dialects.openai_http import ERRORS, refuse, repeatable, stream_waiting, wait_for_reply
 from streams.dialects.openai_input import InputMessage, checked, no_tools, split
 from streams.dialects.position import Position
@@ -65,6 +65,8 @@ router = Router(tags=["OpenAI"])
 @router.post("/responses", summary="A reply, in OpenAI's Responses API", openapi_extra=ERRORS)
 def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
     no_tools(body.tools)
+    if body.stream:
+        check_stream(request, request.auth)
     run = _asked(request, body)
     if not body.background:
         if body.stream:
@@ -154,7 +156,7 @@ def _continued(request: ApiRequest, body: ResponseRequest) -> Conversation | Non
     if body.previous_response_id is not None:
         if body.conversation is not None:
             detail = "Send either `previous_response_id` or `conversation`."
-            raise Problem(400, "invalid_request", detail)
+            raise Problem(422, "invalid_request", detail)
         run = _run(request, body.previous_response_id)
         newest = run.conversation.runs.order_by("-message__turn", "-created_at").first()
         if newest != run:

@@ -1,5 +1,6 @@
 """A response whose content is known only later, after the request has given its thread back."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from django.http import HttpResponse
@@ -20,7 +21,7 @@ class PendingResponse(HttpResponse):
         on_close: Callable[[], None],
     ) -> None:
         super().__init__()
-        self.replace(unfinished)
+        self._unfinished = unfinished
         self._complete = complete
         self._on_close = on_close
 
@@ -29,7 +30,11 @@ class PendingResponse(HttpResponse):
         self._on_close()
 
     async def complete(self) -> None:
-        await self._complete(self)
+        try:
+            await self._complete(self)
+        except asyncio.CancelledError:
+            self.replace(self._unfinished)
+            raise
 
     def replace(self, other: HttpResponse) -> None:
         """Take the content, status and headers of another response."""

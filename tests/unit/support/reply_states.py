@@ -5,7 +5,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from streams.protocol.events import RunCancelled, RunCompleted, RunFailed, Usage
+from streams.protocol.events import Ending, RunCancelled, RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     AnyPart,
@@ -55,13 +55,16 @@ def states(draw: st.DrawFn) -> list[Reply]:
     return [*made, replace(reply, ending=draw(endings(attempt)))]
 
 
-def endings(attempt: int) -> st.SearchStrategy[RunCompleted | RunCancelled | RunFailed]:
-    known = {"run": RUN, "attempt": attempt, "reply": None, "usage": USAGE}
+def endings(attempt: int) -> st.SearchStrategy[Ending]:
+    done = RunCompleted(run=RUN, attempt=attempt, reply=RUN, finish_reason="stop", usage=USAGE)
+    failed = RunFailed(
+        run=RUN, attempt=attempt, reply=None, code="model_error", reason="It broke.", usage=USAGE
+    )
     return st.sampled_from(
         [
-            RunCompleted(**{**known, "reply": RUN}, finish_reason="stop"),
-            RunCompleted(**{**known, "reply": RUN}, finish_reason="length"),
-            RunCancelled(**known),
-            RunFailed(**known, code="model_error", reason="It broke."),
+            done,
+            replace(done, finish_reason="length"),
+            RunCancelled(run=RUN, attempt=attempt, reply=None, usage=USAGE),
+            failed,
         ]
     )
