@@ -3,7 +3,7 @@
 An EventSource stops at any status but 200, and Pushpin answers 502 if a web process is away or ends
 too early. So the proxy passes a response on only when it is complete. In place of an incomplete one
 it asks the reader of a stream to reconnect. A stream in another client's wire is passed on as it
-comes, because Pushpin does not hold it, and breaks where the web process breaks it.
+comes, because Pushpin does not hold it.
 
 All API requests come through here, except the next pages of a stream, which Pushpin requests from
 the web processes. `config.pushpin.run` starts the proxy with a listening socket.
@@ -15,6 +15,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 import uvloop
 from aiohttp import (
@@ -39,6 +40,7 @@ from streams.http.request_limits import HEAD, max_bytes
 from streams.http.unavailable import unavailable_response
 
 HELD = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)")  # streams of Pushpin's own
+UNREADABLE = b"\n\ndata: {\n\n"
 REACH = 5.0  # seconds until a web process has accepted the connection
 # RFC 9110 §7.6.1: these fields concern one connection only.
 HOP = ("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
@@ -94,7 +96,11 @@ class Proxy:
 
 
 async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
-    """Send the stream as it comes. If it breaks, break the connection to its reader as well."""
+    """Send the stream as it comes. If it breaks, the last block is no JSON.
+
+    Pushpin ends its response in order even if the connection to it breaks. Most clients would take
+    that for the end of the reply. With such a block each of them reports an error.
+    """
     response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
     response.headers.setdefault("Server", "Unspool")
     await response.prepare(request)
@@ -102,8 +108,10 @@ async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.Strea
         async for piece in answer.content.iter_any():
             await response.write(piece)
     except (ClientError, ConnectionError):
+        with suppress(ConnectionError):
+            await response.write(UNREADABLE)
         if request.transport:
-            request.transport.abort()
+            request.transport.close()  # without the last chunk of the body
     return response
 
 
