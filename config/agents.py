@@ -6,21 +6,33 @@ be imported, or an object that is no agent, ends it at its start.
 """
 
 import os
+import sys
 
+import django
 from django.conf import settings
 
 from config.celery import app
 from config.dev.idle import idle
+from streams.chat.model_names import Kind, queue_of
 
 
 def main() -> None:
     """Take runs until SIGTERM. Sleeps if the settings name no agent."""
     if not settings.AGENTS:
         idle("The agents process", "AGENTS names no agent")
+    django.setup()
+    # Imported here, because its models need Django set up.
+    from workers.agent_replies import load_agents
+    from workers.agents.errors import AgentMisconfigured
+
+    try:
+        load_agents()
+    except AgentMisconfigured as error:
+        sys.exit(str(error))
     app.worker_main(
         [
             *("-A", "config.celery", "--quiet", "worker", "--hostname", "agents@%h"),
-            *("--queues", settings.AGENT_QUEUE),
+            *("--queues", queue_of(Kind.AGENT)),
             *("--concurrency", str(settings.AGENT_CONCURRENCY)),
             *("--without-mingle", "--without-gossip", "--without-heartbeat"),
         ]

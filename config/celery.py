@@ -5,10 +5,10 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready
-from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
 from config import telemetry
+from streams.chat.model_names import Kind, queue_of
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -25,7 +25,7 @@ def _keep_logging(**_: Any) -> None:
 
 def writes_agents() -> bool:
     """Whether this process is the agents process: it consumes the queue of the agents' runs."""
-    return settings.AGENT_QUEUE in app.amqp.queues.consume_from
+    return queue_of(Kind.AGENT) in app.amqp.queues.consume_from
 
 
 @worker_init.connect

@@ -31,7 +31,6 @@ from streams.environment import (
 OF_THE_PROJECT = {
     "REDIS_URL": "one Redis or Valkey URL, or several with commas between",
     "REDIS_IS_BROKER": "whether Celery's broker is the first of these",
-    "AGENT_QUEUE": "the Celery queue of the agents' runs, beside the default queue of the others",
     "DATA_DIR": "the folder in which `manage.py chat` keeps its cookies",
     "EMBEDDED_MODEL": "whether the model is the small one on this machine, else False",
     "MODEL_URL_FILE": "the file that holds the embedded model's URL",

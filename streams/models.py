@@ -44,6 +44,7 @@ class Conversation(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["owner", "-created_at", "-id"], name="owner_newest"),
             models.Index(fields=["title_pending_since"], name="pending_titles"),
+            models.Index(fields=["created_at"], name="hidden_by_age", condition=Q(hidden=True)),
         ]
 
     def __str__(self) -> str:
@@ -151,6 +152,11 @@ class Run(models.Model):
         help_text="when it first called a tool that must not be called twice: it never begins anew",
     )
 
+    # The request whose disconnect ends the run, and since when its client is gone; both null for a
+    # run that no disconnect ends.
+    reader = models.UUIDField(null=True, editable=False)
+    reader_left_at = models.DateTimeField(null=True, editable=False)
+
     # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)
     started_event_id = models.BigIntegerField(null=True, editable=False)  # of the current attempt
@@ -219,6 +225,18 @@ def from_now(seconds: float) -> models.Expression:
     """The time so many seconds from now, by the database's clock."""
     moment = Now() + timedelta(seconds=seconds)
     return models.ExpressionWrapper(moment, output_field=models.DateTimeField())
+
+
+class WorkerProcess(models.Model):
+    """A process that takes runs: which names it has, for as long as it renews its row."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    kind = models.CharField(max_length=5, help_text="model, or agent")
+    names = models.JSONField()
+    seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.kind})"
 
 
 class IdempotencyRecord(models.Model):

@@ -1,1 +1,1 @@
-"""Everything that is checked about the service, in three rings by speed."""
+"""The tests: unit, integration, end to end, with faults, and in a browser."""

@@ -1,4 +1,4 @@
-"""What the fast rings stand on: a real Valkey, a real database, nothing of the machine's own."""
+"""Fixtures of the unit and integration tests: a real Valkey and a real database for each run."""
 
 import subprocess
 from collections.abc import Generator, Iterator
@@ -80,7 +80,7 @@ def _wait_for_ping(url: str) -> None:
 def django_db_modify_db_settings(
     tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
-    """A database for each test process; a file, as in real life: several threads write to it."""
+    """A database for each test process: a file, because several threads write to it."""
     database = django_settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("db") / "db.sqlite3")

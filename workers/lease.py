@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import BooleanField, Case, DateTimeField, ExpressionWrapper, F, Q, When
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
@@ -26,6 +26,7 @@ from streams.chat.leases import abandoned, held, new_lease, retryable
 from streams.chat.model_names import Kind, names
 from streams.chat.publisher import verify
 from streams.chat.waiting_runs import next_without_place
+from streams.chat.worker_processes import SEEN_WITHIN, register
 from streams.log.values import Watermark
 from streams.models import Run
 from workers.claim_turn import claim_turn
@@ -133,15 +134,31 @@ def still_held(run: Run) -> bool:
     return held.filter(status=Run.Status.RUNNING).exists()
 
 
-def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
+def mark_called(run: Run) -> bool:
+    """Store that this attempt is about to call a tool which must not be called twice.
+
+    From then on the run never begins anew. False if the attempt has lost the run, or the run's
+    cancel was requested: do not call the tool.
+    """
+    held = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
+    active = held.filter(status=Run.Status.RUNNING, cancel_asked=False)
+    return bool(active.update(called_at=Coalesce(F("called_at"), Now())))
+
+
+def release(run: Run, *, head: int = 0, redispatch: bool = True) -> bool:
     """Release the run for another worker. The interrupted attempt stays uncounted.
 
     `head` is the highest event id in the log that the attempt knows of. Without `redispatch`, the
-    sweep dispatches the run once the log answers. Does nothing if the attempt has lost the run.
+    sweep dispatches the run once the log answers. Does nothing and returns False if the attempt has
+    lost the run, or has called a tool that must not be called twice.
     """
     run.conversation.advance_head(head)
     released = Run.objects.filter(
-        pk=run.pk, attempt=run.attempt, worker=run.worker, status=Run.Status.RUNNING
+        pk=run.pk,
+        attempt=run.attempt,
+        worker=run.worker,
+        status=Run.Status.RUNNING,
+        called_at=None,
     ).update(
         status=Run.Status.QUEUED,
         uncounted_attempts=F("uncounted_attempts") + 1,
@@ -155,6 +172,7 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> None:
         logger.info("run %s released after attempt %s", run.id, run.attempt)
         if redispatch:
             dispatch(run.id, run.model)
+    return bool(released)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -165,14 +183,16 @@ class HeldRun:
     lost: Callable[[], None]  # stops the attempt
     watermark: Callable[[], Watermark]
     first_token: timedelta | None = field(default=None)  # from the claim until the first token
+    called: bool = False  # it has called a tool, or is about to, that must not be called twice
 
 
 class LeaseKeeper(threading.Thread):
     """Renews the leases of this process's runs, and stops attempts that have lost their run."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = Kind.MODEL) -> None:
         super().__init__(name="lease keeper", daemon=True)
         self.worker = uuid4()
+        self._kind = kind
         self._held: dict[UUID, HeldRun] = {}
         self._first_token_stored: set[UUID] = set()
         self._stopped = threading.Event()
@@ -193,18 +213,27 @@ class LeaseKeeper(threading.Thread):
                 del self._held[run.id]
             self._first_token_stored.discard(run.id)
 
-    def release_all(self) -> None:
-        """Stop every attempt of this process, so that each releases its run."""
+    def release_all(self, *, called: bool) -> None:
+        """Stop the attempts of this process, so that each releases its run.
+
+        `called`: also those that have called a tool which must not be called twice. Their runs
+        end, because they must not begin anew.
+        """
         for hold in list(self._held.values()):
-            hold.lost()
+            if called or not hold.called:
+                hold.lost()
 
     def stop(self) -> None:
         self._stopped.set()
 
     def run(self) -> None:
-        renewed = 0.0
-        while not self._stopped.wait(settings.LEASE_CHECK_INTERVAL):
+        renewed = registered = pause = 0.0
+        while not self._stopped.wait(pause):
+            pause = settings.LEASE_CHECK_INTERVAL
             try:
+                if monotonic() - registered > SEEN_WITHIN / 4:
+                    register(self.worker, self._kind)
+                    registered = monotonic()
                 if self._held and monotonic() - renewed > settings.RUN_LEASE / 4:
                     self._renew()
                     renewed = monotonic()

@@ -19,11 +19,13 @@ from django.db import InterfaceError, OperationalError, connection
 
 from streams.chat.publisher import append, verify
 from streams.log.errors import LogUnavailable, LogUnverified
+from streams.log.slots import payload_of
 from streams.log.values import Append, Watermark
+from streams.protocol.events import TextSnapshot
 
 logger = logging.getLogger(__name__)
 BATCH = 256  # pieces at most
-TRIP_BYTES = 1024 * 1024  # of text at most, unless one piece alone has more
+TRIP_BYTES = 1024 * 1024  # of payloads at most, unless one piece alone has more
 PAUSE = 0.2  # seconds between two tries while Redis is away
 
 OnResult = Callable[[int | Exception], None]
@@ -124,8 +126,14 @@ class Turns:
 
 
 def size(piece: Append) -> int:
-    """An upper bound of the bytes of the piece's text in UTF-8."""
-    text = piece.event.text
+    """An upper bound of the bytes in UTF-8 that the piece adds to the log's slots."""
+    if piece.write:
+        return _max_bytes(piece.write.payload)
+    assert isinstance(piece.event, TextSnapshot)
+    return sum(_max_bytes(payload_of(part)) for part in piece.event.parts)
+
+
+def _max_bytes(text: str) -> int:
     return len(text) if text.isascii() else 4 * len(text)
 
 

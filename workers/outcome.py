@@ -1,10 +1,13 @@
-"""How an attempt's reply can end, other than by an error of the model."""
+"""How an attempt's reply can end."""
 
 from enum import StrEnum
 
+from workers.agents.errors import AgentError
+from workers.generators.errors import ModelError
+
 
 class Outcome(StrEnum):
-    """Why an attempt reads no more of its model. An error of the model is a `ModelError`."""
+    """Why an attempt reads no more of its reply, other than by an error."""
 
     FINISHED = "finished"
     LOST = "lost"  # another attempt has the run, it has ended, or this process ends
@@ -17,3 +20,5 @@ FAILURES = {
     Outcome.TOO_LONG: ("run_too_long", "The reply took too long and was ended."),
     Outcome.TOO_LARGE: ("reply_too_long", "The reply became too long and was ended."),
 }
+# An error of the model or the agent has its own code and reason.
+End = Outcome | ModelError | AgentError

@@ -6,7 +6,9 @@ An attempt that finds that another one has its run stops, and appends nothing mo
 """
 
 import logging
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from time import monotonic, sleep
 from uuid import UUID
 
@@ -14,22 +16,26 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from streams.chat.finish import fail
+from streams.chat.model_names import Kind
 from streams.chat.publisher import publish_start
 from streams.log.errors import LogUnavailable, Superseded
 from streams.models import Run
+from streams.observability import metrics
 from streams.observability.request_id import adopt_request_id
 from streams.observability.tracing import attempt_span, finish_span, task_span
 from workers.attempt import Attempt
-from workers.generators.errors import ModelError
-from workers.lease import claim, claim_in_turn, release, still_held
+from workers.lease import HeldRun, claim, claim_in_turn, mark_called, release, still_held
 from workers.log_writer import PAUSE
-from workers.outcome import Outcome
-from workers.prompt.budget import fit, tokens_of
+from workers.outcome import End, Outcome
+from workers.prompt.budget import fit, fit_with_tools, tokens_of
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
+from workers.reply_source import Reply
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
+LOOK = 0.5  # seconds between two looks whether the process ends
 PATIENCE = 5.0  # seconds that a run keeps its place while the log refuses its start
 
 
@@ -50,14 +56,22 @@ def generate(run_id: UUID, process: Runtime) -> None:
 
 def _write(run: Run, process: Runtime) -> None:
     attempt = Attempt(run, process)
+    reply: Reply | None = None
     with attempt_span(run), process.keeper.hold(run, attempt.stop, attempt.watermark) as hold:
         try:
             attempt.head = _publish_start(run, process)
-            turns = fit(history(run), settings.PROMPT_MAX_TOKENS)
+            fit_prompt = fit_with_tools if process.kind is Kind.AGENT else fit
+            turns = fit_prompt(history(run), settings.PROMPT_MAX_TOKENS)
             _store_input_tokens(run, turns)
             connection.close()  # a reply that waits for its model holds no connection
-            outcome = process.run(attempt.write(turns, hold))
-            name = outcome.code if isinstance(outcome, ModelError) else outcome
+            reply = process.source(
+                run,
+                turns,
+                called=partial(_store_call, attempt, hold),
+                draining=lambda: process.draining,
+            )
+            outcome = _outcome_of(attempt, process.start(attempt.write(reply.items, hold)))
+            name = outcome if isinstance(outcome, str) else outcome.code
             with finish_span(name, attempt.chunks):
                 _finish(attempt, outcome, process)
         except Superseded:
@@ -72,7 +86,59 @@ def _write(run: Run, process: Runtime) -> None:
             logger.exception("run %s attempt %s", run.id, run.attempt)
             reason = "Something went wrong while the reply was written. It has been noted."
             with suppress(LogUnavailable, Superseded):
-                fail(run, attempt.text, code="internal", reason=reason)
+                fail(run, attempt.parts, code="internal", reason=reason)
+    if reply:
+        _wait_until_returned(run, reply, process)
+
+
+def _store_call(attempt: Attempt, hold: HeldRun) -> bool:
+    """Store that a tool is about to be called that must not be called twice. In any thread.
+
+    False if it must not be called at all: the attempt was stopped, or has lost its run.
+    """
+    hold.called = True  # before it is stored, so that a process that ends waits for it
+    while not attempt.stopped:
+        try:
+            return mark_called(hold.run)
+        except (OperationalError, InterfaceError):
+            sleep(PAUSE)
+        finally:
+            connection.close()
+    return False
+
+
+def _outcome_of(attempt: Attempt, writing: Future[End]) -> End:
+    """Wait for what `write` returns. Not on the event loop.
+
+    An agent that blocks the event loop keeps `write` from returning. So a stopped attempt is LOST
+    after HELD seconds, and one that reads for longer than RUN_TIMEOUT is TOO_LONG. Whatever such an
+    agent yields later is refused by the log.
+    """
+    writing.add_done_callback(lambda _: attempt.over.set())
+    if not attempt.over.wait(settings.RUN_TIMEOUT + HELD) and attempt.reading:
+        attempt.stop()
+        return Outcome.TOO_LONG
+    attempt.over.wait()
+    try:
+        return writing.result(HELD)
+    except TimeoutError:
+        return Outcome.LOST
+
+
+def _wait_until_returned(run: Run, reply: Reply, process: Runtime) -> None:
+    """Keep the place of a reply that does not return though its run has ended.
+
+    So a process never has more agents at work than it has places. A process that ends does not
+    wait for them.
+    """
+    if reply.has_returned(LOOK):
+        return
+    connection.close()
+    logger.warning("run %s attempt %s: its agent still works", run.id, run.attempt)
+    with metrics.AGENTS_OUTLIVING_RUN.track_inprogress():
+        while not (reply.has_returned(LOOK) or process.draining):
+            pass
+    logger.info("run %s attempt %s: its agent has returned", run.id, run.attempt)
 
 
 def _publish_start(run: Run, process: Runtime) -> int:
@@ -86,7 +152,7 @@ def _publish_start(run: Run, process: Runtime) -> int:
             sleep(PAUSE)
 
 
-def _finish(attempt: Attempt, outcome: Outcome | ModelError, process: Runtime) -> None:
+def _finish(attempt: Attempt, outcome: End, process: Runtime) -> None:
     while True:
         try:
             return attempt.finish(outcome)

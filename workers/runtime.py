@@ -8,18 +8,21 @@ import asyncio
 import logging
 import threading
 from collections.abc import Coroutine
-from functools import cache
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
-from celery import current_app
 
-from streams.chat.model_names import Kind, queue_of
+from streams.chat.model_names import Kind
 from streams.chat.sweep import Sweeper
 from streams.log.sharding import server_urls
+from workers.agents.threads import DaemonThreads
+from workers.agents.watchdog import Watchdog
 from workers.generators.openai import close_client
 from workers.lease import LeaseKeeper
 from workers.log_writer import LogWriter
+from workers.reply_source import ReplySource, model_reply
+from workers.tool_calls import ToolNames
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,21 +31,30 @@ T = TypeVar("T")
 class Runtime:
     """The shared threads of this process. They are daemons, so they end with it."""
 
-    def __init__(self, kind: Kind = Kind.MODEL) -> None:
+    def __init__(self, kind: Kind = Kind.MODEL, source: ReplySource = model_reply) -> None:
         self.kind = kind  # it claims runs of this kind alone
+        self.source = source
         self.draining = False
         self.loop = uvloop.new_event_loop()
         # One for each Redis server, so that one that is away does not delay the others.
         self.writers = [LogWriter(self.loop) for _ in server_urls()]
-        self.keeper = LeaseKeeper()
+        self.keeper = LeaseKeeper(kind)
         self.sweeper = Sweeper()
+        self.tool_names = ToolNames()
+        self._watchdog: Watchdog | None = None
+        if kind is Kind.AGENT:
+            self.loop.set_default_executor(DaemonThreads())  # for the synchronous code of agents
+            self._watchdog = Watchdog(self.loop)
+            self._watchdog.start()
         self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
         for thread in (self._loop_thread, *self.writers, self.keeper, self.sweeper):
             thread.start()
 
     def close(self) -> None:
         """Close the model's connections, end the threads and close the loop. Waits for all."""
-        self.run(close_client())
+        self.start(close_client()).result()
+        if self._watchdog:
+            self._watchdog.stop()
         self.sweeper.stop()
         self.keeper.stop()
         for writer in self.writers:
@@ -53,20 +65,10 @@ class Runtime:
         self._loop_thread.join()
         self.loop.close()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine on the loop, wait for it, and return its result or raise its error."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run the coroutine on the loop. The future gets its result, or raises its error."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
-
-
-@cache
-def this_runtime() -> Runtime:
-    """The runtime of this process; the first call starts its threads.
-
-    The queue that the process consumes decides which kind of runs it claims.
-    """
-    agents = queue_of(Kind.AGENT) in current_app.amqp.queues.consume_from
-    return Runtime(Kind.AGENT if agents else Kind.MODEL)

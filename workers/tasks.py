@@ -3,21 +3,35 @@
 import gc
 import logging
 import threading
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
-from celery import shared_task
+from celery import current_app, shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 
 from streams.chat.dispatch import TASK
+from streams.chat.model_names import Kind, queue_of
 from streams.observability import metrics
 from streams.observability.request_id import adopt_request_id
 from streams.observability.tracing import PARENT, task_span
+from workers.agent_replies import AgentReplies, load_agents
 from workers.run_attempt import generate as write
-from workers.runtime import this_runtime
+from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+
+@cache
+def this_runtime() -> Runtime:
+    """The runtime of this process; the first call starts its threads.
+
+    The queue that the process consumes decides whose runs it claims: models' or agents'.
+    """
+    if queue_of(Kind.AGENT) in current_app.amqp.queues.consume_from:
+        return Runtime(Kind.AGENT, AgentReplies(load_agents()))
+    return Runtime()
 
 
 @shared_task(bind=True, name=TASK, ignore_result=True)
@@ -43,9 +57,14 @@ def _ready(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """Let replies finish for WORKER_DRAIN seconds, then release the runs that are left."""
+    """Let replies finish for WORKER_DRAIN seconds, then release the runs that are left.
+
+    A run that has called a tool which must not be called twice has AGENT_DRAIN seconds, then it
+    ends.
+    """
     process = this_runtime()
     process.draining = True
-    timer = threading.Timer(settings.WORKER_DRAIN, process.keeper.release_all)
-    timer.daemon = True  # once all replies have finished, the process need not wait for it
-    timer.start()
+    for seconds, called in ((settings.WORKER_DRAIN, False), (settings.AGENT_DRAIN, True)):
+        timer = threading.Timer(seconds, partial(process.keeper.release_all, called=called))
+        timer.daemon = True  # once all replies have finished, the process need not wait for it
+        timer.start()

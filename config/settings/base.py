@@ -51,7 +51,6 @@ REDIS_URL = env.REDIS_URL or redis_urls(f"unix://{quote(str(VALKEY_SOCKET))}")
 REDIS_IS_BROKER = not env.CELERY_BROKER_URL
 CELERY_BROKER_URL = broker_url(env.CELERY_BROKER_URL or REDIS_URL.partition(",")[0])
 CELERY_TASK_DEFAULT_QUEUE = env.CELERY_QUEUE
-AGENT_QUEUE = f"{env.CELERY_QUEUE}-agents"
 CELERY_WORKER_CONCURRENCY = env.WORKER_CONCURRENCY
 if CELERY_BROKER_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}  # by default kombu checks no certificate

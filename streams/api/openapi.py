@@ -185,7 +185,7 @@ def _complete_parts(schemas: Document) -> None:
         schema = schemas[kind.__name__]
         schema["properties"] = {"type": {"type": "string", "const": type}, **schema["properties"]}
         schema["required"] = ["type", *schema["required"]]
-    for holder in ("MessageView", "LiveRun"):
+    for holder in ("MessageView", "LiveRun", "RunStatus"):
         schemas[holder]["properties"]["parts"]["items"] = {"$ref": "#/components/schemas/Part"}
 
 

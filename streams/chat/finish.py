@@ -1,10 +1,10 @@
 """Finishing a run: by the worker that writes it, by a request to cancel it, or by the sweep.
 
-    seal the reply in the log → read the published text → store status and reply by one conditional
+    seal the reply in the log → read the published parts → store status and reply by one conditional
     update → publish the final event → record the final event's id in the run's row
 
 If a process dies between two of these steps, another process continues from there. The final event
-is published once, no event of the run follows it, and the published text is the stored text.
+is published once, no event of the run follows it, and the published parts are the stored parts.
 """
 
 import logging
@@ -15,31 +15,34 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
+from streams.chat.final_events import close_calls
 from streams.chat.leases import held
+from streams.chat.message_view import stored_parts
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of
-from streams.log.values import OnUnverified, RunProgress
+from streams.log.values import OnUnverified, SealedReply
 from streams.models import UNPUBLISHED, Conversation, Message, Run
 from streams.observability import metrics
 from streams.protocol.events import Usage
+from streams.protocol.parts import Part, text_of
 
 logger = logging.getLogger(__name__)
 CHARS_PER_TOKEN = 4  # roughly; a usage that is counted by it is marked as estimated
 
 
-def complete(run: Run, text: str, *, finish_reason: str, usage: Usage | None) -> None:
+def complete(run: Run, parts: tuple[Part, ...], *, finish_reason: str, usage: Usage | None) -> None:
     """Finish a run whose model is done. Raises `Superseded` if this attempt has lost the run."""
-    _finish(run, text, usage, status=Run.Status.COMPLETED, finish_reason=finish_reason[:40])
+    _finish(run, parts, usage, status=Run.Status.COMPLETED, finish_reason=finish_reason[:40])
 
 
-def fail(run: Run, text: str, *, code: str, reason: str) -> None:
+def fail(run: Run, parts: tuple[Part, ...], *, code: str, reason: str) -> None:
     """Finish a run that cannot continue. Raises `Superseded` if this attempt has lost the run."""
-    _finish(run, text, None, status=Run.Status.FAILED, code=code, reason=reason)
+    _finish(run, parts, None, status=Run.Status.FAILED, code=code, reason=reason)
 
 
-def fail_after_call(run: Run, text: str) -> None:
+def fail_after_call(run: Run, parts: tuple[Part, ...]) -> None:
     """Finish an interrupted run that has called a tool which must not be called twice.
 
     Raises `Superseded` if this attempt has lost the run.
@@ -48,12 +51,12 @@ def fail_after_call(run: Run, text: str) -> None:
         "The reply was interrupted after it had called a tool. It is not written again by itself, "
         "because the tool would be called twice."
     )
-    fail(run, text, code="tools_called", reason=reason)
+    fail(run, parts, code="tools_called", reason=reason)
 
 
-def finish_cancelled(run: Run, text: str) -> None:
+def finish_cancelled(run: Run, parts: tuple[Part, ...]) -> None:
     """Finish a run that is cancelled. Raises `Superseded` if this attempt has lost the run."""
-    _finish(run, text, None, status=Run.Status.CANCELLED)
+    _finish(run, parts, None, status=Run.Status.CANCELLED)
 
 
 def cancel(run: UUID) -> None:
@@ -70,7 +73,7 @@ def cancel(run: UUID) -> None:
 def cancel_unheld(run: UUID) -> None:
     """Finish a run whose cancel was requested, also while a worker writes it.
 
-    It leaves the run to its worker if only that one knows the text. Raises `LogUnavailable`, and
+    It leaves the run to its worker if only that one knows the parts. Raises `LogUnavailable`, and
     `LogUnverified` if the worker must verify the log first.
     """
     tried_attempt = None
@@ -82,15 +85,15 @@ def cancel_unheld(run: UUID) -> None:
         try:
             # A run without an attempt has nothing in the log.
             sealed = _seal(now) if now.attempt else None
-            if sealed is None and _is_held(now):
-                return  # only its worker knows the text; it reads the row often, and cancels
-            finish_cancelled(now, sealed.text if sealed else "")
+            if not (sealed and sealed.known) and _is_held(now):
+                return  # only its worker knows the parts; it reads the row often, and cancels
+            finish_cancelled(now, sealed.parts if sealed else ())
         except Superseded:
             continue  # a worker has claimed the run since this process read the row
 
 
-def _seal(run: Run) -> RunProgress | None:
-    """Seal the run's reply in the log. Returns what was published; None if the log lost it.
+def _seal(run: Run) -> SealedReply:
+    """Seal the run's reply in the log. Returns what was published.
 
     Raises `LogUnverified` if a worker holds the run and must verify the log first.
     """
@@ -108,16 +111,19 @@ def _is_held(run: Run) -> bool:
     return Run.objects.filter(held(), pk=run.pk).exists()
 
 
-def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
+def _finish(
+    run: Run, parts: tuple[Part, ...], usage: Usage | None, *, status: str, **outcome: str
+) -> None:
     sealed = None
     if run.attempt:
         sealed = log_of(run.conversation_id, run.conversation.head).seal(run.id, run.attempt)
-    if sealed:
+    if sealed and sealed.known:
         # The final event must come after this head, even if Redis loses events meanwhile.
         run.conversation.head = max(run.conversation.head, sealed.head)
-        if outcome["status"] == Run.Status.CANCELLED:
-            text = sealed.text  # the worker may hold more text, which is not published
-    store(run, text, usage, **outcome)
+        if status == Run.Status.CANCELLED:
+            parts = sealed.parts  # the worker may hold more, which is not published
+    parts = close_calls(parts, status=status, code=outcome.get("code", ""))
+    store(run, parts, usage, status=status, **outcome)
     try:
         publish_pending(run.conversation, most=RUNS_PER_REQUEST)
     except LogUnavailable:
@@ -128,17 +134,21 @@ def _finish(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
     dispatch_refused(run)
 
 
-def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
+def store(
+    run: Run, parts: tuple[Part, ...], usage: Usage | None, *, status: str, **outcome: str
+) -> None:
     """Store how the run ended, and its reply. Raises `Superseded` if the attempt has lost it.
 
     Without `usage`, an estimate is stored.
     """
+    text = text_of(parts)
     used = usage or _estimate(run, text)
     own_attempt = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=Run.ACTIVE)
     with transaction.atomic():
         head = Greatest(F("head"), run.conversation.head)
         Conversation.objects.filter(pk=run.conversation_id).update(head=head)
         ended = own_attempt.update(
+            status=status,
             **outcome,
             ended_at=Now(),
             worker=None,
@@ -152,16 +162,17 @@ def store(run: Run, text: str, usage: Usage | None, **outcome: str) -> None:
         )
         if not ended:
             raise Superseded  # another worker has claimed the run, or it has ended
-        if text or outcome["status"] == Run.Status.COMPLETED:
+        if parts or status == Run.Status.COMPLETED:
             reply = Message.objects.create(
                 conversation_id=run.conversation_id,
                 role=Message.Role.ASSISTANT,
                 content=text,
+                parts=stored_parts(parts),
                 turn=run.message.turn,
                 reply_to_id=run.message_id,
             )
             Run.objects.filter(pk=run.pk).update(reply=reply)
-    metrics.RUNS_ENDED.labels(outcome["status"], outcome.get("code", "")).inc()
+    metrics.RUNS_ENDED.labels(status, outcome.get("code", "")).inc()
 
 
 def cancel_unbegun(conversation: Conversation) -> None:

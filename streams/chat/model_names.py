@@ -37,10 +37,15 @@ def of_kind(kind: Kind) -> Q:
     return Q(model__in=names(kind))
 
 
+def unknown() -> Q:
+    """Select runs whose `model` is a name that the settings do not have."""
+    return ~Q(model__in=[name for kind in kinds() for name in names(kind)])
+
+
 def queue_of(kind: Kind) -> str:
     """Return the Celery queue of the processes that write replies of this kind."""
-    agents, models = settings.AGENT_QUEUE, settings.CELERY_TASK_DEFAULT_QUEUE
-    return str(agents if kind is Kind.AGENT else models)
+    queue: str = settings.CELERY_TASK_DEFAULT_QUEUE
+    return f"{queue}-agents" if kind is Kind.AGENT else queue
 
 
 def places_of(kind: Kind) -> int:

@@ -19,6 +19,7 @@ from streams.log.channels import channel_of
 from streams.log.event_log import log_of, the_log
 from streams.log.sharding import server_of
 from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, Run
+from streams.protocol.parts import part_json
 
 Row = dict[str, Any]
 # The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.
@@ -183,7 +184,9 @@ def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
         return  # the log has lost them
     for id in sorted(active & state.runs.keys()):
         run = state.runs[id]
-        yield {"kind": "reply_so_far", "run": id, "text": run.text, "reasoning": run.reasoning}
+        parts = [part_json(part) for part in run.parts]
+        so_far = {"text": run.text, "reasoning": run.reasoning, "parts": parts}
+        yield {"kind": "reply_so_far", "run": id, **so_far}
 
 
 def _events(conversation: UUID) -> Iterator[Row]:

@@ -12,19 +12,17 @@ from uuid import UUID
 
 from django.db import transaction
 
+from streams.chat.final_events import final_event_of, missing_events
 from streams.chat.message_view import message_view
-from streams.log.errors import LogUnavailable, LogUnverified, Superseded
+from streams.log.channel_log import ChannelLog
+from streams.log.errors import LogUnavailable, LogUnverified, ReplyChanged, Superseded
 from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, Watermark
 from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Message, Run
 from streams.observability import metrics
 from streams.protocol.events import (
     ConversationUpdated,
-    Ending,
     MessageCreated,
-    RunCancelled,
-    RunCompleted,
-    RunFailed,
     RunQueued,
     RunStarted,
 )
@@ -134,8 +132,7 @@ def publish_final(run: Run, conversation: Conversation) -> None:
     Raises `LogUnavailable`, `Superseded`.
     """
     log = log_of(conversation.id, conversation.head)
-    text = run.reply.content if run.reply else ""
-    id = log.append_final(final_event_of(run), text, model=run.model)
+    id = _append_final(run, log)
     with transaction.atomic():
         conversation.advance_head(id)
         Run.objects.filter(pk=run.pk).update(ended_event_id=id)
@@ -145,30 +142,14 @@ def publish_final(run: Run, conversation: Conversation) -> None:
     logger.info("run %s attempt %s %s, published as event %s", run.id, run.attempt, run.status, id)
 
 
-def final_event_of(run: Run) -> Ending:
-    """Return the final event of a run that has ended."""
-    match run.status:
-        case Run.Status.COMPLETED:
-            return RunCompleted(
-                run=run.id,
-                attempt=run.attempt,
-                reply=run.reply_id,
-                finish_reason=run.finish_reason,
-                usage=run.usage,
-            )
-        case Run.Status.CANCELLED:
-            return RunCancelled(
-                run=run.id, attempt=run.attempt, reply=run.reply_id, usage=run.usage
-            )
-        case _:
-            return RunFailed(
-                run=run.id,
-                attempt=run.attempt,
-                reply=run.reply_id,
-                code=run.code,
-                reason=run.reason,
-                usage=run.usage,
-            )
+def _append_final(run: Run, log: ChannelLog) -> int:
+    """Append the final event after what its readers lack. Returns the final event's id."""
+    for _ in range(3):
+        sealed = log.seal(run.id, run.attempt, ended=True)
+        before = missing_events(run, sealed)
+        with suppress(ReplyChanged):  # a new epoch began in between
+            return log.append_final(final_event_of(run), *before, token=sealed.token)
+    raise ReplyChanged
 
 
 def publish_title(conversation: Conversation) -> None:

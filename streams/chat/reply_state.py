@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from streams.chat.publisher import final_event_of
+from streams.chat.final_events import final_event_of
+from streams.chat.message_view import parts_of
 from streams.chat.snapshot import log_state
 from streams.models import Run
 from streams.protocol.fold import Reply
-from streams.protocol.parts import part_of, text_parts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,20 +33,16 @@ def reply_state(run: UUID) -> ReplyState:
     progress = state.runs.get(run) if state else None
     reply = Reply(run=run, message=now.message_id)
     if progress:
-        parts = text_parts(progress.text, progress.reasoning)
-        reply = Reply(run=run, message=now.message_id, attempt=progress.attempt, parts=parts)
+        attempt, parts = progress.attempt, progress.parts
+        reply = Reply(run=run, message=now.message_id, attempt=attempt, parts=parts)
     return ReplyState(run=now, reply=reply, cursor=state.head if state else None)
 
 
 def _ended(run: Run) -> Reply:
-    reply = run.reply
-    parts = text_parts(reply.content) if reply else ()
-    if reply and reply.parts is not None:
-        parts = tuple(part_of(part) for part in reply.parts)
     return Reply(
         run=run.id,
         message=run.message_id,
         attempt=run.attempt,
-        parts=parts,
+        parts=parts_of(run.reply),
         ending=final_event_of(run),
     )

@@ -1,15 +1,17 @@
-"""The status of a run: its progress, its text so far, its token usage and how it ended."""
+"""The status of a run: its progress, its parts so far, its token usage and how it ended."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from streams.chat.message_view import parts_of
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import log_of
 from streams.log.values import RunProgress
 from streams.models import Run
 from streams.protocol.events import Usage
+from streams.protocol.parts import Part, reasoning_of, text_of
 
 Status = Literal["queued", "running", "completed", "cancelled", "failed"]
 
@@ -45,6 +47,7 @@ class RunStatus:
     model: str
     text: str
     reasoning: str
+    parts: tuple[Part, ...]
     finish_reason: str | None
     error: RunError | None
     usage: Usage | None
@@ -56,8 +59,9 @@ def run_status(run: Run) -> RunStatus:
     # The log is read first: if the run ends meanwhile, the row read afterwards has its text.
     progress = _progress(run) if run.is_active else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
-    live = progress if progress and run.is_active and progress.attempt == run.attempt else None
-    text = run.reply.content if run.reply else ""
+    parts = parts_of(run.reply)
+    if progress and run.is_active and progress.attempt == run.attempt:
+        parts = progress.parts
     return RunStatus(
         id=run.id,
         conversation=run.conversation_id,
@@ -66,8 +70,9 @@ def run_status(run: Run) -> RunStatus:
         status=run.status,  # type: ignore[arg-type]  # the choices are those of `Status`
         attempt=run.attempt,
         model=run.model,
-        text=live.text if live else text,
-        reasoning=live.reasoning if live else "",
+        text=text_of(parts),
+        reasoning=reasoning_of(parts),
+        parts=parts,
         finish_reason=run.finish_reason or None,
         error=RunError(code=run.code, reason=run.reason) if run.code else None,
         usage=None if run.is_active else run.usage,

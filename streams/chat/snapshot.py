@@ -12,7 +12,7 @@ from django.db.models import IntegerField, OuterRef, Q, Subquery, TextField
 from django.db.models.functions import Cast, Coalesce
 from django.urls import reverse
 
-from streams.chat.message_view import message_view
+from streams.chat.message_view import message_view, parts_of
 from streams.chat.pagination import Octets, count_that_fits, created_before
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.log.errors import LogUnavailable, Superseded
@@ -20,16 +20,16 @@ from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import reasoning_of, text_of
 
 PAGE_SIZE = 100  # messages
 PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text and parts in UTF-8
-MESSAGE_FIELDS = ("role", "content", "turn", "reply_to", "created_at", "written_by__reply")
+MESSAGE_FIELDS = ("role", "content", "parts", "turn", "reply_to", "created_at", "written_by__reply")
 # A message is sent with its text and its parts. Without stored parts, they consist of the text.
 MESSAGE_BYTES = Octets("content") + Coalesce(
     Octets(Cast("parts", TextField())), Octets("content"), output_field=IntegerField()
 )
-UNSTARTED = RunProgress(attempt=0, text="", reasoning="")
+UNSTARTED = RunProgress(attempt=0)
 
 
 def snapshot(conversation: Conversation) -> Snapshot:
@@ -200,7 +200,7 @@ def _from_log(run: Run, progress: RunProgress) -> LiveRun:
         message=run.message_id,
         text=progress.text,
         reasoning=progress.reasoning,
-        parts=text_parts(progress.text, progress.reasoning),
+        parts=progress.parts,
     )
 
 
@@ -209,13 +209,13 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         state is None or run.started_event_id <= state.head
     )
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
-    text = run.reply.content if run.reply else ""
+    parts = parts_of(run.reply)
     return LiveRun(
         id=run.id,
         status="queued" if claimed or run.status == Run.Status.QUEUED else "running",
         attempt=run.attempt - 1 if claimed else run.attempt,
         message=run.message_id,
-        text=text,
-        reasoning="",
-        parts=text_parts(text),
+        text=text_of(parts),
+        reasoning=reasoning_of(parts),
+        parts=parts,
     )

@@ -19,13 +19,15 @@ from django.db.models.functions import Now
 
 from streams.access.token_usage import token_usage
 from streams.chat.broker_queue import queue_length
+from streams.chat.conversations import delete_expired
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import startable_runs
 from streams.chat.finish import cancel_unheld, fail, fail_after_call
 from streams.chat.idempotency import expire
 from streams.chat.leases import abandoned, passed, retryable
-from streams.chat.model_names import Kind, kinds, of_kind
+from streams.chat.model_names import Kind, kinds, of_kind, unknown
 from streams.chat.publisher import publish_deletion, publish_pending, publish_title
+from streams.chat.waiting_reader import ask_to_cancel
 from streams.chat.waiting_runs import Waiting, waiting
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, LogUnverified, Superseded
@@ -34,8 +36,12 @@ from streams.log.sharding import broker_server, server_of
 from streams.log.values import OnUnverified
 from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Run
 from streams.observability import metrics
+from streams.protocol.parts import Part
 
 logger = logging.getLogger(__name__)
+# Seconds that a run waits for a name that the settings lack. Another process may have the name, for
+# example while a deploy replaces the processes one after the other.
+UNKNOWN_AFTER = 600.0
 
 
 class SweepPass:
@@ -79,6 +85,8 @@ def sweep() -> None:
     Raises `LogUnavailable` where the broker's server is away, so that no run can be dispatched.
     """
     this_pass = SweepPass()
+    ask_to_cancel()
+    delete_expired()
     _publish_pending(this_pass)
     _end_abandoned(this_pass)
     if broker_server() in this_pass.unavailable:
@@ -109,18 +117,34 @@ def _end_abandoned(this_pass: SweepPass) -> None:
     lost = Run.active().filter(abandoned() & ~retryable()).select_related("conversation", "message")
     for run in lost:
         this_pass.visit(run.conversation_id, _give_up, run)
+    gone = Run.active().filter(unheld & unknown() & passed("created_at", UNKNOWN_AFTER))
+    for run in gone.select_related("conversation", "message"):
+        this_pass.visit(run.conversation_id, _end_unknown, run)
+
+
+def _end_unknown(run: Run) -> None:
+    """Fail a run whose model or agent is gone from the settings. Raises `LogUnavailable`."""
+    reason = "The model or agent that was to reply is no longer offered."
+    fail(run, _published_parts(run), code="unknown_model", reason=reason)
 
 
 def _give_up(run: Run) -> None:
-    """Fail a run that must not be retried, with its published text. Raises `LogUnavailable`."""
-    log = log_of(run.conversation_id, run.conversation.head)
-    sealed = log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
-    text = sealed.text if sealed else ""
+    """Fail a run that must not be retried, with its published parts. Raises `LogUnavailable`."""
+    parts = _published_parts(run)
     if run.called_at:
-        fail_after_call(run, text)
+        fail_after_call(run, parts)
         return
     reason = "The reply was interrupted several times and could not be finished."
-    fail(run, text, code="worker_lost", reason=reason)
+    fail(run, parts, code="worker_lost", reason=reason)
+
+
+def _published_parts(run: Run) -> tuple[Part, ...]:
+    """Seal the reply of a run without a worker; return its published parts."""
+    if not run.attempt:
+        return ()
+    log = log_of(run.conversation_id, run.conversation.head)
+    sealed = log.seal(run.id, run.attempt, on_unverified=OnUnverified.NEW_EPOCH)
+    return sealed.parts
 
 
 def _dispatch_waiting(this_pass: SweepPass, kind: Kind) -> None:

@@ -1,5 +1,6 @@
 """The terminal client's chat: prints replies on stdout, and notes about them on stderr."""
 
+import json
 import re
 import signal
 import sys
@@ -11,10 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from streams.cli.client import Client, ClientError
+from streams.protocol.events import Event, PartAdded, Snapshot
 from streams.protocol.fold import ConversationState, Reply, fold
+from streams.protocol.parts import SourcePart, ToolCallPart, ToolResultPart
 
 HISTORY = 6  # earlier messages to print when a conversation is continued
 LABEL = "assistant: "
+NOTE_LENGTH = 100  # characters of a line about a tool call
 # Escape sequences move the cursor, rename the window and worse. Line feeds and tabs are harmless.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -102,6 +106,7 @@ class Chat:
                 if run not in (active := _active(state)):
                     break
                 self._out.reply(run, active[run].text)
+                self._part(run, event)
         return bool(self._end(run)["status"] == "completed")
 
     def follow(self, conversation: UUID, *, until_idle: bool) -> None:
@@ -126,6 +131,7 @@ class Chat:
                     if not self._run.done():
                         self._run.set_result(run)
                     self._out.reply(run, active[run].text, LABEL)
+                    self._part(run, event)
                 if until_idle and not active:
                     return
 
@@ -155,6 +161,21 @@ class Chat:
             self._client.call("POST", f"api/runs/{self._run.result()}/cancel/", {})
         except ClientError as error:
             self._out.note(str(error))
+
+    def _part(self, run: UUID, event: Event | Snapshot) -> None:
+        """On a terminal, note a tool call, its result or a source of the reply in one line."""
+        match event:
+            case PartAdded(run=of, part=ToolCallPart(name=name, input=input)) if of == run:
+                note = f"{name} {json.dumps(input, ensure_ascii=False)}"
+            case PartAdded(run=of, part=ToolResultPart(output=output, error=error)) if of == run:
+                note = f"→ {error or json.dumps(output, ensure_ascii=False)}"
+            case PartAdded(run=of, part=SourcePart(title=title, url=url)) if of == run:
+                note = f"source: {title} {url or ''}"
+            case _:
+                return
+        line = " ".join(note.split())
+        cut = line if len(line) <= NOTE_LENGTH else f"{line[: NOTE_LENGTH - 1]}…"
+        self._out.note(cut, optional=True)
 
     def _end(self, run: UUID, label: str = "") -> dict[str, Any]:
         """Print the rest of an ended run's reply, and how it ended. Returns the run as JSON."""

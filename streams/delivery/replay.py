@@ -85,7 +85,7 @@ class Pending(StrEnum):
 
     BUSY = "busy"  # a run is active
     ENDING = "ending"  # no run is active, but a final event is unpublished or after the cursor
-    IDLE = "idle"  # nothing
+    IDLE = "idle"  # no run is active, and no event follows the cursor
 
 
 def pending(conversation: UUID, cursor: int) -> Pending:

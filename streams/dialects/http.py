@@ -69,7 +69,7 @@ class DialectApi(NinjaAPI):
     def addresses(self) -> list[URLPattern]:
         """The URL patterns below the prefix."""
         patterns = [pattern for pattern in self.urls[0] if isinstance(pattern, URLPattern)]
-        return [wrapped(pattern, self.refuse) for pattern in patterns]
+        return [wrapped(one, self.refuse) for one in patterns if one.name != "api-root"]
 
 
 class TextAuthentication(Authentication):

@@ -15,6 +15,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
 from streams.http.lock_wait import in_request
+from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem, problem_response
 from streams.http.request import Receive, Request, Scope, Send, receive_in_time, wants_body
 from streams.http.unavailable import unavailable_response
@@ -93,6 +94,14 @@ class ThreadedHandler(ASGIHandler):
                 await run_while_connected(self.send_response(response, send), receive)
             except StreamBroken:
                 await break_connection(scope)
+            finally:
+                response.close()
+            return
+        if isinstance(response, PendingResponse):
+            try:
+                with suppress(asyncio.CancelledError):  # the process is stopping
+                    await run_while_connected(response.complete(), receive)
+                await self.send_response(response, send)
             finally:
                 response.close()
             return

@@ -11,27 +11,30 @@ from uuid import UUID
 
 from django.conf import settings
 
-from streams.log.errors import Superseded
+from streams.log.errors import LogCorrupted, Superseded
 from streams.log.scripts import Operation
 from streams.log.servers import Answer, Arguments, Servers
 from streams.log.sharding import server_of
+from streams.log.slots import parts_in, slot_arguments
 from streams.log.values import (
     CursorGap,
     LogState,
     OnUnverified,
     Page,
     RunProgress,
+    SealedReply,
 )
 from streams.log.verdicts import Verdict
 from streams.protocol.events import (
     ConversationUpdated,
     Ending,
     MessageCreated,
+    PartAdded,
     RunQueued,
     RunStarted,
     TextSnapshot,
 )
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import Part
 from streams.protocol.sse import encode
 
 PAGE_BYTES = 1024 * 1024  # bytes in one page of events, unless a single event is longer
@@ -81,40 +84,53 @@ class ChannelLog:
         rest = (event.type, encode(event), event.attempt, "abandoned" if abandoned else "")
         return int(self._run(Operation.APPEND_START, event.run, *rest)[1])
 
-    def restore_fence(self, run: UUID, attempt: int, *, index: int, text: str) -> int:
+    def restore_fence(self, run: UUID, attempt: int, *, index: int, parts: tuple[Part, ...]) -> int:
         """Restore a lost fence. Returns the log's last id.
 
-        The caller appends the whole text as a `TextSnapshot` next. Raises `Superseded` if a newer
+        The caller appends all parts as a `TextSnapshot` next. Raises `Superseded` if a newer
         attempt has started, or the run has ended.
         """
-        return int(self._run(Operation.RESTORE_FENCE, run, attempt, index, text)[1])
+        rest = (attempt, index, *slot_arguments(parts))
+        return int(self._run(Operation.RESTORE_FENCE, run, *rest)[1])
 
     def seal(
-        self, run: UUID, attempt: int, *, on_unverified: OnUnverified = OnUnverified.IGNORE
-    ) -> RunProgress | None:
+        self,
+        run: UUID,
+        attempt: int,
+        *,
+        ended: bool = False,
+        on_unverified: OnUnverified = OnUnverified.IGNORE,
+    ) -> SealedReply:
         """Seal the run's reply, so that no attempt can append to it. Returns what it holds.
 
-        None: the log knows nothing of the run. Raises `Superseded` if a newer attempt has started,
-        and `LogUnverified` as `on_unverified` says.
+        It can be repeated. Raises `Superseded` if a newer attempt has started, unless the run's row
+        says that it `ended` in this one, and `LogUnverified` as `on_unverified` says.
         """
-        _, known, text, reasoning, head = self._run(Operation.SEAL, run, attempt, on_unverified)
-        if not known:
-            return None
-        return RunProgress(attempt=attempt, text=text, reasoning=reasoning, head=int(head))
-
-    def append_final(self, event: Ending, text: str, *, model: str) -> int:
-        """Append the final event, once, after the stored text. Returns the final event's id.
-
-        Raises `LogUnverified` if the newest events of another run may be missing.
-        """
-        start = RunStarted(run=event.run, attempt=event.attempt, model=model)
-        snapshot = TextSnapshot(
-            run=event.run, attempt=event.attempt, index=0, text=text, parts=text_parts(text)
+        rest = (attempt, on_unverified, "ended" if ended else "")
+        answer = self._run(Operation.SEAL, run, *rest)
+        _, known, slots_of, unpublished, index, slots, open_slot, payload, head, token = answer
+        return SealedReply(
+            known=bool(known),
+            attempt=int(slots_of) if slots_of else None,
+            parts=_parts_in(slots, open_slot, payload),
+            published=not unpublished,
+            index=int(index),
+            head=int(head),
+            token=token,
         )
-        before, after = encode(snapshot).split('"index":0', 1)
-        final = (event.type, encode(event), event.attempt, text)
-        repair = (snapshot.type, before + '"index":', after, start.type, encode(start))
-        return int(self._run(Operation.APPEND_FINAL, event.run, *final, *repair)[1])
+
+    def append_final(
+        self, event: Ending, *before: RunStarted | PartAdded | TextSnapshot, token: str
+    ) -> int:
+        """Append the final event, once, after these events. Returns the final event's id.
+
+        The events were prepared for a `SealedReply` with this token. Raises `ReplyChanged` if the
+        log holds another reply now, and `LogUnverified` if the newest events of another run may be
+        missing.
+        """
+        encoded = [item for each in (*before, event) for item in (each.type, encode(each))]
+        rest = (event.attempt, token, *encoded)
+        return int(self._run(Operation.APPEND_FINAL, event.run, *rest)[1])
 
     def release_run(self, run: UUID) -> None:
         """Drop what the log keeps for a settled run: the database has its final event's id."""
@@ -133,7 +149,7 @@ class ChannelLog:
         verdict, *rest = self._run(Operation.STATE, None)
         if verdict == Verdict.LOST:
             return None
-        fields, texts = rest
+        fields, replies = rest
         state = dict(zip(fields[::2], fields[1::2], strict=True))
         recorded = {}
         for name, value in state.items():
@@ -142,9 +158,10 @@ class ChannelLog:
                 recorded[UUID(run), kind] = int(value)
         runs = {
             UUID(run): RunProgress(
-                attempt=int(state[f"{run}:attempt"]), text=text, reasoning=reasoning
+                attempt=int(state[f"{run}:attempt"]),
+                parts=_parts_in(slots, state.get(f"{run}:open_slot", ""), payload),
             )
-            for run, text, reasoning in texts
+            for run, slots, payload in replies
         }
         return LogState(head=int(state["head"]), runs=runs, recorded=recorded)
 
@@ -175,7 +192,7 @@ class ChannelLog:
     def call(self, run: UUID | None, *rest: Any) -> Arguments:
         """The keys and arguments of one call of a script, as prelude.lua lists them."""
         # The braces put all keys of a channel into one slot of a Redis Cluster.
-        names = ("state", "events", f"text:{run}", f"reasoning:{run}")
+        names = ("state", "events", f"slots:{run}", f"open:{run}")
         keys = [f"{{{self._channel}}}:{name}" for name in names]
         bounds = (settings.LOG_EVENTS, settings.LOG_TTL, settings.LOG_STATE_TTL)
         now = self._servers.clock()
@@ -184,6 +201,13 @@ class ChannelLog:
     def _run(self, operation: Operation, run: UUID | None, *rest: Any) -> Answer:
         (answer,) = self._servers.run(self._channel, operation, [self.call(run, *rest)])
         return _raise_error(answer)
+
+
+def _parts_in(slots: list[str], open_slot: str, payload: str) -> tuple[Part, ...]:
+    try:
+        return parts_in(slots, open_slot, payload)
+    except ValueError as error:
+        raise LogCorrupted from error
 
 
 def _raise_error(answer: Answer | Exception) -> Answer:

@@ -23,6 +23,10 @@ class LogCorrupted(LogUnavailable):
     """
 
 
+class ReplyChanged(LogUnavailable):
+    """The log holds another reply than the seal saw, because a new epoch began. Seal again."""
+
+
 class Superseded(Exception):
     """Another worker has the run, or the run has ended, or its conversation is deleted.
 

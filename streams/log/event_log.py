@@ -12,8 +12,9 @@ from streams.log.errors import LogUnavailable
 from streams.log.scripts import Operation
 from streams.log.servers import Arguments, Servers
 from streams.log.sharding import server_of
+from streams.log.slots import slot_arguments
 from streams.log.values import Append, Watermark
-from streams.protocol.events import ReasoningDelta, TextSnapshot
+from streams.protocol.events import TextSnapshot
 from streams.protocol.sse import encode
 
 
@@ -55,12 +56,15 @@ class EventLog:
         return self._servers.command(server, *words)
 
     def _append_call(self, piece: Append) -> Arguments:
-        event, data = piece.event, encode(piece.event)
-        kind = {ReasoningDelta: "reasoning", TextSnapshot: "whole"}.get(type(event), "text")
-        header = (event.type, data, event.attempt, event.index)
-        beginning = data[: data.index(',"text":') + 1]
+        event, write, data = piece.event, piece.write, encode(piece.event)
+        beginning = data[: data.index(",", data.index('"index":')) + 1]
+        header = (event.type, data, event.attempt, event.index, beginning)
         log = self.channel(piece.channel, piece.min_head)
-        return log.call(event.run, *header, event.text, kind, beginning)
+        if write:
+            mode = "append" if write.append else "set"
+            return log.call(event.run, *header, mode, write.slot, write.payload)
+        assert isinstance(event, TextSnapshot)
+        return log.call(event.run, *header, "replace", *slot_arguments(event.parts))
 
 
 @cache

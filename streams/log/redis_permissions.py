@@ -26,7 +26,8 @@ LOG = (
     *(("EVALSHA", DIGEST, 1, KEY), ("SCRIPT", "LOAD", "return 1"), ("INFO", "server")),
     *(("HGET", KEY, "f"), ("HMGET", KEY, "f"), ("HGETALL", KEY), ("HKEYS", KEY)),
     *(("HSET", KEY, "f", "v"), ("HDEL", KEY, "f"), ("DEL", KEY), ("EXPIRE", KEY, 1)),
-    *(("GET", KEY), ("MGET", KEY), ("SET", KEY, "v"), ("APPEND", KEY, "v")),
+    *(("HINCRBY", KEY, "f", 1), ("XTRIM", KEY, "MINID", "1-0")),
+    *(("GET", KEY), ("SET", KEY, "v"), ("APPEND", KEY, "v")),
     *(("XADD", KEY, "*", "f", "v"), ("XRANGE", KEY, "-", "+"), ("XREVRANGE", KEY, "+", "-")),
     *(("PING",), ("PUBLISH", CHANNEL, ""), ("SUBSCRIBE", CHANNEL), ("UNSUBSCRIBE", CHANNEL)),
 )

@@ -1,18 +1,24 @@
 """The typed values that the event log takes as arguments and returns."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum, auto
 from uuid import UUID
 
-from streams.protocol.events import Delta, ResetReason, TextSnapshot
+from streams.log.slots import SlotWrite
+from streams.protocol.events import Piece, ResetReason, TextSnapshot
+from streams.protocol.parts import Part, reasoning_of, text_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Append:
-    """One append to a running reply: the next delta, or the whole text again."""
+    """One append to a running reply: the next piece, or all parts again.
+
+    `write` is what the piece changes in the slots; None for a `TextSnapshot`, which replaces all.
+    """
 
     channel: str
-    event: Delta | TextSnapshot
+    event: Piece | TextSnapshot
+    write: SlotWrite | None
     min_head: int
 
 
@@ -31,7 +37,7 @@ class OnUnverified(StrEnum):
 
     IGNORE = auto()  # seal the reply all the same
     RAISE = auto()  # raise `LogUnverified`: the attempt will verify the log
-    NEW_EPOCH = auto()  # begin a new epoch with the text that is left: the attempt is gone
+    NEW_EPOCH = auto()  # begin a new epoch with the reply that is left: the attempt is gone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +65,33 @@ class RunProgress:
     """What the log holds of one unsettled run."""
 
     attempt: int
-    text: str
-    reasoning: str
-    head: int = field(default=0, compare=False)  # the log's last id, if the run is sealed
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return text_of(self.parts)
+
+    @property
+    def reasoning(self) -> str:
+        return reasoning_of(self.parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SealedReply:
+    """What the log holds of a reply to which no attempt can append any more.
+
+    `known`: whether the log knows the run; if not, the log was lost. `attempt`: whose parts these
+    are; None if no attempt appended anything. `published`: whether this epoch of the log holds
+    their events. `token`: what `append_final` compares with the log.
+    """
+
+    known: bool
+    attempt: int | None
+    parts: tuple[Part, ...]
+    published: bool
+    index: int  # of the attempt's last piece; -1 if there is none
+    head: int  # the log's last id
+    token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

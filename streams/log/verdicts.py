@@ -2,7 +2,7 @@
 
 from enum import StrEnum, auto
 
-from streams.log.errors import FenceMissing, LogCorrupted, LogUnverified, Superseded
+from streams.log.errors import FenceMissing, LogCorrupted, LogUnverified, ReplyChanged, Superseded
 
 
 class Verdict(StrEnum):
@@ -12,7 +12,8 @@ class Verdict(StrEnum):
     SUPERSEDED = auto()  # another attempt has the run, or it has ended
     DELETED = auto()  # the conversation is deleted
     FENCE_MISSING = auto()  # the log does not know the run
-    GAP = auto()  # the log has lost deltas of the run
+    GAP = auto()  # the log has lost pieces of the run
+    CHANGED = auto()  # the log holds another reply than the seal saw
     UNVERIFIED = auto()  # an attempt must verify the log first
     CORRUPTED = auto()  # the script failed on data that the service did not write
     LOST = auto()  # the log has lost events, or the cursor is of another epoch
@@ -25,6 +26,7 @@ REFUSALS: dict[Verdict, type[Exception]] = {
     Verdict.DELETED: Superseded,
     Verdict.FENCE_MISSING: FenceMissing,
     Verdict.GAP: FenceMissing,
+    Verdict.CHANGED: ReplyChanged,
     Verdict.UNVERIFIED: LogUnverified,
     Verdict.CORRUPTED: LogCorrupted,
 }

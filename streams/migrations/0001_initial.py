@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at', '-id'],
-                'indexes': [models.Index(fields=['owner', '-created_at', '-id'], name='owner_newest'), models.Index(fields=['title_pending_since'], name='pending_titles')],
+                'indexes': [models.Index(fields=['owner', '-created_at', '-id'], name='owner_newest'), models.Index(fields=['title_pending_since'], name='pending_titles'), models.Index(condition=models.Q(('hidden', True)), fields=['created_at'], name='hidden_by_age')],
                 'constraints': [models.UniqueConstraint(fields=('owner', 'dialect', 'client_id'), name='one_conversation_per_client_id')],
             },
         ),
@@ -72,6 +72,15 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['created_at'], name='idempotency_by_age')],
                 'constraints': [models.UniqueConstraint(fields=('owner', 'route', 'key'), name='one_record_per_key')],
             },
+        ),
+        migrations.CreateModel(
+            name='WorkerProcess',
+            fields=[
+                ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ('kind', models.CharField(help_text='model, or agent', max_length=5)),
+                ('names', models.JSONField()),
+                ('seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+            ],
         ),
         migrations.CreateModel(
             name='Message',
@@ -106,6 +115,8 @@ class Migration(migrations.Migration):
                 ('lease_length', models.DurationField(editable=False, null=True)),
                 ('dispatched_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('cancel_asked', models.BooleanField(default=False)),
+                ('reader', models.UUIDField(editable=False, null=True)),
+                ('reader_left_at', models.DateTimeField(editable=False, null=True)),
                 ('called_at', models.DateTimeField(editable=False, help_text='when it first called a tool that must not be called twice: it never begins anew', null=True)),
                 ('queued_event_id', models.BigIntegerField(editable=False, null=True)),
                 ('started_event_id', models.BigIntegerField(editable=False, null=True)),

@@ -23,6 +23,15 @@ APPENDS_REJECTED = Counter(
     "unspool_appends_rejected", "Deltas that the log refused: superseded, or the run had ended"
 )
 RUNS_ENDED = Counter("unspool_runs_ended", "Runs that this process ended", ["status", "code"])
+AGENTS_OUTLIVING_RUN = Gauge(
+    "unspool_agents_outliving_run", "Agents that still work though their run has ended"
+)
+TOOL_SECONDS = Histogram(
+    "unspool_tool_seconds",
+    "Seconds from an agent's tool call to its result, or to the end of the reply (outcome open)",
+    ["agent", "tool", "outcome"],
+    buckets=BUCKETS,
+)
 SWEEPS = Counter("unspool_sweeps", "Sweeps for work that no process does")
 RUNS_REDISPATCHED = Counter(
     "unspool_runs_redispatched", "Waiting runs that a sweep dispatched again"

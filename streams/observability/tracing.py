@@ -104,6 +104,26 @@ def record_first_token(seconds: float) -> None:
     tracer.start_span("first token", start_time=now - int(seconds * SECOND)).end(now)
 
 
+class ToolSpan:
+    """The span of one tool call, from its beginning until `end`."""
+
+    def __init__(self, tool: str, *, agent: str) -> None:
+        self._span = tracer.start_span(
+            f"execute_tool {tool}",
+            attributes={
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": tool,
+                "gen_ai.agent.name": agent,
+            },
+        )
+
+    def end(self, *, failed: bool) -> None:
+        """The call has its result, or the reply is over."""
+        if failed:
+            self._span.set_status(StatusCode.ERROR)
+        self._span.end()
+
+
 @contextmanager
 def finish_span(outcome: str, pieces: int) -> Iterator[None]:
     """The span in which a run's end is stored and its final event published."""

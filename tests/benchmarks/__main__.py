@@ -20,12 +20,12 @@ SECONDS, SMALL_SECONDS = 8 * 60, 120  # for each
 
 
 def run(noun: str) -> str | None:
-    """Run one benchmark and print what it says; gives why it failed."""
+    """Run one benchmark and print its rows. Returns the reason of a failure."""
     small = "--small" in sys.argv[1:]
     seconds = SMALL_SECONDS if small else SECONDS
     command = [sys.executable, "-m", f"tests.benchmarks.{noun}", *sys.argv[1:]]
     with tempfile.TemporaryFile() as kept:
-        # What several say at once would be mixed.
+        # The output of several at once would be mixed.
         words = kept if small else None
         process = subprocess.Popen(command, stdout=words, stderr=words)
         try:

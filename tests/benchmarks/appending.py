@@ -37,7 +37,7 @@ async def ours(wishes: Wishes, tokens: int) -> Row:
         # Paced, as a model is: what arrives together shares a trip, but no command.
         asked = await home.client.ask(tokens=tokens, rate=500, pause_at=tokens - 1, pause=12)
         while f"w{tokens - 2}-" not in (await home.client.run(asked.run))["text"]:
-            await asyncio.sleep(2)  # each look asks the log as well
+            await asyncio.sleep(2)  # each check reads the log as well
         spent, ran = redis_cost.seconds, await commands(client)
         key = f"{{conversation-{asked.conversation}}}:events"
         held = int(await client.memory_usage(key, samples=0) or 0)

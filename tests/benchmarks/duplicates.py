@@ -1,4 +1,4 @@
-"""Why there is a view of our own: what readers hear twice when they drop and come back.
+"""Why the service has its own stream view: events that readers receive twice after a reconnect.
 
 Readers of one channel drop their connections at random while events are said, and come back at
 once with the last id they heard, as an EventSource does.

@@ -20,9 +20,9 @@ from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds, part
 from tests.benchmarks.service import Service, service
 
 REPLIES, RATE = 20, 50
-APART = 0.13  # seconds between two questions: nobody asks in the same moment
+APART = 0.13  # seconds between two questions, so that no two are sent at the same moment
 
-Told = tuple[Reader, float]  # who heard a reply, and the seconds from the question to its end
+Told = tuple[Reader, float]  # the reader of a reply, and the seconds from the question to its end
 
 
 def over(said: bytes) -> bool:
@@ -46,7 +46,7 @@ async def directly(peer: Streamer, n: int, tokens: int) -> Told:
 
 
 async def again(peer: Streamer, n: int, tokens: int) -> Told:
-    """Over Redis: one who asked, was gone at once, and came back."""
+    """Over Redis: a client that posted, disconnected at once and reconnected."""
     await asyncio.sleep(n * APART)
     first, begun = peer.asks(f"again{n}", tokens=tokens, rate=RATE, seed=n), time.monotonic()
     await first.connect()
@@ -54,7 +54,7 @@ async def again(peer: Streamer, n: int, tokens: int) -> Told:
     reader = peer.comes_back(f"again{n}")
     await reader.connect()
     ended = await reader.hears(over, within=tokens / RATE + 30)
-    del reader.late[:2]  # what was said before it came is not late
+    del reader.late[:2]  # events published before it connected are not late
     return reader, ended - begun
 
 

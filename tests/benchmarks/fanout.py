@@ -48,7 +48,7 @@ async def load(
 
 
 async def waiting(name: str, wishes: Wishes, *, followers: int) -> Row:
-    """What followers cost to whom nothing is said."""
+    """The cost of followers without any events."""
     async with peer_server(name, wishes.place, channels=1) as ring:
         some = ring.readers(20)
         await connected(some, within=30)  # whatever is made once, is made now
@@ -73,7 +73,7 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     for name in (OURS, BARE, REDIS_STORAGE, DATABASE_STORAGE):
         events = 10 if name == DATABASE_STORAGE else wishes.size(200, 20)
         yield await load(name, wishes, followers=crowd, channels=1, events=events, rate=100)
-    for name in (OURS, BARE, REDIS_STORAGE):  # as fast as it can be said: where does it end?
+    for name in (OURS, BARE, REDIS_STORAGE):  # as fast as possible: where is the limit?
         yield await load(name, wishes, followers=crowd, channels=1, events=400, rate=0)
     events, rate = wishes.size(10, 4), wishes.size(1000, 40)
     for name in (OURS, BARE, REDIS_STORAGE):

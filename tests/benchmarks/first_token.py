@@ -12,7 +12,7 @@ from tests.benchmarks.peer_streamers import DJANGO, FASTAPI, Streamer, streamer
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds, part
 from tests.benchmarks.service import Service, service
 
-TURNS = 10  # of a conversation: the peers are told none of what was said before
+TURNS = 10  # of a conversation: the peers get no history
 
 
 def token(said: bytes) -> bool:
@@ -30,7 +30,7 @@ async def accepted(home: Service, questions: int) -> list[float]:
 
 
 async def answered(home: Service, questions: int) -> list[float]:
-    """µs from POST until a follower who is there already hears the first token."""
+    """µs from the POST until a connected follower receives the first token."""
     took: list[float] = []
     while len(took) < questions:
         begun = await home.client.ask(tokens=1)
@@ -38,7 +38,7 @@ async def answered(home: Service, questions: int) -> list[float]:
         await reader.connect()
         await home.over([begun], within=30)
         for n in range(TURNS):
-            await asyncio.sleep(0.05)  # the ending of the reply before is stored and forgotten
+            await asyncio.sleep(0.05)  # the reply before has ended, and its run is released
             first = asyncio.ensure_future(reader.hears(token, within=30))
             await asyncio.sleep(0)
             asked = await home.client.ask(begun.conversation, tokens=1, seed=n)
@@ -59,7 +59,7 @@ async def directly(peer: Streamer, questions: int) -> list[float]:
 
 
 async def by_the_model(home: Service, questions: int) -> list[float]:
-    """µs from a request to the model until its first token, without anybody in between."""
+    """µs from a request to the model until its first token, without the service in between."""
     port = int(home.stack.worker.environment["OPENAI_BASE_URL"].split(":")[2].split("/")[0])
     model = Streamer("the model", port, home.stack.model)
     took = []

@@ -1,4 +1,4 @@
-"""Those who are measured beside each other: a web process each, and the one who speaks to it."""
+"""The peers of the benchmarks: a web process each, and its publisher."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PeerServer:
     mouth: asyncio.subprocess.Process
 
     def readers(self, count: int, *, timed: int = 100) -> list[Reader]:
-        """So many, evenly on all channels; about `timed` of them look at the clock."""
+        """`count` readers, evenly on all channels; about `timed` of them measure the delay."""
         every = max(1, count // max(1, timed))
         return [
             Reader(self.port, self.places[n % len(self.places)], timing=n % every == 0)
@@ -54,7 +54,7 @@ class PeerServer:
 
 @asynccontextmanager
 async def peer_server(name: str, place: Path, *, channels: int) -> AsyncIterator[PeerServer]:
-    """The contestant, ready, with channels that nothing was said on."""
+    """A peer that is ready, with empty channels."""
     place = place / f"{name.replace(' ', '-').replace(',', '')}-{free_port()}"
     place.mkdir()
     if name == OURS:

@@ -1,4 +1,4 @@
-"""Those who stream straight from the model to the one who asked: what a reply costs at least."""
+"""Peers that stream from the model to the client directly: the least that a reply can cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Streamer:
         return Reader(self.port, Place(path=f"/{id}", headers={}, body=body), timing=True)
 
     def comes_back(self, id: str) -> Reader:
-        """A reader of a reply that was begun already."""
+        """A reader of a reply that has started already."""
         return Reader(self.port, Place(path=f"/{id}", headers={}), timing=True)
 
 

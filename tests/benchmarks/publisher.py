@@ -25,7 +25,7 @@ TRIP = 64  # events at most
 
 
 def stamp() -> str:
-    """A token's worth of text that tells when it was said."""
+    """A token of text that carries its time of publication."""
     return f"@{time.monotonic_ns() // 1000}@ "
 
 
@@ -39,9 +39,9 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
     from streams.chat.publisher import append
     from streams.log.channels import channel_of
     from streams.log.event_log import the_log
-    from streams.log.values import Append
     from streams.models import Conversation
     from streams.protocol.events import RunStarted, TextDelta
+    from tests.support.appends import text_append
 
     user, _ = get_user_model().objects.get_or_create(username="bench")
     token = create_token(user, "bench", scopes="read")
@@ -63,7 +63,7 @@ def ours(channels: int) -> tuple[list[dict[str, Any]], Say]:
         pieces = []
         for n in numbers:
             delta = TextDelta(run=runs[n], attempt=1, index=indexes[n], text=stamp())
-            pieces.append(Append(channel=names[n], event=delta, min_head=0))
+            pieces.append(text_append(names[n], delta))
             indexes[n] += 1
         for answer in append(pieces):
             if isinstance(answer, Exception):

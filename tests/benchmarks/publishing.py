@@ -1,7 +1,7 @@
 """What one worker process costs per token, and how late a token is said after the model sent it.
 
 The worker has a core to itself; the scripted model, Redis and the ear that listens there share
-the other. Nobody follows.
+the other. There is no follower.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.ports import essentials
 from tests.support.stack import CHECKOUT
 
 RATE = 50  # tokens a second and reply
-# Seconds until the first token: by then all are asked, and wait.
+# Seconds until the first token: all requests are waiting by then.
 START, SMALL_START = 6, 3
 
 

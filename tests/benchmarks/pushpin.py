@@ -1,6 +1,6 @@
 """How late an event is for readers whom Pushpin holds, and what it costs the bridge.
 
-Many channels that nobody has heard before, with two readers each; one channel with a thousand.
+Many new channels, with two readers each; one channel with a thousand.
 Everything may run on every core: Pushpin alone is three busy threads.
 """
 
@@ -31,7 +31,7 @@ PATIENCE = 60  # seconds from the first event until what has not arrived counts 
 
 @asynccontextmanager
 async def ring(place: Path, channels: int) -> AsyncIterator[tuple[PeerServer, Process]]:
-    """Channels that are read through Pushpin, the one who speaks there, and the bridge."""
+    """Channels that are read through Pushpin, their publisher, and the bridge."""
     chosen = PushpinStack.shared_settings()
     with migrated(place) as database:
         async with (
@@ -69,7 +69,7 @@ async def load(
 ) -> Row:
     """So many events on each channel, `rate` a second in all channels together.
 
-    They begin `settled` seconds after everybody is connected.
+    They begin `settled` seconds after all readers are connected.
     """
     place = wishes.place / str(channels)
     place.mkdir()
@@ -106,8 +106,8 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
         wishes, followers=2 * fresh, channels=fresh, events=wishes.size(20, 4), rate=2 * fresh
     )
     yield await load(wishes, followers=crowd, channels=1, events=wishes.size(200, 40), rate=20)
-    # As docs/scale.md plans for it: each reader with a reply of his own at 50 tokens a second, and
-    # Pushpin has asked what comes next, as it does a second after it first wants a channel.
+    # As docs/scale.md plans for it: each reader with its own reply at 50 tokens a second, and
+    # Pushpin has requested the next URL, as it does a second after it subscribes to a channel.
     for replies in (wishes.size(40, 4), wishes.size(80, 8)):
         yield await load(
             wishes,

@@ -19,7 +19,7 @@ SAID = re.compile(rb"@(\d+)@")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where something is heard: the request's path and headers, and a cursor before it all."""
+    """Where a channel is read: the request's path and headers, and a cursor before all events."""
 
     path: str
     headers: Mapping[str, str]
@@ -40,14 +40,14 @@ class Place:
 
 @dataclass(eq=False)
 class Reader(asyncio.Protocol):
-    """One who reads, over as many connections as `connect` is called."""
+    """A reader over as many connections as `connect` is called."""
 
     port: int
     place: Place
     timing: bool = False
-    count: int = 0  # events heard
-    repeated: int = 0  # events heard that were heard before
-    backwards: int = 0  # events heard after a later one
+    count: int = 0  # events received
+    repeated: int = 0  # events received again
+    backwards: int = 0  # events received after a later one
     received: int = 0  # bytes
     status: bytes = b""
     last: str | None = None
@@ -62,7 +62,7 @@ class Reader(asyncio.Protocol):
     _transport: asyncio.BaseTransport | None = None
 
     async def connect(self) -> None:
-        """Open a connection, after the last event heard."""
+        """Open a connection, after the last event received."""
         self._rest, self._head, self.status = bytearray(), True, b""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self.port)
@@ -79,7 +79,7 @@ class Reader(asyncio.Protocol):
         return self._transport is not None and not self._head
 
     async def hears(self, said: Callable[[bytes], bool], within: float) -> float:
-        """The moment (monotonic seconds) at which bytes arrive of which `said` is true."""
+        """The moment (monotonic seconds) at which bytes arrive for which `said` is true."""
         self.awaited = (said, asyncio.get_running_loop().create_future())
         return await asyncio.wait_for(self.awaited[1], within)
 
@@ -156,7 +156,7 @@ async def connected(readers: list[Reader], *, within: float, at_once: int = 100)
     async with asyncio.timeout(within):
         await asyncio.gather(*(one(reader) for reader in readers))
     if refused := {reader.status for reader in readers} - {b"200"}:
-        raise ConnectionError(f"not everybody may read: {refused}")
+        raise ConnectionError(f"some readers were refused: {refused}")
 
 
 async def heard(readers: list[Reader], count: int, *, within: float) -> float | None:

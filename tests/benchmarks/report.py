@@ -29,7 +29,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What the command line asks for, and a folder that is gone afterwards."""
+    """The options of the command line, and a folder that is deleted afterwards."""
 
     small: bool
     place: Path
@@ -42,7 +42,7 @@ Measure = Callable[[Wishes], AsyncIterator[Row]]
 
 
 def benchmark(noun: str, measure: Measure) -> None:
-    """Run the measurement, print its rows, and keep them where the command line says."""
+    """Run the measurement, print its rows, and store them in the file of the command line."""
     parser = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{noun}")
     parser.add_argument("--json", type=Path, help="add the result to this file, as one line")
     parser.add_argument("--small", action="store_true", help="tiny: does it work at all?")
@@ -107,7 +107,7 @@ def part(values: Sequence[float], share: float) -> float:
 
 
 def milliseconds(values: Sequence[float]) -> Row:
-    """Microseconds, told as p50 and p99 in milliseconds."""
+    """Microseconds, reported as p50 and p99 in milliseconds."""
     return {
         "p50 ms": round(part(values, 0.5) / 1000, 2),
         "p99 ms": round(part(values, 0.99) / 1000, 2),

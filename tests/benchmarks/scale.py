@@ -1,6 +1,6 @@
 """How many of which process for so many readers: `python -m tests.benchmarks.scale`.
 
-Each reader has a reply of his own at 50 tokens a second, the dearest case. The plan divides the
+Each reader has its own reply at 50 tokens a second, the dearest case. The plan divides the
 load by what one process was measured to do; the simulation then puts bursts through the busiest
 single-threaded part and says how late its events are, so that no plan is only an average.
 """
@@ -82,7 +82,7 @@ def plan(readers: int, cost: Cost, chance: random.Random) -> Plan:
 
 
 def waits(rate: float, seconds: float, chance: random.Random, events: int = 50_000) -> list[float]:
-    """How long each event is in one queue, served in order by one thread.
+    """How long each event waits in one queue that one thread serves in order.
 
     Replies speak in step with themselves and not with each other; now and then one says what it
     has gathered in a burst, as models do.

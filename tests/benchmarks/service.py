@@ -1,4 +1,4 @@
-"""The whole service for a benchmark, with the stamping model, and somebody who asks it."""
+"""The whole service for a benchmark, with the stamping model and a client."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Client:
         return int(head[9:12]), answer, took
 
     async def ask(self, conversation: str | None = None, **script_wishes: object) -> Asked:
-        """Have the scripted model say this, in a new conversation or in that one."""
+        """Let the scripted model write this, in a new conversation or in the given one."""
         path = f"/api/conversations/{conversation}/messages/" if conversation else None
         posted = time.monotonic()
         status, answer, took = await self.call(
@@ -89,19 +89,19 @@ class Client:
         return dict(json.loads(answer))
 
     def reader(self, asked: Asked, *, cursor: bool = True, query: str = "") -> Reader:
-        """A follower of what was asked; without its cursor it begins with a snapshot."""
+        """A follower of the accepted run; without its cursor it begins with a snapshot."""
         path = f"/api/conversations/{asked.conversation}/events/{query}"
         known = str(asked.cursor) if cursor else None
         return Reader(self.port, Place(path=path, headers=self.headers, cursor=known), timing=True)
 
     def reads(self, path: str) -> Reader:
-        """Whoever reads what this address answers, on a connection of his own."""
+        """A reader of the response of this URL, on its own connection."""
         return Reader(self.port, Place(path=path, headers=self.headers))
 
 
 @dataclass(eq=False)
 class Service:
-    """A stack of real processes, and a client whose token may ask as much as it likes."""
+    """A stack of real processes, and a client whose token has no limits."""
 
     stack: Stack
     client: Client
@@ -151,7 +151,7 @@ async def service(
 
 
 class Ear:
-    """Hears in Redis itself what is said on every channel, and how late after the model."""
+    """Subscribes to every channel in Redis, and measures the delay after the model."""
 
     def __init__(self, port: int) -> None:
         self.port = port

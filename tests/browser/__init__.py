@@ -1,1 +1,1 @@
-"""The page in a real browser, on real processes: what somebody who reads and writes there meets."""
+"""The page in a real browser, on real processes, as a user sees it."""

@@ -1,4 +1,4 @@
-"""The page for everybody: axe-core finds nothing serious, in light, dark, wide and narrow."""
+"""The page is accessible: axe-core finds nothing serious, in light, dark, wide and narrow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPLY = """# A reply
 
 With **words**, `code` and [a link](https://example.org).
 
-> And a word of somebody else's.
+> And a word of another author.
 
 ```python
 def stitch(length: int) -> str:

@@ -1,4 +1,4 @@
-"""The page while its connection is taken away: what it says of that, and what it shows after."""
+"""The page over lost connections: the state that it shows, and the text afterwards."""
 
 from __future__ import annotations
 

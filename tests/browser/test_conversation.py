@@ -1,4 +1,4 @@
-"""What a reader does at the page: asks, reads, reloads, stops, asks again, tidies up."""
+"""The actions of a user at the page: ask, read, reload, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LONG = 100_000  # tokens: a reply that goes on until it is stopped
+LONG = 100_000  # tokens: a reply that lasts until it is cancelled
 
 
 async def test_a_question_is_answered_and_its_statistics_are_shown(reader: Readers) -> None:
@@ -45,7 +45,7 @@ async def test_reloading_at_any_moment_resumes_and_ends_with_the_same_text(
         await one.page.wait_for_timeout(chance.uniform(0, 600))
         await one.page.reload()
         await one.wait_for_length(1)
-        # It does not type again what was read: the text is there with the first words.
+        # The typing does not start again: the whole text is there at once.
         assert (await one.text()).startswith(before.rstrip()[:-1])
     await one.wait_for_replies()
     assert await one.text() == expected(asked).strip()
@@ -134,7 +134,7 @@ async def test_a_message_just_sent_is_never_shown_twice(reader: Readers) -> None
     await one.begin(script(tokens=2, seed=13))
     await one.wait_for_replies()
     await one.watch("document.querySelectorAll('.said').length")
-    await one.page.route("**/messages/", late)  # the stream says it first
+    await one.page.route("**/messages/", late)  # the stream publishes it first
     await one.ask(script(tokens=2, seed=14))
     await one.wait_for_replies(replies=2)
     assert set(await one.page.evaluate("window.painted")) == {1, 2}

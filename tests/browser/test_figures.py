@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 BEFORE_PAINT = 200 * 1024  # bytes
 FRAME_P99 = 50.0  # ms
 TOKENS = 10_000
-RATE = 150  # tokens a second: faster than anybody reads
+RATE = 150  # tokens a second: faster than people read
 
 FRAMES = """
 () => {
@@ -51,7 +51,7 @@ Print = Callable[[str], None]
 
 @pytest.fixture
 def figure(capsys: pytest.CaptureFixture[str]) -> Print:
-    """Print a figure past pytest's capture, for whoever reads the run."""
+    """Print a figure past pytest's capture, into the output of the run."""
 
     def show(line: str) -> None:
         with capsys.disabled():

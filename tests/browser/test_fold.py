@@ -92,7 +92,7 @@ PIECES: list[tuple[str, dict[str, Any]]] = [
 
 
 def conversation(chance: random.Random) -> tuple[list[dict[str, Any]], list[list[Any]]]:
-    """What a channel might say, with lost workers and late voices; and each reply's parts."""
+    """Possible events of a channel, with superseded attempts, and each reply's parts."""
     events: list[dict[str, Any]] = []
     replies: list[list[Any]] = []
 

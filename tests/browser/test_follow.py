@@ -11,7 +11,7 @@ from tests.browser.support.chromium import wait_for_fact
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# A double of EventSource that opens nothing: the test speaks for the service.
+# A fake EventSource without a connection: the test sends the service's events.
 DOUBLE = """
 () => {
 window.opened = [];

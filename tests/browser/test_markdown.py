@@ -80,7 +80,7 @@ The end."""
 
 
 async def test_the_rendered_text_does_not_change_when_the_reply_ends(bare: Page) -> None:
-    """A reader who has selected a word in a paragraph still has it when the reply is over."""
+    """A selected word stays selected when the reply ends."""
     kept = await bare.evaluate(
         """async (text) => {
           const { Markdown } = await import("/markdown.js");
@@ -203,7 +203,7 @@ async def test_closed_blocks_are_not_rendered_again(bare: Page) -> None:
     assert touched[1] > 20
 
 
-# What takes a parser that looks ahead, or calls itself, time that grows faster than the text.
+# Texts whose parsing time can grow faster than their length.
 QUADRATIC = {
     "emphasis": "a**b" * 16_000,
     "formulas": "\\(" * 100_000,

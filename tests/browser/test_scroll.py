@@ -1,4 +1,4 @@
-"""Reading while a reply grows: who is at the bottom stays there, who goes up is left alone."""
+"""Scrolling while a reply grows: a reader at the bottom follows, one above stays."""
 
 from __future__ import annotations
 

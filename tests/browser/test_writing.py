@@ -10,7 +10,7 @@ from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# Safari ends a composition before the key that ended it, and says so by its code alone.
+# Safari ends a composition before the key that ended it; only the key's code shows this.
 COMPOSING = [{"keyCode": 229, "isComposing": False}, {"keyCode": 13, "isComposing": True}]
 PRESS = """
 ([field, key, how]) => document.querySelector(field).dispatchEvent(

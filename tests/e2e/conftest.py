@@ -1,4 +1,4 @@
-"""What the end-to-end story gets: a stack of real processes, and the judge of what was heard."""
+"""Fixtures of the end-to-end test: a stack of real processes, and the checker."""
 
 from tests.faults.conftest import database, judge, stacks
 

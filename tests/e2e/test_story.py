@@ -1,6 +1,6 @@
-"""One story through real processes: a question, its reply, a lost connection, a stopped reply.
+"""One story through real processes: a question, its reply, a lost connection, a cancelled reply.
 
-The scripted model says what each text must be. The embedded model is asked once.
+The scripted model gives the expected texts. The embedded model writes one reply.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_pa
 
 
 async def reply_to(question: str, port: int) -> str:
-    """The stored reply, once a reader has heard the whole stream."""
+    """The stored reply, after a reader has received the whole stream."""
     visitor = Visitor(HOST, port)
     try:
         await visitor.begin_session()

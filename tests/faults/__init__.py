@@ -1,1 +1,1 @@
-"""The slow ring: real processes, real sockets, and faults made on purpose."""
+"""The tests with faults: real processes, real sockets, and faults made on purpose."""

@@ -107,7 +107,7 @@ def stacks(database: Path | str, tmp_path: Path) -> Stacks:
 
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
-    """Ask the database, hand everything to the checker, and keep its report for the summary."""
+    """Read the database, run the checker, and keep its report for the summary."""
 
     async def judged(
         visitor: Visitor,

@@ -1,4 +1,4 @@
-"""Access taken away: in every process the streams end, and whoever comes back gets nothing."""
+"""Revoked access: in every process the streams end, and a reconnecting reader is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READERS = 5  # of each web process
 
 
 class Audience:
-    """Readers of one reply that goes on and on, at every web process; `async with`."""
+    """Readers of one endless reply, at every web process; `async with`."""
 
     def __init__(self, stack: Stack, visitor: Visitor) -> None:
         self.stack = stack
@@ -46,7 +46,7 @@ class Audience:
         return self.visitor.follower(conversation, port=port, cursor=cursor, until_idle=False)
 
     async def is_shut_out(self, since: float, condition: str, statuses: set[int]) -> None:
-        """Every stream has ended in time, with these words, and no cursor opens another."""
+        """Every stream has ended in time with this condition, and no cursor opens another."""
         async with asyncio.timeout(30):
             await asyncio.gather(*self._following)
         for follower in self.followers:

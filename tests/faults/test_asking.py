@@ -1,4 +1,4 @@
-"""An accepted POST is never lost, whatever goes away at that moment."""
+"""An accepted POST is never lost, whatever fails at that moment."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_web_process_killed_between_commit_and_dispatch_loses_no_message
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     count = size(20, 100)
-    # Directly: it counts what one web process hears of Redis.
+    # Directly, because it counts the responses of Redis to one web process.
     async with stacks(webs=2, proxied=True, pushpin=False) as stack:
         visitor = await stack.visitor()
         witness = visitor.at(stack.ports[stack.webs[1].name])
@@ -81,7 +81,7 @@ async def test_a_web_process_killed_between_commit_and_dispatch_loses_no_message
                 break
             # Connections to Redis that are open already: the next answers are to the POSTs.
             await asyncio.gather(*(visitor.conversation(kept[0]) for _ in range(AT_ONCE)))
-            stack.web_redis.stall_after_answers(AT_ONCE)  # so that nobody rings before the kill
+            stack.web_redis.stall_after_answers(AT_ONCE)  # before any dispatch
             posts = [
                 asyncio.create_task(visitor.ask(script(tokens=20, rate=50, seed=f"{number}-{n}")))
                 for n in range(AT_ONCE)
@@ -119,7 +119,7 @@ async def committed(witness: Visitor, known: list[str]) -> list[str]:
 
 
 async def found(witness: Visitor, conversation: str) -> list[AcceptedRun]:
-    """What was asked in a conversation whose 202 nobody got."""
+    """The runs of a conversation whose 202 response was lost."""
     snapshot = await witness.conversation(conversation)
     texts = {m["id"]: m["content"] for m in snapshot["messages"]}
     return [

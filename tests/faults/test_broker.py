@@ -15,7 +15,7 @@ from tests.support.rabbitmq import RabbitMQ
 from tests.support.visitor import script
 
 TASKS = 3
-ACCEPTED_WITHIN = 4.0  # seconds, while nobody listens at the broker's port
+ACCEPTED_WITHIN = 4.0  # seconds, while nothing listens on the broker's port
 LEASE = {"RUN_LEASE": "4"}  # seconds: a killed worker's runs are taken over sooner
 
 SENT = f"[dispatch(uuid4(), 'scripted') for _ in range({TASKS})]; "
@@ -23,7 +23,7 @@ LENGTH = "print(queue_length('model'))"
 
 
 def in_a_process(what: str, settings: dict[str, str]) -> str:
-    """What one of the service's processes says, which has these settings."""
+    """The output of one process of the service with these settings."""
     begun = (
         "import config.celery, django; django.setup(); from uuid import uuid4; "
         "from streams.chat.dispatch import dispatch; "

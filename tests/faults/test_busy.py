@@ -1,4 +1,4 @@
-"""Asking while a reply is being written: refused, put in order, or said instead of it."""
+"""Messages while a reply is written: rejected, queued, or interrupting it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_queued_messages_are_answered_one_after_another_in_their_order(
 async def is_in_order(
     visitor: Visitor, conversation: str, followers: list[Follower], *, runs: int
 ) -> None:
-    """Each reply stands after its question, and was begun after the ending before it."""
+    """Each reply is after its message, and started after the final event before it."""
     messages = (await visitor.conversation(conversation))["messages"]
     questions, replies = messages[::2], messages[1::2]
     assert [m["role"] for m in messages] == ["user", "assistant"] * runs
@@ -79,7 +79,7 @@ async def is_in_order(
 
 
 def turns_told(follower: Follower) -> Iterator[tuple[str, str]]:
-    """When each run was begun and ended, as this follower heard it."""
+    """When each run started and ended, as this follower received it."""
     for heard in follower.recording.received():
         if heard.block.event == "run.started":
             yield "begun", heard.block.payload["run"]

@@ -15,7 +15,7 @@ from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
 from tests.support.waiting import until
 
-HEARD_WITHIN = 1.0  # seconds, p95, until readers hear it
+HEARD_WITHIN = 1.0  # seconds, p95, until readers receive it
 CLOSED_WITHIN = 2.0  # seconds until the model's request is closed
 TOKENS = 300
 
@@ -23,7 +23,7 @@ TOKENS = 300
 async def stop_at_random(
     visitor: Visitor, asked: AcceptedRun, follower: Follower, chance: random.Random
 ) -> float:
-    """Seconds from the cancel until the reader heard it."""
+    """Seconds from the cancel until the reader received it."""
     await follower.wait_for(delta(chance.randrange(TOKENS // 2)), within=60)
     stopped_at = time.monotonic()
     run = await visitor.cancel(asked.run)

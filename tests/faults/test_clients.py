@@ -28,7 +28,7 @@ PAGE = (CHECKOUT / "docs/clients.md").read_text()
 REPLY = expected("What is a river?")
 SLOW = 1_000  # bytes a second: the reply's two kilobytes take about two seconds
 CUTS = 3
-AWAY = 2.0  # seconds for which nobody answers, after those
+AWAY = 2.0  # seconds without any response, after those
 ENDED_WITHIN = 60.0  # seconds
 LINES = 20  # that an example may have, each of them
 WIDTH = 100  # characters
@@ -116,7 +116,7 @@ async def test_the_curl_example_prints_every_event_once(stacks: Stacks, tmp_path
     ids = [block.id for block in blocks if block.id]
     told = Replayer()
     assert [fault for block in blocks for fault in [*block.faults, *told.apply(block)]] == []
-    assert ids == list(range(ids[0], ids[0] + 16))  # asked, queued, started, 12 deltas, completed
+    assert ids == list(range(ids[0], ids[0] + 16))  # message, queued, started, 12 deltas, completed
     assert [told.text(run) for run in told.runs] == [REPLY]
 
 

@@ -1,4 +1,4 @@
-"""Connections that are lost: whatever a reader misses he gets, once, when he comes back."""
+"""Lost connections: a reader receives every missed event once after it reconnects."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_readers_at_any_moment_with_any_cursor_receive_the_rest_once(
 
 
 def arrival(visitor: Visitor, leader: Follower, chance: random.Random) -> Follower:
-    """Somebody who comes now: with no cursor, the beginning's, a middle one, or the tip's."""
+    """A new reader: with no cursor, the first one, one in the middle, or the head."""
     ids = [heard.block.id for heard in leader.recording.received() if heard.block.id]
     cursor = chance.choice([None, 0, chance.choice(ids), ids[-1]])
     in_query = chance.random() < 0.5

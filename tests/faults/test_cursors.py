@@ -1,4 +1,4 @@
-"""Hostile cursors and wrong methods: an answer in time, no 5xx, and nothing of anybody else's."""
+"""Hostile cursors and wrong methods: a response in time, no 5xx, and no foreign event."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ async def hears_all(
     sent: list[Event],
     project: Path,
 ) -> None:
-    """Have each cut of the answer read over a proxy of its own, and compare what is heard."""
+    """Read each cut of the response over its own proxy, and compare the received events."""
     address = URL(url)
     async with AsyncExitStack() as proxies:
         urls = []

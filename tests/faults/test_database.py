@@ -1,4 +1,4 @@
-"""A PostgreSQL that goes away and comes back, beneath readers and replies."""
+"""An outage of PostgreSQL during replies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.visitor import Visitor, script
 async def test_streams_continue_without_the_database_and_no_accepted_reply_is_lost(
     judge: Judge,
 ) -> None:
-    """One reply ends while the database is away, and one goes on until it is back."""
+    """One reply ends while the database is down, and one lasts until it is back."""
     async with Machine() as machine:
         machine.settings |= {"HTTPS": "false", "ALLOW_ANONYMOUS": "true"}
         machine.manage("migrate", "--noinput", "--verbosity", "0")
@@ -30,9 +30,7 @@ async def test_streams_continue_without_the_database_and_no_accepted_reply_is_lo
             await wait_for_all(followers, delta(20), within=30)
             database = machine.database
             database.kill()
-            await wait_for_all(
-                followers, delta(110), within=30
-            )  # nobody asks the database for a token
+            await wait_for_all(followers, delta(110), within=30)  # a token needs no query
             refused = await visitor.http.post("/api/conversations/", json={"message": "hello"})
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
             assert (await visitor.http.get("/health/ready")).status_code == 503

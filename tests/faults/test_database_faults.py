@@ -20,7 +20,7 @@ from tests.support.visitor import AcceptedRun, Visitor, script
 
 READY_WITHIN = 3.0  # seconds: two by promise, and the way there on a busy machine
 REFUSED_WITHIN = 20.0  # DATABASE_WAIT or a pool's 10 s, 5 s for a thread, and a busy machine
-BACK_WITHIN = 15.0  # the pool asks again within 5 s
+BACK_WITHIN = 15.0  # the pool retries within 5 s
 MESSAGE = {"message": script(tokens=5, rate=50)}
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -30,7 +30,7 @@ TERMINATE = (
 
 @asynccontextmanager
 async def running() -> AsyncIterator[tuple[Machine, Visitor]]:
-    """A machine with a web and a worker process, and a visitor who has arrived."""
+    """A machine with a web and a worker process, and a visitor with a session."""
     async with Machine() as machine:
         machine.settings |= {"HTTPS": "false", "ALLOW_ANONYMOUS": "true"}
         machine.settings |= {"MAX_RUNS_PER_MINUTE": "1000", "MAX_LIVE_RUNS": "1000"}

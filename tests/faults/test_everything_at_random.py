@@ -12,7 +12,7 @@ import pytest
 from tests.faults.conftest import RELEASE, Judge, Size, Stacks
 from tests.support.chaos import Breaker, Crowd
 
-ASKERS = 3  # who ask at the same time
+ASKERS = 3  # that post at the same time
 
 
 @pytest.mark.timeout(3600 if RELEASE else 420)
@@ -37,8 +37,8 @@ async def test_random_faults_lose_and_repeat_nothing(
         print(f"{len(crowd.asked)} runs; broken: {', '.join(breaker.done)}")
         await breaker.repair()
         await crowd.finish()
-        # Where a worker and Redis died together, nobody knows whether a tail was lost: whoever
-        # takes the run up, or stops it, begins a new life.
+        # If a worker and Redis died together, a lost tail cannot be detected: the process that
+        # claims the run, or cancels it, begins a new epoch.
         doubted = {
             one.conversation
             for one in crowd.asked

@@ -1,4 +1,4 @@
-"""The primary Redis dies and its replica takes over, at the address that everybody knows."""
+"""A failover of Redis: the primary dies, and its replica takes over at the same address."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_failover_to_a_lagging_replica_resets_the_streams(
             async with following(followers, within=60):
                 seen = chance.randrange(20, 80)
                 await wait_for_all(followers, delta(seen), within=30)
-                await replica.promote()  # from here on it is told nothing
+                await replica.promote()  # from here on it receives no writes
                 await wait_for_all(followers, delta(seen + chance.randrange(10, 60)), within=30)
                 killed = time.monotonic()
                 await taken_over(stack, replica)
@@ -89,7 +89,7 @@ async def test_a_failover_to_a_lagging_replica_resets_the_streams(
 async def begun(
     visitor: Visitor, chance: random.Random, *, seed: int
 ) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Four replies of eight seconds, each with readers who stay and readers who come and go."""
+    """Four replies of eight seconds, each with readers that stay and readers that reconnect."""
     asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(4)]
     followers = [
         visitor.follower(

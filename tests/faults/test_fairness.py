@@ -1,4 +1,4 @@
-"""What one owner asks for holds up no other owner's question, after a time without workers too."""
+"""The runs of one owner do not delay another owner's, also after a time without workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def ask_in_turn(visitor: Visitor, count: int) -> None:
 
 
 async def begins_after(visitor: Visitor) -> float:
-    """Seconds until a question's first piece is heard."""
+    """Seconds until the first delta of a reply is received."""
     begun = time.monotonic()
     asked = await visitor.ask(script(tokens=5))
     reader = visitor.follower(asked.conversation, cursor=asked.cursor)

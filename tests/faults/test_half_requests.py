@@ -1,4 +1,4 @@
-"""Peers who connect and ask nothing, half a thing, or too much: nobody waits for them for ever."""
+"""Clients that send nothing, half a request, or too much: their connections are closed in time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POST = b"POST /api/conversations/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: a
 
 
 async def answered(port: int, said: bytes, *, more: bytes = b"") -> tuple[bytes, float]:
-    """What the service says to this until it closes, and the seconds that it took."""
+    """The response until the service closes the connection, and the seconds that it took."""
     begun = time.monotonic()
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
@@ -66,7 +66,7 @@ async def test_a_connection_without_a_request_is_closed_and_an_open_stream_is_no
             await reader.wait_for(numbered_since(begun + 2 * PATIENCE), within=20)
         assert words[9:12] == status
         assert PATIENCE - TICK <= seconds < 3 * PATIENCE
-        assert len(reader.recording.connections) == 2  # the second is told that all is said
+        assert len(reader.recording.connections) == 2  # the second gets 204
 
 
 async def test_a_head_that_arrives_in_two_pieces_is_answered(stacks: Stacks) -> None:

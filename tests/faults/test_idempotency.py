@@ -36,7 +36,7 @@ async def repeated(
 
 
 def are_one(answers: list[httpx.Response]) -> None:
-    """Word for word the same, and all but the first, where it arrived, say that they are."""
+    """All responses are equal, and all but the first are marked as replayed."""
     assert len({answer.content for answer in answers}) == 1
     first = [answer for answer in answers if "Idempotency-Replayed" not in answer.headers]
     assert len(first) <= 1

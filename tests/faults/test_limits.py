@@ -1,4 +1,4 @@
-"""What one owner may have at once: told when it is reached, and freed by whatever ends a run."""
+"""The limits of one owner: reported when they are reached, and freed when a run ends."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ async def test_replies_lost_by_three_workers_fail_and_free_their_places(
         assert {end.block.payload["code"] for end in ends} == {"worker_lost"}
         assert all(end.block.payload["reason"] for end in ends)
         await stack.add_worker()
-        for somebody in (visitor, neighbour):
-            more = [await somebody.ask(script(tokens=5, seed=n)) for n in range(RUNS)]
-            readers = [somebody.follower(one.conversation) for one in more]
+        for owner in (visitor, neighbour):
+            more = [await owner.ask(script(tokens=5, seed=n)) for n in range(RUNS)]
+            readers = [owner.follower(one.conversation) for one in more]
             async with following(readers, within=60):
                 pass
-            report = await judge(somebody, more, readers)
+            report = await judge(owner, more, readers)
             assert report.clean, report
 
 

@@ -1,4 +1,4 @@
-"""Redis that has lost what it held: readers are told, a new life begins, and replies complete."""
+"""Redis loses its data: readers get a reset, a new epoch begins, and replies complete."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_log_lost_during_a_reply_resets_the_streams(
 async def begun(
     visitor: Visitor, chance: random.Random, *, seed: int
 ) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Five replies of eight seconds, each with readers who stay and readers who come and go."""
+    """Five replies of eight seconds, each with readers that stay and readers that reconnect."""
     asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(5)]
     followers = [
         visitor.follower(

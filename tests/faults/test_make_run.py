@@ -1,4 +1,4 @@
-"""The first thing that anybody does: `make run` on a fresh copy, with the real small model."""
+"""The first command of a newcomer: `make run` on a fresh copy, with the embedded model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def make_run(copy: Path, port: int, also: Mapping[str, str]) -> Process:
     """`make run` in the copy, as from a terminal, with the environment that runs this test."""
     venv = Path(sys.executable).parent.parent
-    starts = len(list(copy.glob("make-run-*.log")))  # each says the same words anew
+    starts = len(list(copy.glob("make-run-*.log")))  # each attempt writes the same words again
     return Process(
         f"make run on {port}",
         ["make", "run", f"VENV={venv}"],
@@ -81,7 +81,7 @@ async def running(copy: Path, port: int, **also: str) -> AsyncIterator[Process]:
 
 
 def control_c(part: Process) -> None:
-    """What a terminal does: SIGINT to everybody in its foreground."""
+    """As a terminal does: SIGINT to all processes in its foreground."""
     os.killpg(part.pid, signal.SIGINT)
 
 
@@ -93,7 +93,7 @@ def a_part_dies(part: Process) -> None:
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    """Those that still run. A zombie does not: it waits for whoever adopted it."""
+    """The processes that still run. A zombie does not run: it waits for its parent."""
     left = []
     for process in processes:
         try:
@@ -105,7 +105,7 @@ def alive(processes: list[psutil.Process]) -> list[str]:
 
 
 def retold(recording: Recording) -> tuple[Replayer, list[str]]:
-    """What the follower was told, and each rule that was broken in telling it."""
+    """The follower's events, folded, and each rule that they broke."""
     told, faults = Replayer(), []
     for block in (heard.block for heard in recording.received()):
         if block.event == "conversation.snapshot":  # the worker may have found its Valkey gone
@@ -116,7 +116,7 @@ def retold(recording: Recording) -> tuple[Replayer, list[str]]:
 
 
 async def asked_and_heard(port: int) -> tuple[str, str]:
-    """What a visitor heard the model say, and what the service says that it was."""
+    """The reply as a visitor received it, and as the API returns it."""
     visitor = Visitor(HOST, port)
     try:
         await visitor.begin_session()

@@ -1,4 +1,4 @@
-"""Whatever the model does, each run ends once, with a code, and nothing secret is told."""
+"""Faults of the model: each run ends once, with a code, and reveals no secret."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ CHECKS = (
 async def asked_by_schemathesis(
     stack: Stack, report: Path, *wishes: str, within: float
 ) -> dict[str, Any]:
-    """Schemathesis' own report; its words are shown where it finds fault."""
+    """Schemathesis' own report, which is shown if it fails."""
     asking = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "run"),
         f"http://{HOST}:{stack.ports[stack.web.name]}/api/openapi.json",
@@ -58,7 +58,7 @@ async def test_every_response_matches_the_openapi_document(
         session = visitor.credentials() | {"X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
         shown = [part for name, value in session.items() for part in ("-H", f"{name}: {value}")]
         ways = {
-            # A stream of his own would not end; whose may open at all is asked without a session.
+            # The visitor's own stream would not end; access is checked without a session.
             "with": [*shown, "--exclude-path-regex", "events"],
             "without": ["--phases", "examples,coverage,fuzzing"],
         }

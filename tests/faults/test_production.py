@@ -1,4 +1,4 @@
-"""The production profile: what it demands, what it tells browsers, and what it writes down."""
+"""The production profile: the settings that it requires, its headers, and its logs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_an_invalid_redis_url_is_reported_at_once(url: str, tmp_path: Path) -> N
 
 
 async def test_production_works_from_sign_in_to_the_last_log_line(stacks: Stacks) -> None:
-    """As behind a proxy that speaks HTTPS with the browser."""
+    """As behind a proxy that ends HTTPS."""
     own = ("PRODUCTION", "SECRET_KEY", "ALLOWED_HOSTS")  # where the parts are, the stack knows
     settings = {name: COMPLETE[name] for name in own}
     settings |= {"ALLOW_ANONYMOUS": "false", "TRUSTED_PROXIES": HOST}
@@ -120,8 +120,8 @@ async def test_production_works_from_sign_in_to_the_last_log_line(stacks: Stacks
             assert page.status_code == 200
             assert "max-age=31536000" in page.headers["Strict-Transport-Security"]
             assert all("Secure" in cookie for cookie in page.headers.get_list("Set-Cookie"))
-            nobody = await http.get("/api/conversations/", headers=FORWARDED)
-            assert nobody.status_code == 401
+            anonymous = await http.get("/api/conversations/", headers=FORWARDED)
+            assert anonymous.status_code == 401
         holder = Visitor(HOST, port)
         holder.use_token(made.stdout.strip())
         holder.http.headers.update(FORWARDED | {"X-Request-ID": "the-one-to-follow"})

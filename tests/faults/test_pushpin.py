@@ -1,4 +1,4 @@
-"""Everything behind Pushpin: readers hear what they would hear directly, whatever dies."""
+"""Streams behind Pushpin: readers receive the same events as directly, whatever process dies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 from tests.support.waiting import until
 
-LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 Grip = Callable[..., AbstractAsyncContextManager[tuple[Stack, PushpinStack]]]
 
 
@@ -82,7 +82,7 @@ async def test_readers_that_all_reconnect_at_once_receive_only_their_own_events(
     async with grip() as (_, gripped):
         pair = [await gripped.visitor() for _ in range(2)]
         asked = [await one.ask(script(tokens=LONG, rate=60, seed=n)) for n, one in enumerate(pair)]
-        everybody: list[list[Follower]] = [[], []]
+        crowds: list[list[Follower]] = [[], []]
         waiting = [
             visitor.follower(one.conversation, cursor=one.cursor)
             for visitor, one in zip(pair, asked, strict=True)
@@ -100,12 +100,12 @@ async def test_readers_that_all_reconnect_at_once_receive_only_their_own_events(
                     await wait_for_all(crowd, numbered_since(time.monotonic() + 0.5), within=10)
                     for follower in crowd:
                         follower.stop()
-                for own, row in zip(everybody, rows, strict=True):
+                for own, row in zip(crowds, rows, strict=True):
                     own += row
             for visitor, one in zip(pair, asked, strict=True):
                 await visitor.cancel(one.run)
         for n, (visitor, one) in enumerate(zip(pair, asked, strict=True)):
-            report = await judge(visitor, [one], [waiting[n], *everybody[n]])
+            report = await judge(visitor, [one], [waiting[n], *crowds[n]])
             assert report.clean, report
 
 
@@ -134,7 +134,7 @@ async def test_revoked_access_ends_those_streams_and_no_others(grip: Grip) -> No
 
 
 class Audience:
-    """Five readers of one reply that goes on and on; `async with`."""
+    """Five readers of one endless reply; `async with`."""
 
     def __init__(self, visitor: Visitor) -> None:
         self.visitor = visitor
@@ -156,7 +156,7 @@ class Audience:
         await asyncio.gather(*self._following)
 
     async def is_shut_out(self, since: float, condition: str) -> None:
-        """Every stream has ended in time, with these words, and nobody gets in again."""
+        """Every stream has ended in time with this condition, and no reader is admitted again."""
         async with asyncio.timeout(30):
             await asyncio.gather(*self._following)
         for follower in self.followers:
@@ -346,7 +346,7 @@ async def test_an_eventsource_reconnects_when_the_web_process_dies_during_its_re
             for connection in reader.recording.connections
             if [heard.block.payload for heard in connection.received] == [{"head": None}]
         ]
-        assert hasty, "nobody came while the web process was away"
+        assert hasty, "no reader connected while the web process was down"
 
 
 async def test_a_thousand_readers_that_connect_at_once_are_all_accepted(
@@ -388,7 +388,7 @@ async def test_a_client_that_sends_half_a_body_is_closed_and_a_waiting_one_is_no
             assert 74 < time.monotonic() - begun < 90
         sender.close()
         assert reader.recording.whole
-        assert len(reader.recording.connections) == 2  # the second is told that all is said
+        assert len(reader.recording.connections) == 2  # the second gets 204
 
 
 async def test_a_process_killed_alone_blocks_no_successor(grip: Grip) -> None:
@@ -467,7 +467,7 @@ async def test_the_worker_sends_one_command_per_token_for_any_number_of_nodes(
                     sent = await commands_and_head(stack, channel) - before
                     await visitor.cancel(asked.run)
             tokens = sent["head"]
-            assert round(sent["evalsha"] / tokens, 1) == 1.0  # whoever sent them
+            assert round(sent["evalsha"] / tokens, 1) == 1.0  # from all clients
             assert sent["publish"] == tokens
 
 

@@ -118,7 +118,7 @@ async def with_requests_sse(recorded: Recorded, _: Path) -> list[Event]:
             EventSource(recorded.url, session=opened, timeout=READ_WITHIN) as source,
         ):
             heard.extend((said.type, said.data, said.last_event_id) for said in source)
-        assert refused.value.status_code == 204  # its way to take that all is said
+        assert refused.value.status_code == 204  # its way to handle 204
         return heard
 
     return await asyncio.to_thread(read)
@@ -160,7 +160,7 @@ READERS: dict[str, Read] = {
 
 @contextmanager
 def session(recorded: Recorded) -> Iterator[requests.Session]:
-    """Closes every answer, also those that a reader turns away from."""
+    """Closes every response, also those that a reader leaves."""
     answers: list[requests.Response] = []
     with requests.Session() as opened:
         opened.trust_env = False

@@ -1,4 +1,4 @@
-"""Redis away, for moments and for longer: streams stay, and everybody goes on when it is back."""
+"""Outages of Redis, short and long: streams stay open, and all replies continue afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.outages import OUTAGES, full
 from tests.support.visitor import AcceptedRun, Visitor, script
 
 BACK_WITHIN = 10.0  # seconds after the return of Redis
-LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 
 
 async def ask_when_there_is_room(visitor: Visitor, message: str) -> AcceptedRun:

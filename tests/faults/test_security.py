@@ -1,4 +1,4 @@
-"""What is secret stays so when everything is written down, and forged rings harm nobody."""
+"""Secrets stay out of logs and files, and forged tasks do no harm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TASK = "workers.tasks.generate"
 
 
 def said_by_all(stack: Stack) -> dict[str, str]:
-    """Every part's words; the scripted model is not one of ours."""
+    """The logs of every process but the scripted model."""
     ours = (*stack.webs, *stack.workers, stack.valkey)
     return {part.name: part.log.read_text(errors="replace") for part in ours}
 
@@ -114,7 +114,7 @@ async def test_no_model_error_quotes_the_prompt_or_the_key(stacks: Stacks) -> No
 
 
 def forged(call: object, /, **also: Any) -> str:
-    """A ring as a broker holds it, but for what is wrong with it."""
+    """A task as a broker holds it, with one fault."""
     id = secrets.token_hex(16)
     message: dict[str, Any] = {
         "body": base64.b64encode(json.dumps(call).encode()).decode(),
@@ -147,7 +147,7 @@ def forged(call: object, /, **also: Any) -> str:
 
 
 def forgeries() -> Iterator[str]:
-    """Rings that no worker should answer."""
+    """Tasks that no worker should run."""
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     for args in ([], ["no uuid"], [None], [{"$": 1}], [["x"] * 100], ["a", "b"], ["\ud800"]):
         yield forged([args, {}, embed])
@@ -165,7 +165,7 @@ def forgeries() -> Iterator[str]:
 
 
 def garbage() -> Iterator[str | bytes]:
-    """What is no ring at all, or one that its envelope or its body cannot be read from."""
+    """Messages that are no task, or whose envelope or body cannot be read."""
     ring: dict[str, Any] = json.loads(forged([[], {}, None]))
     yield from (
         "garbage",

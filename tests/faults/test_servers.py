@@ -1,4 +1,4 @@
-"""Conversations spread over two Redis servers by setting: where one is away, the other's go on."""
+"""Two Redis servers: while one is down, the conversations of the other continue."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.stack import Stack
 from tests.support.valkey import Valkey
 from tests.support.visitor import AcceptedRun, Visitor, script
 
-LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 RATE = 20  # tokens a second
 APART = 1.0  # seconds at most between two events, whatever happens to the other server
-ANSWERED_WITHIN = 3.0  # seconds for a POST: three trips to Redis, and one for the ring
-BACK_WITHIN = 10.0  # seconds after its server's return until a reply goes on
+ANSWERED_WITHIN = 3.0  # seconds for a POST: three round trips to Redis, and one to dispatch
+BACK_WITHIN = 10.0  # seconds after the server's return until a reply continues
 
 
 async def home(stack: Stack, one: AcceptedRun) -> int:
@@ -59,12 +59,12 @@ async def away(valkey: Valkey, *, silent: bool) -> AsyncIterator[None]:
 
 
 async def forget_nothing(valkey: Valkey) -> None:
-    """Have on disk whatever was told: else, on a busy one, kill -9 may lose a second of it."""
+    """Write every change to disk at once: otherwise kill -9 may lose the last second."""
     await valkey.client.config_set("appendfsync", "always")
 
 
 def longest_silence(follower: Follower, since: float, until: float) -> float:
-    """Seconds between two events that this follower heard meanwhile."""
+    """The longest time, in seconds, between two events of this follower."""
     heard = [h.at for h in follower.recording.received() if h.block.id and since <= h.at <= until]
     return max(later - earlier for earlier, later in pairwise([since, *heard, until]))
 

@@ -19,7 +19,7 @@ from tests.support.pushpin_stack import PushpinStack
 from tests.support.stack import Stack
 from tests.support.visitor import script
 
-LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Readers who do not read cost a bounded piece of memory, and nothing to anybody else."""
+"""Readers that do not read cost a bounded amount of memory, and delay no other reader."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.waiting import until
 
 RATE = 100  # deltas a second
 LONG = 4000  # tokens: several times what buffers on the way hold
-NOISE = 0.02  # seconds that a busy machine adds to anybody's lateness
-TRIES = 2  # a neighbour may be busy in one; who does not read is there in both
+NOISE = 0.02  # seconds that a busy machine adds to any delay
+TRIES = 2  # another program may disturb one of the two; the readers that do not read are in both
 HUNDRED_MB = 100 * 1024 * 1024
 
 
@@ -84,7 +84,7 @@ def p95(followers: list[Follower]) -> float:
 
 
 async def at_rest(stack: Stack, *, within: float) -> None:
-    """Whoever does not read has been sent what fits, and the web process waits for them."""
+    """Each reader that does not read has got as much as its buffers hold; the web process waits."""
     async with asyncio.timeout(within):
         spent = 0.0
         while stack.web.processor() - spent > 0.05:
@@ -93,7 +93,7 @@ async def at_rest(stack: Stack, *, within: float) -> None:
 
 
 async def normal(visitor: Visitor, *, seed: int) -> tuple[AcceptedRun, list[Follower]]:
-    """Fifty readers who read, through one reply of ten seconds."""
+    """Fifty normal readers of one reply of ten seconds."""
     asked = await visitor.ask(script(tokens=10 * RATE, rate=RATE, seed=seed))
     followers = [visitor.follower(asked.conversation, cursor=asked.cursor) for _ in range(50)]
     async with following(followers, within=60):
@@ -104,7 +104,7 @@ async def normal(visitor: Visitor, *, seed: int) -> tuple[AcceptedRun, list[Foll
 async def resumed(
     stack: Stack, judge: Judge, visitor: Visitor, asked: AcceptedRun, slow: list[Follower]
 ) -> None:
-    """Whoever was too slow comes back where he stopped, and has lost nothing."""
+    """A reader that was too slow resumes at its cursor and loses nothing."""
     back = [
         visitor.follower(asked.conversation, cursor=follower.recording.cursor() or 0)
         for follower in slow

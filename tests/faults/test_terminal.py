@@ -46,17 +46,17 @@ async def same_person(stack: Stack, data: Path) -> AsyncIterator[Visitor]:
 
 
 def words(text: str) -> list[str]:
-    """The scripted model's words, wherever lines were broken."""
+    """The scripted model's words, without the line breaks."""
     return re.findall(r"w\d+-[0-9a-f]{3}", text)
 
 
 def cookies(stack: Stack, data: Path) -> Path:
-    """Where this chat keeps who it is."""
+    """The file of this chat's session."""
     return data / f"chat-{HOST}-{stack.ports[stack.web.name]}.cookies"
 
 
 async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
-    """The run that this chat has just asked for, once so many pieces of it were said."""
+    """The run that this chat has just started, after so many deltas were published."""
     await until(
         lambda: cookies(stack, data).exists() and stack.model_stats()["streaming"],
         within=30,
@@ -71,7 +71,7 @@ async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]
 
 
 async def stored(stack: Stack, data: Path) -> list[tuple[str, str]]:
-    """Who said what in the conversation that this chat began last."""
+    """The role and text of each message in the conversation that this chat started last."""
     async with same_person(stack, data) as visitor:
         newest = (await visitor.conversations())[0]["id"]
         messages = (await visitor.conversation(newest))["messages"]

@@ -104,7 +104,7 @@ async def test_a_run_released_by_a_deploy_continues_its_trace(stacks: Stacks) ->
 
 
 async def test_a_collector_that_does_not_answer_delays_no_run(stacks: Stacks) -> None:
-    """One that nobody listens at, and one that takes connections and says nothing."""
+    """A port without a listener, and one that accepts connections and sends nothing."""
     async with Proxy((HOST, free_port())) as silent:
         silent.stall()
         for port in (free_port(), silent.port):

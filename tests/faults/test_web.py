@@ -14,8 +14,8 @@ from tests.support.ports import HOST
 from tests.support.recording import Ended
 from tests.support.visitor import script
 
-BACK_WITHIN = 10.0  # seconds until everybody follows again
-LONG = 20_000  # tokens: a reply that goes on until it is cancelled
+BACK_WITHIN = 10.0  # seconds until all followers are connected again
+LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 
 
 async def test_readers_of_a_web_process_that_is_killed_lose_nothing(
@@ -101,7 +101,7 @@ async def test_a_request_in_progress_at_shutdown_can_be_retried(
             for reader in late
             if reader.recording.connections[0].received
         ]
-        assert {"head": None} in cut_off, "nobody was waiting any more"
+        assert {"head": None} in cut_off, "no request was waiting"
 
 
 @pytest.mark.alone
@@ -130,4 +130,4 @@ async def test_a_web_process_with_five_hundred_open_streams_ends_in_time(
         closed = [follower.recording.connections[0] for follower in followers]
         assert {c.ended for c in closed} == {Ended.CLOSED}, "a stream was torn, not ended"
         returns = sorted(follower.recording.connections[1].requested_at for follower in followers)
-        assert returns[-5] - returns[5] > 1.0, "everybody came back at once"
+        assert returns[-5] - returns[5] > 1.0, "all readers reconnected at once"

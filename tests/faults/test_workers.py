@@ -29,7 +29,7 @@ def held(tokens: int) -> dict[str, object]:
 async def speaking(
     visitor: Visitor, count: int, *, seed: object, **wishes: object
 ) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Some replies, each with one reader who stays and one without a cursor."""
+    """Some replies, each with one reader that stays and one without a cursor."""
     asked = [await visitor.ask(script(rate=20, seed=f"{seed}-{n}", **wishes)) for n in range(count)]
     followers = [
         visitor.follower(one.conversation, cursor=cursor)
@@ -40,7 +40,7 @@ async def speaking(
 
 
 async def each_at(followers: list[Follower], chance: random.Random, most: int) -> None:
-    """Wait until the first of them is at a random token, and all have begun."""
+    """Wait until the first of them is at a random token, and all have started."""
     await wait_for_all(followers, delta(0), within=30)
     await followers[0].wait_for(delta(chance.randrange(most)), within=30)
 

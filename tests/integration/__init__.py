@@ -1,1 +1,1 @@
-"""The middle ring: a real Valkey, a real database and real HTTP, all within a minute."""
+"""The integration tests: a real Valkey and a real database; the rest runs in the test process."""

@@ -1,4 +1,4 @@
-"""What the integration ring leaves as it found it."""
+"""Fixtures that clean up what the integration tests share."""
 
 from collections.abc import Iterator
 from threading import Barrier
@@ -13,7 +13,7 @@ from streams.web.health_checks import probes
 
 @pytest.fixture(autouse=True)
 def _clear_probes() -> Iterator[None]:
-    """A question that still waits for an earlier test's Redis would be joined by the next test."""
+    """A probe that still waits for an earlier test's Redis would be shared with the next test."""
     probes.cache_clear()
     yield
     probes.cache_clear()
@@ -21,13 +21,13 @@ def _clear_probes() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _close_thread_connections(django_db_setup: None) -> Iterator[None]:
-    """Threads keep a connection each, and PostgreSQL minds when its database is dropped."""
+    """Close the connection of each thread: PostgreSQL drops no database that is in use."""
     yield
     for pool in (threads(None), threads(0), threads(1)):
-        everybody = Barrier(THREADS)
+        barrier = Barrier(THREADS)
 
-        def close(everybody: Barrier = everybody) -> None:
-            everybody.wait(10)
+        def close(barrier: Barrier = barrier) -> None:
+            barrier.wait(10)
             connection.close()
 
         for closing in [pool.submit(close) for _ in range(THREADS)]:

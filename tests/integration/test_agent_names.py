@@ -1,11 +1,13 @@
 """Names of models and agents: which queue a run waits in, and which process may claim it."""
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import redis
+from django.db.models import F
 from django.db.models.functions import Now
 
 from streams.chat import ask as asking
@@ -15,17 +17,23 @@ from streams.chat.broker_queue import queue_length
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.api_client import ApiClient, conversation, run
-from tests.integration.support.broker import AGENT_QUEUE, QUEUE, later, queued
+from tests.integration.support.broker import AGENT_QUEUE, QUEUE, let_dispatch_expire, queued
 from workers.lease import claim, claim_in_turn, release
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
-@pytest.fixture(autouse=True)
-def _agents(settings: Any) -> None:
+def name_agents(settings: Any) -> None:
+    """Two agents, and leases that need no renewal."""
     settings.AGENTS = {"support": "shop.agents.support", "weather": "shop.agents.weather"}
     settings.RUN_LEASE = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def _agents(settings: Any) -> None:
+    name_agents(settings)
 
 
 def ask(model: str | None = None, owner: str = "user:1") -> UUID:
@@ -40,7 +48,7 @@ def test_each_kind_of_run_waits_in_a_queue_of_its_own(valkey: redis.Redis) -> No
 
 def test_a_sweep_sends_each_lost_task_to_the_queue_of_its_kind(valkey: redis.Redis) -> None:
     chats, agents = [ask() for _ in range(3)], [ask("support"), ask("weather")]
-    later()
+    let_dispatch_expire()
     valkey.delete(QUEUE, AGENT_QUEUE)
     sweep()
     assert (queued(valkey), queued(valkey, AGENT_QUEUE)) == (chats, agents)
@@ -50,13 +58,14 @@ def test_many_tasks_of_one_kind_do_not_hide_a_lost_one_of_the_other(valkey: redi
     for _ in range(5):
         ask()
     agent = ask("support")
-    later()
+    let_dispatch_expire()
     valkey.delete(AGENT_QUEUE)
     sweep()
     assert queued(valkey, AGENT_QUEUE) == [agent]
 
 
-def test_a_process_claims_runs_of_its_own_kind_alone() -> None:
+def test_a_process_claims_runs_of_its_own_kind_alone(settings: Any) -> None:
+    name_agents(settings)
     chat, agent = ask(), ask("support")
     assert claim(chat, uuid4(), Kind.AGENT) is None
     assert claim(agent, uuid4(), Kind.MODEL) is None
@@ -81,7 +90,7 @@ def test_an_outdated_task_begins_a_run_of_its_processes_kind() -> None:
 
 
 def test_agents_that_fill_their_places_leave_the_places_of_models_free(settings: Any) -> None:
-    settings.AGENT_CONCURRENCY, settings.CELERY_WORKER_CONCURRENCY = 2, 2
+    settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY = 2, 2
     worker, agents_process = uuid4(), uuid4()
     agents = [ask("support") for _ in range(4)]
     assert sum(bool(claim(one, agents_process, Kind.AGENT)) for one in agents) == 2
@@ -92,14 +101,14 @@ def test_agents_that_fill_their_places_leave_the_places_of_models_free(settings:
 def test_an_agents_run_that_ends_dispatches_a_refused_run_of_its_own_kind(
     settings: Any, valkey: redis.Redis
 ) -> None:
-    settings.AGENT_CONCURRENCY, settings.CELERY_WORKER_CONCURRENCY = 1, 1
+    settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY = 1, 1
     chats, agents = [ask(), ask()], [ask("support"), ask("support")]
     begun = claim(agents[0], uuid4(), Kind.AGENT)
     assert begun
     for refused in (*chats, agents[1]):
         Run.objects.filter(pk=refused).update(dispatched_at=None)
     valkey.delete(QUEUE, AGENT_QUEUE)
-    finish.complete(begun, "So.", finish_reason="stop", usage=None)
+    finish.complete(begun, text_parts("So."), finish_reason="stop", usage=None)
     assert (queued(valkey), queued(valkey, AGENT_QUEUE)) == ([], [agents[1]])
 
 
@@ -184,3 +193,16 @@ def test_metadata_holds_what_both_databases_can_keep() -> None:
 def test_a_list_of_numbers_fills_metadata_to_its_limit() -> None:
     ApiClient().begin(metadata={"n": [7] * 2000})
     assert len(Run.objects.get().metadata["n"]) == 2000
+
+
+def test_a_waiting_run_whose_name_is_gone_ends_after_ten_minutes(settings: Any) -> None:
+    gone, running = ask("weather"), ask("weather")
+    assert claim(running, uuid4(), Kind.AGENT)
+    settings.AGENTS = {"support": "shop.agents.support"}
+    sweep()
+    assert Run.objects.get(pk=gone).status == "queued"
+    Run.objects.update(created_at=F("created_at") - timedelta(minutes=11))
+    sweep()
+    ended = Run.objects.get(pk=gone)
+    assert (ended.status, ended.code) == ("failed", "unknown_model")
+    assert Run.objects.get(pk=running).status == "running"  # its process has the name

@@ -1,4 +1,4 @@
-"""Who may call: sessions with their CSRF token, tokens, visitors, and nobody else."""
+"""Authentication: sessions with their CSRF token, API tokens and visitors."""
 
 from datetime import timedelta
 from io import StringIO

@@ -116,7 +116,7 @@ def test_the_list_has_the_owners_conversations_newest_first_page_by_page(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversations, "PAGE_SIZE", 2)
-    ApiClient().begin("Somebody else's")
+    ApiClient().begin("Another visitor's")
     ids = [browser.begin(f"Question {n}")["conversation"] for n in range(5)]
     url, pages = "/api/conversations/", []
     while url:

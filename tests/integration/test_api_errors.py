@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 from django.test import Client
 
-from streams.api import events as stream
+from streams.api import events as events_api
 from streams.chat import conversations
 from streams.models import Conversation
 from tests.integration.support.api_client import ApiClient, conversation, run
@@ -289,7 +289,7 @@ def test_a_stream_that_cannot_start_has_retry_after(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
     events = f"{conversation(browser.begin()['conversation'])}events/"
-    monkeypatch.setattr(stream, "caller_of", Mock(side_effect=error))
+    monkeypatch.setattr(events_api, "caller_of", Mock(side_effect=error))
     answer = browser.get(events)
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
     (beat,) = Splitter().feed(answer.content)
@@ -327,7 +327,7 @@ def test_a_body_with_very_many_fields_is_refused(browser: ApiClient) -> None:
 
 
 def deleted_meanwhile(monkeypatch: pytest.MonkeyPatch, views: str) -> None:
-    """Whoever looks a conversation up finds it, and then it is deleted."""
+    """Delete each conversation after its lookup has found it."""
     module = import_module(f"streams.api.{views}")
     find = module.own
 

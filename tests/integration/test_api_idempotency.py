@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from streams.chat import ask as asking
+from streams.chat import ask as ask_module
 from streams.chat import finish, idempotency
 from streams.chat.idempotency import IdempotencyKey, Repeats, TooManyRepeats, repeats
 from streams.log.event_log import the_log
@@ -60,7 +60,7 @@ def test_an_interrupting_message_is_not_ended_by_an_equal_concurrent_one(
     made = browser.begin()
     path = f"{conversation(made['conversation'])}messages/"
     wish = (path, {"message": "Rather this.", "when_busy": "interrupt"})
-    recall = asking.recall
+    recall = ask_module.recall
     first: list[Any] = []
 
     def overtaken(once: IdempotencyKey) -> dict[str, Any] | None:
@@ -70,7 +70,7 @@ def test_an_interrupting_message_is_not_ended_by_an_equal_concurrent_one(
             first[0] = browser.post(*wish, Idempotency_Key="one")
         return kept
 
-    monkeypatch.setattr(asking, "recall", overtaken)
+    monkeypatch.setattr(ask_module, "recall", overtaken)
     again = browser.post(*wish, Idempotency_Key="one")
     assert again.content == first[0].content
     assert Run.objects.get(pk=made["run"]).status == "cancelled"

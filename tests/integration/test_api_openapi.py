@@ -34,6 +34,12 @@ def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
         "/api/chat/{name}/messages": ["get"],
         "/api/chat/{name}/stop": ["post"],
         "/api/chat/{name}/stream": ["get"],
+        "/v1/models": ["get"],
+        "/v1/models/{model}": ["get"],
+        "/v1/chat/completions": ["post"],
+        "/v1/responses": ["post"],
+        "/v1/responses/{id}": ["get"],
+        "/v1/responses/{id}/cancel": ["post"],
         "/health/live": ["get"],
         "/health/ready": ["get"],
     }
@@ -50,7 +56,7 @@ def test_every_reference_resolves_and_every_operation_id_is_unique(
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in document["components"]["schemas"]
     names = re.findall(r'"operationId": ?"(\w+)"', text)
-    assert len(names) == len(set(names)) == 18
+    assert len(names) == len(set(names)) == 24
 
 
 def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str, Any]) -> None:
@@ -61,10 +67,10 @@ def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str
                 for parameter in operation.get("parameters", [])
                 if parameter["in"] == "header" and not parameter["required"]
             }
-            own = not path.startswith("/api/chat")
+            own = not path.startswith(("/api/chat", "/v1/"))
             assert ("Idempotency-Key" in optional) == (own and method == "post")
             assert ("Prefer" in optional) == ("202" in operation["responses"])
-            if path.startswith("/api/"):
+            if path.startswith(("/api/", "/v1/")):
                 assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
 
 
@@ -120,7 +126,7 @@ def test_a_part_is_one_of_those_that_there_are(document: dict[str, Any]) -> None
     assert schemas["Part"]["oneOf"] == [{"$ref": place} for place in places.values()]
     assert schemas["SourcePart"]["properties"]["type"] == {"type": "string", "const": "source"}
     assert schemas["SourcePart"]["required"] == ["type", "source", "title"]
-    for holder in ("MessageView", "LiveRun"):
+    for holder in ("MessageView", "LiveRun", "RunStatus"):
         parts = schemas[holder]["properties"]["parts"]
         assert parts["items"] == {"$ref": "#/components/schemas/Part"}
 

@@ -1,4 +1,4 @@
-"""Runs over HTTP: what is told of one, stopping it, having it done again, waiting for it."""
+"""Runs over HTTP: status, cancel, retry, and `Prefer: wait`."""
 
 from time import monotonic
 from typing import Any
@@ -11,6 +11,7 @@ from streams.api import prefer_wait
 from streams.api.prefer_wait import seconds_of
 from streams.chat import finish, publisher
 from streams.protocol.events import Usage
+from streams.protocol.parts import text_parts
 from tests.integration.support.api_client import ApiClient, conversation, run
 from tests.integration.support.published_run import write_reply
 
@@ -35,11 +36,14 @@ def told(**known: Any) -> dict[str, Any]:
         "model": "smollm2-135m-instruct",
         "text": "",
         "reasoning": "",
+        "parts": [],
         "finish_reason": None,
         "error": None,
         "usage": None,
         "timings": timings | known.pop("timings", {}),
     }
+    if text := known.get("text"):
+        report["parts"] = [{"type": "text", "text": text}]
     return report | known
 
 
@@ -52,7 +56,7 @@ def test_a_run_is_reported_from_its_queue_to_its_end(browser: ApiClient) -> None
     assert browser.get(run(made["run"])).json() == told(
         **names, status="running", attempt=1, text="Because of", timings=started
     )
-    finish.complete(taken, "Because of light.", finish_reason="stop", usage=SPENT)
+    finish.complete(taken, text_parts("Because of light."), finish_reason="stop", usage=SPENT)
     done = browser.get(run(made["run"])).json()
     assert done == told(
         **names,
@@ -70,7 +74,7 @@ def test_a_run_is_reported_from_its_queue_to_its_end(browser: ApiClient) -> None
 
 def test_a_failed_run_has_its_reason(browser: ApiClient) -> None:
     made = browser.begin()
-    finish.fail(write_reply(made["run"]), "", code="model_refused", reason="The model said no.")
+    finish.fail(write_reply(made["run"]), (), code="model_refused", reason="The model said no.")
     failed = browser.get(run(made["run"])).json()
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "model_refused", "reason": "The model said no."}
@@ -167,7 +171,7 @@ def test_prefer_wait_returns_the_whole_reply(
         looks.append(ids)
         if len(looks) == 2:
             taken = write_reply(str(ids[0]), "Because")
-            finish.complete(taken, "Because.", finish_reason="stop", usage=SPENT)
+            finish.complete(taken, text_parts("Because."), finish_reason="stop", usage=SPENT)
         return look(ids)
 
     monkeypatch.setattr(prefer_wait, "_ended", while_it_is_written)

@@ -67,7 +67,7 @@ async def test_a_wrapped_project_answers_its_own_urls_and_protocols() -> None:
 async def test_the_streams_drain_at_a_signal_after_the_servers_own_handler(
     server_signals: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server waits for the streams before it tells the application of its shutdown."""
+    """The server waits for the streams before it sends the application its shutdown event."""
     order: list[tuple[str, int]] = []
     drained, stopped = asyncio.Event(), asyncio.Event()
     monkeypatch.setattr(asgi.Sweeper, "start", lambda sweeper: None)

@@ -136,7 +136,7 @@ def refusals(readers: set[Reader]) -> dict[Reader, Refusal]:
 
 
 def opened(client: Client) -> tuple[Caller, UUID]:
-    """Who the API takes this client for, and a conversation of theirs."""
+    """The API's caller for this client, and a conversation of that owner."""
     id = UUID(begin_conversation(client).json()["conversation"])
     caller = client.get("/api/conversations/").wsgi_request.auth
     assert isinstance(caller, Caller)

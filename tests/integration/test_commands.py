@@ -7,6 +7,7 @@ from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -19,10 +20,12 @@ from django.test import Client
 from streams.access.api_tokens import create_token
 from streams.chat import ask
 from streams.chat.conversations import delete
+from streams.chat.model_names import Kind
+from streams.chat.worker_processes import register
 from streams.log.errors import Superseded
 from streams.log.event_log import the_log
 from streams.management.commands import purge
-from streams.models import ApiToken, Conversation, IdempotencyRecord, Run
+from streams.models import ApiToken, Conversation, IdempotencyRecord, Run, WorkerProcess
 from tests.integration.support.api_client import (
     ApiClient,
     begin_conversation,
@@ -80,7 +83,7 @@ def test_purge_requires_at_least_a_day() -> None:
 
 @pytest.fixture
 def ada(valkey: object) -> User:
-    """A user who has something of everything, beside another one and a visitor."""
+    """A user with rows in every table, beside another user and a visitor."""
     for name in ("bob", "ada"):
         user = User.objects.create_user(name)
         begin_conversation(
@@ -165,7 +168,7 @@ def test_forget_needs_a_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Conversation.objects.count() == 4
 
 
-@pytest.mark.parametrize("words", [[], ["nobody"], ["ada", "--owner", "visitor:1"]])
+@pytest.mark.parametrize("words", [[], ["unknown"], ["ada", "--owner", "visitor:1"]])
 @pytest.mark.parametrize("verb", ["export", "forget"])
 def test_forget_needs_an_owner(verb: str, words: list[str]) -> None:
     with pytest.raises(CommandError):
@@ -180,13 +183,14 @@ def service(valkey: "server.Redis", settings: Any) -> Iterator["server.Redis"]:
         settings.EMBEDDED_MODEL = False
         settings.OPENAI_BASE_URL = model.url
         settings.LLM_MODELS = ["test", settings.LLM_MODEL]
+        register(uuid4(), Kind.MODEL)
         yield valkey
         valkey.config_set("appendonly", "no")
         valkey.config_set("maxmemory-policy", "noeviction")
 
 
 def examined() -> tuple[bool, dict[str, str]]:
-    """Whether all are well, and what was said of each part."""
+    """Whether all checks passed, and the line of each one."""
     out = StringIO()
     try:
         call_command("doctor", stdout=out)
@@ -200,7 +204,7 @@ def examined() -> tuple[bool, dict[str, str]]:
 def test_doctor_finds_every_part_healthy(service: "server.Redis") -> None:
     well, told = examined()
     assert well, told
-    assert set(told) == {"database", "redis", "broker", "model", "clocks", "workers"}
+    assert set(told) == {"database", "redis", "broker", "model", "clocks", "workers", "names"}
 
 
 def ill(part: str, *words: str) -> None:
@@ -261,6 +265,20 @@ def test_doctor_reports_clock_skew_and_waiting_runs(
         lambda *w: (time.time() + 90, 0) if w[1:] == ("TIME",) else real(*w),
     )
     ill("clocks", "NTP")
+
+
+def test_doctor_compares_the_names_of_web_and_processes(
+    service: "server.Redis", settings: Any
+) -> None:
+    settings.AGENTS = {"support": "shop.agents.support"}
+    ill("names", "support", "`agents`")
+    register(uuid4(), Kind.AGENT)
+    assert examined()[0]
+    ApiClient().begin(model="support")
+    settings.AGENTS = {}
+    ill("names", "support", "the settings lack")
+    WorkerProcess.objects.update(seen_at=F("seen_at") - timedelta(minutes=2))
+    ill("names", "test", "`worker`")
 
 
 def test_doctor_reports_an_unapplied_migration(

@@ -1,4 +1,4 @@
-"""While the database cannot be written: who is answered, how soon, and with what."""
+"""A database that cannot be written: which requests are answered, how soon, and with what."""
 
 import asyncio
 import resource

@@ -15,13 +15,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 
-from streams.chat import ask as asking
-from streams.chat import finish as ending
-from streams.chat import sweep as sweeping
+from streams.chat import ask as ask_module
+from streams.chat import finish
+from streams.chat import sweep as sweep_module
 from streams.chat.broker_queue import queue_length
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
 from workers.lease import claim, claim_in_turn
 
@@ -32,7 +33,7 @@ PRIORITY = f"{QUEUE}\x06\x163"  # where kombu keeps tasks of another priority
 
 
 def ask(owner: str) -> UUID:
-    return asking.begin(owner=owner, text="Why?").run
+    return ask_module.begin(owner=owner, text="Why?").run
 
 
 def ask_many() -> list[UUID]:
@@ -74,15 +75,15 @@ def test_a_task_sent_by_another_process_during_a_sweep_is_not_sent_again(
     runs = ask_many()
     let_dispatch_expire()
     valkey.delete(QUEUE)
-    asked: Callable[[Kind], int | None] = sweeping.queue_length
+    asked: Callable[[Kind], int | None] = sweep_module.queue_length
 
     def meanwhile(kind: Kind) -> int | None:
-        monkeypatch.setattr(sweeping, "queue_length", asked)
+        monkeypatch.setattr(sweep_module, "queue_length", asked)
         length = asked(kind)
         sweep()
         return length
 
-    monkeypatch.setattr(sweeping, "queue_length", meanwhile)
+    monkeypatch.setattr(sweep_module, "queue_length", meanwhile)
     sweep()
     assert queued(valkey) == runs
 
@@ -93,14 +94,14 @@ def test_a_task_sent_by_a_post_during_a_sweep_is_not_sent_again(
     runs = ask_many()
     let_dispatch_expire()
     valkey.rpop(current_app.conf.task_default_queue)  # the oldest task is missing
-    asked: Callable[[Kind], int | None] = sweeping.queue_length
+    asked: Callable[[Kind], int | None] = sweep_module.queue_length
 
     def meanwhile(kind: Kind) -> int | None:
         length = asked(kind)
         runs.extend(ask_many())
         return length
 
-    monkeypatch.setattr(sweeping, "queue_length", meanwhile)
+    monkeypatch.setattr(sweep_module, "queue_length", meanwhile)
     sweep()
     assert queued(valkey) == [*runs[1:], runs[0]]
 
@@ -158,8 +159,8 @@ def test_the_queue_length_is_a_metric() -> None:
 def test_a_run_that_waits_for_its_turn_has_no_task(valkey: redis.Redis) -> None:
     first = ask("user:1")
     talk = Conversation.objects.get()
-    second = asking.ask(talk, "And?", when_busy="queue").run
-    third = asking.ask(talk, "And then?", when_busy="queue").run
+    second = ask_module.ask(talk, "And?", when_busy="queue").run
+    third = ask_module.ask(talk, "And then?", when_busy="queue").run
     for _ in range(5):
         let_dispatch_expire()
         sweep()
@@ -168,7 +169,7 @@ def test_a_run_that_waits_for_its_turn_has_no_task(valkey: redis.Redis) -> None:
     for run, waits in ((first, [second]), (second, [second, third])):
         taken = claim(run, uuid4())
         assert taken
-        ending.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         assert queued(valkey) == waits
 
 
@@ -178,22 +179,22 @@ def test_a_run_whose_turn_comes_during_its_post_is_dispatched(
     taken = claim(ask("user:1"), uuid4())
     assert taken
     valkey.delete(QUEUE)
-    finish: Callable[..., None] = asking.publish_pending
+    publish_pending: Callable[..., None] = ask_module.publish_pending
 
     def meanwhile(*about: Any, **named: Any) -> None:
-        monkeypatch.setattr(asking, "publish_pending", finish)
-        ending.complete(taken, "So.", finish_reason="stop", usage=None)
-        finish(*about, **named)
+        monkeypatch.setattr(ask_module, "publish_pending", publish_pending)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
+        publish_pending(*about, **named)
 
-    monkeypatch.setattr(asking, "publish_pending", meanwhile)
-    second = asking.ask(taken.conversation, "And?", when_busy="queue").run
+    monkeypatch.setattr(ask_module, "publish_pending", meanwhile)
+    second = ask_module.ask(taken.conversation, "And?", when_busy="queue").run
     assert queued(valkey) == [second]
 
 
 def test_a_task_of_an_ended_run_starts_a_waiting_run(valkey: redis.Redis) -> None:
     over = ask_many()
     for run in over:
-        ending.cancel(run)
+        finish.cancel(run)
     new = ask("user:1")
     assert queued(valkey) == [*over, new]  # no task expires
     worker = uuid4()

@@ -1,4 +1,4 @@
-"""`forget` leaves no words in the files of the database and of Redis, or says where they stay."""
+"""`forget` leaves no text in the files of the database and of Redis, or reports where it stays."""
 
 import json
 from io import StringIO
@@ -34,6 +34,7 @@ from streams.models import (
 from streams.protocol.events import ReasoningDelta
 from tests.integration.support.api_client import begin_conversation, client_with_token
 from tests.integration.support.published_run import PublishedRun
+from tests.support.appends import text_append
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 WORDS = b"the-heron-stands-in-the-reeds"
@@ -182,12 +183,13 @@ def test_export_omits_only_the_named_columns() -> None:
 
 
 def test_export_covers_every_table() -> None:
-    """A new model is either told, or named here as one that holds nothing of an owner's."""
+    """A new model is either exported, or named here as one without data of an owner."""
     impersonal = {
         *("auth.permission", "auth.group", "contenttypes.contenttype"),
         "account.emailconfirmation",  # keys of e-mails that this service does not send
         "django_eventstream.event",  # the library's, unused: the log is in Redis
         "django_eventstream.eventcounter",
+        "unspool.workerprocess",  # which names a process has
         "unspool.deletedconversation",  # the id of a deleted conversation
     }
     told = {model._meta.label_lower for model in personal_data.EXPORTED}
@@ -199,7 +201,7 @@ def test_export_has_the_text_that_only_the_log_holds(valkey: object) -> None:
     story = PublishedRun()
     story.publish_deltas(2)
     thought = ReasoningDelta(run=story.run.id, attempt=1, index=2, text="hm")
-    publisher.append([publisher.Append(channel=story.channel, event=thought, min_head=0)])
+    publisher.append([text_append(story.channel, thought, slot=1, opens=True)])
     rows = exported("--owner", "visitor:a")
     so_far = [row for row in rows if row["kind"] == "reply_so_far"]
     assert [(row["text"], row["reasoning"]) for row in so_far] == [("w0 w1 ", "hm")]

@@ -10,11 +10,12 @@ import pytest
 import redis
 from django.db import connection
 
-from streams.chat import ask as asking
+from streams.chat import ask as ask_module
 from streams.chat import finish, sweep
 from streams.chat.fair_share import Load, room
 from streams.chat.model_names import Kind
 from streams.models import Run
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE, let_dispatch_expire, queued
 from workers import lease
 from workers.lease import claim, claim_in_turn, release
@@ -35,7 +36,7 @@ def _patient(settings: Any) -> None:
 
 
 def ask(owner: str, count: int) -> list[UUID]:
-    return [asking.begin(owner=owner, text="Why?").run for _ in range(count)]
+    return [ask_module.begin(owner=owner, text="Why?").run for _ in range(count)]
 
 
 def claimed(runs: list[UUID], worker: UUID = WORKER) -> list[Run]:
@@ -43,7 +44,7 @@ def claimed(runs: list[UUID], worker: UUID = WORKER) -> list[Run]:
 
 
 def end(run: Run) -> None:
-    finish.complete(run, "So.", finish_reason="stop", usage=None)
+    finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_a_run_that_was_claimed_before_is_not_refused() -> None:
 def test_the_runs_of_large_owners_all_end(
     valkey: redis.Redis,
 ) -> None:
-    """A worker of eight places without a clock: tasks, endings, and a sweep where nothing moves."""
+    """A worker of eight places: tasks, ended runs, and a sweep when nothing else is left."""
     for owner, count in (("user:1", 20), ("user:2", 12), ("user:3", 1)):
         ask(owner, count)
     running = deque[Run]()

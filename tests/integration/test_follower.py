@@ -35,8 +35,19 @@ async def crowd() -> AsyncIterator[OpenStreams]:
     await followers.close()
 
 
+def caught_up(follower: Follower) -> bool:
+    return bool(follower._events and follower._events.caught_up)
+
+
+async def connected(crowd: OpenStreams) -> None:
+    """Wait until there is a stream, and every stream has sent all events of the log."""
+    async with asyncio.timeout(10):
+        while not (crowd._open and all(map(caught_up, crowd._open))):
+            await asyncio.sleep(0.01)
+
+
 async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
-    """The ids heard, up to and with that one."""
+    """The ids received, up to and including `until`."""
     heard: list[int] = []
     async with asyncio.timeout(20), aclosing(pieces) as said:
         async for piece in said:
@@ -48,7 +59,7 @@ async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
 
 
 async def whole(pieces: AsyncIterator[bytes]) -> list[str]:
-    """The names of all that is heard until the stream ends by itself."""
+    """The types of all events until the stream ends by itself."""
     names: list[str] = []
     async with asyncio.timeout(20), aclosing(pieces) as said:
         async for piece in said:
@@ -85,7 +96,7 @@ async def test_a_reader_without_a_cursor_gets_a_snapshot_and_the_events_after_it
     last = await sync_to_async(story.publish_deltas)(10)
     stream = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
     reading = asyncio.create_task(ids(stream, last + 3))
-    await asyncio.sleep(0.1)
+    await connected(crowd)
     await sync_to_async(story.publish_deltas)(3)
     assert await reading == [last, last + 1, last + 2, last + 3]
 
@@ -96,7 +107,7 @@ async def test_until_idle_ends_after_the_last_final_event_and_not_before(
     story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
     reading = asyncio.create_task(whole(stream))
-    await asyncio.sleep(0.1)
+    await connected(crowd)
     await sync_to_async(story.publish_deltas)(2)
     assert not reading.done()
     await sync_to_async(story.complete)()
@@ -182,7 +193,7 @@ async def test_a_lost_message_is_read_from_the_log_at_the_next_one(
     story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(ids(stream, story.first + 3))
-    await asyncio.sleep(0.1)
+    await connected(crowd)
     state, events = f"{{{story.channel}}}:state", f"{{{story.channel}}}:events"
     silent = encode(TextDelta(run=story.run.id, attempt=1, index=0, text="w0 "))
     valkey.xadd(events, {"type": "text.delta", "data": silent}, id=f"{story.first + 1}-0")
@@ -199,7 +210,7 @@ async def test_events_missed_by_a_silent_subscription_are_read_at_the_heartbeat(
     story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(ids(stream, story.first + 1))
-    await asyncio.sleep(0.1)
+    await connected(crowd)
     crowd._hubs._hubs[0]._receive = lambda *_: None  # type: ignore[method-assign]
     await sync_to_async(story.publish_deltas)(1)
     assert await reading == [story.first + 1]
@@ -310,15 +321,11 @@ async def test_many_readers_share_one_read_after_a_reconnect(
     assert len(asked) < len(readers) / 2  # for each page that they have missed, one
 
 
-def caught_up(follower: Follower) -> bool:
-    return bool(follower._events and follower._events.caught_up)
-
-
 async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) -> None:
     story = await published_run()
     stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
     reading = asyncio.create_task(whole(stream))
-    await asyncio.sleep(0.1)
+    await connected(crowd)
     await sync_to_async(conversations.delete)(story.conversation)
     assert await reading == ["stream-error"]
 
@@ -326,7 +333,7 @@ async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) ->
 async def test_the_end_of_a_session_ends_its_streams(crowd: OpenStreams, settings: object) -> None:
     settings.ACCESS_CHECK_INTERVAL = 0.2  # type: ignore[attr-defined]
     story = await published_run()
-    caller = Caller(owner=VISITOR.owner, session="nobody-has-this")
+    caller = Caller(owner=VISITOR.owner, session="unknown-session")
     stream = crowd.admit(caller, story.conversation, story.first, until_idle=False)
     assert await whole(stream) == ["stream-error"]
     assert not await Session.objects.aexists()
@@ -355,7 +362,7 @@ async def test_draining_asks_every_reader_to_reconnect_without_a_final_event(
             pieces.extend([piece async for piece in said])
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.1)
+    await connected(crowd)
     crowd.drain()
     async with asyncio.timeout(5):
         await reading

@@ -1,4 +1,4 @@
-"""Interrupting many runs: the request does a bounded part, and readers hear all of it in order."""
+"""Interrupting many runs: the request does a bounded part, and all is published in order."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -52,7 +52,7 @@ def said(talk: Conversation) -> list[str]:
 
 
 def trips(monkeypatch: pytest.MonkeyPatch, settings: Any, count: int) -> tuple[int, int]:
-    """Queries and endings within a request that interrupts so many runs."""
+    """Queries and final events within a request that interrupts so many runs."""
     settings.MAX_LIVE_RUNS = count + 2
     talk = queue(count)
     end, endings = ChannelLog.append_final, list[int]()
@@ -88,7 +88,7 @@ def test_all_final_events_come_before_the_interrupting_message(settings: Any, by
         publisher.publish_start(taken)
     else:
         sweep_by_another_process()
-    told = said(talk)[3 + 2 * count :]  # what was said before
+    told = said(talk)[3 + 2 * count :]  # the events before
     started = ["run.started"] if by == "the worker" else []
     assert told == ["run.cancelled"] * (count + 1) + ["message.created", "run.queued", *started]
     assert set(talk.runs.exclude(pk=run).values_list("status", "attempt")) == {

@@ -1,4 +1,4 @@
-"""One owner's bounds hold exactly, also when all his requests come at once."""
+"""The limits of an owner hold exactly, also for concurrent requests."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor

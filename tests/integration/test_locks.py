@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from streams.access.visitors import adopt_conversations
 from streams.chat import ask, conversations, finish, publisher
 from streams.models import Conversation, Run
+from streams.protocol.parts import text_parts
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -54,7 +55,7 @@ def claimed() -> Run:
 
 def answered() -> Run:
     run = claimed()
-    finish.complete(run, "So.", finish_reason="stop", usage=None)
+    finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
     return run
 
 

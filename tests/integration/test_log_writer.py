@@ -18,6 +18,7 @@ from streams.log.event_log import the_log
 from streams.log.values import Append, Page
 from streams.models import Run
 from streams.protocol.events import RunStarted, TextDelta
+from tests.support.appends import text_append
 from tests.support.openai_server import serving
 from workers import log_writer
 from workers.backpressure import WAITING
@@ -40,7 +41,7 @@ class Reply:
     def piece(self, text: str = "word ") -> Append:
         event = TextDelta(run=self.run, attempt=1, index=self.pieces, text=text)
         self.pieces += 1
-        return Append(channel=self.channel, event=event, min_head=self.start)
+        return text_append(self.channel, event, min_head=self.start)
 
     def stored(self) -> list[int]:
         """The ids that the log holds after the start."""
@@ -70,7 +71,7 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[list[Append]]:
 
 @pytest.fixture
 def alone(valkey: "redis.Redis") -> Iterator[LogWriter]:
-    """A writer that is not started yet, and tells its answers at once."""
+    """A writer that is not started yet, and delivers its results at once."""
 
     class Loop:
         def call_soon_threadsafe(self, tell: Any, *given: Any) -> None:
@@ -153,7 +154,7 @@ def test_a_slow_reply_beside_fast_ones_waits_for_at_most_one_batch(
     process: Runtime, trips: list[list[Append]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And of each reply only a little waits, so that the model is read as the log answers."""
-    written: dict[int, int] = {}  # piece → the trips that had begun when it was written
+    written: dict[int, int] = {}  # delta → the batches that had started when it was written
     waiting: dict[UUID, int] = {}
     most: dict[UUID, int] = {}
     write = LogWriter.write
@@ -186,7 +187,7 @@ def test_a_slow_reply_beside_fast_ones_waits_for_at_most_one_batch(
         if piece.event.run == slow.id
     ]
     assert len(waits) == 20
-    assert max(waits) <= 1  # the trip that had not begun, or the one after it
+    assert max(waits) <= 1  # the batch that had not started, or the one after it
     assert max(most.values()) <= WAITING + 1
     assert not any(waiting.values())
 

@@ -1,4 +1,4 @@
-"""A Redis that loses words: who else knew of them, and who looks between a word and its note."""
+"""A Redis that loses events, and how the attempt and the recorded head detect it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +18,7 @@ from streams.log.event_log import log_of, the_log
 from streams.log.values import Append, OnUnverified, Page, Watermark
 from streams.models import Conversation, Run
 from streams.protocol.events import TextDelta
+from streams.protocol.parts import text_parts
 from tests.integration.support.broker import QUEUE
 from tests.integration.support.killed_processes import (
     append_deltas,
@@ -26,6 +27,7 @@ from tests.integration.support.killed_processes import (
     started,
     sweep_by_another_process,
 )
+from tests.support.appends import text_append
 from tests.support.replayer import Replayer
 from tests.support.sse_blocks import Splitter
 from workers import log_writer
@@ -37,7 +39,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def piece(run: Run, index: int, text: str, *, known: int = 0) -> Append:
     event = TextDelta(run=run.id, attempt=run.attempt, index=index, text=text)
-    return Append(channel=channel_of(run.conversation_id), event=event, min_head=known)
+    return text_append(channel_of(run.conversation_id), event, min_head=known)
 
 
 def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
@@ -72,7 +74,7 @@ def replay_faults(*pages: ReplayPage) -> list[str]:
 
 
 class TestOtherEvents:
-    """An attempt knows how far it has come; what others said meanwhile, the row does."""
+    """An attempt knows its own last event; the row knows those of other processes."""
 
     def test_a_lost_message_is_detected_before_the_next_delta(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())
@@ -143,7 +145,7 @@ class TestOtherEvents:
         fail_over = fails_over(valkey, run)
         (heard,) = append_deltas(run, "So ")
         assert isinstance(heard, int)
-        release(abandon(run), redispatch=False)  # for Redis was away
+        release(abandon(run), redispatch=False)  # because Redis was down
         fail_over()
         third = claim(run.id, uuid4())
         assert third
@@ -165,7 +167,7 @@ def _lost_before_it_goes_on(valkey: "redis.Redis", run: Run, others: Callable[[]
 
 
 class TestBetweenAppendAndRecord:
-    """Redis is emptied, and somebody looks, before the row notes what was said."""
+    """Redis is emptied, and a reader reads, between an append and its record in the row."""
 
     @pytest.fixture
     def lost(self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
@@ -232,7 +234,7 @@ class TestBetweenAppendAndRecord:
         append_deltas(run, "So.")
         looks = lost("append_final")
         run.conversation.refresh_from_db()
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         tail = read_page(run.conversation_id, looks[0].cursor)
         assert tail.cursor
         assert pending(run.conversation_id, tail.cursor) is Pending.IDLE
@@ -247,7 +249,8 @@ def test_a_cancel_does_not_store_a_delta_that_came_too_late(
     with killed_at(monkeypatch, finish, "store"):
         finish.cancel(run.id)
     assert isinstance(append_deltas(run, "late ", index=1)[0], Superseded)
-    finish.finish_cancelled(run, "So late ")  # says the worker, who sees that it was told to stop
+    # The worker sees that it was asked to stop.
+    finish.finish_cancelled(run, text_parts("So late "))
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content == "So "
@@ -263,7 +266,7 @@ def test_a_cancel_after_redis_was_emptied_stores_the_workers_text(
     for _ in range(times):
         finish.cancel(run.id)  # which is left to the worker
     finish.finish_cancelled(
-        Run.objects.select_related("conversation", "message").get(pk=run.pk), "So "
+        Run.objects.select_related("conversation", "message").get(pk=run.pk), text_parts("So ")
     )
     run.refresh_from_db()
     assert run.reply
@@ -284,7 +287,7 @@ def test_a_cancel_before_the_second_start_in_a_lost_log_is_published_in_order(
     run = started(queued_run())
     append_deltas(run, "So ")
     valkey.flushall()
-    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, text="So ")
+    log_of(run.conversation_id).restore_fence(run.id, 1, index=0, parts=text_parts("So "))
     begins = read_page(run.conversation_id, None)
     abandon(run)
     Run.objects.filter(pk=run.pk).update(lease_until=None)
@@ -354,7 +357,7 @@ def test_a_superseded_worker_restores_no_fence_in_a_lost_log(
     second.conversation.refresh_from_db()
     publisher.publish_start(second)
     append_deltas(second, "whole")
-    finish.complete(second, "whole", finish_reason="stop", usage=None)
+    finish.complete(second, text_parts("whole"), finish_reason="stop", usage=None)
     valkey.flushall()
     late.conversation.refresh_from_db()
     with pytest.raises(Superseded):
@@ -391,18 +394,18 @@ class TestCorruptedLog:
     """What one channel's keys hold is not what was written there."""
 
     def test_a_corrupted_log_delays_no_other_reply(self, valkey: "redis.Redis") -> None:
-        spoilt, well = started(queued_run()), started(queued_run())
-        valkey.hdel(f"{{{channel_of(spoilt.conversation_id)}}}:state", f"{spoilt.id}:index")
-        answers = publisher.append([piece(spoilt, 0, "a"), piece(well, 0, "b")])
+        corrupted, well = started(queued_run()), started(queued_run())
+        valkey.hdel(f"{{{channel_of(corrupted.conversation_id)}}}:state", f"{corrupted.id}:index")
+        answers = publisher.append([piece(corrupted, 0, "a"), piece(well, 0, "b")])
         assert isinstance(answers[0], LogCorrupted)
         assert isinstance(answers[1], int)
 
     def test_a_corrupted_log_delays_no_other_dispatch(
         self, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spoilt, waiting = queued_run(), queued_run()
-        valkey.set(f"{{{channel_of(spoilt.conversation_id)}}}:state", "x")
-        Run.objects.filter(pk=spoilt.pk).update(queued_event_id=None)
+        corrupted, waiting = queued_run(), queued_run()
+        valkey.set(f"{{{channel_of(corrupted.conversation_id)}}}:state", "x")
+        Run.objects.filter(pk=corrupted.pk).update(queued_event_id=None)
         valkey.delete(QUEUE)  # their tasks are lost
         Run.objects.update(dispatched_at=None)
         dispatched: list[Any] = []

@@ -1,4 +1,4 @@
-"""What is counted answers whether anybody is waiting, and whether anything was mended."""
+"""The metrics: waiting runs, appends, recovered gaps, and what the dashboard shows."""
 
 import json
 import re
@@ -20,6 +20,7 @@ from streams.models import Run
 from streams.observability import metrics
 from streams.protocol.events import RunStarted, TextDelta
 from tests.integration.support.broker import QUEUE
+from tests.support.appends import text_append
 from tests.support.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,8 @@ def test_every_metric_of_the_dashboard_exists() -> None:
         "unspool_deltas_appended_total",
         "unspool_appends_rejected_total",
         "unspool_runs_ended_total",
+        "unspool_tool_seconds",
+        "unspool_agents_outliving_run",
         "unspool_sweeps_total",
         "unspool_runs_redispatched_total",
         "unspool_followers",
@@ -75,7 +78,7 @@ def test_accepted_and_rejected_appends_are_counted() -> None:
 
     def piece(attempt: int) -> Append:
         event = TextDelta(run=run.id, attempt=attempt, index=0, text="a")
-        return Append(channel=channel, event=event, min_head=0)
+        return text_append(channel, event)
 
     before = counted()
     append([piece(1), piece(2)])

@@ -1,4 +1,4 @@
-"""What the refusals of a model's server mean, in the words of many providers."""
+"""How the refusals of many providers' servers are classified."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -22,7 +22,7 @@ Speak = Callable[[asyncio.StreamWriter, str], Coroutine[Any, Any, None]]
 
 @asynccontextmanager
 async def server(speak: Speak) -> AsyncIterator[str]:
-    """A server that answers each request as `speak` does, which gets the request's text."""
+    """A server that answers each request by `speak`, with the request's text."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

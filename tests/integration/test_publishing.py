@@ -1,4 +1,4 @@
-"""How two stores stay one truth: a process is stopped between two of its steps, another goes on.
+"""Database and log stay consistent: a process is killed between two steps, and another continues.
 
 Each test is about one rule of docs/design.md §3.3.
 """
@@ -152,7 +152,7 @@ TOLD = [*ASKED, "run.started", "text.delta", "run.cancelled", *ASKED]  # of an i
 
 @pytest.mark.usefixtures("valkey")
 class TestInterrupting:
-    """Rule 7: what is live ends before what is asked instead, and nobody sees an idle moment."""
+    """Rule 7: an active run ends before the interrupting message, with no idle moment between."""
 
     def test_an_interrupting_message_is_published_after_the_final_event(self) -> None:
         run = started(queued_run())
@@ -186,7 +186,7 @@ class TestInterrupting:
 
 @pytest.mark.usefixtures("valkey")
 class TestAnotherRedisProcess:
-    """Rule 2, where a failover may have lost what only the attempt knows of."""
+    """Rule 2, when a failover may have lost events that only the attempt knows."""
 
     @pytest.fixture
     def run(self, valkey: "redis.Redis") -> Run:
@@ -214,7 +214,8 @@ class TestAnotherRedisProcess:
         finish.cancel(run.id)
         run.refresh_from_db()
         assert (run.status, run.cancel_asked) == (Run.Status.RUNNING, True)
-        finish.finish_cancelled(run, "So ")  # which holds more than anybody else knows
+        # The worker holds more than any other process knows.
+        finish.finish_cancelled(run, text_parts("So "))
         assert published_types(run.conversation_id)[-1] == "run.cancelled"
 
     def test_without_a_worker_a_cancel_begins_an_epoch(self, run: Run) -> None:
@@ -248,7 +249,7 @@ class TestAnotherRedisProcess:
         heard = append_deltas(run, "it ", "is.", index=1)[-1]
         assert isinstance(heard, int)
         with killed_at(monkeypatch, ChannelLog, "append_final"):
-            finish.complete(run, "So it is.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So it is."), finish_reason="stop", usage=None)
         for key, value in kept.items():
             valkey.restore(key, 0, value, replace=True)
         sweep_by_another_process()
@@ -279,7 +280,7 @@ STEPS: list[tuple[Any, str, bool]] = [
 
 @pytest.mark.usefixtures("valkey")
 class TestOneFinalEvent:
-    """Rule 4: whoever ends a run may die after each of the steps."""
+    """Rule 4: the process that ends a run may die after each step."""
 
     @pytest.mark.parametrize(("owner", "step", "after"), STEPS)
     def test_cancelling(
@@ -311,7 +312,7 @@ class TestOneFinalEvent:
         run = started(queued_run())
         append_deltas(run, "So.")
         with killed_at(monkeypatch, owner, step, after=after):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         sweep_by_another_process()
         run.refresh_from_db()
         assert run.reply
@@ -327,12 +328,12 @@ class TestOneFinalEvent:
         append_deltas(run, "So.")
         finish.cancel(run.id)
         with pytest.raises(Superseded):
-            finish.complete(run, "So. And more.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So. And more."), finish_reason="stop", usage=None)
         assert Message.objects.get(role="assistant").content == "So."
 
     def test_a_late_cancel_changes_nothing(self) -> None:
         run = started(queued_run())
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         before = published_types(run.conversation_id)
         finish.cancel(run.id)
         assert published_types(run.conversation_id) == before
@@ -359,7 +360,7 @@ class TestOneFinalEvent:
         valkey.flushall()
         finish.cancel(run.id)
         run.refresh_from_db()
-        assert run.is_active  # its worker may still tell what it holds
+        assert run.is_active  # its worker may still publish its text
         Run.objects.update(lease_until=Now() - timedelta(seconds=1))
         sweep_by_another_process()
         run.refresh_from_db()
@@ -404,8 +405,8 @@ class TestFence:
         assert isinstance(append_deltas(first, "rd", index=1)[0], Superseded)
         append_deltas(second, "whole")
         with pytest.raises(Superseded):
-            finish.complete(first, "half a word", finish_reason="stop", usage=None)
-        finish.complete(second, "whole", finish_reason="stop", usage=None)
+            finish.complete(first, text_parts("half a word"), finish_reason="stop", usage=None)
+        finish.complete(second, text_parts("whole"), finish_reason="stop", usage=None)
         assert Message.objects.get(role="assistant").content == "whole"
 
     def test_killed_between_claim_and_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +443,7 @@ class TestFence:
         assert claim(accepted.run, uuid4()) is None
         taken = started(first)
         assert claim(accepted.run, uuid4()) is None
-        finish.complete(taken, "So.", finish_reason="stop", usage=None)
+        finish.complete(taken, text_parts("So."), finish_reason="stop", usage=None)
         assert claim(accepted.run, uuid4())
 
 
@@ -514,7 +515,7 @@ class TestSnapshot:
         run = started(queued_run())
         append_deltas(run, "So.")
         with killed_at(monkeypatch, ChannelLog, "append_final"):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         with monkeypatch.context() as patch:
             patch.setattr(ChannelLog, "append_final", raise_log_unavailable)
             now = snapshot(run.conversation)
@@ -528,7 +529,7 @@ class TestSnapshot:
         run = started(queued_run())
         append_deltas(run, "So.")
         with killed_at(monkeypatch, Conversation if step == "advance_head" else ChannelLog, step):
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         now = snapshot(run.conversation)
         assert now.runs == ()
         assert [message.content for message in now.messages] == ["Why?", "So."]
@@ -543,7 +544,7 @@ class TestSnapshot:
         def look_and_then_it_ends(*args: Any, **kwargs: Any) -> Any:
             seen = look(*args, **kwargs)
             monkeypatch.setattr(ChannelLog, "state", look)
-            finish.complete(run, "So.", finish_reason="stop", usage=None)
+            finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
             return seen
 
         monkeypatch.setattr(ChannelLog, "state", look_and_then_it_ends)
@@ -554,7 +555,7 @@ class TestSnapshot:
     def test_without_the_log_the_database_decides(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())
         append_deltas(run, "So.")
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         valkey.flushall()
         run.conversation.refresh_from_db()
         now = snapshot(run.conversation)
@@ -566,18 +567,18 @@ class TestSnapshot:
     def test_its_messages_are_in_order_of_turns_and_not_of_time(self) -> None:
         first = started(queued_run("One?"))
         ask.ask(first.conversation, "Two?", when_busy="queue")
-        finish.complete(first, "One.", finish_reason="stop", usage=None)
+        finish.complete(first, text_parts("One."), finish_reason="stop", usage=None)
         now = snapshot(first.conversation)
         assert [message.content for message in now.messages] == ["One?", "One.", "Two?"]
 
 
 @pytest.mark.usefixtures("valkey")
 class TestEpoch:
-    """Rule 2: whoever appends first after a loss begins a new life, above all that was said."""
+    """Rule 2: the first append after a loss begins a new epoch, above all published ids."""
 
     def test_the_next_question_after_a_loss(self, valkey: "redis.Redis") -> None:
         run = started(queued_run())
-        finish.complete(run, "So.", finish_reason="stop", usage=None)
+        finish.complete(run, text_parts("So."), finish_reason="stop", usage=None)
         run.conversation.refresh_from_db()
         before = run.conversation.head
         valkey.flushall()

@@ -35,7 +35,7 @@ Said = dict[str, str]
 
 
 class Pushpin:
-    """What some Pushpin wants, and what it is told."""
+    """A Pushpin: its subscriptions, and the messages that it receives."""
 
     def __init__(self, address: str) -> None:
         self.context = zmq.asyncio.Context()
@@ -56,7 +56,7 @@ class Pushpin:
 
 
 def flat(item: bytes) -> Said:
-    """The words of an item by their names, however deep."""
+    """The fields of a message by name, at any depth."""
     words: Said = {}
     while item:
         name, _, item = taken(item)
@@ -104,7 +104,7 @@ def close(said: Said) -> bool:
 
 
 async def followed(pushpin: Pushpin, story: PublishedRun, hold: Hold) -> int:
-    """Want all of a hold, and say until it is heard. Gives the id that was."""
+    """Subscribe to all channels of a hold, and publish until a message arrives. Returns its id."""
     pushpin.want(hold.channel, hold.state, hold.aside)
     async with asyncio.timeout(10):
         while True:
@@ -216,7 +216,7 @@ async def test_a_hold_until_idle_is_closed_after_redis_failed_before_the_record(
 async def told_anew(
     story: PublishedRun, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> int:
-    """The history is lost, and the whole reply said again, before the bridge looks."""
+    """The log is lost, and the whole reply is published again, before the bridge reads."""
     in_thread, over = channel_reader.in_thread, asyncio.Event()
 
     async def once_it_is_over(ask: Callable[[], Any], *, of: str | None = None) -> Any:

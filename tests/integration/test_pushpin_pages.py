@@ -12,11 +12,11 @@ from django.test import Client
 from streams.chat import conversations, publisher
 from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
-from streams.log.values import Append
 from streams.protocol.events import TextDelta
 from streams.pushpin.hold import Hold
 from streams.pushpin.views import PAGE_BYTES
 from tests.integration.support.published_run import VISITOR, PublishedRun
+from tests.support.appends import text_append
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 NEXT, KEY = "/api/streams/next/", "k" * 40
@@ -67,7 +67,7 @@ def story() -> PublishedRun:
     story.index = COUNT
     for index in range(COUNT):
         delta = TextDelta(run=story.run.id, attempt=1, index=index, text="x" * LENGTH)
-        publisher.append([Append(channel=story.channel, event=delta, min_head=story.first)])
+        publisher.append([text_append(story.channel, delta, min_head=story.first)])
     return story
 
 

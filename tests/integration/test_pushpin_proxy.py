@@ -1,4 +1,4 @@
-"""The door between Pushpin and the web processes, before an origin that dies as it is told to."""
+"""The proxy between Pushpin and the web processes, in front of an origin that fails on purpose."""
 
 import asyncio
 import socket
@@ -41,7 +41,7 @@ async def origin(asked: Asked, settings: Any) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def visitor() -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody at the door, which is opened before the origin that the settings name now."""
+    """A client of the proxy, which is started for the origin in the settings."""
     sock = socket.create_server((HOST, 0))
     serving = asyncio.create_task(proxy.serve(sock))
     try:
@@ -118,7 +118,7 @@ async def test_a_web_process_that_accepts_no_connection_has_processed_nothing(
     monkeypatch.setattr(proxy, "REACH", 0.2)
     with ExitStack() as sockets:
         deaf = sockets.enter_context(socket.create_server((HOST, 0), backlog=0))
-        for _ in range(3):  # more than fit: the kernel lets nobody else in
+        for _ in range(3):  # more than the backlog holds: the kernel accepts no other connection
             waiting = sockets.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(deaf.getsockname())
@@ -154,7 +154,7 @@ async def test_request_and_response_pass_unchanged(settings: Any) -> None:
         "Grip-Sig": "signed",
         "Last-Event-ID": "7",
         "X-Long": "x" * 12_000,
-        "User-Agent": "somebody",
+        "User-Agent": "a client",
         "Accept": "*/*",
         "Accept-Encoding": "identity",
     }
@@ -184,7 +184,7 @@ async def test_the_proxy_keeps_no_cookie_and_follows_no_redirect(
 
     async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: sessionid=his\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: sessionid=another\r\n")
         writer.write(b"Content-Length: 0\r\n\r\n")
         writer.close()
 

@@ -1,4 +1,4 @@
-"""Before Redis is full: what its memory is, who is refused, and what goes on."""
+"""The memory of Redis: new runs are refused before it is full, and replies continue."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from streams.chat import redis_memory
 from streams.chat.redis_memory import Memory, memory_of
 from streams.log.channels import channel_of
 from streams.log.event_log import EventLog, the_log
-from streams.log.values import Append
 from streams.models import Conversation, Run
 from streams.protocol.events import RunStarted, TextDelta
 from tests.integration.support.api_client import ApiClient, conversation, run
+from tests.support.appends import text_append
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +76,7 @@ def test_new_runs_are_refused_before_redis_is_full_and_replies_continue(
     assert (Run.objects.count(), Conversation.objects.count()) == before[:2]
     assert server.dbsize() <= before[2] + 1
     piece = TextDelta(run=row.id, attempt=1, index=0, text="Because")
-    answers = the_log().append([Append(channel=channel, event=piece, min_head=known)])
+    answers = the_log().append([text_append(channel, piece, min_head=known)])
     assert answers == [known + 1]
     assert browser.get(where).status_code == 200
     again = browser.post("/api/conversations/", body, Idempotency_Key="one")

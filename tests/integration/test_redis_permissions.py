@@ -1,4 +1,4 @@
-"""A Redis user who may not do all: what is refused is named, with the rule that allows it."""
+"""A Redis user without all permissions: each refused command is named, with its rule."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ REFUSED = [
 
 @pytest.fixture
 def user(valkey: Any, settings: Any) -> Iterator[Restrict]:
-    """Redis, with a user who may all but what a test takes away."""
+    """Redis with a user that has all permissions but those that a test removes."""
 
     def restrict(*rules: str) -> None:
         valkey.execute_command(
@@ -71,7 +71,7 @@ def test_commands_that_redis_refuses_are_named(
     refused: list[str],
     mend: str,
 ) -> None:
-    monkeypatch.setattr(redis_permissions, "FRESH", 0.0)  # each question asks anew
+    monkeypatch.setattr(redis_permissions, "FRESH", 0.0)  # each check asks again
     assert ready() == {"status": "ok", "database": "ok", "redis": "ok"}
     user(*rules)
     told = {"status": "degraded", "database": "ok", "redis": "refused", "refused": refused}

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from config.asgi import application
 from streams import asgi
-from streams.api import prefer_wait as waits
+from streams.api import prefer_wait
 from streams.chat import conversations, finish
 from streams.delivery.open_streams import open_streams
 from streams.models import Conversation, Run
@@ -151,22 +151,22 @@ async def test_all_waiting_requests_share_one_query(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    look, begun = waits._ended, monotonic()
+    look, begun = prefer_wait._ended, monotonic()
 
     def counted(runs: list[UUID]) -> Any:
         looks.append(len(runs))
         return look(runs)
 
-    monkeypatch.setattr(waits, "_ended", counted)
+    monkeypatch.setattr(prefer_wait, "_ended", counted)
     again = {"idempotency-key": "one"}
     askers = [waiting(browser), *(waiting(browser, **again) for _ in range(60))]
-    shared = waits.endings(asyncio.get_running_loop())
+    shared = prefer_wait.endings(asyncio.get_running_loop())
     async with asyncio.timeout(60):
         while sum(shared._callers.values()) < len(askers):
             await asyncio.sleep(0.01)
         while looks[-1:] != [2]:  # both runs, in one look
             await asyncio.sleep(0.01)
-    assert len(looks) <= 2 + (monotonic() - begun) / waits.LOOK
+    assert len(looks) <= 2 + (monotonic() - begun) / prefer_wait.LOOK
     await askers[1].disconnect()  # the others go on waiting
     async for one in Run.objects.all():
         await sync_to_async(finish.cancel)(one.pk)
@@ -227,7 +227,10 @@ async def test_an_accepted_post_that_waits_at_shutdown_gets_202(
 async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
     browser: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    entered: list[Any] = []
+
     async def never(self: object, request: Any) -> None:
+        entered.append(request)
         try:
             await asyncio.Event().wait()
         finally:
@@ -236,7 +239,9 @@ async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
     monkeypatch.setattr("streams.asgi.ThreadedHandler._in_thread", never)
     reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
     caller = Connection(browser, "/api/models/")
-    await asyncio.sleep(0.1)  # they are being answered
+    async with asyncio.timeout(5):
+        while len(entered) < 2:
+            await asyncio.sleep(0.01)
     for one in (reader, caller):
         one.task.cancel()
         await asyncio.wait_for(one.task, 5)

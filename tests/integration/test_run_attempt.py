@@ -25,7 +25,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, reply_text, run_attempt
+from workers import attempt, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
@@ -81,7 +81,7 @@ def until(true: Callable[[], Any], seconds: float = 10) -> None:
 
 
 def heard(run: Run) -> tuple[str, list[str]]:
-    """The text that a reader of the whole log folds, and the types of what was said."""
+    """The text that a reader of the whole log folds, and the types of its events."""
     cursor, known, types = 0, ConversationState(), []
     while True:
         page = log_of(run.conversation_id).read_after(cursor)
@@ -95,7 +95,7 @@ def heard(run: Run) -> tuple[str, list[str]]:
 
 
 def says(run: Run, count: int) -> Callable[[], bool]:
-    """Whether the log holds so many of the run's words by now."""
+    """Whether the log holds so many words of the run."""
 
     def enough() -> bool:
         said = log_of(run.conversation_id).state().runs.get(run.id)
@@ -160,7 +160,7 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
 
 
 def test_a_cancelled_run_keeps_the_time_of_its_first_token(process: Runtime, settings: Any) -> None:
-    settings.LEASE_CHECK_INTERVAL = 3600  # nobody looks meanwhile
+    settings.LEASE_CHECK_INTERVAL = 3600  # no check happens meanwhile
     run, _ = asked(tokens=1000, rate=50)
     thread = written(run, process)
     until(says(run, 3))
@@ -323,7 +323,7 @@ def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Run
     run, text = asked(tokens=100, rate=50)
     thread = written(run, process)
     until(says(run, 10))
-    process.keeper.release_all()
+    process.keeper.release_all(called=False)
     thread.join(10)
     run.refresh_from_db()
     assert (run.status, run.attempt, run.uncounted_attempts) == ("queued", 1, 1)
@@ -347,8 +347,8 @@ def test_a_model_error_ends_the_run_with_a_reason(process: Runtime, fault: str, 
 
 
 def test_a_run_that_takes_too_long_is_ended(process: Runtime, settings: Any) -> None:
-    settings.RUN_TIMEOUT = 0.5
-    run, _ = asked(tokens=500, rate=50)
+    settings.RUN_TIMEOUT = 3.0  # on a busy machine the first token takes a second
+    run, _ = asked(tokens=5000, rate=50)
     generate(run.id, process)
     run.refresh_from_db()
     assert run.reply
@@ -405,10 +405,9 @@ def test_a_reply_can_be_as_long_as_its_bound(process: Runtime, settings: Any) ->
     assert (run.status, heard(run)[0]) == ("completed", text)
 
 
-def test_long_reasoning_is_published_again_in_bounded_events(
+def test_reasoning_and_text_are_published_again_in_one_snapshot(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_text, "LARGEST_DATA", 300)
     run, text = asked(tokens=60, rate=60, reasoning=50)
     thread = written(run, process)
     until(says(run, 10))
@@ -427,8 +426,7 @@ def test_long_reasoning_is_published_again_in_bounded_events(
     told = "".join(script_of(run.message.content).thoughts())
     assert (known.replies[run.id].reasoning, known.replies[run.id].text) == (told, text)
     kinds = [type for _, type, _ in page.entries]
-    assert kinds[:3] == ["reasoning.delta"] * 3
-    assert max(len(data) for _, type, data in page.entries if type == "reasoning.delta") <= 300
+    assert (kinds[0], kinds.count("text.snapshot")) == ("text.snapshot", 1)
 
 
 def test_a_reply_that_waits_for_redis_is_not_too_long(

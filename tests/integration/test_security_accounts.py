@@ -18,7 +18,7 @@ PASSWORD = "a-spool-of-blue-thread"
 
 @pytest.fixture
 def unhurried(settings: Any) -> None:
-    """Nobody has tried too often yet. Passwords are compared fast, within the shortest window."""
+    """Reset the rate limits. Passwords are compared fast, within the shortest window."""
     cache.clear()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

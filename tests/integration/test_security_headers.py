@@ -1,4 +1,4 @@
-"""What browsers are told to refuse, on every answer, and which other sites' pages may call."""
+"""The security headers of every response, and CORS."""
 
 from typing import Any
 from uuid import uuid4

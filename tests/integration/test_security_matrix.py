@@ -1,4 +1,4 @@
-"""Whoever asks, in whichever way: nobody learns anything of what is not his, nor changes it."""
+"""Access to foreign objects: no caller can read or change another owner's data."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -20,7 +20,7 @@ from tests.integration.support.api_client import ApiClient
 from tests.integration.support.signed_tokens import sign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
-SECRET = "a word that is nobody else's"
+SECRET = "a secret word"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 PAGES = ("/c/{conversation}", "/admin/unspool/conversation/{conversation}/change/")
 BODIES = {"POST": {"message": "Mine?"}, "PATCH": {"title": "Mine"}, "PUT": {"title": "Mine"}}
@@ -30,7 +30,7 @@ Send = Callable[[str, str], HttpResponse]
 
 
 def routes() -> list[str]:
-    """Every address that the document tells of, and the pages."""
+    """Every URL in the OpenAPI document, and the pages."""
     return [*api.get_openapi_schema()["paths"], *PAGES]
 
 
@@ -70,13 +70,13 @@ def ada(settings: Any) -> User:
 
 
 def strangers(ada: User) -> Iterator[tuple[str, Send]]:
-    """Everybody who may not, among them all whom she was once."""
+    """All callers without access, among them the owner's earlier identities."""
     bob = User.objects.create_user("bob")
     yield "another user", sending(signed_in(bob))
     yield "another's token", bearing(create_token(bob, "job", scopes="read write"))
     yield "another's signed token", bearing(sign(f"user:{bob.pk}", scope="read write"))
     yield "another application's user", bearing(sign(f"external:{ada.pk}"))
-    yield "nobody", sending(Client(enforce_csrf_checks=True))
+    yield "anonymous", sending(Client(enforce_csrf_checks=True))
     yield "a visitor", sending(ApiClient().client)
     staff = User.objects.create_user("staff", is_staff=True)
     yield "staff", sending(signed_in(staff))
@@ -96,6 +96,12 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
     forged = Client(enforce_csrf_checks=True)
     forged.cookies["sessionid"] = "x" * 32
     yield "a forged session", sending(forged)
+
+
+def address(route: str, conversation: str, run: str) -> str:
+    """The route's address for these objects, by the names that each wire has for them."""
+    other_wires = {"name": conversation, "id": f"resp_{run}", "model": "x"}
+    return route.format(conversation=conversation, run=run, **other_wires)
 
 
 def looks(answer: HttpResponse, conversation: str, run: str) -> tuple[Any, ...]:
@@ -129,14 +135,14 @@ def test_foreign_objects_are_not_found(ada: User, settings: Any, welcome: bool) 
     there = {name: made.json()[name] for name in ("conversation", "run")}
     before, asked = kept(), 0
     settings.ALLOW_ANONYMOUS = True
-    everybody = list(strangers(ada))
+    callers = list(strangers(ada))
     settings.ALLOW_ANONYMOUS = welcome
-    for who, send in everybody:
+    for who, send in callers:
         for route in (route for route in routes() if "{" in route):
             for method in METHODS:
                 absent = {name: str(uuid4()) for name in there}
                 answers = [
-                    looks(send(method, route.format(**ids)), *ids.values())
+                    looks(send(method, address(route, **ids)), *ids.values())
                     for ids in (there, absent)
                 ]
                 assert answers[0] == answers[1], (who, method, route)

@@ -23,12 +23,13 @@ from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import the_log
 from streams.log.sharding import server_of
-from streams.log.values import Append, Watermark
+from streams.log.values import Watermark
 from streams.models import Run
 from streams.protocol.events import TextDelta
 from tests.conftest import running_valkey
 from tests.integration.support.broker import QUEUE
 from tests.integration.support.published_run import VISITOR, PublishedRun
+from tests.support.appends import text_append
 from workers.attempt import Attempt
 from workers.log_writer import LogWriter
 from workers.run_attempt import generate
@@ -135,7 +136,7 @@ def test_while_one_server_is_down_the_sweep_continues_with_the_other(
         server = server_of(channel_of(one.conversation))
         asked[server].append(one.run)
     Run.objects.update(created_at="2026-01-01T00:00:00Z")
-    monkeypatch.setattr("streams.chat.sweep.dispatch", rung.append)
+    monkeypatch.setattr("streams.chat.sweep.dispatch", lambda run, _model: rung.append(run))
     settings.REDIS_URL = both
     second_is_away(settings)
     caplog.clear()
@@ -150,7 +151,7 @@ def test_a_run_whose_server_is_down_takes_no_place(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both, rung = settings.REDIS_URL, list[UUID]()
-    monkeypatch.setattr("streams.chat.sweep.dispatch", rung.append)
+    monkeypatch.setattr("streams.chat.sweep.dispatch", lambda run, _model: rung.append(run))
     made = asked_on(1)
     two[0].delete(QUEUE)  # its task is lost
     Run.objects.update(dispatched_at=None)
@@ -212,7 +213,7 @@ def test_a_run_whose_server_fails_before_the_start_releases_its_place(
     two: list["redis.Redis"], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, rung = asked_on(1), list[UUID]()
-    monkeypatch.setattr("workers.lease.dispatch", rung.append)
+    monkeypatch.setattr("workers.lease.dispatch", lambda run, _model: rung.append(run))
     monkeypatch.setattr("workers.run_attempt.PATIENCE", 0.5)
     both = settings.REDIS_URL
     second_is_away(settings)
@@ -240,7 +241,7 @@ def test_a_writer_stopped_during_a_batch_ends_after_it(
     try:
         event = TextDelta(run=pair[0].run.id, attempt=1, index=0, text="w ")
         writer, heard = LogWriter(process.loop), list[object]()
-        writer.write(Append(channel=pair[0].channel, event=event, min_head=0), heard.append)
+        writer.write(text_append(pair[0].channel, event), heard.append)
         writer.stop()
         writer.start()
         writer.join(5)
@@ -273,7 +274,7 @@ def test_while_one_server_is_down_appends_to_the_other_do_not_wait(
         for story in reversed(pair):
             attempt = Attempt(story.run, process)
             event = TextDelta(run=story.run.id, attempt=1, index=0, text="w ")
-            piece = Append(channel=story.channel, event=event, min_head=story.first)
+            piece = text_append(story.channel, event, min_head=story.first)
             attempt._writer.write(piece, heard.append)
 
         async def while_nothing_is_heard() -> None:

@@ -14,6 +14,7 @@ from streams.log.values import Page
 from streams.models import Conversation, Run
 from streams.protocol.events import EndedRun, LiveRun, Snapshot, Usage
 from streams.protocol.fold import ConversationState, fold
+from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import (
     raise_log_unavailable,
@@ -67,7 +68,7 @@ def test_a_snapshot_names_the_last_run_that_left_its_message_without_a_reply() -
     accepted = ask.begin(owner="visitor:a", text="Why?")
     conversation = Conversation.objects.get(pk=accepted.conversation)
     first = Run.objects.select_related("conversation", "message").get(pk=accepted.run)
-    finish.fail(first, "", code="model_silent", reason="The model sent nothing.")
+    finish.fail(first, (), code="model_silent", reason="The model sent nothing.")
     named = EndedRun(
         id=first.id,
         status="failed",
@@ -89,7 +90,7 @@ def test_a_snapshot_names_the_last_run_that_left_its_message_without_a_reply() -
 
     last = claim(ask.retry(first).run, uuid4())
     assert last
-    finish.complete(last, "Because.", finish_reason="stop", usage=None)
+    finish.complete(last, text_parts("Because."), finish_reason="stop", usage=None)
     now = snapshot(conversation)
     assert ([message.content for message in now.messages], now.unanswered) == (
         ["Why?", "Because."],

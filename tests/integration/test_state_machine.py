@@ -32,17 +32,38 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
-from streams.chat import ask as asking
-from streams.chat import conversations, publisher
-from streams.chat import finish as ending
+from streams.chat import ask as ask_module
+from streams.chat import conversations, finish, publisher
+from streams.chat.final_events import close_calls
+from streams.chat.message_view import parts_of
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import the_log
 from streams.log.values import Append
 from streams.models import Conversation, DeletedConversation, Run
-from streams.protocol.events import ENDINGS, Event, RunStarted, TextDelta, TextSnapshot
+from streams.protocol.events import (
+    ENDINGS,
+    Event,
+    PartAdded,
+    Piece,
+    ReasoningDelta,
+    RunStarted,
+    TextDelta,
+    TextSnapshot,
+)
 from streams.protocol.fold import ConversationState
+from streams.protocol.parts import (
+    DataPart,
+    Part,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    add_part,
+    text_parts,
+)
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import ProcessKilled, sweep_by_another_process
 from tests.integration.support.listener import READER, ManualClock, SteppedReader
@@ -65,19 +86,36 @@ ROUND = hypothesis.settings(
 )
 SECONDS = 3600 if RELEASE else 25 if THOROUGH else 1  # the last round is finished after them
 READERS = 3
-SO_FAR = "so far"  # a channel of the machine's own: what is said on it comes after all else
-WORDS = st.lists(st.sampled_from(["a ", "bc", "d\r\n", "\u2028e", "🙂"]), min_size=1, max_size=4)
+SO_FAR = "so far"  # a channel of the test: a message on it arrives after all others
+TEXTS = ["a ", "bc", "d\r\n", "\u2028e", "🙂"]
+WHOLE = [
+    ToolCallPart(call="1", name="clock", input={"zone": "\u2028"}),
+    ToolCallPart(call="2", name="search", input={}),
+    ToolResultPart(call="1", output=[None, "🙂"]),
+    SourcePart(source="s", title="A source"),
+    DataPart(name="progress", data=1, id="a"),
+    DataPart(name="progress", data={"at": 2}, id="a"),
+    DataPart(name="other", data=None),
+]
+WORDS = st.lists(
+    st.one_of(
+        st.sampled_from([TextPart(text=text) for text in TEXTS]),
+        st.sampled_from([ReasoningPart(text="hm "), *WHOLE]),
+    ),
+    min_size=1,
+    max_size=4,
+)
 
 # Where a process may die, in whichever use case: before the step, or after it.
 STEPS: list[tuple[Any, str, bool]] = [
-    (asking, "publish_pending", False),
+    (ask_module, "publish_pending", False),
     (ChannelLog, "append_once", True),
     (Conversation, "advance_head", False),
     (ChannelLog, "append_start", False),
     (ChannelLog, "append_start", True),
     (ChannelLog, "seal", False),
     (ChannelLog, "seal", True),
-    (ending, "store", True),
+    (finish, "store", True),
     (ChannelLog, "append_final", False),
     (ChannelLog, "append_final", True),
     (ChannelLog, "release_run", False),
@@ -92,7 +130,7 @@ class Said:
     """What one run's reply holds in the log: the model's own count of it."""
 
     attempt: int
-    text: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -111,7 +149,7 @@ class Worker:
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self.run = run
-        self.words: list[str] = []
+        self.words: tuple[Part, ...] = ()
         self.over = False
         self.unsent = Turns()
         self.away = threading.Event()
@@ -127,14 +165,16 @@ class Worker:
         """Whether so much waits for the log that the attempt reads no further."""
         return self.attempt._unconfirmed._pieces > self.attempt._unconfirmed._limit
 
-    def say(self, text: str) -> None:
-        """The model's next word. It is remembered as said even where the log refuses it."""
+    def say(self, word: Part) -> None:
+        """The model's next word. It counts as written even if the log refuses it."""
         try:
-            self.loop.run_until_complete(self.attempt._say(text, ""))
+            self.loop.run_until_complete(
+                self.attempt._say(word.text if isinstance(word, TextPart) else word)
+            )
         except Superseded:
             self.over = True
         else:
-            self.words.append(text)
+            self.words = add_part(self.words, word)
 
     def mend(self) -> None:
         try:
@@ -170,10 +210,10 @@ class Machine(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.readers: list[SteppedReader] = []
         self.said: dict[UUID, Said] = {}
-        self.ended: dict[UUID, tuple[str, str]] = {}
+        self.ended: dict[UUID, tuple[str, tuple[Part, ...]]] = {}
         self.past: list[Kept] = []
         self.life: str | None = None
-        self.events: dict[int, tuple[str, str]] = {}  # this life's, trimmed or not
+        self.events: dict[int, tuple[str, str]] = {}  # of this epoch, trimmed or not
         self.resets_allowed: dict[SteppedReader, bool] = {}
         self.deleted = False
         self.lost = False
@@ -186,7 +226,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, waiting: int, trip: int) -> None:
         self.world.monkeypatch.setattr(backpressure, "WAITING", waiting)
         self.world.monkeypatch.setattr(log_writer, "BATCH", trip)
-        accepted = asking.begin(owner=READER.owner, text="Why?")
+        accepted = ask_module.begin(owner=READER.owner, text="Why?")
         self.conversation = accepted.conversation
         self.channel = channel_of(self.conversation)
         self.pubsub.subscribe(self.channel, SO_FAR)
@@ -205,14 +245,14 @@ class Machine(RuleBasedStateMachine):
     def ask(self, when_busy: Any, death: Any) -> None:
         conversation = Conversation.objects.get(pk=self.conversation)
         with self._dying(death):
-            asking.ask(conversation, "And?", when_busy=when_busy)
+            ask_module.ask(conversation, "And?", when_busy=when_busy)
 
     @rule(death=DEATH)
     @precondition(lambda self: not self._live() and not self.deleted)
     def retry(self, death: Any) -> None:
         run = Run.objects.select_related("conversation", "message").last()
         with self._dying(death):
-            asking.retry(run)
+            ask_module.retry(run)
 
     @rule(expired=st.booleans(), death=DEATH)
     @precondition(lambda self: self._live())
@@ -225,10 +265,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(words=WORDS, twice=st.booleans(), unanswered=st.booleans(), chosen=CHANCE)
     @precondition(lambda self: not self.deleted)
-    def token(self, words: list[str], twice: bool, unanswered: bool, chosen: random.Random) -> None:
-        """A worker, superseded or not, says words; it may have to say them again.
+    def token(
+        self, words: list[Part], twice: bool, unanswered: bool, chosen: random.Random
+    ) -> None:
+        """A worker, superseded or not, appends words; it may have to repeat them.
 
-        Where its log was lost, the first answer to its fence may be lost, too.
+        If its log was lost, the first response to its fence may be lost, too.
         """
         worker = self._speaker(chosen)
         with self._unanswered() if unanswered else nullcontext():
@@ -237,8 +279,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(words=WORDS, chosen=CHANCE)
     @precondition(lambda self: not self.deleted)
-    def token_on_its_way(self, chosen: random.Random, words: list[str]) -> None:
-        """Words that have left the model, and not yet reached the log."""
+    def token_on_its_way(self, chosen: random.Random, words: list[Part]) -> None:
+        """Words that the model has sent, and the log does not have yet."""
         worker = self._speaker(chosen)
         if worker.refused and worker.unsent:
             self._trip(worker)
@@ -266,7 +308,7 @@ class Machine(RuleBasedStateMachine):
                     worker.attempt.finish(Outcome.LOST)
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
-                    ending.fail(run, worker.attempt.text, code="x", reason="Because.")
+                    finish.fail(run, worker.attempt.parts, code="x", reason="Because.")
                 else:
                     worker.attempt.finish(Outcome.FINISHED)
             except (Superseded, Conversation.DoesNotExist):
@@ -274,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             run = Run.objects.get(pk=run.pk)
             if how == "complete" and not worker.over and run.status == Run.Status.COMPLETED:
                 assert run.reply
-                assert run.reply.content == "".join(worker.words)
+                assert parts_of(run.reply) == close_calls(worker.words, status=run.status)
 
     @rule(death=DEATH)
     @precondition(lambda self: self._live())
@@ -282,11 +324,11 @@ class Machine(RuleBasedStateMachine):
         run = self._live()[0]
         said = self.said.get(run.id)
         with self._dying(death):
-            ending.cancel(run.id)
+            finish.cancel(run.id)
             run.refresh_from_db()
             if said and not run.is_active and said.attempt == run.attempt:
-                stored = run.reply.content if run.reply else ""
-                assert stored == said.text, "a cancel keeps what was said"
+                closed = close_calls(said.parts, status=Run.Status.CANCELLED)
+                assert parts_of(run.reply) == closed, "a cancel keeps what was said"
 
     @rule(death=DEATH)
     @precondition(lambda self: not self.deleted)
@@ -324,7 +366,7 @@ class Machine(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 4))
     @precondition(lambda self: len(self.past) > 4)
     def lose_the_tail(self, steps: int) -> None:
-        """A failover to a replica that lagged: another server goes on from an earlier moment."""
+        """A failover to a replica that lagged: another server continues from an earlier state."""
         kept = self.past[-1 - steps]
         self.valkey.flushall()
         for key, value in kept.keys.items():
@@ -339,7 +381,7 @@ class Machine(RuleBasedStateMachine):
         self.events = self._entries()
         self._allow_resets()
         if self.deleted:
-            # A failover takes longer than a keeper's look: nobody writes for a run that is no more.
+            # A failover takes longer than a lease check, so no worker writes for an ended run.
             self.workers.clear()
         for reader in self.readers:
             self._do(reader.cut_subscription())
@@ -354,7 +396,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, READERS - 1), kept=st.lists(st.booleans(), min_size=1, max_size=6))
     def hear(self, who: int, kept: list[bool]) -> None:
-        """Announcements arrive, and some never do."""
+        """Messages arrive, and some get lost."""
         self._do(self.readers[who].deliver(kept))
 
     @rule(who=st.integers(0, READERS - 1), after=st.integers(0, 5))
@@ -367,7 +409,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, READERS - 1))
     def come_anew(self, who: int) -> None:
-        """Somebody without a cursor, in this reader's place."""
+        """Replace this reader by one without a cursor."""
         reader = self.readers[who]
         self._do(reader.disconnect())
         new = SteppedReader(self.conversation, reader.time)
@@ -420,7 +462,7 @@ class Machine(RuleBasedStateMachine):
                 if taken := claim(run.id, uuid4()):
                     publisher.publish_start(taken)
                     taken.conversation.refresh_from_db()
-                    ending.complete(taken, "At last.", finish_reason="stop", usage=None)
+                    finish.complete(taken, text_parts("At last."), finish_reason="stop", usage=None)
         self.the_promises_hold()
         assert not self._live()
         for reader in self.readers:
@@ -456,7 +498,7 @@ class Machine(RuleBasedStateMachine):
 
     @contextmanager
     def _unanswered(self) -> Iterator[None]:
-        """A fence is set, and nobody says so."""
+        """The fence is set, but the response is lost."""
         fence = ChannelLog.restore_fence
 
         def silent(*args: Any, **kwargs: Any) -> int:
@@ -490,23 +532,23 @@ class Machine(RuleBasedStateMachine):
         self.workers.append(worker)
 
     def _speaker(self, chosen: random.Random) -> Worker:
-        """One of those who speak; a new one where there is none."""
+        """One of the appending workers, or a new one if there is none."""
         for _ in range(9):
             if speaking := self._speaking():
                 return chosen.choice(speaking)
             self._expire_leases()
             sweep_by_another_process()
             if not self._live():
-                asking.ask(Conversation.objects.get(pk=self.conversation), "And?")
+                ask_module.ask(Conversation.objects.get(pk=self.conversation), "And?")
             self._start()
-        raise AssertionError("nobody can speak")
+        raise AssertionError("no worker can append")
 
     def _expire_leases(self) -> None:
         running = Run.objects.filter(status=Run.Status.RUNNING)
         running.update(lease_until=Now() - timedelta(seconds=1))
 
-    def _say(self, worker: Worker, words: list[str]) -> None:
-        """The model's next words. An attempt that may read no further waits for a trip."""
+    def _say(self, worker: Worker, words: list[Part]) -> None:
+        """The model's next words. An attempt that may not read further waits for a batch."""
         for word in words:
             if worker.full:
                 self.world.seen["waits for room"] += 1
@@ -537,7 +579,7 @@ class Machine(RuleBasedStateMachine):
                 self.resets_allowed[reader] = True
 
     def _deliver(self) -> None:
-        """Every announcement so far stands before the readers' doors."""
+        """Put every message so far into the readers' inboxes."""
         self.valkey.publish(SO_FAR, "")
         while (message := self.pubsub.get_message(timeout=5))["channel"] != SO_FAR:
             for reader in self.readers:
@@ -548,12 +590,12 @@ class Machine(RuleBasedStateMachine):
         life = self.valkey.hget(f"{{{self.channel}}}:state", "epoch_start")
         if life != self.life:
             if self.lost:
-                self._allow_resets()  # also to those who came between the loss and its discovery
+                self._allow_resets()  # also between the loss and its detection
             self.life, self.events, self.said = life, {}, {}
         for id, entry in self._entries().items():
             assert self.events.get(id, entry) == entry, "an event was rewritten"
             if id not in self.events:
-                # Who dies between row and log leaves the log to the sweep.
+                # A process that dies between row and log leaves the log to the sweep.
                 assert not self.deleted or DeletedConversation.objects.exists(), (
                     "a deleted log is written to"
                 )
@@ -573,17 +615,17 @@ class Machine(RuleBasedStateMachine):
     def _believe(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self.said[event.run] = Said(event.attempt, "")
-            case TextDelta():
+                self.said[event.run] = Said(event.attempt, ())
+            case TextDelta() | ReasoningDelta() | PartAdded():
                 before = self.said.get(event.run)
                 assert before, f"not started: {event}"
                 assert before.attempt == event.attempt, f"not this attempt's: {event}"
-                self.said[event.run] = replace(before, text=before.text + event.text)
+                self.said[event.run] = replace(before, parts=add_part(before.parts, part_in(event)))
             case TextSnapshot():
-                self.said[event.run] = Said(event.attempt, event.text)
+                self.said[event.run] = Said(event.attempt, event.parts)
 
     def _check_what_was_said(self) -> None:
-        """Of one life of the log: ids, endings, attempts."""
+        """The rules of one epoch: ids, final events, attempts."""
         ids = sorted(self.events)
         assert not ids or ids == list(range(ids[0], ids[0] + len(ids))), "ids ascend by one"
         attempts: dict[UUID, int] = {}
@@ -602,24 +644,24 @@ class Machine(RuleBasedStateMachine):
     def _check_outcomes(self) -> None:
         """What has ended stays as it ended."""
         for run in Run.objects.exclude(status__in=Run.ACTIVE).select_related("reply"):
-            now = run.status, run.reply.content if run.reply else ""
+            now = run.status, parts_of(run.reply)
             assert self.ended.setdefault(run.id, now) == now
 
     def _compare(self, reader: SteppedReader) -> None:
-        """Who has caught up knows what the database holds, and what the log holds of the rest."""
+        """A caught-up reader has the database's replies, and the log's text of active runs."""
         self._deliver()
         self._do(reader.catch_up())
-        self._note()  # who looks at a log that has lost its tail begins another life
+        self._note()  # reading a log that has lost its tail begins another epoch
         assert not reader.violations, reader.violations
         if self.deleted:
             return
         state = self.valkey.hgetall(f"{{{self.channel}}}:state")
         told, going = known_to(reader.state)
         for run in Run.objects.select_related("reply"):
-            stored = run.reply.content if run.reply else ""
+            stored = parts_of(run.reply)
             if run.ended_event_id or f"{run.id}:final" in state:
                 assert run.id not in going, "its ending was said"
-                assert told.get(run.id, "") == stored
+                assert told.get(run.id, ()) == stored
             elif run.queued_event_id or f"{run.id}:queued" in state:
                 assert run.id not in told, "its ending was not said yet"
                 assert run.id in going
@@ -632,15 +674,28 @@ class Machine(RuleBasedStateMachine):
         reader.resets.clear()
 
 
-def known_to(heard: ConversationState) -> tuple[dict[UUID, str], dict[UUID, Said]]:
+def part_in(event: Piece) -> Part:
+    """The part that the piece adds."""
+    match event:
+        case TextDelta():
+            return TextPart(text=event.text)
+        case ReasoningDelta():
+            return ReasoningPart(text=event.text)
+        case PartAdded():
+            return event.part
+
+
+def known_to(
+    heard: ConversationState,
+) -> tuple[dict[UUID, tuple[Part, ...]], dict[UUID, Said]]:
     """What a reader takes for over, and what for going on."""
-    told = {m.run: m.content for m in heard.messages.values() if m.run}
+    told = {m.run: m.parts for m in heard.messages.values() if m.run}
     going = {}
     for reply in heard.replies.values():
         if reply.ending:
-            told[reply.run] = reply.text
+            told[reply.run] = reply.parts
         else:
-            going[reply.run] = Said(reply.attempt, reply.text)
+            going[reply.run] = Said(reply.attempt, reply.parts)
     return told, going
 
 

@@ -28,7 +28,7 @@ READS = ("SELECT", "PRAGMA", "SET ", "SHOW ")
 
 @pytest.fixture
 def usage(monkeypatch: pytest.MonkeyPatch) -> TokenUsage:
-    """A process that has noted nothing yet."""
+    """A process that has recorded no use yet."""
     fresh = TokenUsage()
     monkeypatch.setattr(authentication, "token_usage", fresh)
     monkeypatch.setattr("streams.chat.sweep.token_usage", fresh)

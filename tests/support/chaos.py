@@ -1,4 +1,4 @@
-"""Visitors who ask, stop, come and go at random, while things break at random around them."""
+"""Visitors that post, cancel and reconnect at random, while random faults happen."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.support.ports import HOST
 from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
 
-CONVERSATIONS = 12  # conversations of one visitor; after that he goes on in an old one
-RETRY_FOR = 60.0  # seconds that an asker tries again while nobody answers
+CONVERSATIONS = 12  # conversations of one visitor; after that it continues an old one
+RETRY_FOR = 60.0  # seconds for which a POST is retried
 FREEZE = 8.0  # seconds at most: twice the lease that the test gives
-IDLE_WITHIN = 120.0  # seconds after the last fault until all is said
+IDLE_WITHIN = 120.0  # seconds after the last fault until all runs have ended
 Fault = Callable[[], Awaitable[None]]
 
 
 class Crowd:
-    """One visitor in many tabs: what he asked, and everybody who follows it."""
+    """One visitor in many tabs: the accepted runs, and their followers."""
 
     def __init__(self, visitor: Visitor, chance: random.Random) -> None:
         self.visitor = visitor
@@ -54,7 +54,7 @@ class Crowd:
                 self.chance.choice(self.followers).drop()
 
     async def finish(self) -> None:
-        """Everybody follows until all is said."""
+        """Let every follower read until 204."""
         for follower in self.followers:
             follower.until_idle = True
             follower.drop()
@@ -84,7 +84,7 @@ class Crowd:
             path = f"/api/conversations/{self.chance.choice(talks)}/messages/"
             answer = await self._post(path, {"message": message, "when_busy": how})
         if answer.status_code == 409:
-            return  # it is busy, and he did not insist
+            return  # it is busy, and the message was not to interrupt
         assert answer.status_code == 202, answer.text[:300]
         one = AcceptedRun.of(answer, message)
         self.asked.append(one)
@@ -103,7 +103,7 @@ class Crowd:
         self._following.append(asyncio.create_task(follower.follow()))
 
     async def _post(self, path: str, body: dict[str, str]) -> httpx.Response:
-        """Sent again, under one key, until somebody answers: a web process may die over it."""
+        """Repeat the POST with one key until it is answered: a web process may die during it."""
         headers = {"Idempotency-Key": secrets.token_hex()}
         async with asyncio.timeout(RETRY_FOR):
             while True:
@@ -117,7 +117,7 @@ class Crowd:
 
 
 class Breaker:
-    """Breaks one thing after another; `mend()` lets everything run again."""
+    """Causes one fault after another; `repair()` ends them all."""
 
     def __init__(self, stack: Stack, chance: random.Random, *, lossy: bool) -> None:
         self.stack = stack
@@ -147,7 +147,7 @@ class Breaker:
                 return
 
     def _shuffled(self) -> Iterator[Fault]:
-        """All of them in a random order, again and again, and history lost before each."""
+        """All faults in a random order, repeatedly; with `lossy`, the log is lost before each."""
         while True:
             for fault in self.chance.sample(self.faults, len(self.faults)):
                 if self.lossy:
@@ -155,7 +155,7 @@ class Breaker:
                 yield fault
 
     async def repair(self) -> None:
-        """Nobody is frozen any more, and somebody of each kind is there."""
+        """Thaw all workers, and wait until the web processes are ready."""
         for worker in self.stack.workers:
             worker.thaw()
         for web in self.stack.webs:

@@ -1,6 +1,6 @@
-"""The only judge: what followers heard, against what the database holds and the scripts say.
+"""The checker: compares the events of all followers with the database and the scripts.
 
-It is pure, and knows nothing of the service but its contract; its fold is its own.
+It is pure, rests on the contract alone, and has its own fold.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ACTIVE = ("queued", "running")
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What `GET` says of one conversation and its runs when all is over.
+    """The API's state of one conversation and its runs at the end.
 
-    `scripts` gives, for each run, the whole text that its model was told to say.
+    `scripts` has the whole text of each run's script.
     """
 
     conversation: Mapping[str, Any]
@@ -47,7 +47,7 @@ def check(
 ) -> Report:
     """Judge the recordings. `broken_at` are the moments (monotonic seconds) from which followers
     had to recover; `resets_allowed` where history was really lost, `resets_in` in which
-    conversations nobody could know whether it was.
+    conversations a loss could not be ruled out.
     """
     report = Report(name=name)
     said: dict[tuple[str, int], Block] = {}
@@ -88,12 +88,12 @@ def _check_recording(
 
 
 def _without_retry(block: Block) -> bytes:
-    """Its bytes, but for when to come back, which is each connection's own."""
+    """Its bytes without `retry`, which differs between connections."""
     return re.sub(rb"^retry: [0-9]+\n", b"", block.raw)
 
 
 class FollowerCheck:
-    """One follower's events in order: their ids, and the text that they tell."""
+    """Checks one follower's events in order: their ids, and the text that they fold to."""
 
     def __init__(self, conversation: str, truth: Truth, report: Report) -> None:
         self.name = conversation[:8]
@@ -106,7 +106,7 @@ class FollowerCheck:
         self.replayer = Replayer()
 
     def open(self, connection: Connection) -> None:
-        """A good cursor goes on after it; without one the stream begins with a snapshot."""
+        """After a valid cursor the events follow; without one the stream begins with a snapshot."""
         if connection.status == 200 and connection.cursor is None:
             self.awaits_snapshot = True
         elif connection.status == 200 and self.last is None and connection.cursor != "0":
@@ -123,7 +123,7 @@ class FollowerCheck:
                     self._add_faults(["a snapshot that nothing announced"])
                 if block.payload.get("id") != self.conversation:
                     self._add_faults(["another conversation's snapshot"])
-                # While the log is away a snapshot has no cursor, and a better one follows.
+                # While the log is unavailable a snapshot has no cursor, and another one follows.
                 self.awaits_snapshot = block.id is None
                 self.last = block.id
                 self.ids.clear()
@@ -138,7 +138,7 @@ class FollowerCheck:
                     self._add_faults(self.replayer.apply(block))
 
     def compare(self, *, whole: bool) -> None:
-        """Each reply whose end was told has the stored text; with `whole`, all has been told."""
+        """Each ended reply has the stored text; with `whole`, every run has ended."""
         tip = self.truth.conversation["cursor"]
         if whole and self.last is not None and tip is not None and self.last < tip:
             self.report.lost += tip - self.last
@@ -153,10 +153,10 @@ class FollowerCheck:
                 self._add_faults([f"run {run[:8]} as it was told {_difference(told, reply)}"])
 
     def _is_next(self, block: Block) -> bool:
-        """Count what is lost, repeated or out of order; a repeat is not told again."""
+        """Count lost, repeated and unordered events; a repeated one is not applied again."""
         number = block.id
         if number is None:
-            return False  # which is a fault of form, and noted there
+            return False  # which is reported as a fault of form
         if self.last is not None and number <= self.last:
             if number in self.ids or not self.ids:
                 self.report.repeated += 1
@@ -184,7 +184,7 @@ class FollowerCheck:
 
 
 def _check_truth(truth: Truth, report: Report) -> None:
-    """What the database holds must be what the model was told to say, or its beginning."""
+    """Each stored reply must be the script's text, or its beginning."""
     for run, stored in truth.runs.items():
         report.runs += 1
         script, status = truth.scripts[run], stored["status"]
@@ -200,7 +200,7 @@ def _check_truth(truth: Truth, report: Report) -> None:
 def _check_final_events(
     conversation: str, truth: Truth, said: Mapping[tuple[str, int], Block], report: Report
 ) -> None:
-    """Within one life of the log, all followers together have heard one ending of each run."""
+    """Within one epoch, all followers together have received one final event of each run."""
     for run in truth.runs:
         ids = [
             number
@@ -214,7 +214,7 @@ def _check_final_events(
 
 
 def _recoveries(recording: Recording, broken_at: Sequence[float]) -> list[float]:
-    """After each break, the seconds until this follower heard an event of the log again."""
+    """After each break, the seconds until this follower received an event with an id."""
     moments = [heard.at for heard in recording.received() if heard.block.id is not None]
     firsts = [next((m for m in moments if m > broken), None) for broken in broken_at]
     return [m - broken for m, broken in zip(firsts, broken_at, strict=True) if m is not None]

@@ -1,4 +1,4 @@
-"""A reader on a raw socket that writes down every block as it came, and comes back when cut.
+"""A reader on a raw socket that records every block as it came, and reconnects.
 
 Like an EventSource it remembers the last id of a complete block, never dispatches an incomplete
 one, waits as `retry:` says, and takes any status but 200 as final.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from tests.support.recording import Connection, Ended, Received, Recording
 from tests.support.sse_blocks import Splitter
 
-SILENT_AT_MOST = 45.0  # seconds; three heartbeats: a stream that says less is a hang
+SILENT_AT_MOST = 45.0  # seconds; three heartbeats: a stream with longer silence hangs
 HEAD_WITHIN = 30.0  # seconds until a status line
 PORTION = 65_536  # bytes read at once
 Condition = Callable[[Received], bool]
@@ -61,7 +61,7 @@ class Follower:
         self._awaited: list[tuple[Condition, asyncio.Future[Received]]] = []
 
     async def follow(self) -> Recording:
-        """Go on over as many connections as it takes."""
+        """Read over as many connections as needed."""
         while not self._stopped:
             cursor = self.recording.cursor()
             connection = Connection(
@@ -89,12 +89,12 @@ class Follower:
                 self._writer.transport.abort()
 
     def stop(self) -> None:
-        """Drop the connection and don't come back."""
+        """Drop the connection and do not reconnect."""
         self._stopped = True
         self.drop()
 
     async def wait_for(self, condition: Condition, *, within: float) -> Received:
-        """The first block, of those heard or to come, of which `said` is true."""
+        """The first block, received or to come, for which `condition` is true."""
         for heard in self.recording.received():
             if condition(heard):
                 return heard
@@ -128,7 +128,7 @@ class Follower:
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if not self.pause:
             return await asyncio.open_connection(*self.address, limit=1_048_576, ssl=self.tls)
-        # Who reads slowly must not have the kernel read ahead for him.
+        # For a slow reader the kernel must not read ahead.
         wire = socket.socket()
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         wire.setblocking(False)

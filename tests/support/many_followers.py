@@ -38,7 +38,7 @@ async def following(followers: Iterable[Follower], *, within: float) -> AsyncIte
 async def wait_for_all(
     followers: Iterable[Follower], condition: Callable[[Received], bool], *, within: float
 ) -> list[Received]:
-    """What each follower hears of which `said` is true; TimeoutError if one does not."""
+    """The first block of each follower for which `condition` is true. Raises TimeoutError."""
     return await asyncio.gather(
         *(follower.wait_for(condition, within=within) for follower in followers)
     )
@@ -72,7 +72,7 @@ def started(attempt: int, run: str | None = None) -> Callable[[Received], bool]:
 
 
 def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
-    """Seconds that each delta came after its time, where the model says `rate` a second.
+    """Seconds that each delta was late, if the model sends `rate` a second.
 
     Its time is counted from the delta that came earliest for its place.
     """

@@ -26,7 +26,7 @@ def install(directory: Path) -> Path:
 async def events_read_by(
     reader: str, urls: Sequence[str], cookies: str, project: Path, *, within: float
 ) -> list[list[Event]]:
-    """What this reader makes of the stream at each URL, until each says that all is said."""
+    """The events that this client library reads from each URL, until each answers 204."""
     process = await asyncio.create_subprocess_exec(
         *("node", "read.mjs", reader, cookies, *urls),
         cwd=project,

@@ -1,4 +1,4 @@
-"""A model that says what the test tells it to, over OpenAI's wire.
+"""A model server that streams scripted replies over OpenAI's wire.
 
 POST /v1/chat/completions streams what tests/support/script.py reads out of the last user message.
 GET /stats counts requests, open connections, replies that are being streamed, and those whose
@@ -52,13 +52,16 @@ class Running:
 
 
 @contextmanager
-def serving() -> Iterator[Running]:
-    """A server in a thread of its own, for tests with or without a loop."""
+def serving(*, closes: bool = False) -> Iterator[Running]:
+    """A server in a thread of its own, for tests with or without a loop.
+
+    `closes`: it closes each connection after its answer, for clients that nobody closes.
+    """
     ready: list[str] = []
     listening, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        server, url = await listen(Model())
+        server, url = await listen(Model(closes=closes))
         ready.append(url)
         listening.set()
         await asyncio.to_thread(over.wait)
@@ -83,7 +86,7 @@ async def main() -> None:
     if wishes.ready_file:
         draft = wishes.ready_file.with_suffix(".draft")
         draft.write_text(url + "\n")
-        draft.rename(wishes.ready_file)  # whoever waits for the file never reads half of it
+        draft.rename(wishes.ready_file)  # so that no process reads half of the file
     async with server:
         await server.serve_forever()
 

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tests.support.script import Script, script_of
+from tests.support.script import Call, Script, question_of, script_of
 
 JSON_HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
 STREAM_HEAD = (
@@ -31,7 +31,35 @@ def _line(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-def _delta(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+def dangling(messages: list[dict[str, Any]]) -> str | None:
+    """What OpenAI says to calls without results, and to results without calls."""
+    open: list[str] = []
+    for message in messages:
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in open:
+                return "messages with role 'tool' must be a response to a preceding message"
+            open.remove(message["tool_call_id"])
+        elif open:
+            break
+        else:
+            open = [call["id"] for call in message.get("tool_calls") or ()]
+    return "tool_call_ids did not have response messages: " + ", ".join(open) if open else None
+
+
+def _call_deltas(calls: list[Call]) -> list[dict[str, Any]]:
+    """The deltas of the calls: the name first, and then the input in two pieces."""
+    deltas: list[dict[str, Any]] = []
+    for n, call in enumerate(calls):
+        input = json.dumps(call.input)
+        head = {"index": n, "id": call.id, "type": "function"}
+        pieces = [{"name": call.name, "arguments": ""}, {"arguments": input[:5]}]
+        pieces.append({"arguments": input[5:]})
+        deltas += [{"tool_calls": [{"index": n, "function": piece}]} for piece in pieces]
+        deltas[-len(pieces)]["tool_calls"][0] |= head
+    return deltas
+
+
+def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "test"}
     return _line({**head, "choices": [choice]})
@@ -41,6 +69,7 @@ def _delta(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
 class Model:
     """What the server knows of all its connections."""
 
+    closes: bool = False  # each connection after its answer, so that clients need not
     requests: int = 0
     open: int = 0
     streaming: int = 0
@@ -58,7 +87,7 @@ class Connection(asyncio.Protocol):
         self.model = model
         self.received = bytearray()
         self.reply: asyncio.Task[None] | None = None
-        self.connection_header = b""  # what this answer says about the connection
+        self.connection_header = b""  # the Connection header of this response
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -114,8 +143,11 @@ class Connection(asyncio.Protocol):
     async def answer(self, head: str, body: dict[str, Any]) -> None:
         self.model.requests += 1
         self.model.last = body
-        self.connection_header = CLOSE if re.search(r"(?im)^connection: *close", head) else b""
-        message = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
+        asked_to_close = re.search(r"(?im)^connection: *close", head)
+        self.connection_header = CLOSE if asked_to_close or self.model.closes else b""
+        if complaint := dangling(body["messages"]):
+            return self.send_json({"error": {"message": complaint}}, 400)
+        message = question_of(body["messages"])
         script = script_of(message)
         self.model.requests_by_message[message] += 1
         faulty = script.times is None or self.model.requests_by_message[message] <= script.times
@@ -123,7 +155,7 @@ class Connection(asyncio.Protocol):
         if fault == "refuse":
             self.transport.close()
         elif fault.isdigit() or fault == "context":
-            # Real servers echo the key and the prompt: nobody may pass this on.
+            # Real servers echo the key and the prompt, which must not reach readers.
             error = {"message": f"{head}\n{message}", "code": "context_length_exceeded"}
             if fault != "context":
                 error["code"] = "model_not_found" if fault == "404" else "other"
@@ -133,13 +165,14 @@ class Connection(asyncio.Protocol):
             asked = (body.get("stream_options") or {}).get("include_usage", False)
             self.model.streaming += 1
             try:
-                await self.stream(script, fault, usage=asked and script.usage)
+                calls = script.round(body["messages"])
+                await self.stream(script, fault, calls, usage=asked and script.usage)
             finally:
                 self.model.streaming -= 1
         if self.connection_header:
             self.transport.close()
 
-    async def stream(self, script: Script, fault: str, *, usage: bool) -> None:
+    async def stream(self, script: Script, fault: str, calls: list[Call], *, usage: bool) -> None:
         write, clock = self.transport.write, asyncio.get_running_loop().time
         write(
             STREAM_HEAD % self.connection_header
@@ -148,7 +181,9 @@ class Connection(asyncio.Protocol):
         due = clock() + script.first
         step = 1 / script.rate if script.rate else 0.0
         thoughts = [{"reasoning_content": thought} for thought in script.thoughts()]
-        texts = [{"content": text} for text in script.pieces()]
+        texts: list[dict[str, Any]] = [{"content": text} for text in script.pieces()]
+        if calls:
+            texts = _call_deltas(calls)
         dripping = 0.0
         for n, delta in enumerate([*thoughts, *texts], start=-len(thoughts)):
             if script.pause and n == script.pause_at:
@@ -165,7 +200,7 @@ class Connection(asyncio.Protocol):
             await self.send_line(_delta(delta), dripping)
         if fault and script.fault_at >= len(texts) and not await self.inject(fault):
             return
-        await self.send_line(_delta({}, "stop"), dripping)
+        await self.send_line(_delta({}, "tool_calls" if calls else "stop"), dripping)
         if usage:
             said = len(thoughts) + len(texts)
             counts = {"prompt_tokens": 7, "completion_tokens": said, "total_tokens": 7 + said}

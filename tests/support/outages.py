@@ -1,4 +1,4 @@
-"""What can happen to Redis: it is away and comes back, or it comes back without what it held."""
+"""Faults of Redis: outages, and losses of its data."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def emptied(stack: Stack, chance: random.Random) -> None:
 
 
 async def tail_lost(stack: Stack, chance: random.Random) -> None:
-    """What it was told last is gone, as after a failover to a replica that lagged."""
+    """The last writes are lost, as after a failover to a replica that lagged."""
     stack.valkey.kill()
     stack.valkey.cut_tail(chance.randrange(500, 20_000))
     stack.valkey.start()
@@ -74,7 +74,7 @@ async def tail_lost(stack: Stack, chance: random.Random) -> None:
 
 @asynccontextmanager
 async def replica_of(stack: Stack) -> AsyncIterator[Valkey]:
-    """One more Valkey, which has copied all that the stack's holds, and goes on copying."""
+    """A replica of the stack's Valkey that has copied everything and continues to copy."""
     replica = Valkey(stack.directory, stack.logs / "replica.log", name="replica")
     replica.start()
     try:
@@ -87,7 +87,7 @@ async def replica_of(stack: Stack) -> AsyncIterator[Valkey]:
 
 
 def cut_off(stack: Stack) -> None:
-    """Nobody of the service reaches it any more: what it holds is all that there will be."""
+    """Cut all connections of the service to Redis, so that it receives no more writes."""
     for proxy in (stack.web_redis, stack.worker_redis):
         proxy.refuse()
         proxy.reset()

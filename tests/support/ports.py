@@ -14,8 +14,8 @@ from itertools import cycle
 from pathlib import Path
 
 HOST = "127.0.0.1"
-# Below those that the kernel gives to whoever asks for any, and none twice: what is free now is to
-# be free when a process comes to listen there, seconds later. So each test process has its own.
+# Below the kernel's ephemeral ports, and none twice: a port that is free now must still
+# be free when a process listens there seconds later. So each test process has its own.
 PORTS = range(20_000, 32_000)
 SHARE = 500  # ports of one test process
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own, by the system's package, which can be killed and comes back."""
+"""A private PostgreSQL server of the system's package, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWNER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--
 class PostgreSQL(Process):
     """Made in `directory`, which a user other than root must be able to enter.
 
-    By its socket everybody is let in, over TCP by `method`.
+    Its socket accepts every user; TCP requires `method`.
     """
 
     def __init__(self, directory: Path, *, method: str = "scram-sha-256") -> None:
@@ -38,7 +38,7 @@ class PostgreSQL(Process):
         owner: list[str] = []
         for folder in (place, self.sockets):
             folder.mkdir()
-            if os.getuid() == 0:  # whom it refuses to be
+            if os.getuid() == 0:  # PostgreSQL refuses to run as root
                 shutil.chown(folder, "postgres", "postgres")
                 owner = OWNER
         ways = ["--auth-local=trust", f"--auth-host={method}", "-U", "postgres", "-E", "UTF8"]
@@ -62,7 +62,7 @@ class PostgreSQL(Process):
     @classmethod
     @asynccontextmanager
     async def running_server(cls) -> AsyncIterator[Self]:
-        """One that runs, in a folder of its own, and lets everybody in."""
+        """A running server in its own folder, without passwords."""
         directory = Path(tempfile.mkdtemp(prefix="postgresql"))
         directory.chmod(0o755)
         server = cls(directory, method="trust")
@@ -80,7 +80,7 @@ class PostgreSQL(Process):
         return f"postgres://postgres@{HOST}:{self.port}/postgres"
 
     async def answers(self) -> None:
-        """Wait until it lets somebody in: it listens some time before that."""
+        """Wait until it accepts a connection: it listens some time before that."""
         await until(self._accepts, within=UP_WITHIN, what="PostgreSQL")
 
     def _accepts(self) -> bool:

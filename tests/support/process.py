@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 
 class Process:
-    """A command in a process group of its own, whose words go to the file `log`."""
+    """A command in its own process group, with its output in the file `log`."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class Process:
         self._signal(signal.SIGCONT)
 
     async def ended(self, *, within: float) -> float:
-        """Wait until the process has gone of itself; gives the seconds that this took."""
+        """Wait until the process has ended by itself. Returns the seconds that this took."""
         begun = time.monotonic()
         await until(lambda: not self.running, within=within, what=f"the end of {self.name}")
         return time.monotonic() - begun
 
     async def wait_for_log(self, text: str, *, within: float) -> None:
-        """Wait until `words` stand in the log, from whichever life of the process."""
+        """Wait until `text` is in the log, from any start of the process."""
         await until(
             lambda: self.log.exists() and text in self.log.read_text(errors="replace"),
             within=within,
@@ -98,7 +98,7 @@ class Process:
         return float(used.user + used.system)
 
     def tail(self, lines: int = 40) -> str:
-        """The last words, for whoever looks for the reason of a failure."""
+        """The last lines of the log, to explain a failure."""
         if not self.log.exists():
             return f"--- {self.name} said nothing"
         words = self.log.read_text(errors="replace").splitlines()[-lines:]
@@ -114,7 +114,7 @@ class Process:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether it still runs; one that nobody has asked how it ended does not."""
+    """Whether it still runs. A zombie does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

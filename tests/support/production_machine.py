@@ -116,7 +116,7 @@ class Machine:
         self._do([*nginx.command[:5], "-s", "reload"])
 
     def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """What a command says, with the settings of the service; it must succeed."""
+        """The output of a command with the settings of the service; it must succeed."""
         return self._do([sys.executable, "manage.py", *words], also=self.settings)
 
     def _settings(self) -> dict[str, str]:
@@ -144,7 +144,7 @@ class Machine:
             await until(partial(listens, port), within=UP_WITHIN, what=what)
 
     def _redis(self) -> None:
-        """With what docs/operations.md asks of it."""
+        """With the configuration of docs/operations.md."""
         page = (CHECKOUT / "docs" / "operations.md").read_text()
         asked = re.search(r"```\n(appendonly yes\n.*?)```", page, re.DOTALL)
         assert asked

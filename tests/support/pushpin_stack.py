@@ -20,10 +20,10 @@ from tests.support.waiting import until
 
 
 class PushpinStack:
-    """`async with Gripped(stack, settings) as gripped`: bridges, Pushpins, and a door before them.
+    """`async with PushpinStack(stack, settings)`: bridges, Pushpins, and a proxy in front of them.
 
     The stack must have been started with `settings` of this class. Each Pushpin hears each bridge,
-    or with `cut` the first one alone, over the proxy `wire`. With `apart` the bridges do not reach
+    or with `cut` the first one alone, over `bridge_proxy`. With `apart` the bridges do not reach
     Valkey over the web processes' proxy.
     """
 
@@ -39,9 +39,7 @@ class PushpinStack:
     ) -> None:
         self.stack = stack
         self.settings = settings
-        self.socket_dir = tempfile.mkdtemp(
-            prefix="grip"
-        )  # where what is too deep for a socket goes
+        self.socket_dir = tempfile.mkdtemp(prefix="grip")  # for sockets, whose paths must be short
         ports = [free_port() for _ in range(bridges)]
         self.bridge_proxy = Proxy((HOST, ports[0]), port=free_port())
         addresses = [f"tcp://{HOST}:{port}" for port in ports]
@@ -60,7 +58,7 @@ class PushpinStack:
 
     @staticmethod
     def shared_settings() -> dict[str, str]:
-        """What everybody must know: the key that Pushpin signs with."""
+        """The setting that all processes share: the key that Pushpin signs with."""
         return {"GRIP_URL": f"http://{HOST}:{free_port()}/?key={secrets.token_hex()}"}
 
     @property
@@ -76,7 +74,7 @@ class PushpinStack:
         return self.ports[0]
 
     async def visitor(self) -> Visitor:
-        """Somebody new, who comes to the first Pushpin itself."""
+        """A new visitor at the first Pushpin itself."""
         return await self.stack.visitor(port=self.port)
 
     async def ready(self) -> None:

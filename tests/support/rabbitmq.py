@@ -54,7 +54,7 @@ class RabbitMQ(Process):
         )
 
     async def ready(self) -> None:
-        """Wait until it has started as often as it was told to."""
+        """Wait until it has started as often as `start` was called."""
         await until(
             lambda: self._log_text().count("Server startup complete") == self._starts,
             within=UP_WITHIN,

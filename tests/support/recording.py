@@ -1,4 +1,4 @@
-"""What one follower heard, over all of its connections, exactly as it came."""
+"""The record of one follower: every block of all its connections, as it came."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Ended(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"  # by the server, with its last chunk
-    BROKEN = "broken"  # by whatever lies between, in the middle
+    BROKEN = "broken"  # in the middle, by a fault between the two
     DROPPED = "dropped"  # by the reader
-    UNANSWERED = "unanswered"  # nobody took the connection, or it went before a status line
+    UNANSWERED = "unanswered"  # refused, or lost before a status line
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Connection:
 
 @dataclass(slots=True)
 class Recording:
-    """One follower's whole story. `whole`: it went on until the stream said that all is said."""
+    """The connections of one follower. `whole`: it read until 204."""
 
     conversation: str
     connections: list[Connection] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Recording:
             yield from connection.received
 
     def cursor(self) -> int | None:
-        """The last id heard, as an EventSource would remember it."""
+        """The last id received, as an EventSource would remember it."""
         for connection in reversed(self.connections):
             for heard in reversed(connection.received):
                 if heard.block.id is not None:

@@ -1,4 +1,4 @@
-"""The text that events tell, folded anew from the contract alone, as a stranger would."""
+"""A second fold, written from the contract alone, to check the service's own."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tests.support.sse_blocks import ENDINGS, Block
 
 @dataclass(slots=True)
 class ReplayedRun:
-    """One run as far as it was told. `index` is None where the one before is not known."""
+    """One run as far as its events go. `index` is None if the one before is unknown."""
 
     attempt: int = 0
     text: str = ""
-    whole: bool = True  # told from its beginning, and not from a cursor in its middle
+    whole: bool = True  # read from its beginning, and not from a cursor in its middle
     index: int | None = -1
     reasoning_index: int | None = -1
     ended: bool = False
 
 
 class Replayer:
-    """Folds one follower's events; `begin` and `hear` give back each rule that was broken."""
+    """Folds one follower's events; `apply_snapshot` and `apply` return each broken rule."""
 
     def __init__(self) -> None:
         self.runs: dict[str, ReplayedRun] = {}
 
     def matches(self, run: str, reply: str) -> bool:
-        """Whether what was told of the run is this reply, or its end for who came in its middle."""
+        """Whether the run's text is this reply, or its end if the reader began in the middle."""
         told = self.runs.get(run)
         if told is None:
             return True
@@ -41,7 +41,7 @@ class Replayer:
         return run in self.runs and not self.runs[run].ended
 
     def apply_snapshot(self, snapshot: Mapping[str, Any]) -> list[str]:
-        """A snapshot replaces everything: its messages are over, its runs are going on."""
+        """A snapshot replaces everything: its messages are complete, its runs are active."""
         faults = []
         self.runs = {
             message["run"]: ReplayedRun(text=message["content"], ended=True)
@@ -78,7 +78,7 @@ class Replayer:
             return [f"{name} by attempt {attempt}, after attempt {told.attempt}"]
         match block.event:
             case "run.queued":
-                # A snapshot knows it before it is said, where the log was away at its POST.
+                # A snapshot has it before its event if the log was unavailable at its POST.
                 return [f"{name}, though it was started"] if told.attempt else []
             case "run.started":
                 again = known and attempt == told.attempt > 0

@@ -1,4 +1,4 @@
-"""What a check found, in one line for people and as JSON for programs."""
+"""The result of a check, as a line for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Report:
-    """What was checked, and everything that was wrong; `clean` where nothing was."""
+    """The counts of a check, and its faults; `clean` without any."""
 
     name: str
     runs: int = 0
@@ -31,7 +31,7 @@ class Report:
     def recovery(self, share: float) -> float:
         """The recovery time, in seconds, within which this share of the followers was back.
 
-        Infinite where nobody was, so that no bar is met by not having been measured.
+        Infinite without a measurement, so that a bar is never met by accident.
         """
         ordered = sorted(self.recoveries)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.inf

@@ -1,4 +1,4 @@
-"""What the scripted model says, and what goes wrong in it.
+"""The scripts of the scripted model: its replies and faults.
 
 The script is the LAST user message. If that is a JSON object, these keys of it are followed:
 
@@ -14,6 +14,10 @@ The script is the LAST user message. If that is a JSON object, these keys of it 
     fault_at     the piece of text before which it happens (0)
     times        the fault happens to the first so many requests with this same message (always)
     retry_after  seconds, the header of a 429 or 500 (none)
+    calls        a list of rounds of tool calls, each a list of [name, input], or [name, input, id].
+                 A request that already holds n answered rounds gets round n, without the text; the
+                 request after the last round gets the text. The id is `call_0`, `call_1`, … anew in
+                 each round, as some servers have it.
 
 Faults instead of an answer: `refuse` (closes the connection), `context` (400: too long) and any
 status such as `401`, `404`, `429`, `500`. In mid-stream: `reset` (RST), `cut` (closed inside the
@@ -27,15 +31,24 @@ Any other message gets a short text that depends on the message alone.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from zlib import crc32
 
 BIG = 512 * 1024  # characters: within one line's bound and one reply's
 
 
+class Call(NamedTuple):
+    """A tool call that the model makes."""
+
+    name: str
+    input: dict[str, Any]
+    id: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What one reply says, and what goes wrong in it."""
+    """The text of one reply, and its fault."""
 
     tokens: int = 20
     seed: int | str = 0
@@ -50,6 +63,17 @@ class Script:
     fault_at: int = 0
     times: int | None = None
     retry_after: float | None = None
+    calls: list[list[list[Any]]] = field(default_factory=list)
+
+    def round(self, messages: list[dict[str, Any]]) -> list[Call]:
+        """The calls that answer this request; none once every round has its results."""
+        asked = max(n for n, message in enumerate(messages) if is_question(message))
+        done = sum(1 for message in messages[asked:] if message["role"] == "assistant")
+        made = self.calls[done] if done < len(self.calls) else []
+        return [
+            Call(*call) if len(call) > 2 else Call(call[0], call[1], f"call_{n}")
+            for n, call in enumerate(made)
+        ]
 
     def pieces(self) -> list[str]:
         numbered = [f"w{n}-{self._mark(n)} " for n in range(self.tokens)]
@@ -62,6 +86,19 @@ class Script:
 
     def _mark(self, n: int) -> str:
         return f"{crc32(f'{self.seed}/{n}'.encode()) & 0xFFF:03x}"
+
+
+def is_question(message: dict[str, Any]) -> bool:
+    """Whether a person wrote the message. Anthropic's results of tools come as the user's, too."""
+    content = message["content"]
+    results = isinstance(content, list) and any(b["type"] == "tool_result" for b in content)
+    return message["role"] == "user" and not results
+
+
+def question_of(messages: list[dict[str, Any]]) -> str:
+    """The last question's text."""
+    content = next(m["content"] for m in reversed(messages) if is_question(m))
+    return content if isinstance(content, str) else "".join(b.get("text", "") for b in content)
 
 
 def script_of(message: str) -> Script:

@@ -1,7 +1,7 @@
 """The blocks of an event stream as they came over the wire, and the form they must have.
 
-Readers in the wild agree only on a subset of WHATWG HTML §9.2; a block that leaves it says so
-in `faults`, even where this reader would understand it.
+Client libraries agree only on a subset of WHATWG HTML §9.2; a block outside it has
+`faults`, even if this parser would understand it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Block:
     faults: tuple[str, ...]
 
 
-@lru_cache(maxsize=65_536)  # a thousand followers of one channel hear equal blocks
+@lru_cache(maxsize=65_536)  # a thousand followers of one channel receive equal blocks
 def parse(raw: bytes) -> Block:
     """Read one block, without its closing blank line, and note each rule of form it breaks."""
     faults: list[str] = []
@@ -66,7 +66,7 @@ def parse(raw: bytes) -> Block:
     number = _digits(fields.get("id"), faults, "an id")
     retry = _digits(fields.get("retry"), faults, "a retry")
     payload = _payload(fields.get("data"), faults)
-    if fields.keys() != {"retry"}:  # which may stand alone, and then says nothing else
+    if fields.keys() != {"retry"}:  # which may stand alone
         faults += _contradictions(event, number, payload)
     return Block(raw, number, event, payload, retry, tuple(faults))
 

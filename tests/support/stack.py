@@ -1,6 +1,6 @@
 """The whole service as real processes: Valkey, a scripted model, web processes and workers.
 
-Every part can be started, killed, frozen and replaced alone; its words go to a file.
+Every process can be started, killed, frozen and replaced alone; its output goes to a file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.agents import TOOLS
 from tests.support.ports import HOST, essentials, free_port, listens
 from tests.support.process import Process
 from tests.support.tcp_proxy import Proxy
@@ -46,7 +47,8 @@ def command_of(line: str) -> list[str]:
 class Stack:
     """`async with Stack(directory, database) as stack`; `also` are settings for web and workers.
 
-    `proxied`: they reach the first Valkey over proxies of their own, to be cut off alone.
+    `agents` counts the agents processes, which have the agent `tests.support.agents.scripted` as
+    "tools". `proxied`: all reach the first Valkey over proxies of their own, to be cut off alone.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Stack:
         *,
         webs: int = 1,
         workers: int = 1,
+        agents: int = 0,
         valkeys: int = 1,
         proxied: bool = False,
         also: Mapping[str, str] | None = None,
@@ -67,17 +70,21 @@ class Stack:
         self.data.mkdir()
         self.database = database
         self.also = dict(also or {})
+        if agents:
+            self.also.setdefault("AGENTS", f"tools={TOOLS}")
         names = ["valkey", *(f"valkey{n}" for n in range(2, valkeys + 1))]
         self.valkeys = [Valkey(directory, self.logs / f"{name}.log", name=name) for name in names]
         self.web_redis = Proxy((HOST, self.valkey.port))
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
-        self.outer_proxy: Proxy | None = None  # where visitors come in instead, if there is one
+        self.outer_proxy: Proxy | None = None  # in front of `front`, if there is one
         self.holders: list[Process] = []  # what holds readers in front of the web processes
         self.webs: list[Process] = []
         self.workers: list[Process] = []
+        self.agents: list[Process] = []
         self.ports: dict[str, int] = {}
-        self._counts = (webs, workers)
+        self._counts = (webs, workers, agents)
+        self._agents_begun = 0
         self.proxied = proxied
         self._secret = secrets.token_hex()
         self._visitors: list[Visitor] = []
@@ -109,7 +116,7 @@ class Stack:
         await self._end()
 
     def parts(self) -> list[Process]:
-        return [*self.webs, *self.workers, self.model, *self.valkeys]
+        return [*self.webs, *self.workers, *self.agents, self.model, *self.valkeys]
 
     @property
     def valkey(self) -> Valkey:
@@ -155,8 +162,20 @@ class Stack:
             await worker.wait_for_log("ready.", within=READY_WITHIN)
         return worker
 
+    async def add_agents(self, *, ready: bool = True) -> Process:
+        """One more agents process."""
+        agents = self._part(
+            f"agents{self._agents_begun}", command_of("agents"), self._settings(self.worker_redis)
+        )
+        self._agents_begun += 1
+        self.agents.append(agents)
+        agents.start()
+        if ready:
+            await agents.wait_for_log("takes runs", within=READY_WITHIN)
+        return agents
+
     async def ready(self, web: Process) -> None:
-        """Wait until this web process says that it is."""
+        """Wait until this web process is ready."""
         url = f"http://{HOST}:{self.ports[web.name]}/health/ready"
         await until(
             lambda: not web.running or _answers(url), within=READY_WITHIN, what=f"{web.name} ready"
@@ -165,7 +184,7 @@ class Stack:
             raise RuntimeError(f"{web.name} ended before it was ready")
 
     async def visitor(self, web: Process | None = None, *, port: int | None = None) -> Visitor:
-        """Somebody new, at the door or the first web process unless told otherwise."""
+        """A new visitor, by default at the outer proxy or at the first web process."""
         if self.outer_proxy and web is None:
             port = port or self.outer_proxy.port
         visitor = Visitor(HOST, port or self.ports[(web or self.web).name])
@@ -174,7 +193,7 @@ class Stack:
         return visitor
 
     async def manage(self, *words: str) -> str:
-        """What `manage.py` says to these words: one more process, beside web and workers."""
+        """The output of `manage.py` with these arguments, in a process of its own."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "manage.py",
@@ -189,7 +208,7 @@ class Stack:
         return said.decode().strip()
 
     async def warm(self) -> None:
-        """Let every worker say a word, so that none of them is measured while it wakes up."""
+        """Let every worker write a reply, so that none is measured while it starts."""
         visitor = await self.visitor()
         asked = [await visitor.ask(script(tokens=1, seed=n)) for n in range(2 * len(self.workers))]
         for one in asked:
@@ -197,6 +216,11 @@ class Stack:
 
     def model_stats(self) -> dict[str, Any]:
         url = f"http://{HOST}:{self._model_port}/stats"
+        return dict(httpx.get(url, trust_env=False).json())
+
+    def model_last(self) -> dict[str, Any]:
+        """The body of the last request to the model."""
+        url = f"http://{HOST}:{self._model_port}/last"
         return dict(httpx.get(url, trust_env=False).json())
 
     async def _start(self) -> None:
@@ -210,13 +234,17 @@ class Stack:
         for valkey in self.valkeys:
             await valkey.answers()
         await until(lambda: listens(self._model_port), within=READY_WITHIN, what="the model")
-        webs, workers = self._counts
+        webs, workers, agents = self._counts
+        for _ in range(agents):
+            await self.add_agents(ready=False)
         for _ in range(workers):
             await self.add_worker(ready=False)
         for _ in range(webs):
             await self.add_web()
         for worker in self.workers:
             await worker.wait_for_log("ready.", within=READY_WITHIN)
+        for process in self.agents:
+            await process.wait_for_log("takes runs", within=READY_WITHIN)
 
     async def _end(self) -> None:
         for visitor in self._visitors:
@@ -251,7 +279,7 @@ class Stack:
             "OPENAI_API_KEY": KEY,
             "LLM_MODEL": "scripted",
             "ALLOW_ANONYMOUS": "true",
-            # Some replies go on until the test has done with them.
+            # Some replies last until the test cancels them.
             "MAX_OUTPUT_TOKENS": "1000000",
             "RUN_TIMEOUT": "36000",
             **self.also,

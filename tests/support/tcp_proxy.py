@@ -1,7 +1,7 @@
 """A TCP proxy that breaks connections on purpose, in front of web or of Redis.
 
-It passes everything on until it is told otherwise; what it is told holds for the connections
-that are open and for those that come.
+It forwards everything until a method changes that, for the open connections
+and for new ones.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Proxy:
             self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
-        """Let new connections be refused; those that are open go on."""
+        """Refuse new connections; the open ones continue."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -123,7 +123,7 @@ class Proxy:
                     return await asyncio.open_unix_connection(upstream)
                 return await asyncio.open_connection(*upstream)
             except OSError:
-                continue  # this one is down: a balancer asks the next
+                continue  # this one is down: a load balancer tries the next
         return None
 
 

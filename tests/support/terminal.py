@@ -31,7 +31,7 @@ _STEP = re.compile(
 
 
 class Screen:
-    """All lines that a terminal would show, those that scrolled away included."""
+    """All lines of a terminal, with those that scrolled away."""
 
     def __init__(self) -> None:
         self.lines = [""]
@@ -65,9 +65,9 @@ class Screen:
 
 
 class Chat:
-    """`async with Chat(stack, data, "--follow") as chat`: one process of it, ended in any case.
+    """`async with Chat(stack, data, "--follow") as chat`: one process, killed at the end.
 
-    At a terminal unless `piped` says what is in the pipe. `data` is where its session is kept.
+    At a terminal, unless `piped` is the input of a pipe. `data` is the folder of its session.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Chat:
         await until(lambda: text in str(self.screen), within=within, what=f"{text!r} on the screen")
 
     async def wait_for_prompt(self) -> None:
-        """Wait until it asks for a message."""
+        """Wait until it prompts for a message."""
         await until(lambda: self.screen.line == "›", within=30, what="a prompt")
 
     @property
@@ -151,7 +151,7 @@ class Chat:
     def _read(self) -> None:
         try:
             said = os.read(self._terminal, 65536)
-        except OSError:  # EIO: nobody holds the other side any more
+        except OSError:  # EIO: the other side is closed
             said = b""
         if not said:
             asyncio.get_running_loop().remove_reader(self._terminal)
@@ -165,7 +165,7 @@ def _controlled() -> None:
 
 
 def visitor_of(stack: Stack, data: Path) -> Visitor:
-    """The visitor that a chat is, as somebody else may be him: `leave()` when done."""
+    """The visitor of a chat's session; call `close()` when done."""
     port = stack.ports[stack.web.name]
     jar = MozillaCookieJar(data / f"chat-{HOST}-{port}.cookies")
     jar.load(ignore_discard=True)

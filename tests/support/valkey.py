@@ -1,4 +1,4 @@
-"""A real Valkey that can be killed, stalled, emptied, robbed of its last words, and replaced."""
+"""A real Valkey that can be killed, stalled, emptied, cut short and replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody with a session of his own, who asks, stops and looks over the HTTP API."""
+"""A visitor with its own session at the HTTP API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANSWER_WITHIN = 30.0  # seconds; the tests with a tighter bar measure it themsel
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedRun:
-    """What a POST that starts a reply was answered, and how long that took in seconds."""
+    """The response to a POST that starts a reply, and its duration in seconds."""
 
     conversation: str
     message: str
@@ -29,7 +29,7 @@ class AcceptedRun:
 
     @classmethod
     def of(cls, answer: httpx.Response, message: str, *, took: float = 0.0) -> AcceptedRun:
-        """What a 202 says was made of this message."""
+        """The objects that a 202 response names."""
         made = answer.json()
         return cls(
             conversation=made["conversation"],
@@ -43,12 +43,12 @@ class AcceptedRun:
 
 
 def script(**wishes: object) -> str:
-    """A message that makes the scripted model say just that."""
+    """A message that makes the scripted model write this."""
     return json.dumps(wishes)
 
 
 class Visitor:
-    """One anonymous session, begun by `arrive()`; close it with `leave()`."""
+    """One anonymous session; `begin_session()` starts it, `close()` closes its connections."""
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
@@ -63,7 +63,7 @@ class Visitor:
         )
 
     def use_token(self, token: str) -> None:
-        """Come as the holder of this token, without a session."""
+        """Use this API token, without a session."""
         self.http.headers["Authorization"] = f"Bearer {token}"
 
     async def begin_session(self) -> None:
@@ -82,7 +82,7 @@ class Visitor:
         return twin
 
     def credentials(self) -> dict[str, str]:
-        """The headers that say who is asking."""
+        """The headers that authenticate this visitor."""
         if token := self.http.headers.get("Authorization"):
             return {"Authorization": token}
         cookies = "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())

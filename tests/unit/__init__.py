@@ -1,1 +1,1 @@
-"""The fast ring: no server, and everything within seconds."""
+"""The unit tests: no server, and all within seconds."""

@@ -1,4 +1,4 @@
-"""How much of one reply may wait for the log: little while it answers, more while it is away."""
+"""How many chunks of a reply may wait for the log: few while it answers, more while it is down."""
 
 import asyncio
 

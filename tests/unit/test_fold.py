@@ -1,4 +1,4 @@
-"""The fold: what a reader knows after what he heard."""
+"""The fold: the state of a reader after its events."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The harness's reader hears like an EventSource, and writes down what really came."""
+"""The tests' follower reads like an EventSource, and records what came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of channels that say what a hold is: each can be subscribed to and read back."""
+"""The channel names that encode a hold: each can be subscribed to and decoded."""
 
 from uuid import UUID
 

@@ -16,7 +16,7 @@ from streams.observability.request_id import RequestIdFilter, adopt_request_id
 
 @pytest.fixture
 def lines() -> Iterator[StringIO]:
-    """What a handler writes that is set up as the settings say."""
+    """The output of a handler with the settings' formatter."""
     stream = StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(import_string(settings.LOGGING["formatters"]["json"]["()"])())

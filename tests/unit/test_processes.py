@@ -1,7 +1,7 @@
-"""Each process of the Procfile, and what these start, finds its modules in a fresh interpreter.
+"""Each process of the Procfile imports its modules in a fresh interpreter.
 
 Tests share an interpreter in which Django's models are loaded. A process without them, like the
-door, would fail at its first import and no other unit or integration test would notice.
+proxy, would fail at its first import and no other unit or integration test would notice.
 """
 
 import os

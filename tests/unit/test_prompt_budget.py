@@ -1,4 +1,4 @@
-"""Which turns the model is told, and what they are counted as."""
+"""Which turns a prompt has, and how their tokens are counted."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""The harness's proxy breaks what it is told to break, and nothing else."""
+"""The tests' proxy causes exactly the chosen faults."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_every_client_reads_the_same_server_from_the_url(given: str, meant: str)
         "rediss://h?ssl_cert_reqs=maybe",
         "rediss://h?ssl_check_hostname=perhaps",
         "redis://h?ssl_cert_reqs=none",  # nothing to check without TLS
-        "redis://h?socket_timeout=3",  # REDIS_TIMEOUT says it; kombu fails at it
+        "redis://h?socket_timeout=3",  # REDIS_TIMEOUT sets it; kombu fails at it
         "redis://h?db=one",
         "redis://h/one",
         "redis://h:port",

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.protocol.events import ReasoningDelta, TextDelta
+from streams.protocol.parts import ReasoningPart, TextPart
 from streams.protocol.sse import clean, encode
 from workers import reply_text as module
-from workers.reply_text import ReplyText, ReplyTooLong, split_text
+from workers.reply_parts import ReplyParts, ReplyTooLong
+from workers.reply_text import split_text
 
 ALPHABETS = ["a", '"', "\x01", "\u2028", "\x85", "é", "漢", "\U0001f600", 'a\u2028"\U0001f600\n']
 
@@ -42,9 +44,10 @@ def test_any_text_is_split_without_loss(text: str, most: int) -> None:
 
 @given(texts=st.lists(st.text(), max_size=5), most=st.integers(1, 20))
 def test_a_reply_is_cut_between_characters(texts: list[str], most: int) -> None:
-    reply, texts = ReplyText(most), [clean(text) for text in texts]
+    reply, texts = ReplyParts(most), [clean(text) for text in texts]
     for text in texts:
-        reply.add_text(reply.fit(text))
+        if fitting := reply.fit(text):
+            reply.add_text(TextPart, fitting)
     whole = "".join(texts)
     assert whole.startswith(reply.text)
     if len(whole.encode()) <= most:
@@ -57,7 +60,7 @@ def test_a_reply_is_cut_between_characters(texts: list[str], most: int) -> None:
 
 
 def test_text_and_reasoning_share_the_bound_of_a_reply() -> None:
-    reply = ReplyText(5)
-    reply.add_reasoning(reply.fit("Hm."))
-    reply.add_text(reply.fit("Hello"))
-    assert (reply.reasoning, reply.text) == ("Hm.", "He")
+    reply = ReplyParts(5)
+    reply.add_text(ReasoningPart, reply.fit("Hm."))
+    reply.add_text(TextPart, reply.fit("Hello"))
+    assert reply.parts == (ReasoningPart(text="Hm."), TextPart(text="He"))

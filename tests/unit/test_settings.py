@@ -1,4 +1,4 @@
-"""Settings as the environment gives them, read anew for each test."""
+"""Settings from the environment, read again for each test."""
 
 import stat
 from pathlib import Path

@@ -23,6 +23,7 @@ from streams.protocol.events import (
     LiveRun,
     MessageCreated,
     MessageView,
+    PartAdded,
     RunCancelled,
     RunCompleted,
     RunQueued,
@@ -33,7 +34,14 @@ from streams.protocol.events import (
     TextDelta,
     Usage,
 )
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import (
+    DataPart,
+    SourcePart,
+    ToolCallPart,
+    ToolResultPart,
+    WholePart,
+    text_parts,
+)
 from streams.protocol.sse import encode_frame
 
 CONVERSATION, RUN, OTHER, MESSAGE = (UUID(int=n) for n in range(1, 5))
@@ -134,6 +142,10 @@ def delta(text: str, *, attempt: int = 1, run: UUID = RUN) -> Event:
 
 def completed(run: UUID = RUN, *, attempt: int = 1) -> Event:
     return RunCompleted(run=run, attempt=attempt, reply=None, finish_reason="stop", usage=USAGE)
+
+
+def part(part: WholePart) -> Event:
+    return PartAdded(run=RUN, attempt=1, index=1, part=part)
 
 
 def view(role: Any, content: str) -> MessageView:
@@ -315,6 +327,43 @@ def test_a_cancelled_queued_run_takes_nothing_back(terminal: Open) -> None:
     out, err = here.printed()
     assert out == "assistant: one \ntwo!\n"
     assert "taken back" not in err
+
+
+PARTS = [
+    started(),
+    delta("one "),
+    part(ToolCallPart(call="1", name="search", input={"q": "rivers\n"})),
+    part(ToolResultPart(call="1", output="x" * 500)),
+    part(ToolResultPart(call="1", error="failed")),
+    part(SourcePart(source="s", title="A river\x1b[2J", url="https://example.org")),
+    part(DataPart(name="chart", data={})),
+    delta("two"),
+    completed(),
+]
+
+
+def test_each_tool_call_result_and_source_is_one_line_on_a_terminal(terminal: Open) -> None:
+    here = terminal(Service(PARTS, text="one two"))
+    here.chat._out._dim = True
+    assert here.chat.ask("hi")
+    out, err = here.printed()
+    assert out == "one \ntwo\n"
+    assert err.splitlines() == [
+        f"\x1b[2m{line}\x1b[0m"
+        for line in (
+            'search {"q": "rivers\\n"}',
+            '→ "' + "x" * 96 + "…",
+            "→ failed",
+            "source: A river\ufffd[2J https://example.org",
+            "completed (3 tokens)",
+        )
+    ]
+
+
+def test_tool_calls_are_not_in_a_pipe(terminal: Open) -> None:
+    here = terminal(Service(PARTS, text="one two"), piped=True)
+    assert here.chat.ask("hi")
+    assert here.printed() == ("one two\n", "")
 
 
 def test_hostile_text_cannot_control_the_terminal(terminal: Open) -> None:

@@ -3,8 +3,12 @@
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from http import HTTPStatus
+from typing import Any, Literal
 
+import aiohttp
+import httpx
+import httpx2
 import openai
 import orjson
 
@@ -111,6 +115,7 @@ WORDINGS: tuple[tuple[Code, tuple[str, ...]], ...] = (
     ),
 )
 PATTERNS = [(code, re.compile("|".join(any_of), re.IGNORECASE)) for code, any_of in WORDINGS]
+TRANSPORT_ERRORS = (OSError, httpx.HTTPError, httpx2.HTTPError, aiohttp.ClientError)
 REFUSED = re.compile(r"invalid[ _]?(?:request|argument)|badrequest|unprocessable", re.IGNORECASE)
 
 PARAMETERS = ("stream_options", "max_tokens", "max_completion_tokens")
@@ -148,14 +153,39 @@ def model_error_of(error: Exception) -> ModelError:
     """The error for a request that failed before the reply began."""
     if not isinstance(error, openai.APIStatusError):
         return ModelError("model_unreachable")
-    status, retry_after = error.status_code, _retry_after(error)
-    if 300 <= status < 400:
-        return ModelError("model_redirected")
     try:
         body = orjson.loads(error.response.content)
     except orjson.JSONDecodeError:
         body = error.response.text
-    return _fault(error_body.read(body), status=status, retry_after=retry_after)
+    return _error_of_response(error.status_code, body, error.response)
+
+
+def provider_error_of(error: Exception, *, begun: bool) -> ModelError | None:
+    """The error for an exception of any provider's client; None if it is not the server's.
+
+    The clients of OpenAI and Anthropic, and those made like them, give the status and the decoded
+    body. A broken connection is among the causes of their errors.
+    """
+    if isinstance(error, ModelError):
+        return error
+    if isinstance(status := getattr(error, "status_code", None), int):
+        body, response = getattr(error, "body", None), getattr(error, "response", None)
+        return _error_of_response(status, body, response)
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, TRANSPORT_ERRORS):
+            return ModelError("model_interrupted" if begun else "model_unreachable")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _error_of_response(status: int, body: object, response: Any) -> ModelError:
+    if 300 <= status < 400:
+        return ModelError("model_redirected")
+    # An error inside a stream comes with the status of the stream, which is 200.
+    certain = status if status >= HTTPStatus.BAD_REQUEST else None
+    header = getattr(response, "headers", {}).get("retry-after", "")
+    return _fault(error_body.read(body), status=certain, retry_after=_retry_after(header))
 
 
 def fault_of_body(body: object) -> ModelError:
@@ -190,9 +220,8 @@ def _refused(text: str) -> frozenset[str]:
     return frozenset(named if NOT_TAKEN.search(text) else named & {"stream_options"})
 
 
-def _retry_after(error: openai.APIStatusError) -> float | None:
+def _retry_after(header: str) -> float | None:
     """The `Retry-After` header in seconds (RFC 9110 §10.2.3: a number or a date), or None."""
-    header = error.response.headers.get("retry-after", "")
     try:
         return max(0.0, float(header))
     except ValueError:

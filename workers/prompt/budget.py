@@ -1,9 +1,9 @@
 """The prompt's token budget: which turns of a conversation fit into the model's context."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
-from workers.prompt.messages import PromptMessage
+from workers.prompt.messages import PromptMessage, encode_input, text_only
 
 BYTES_PER_TOKEN = 4  # English; other scripts take more bytes and more tokens for a character
 TURN_OVERHEAD = 4  # tokens around each turn: its role and its borders
@@ -13,13 +13,13 @@ NO_REPLY = PromptMessage("assistant", "(No reply.)")  # stands in for a missing 
 
 
 def fit(turns: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
-    """Return the system turn and as many of the newest other turns as the budget holds.
+    """Return the system turn and as many of the newest other turns as the budget holds, as text.
 
     The oldest turns are dropped first, never in part. The last turn is the question: it stays at
     any cost. After the system turn comes a user's turn, and roles alternate. No content is blank.
     Some servers refuse anything else.
     """
-    turns = [turn for turn in turns if turn.content.strip()]
+    turns = text_only(turns)
     system = _merge([turn for turn in turns if turn.role == "system"])
     dialogue = _alternate(turn for turn in turns if turn.role != "system")
     remaining = budget_tokens - tokens_of([*system, *dialogue[-1:]])
@@ -30,6 +30,37 @@ def fit(turns: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessag
     while first < len(dialogue) - 1 and dialogue[first].role == "assistant":
         first += 1
     return system + dialogue[first:]
+
+
+def fit_with_tools(messages: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
+    """Return the system message, the question, and the newest turns before it that fit.
+
+    A turn is a question with all that answered it, so a call is never cut from its result. A turn
+    that does not fit with its tool calls is kept as text alone, if that fits.
+    """
+    system = _merge([message for message in messages if message.role == "system"])
+    turns = _turns(message for message in messages if message.role != "system")
+    remaining = budget_tokens - tokens_of([*system, *turns[-1]])
+    kept = [turns[-1]]
+    for whole in reversed(turns[:-1]):
+        forms = [form if form[1:] else [*form, NO_REPLY] for form in (whole, text_only(whole))]
+        form = next((form for form in forms if tokens_of(form) <= remaining), None)
+        if form is None:
+            break
+        kept.append(form)
+        remaining -= tokens_of(form)
+    return [*system, *chain.from_iterable(reversed(kept))]
+
+
+def _turns(messages: Iterable[PromptMessage]) -> list[list[PromptMessage]]:
+    """Each question that is not blank, with the messages after it."""
+    turns: list[list[PromptMessage]] = []
+    for message in messages:
+        if message.role == "user":
+            turns.append([])
+        if turns:
+            turns[-1].append(message)
+    return [turn for turn in turns if turn[0].content.strip()]
 
 
 def _alternate(turns: Iterable[PromptMessage]) -> list[PromptMessage]:
@@ -57,7 +88,12 @@ def _merge(turns: Sequence[PromptMessage]) -> list[PromptMessage]:
 
 def tokens_of(turns: Iterable[PromptMessage]) -> int:
     """An estimate of how many tokens the turns take in a prompt."""
-    return sum(TURN_OVERHEAD + _tokens(turn.content) for turn in turns)
+    return sum(
+        TURN_OVERHEAD
+        + _tokens(turn.content)
+        + sum(_tokens(call.name) + _tokens(encode_input(call)) for call in turn.calls)
+        for turn in turns
+    )
 
 
 def _tokens(text: str) -> int:

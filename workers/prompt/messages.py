@@ -23,6 +23,11 @@ class PromptMessage:
     call: str | None = None
 
 
+def encode_input(call: ToolCallPart) -> str:
+    """The input of the call as a model's server takes it."""
+    return orjson.dumps(call.input).decode()
+
+
 def text_only(messages: Iterable[PromptMessage]) -> list[PromptMessage]:
     """The messages without tool calls and results. One without text is left out."""
     texts = [PromptMessage(message.role, message.content) for message in messages]
@@ -43,7 +48,7 @@ def _as_dict(message: PromptMessage) -> dict[str, Any]:
             {
                 "id": call.call,
                 "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(call.input).decode()},
+                "function": {"name": call.name, "arguments": encode_input(call)},
             }
             for call in message.calls
         ]

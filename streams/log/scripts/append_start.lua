@@ -17,8 +17,8 @@ end
 local here = server_id()
 if attempt > 1 and (abandoned or at ~= min_head) and (field('server') or here) ~= here then begin_epoch(at) end
 local id = append_event(type, data)
-redis.call('HSET', state, 'server', here, run .. ':attempt', attempt, run .. ':text_attempt', attempt,
+redis.call('HSET', state, 'server', here, run .. ':attempt', attempt, run .. ':slots_of', attempt,
   run .. ':index', -1, run .. ':started', id)
-redis.call('HDEL', state, run .. ':sealed', run .. ':unpublished')
-redis.call('DEL', text, reasoning)
+redis.call('HDEL', state, run .. ':sealed', run .. ':unpublished', run .. ':open_slot')
+redis.call('DEL', slots, open_slot)
 return {'ok', id}

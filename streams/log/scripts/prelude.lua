@@ -1,7 +1,7 @@
 -- What all scripts of this folder share: streams/log/scripts.py puts it before each of them. Redis
 -- runs a script as one atomic step, here on the keys of one channel.
 --
--- KEYS  1 the state (hash)  2 the events (stream)  3 a run's text  4 a run's reasoning
+-- KEYS  1 the state (hash)  2 the events (stream)  3 a run's slots (hash)  4 its open slot (string)
 -- ARGV  1 min_head, the highest event id that the caller knows  2 the caller's clock, in microseconds
 --       3 how many events to keep  4 seconds until the events expire
 --       5 seconds until the state expires  6 the channel  7 the run, or nothing
@@ -11,23 +11,30 @@
 --
 -- An epoch is a stretch of the log without loss. After a loss, a new epoch begins with higher ids.
 --
+-- A reply is kept in slots: the payload of slot 0 stands for its first part, and so on. The scripts
+-- do not know what a payload means. Text is appended to the open slot, a string of its own; a new
+-- open slot moves the one before it into the hash.
+--
 -- Fields of the state:
 --   head           the last id given
 --   epoch_start    the first id of this epoch
 --   origin         1 if this epoch began with the conversation, otherwise 0
 --   server         the Redis process that was last verified to hold all events
+--   bytes          of the data of the events since the last mark
+--   marks          ids of events, one every MARK_BYTES
 --   deleted        set once the conversation is deleted
 -- of each run R whose end is not yet settled in the database:
 --   R:attempt      the fence: the only attempt that may append
 --   R:sealed       set once the reply is sealed: `known`, or `unknown` if the log had lost the run
---   R:text_attempt the attempt whose text is kept
---   R:unpublished  1 if that text is kept, but this epoch does not hold its events
---   R:index        the index of the last delta; R:last_delta is the id of that delta
+--   R:slots_of     the attempt whose reply is kept
+--   R:unpublished  1 if that reply is kept, but this epoch does not hold its events
+--   R:open_slot    the number of the open slot
+--   R:index        the index of the last piece; R:last_piece is the id of its event
 --   R:started      the id of run.started
 --   R:message, R:queued, R:final   the ids of the events that are appended once for a run
 -- and of a settled run R:
 --   R:released_at  when it was settled, in microseconds
-local state, events, text, reasoning = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, events, slots, open_slot = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local min_head, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 local max_events, events_ttl, state_ttl, channel, run = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
@@ -35,29 +42,33 @@ local max_events, events_ttl, state_ttl, channel, run = ARGV[3], ARGV[4], ARGV[5
 -- begin above those ids too, even if the clock was set back.
 local MARGIN = 1000000
 
+-- The data of a channel's events has at most MARKS + 1 times MARK_BYTES, and an event more each.
+local MARK_BYTES, MARKS = 4 * 1024 * 1024, 7
+
 -- Lua would write a number of sixteen digits as 1.7e+15.
 local function digits(n) return string.format('%.0f', n) end
 local function field(name) return redis.call('HGET', state, name) end
 local function head() return tonumber(field('head') or '0') end
 
--- The keys of a run's text and reasoning so far.
-local function text_keys(of)
-  return '{' .. channel .. '}:text:' .. of, '{' .. channel .. '}:reasoning:' .. of
+-- The keys of a run's slots and of its open slot.
+local function slot_keys(of)
+  return '{' .. channel .. '}:slots:' .. of, '{' .. channel .. '}:open:' .. of
 end
 
-local function clear()
+-- Delete the log. The slots of the run `kept` stay.
+local function clear(kept)
   for _, name in ipairs(redis.call('HKEYS', state)) do
     local unsettled = string.match(name, '^(.+):attempt$')
-    if unsettled then redis.call('DEL', text_keys(unsettled)) end
+    if unsettled and unsettled ~= kept then redis.call('DEL', slot_keys(unsettled)) end
   end
   redis.call('DEL', state, events)
 end
 
 -- Begin a new epoch above every id that a reader can have received. Two epochs may be lost within a
 -- second, and the second caller may not know of the first: the clock's last digits keep the ids of
--- the two apart.
-local function begin_epoch(above)
-  clear()
+-- the two apart. The slots of the run `kept` stay.
+local function begin_epoch(above, kept)
+  clear(kept)
   local first = math.max(now, above + MARGIN + now % MARGIN)
   redis.call('HSET', state, 'head', digits(first - 1), 'epoch_start', digits(first),
     'origin', above == 0 and 1 or 0)
@@ -73,11 +84,23 @@ local function ensure_epoch()
   return begin_epoch(min_head)
 end
 
+-- Mark this event, and drop the events before the oldest mark if there is one too many.
+local function mark(id)
+  local marks = (field('marks') or '') .. id .. ' '
+  local _, count = string.gsub(marks, ' ', '')
+  if count > MARKS then
+    redis.call('XTRIM', events, 'MINID', string.match(marks, '^%d+') .. '-0')
+    marks = string.gsub(marks, '^%d+ ', '')
+  end
+  redis.call('HSET', state, 'marks', marks, 'bytes', 0)
+end
+
 -- Append an event: give it the next id, store it, renew the expiries and publish it.
 local function append_event(type, data)
   local id = digits(ensure_epoch() + 1)
   redis.call('XADD', events, 'MAXLEN', '~', max_events, id .. '-0', 'type', type, 'data', data)
   redis.call('HSET', state, 'head', id)
+  if redis.call('HINCRBY', state, 'bytes', #data) >= MARK_BYTES then mark(id) end
   redis.call('EXPIRE', events, events_ttl)
   redis.call('EXPIRE', state, state_ttl)
   redis.call('PUBLISH', channel, id .. ' ' .. type .. ' ' .. data)
@@ -111,6 +134,20 @@ local function unverified_run()
     if open and not field(open .. ':sealed') then return open end
   end
   return nil
+end
+
+-- Replace the slots by the pairs of number and payload that begin at ARGV[first].
+local function replace_slots(first)
+  redis.call('DEL', slots, open_slot)
+  redis.call('HDEL', state, run .. ':open_slot')
+  for i = first, #ARGV, 2 do redis.call('HSET', slots, ARGV[i], ARGV[i + 1]) end
+  redis.call('EXPIRE', slots, state_ttl)
+end
+
+-- What the log holds of the run's sealed reply, as one string. It differs if any of that changes.
+local function token()
+  return table.concat({field('epoch_start'), field(run .. ':attempt') or '', field(run .. ':sealed') or '',
+    field(run .. ':slots_of') or '', field(run .. ':index') or '', field(run .. ':unpublished') or ''}, ' ')
 end
 
 if field('deleted') then return {'deleted'} end

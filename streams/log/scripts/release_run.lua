@@ -3,9 +3,9 @@
 local HOUR = 3600 * 1000000
 
 if head() == 0 then return {'ok'} end
-redis.call('HDEL', state, run .. ':attempt', run .. ':text_attempt', run .. ':unpublished', run .. ':sealed',
-  run .. ':index', run .. ':last_delta', run .. ':started')
-redis.call('DEL', text, reasoning)
+redis.call('HDEL', state, run .. ':attempt', run .. ':slots_of', run .. ':unpublished', run .. ':sealed',
+  run .. ':open_slot', run .. ':index', run .. ':last_piece', run .. ':started')
+redis.call('DEL', slots, open_slot)
 redis.call('HSET', state, run .. ':released_at', digits(now))
 local fields = redis.call('HGETALL', state)
 for i = 1, #fields, 2 do

@@ -15,14 +15,16 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from streams.chat.broker_queue import queue_length
-from streams.chat.model_names import kinds
+from streams.chat.model_names import Kind, kinds, unknown
 from streams.chat.redis_memory import memory_in
+from streams.chat.worker_processes import names_without_process
 from streams.log import redis_permissions
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import the_log
 from streams.log.sharding import server_urls
 from streams.models import Run, from_now
 
+LINES = {Kind.MODEL: "worker", Kind.AGENT: "agents"}  # of the Procfile
 PATIENCE = 5  # seconds that a part may take to answer
 TASKS_PER_RUN, MANY_TASKS = 2, 1000  # in the broker's queue; usual is one task a run
 SKEW = 1.0  # seconds that two clocks may differ
@@ -112,6 +114,24 @@ def workers() -> str:
     return "leave no run waiting for over a minute"
 
 
+def names() -> str:
+    """Compare the names that requests may give with those that processes have and runs need."""
+    if missing := names_without_process():
+        listed = [name for without in missing.values() for name in without]
+        lines = " and ".join(f"`{LINES[kind]}`" for kind in missing)
+        raise CheckFailed(
+            f"{', '.join(listed)} stand in no process that takes runs",
+            f"Start the line {lines} of the Procfile, with the LLM_MODELS and AGENTS of the web.",
+        )
+    runs = Run.active().filter(unknown()).order_by().values_list("model", flat=True)
+    if gone := sorted(set(runs)):
+        raise CheckFailed(
+            f"{', '.join(gone)} have runs that wait, and the settings lack them",
+            "Add them to LLM_MODELS or AGENTS again, or let the runs end as unknown_model.",
+        )
+    return "of models and agents all have a process that takes their runs"
+
+
 def model() -> str:
     try:
         embedded = settings.EMBEDDED_MODEL and settings.MODEL_URL_FILE.read_text().strip()
@@ -185,7 +205,7 @@ def parts() -> Iterator[tuple[str, Callable[[], str]]]:
     for server in range(len(server_urls())):
         name = f"redis {server + 1}" if len(server_urls()) > 1 else "redis"
         yield name, partial(redis, server)
-    for part in (broker, model, clocks, workers):
+    for part in (broker, model, clocks, workers, names):
         yield part.__name__, part
     if settings.GRIP_URL:
         yield "pushpin", pushpin

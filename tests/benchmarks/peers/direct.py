@@ -1,4 +1,4 @@
-"""FastAPI and sse-starlette, streaming straight from the OpenAI SDK to the one who asked."""
+"""FastAPI and sse-starlette, streaming from the OpenAI SDK to the client directly."""
 
 import json
 import os

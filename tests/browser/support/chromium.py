@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, driven by Playwright, which asks nobody else for anything."""
+"""A real browser: Debian's Chromium, driven by Playwright, without any foreign requests."""
 
 from __future__ import annotations
 

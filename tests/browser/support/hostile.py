@@ -1,4 +1,4 @@
-"""Replies that try to be more than text: what a model may say that must stay words."""
+"""Hostile replies: text that must not become active markup."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ PAYLOADS = [
 ]  # fmt: skip
 
 # Text that one parser takes for harmless and another, or the same a second time, does not: kinds
-# of mutation that sanitisers test themselves with (DOMPurify's fixtures name them), in own words.
+# of mutation that sanitisers test themselves with (DOMPurify's fixtures name them), rewritten.
 MUTATIONS = [
     # A closing tag within an attribute, where the element's text is raw.
     '<noscript><i title="</noscript><img src=x onerror=alert(1)>"></noscript>',

@@ -1,4 +1,4 @@
-"""Somebody at the page: opens it, writes, reads, and notices what a page must never do."""
+"""A user at the page: opens it, writes, reads, and detects forbidden requests and dialogs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.browser.support.chromium import wait_for_fact
 TYPED_WITHIN = 10.0  # seconds for anything that the page does by itself
 WRITTEN_WITHIN = 60.0  # seconds for a whole reply on a busy machine
 
-# A policy violation says so on the page where it happens, with what was refused.
+# A policy violation is an event on its page, with the refused resource.
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -70,7 +70,7 @@ class Reader:
         await self.page.press("#message", "Enter")
 
     async def begin(self, message: str) -> str:
-        """Ask in a new conversation; gives its path."""
+        """Ask in a new conversation. Returns its path."""
         await self.ask(message)
         await self.page.wait_for_url("**/c/*", timeout=TYPED_WITHIN * 1000)
         return self.page.url.removeprefix(self.origin)
@@ -98,12 +98,12 @@ class Reader:
         return await self.page.get_attribute("#connection", "data-state") or ""
 
     async def wait_for_state(self, *states: str) -> None:
-        """Wait until the connection is told to be in one of these states."""
+        """Wait until the page shows the connection in one of these states."""
         fact = "s => s.includes(document.getElementById('connection').dataset.state)"
         await wait_for_fact(self.page, fact, list(states), within=WRITTEN_WITHIN)
 
     async def facts(self) -> dict[str, str]:
-        """What the developer view says, by its labels."""
+        """The texts of the developer view, by their labels."""
         if await self.page.is_hidden("#panel"):
             await self.page.click("#connection")
         await self.page.wait_for_selector("#facts dd")
@@ -113,7 +113,7 @@ class Reader:
         return {row[0]: row[1] for row in rows}
 
     async def watch(self, look: str) -> None:
-        """From now on keep, in `window.painted`, what this JavaScript says of each frame."""
+        """From now on keep, in `window.painted`, the value of this JavaScript at each frame."""
         await self.page.evaluate(PAINTED.replace("LOOK", look.strip()))
 
     async def violations(self) -> list[str]:
@@ -121,7 +121,7 @@ class Reader:
         return found
 
     async def run(self) -> Any:
-        """The last reply's run, as the service tells it to this reader."""
+        """The last reply's run, as the API returns it to this reader."""
         return await self.page.evaluate(
             """async () => {
               const reply = [...document.querySelectorAll('.reply[data-run]')].at(-1);

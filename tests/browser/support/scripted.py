@@ -49,7 +49,7 @@ QUESTION = "What time is it?"
 
 
 class Scripted:
-    """One conversation with one run, told event by event to all readers of a browser session."""
+    """One conversation with one run, sent event by event to all readers of a browser session."""
 
     def __init__(self, question: str = QUESTION, title: str = "A question") -> None:
         self.id, self.run, self.message = uuid4(), uuid4(), uuid4()

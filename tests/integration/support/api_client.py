@@ -1,4 +1,4 @@
-"""Somebody at the API as a browser would be: a session of his own, and its CSRF token."""
+"""A client of the API as a browser is: its own session, and its CSRF token."""
 
 import json
 from typing import Any, cast
@@ -12,7 +12,7 @@ from streams.api.prefer_wait import wait_for_run
 
 
 class ApiClient:
-    """One session, begun at the page. Unsafe calls carry the token, unless told otherwise."""
+    """One session, begun at the page. Unsafe calls carry the CSRF token by default."""
 
     def __init__(self) -> None:
         self.client = Client(enforce_csrf_checks=True)

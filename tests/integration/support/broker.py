@@ -1,4 +1,4 @@
-"""What a test sees and does of the broker's queue, and of the time since its tasks were sent."""
+"""The broker's queue as a test reads it, and the time since its tasks were sent."""
 
 import json
 from base64 import b64decode
@@ -12,11 +12,11 @@ from django.db.models import F
 from streams.models import Run
 
 QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
-AGENT_QUEUE = settings.AGENT_QUEUE
+AGENT_QUEUE = f"{QUEUE}-agents"
 
 
 def let_dispatch_expire() -> None:
-    """So much time goes by that every run may be dispatched again."""
+    """Let so much time pass that every run may be dispatched again."""
     Run.objects.update(dispatched_at=F("dispatched_at") - timedelta(seconds=60))
 
 

@@ -11,7 +11,7 @@ PORTION = 65_536  # bytes that come at once
 
 
 class Connection:
-    """One request as a server hands it over, and what is answered; its client may go away."""
+    """One request as a server passes it, and its response; the client can disconnect."""
 
     def __init__(
         self,

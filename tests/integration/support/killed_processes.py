@@ -14,21 +14,22 @@ from streams.chat import ask, publisher, sweep
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import log_of
-from streams.log.values import Append, Page
+from streams.log.values import Page
 from streams.models import Run
 from streams.protocol.events import TextDelta
+from tests.support.appends import text_append
 from workers.lease import claim
 
 
 class ProcessKilled(BaseException):
-    """The process is no more."""
+    """The process was killed."""
 
 
 @contextmanager
 def killed_at(
     monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, *, after: bool = False
 ) -> Iterator[None]:
-    """The process dies at this step: before it, or after it."""
+    """Let the process die at this step: before it, or after it."""
     real: Callable[..., Any] = getattr(owner, step)
 
     def die(*args: Any, **kwargs: Any) -> None:
@@ -65,7 +66,7 @@ def append_deltas(run: Run, *texts: str, index: int = 0) -> list[int | Exception
         TextDelta(run=run.id, attempt=run.attempt, index=index + at, text=text)
         for at, text in enumerate(texts)
     ]
-    return publisher.append([Append(channel=channel, event=event, min_head=0) for event in events])
+    return publisher.append([text_append(channel, event) for event in events])
 
 
 def published_types(conversation: UUID) -> list[str]:

@@ -1,7 +1,7 @@
-"""A reader of a conversation whose every arrival, loss and interruption a test decides.
+"""A reader of a conversation that a test moves step by step: what arrives, and what is lost.
 
-The following itself is the service's own: a real `Follower` on a real log and a real database.
-Only what lies around it is in the test's hands: which announcements arrive, and what time it is.
+The `Follower` is the service's own, on a real log and a real database. The test controls only
+its surroundings: which published messages arrive, and the clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IDLE_WITHIN = 10.0  # seconds until a reader must have taken what there is
 
 
 class ManualClock:
-    """What a follower takes for the time. It stands still between two steps of a test."""
+    """The follower's clock. It stands still between two steps of a test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -43,7 +43,7 @@ class ManualClock:
 
 
 class ObservedBuffer(ChannelBuffer):
-    """A feed that tells when its follower has nothing more to do."""
+    """A channel buffer with an event for "the follower is idle"."""
 
     def __init__(self) -> None:
         super().__init__(BUFFER)
@@ -55,10 +55,10 @@ class ObservedBuffer(ChannelBuffer):
 
 
 class WebProcess(Hub):
-    """A web process that hears of Redis only what a test lets through."""
+    """A web process that receives only the messages that a test delivers."""
 
     def __init__(self) -> None:
-        super().__init__("redis://nobody.invalid", keep=BUFFER)
+        super().__init__("redis://redis.invalid", keep=BUFFER)
         self.buffer = ObservedBuffer()
 
     @contextmanager
@@ -91,7 +91,7 @@ def frames(piece: bytes) -> list[Frame]:
 
 @dataclass(eq=False)
 class SteppedReader:
-    """One reader over all his connections. What breaks a promise stands in `broken`."""
+    """One reader over all its connections. Broken promises are listed in `violations`."""
 
     conversation: UUID
     time: ManualClock
@@ -101,7 +101,7 @@ class SteppedReader:
     resets: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     closed_as: str | None = None
-    frames_left: int | None = None  # frames that still reach him before his connection is cut
+    frames_left: int | None = None  # frames that still arrive before the connection is cut
     _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
 
@@ -139,7 +139,7 @@ class SteppedReader:
         self._pump = None
 
     async def drop_after(self, frames: int) -> None:
-        """Lose the connection after so many more frames, and come back."""
+        """Lose the connection after so many more frames, and reconnect."""
         self.frames_left = frames
         await self.step()
         await self.disconnect()
@@ -147,7 +147,7 @@ class SteppedReader:
         await self.connect()
 
     async def cut_subscription(self) -> None:
-        """The web process loses its subscription, and subscribes anew."""
+        """Let the web process lose its subscription, and subscribe again."""
         self.web.buffer.disconnected()
         await self.step()
         self.inbox.clear()
@@ -155,7 +155,7 @@ class SteppedReader:
         await self.step()
 
     async def deliver(self, kept: list[bool]) -> None:
-        """So many announcements arrive, but for those that get lost."""
+        """Deliver messages, but lose those whose flag is false."""
         arriving, self.inbox = self.inbox[: len(kept)], self.inbox[len(kept) :]
         for said, arrives in zip(arriving, kept, strict=False):
             if arrives:
@@ -163,7 +163,7 @@ class SteppedReader:
         await self.step()
 
     async def catch_up(self) -> None:
-        """Everything arrives, a heartbeat looks whether it did, and whether he may still read."""
+        """Deliver all messages, then let a heartbeat and an access check happen."""
         await self.deliver([True] * len(self.inbox))
         if self._following and await revoked({(READER, self.conversation)}):
             self._following.close(StreamEnd.GONE)
@@ -171,7 +171,7 @@ class SteppedReader:
         await self.step()
 
     async def step(self) -> None:
-        """Let the follower do whatever it would do now."""
+        """Let the follower run until it is idle."""
         self.time.now = self._now
         self.web.buffer.idle.clear()
         self.web.buffer.wake()

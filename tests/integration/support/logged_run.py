@@ -5,11 +5,15 @@ from uuid import uuid4
 
 import redis
 
+from streams.chat import final_events
+from streams.chat.message_view import stored_parts
 from streams.log.channel_log import ChannelLog
 from streams.log.event_log import EventLog
 from streams.log.servers import Servers
-from streams.log.values import Append, Page, Watermark
+from streams.log.values import Append, OnUnverified, Page, Watermark
+from streams.models import Message, Run
 from streams.protocol.events import (
+    Ending,
     RunCompleted,
     RunQueued,
     RunStarted,
@@ -17,14 +21,15 @@ from streams.protocol.events import (
     TextSnapshot,
     Usage,
 )
-from streams.protocol.parts import text_parts
+from streams.protocol.parts import Part, text_of, text_parts
+from tests.support.appends import text_append
 
 CLOCK = 1_800_000_000_000_000  # microseconds
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=False)
 
 
 class Clock:
-    """A clock that moves only when it is told to."""
+    """A clock that moves only by assignment."""
 
     def __init__(self) -> None:
         self.now = CLOCK
@@ -34,7 +39,7 @@ class Clock:
 
 
 class LoggedRun:
-    """One run on one channel, told piece by piece."""
+    """One run on one channel, appended delta by delta."""
 
     def __init__(self, valkey: "redis.Redis", clock: Callable[[], int] | None = None) -> None:
         self.log = EventLog(Servers(valkey, clock or Clock()))
@@ -57,7 +62,7 @@ class LoggedRun:
 
     def delta(self, index: int, text: str = "", attempt: int = 1, min_head: int = 0) -> Append:
         event = TextDelta(run=self.run, attempt=attempt, index=index, text=text or f"w{index} ")
-        return Append(channel=self.channel, event=event, min_head=min_head)
+        return text_append(self.channel, event, min_head=min_head)
 
     def append(self, *deltas: Append) -> list[int | str]:
         answers = self.log.append(deltas)
@@ -67,11 +72,30 @@ class LoggedRun:
         parts = text_parts(text)
         return TextSnapshot(run=self.run, attempt=attempt, index=index, text=text, parts=parts)
 
-    def append_final(self, text: str, min_head: int = 0) -> int:
-        event = RunCompleted(
+    def append_final(self, text: str, min_head: int = 0, event: Ending | None = None) -> int:
+        """Append the final event, and before it what a reader of this stored text lacks."""
+        return self.append_final_of(text_parts(text), min_head, event)
+
+    def append_final_of(
+        self, parts: tuple[Part, ...], min_head: int = 0, event: Ending | None = None
+    ) -> int:
+        ending = event or RunCompleted(
             run=self.run, attempt=1, reply=uuid4(), finish_reason="stop", usage=USAGE
         )
-        return self.at(min_head).append_final(event, text, model="m")
+        log = self.at(min_head)
+        reply = Message(content=text_of(parts), parts=stored_parts(parts)) if parts else None
+        row = Run(id=self.run, attempt=ending.attempt, model="m", reply=reply)
+        sealed = log.seal(self.run, ending.attempt, ended=True)
+        before = final_events.missing_events(row, sealed)
+        return log.append_final(ending, *before, token=sealed.token)
+
+    def sealed(
+        self, attempt: int, on_unverified: OnUnverified = OnUnverified.IGNORE
+    ) -> tuple[int | None, str]:
+        """Seal the reply. Returns the attempt whose text the log holds, and the text."""
+        sealed = self.at().seal(self.run, attempt, on_unverified=on_unverified)
+        assert sealed.known
+        return sealed.attempt, text_of(sealed.parts)
 
     def verify(self, head: int, attempt: int = 1) -> None:
         reach = Watermark(channel=self.channel, run=self.run, attempt=attempt, head=head)

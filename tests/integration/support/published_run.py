@@ -7,16 +7,17 @@ from asgiref.sync import sync_to_async
 from streams.access.authorization import Caller
 from streams.chat import ask, finish, publisher
 from streams.log.channels import channel_of
-from streams.log.values import Append
 from streams.models import Run
 from streams.protocol.events import TextDelta
+from streams.protocol.parts import text_parts
+from tests.support.appends import text_append
 from workers.lease import claim
 
 VISITOR = Caller(owner="visitor:a")
 
 
 class PublishedRun:
-    """A run that this test tells itself, delta by delta."""
+    """A run whose events the test publishes itself, delta by delta."""
 
     def __init__(self) -> None:
         accepted = ask.begin(owner=VISITOR.owner, text="Why?")
@@ -38,7 +39,7 @@ class PublishedRun:
         ]
         self.index += count
         *_, last = publisher.append(
-            [Append(channel=self.channel, event=event, min_head=self.first) for event in events]
+            [text_append(self.channel, event, min_head=self.first) for event in events]
         )
         assert isinstance(last, int)
         return last
@@ -48,7 +49,7 @@ class PublishedRun:
         return "".join(f"w{at} " for at in range(self.index))
 
     def complete(self) -> int:
-        finish.complete(self.run, self.text, finish_reason="stop", usage=None)
+        finish.complete(self.run, text_parts(self.text), finish_reason="stop", usage=None)
         self.run.refresh_from_db()
         assert self.run.ended_event_id
         return self.run.ended_event_id
@@ -59,12 +60,12 @@ async def published_run() -> PublishedRun:
 
 
 def write_reply(id: str, *pieces: str) -> Run:
-    """A worker takes the run and says these pieces."""
+    """Claim the run as a worker does, and publish these deltas."""
     taken = claim(Run.objects.get(pk=id).pk, uuid4())
     assert taken
     publisher.publish_start(taken)
     channel = channel_of(taken.conversation_id)
     for index, text in enumerate(pieces):
         delta = TextDelta(run=taken.id, attempt=taken.attempt, index=index, text=text)
-        publisher.append([Append(channel=channel, event=delta, min_head=0)])
+        publisher.append([text_append(channel, delta)])
     return taken

@@ -1,4 +1,4 @@
-"""A tiny event stream to try followers and proxies on: it says its blocks after a cursor."""
+"""A tiny event stream for tests of followers and proxies: it sends its blocks after a cursor."""
 
 from __future__ import annotations
 

@@ -1,0 +1,383 @@
+"""Runs of agents in their process: a tool that must not be called twice, stop, limits of time."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+
+from streams.chat import ask, finish
+from streams.chat.model_names import Kind
+from streams.chat.sweep import sweep
+from streams.log.event_log import log_of
+from streams.models import Run
+from streams.observability import metrics
+from streams.protocol.parts import Part
+from tests.support.agents import TOOLS, noted
+from workers import lease, run_attempt
+from workers.agent_replies import AgentReplies, load_agents
+from workers.agents.errors import AgentMisconfigured
+from workers.lease import claim, mark_called, release
+from workers.run_attempt import generate
+from workers.runtime import Runtime
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+ENDS_WITHIN = 3.0  # seconds: a look at the leases, the agent's patience, and a slow machine
+
+
+def name_agents(settings: Any) -> None:
+    """One agent, whose process looks at its leases often."""
+    settings.AGENTS = {"tools": TOOLS}
+    settings.LEASE_CHECK_INTERVAL = 0.1
+    settings.SWEEP_INTERVAL = 3600
+
+
+@pytest.fixture(autouse=True)
+def _agents(settings: Any) -> None:
+    name_agents(settings)
+
+
+@pytest.fixture
+def process(_agents: None) -> Iterator[Runtime]:
+    running = Runtime(Kind.AGENT, AgentReplies(load_agents()))
+    yield running
+    running.close()
+
+
+def asked(record: Path | None, *steps: dict[str, Any]) -> Run:
+    metadata = {"record": str(record)} if record else None
+    text = json.dumps(steps)
+    made = ask.begin(owner="visitor:a", text=text, model="tools", metadata=metadata)
+    return Run.objects.get(pk=made.run)
+
+
+def written(run: Run, process: Runtime) -> threading.Thread:
+    """A place of the agents process, which writes the run."""
+
+    def write() -> None:
+        try:
+            generate(run.id, process)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def until(true: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = monotonic() + seconds
+    while not true():
+        assert monotonic() < deadline, "it did not come true in time"
+        sleep(0.01)
+
+
+def now(run: Run) -> Run:
+    return Run.objects.select_related("reply").get(pk=run.pk)
+
+
+def test_an_agent_replies_and_its_tool_is_called_once(process: Runtime, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    run = asked(record, {"say": "It "}, {"call": "refund"}, {"say": "is done."})
+    generate(run.id, process)
+    ended = now(run)
+    assert (ended.status, ended.code, ended.finish_reason) == ("completed", "", "stop")
+    assert ended.reply
+    assert ended.reply.content == "It is done."
+    assert kinds(ended) == ["text", "tool_call", "tool_result", "text"]
+    assert noted(record) == [(str(run.id), 1, "refund")]
+    assert ended.called_at
+
+
+def test_an_agent_gets_the_calls_of_earlier_turns_with_their_results(process: Runtime) -> None:
+    first = asked(None, {"call": "refund"}, {"say": "Done."})
+    generate(first.id, process)
+    made = ask.ask(now(first).conversation, json.dumps([{"recall": 1}]))
+    generate(made.run, process)
+    reply = Run.objects.get(pk=made.run).reply
+    assert reply
+    assert reply.content == "user assistant tool assistant user"
+
+
+def test_a_call_that_is_safe_to_repeat_is_not_stored(process: Runtime) -> None:
+    run = asked(None, {"call": "search", "repeat": True}, {"say": "Found."})
+    generate(run.id, process)
+    assert (now(run).status, now(run).called_at) == ("completed", None)
+
+
+def test_the_call_is_stored_before_the_tool_is_called(
+    process: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, stored = tmp_path / "record", []
+
+    def look(run: Run) -> bool:
+        stored.append(noted(record))
+        return mark_called(run)
+
+    monkeypatch.setattr(run_attempt, "mark_called", look)
+    generate(asked(record, {"call": "refund"}).id, process)
+    assert stored == [[]]
+
+
+def test_an_attempt_that_has_lost_its_run_calls_no_tool(
+    process: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the process was frozen: another one has claimed the run meanwhile."""
+    record, run = tmp_path / "record", asked(tmp_path / "record", {"call": "refund"})
+
+    def superseded(own: Run) -> bool:
+        Run.objects.filter(pk=run.pk).update(attempt=2, worker=uuid4())
+        return mark_called(own)
+
+    monkeypatch.setattr(run_attempt, "mark_called", superseded)
+    generate(run.id, process)
+    assert noted(record) == []
+    assert (now(run).attempt, now(run).called_at) == (2, None)
+
+
+def test_a_run_whose_cancel_was_asked_for_calls_no_tool(
+    process: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, run = tmp_path / "record", asked(tmp_path / "record", {"call": "refund"})
+
+    def cancelled(own: Run) -> bool:
+        Run.objects.filter(pk=run.pk).update(cancel_asked=True)
+        return mark_called(own)
+
+    monkeypatch.setattr(run_attempt, "mark_called", cancelled)
+    generate(run.id, process)
+    assert noted(record) == []
+    assert now(run).status == "cancelled"
+
+
+def abandoned(run: Run) -> Run:
+    """The run, as a process leaves it that dies."""
+    held = claim(run.id, uuid4(), Kind.AGENT)
+    assert held
+    return held
+
+
+def test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends(settings: Any) -> None:
+    name_agents(settings)
+    run = asked(None, {"call": "refund"})
+    held = abandoned(run)
+    assert mark_called(held)
+    Run.objects.update(lease_until="2026-01-01T00:00:00Z")
+    assert claim(run.id, uuid4(), Kind.AGENT) is None
+    sweep()
+    assert (now(run).status, now(run).code, now(run).attempt) == ("failed", "tools_called", 1)
+    again = ask.retry(now(run))  # the reader asks for it
+    assert again.run != run.id
+
+
+def test_a_run_that_has_called_no_tool_begins_anew() -> None:
+    run = asked(None, {"call": "search", "repeat": True})
+    abandoned(run)
+    Run.objects.update(lease_until="2026-01-01T00:00:00Z")
+    assert claim(run.id, uuid4(), Kind.AGENT)
+    assert (now(run).status, now(run).attempt) == ("running", 2)
+
+
+def test_an_attempt_that_has_lost_its_run_cannot_store_a_call(settings: Any) -> None:
+    name_agents(settings)
+    run = asked(None, {"call": "refund"})
+    held = abandoned(run)
+    Run.objects.update(lease_until="2026-01-01T00:00:00Z")
+    again = claim(run.id, uuid4(), Kind.AGENT)
+    assert again
+    assert not lease.mark_called(held)  # the process that was frozen wakes up
+    assert now(run).called_at is None
+    assert lease.mark_called(again)
+
+
+def test_a_run_that_has_called_a_tool_is_not_released() -> None:
+    held = abandoned(asked(None, {"call": "refund"}))
+    assert mark_called(held)
+    assert not release(held)
+    assert now(held).status == "running"
+
+
+def test_a_process_that_ends_waits_for_a_called_tool_and_releases_other_runs(
+    process: Runtime, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    paying = asked(record, {"say": "a"}, {"call": "refund", "seconds": 1}, {"say": "b"})
+    searching = asked(record, {"call": "search", "repeat": True, "seconds": 60})
+    threads = [written(run, process) for run in (paying, searching)]
+    until(lambda: len(noted(record)) == 2)
+    process.draining = True
+    process.keeper.release_all(called=False)
+    for thread in threads:
+        thread.join(20)
+    assert (now(paying).status, now(paying).attempt) == ("completed", 1)
+    assert (now(searching).status, now(searching).uncounted_attempts) == ("queued", 1)
+
+
+def test_a_called_tool_that_outlasts_the_drain_ends_its_run(
+    process: Runtime, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    run = asked(record, {"say": "So far."}, {"call": "refund", "seconds": 60})
+    thread = written(run, process)
+    until(lambda: noted(record))
+    process.draining = True
+    process.keeper.release_all(called=True)
+    thread.join(20)
+    ended = now(run)
+    assert (ended.status, ended.code, ended.attempt) == ("failed", "tools_called", 1)
+    assert ended.reply
+    assert ended.reply.content == "So far."
+    assert kinds(ended) == ["text", "tool_call", "worker_lost"]
+
+
+def kinds(run: Run) -> list[str]:
+    """The type of each stored part; of a failed result its error."""
+    assert run.reply
+    parts: list[dict[str, Any]] = run.reply.parts or []
+    return [part.get("error") or part["type"] for part in parts]
+
+
+def published(run: Run) -> tuple[Part, ...]:
+    """The parts that the log holds."""
+    progress = log_of(run.conversation_id, 0).state().runs.get(run.id)
+    return progress.parts if progress else ()
+
+
+def cancelled_in(record: Path, process: Runtime, *steps: dict[str, Any]) -> tuple[Run, float]:
+    """Cancel the run once it has called its tool. Returns the seconds until its thread is free."""
+    run = asked(record, {"say": "So far."}, *steps)
+    thread = written(run, process)
+    until(lambda: noted(record) and len(published(run)) == 2)  # what is kept is what was published
+    begun = monotonic()
+    finish.cancel(run.id)
+    assert now(run).status == "cancelled"
+    thread.join(20)
+    return now(run), monotonic() - begun
+
+
+def test_a_stop_inside_a_tool_ends_the_run_and_frees_its_place(
+    process: Runtime, tmp_path: Path
+) -> None:
+    step = {"call": "search", "seconds": 60}
+    run, took = cancelled_in(tmp_path / "record", process, step)
+    assert took < ENDS_WITHIN
+    assert run.reply
+    assert run.reply.content == "So far."
+    assert kinds(run) == ["text", "tool_call", "cancelled"]
+
+
+def outliving() -> float:
+    return metrics.AGENTS_OUTLIVING_RUN._value.get()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"call": "search", "seconds": 4, "thread": True},
+        {"call": "search", "seconds": 0},
+    ],
+    ids=["a tool that blocks its thread", "an agent that swallows its cancellation"],
+)
+def test_an_agent_that_goes_on_keeps_its_place_and_is_counted(
+    process: Runtime, tmp_path: Path, step: dict[str, Any]
+) -> None:
+    record = tmp_path / "record"
+    run = asked(record, {"say": "a"}, step, {"swallow": 4}, {"say": "never said"})
+    thread = written(run, process)
+    until(lambda: noted(record) and len(published(run)) >= 2)
+    begun = monotonic()
+    finish.cancel(run.id)
+    until(lambda: outliving() == 1, ENDS_WITHIN)
+    assert thread.is_alive()
+    thread.join(20)
+    assert monotonic() - begun >= 3
+    assert outliving() == 0
+    ended = now(run)
+    assert ended.reply
+    assert (ended.status, ended.reply.content) == ("cancelled", "a")
+
+
+def test_a_stop_ends_the_run_of_an_agent_that_blocks_the_event_loop(
+    process: Runtime, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    run = asked(record, {"say": "a"}, {"call": "search"}, {"block": 6}, {"say": "never said"})
+    thread = written(run, process)
+    until(lambda: noted(record))
+    Run.objects.filter(pk=run.pk).update(cancel_asked=True)  # the worker has to end it
+    begun = monotonic()
+    until(lambda: now(run).status == "cancelled", 5)
+    assert monotonic() - begun < 4
+    assert thread.is_alive()
+    thread.join(20)
+    assert now(run).reply.content in ("", "a")  # type: ignore[union-attr]
+
+
+def test_the_run_that_holds_the_event_loop_is_named(
+    process: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = asked(None, {"block": 7})
+    with caplog.at_level(logging.WARNING, "workers.agents.watchdog"):
+        generate(run.id, process)
+    assert f"run {run.id} attempt 1 holds the event loop" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps", "code"),
+    [
+        ("TOOL_TIMEOUT", [{"call": "refund", "seconds": 60}], "tool_silent"),
+        ("MODEL_READ_TIMEOUT", [{"wait": 60}], "model_silent"),
+        ("RUN_TIMEOUT", [{"wait": 60}], "run_too_long"),
+        ("RUN_TIMEOUT", [{"wait": 0.5}, {"block": 5}], "run_too_long"),
+    ],
+    ids=["a silent tool", "a silent agent", "a long run", "a long run that blocks the loop"],
+)
+def test_silence_ends_the_run_within_its_bound(
+    process: Runtime, settings: Any, setting: str, steps: list[dict[str, Any]], code: str
+) -> None:
+    setattr(settings, setting, 1.0)
+    run = asked(None, {"say": "a"}, *steps)
+    begun = monotonic()
+    thread = written(run, process)
+    until(lambda: now(run).status == "failed")
+    assert monotonic() - begun < 1 + 2 + 1  # the bound, the bar, and a slow machine
+    assert now(run).code == code
+    thread.join(20)
+
+
+def test_what_an_agent_raises_stays_in_the_log(
+    process: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = asked(None, {"say": "a"}, {"fail": "the password is swordfish"})
+    generate(run.id, process)
+    ended = now(run)
+    assert (ended.status, ended.code) == ("failed", "agent_error")
+    assert "swordfish" not in ended.reason
+    assert "swordfish" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("tests.support.no_such_module.agent", "cannot be imported"),
+        ("tests.support.agents.no_such_agent", "cannot be imported"),
+        ("tests.support.agents.no_generator", "is not an agent"),
+        ("tests.support.agents.no_turn", "is not an agent"),
+        ("tests.support.agents.TOOLS", "is not an agent"),
+    ],
+)
+def test_what_is_no_agent_is_refused_with_a_sentence(
+    settings: Any, path: str, sentence: str
+) -> None:
+    settings.AGENTS = {"tools": path}
+    with pytest.raises(AgentMisconfigured) as refusal:
+        load_agents()
+    assert sentence in str(refusal.value)
+    assert "tools" in str(refusal.value)
+    assert path in str(refusal.value)

@@ -1,0 +1,312 @@
+"""The parts of a reply in the log: slots, seals, and the events that a reader lacks at the end."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.chat import finish, publisher
+from streams.chat.final_events import close_calls
+from streams.chat.message_view import parts_of
+from streams.chat.run_status import run_status
+from streams.log.channel_log import ChannelLog
+from streams.log.channels import channel_of
+from streams.log.errors import ReplyChanged
+from streams.log.event_log import log_of
+from streams.log.scripts import SCRIPTS, Operation, Script
+from streams.log.slots import parts_in, slot_arguments
+from streams.log.values import Append, CursorGap, OnUnverified, Page
+from streams.models import Run
+from streams.protocol.events import (
+    PartAdded,
+    ReasoningDelta,
+    RunCancelled,
+    RunCompleted,
+    TextDelta,
+    TextSnapshot,
+)
+from streams.protocol.fold import ConversationState, Reply, fold
+from streams.protocol.parts import (
+    DataPart,
+    Part,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    add_part,
+    text_parts,
+)
+from streams.protocol.sse import decode
+from tests.integration.support.killed_processes import queued_run, started
+from tests.integration.support.logged_run import USAGE, LoggedRun
+from workers.reply_parts import ReplyParts
+
+CALL = ToolCallPart(call="c1", name="clock", input={"zone": "UTC", "deep": {"a": [1, None]}})
+RESULT = ToolResultPart(call="c1", output=None)
+PROGRESS = DataPart(name="progress", data=1, id="p")
+PIECES: list[Part] = [
+    ReasoningPart(text="Hm. "),
+    TextPart(text="So "),
+    PROGRESS,
+    TextPart(text="it is "),
+    CALL,
+    RESULT,
+    DataPart(name="progress", data=2, id="p"),
+    TextPart(text="late.\u2028"),
+    SourcePart(source="s", title="Time"),
+]
+
+
+class Writer:
+    """Writes the pieces of one reply as the worker's attempt does."""
+
+    def __init__(self, channel: str, run: Any, attempt: int = 1) -> None:
+        self.channel, self.run, self.attempt = channel, run, attempt
+        self.reply, self.index = ReplyParts(10**9), 0
+
+    def append_of(self, part: Part) -> Append:
+        place = {"run": self.run, "attempt": self.attempt, "index": self.index}
+        self.index += 1
+        match part:
+            case TextPart(text=text):
+                event, write = TextDelta(**place, text=text), self.reply.add_text(TextPart, text)
+            case ReasoningPart(text=text):
+                event = ReasoningDelta(**place, text=text)
+                write = self.reply.add_text(ReasoningPart, text)
+            case whole:
+                event, write = PartAdded(**place, part=whole), self.reply.add_part(whole)
+        return Append(channel=self.channel, event=event, write=write, min_head=0)
+
+
+def folded(pieces: list[Part]) -> tuple[Part, ...]:
+    parts: tuple[Part, ...] = ()
+    for piece in pieces:
+        parts = add_part(parts, piece)
+    return parts
+
+
+def reply_in(log: ChannelLog, run: Any, after: int = 0) -> Reply:
+    page = log.read_after(after)
+    assert isinstance(page, Page)
+    state = ConversationState()
+    for _, type, data in page.entries:
+        state = fold(state, decode(type, data))
+    return state.replies[run]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
+ANY_PIECE = st.one_of(
+    st.builds(TextPart, text=TEXTS),
+    st.builds(ReasoningPart, text=TEXTS),
+    st.builds(
+        ToolCallPart, call=TEXTS, name=TEXTS, input=st.dictionaries(TEXTS, st.integers(-9, 9))
+    ),
+    st.builds(DataPart, name=st.just("d"), data=TEXTS, id=st.sampled_from([None, "1", "2"])),
+)
+
+
+@given(pieces=st.lists(ANY_PIECE, max_size=12))
+def test_the_slots_of_any_reply_hold_its_parts(pieces: list[Part]) -> None:
+    reply, slots = ReplyParts(10**9), dict[int, str]()
+    writer = Writer("c", uuid4())
+    writer.reply = reply
+    for piece in pieces:
+        write = writer.append_of(piece).write
+        assert write
+        before = slots.get(write.slot, "") if write.append else ""
+        slots[write.slot] = before + write.payload
+    flat = [str(item) for slot in slots.items() for item in slot]
+    assert parts_in(flat, "", "") == reply.parts == folded(pieces)
+    again = [str(item) for item in slot_arguments(reply.parts)]
+    assert parts_in(again, "", "") == reply.parts
+
+
+def test_the_log_keeps_the_parts_that_a_reader_folds(valkey: "redis.Redis") -> None:
+    logged = LoggedRun(valkey)
+    start = logged.start()
+    writer = Writer(logged.channel, logged.run)
+    appends = [writer.append_of(piece) for piece in PIECES]
+    for append in appends:
+        ids = logged.append(append)
+        assert logged.append(append) == ids  # a repeat changes nothing
+        state = logged.at().state()
+        assert state
+        heard = reply_in(logged.at(), logged.run, start - 1).parts
+        assert state.runs[logged.run].parts == heard
+    assert logged.at().seal(logged.run, 1).parts == folded(PIECES) == writer.reply.parts
+
+
+@pytest.mark.parametrize("missing", range(1, len(PIECES)))
+def test_missing_whole_parts_are_appended_as_their_events_otherwise_one_snapshot(
+    valkey: "redis.Redis", missing: int
+) -> None:
+    logged = LoggedRun(valkey)
+    start = logged.start()
+    writer = Writer(logged.channel, logged.run)
+    logged.append(*[writer.append_of(piece) for piece in PIECES[:-missing]])
+    known = len(logged.types(start))
+    logged.append_final_of(folded(PIECES))
+    added = logged.types(start)[known:]
+    assert added == (
+        ["source.added", "run.completed"] if missing == 1 else ["text.snapshot", "run.completed"]
+    )
+    assert reply_in(logged.at(), logged.run, start - 1).parts == folded(PIECES)
+
+
+def test_a_restored_fence_keeps_all_parts_until_the_snapshot(valkey: "redis.Redis") -> None:
+    logged = LoggedRun(valkey)
+    logged.start()
+    writer = Writer(logged.channel, logged.run)
+    logged.append(*[writer.append_of(piece) for piece in PIECES])
+    valkey.flushall()
+    parts = writer.reply.parts
+    logged.at(5).restore_fence(logged.run, 1, index=writer.index - 1, parts=parts)
+    state = logged.at().state()
+    assert state
+    assert state.runs[logged.run].parts == parts
+    snapshot = TextSnapshot(run=logged.run, attempt=1, index=writer.index, text="", parts=parts)
+    writer.index += 1
+    again = Append(channel=logged.channel, event=snapshot, write=None, min_head=0)
+    more = [writer.append_of(TextPart(text=text)) for text in ("And ", "so on.")]
+    assert all(isinstance(id, int) for id in logged.append(again, *more))
+    sealed = logged.at().seal(logged.run, 1)
+    assert (sealed.parts, sealed.published) == (writer.reply.parts, True)
+
+
+def test_a_new_epoch_at_a_seal_keeps_all_parts(valkey: "redis.Redis") -> None:
+    logged = LoggedRun(valkey)
+    logged.start()
+    writer = Writer(logged.channel, logged.run)
+    (*_, heard) = logged.append(*[writer.append_of(piece) for piece in PIECES])
+    valkey.hset(f"{{{logged.channel}}}:state", "server", "another")
+    sealed = logged.at().seal(logged.run, 1, on_unverified=OnUnverified.NEW_EPOCH)
+    assert (sealed.parts, sealed.published, sealed.known) == (folded(PIECES), False, True)
+    assert logged.at().seal(logged.run, 1) == sealed  # it can be repeated
+    assert logged.at().read_after(heard) == CursorGap(reason="lost")
+    logged.append_final_of(folded(PIECES))
+    assert logged.types(sealed.head) == ["text.snapshot", "run.completed"]
+
+
+def test_a_final_event_for_another_reply_than_the_log_holds_is_refused(
+    valkey: "redis.Redis",
+) -> None:
+    logged = LoggedRun(valkey)
+    logged.start()
+    logged.append(logged.delta(0))
+    sealed = logged.at().seal(logged.run, 1)
+    valkey.flushall()
+    event = RunCompleted(run=logged.run, attempt=1, reply=None, finish_reason="stop", usage=USAGE)
+    with pytest.raises(ReplyChanged):
+        logged.at().append_final(event, token=sealed.token)
+    assert logged.types(0) == []
+    logged.append_final("w0 ")
+    assert logged.types(0) == ["text.snapshot", "run.completed"]
+
+
+@pytest.mark.alone
+def test_the_work_per_piece_is_constant(valkey: "redis.Redis") -> None:
+    """Redis runs as many commands for piece 10,000 as for piece 100, in about the same time."""
+
+    def batch(logged: LoggedRun, writer: Writer, pieces: int) -> tuple[int, int]:
+        appends = [writer.append_of(TextPart(text="word ")) for _ in range(pieces)]
+        valkey.config_resetstat()
+        assert all(isinstance(id, int) for id in logged.append(*appends))
+        stats = valkey.info("commandstats")
+        commands = sum(s["calls"] for name, s in stats.items() if "config" not in name)
+        return commands, int(stats["cmdstat_evalsha"]["usec"])
+
+    def cost(pieces: int) -> tuple[set[int], int]:
+        """The commands of 10 pieces after so many, and the shortest time for them."""
+        logged = LoggedRun(valkey)
+        logged.start()
+        writer = Writer(logged.channel, logged.run)
+        for _ in range(pieces // 100):
+            batch(logged, writer, 100)
+        batches = [batch(logged, writer, 10) for _ in range(100)]
+        return {commands for commands, _ in batches}, min(
+            microseconds for _, microseconds in batches
+        )
+
+    (early_commands, early), (late_commands, late) = cost(100), cost(10_000)
+    assert early_commands == late_commands
+    assert late <= 1.2 * early
+
+
+def test_the_events_of_a_channel_are_bounded_in_bytes(
+    valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = "local MARK_BYTES, MARKS = 4 * 1024 * 1024, 7"
+    text = SCRIPTS[Operation.APPEND].text
+    assert limit in text
+    small = Script(text.replace(limit, "local MARK_BYTES, MARKS = 10000, 7"))
+    monkeypatch.setitem(SCRIPTS, Operation.APPEND, small)
+    logged = LoggedRun(valkey)
+    first = logged.start()
+    for index in range(400):
+        (id,) = logged.append(logged.delta(index, "x" * 900))
+        assert isinstance(id, int)
+        entries = valkey.xrange(f"{{{logged.channel}}}:events")
+        assert sum(len(fields["data"]) for _, fields in entries) <= 8 * (10_000 + 1_000)
+    assert len(entries) > 60
+    assert logged.at().read_after(first) == CursorGap(reason="expired")
+    page = logged.at().read_after(id - 50)
+    assert isinstance(page, Page)
+    assert len(page.entries) == 50
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda run, parts: finish.finish_cancelled(run, parts), "cancelled"),
+        (lambda run, parts: finish.fail(run, parts, code="agent_error", reason="No."), "failed"),
+        (lambda run, parts: finish.fail(run, parts, code="worker_lost", reason="-"), "worker_lost"),
+        (lambda run, parts: finish.fail_after_call(run, parts), "worker_lost"),
+        (
+            lambda run, parts: finish.complete(run, parts, finish_reason="stop", usage=None),
+            "failed",
+        ),
+    ],
+)
+def test_whatever_ends_a_run_each_open_call_is_closed_first(
+    valkey: "redis.Redis", end: Any, error: str
+) -> None:
+    run = started(queued_run())
+    other = ToolCallPart(call="c2", name="search", input={})
+    writer = Writer(channel_of(run.conversation_id), run.id)
+    pieces = [TextPart(text="Let me see. "), CALL, other]
+    publisher.append([writer.append_of(piece) for piece in pieces])
+    end(run, writer.reply.parts)
+    closed = (
+        *writer.reply.parts,
+        ToolResultPart(call="c1", error=error),
+        ToolResultPart(call="c2", error=error),
+    )
+    run = Run.objects.select_related("reply", "conversation").get(pk=run.pk)
+    assert run.reply
+    assert (run.reply.content, parts_of(run.reply)) == ("Let me see. ", closed)
+    assert run_status(run).parts == closed
+    page = log_of(run.conversation_id).read_after(0)
+    assert isinstance(page, Page)
+    types = [type for _, type, _ in page.entries]
+    assert types[-3:-1] == ["tool.returned", "tool.returned"]
+    assert "text.snapshot" not in types
+    assert reply_in(log_of(run.conversation_id), run.id).parts == closed
+
+
+def test_a_closed_call_is_not_closed_again() -> None:
+    parts = (CALL, RESULT)
+    assert close_calls(parts, status="failed") == parts
+    assert close_calls(text_parts("So"), status="cancelled") == text_parts("So")
+
+
+def test_a_cancel_of_a_silent_run_has_no_parts(valkey: "redis.Redis") -> None:
+    logged = LoggedRun(valkey)
+    logged.queue()
+    event = RunCancelled(run=logged.run, attempt=0, reply=None, usage=USAGE)
+    logged.append_final("", event=event)
+    assert logged.types(0) == ["run.queued", "run.cancelled"]

@@ -1,0 +1,93 @@
+"""An agent whose question is its script, for tests of the process that runs it.
+
+The question is a JSON list of steps, each an object with one of these keys:
+
+    say      text
+    call     the name of a tool: the call is said, the tool runs, its result is said
+    recall   says the roles of the messages in its history
+    wait     seconds of silence
+    swallow  seconds for which it ignores its cancellation
+    block    seconds for which it blocks the event loop
+    fail     raises an exception with this text
+
+A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes) and `thread` (the
+tool blocks a thread, not the agent). Each tool notes its call in the file `record` of the metadata
+before anything else, so that a test can count calls whatever happens to this process.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from workers.agents import Part, ToolCall, ToolResult, Turn
+
+TOOLS = "tests.support.agents.scripted"  # its dotted path, for the setting AGENTS
+
+
+async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
+    """Follow the script in the question."""
+    for step in json.loads(turn.question):
+        match step:
+            case {"say": text}:
+                yield str(text)
+            case {"call": name}:
+                call = ToolCall(name, {"step": 1}, repeat=step.get("repeat", False))
+                yield call
+                yield ToolResult(call.call, await _tool(turn, step))
+            case {"recall": _}:
+                yield " ".join(message["role"] for message in turn.messages())
+            case {"wait": seconds}:
+                await asyncio.sleep(seconds)
+            case {"swallow": seconds}:
+                await _swallow(seconds)
+            case {"block": seconds}:
+                time.sleep(seconds)  # it is what the step is for
+            case {"fail": text}:
+                raise RuntimeError(text)
+
+
+async def _tool(turn: Turn, step: dict[str, Any]) -> str:
+    _note(turn, step["call"])
+    if step.get("thread"):
+        await asyncio.to_thread(time.sleep, step["seconds"])
+    else:
+        await asyncio.sleep(step.get("seconds", 0))
+    return f"{step['call']} is done"
+
+
+def _note(turn: Turn, name: str) -> None:
+    """Append a line to the record, in one write that survives this process."""
+    if path := turn.metadata.get("record"):
+        line = f"{turn.run} {turn.attempt} {name}\n".encode()
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, line)
+        os.close(file)
+
+
+def noted(record: Path) -> list[tuple[str, int, str]]:
+    """The calls in the record: run, attempt and tool."""
+    lines = record.read_text().splitlines() if record.exists() else []
+    return [(run, int(attempt), name) for run, attempt, name in map(str.split, lines)]
+
+
+async def _swallow(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            continue
+
+
+def no_generator(turn: Turn) -> str:
+    """It is no agent: it only returns a text."""
+    return turn.question
+
+
+async def no_turn() -> AsyncIterator[str]:
+    """It is no agent: it takes no turn."""
+    yield "?"

@@ -1,0 +1,408 @@
+"""An agent at work: what of its output becomes the reply, and how each of its faults ends."""
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from asgiref.sync import sync_to_async
+from langchain_core.messages import AIMessageChunk
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableGenerator
+
+from streams.log.errors import Superseded
+from streams.protocol.events import Usage as Counts
+from streams.protocol.parts import (
+    DataPart,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from workers.agents import (
+    Agent,
+    Data,
+    Finish,
+    Reasoning,
+    Source,
+    ToolCall,
+    ToolResult,
+    Turn,
+    Usage,
+    current_turn,
+    runnable,
+)
+from workers.agents.reply import reply_of
+from workers.agents.testing import Reply, run, turn_of
+from workers.agents.turn import Control
+from workers.agents.watchdog import Watchdog
+
+SECRET = "the exception's own text"
+
+
+@pytest.fixture(autouse=True)
+def _limits(settings: Any) -> None:
+    settings.MODEL_READ_TIMEOUT = settings.TOOL_TIMEOUT = 5.0
+
+
+def saying(*items: Any) -> Agent:
+    """An agent that yields these."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Any]:
+        for item in items:
+            yield item
+
+    return agent
+
+
+async def test_every_kind_of_part_arrives_in_order() -> None:
+    reply = await run(
+        saying(
+            *(Reasoning("Hm."), "Let me ", "see.", ToolCall("clock", {"zone": "UTC"}, "c1")),
+            *(ToolResult("c1", {"at": datetime(2026, 1, 1, tzinfo=UTC)}), "Noon."),
+            *(Source("Manual", "https://example.org/m"), Data("state", 1, "s"), Data("state", 2)),
+            *(Data("state", 3, "s"), Usage(3, 4), Usage(1, 1), Finish("length"), "never heard"),
+        ),
+        "What time is it?",
+    )
+    assert reply == Reply(
+        parts=(
+            ReasoningPart(text="Hm."),
+            TextPart(text="Let me see."),
+            ToolCallPart(call="c1", name="clock", input={"zone": "UTC"}),
+            ToolResultPart(call="c1", output={"at": "2026-01-01T00:00:00+00:00"}),
+            TextPart(text="Noon."),
+            SourcePart(source="https://example.org/m", title="Manual", url="https://example.org/m"),
+            DataPart(name="state", data=3, id="s"),
+            DataPart(name="state", data=2),
+        ),
+        finish_reason="length",
+        usage=Counts(input_tokens=4, output_tokens=5, total_tokens=9, estimated=False),
+        code=None,
+        called=True,
+    )
+
+
+async def test_an_agent_that_yields_nothing_completes_with_an_empty_reply() -> None:
+    reply = await run(saying(), "Hello?")
+    assert (reply.parts, reply.finish_reason, reply.usage, reply.code) == ((), "stop", None, None)
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        pytest.param(object(), "builtins.object", id="an object"),
+        pytest.param(None, "NoneType", id="nothing"),
+        pytest.param(b"bytes", "builtins.bytes", id="bytes"),
+        pytest.param(Reasoning(1), "Reasoning", id="reasoning that is no text"),  # type: ignore[arg-type]
+        pytest.param(ToolCall("clock", [1]), "builtins.list", id="input"),  # type: ignore[arg-type]
+        pytest.param(ToolCall("clock", {"x": {object}}), "type", id="input that is no JSON"),
+        pytest.param(ToolCall(""), "name of a tool", id="a tool without a name"),
+        pytest.param(ToolResult("c9", 1), "unknown call", id="a result of an unknown call"),
+        pytest.param(Source("Bad", "javascript:alert(1)"), "url", id="a source that is a script"),
+        pytest.param(Data("x", object()), "data", id="data that is no JSON"),
+        pytest.param(Usage(-1, 1), "usage", id="negative tokens"),
+    ],
+)
+async def test_what_is_no_part_ends_the_reply_and_is_named_in_the_log_alone(
+    item: Any, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reply = await run(saying("before ", item, "after"), "Go")
+    assert (reply.parts, reply.code) == ((TextPart(text="before "),), "agent_error")
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize("error", ["cancelled", "worker_lost", "failed"])
+async def test_the_engines_own_errors_are_not_the_agents_to_yield(error: str) -> None:
+    reply = await run(saying(ToolCall("a", {}, "c"), ToolResult("c", error=error)), "Go")
+    assert reply.code == "agent_error"
+
+
+async def test_calls_of_one_id_are_told_apart_and_second_results_are_dropped() -> None:
+    reply = await run(
+        saying(
+            *(ToolCall("a", {}, "call_0"), ToolResult("call_0", 1), ToolResult("call_0", 2)),
+            *(ToolCall("b", {}, "call_0"), ToolCall("c", {}, "call_0")),
+            *(ToolResult("call_0", "b"), ToolResult("call_0", "c")),
+        ),
+        "Go",
+    )
+    assert [call.call for call in reply.calls] == ["call_0", "call_0-2", "call_0-3"]
+    assert [(result.call, result.output) for result in reply.results] == [
+        ("call_0", 1),
+        ("call_0-2", "b"),
+        ("call_0-3", "c"),
+    ]
+
+
+class TestLimits:
+    """Each limit ends the reply with its code, and keeps what came before."""
+
+    async def test_tool_calls(self, settings: Any) -> None:
+        settings.MAX_TOOL_CALLS = 3
+        calls = [ToolCall("a", {}, repeat=True) for _ in range(4)]
+        reply = await run(saying(*calls), "Go")
+        assert (len(reply.calls), reply.code) == (3, "too_many_tool_calls")
+
+    async def test_parts(self, settings: Any) -> None:
+        settings.MAX_PARTS = 3
+        reply = await run(saying("a", "b", Data("x", 1), "c", "d", Data("y", 1), "e"), "Go")
+        assert (len(reply.parts), reply.code) == (3, "too_many_parts")
+
+    @pytest.mark.parametrize(
+        "part",
+        [ToolCall("a", {"x": "y" * 2000}), Data("a", "y" * 2000), Source("y" * 2000)],
+    )
+    async def test_a_part_that_cannot_be_cut(self, settings: Any, part: Any) -> None:
+        settings.MAX_PART_BYTES = 1024
+        reply = await run(saying("a", part), "Go")
+        assert (reply.parts, reply.code) == ((TextPart(text="a"),), "part_too_large")
+
+    @pytest.mark.parametrize("output", ["é" * 3_000_000, {"x": ["y" * 5_000_000]}, "\x01" * 90_000])
+    async def test_an_output_is_cut_and_says_so(self, settings: Any, output: Any) -> None:
+        reply = await run(saying(ToolCall("a", {}, "c"), ToolResult("c", output)), "Go")
+        [result] = reply.results
+        assert (reply.code, result.truncated) == (None, True)
+        most = settings.MAX_PART_BYTES
+        assert 0.7 * most < len(orjson.dumps(result.output)) <= most + 2
+
+    async def test_text(self, settings: Any) -> None:
+        settings.MAX_REPLY_BYTES = 10
+        reply = await run(saying("12345", "éééé", "never"), "Go")
+        assert (reply.text, reply.code) == ("12345éé", "reply_too_long")
+
+    async def test_data_that_is_replaced_for_ever(self, settings: Any) -> None:
+        settings.MAX_REPLY_BYTES = 100
+        reply = await run(saying(*[Data("x", "y" * 48, "same") for _ in range(30)]), "Go")
+        assert (len(reply.parts), reply.code) == (1, "reply_too_long")
+
+
+async def test_long_text_is_split_and_hostile_text_is_cleaned() -> None:
+    turn = turn_of("Go")
+    text = "x" * 200_000 + "\x00\ud800"
+    async with aclosing(reply_of(saying(text, Data("d", ["\x00\ud800"])), turn)) as items:
+        *pieces, data, _ = [item async for item in items]
+    assert len(pieces) > 3
+    assert "".join(map(str, pieces)) == "x" * 200_000 + "\ufffd\ufffd"
+    assert data == DataPart(name="d", data=["\ufffd\ufffd"])
+
+
+def _exits() -> None:
+    sys.exit(SECRET)
+
+
+def _raises() -> None:
+    raise ValueError(SECRET)
+
+
+@pytest.mark.parametrize("fail", [_raises, _exits])
+@pytest.mark.parametrize("where", ["agent", "thread"])
+async def test_an_exception_ends_the_reply_and_its_text_is_in_the_log_alone(
+    fail: Callable[[], None], where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        yield "before"
+        await sync_to_async(fail, thread_sensitive=True)() if where == "thread" else fail()
+
+    reply = await run(agent, "Go")
+    assert (reply.text, reply.code) == ("before", "agent_error")
+    assert SECRET in caplog.text
+
+
+async def test_an_agent_that_cancels_itself_is_an_error() -> None:
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        yield "before"
+        raise asyncio.CancelledError
+
+    assert (await run(agent, "Go")).code == "agent_error"
+
+
+@pytest.mark.parametrize(
+    ("items", "code"), [(["a"], "model_silent"), ([ToolCall("slow", {})], "tool_silent")]
+)
+async def test_silence_is_bounded(settings: Any, items: list[Any], code: str) -> None:
+    settings.MODEL_READ_TIMEOUT, settings.TOOL_TIMEOUT = 0.2, 0.4
+
+    async def agent(turn: Turn) -> AsyncIterator[Any]:
+        for item in items:
+            yield item
+        await asyncio.Event().wait()
+
+    began = asyncio.get_running_loop().time()
+    assert (await run(agent, "Go")).code == code
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_reader_that_is_slow_is_not_the_agents_silence(settings: Any) -> None:
+    settings.MODEL_READ_TIMEOUT = 0.2
+    turn = turn_of("Go")
+    async with aclosing(reply_of(saying(*"abcdefgh" * 20), turn)) as items:
+        await anext(items)
+        await asyncio.sleep(1.5)  # the reader's own delay, which is what is tested
+        heard = [item async for item in items]
+    assert len(heard) == 160
+
+
+class TestUnsafeCalls:
+    """`called` is stored before the tool of an unsafe call begins, and a loss stops the agent."""
+
+    @pytest.mark.parametrize(("repeat", "expected"), [(False, ["stored", "ran"]), (True, ["ran"])])
+    async def test_the_generator_resumes_after_the_call_is_stored(
+        self, repeat: bool, expected: list[str]
+    ) -> None:
+        order: list[str] = []
+
+        async def agent(turn: Turn) -> AsyncIterator[Any]:
+            for n in range(2):
+                yield ToolCall("refund", {}, f"c{n}", repeat=repeat)
+                order.append("ran")
+                yield ToolResult(f"c{n}", "done")
+
+        control = Control(lambda: not order.append("stored"))  # type: ignore[func-returns-value]
+        reply = await run(agent, turn_of("Go", control=control))
+        assert (reply.code, order) == (None, [*expected, "ran"])
+
+    async def test_a_superseded_attempt_calls_nothing(self) -> None:
+        ran = []
+
+        async def agent(turn: Turn) -> AsyncIterator[Any]:
+            yield ToolCall("refund", {}, "c")
+            ran.append("refund")
+
+        turn = turn_of("Go", control=Control(lambda: False))
+        with pytest.raises(Superseded):
+            async with aclosing(reply_of(agent, turn)) as items:
+                assert [type(item) async for item in items] == [ToolCallPart]
+        assert not ran
+        assert not turn.alive()
+
+
+class TestStopping:
+    """A stop reaches the agent at once, and the reply does not wait for one that ignores it."""
+
+    async def test_the_agent_is_cancelled_and_cleans_up(self) -> None:
+        ends: list[str] = []
+
+        async def agent(turn: Turn) -> AsyncIterator[str]:
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                ends.append("cleaned up")
+
+        turn = turn_of("Go")
+        async with aclosing(reply_of(agent, turn)) as items:
+            assert await anext(items) == "a"
+        assert ends == ["cleaned up"]
+        assert turn.control.returned.is_set()
+
+    async def test_one_that_swallows_cancellation_is_abandoned_and_unheard(self) -> None:
+        release = asyncio.Event()
+
+        async def agent(turn: Turn) -> AsyncIterator[str]:
+            yield "a"
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    assert not turn.alive()
+            yield "unheard"
+
+        turn = turn_of("Go")
+        items = reply_of(agent, turn)
+        assert await anext(items) == "a"
+        began = asyncio.get_running_loop().time()
+        await items.aclose()
+        assert 0.9 < asyncio.get_running_loop().time() - began < 1.5
+        assert not turn.control.returned.is_set()
+        release.set()
+        assert await asyncio.to_thread(turn.control.returned.wait, 5)
+
+    async def test_a_thread_that_blocks_keeps_the_place_and_not_the_run(self) -> None:
+        release, running = threading.Event(), threading.Event()
+
+        def block() -> None:
+            assert current_turn() is turn
+            running.set()
+            assert release.wait(10)
+
+        async def agent(_: Turn) -> AsyncIterator[str]:
+            yield "a"
+            await sync_to_async(block)()
+
+        turn = turn_of("Go")
+        items = reply_of(agent, turn)
+        assert await anext(items) == "a"
+        assert await asyncio.to_thread(running.wait, 5)
+        await asyncio.wait_for(items.aclose(), 1)
+        assert not turn.control.returned.is_set()
+        release.set()
+        assert await asyncio.to_thread(turn.control.returned.wait, 5)
+
+
+async def test_two_agents_do_not_wait_for_each_others_database_calls() -> None:
+    meet = threading.Barrier(2)
+
+    async def agent(turn: Turn) -> AsyncIterator[str]:
+        await sync_to_async(meet.wait, thread_sensitive=True)(5)
+        yield "met"
+
+    replies = await asyncio.gather(run(agent, "a"), run(agent, "b"))
+    assert [reply.text for reply in replies] == ["met", "met"]
+
+
+async def test_a_chain_of_prompt_model_and_parser() -> None:
+    async def speak(prompts: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
+        async for prompt in prompts:
+            for word in prompt.to_messages()[-1].content.split(" "):
+                yield AIMessageChunk(content=word)
+
+    prompt = ChatPromptTemplate.from_messages([("system", "Be kind."), ("user", "{question}")])
+    chain = prompt | RunnableGenerator(speak) | StrOutputParser()
+    assert (await run(runnable(chain), "a b c")).text == "abc"
+
+
+@pytest.mark.parametrize("in_task", [False, True])
+def test_the_watchdog_names_the_run_that_holds_the_event_loop(
+    caplog: pytest.LogCaptureFixture, in_task: bool
+) -> None:
+    class Named(logging.Handler):
+        """Lets the agent go on once the log names it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            named.set()
+
+    named = threading.Event()
+    turn = turn_of("Go")
+
+    async def agent(_: Turn) -> AsyncIterator[str]:
+        async def block() -> None:
+            assert named.wait(10)
+
+        # LangGraph's nodes are tasks of their own.
+        await (asyncio.create_task(block()) if in_task else block())
+        yield "done"
+
+    with asyncio.Runner() as runner:
+        watchdog = Watchdog(runner.get_loop(), held=0.2)
+        watchdog.start()
+        handler = Named()
+        logging.getLogger("workers.agents.watchdog").addHandler(handler)
+        try:
+            reply = runner.run(run(agent, turn))
+        finally:
+            logging.getLogger("workers.agents.watchdog").removeHandler(handler)
+            watchdog.stop()
+            watchdog.join(5)
+    assert reply.text == "done"
+    assert f"run {turn.run} attempt 1 holds the event loop" in caplog.text
+    assert "in block" in caplog.text

@@ -1,0 +1,45 @@
+"""The public module for agents: import all that an agent needs from here (docs/agents.md).
+
+An agent is an asynchronous generator that gets a `Turn` and yields text and parts:
+
+    async def support(turn: Turn) -> AsyncIterator[str | Part]:
+        yield f"You asked: {turn.question}"
+
+`runnable`, `graph` and `chat` make one of a LangChain Runnable, a LangGraph graph and a LangChain
+chat model. The setting AGENTS names each agent by its dotted path.
+"""
+
+from workers.agents.chat_model import chat
+from workers.agents.graph import graph
+from workers.agents.parts import (
+    Data,
+    Finish,
+    Part,
+    Reasoning,
+    Source,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from workers.agents.reply import Agent
+from workers.agents.runnable import runnable
+from workers.agents.turn import Turn, current_turn
+from workers.prompt.messages import PromptMessage
+
+__all__ = [
+    "Agent",
+    "Data",
+    "Finish",
+    "Part",
+    "PromptMessage",
+    "Reasoning",
+    "Source",
+    "ToolCall",
+    "ToolResult",
+    "Turn",
+    "Usage",
+    "chat",
+    "current_turn",
+    "graph",
+    "runnable",
+]

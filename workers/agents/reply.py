@@ -1,0 +1,158 @@
+"""Runs an agent for one turn, as a task of its own, and yields its checked reply.
+
+The task reads the agent and leaves checked items for the attempt to take. So the attempt can stop,
+and end the run, while an agent that does not return goes on without being heard.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
+
+from streams.log.errors import Superseded
+from workers.agents.checks import Checks
+from workers.agents.errors import AgentError
+from workers.agents.parts import Part, ToolCall
+from workers.agents.threads import DaemonThreads
+from workers.agents.turn import CURRENT, Turn
+from workers.generators.errors import ModelError
+from workers.reply_items import Completion, ReplyItem
+
+Agent = Callable[[Turn], AsyncIterator[str | Part]]
+
+AHEAD = 32  # items that the agent may be ahead of the attempt
+PATIENCE = 1.0  # seconds that an agent has to return once its reply is over
+LOOK = 1.0  # seconds between two looks at the clock, at most
+
+logger = logging.getLogger(__name__)
+
+
+async def reply_of(agent: Agent, turn: Turn) -> AsyncGenerator[ReplyItem, None]:
+    """Yield the pieces and parts of the agent's reply, then one `Completion`.
+
+    Use `contextlib.aclosing`: closing stops the agent. It is cancelled, and abandoned if it does
+    not return within PATIENCE; `turn.control.returned` is set once it and its threads have. Raises
+    `AgentError`, `ModelError` (of the agent's chat model), and `Superseded` if `control.called`
+    says that the run is another attempt's.
+    """
+    reply = _Reply(agent, turn)
+    try:
+        while not isinstance(item := await reply.next(), Completion):
+            yield item
+        yield item
+    finally:
+        await reply.stop()
+
+
+class _Reply:
+    """One agent at work: its task, its clock, and the items that wait to be taken."""
+
+    def __init__(self, agent: Agent, turn: Turn) -> None:
+        self._agent, self._turn, self._control = agent, turn, turn.control
+        self._checks = Checks(turn.run, turn.attempt)
+        self._name = f"run {turn.run} attempt {turn.attempt}"
+        self._items: deque[ReplyItem] = deque()
+        self._more, self._room = asyncio.Event(), asyncio.Event()
+        self._end: Completion | Exception | None = None
+        self._asked_at: float | None = None  # since when the agent has owed an item
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.call_later(LOOK, self._look_at_clock)
+        self._control.superseded = self._supersede
+        self._control.begin_work()
+        token = CURRENT.set(turn)  # the task, and the watchdog at its creation, take it over
+        self._task = self._loop.create_task(self._run(), name=f"run {turn.run}")
+        CURRENT.reset(token)
+        self._task.add_done_callback(lambda _: self._control.end_work())
+        self._control.task = self._task  # the loop alone would let an abandoned task be collected
+
+    async def next(self) -> ReplyItem:
+        """The next item. Raises what ended the reply, after all items before."""
+        while not self._items:
+            if isinstance(self._end, Exception):
+                raise self._end
+            if self._end:
+                return self._end
+            self._more.clear()
+            await self._more.wait()
+        if len(self._items) == AHEAD // 2:
+            self._room.set()
+        return self._items.popleft()
+
+    async def stop(self) -> None:
+        """Cancel the agent, unless its reply is complete, and abandon it after PATIENCE."""
+        self._control.over = True
+        self._clock.cancel()
+        if not isinstance(self._end, Completion):
+            self._task.cancel()
+        _, pending = await asyncio.wait([self._task], timeout=PATIENCE)
+        if pending:
+            logger.warning("%s: the agent does not return, its output is dropped", self._name)
+            self._task.cancel()
+
+    def _supersede(self) -> None:
+        self._loop.call_soon_threadsafe(self._end_with, Superseded())
+
+    def _end_with(self, end: Completion | Exception) -> None:
+        self._end = self._end or end
+        self._more.set()
+
+    async def _run(self) -> None:
+        try:
+            # Django's asynchronous queries of this agent then wait for no other agent's.
+            async with ThreadSensitiveContext(executor=DaemonThreads(serial=True)):
+                await self._read()
+            self._end_with(self._checks.finish())
+        except (AgentError, ModelError, Superseded) as error:
+            self._end_with(error)
+        except asyncio.CancelledError:
+            if not self._control.over:
+                logger.error("%s: the agent was cancelled by its own code", self._name)
+                self._end_with(AgentError("agent_error"))
+            raise
+        except BaseException:  # `sys.exit()` in a tool ends the reply, not the process
+            logger.exception("%s: the agent failed", self._name)
+            self._end_with(AgentError("agent_error"))
+
+    async def _read(self) -> None:
+        time, checks = self._loop.time, self._checks
+        items = self._agent(self._turn)
+        async with AsyncExitStack() as stack:
+            if aclose := getattr(items, "aclose", None):
+                stack.push_async_callback(aclose)
+            self._asked_at = time()
+            async for item in items:
+                self._asked_at = None
+                if self._control.over:
+                    return  # it swallowed its cancellation
+                for checked in checks.check(item):
+                    await self._put(checked)
+                if checks.completion:
+                    return self._end_with(checks.completion)
+                if isinstance(item, ToolCall) and not item.repeat:
+                    await self._control.begin_call_on_loop()
+                self._asked_at = time()
+            self._asked_at = None
+
+    async def _put(self, item: ReplyItem) -> None:
+        self._items.append(item)
+        self._more.set()
+        if len(self._items) >= AHEAD:
+            self._room.clear()
+            await self._room.wait()
+
+    def _look_at_clock(self) -> None:
+        """End the reply if the agent has been silent for too long; otherwise look again later."""
+        in_tool = self._checks.calls.open or self._control.tools
+        limit = settings.TOOL_TIMEOUT if in_tool else settings.MODEL_READ_TIMEOUT
+        silent = 0.0
+        if self._asked_at is not None and not self._control.storing:
+            silent = self._loop.time() - self._asked_at
+        if silent >= limit:
+            self._end_with(AgentError("tool_silent" if in_tool else "model_silent"))
+        else:
+            wait = min(LOOK, max(limit - silent, 0.01))
+            self._clock = self._loop.call_later(wait, self._look_at_clock)

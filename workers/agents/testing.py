@@ -1,0 +1,139 @@
+"""Runs an agent in a test: against a turn that the test writes, without database, queue or log.
+
+    reply = await run(support, "Where is my parcel?")
+    assert reply.text == "It is on its way."
+
+The agent runs as it does in the agents process, with the same checks and limits. Django's settings
+must be there; a database is needed only by what the agent itself does with one.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from streams.log.errors import Superseded
+from streams.protocol.events import Usage
+from streams.protocol.parts import (
+    AnyPart,
+    DataPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    add_part,
+    reasoning_of,
+    text_of,
+)
+from workers.agents.errors import AgentError
+from workers.agents.reply import Agent, reply_of
+from workers.agents.turn import Control, Turn
+from workers.generators.errors import ModelError
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the agent replied: the parts as the database would hold them, and how it ended.
+
+    `code` is that of the failed run, such as `agent_error`; None if the reply is complete.
+    `called` says whether a tool began that must not be called twice: after it, a run that loses
+    its worker ends as `tools_called`.
+    """
+
+    parts: tuple[AnyPart, ...]
+    finish_reason: str | None
+    usage: Usage | None
+    code: str | None
+    called: bool
+
+    @property
+    def text(self) -> str:
+        """The text, without what stands between its pieces."""
+        return text_of(self.parts)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning."""
+        return reasoning_of(self.parts)
+
+    @property
+    def calls(self) -> list[ToolCallPart]:
+        """The tool calls, in order."""
+        return [part for part in self.parts if isinstance(part, ToolCallPart)]
+
+    @property
+    def results(self) -> list[ToolResultPart]:
+        """The results of the calls, in order."""
+        return [part for part in self.parts if isinstance(part, ToolResultPart)]
+
+    @property
+    def sources(self) -> list[SourcePart]:
+        """The sources, in order."""
+        return [part for part in self.parts if isinstance(part, SourcePart)]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data by name; of several with one name the last."""
+        return {part.name: part.data for part in self.parts if isinstance(part, DataPart)}
+
+
+def turn_of(
+    question: str,
+    *,
+    history: Iterable[PromptMessage] = (),
+    owner: str = "visitor:00000000-0000-4000-8000-000000000000",
+    model: str = "agent",
+    metadata: Mapping[str, Any] | None = None,
+    attempt: int = 1,
+    control: Control | None = None,
+) -> Turn:
+    """A turn as the engine would give it to the agent."""
+    return Turn(
+        run=uuid4(),
+        attempt=attempt,
+        conversation=uuid4(),
+        owner=owner,
+        model=model,
+        question=question,
+        history=tuple(history),
+        metadata=metadata or {},
+        control=control or Control(),
+    )
+
+
+async def run(agent: Agent, turn: Turn | str) -> Reply:
+    """Run the agent to its end and return its reply. A string is the question of a new turn."""
+    turn = turn_of(turn) if isinstance(turn, str) else turn
+    stored = turn.control.called
+    called: list[UUID] = []
+
+    def note() -> bool:
+        called.append(turn.run)
+        return stored()
+
+    turn.control.called = note
+    parts: tuple[AnyPart, ...] = ()
+    completion: Completion | None = None
+    code: str | None = None
+    try:
+        async with aclosing(reply_of(agent, turn)) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    completion = item
+                else:
+                    part = TextPart(text=item) if isinstance(item, str) else item
+                    parts = add_part(parts, part)
+    except (AgentError, ModelError) as error:
+        code = error.code
+    except Superseded:
+        code = "superseded"
+    return Reply(
+        parts=parts,
+        finish_reason=completion.finish_reason if completion else None,
+        usage=completion.usage if completion else None,
+        code=code,
+        called=bool(called),
+    )

@@ -1,0 +1,142 @@
+"""The turn that an agent answers, and what the engine and the agent share while it does."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+
+from streams.access.owners import OwnerKind, parse_owner
+from streams.log.errors import Superseded
+from workers.prompt.messages import PromptMessage, as_dicts
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+
+class Control:
+    """The engine's side of one turn. An agent does not use it.
+
+    `called` stores that a tool which must not be called twice is about to be called. It is
+    synchronous and runs in a thread, because tools begin on the event loop and in threads. It
+    returns False if the run is another attempt's by now. `draining`: whether the process ends soon.
+    """
+
+    def __init__(
+        self,
+        called: Callable[[], bool] = lambda: True,
+        draining: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.called = called
+        self.draining = draining
+        self.over = False  # the agent's output counts no more
+        self.returned = threading.Event()  # the agent has returned, and so have all its threads
+        self.task: asyncio.Task[None] | None = None
+        self.superseded: Callable[[], None] = lambda: None  # ends the reply; from any thread
+        self.tools = 0  # that a framework runs, said or not
+        self.storing = 0  # calls of `called` that have not answered yet
+        self._lock = threading.Lock()
+        self._working = 0
+        self._stored = False
+
+    def begin_work(self) -> None:
+        """Count a task or thread of the agent that begins."""
+        with self._lock:
+            self._working += 1
+            self.returned.clear()
+
+    def end_work(self) -> None:
+        """Count a task or thread of the agent that has ended."""
+        with self._lock:
+            self._working -= 1
+            if not self._working:
+                self.returned.set()
+
+    def begin_call(self) -> None:
+        """Store, once, that a tool is about to be called. Not on the event loop: it may block.
+
+        Raises `Superseded` if the attempt does not hold its run any more: do not call the tool.
+        """
+        if self._stored:
+            return
+        with self._lock:
+            self.storing += 1
+        try:
+            self._stored = not self.over and self.called()
+        finally:
+            with self._lock:
+                self.storing -= 1
+        if not self._stored:
+            self.superseded()
+            raise Superseded
+
+    async def begin_call_on_loop(self) -> None:
+        """As `begin_call`, for code on the event loop."""
+        if not self._stored:
+            await sync_to_async(self.begin_call, thread_sensitive=False)()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Turn:
+    """One question that an agent is to answer, in the attempt that asks it.
+
+    `owner` is `user:<id>`, `visitor:<uuid>` or `external:<id>`. `model` is the name that the
+    request gave to the agent. `history` holds the messages before the question, the oldest first;
+    its tool calls and results are whole pairs. `metadata` is the JSON object that came with the
+    request.
+    """
+
+    run: UUID
+    attempt: int
+    conversation: UUID
+    owner: str
+    model: str
+    question: str
+    history: tuple[PromptMessage, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    control: Control = field(default_factory=Control, repr=False)
+
+    def messages(self, *, tools: bool = True) -> list[dict[str, Any]]:
+        """The history and the question, in OpenAI's form, which LangChain takes as well.
+
+        Without `tools` it holds text alone: some providers refuse tool messages in a request that
+        offers no tools.
+        """
+        return as_dicts((*self.history, PromptMessage("user", self.question)), tools=tools)
+
+    async def user(self) -> "AbstractBaseUser | None":
+        """The Django user who asked. None for a visitor, or if the user is gone or inactive."""
+        owner = parse_owner(self.owner)
+        if owner.kind is not OwnerKind.USER:
+            return None
+        users = get_user_model()._default_manager
+        return await users.filter(pk=owner.name, is_active=True).afirst()
+
+    def alive(self) -> bool:
+        """Whether the reply still counts: False once it was stopped. From any thread."""
+        return not self.control.over
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process ends soon: begin nothing long."""
+        return self.control.draining()
+
+
+CURRENT: ContextVar[Turn | None] = ContextVar("turn", default=None)
+
+
+def current_turn() -> Turn:
+    """The turn that is being answered, for code that is not given it, such as a tool.
+
+    Works in the agent, in its tasks, and in the threads of its synchronous tools. Raises
+    `LookupError` outside of an agent.
+    """
+    turn = CURRENT.get()
+    if turn is None:
+        raise LookupError("no agent is running here")
+    return turn

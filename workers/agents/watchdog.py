@@ -1,0 +1,68 @@
+"""Names the run whose code holds the event loop of the agents, for whoever reads the log.
+
+An agent that computes, or waits without `await`, keeps all other agents of its process from
+running, and is not stopped before it lets go of the loop.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Coroutine
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from workers.agents.turn import CURRENT, Turn
+
+HELD = 5.0  # seconds without the loop until the log names the run
+LOOK = 1.0  # seconds between two signs of life
+
+logger = logging.getLogger(__name__)
+
+
+class Watchdog(threading.Thread):
+    """Watches one event loop. Create it before the loop runs, because it names the loop's tasks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, held: float = HELD) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._loop, self._held = loop, held
+        self._turns: WeakKeyDictionary[asyncio.Task[Any], Turn] = WeakKeyDictionary()
+        self._loop_thread: int | None = None
+        self._alive = threading.Event()
+        self._stopped = threading.Event()
+        loop.set_task_factory(self._task)  # type: ignore[arg-type]  # the stubs' is narrower
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Write one warning for each time that the loop is held."""
+        while not self._stopped.wait(min(LOOK, self._held)):
+            self._alive.clear()
+            try:
+                self._loop.call_soon_threadsafe(self._alive.set)
+            except RuntimeError:
+                return  # the loop is closed
+            if not self._alive.wait(self._held) and not self._stopped.is_set():
+                self._warn()
+                self._alive.wait()
+
+    def _task(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        """Create a task, and note the turn that it belongs to."""
+        self._loop_thread = threading.get_ident()
+        task = asyncio.Task(work, loop=loop, **options)
+        if turn := CURRENT.get():
+            self._turns[task] = turn
+        return task
+
+    def _warn(self) -> None:
+        task = asyncio.current_task(self._loop)
+        turn = self._turns.get(task) if task else None
+        name = f"run {turn.run} attempt {turn.attempt}" if turn else "no agent's code"
+        frame = sys._current_frames().get(self._loop_thread or 0)
+        stack = "".join(traceback.format_stack(frame)[-12:]) if frame else ""
+        logger.warning("%s holds the event loop for %s s:\n%s", name, self._held, stack)

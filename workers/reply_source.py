@@ -1,0 +1,50 @@
+"""Whose replies a process writes: a language model's here, agents' in `workers.agent_replies`."""
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from streams.models import Run
+from workers.generators.base import generate
+from workers.prompt.messages import PromptMessage
+from workers.reply_items import ReplyItem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A reply to read. `items` is closed with `aclosing`.
+
+    `has_returned` waits so many seconds and says whether nothing works at the reply any more. A
+    reply that was stopped may still run, for example in a tool that blocks its thread.
+    """
+
+    items: AsyncGenerator[ReplyItem, None]
+    has_returned: Callable[[float], bool]
+
+
+class ReplySource(Protocol):
+    """Begins replies. Nothing is asked of a model or an agent before the first item is read.
+
+    `called` stores that a tool which must not be called twice is about to be called; False means
+    that it must not be. `draining` says whether the process ends soon. Neither raises.
+    """
+
+    def __call__(
+        self,
+        run: Run,
+        prompt: list[PromptMessage],
+        *,
+        called: Callable[[], bool],
+        draining: Callable[[], bool],
+    ) -> Reply: ...
+
+
+def model_reply(
+    run: Run,
+    prompt: list[PromptMessage],
+    *,
+    called: Callable[[], bool],
+    draining: Callable[[], bool],
+) -> Reply:
+    """Begin the reply of a language model. It calls no tools."""
+    return Reply(items=generate(prompt, model=run.model), has_returned=lambda _: True)
