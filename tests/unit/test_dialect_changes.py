@@ -1,7 +1,6 @@
 """A reader that is told only the changes between states of a reply has the whole reply."""
 
 from dataclasses import replace
-from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,42 +17,13 @@ from streams.dialects.changes import (
     changes,
 )
 from streams.dialects.position import CLOSING, OPENING, Position, reply_at
-from streams.protocol.events import RunCancelled, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     AnyPart,
-    DataPart,
     ReasoningPart,
-    SourcePart,
     TextPart,
-    ToolCallPart,
-    ToolResultPart,
-    add_part,
 )
-
-RUN = UUID(int=1)
-USAGE = Usage(input_tokens=1, output_tokens=1, total_tokens=2, estimated=True)
-texts = st.text(alphabet="ab🙂", min_size=1, max_size=3)
-pieces: st.SearchStrategy[AnyPart] = st.one_of(
-    st.builds(TextPart, text=texts),
-    st.builds(ReasoningPart, text=texts),
-    st.builds(ToolCallPart, call=texts, name=texts, input=st.just({})),
-    st.builds(ToolResultPart, call=texts, output=texts),
-    st.builds(SourcePart, source=texts, title=texts),
-    st.builds(DataPart, name=st.just("n"), data=texts, id=st.sampled_from(["1", "2", None])),
-)
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[Reply]:
-    """The states of one reply: up to three attempts, the last of which ends."""
-    states = [Reply(run=RUN)]
-    for attempt in range(1, draw(st.integers(1, 3)) + 1):
-        states.append(Reply(run=RUN, attempt=attempt))
-        for piece in draw(st.lists(pieces, max_size=6)):
-            states.append(replace(states[-1], parts=add_part(states[-1].parts, piece)))
-    ending = RunCancelled(run=RUN, attempt=states[-1].attempt, reply=None, usage=USAGE)
-    return [*states, replace(states[-1], ending=ending)]
+from tests.support.reply_histories import RUN, histories
 
 
 class Reader:
