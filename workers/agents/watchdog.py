@@ -1,4 +1,4 @@
-"""Names the run whose code holds the event loop of the agents, for whoever reads the log.
+"""Names the run whose code holds the event loop of the agents, in the process log.
 
 An agent that computes, or waits without `await`, keeps all other agents of its process from
 running, and is not stopped before it lets go of the loop.
