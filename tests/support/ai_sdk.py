@@ -116,28 +116,27 @@ class Page:
         """Compare the page with what is stored. Returns the messages."""
         shown = comparable((await self.do("look"))["messages"])
         stored = comparable(await self.stored())
-        assert shown == stored
+        assert shown == stored, (shown, stored)
         return shown
 
 
 def comparable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages without what only a page keeps: steps, reasoning and metadata."""
+    """The messages without what only a page keeps: steps and metadata."""
     return [
         {
             "id": message["id"],
             "role": message["role"],
             "parts": [
-                {name: value for name, value in part.items() if name in KEPT}
+                {name: part[name] for name in KEPT if name in part}
                 for part in message["parts"]
-                if part["type"] not in LEFT_OUT
+                if part["type"] != "step-start"
             ],
         }
         for message in messages
     ]
 
 
-LEFT_OUT = ("step-start", "reasoning")  # a run that has ended has no reasoning any more
 KEPT = (
     *("type", "text", "toolCallId", "toolName", "input", "output", "errorText"),
-    *("sourceId", "url", "title", "mediaType", "data", "id"),
+    *("sourceId", "url", "title", "mediaType", "data"),
 )
