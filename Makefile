@@ -1,7 +1,7 @@
 # make run     the whole service on this machine: http://127.0.0.1:8000/, or PORT=…
 # make setup   the environment and the database migrations; starts nothing
 # make test    unit, integration and one end-to-end test; RINGS="tests/unit" runs these paths only
-# make test-faults, test-browser, test-all, test-release   the other tests: see CONTRIBUTING.md
+# make test-faults, test-browser, test-dialects, test-all, test-release   the other tests: see CONTRIBUTING.md
 # make check   style, types and the direction of imports
 # make bench   the benchmarks, beside other projects; BENCH="--json FILE" writes JSON lines,
 #              BENCH=--small shows within minutes whether each benchmark works
@@ -17,7 +17,7 @@ MINUTES = $(if $(shell command -v timeout),timeout --foreground $(1)m)
 ALONE = $(if $(shell command -v flock),flock requirements.lock)
 
 .PHONY: run setup check bench format lock environment environment-dev
-.PHONY: test test-faults test-browser test-all test-release
+.PHONY: test test-faults test-browser test-dialects test-all test-release
 .PHONY: again faults-beside faults-alone generators browser-beside browser-alone
 .SILENT:
 .NOTPARALLEL:
@@ -46,8 +46,12 @@ test-faults:
 test-browser:
 	$(MAKE) -k browser-beside browser-alone
 
+# With the vendors' npm packages, which the tests install by name and version.
+test-dialects: environment-dev
+	$(call MINUTES,10) $(PYTHON) -m pytest tests/dialects
+
 test-all:
-	$(MAKE) -k test test-faults test-browser
+	$(MAKE) -k test test-faults test-browser test-dialects
 
 # It takes hours, one test after the other, on an otherwise idle machine.
 test-release: environment-dev

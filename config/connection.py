@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from streams.http.problems import Problem, problem_response
 from streams.http.request_limits import HEAD
+from streams.http.threaded_handler import ABORT
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
 UNREADABLE = Problem(400, "bad_request", "This is not a valid HTTP request.")
@@ -67,6 +68,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.parser.should_upgrade() and not self._should_upgrade():
             return  # `_upgrade` parses the head again, without its `Upgrade` field
         self._stop_timer()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -24,6 +24,7 @@ from streams.http.threaded_handler import ThreadedHandler
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIVE, READY = "/health/live", "/health/ready"
 OWN = re.compile(r"^/(api/|health/|metrics$)")
+OPENAI = {"chat-completions", "responses"}  # the dialects under /v1/
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WAITING = 512  # requests that may wait for a thread of the write pool
@@ -62,10 +63,14 @@ class StreamsApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
-        elif scope["type"] == "http" and (not self.others or OWN.match(scope["path"])):
+        elif scope["type"] == "http" and (not self.others or self._owns(scope["path"])):
             await self.handler_of(scope["method"], scope["path"])(scope, receive, send)
         elif self.others:
             await self.others(scope, receive, send)
+
+    def _owns(self, path: str) -> bool:
+        openai = path.startswith("/v1/") and not OPENAI.isdisjoint(settings.DIALECTS)
+        return openai or bool(OWN.match(path))
 
     def handler_of(self, method: str, path: str) -> ThreadedHandler:
         """Return the handler whose threads answer this request."""

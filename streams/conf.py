@@ -37,6 +37,7 @@ OF_THE_PROJECT = {
     "MODEL_URL_FILE": "the file that holds the embedded model's URL",
 }
 NAME_LENGTH = 200  # characters of an agent's name
+DIALECTS = ("ai-sdk", "chat-completions", "responses")
 KEY_LENGTH = 32  # characters: RFC 7518 §3.2 requires 256 bits
 
 
@@ -54,6 +55,16 @@ def retry_range(text: str) -> list[int]:
     if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1]:
         raise ValueError("must be two numbers of ms, the least and the most.")
     return numbers
+
+
+def known_dialects(names: list[str]) -> list[str]:
+    """Refuse a name that is no dialect's with `ValueError`; `none` alone is an empty list."""
+    if names == ["none"]:
+        return []
+    for name in names:
+        if name not in DIALECTS:
+            raise ValueError(f"can name {', '.join(DIALECTS)}, or `none` alone, not {name!r}.")
+    return names
 
 
 def long_key(key: str) -> str:
@@ -173,6 +184,9 @@ class StreamSettings(Environment):
         (500, 2000), "ms, minimum and maximum", "that readers wait before they reconnect"
     )
     STREAM_BUFFER: Count = setting(512, "frames", "of a channel in one web process")
+    DIALECTS: Annotated[Words, AfterValidator(known_dialects)] = setting(
+        list(DIALECTS), "names, separated by commas", "of the other clients' wires that are served"
+    )
     GRIP_URL: Annotated[str, AfterValidator(grip_url)] = setting(
         "", "URL, with `?key=`", "of Pushpin's control port, with its key"
     )

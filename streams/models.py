@@ -26,15 +26,25 @@ class Conversation(models.Model):
     owner = models.CharField(max_length=64, help_text="user:<id>, or visitor:<uuid>")
     title = models.CharField(max_length=200)
     model = models.CharField(max_length=200)
+    # What another client's wire calls it. A name is free again once its conversation is deleted.
+    dialect = models.CharField(max_length=20, blank=True, editable=False)
+    client_id = models.CharField(max_length=200, null=True, editable=False)  # noqa: DJ001
+    hidden = models.BooleanField(default=False, editable=False, help_text="left out of lists")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     head = models.BigIntegerField(default=0, editable=False)  # the highest id known to be appended
     title_pending_since = models.DateTimeField(null=True, editable=False)  # a new title's change
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["owner", "dialect", "client_id"], name="one_conversation_per_client_id"
+            )
+        ]
         indexes: ClassVar = [
             models.Index(fields=["owner", "-created_at", "-id"], name="owner_newest"),
             models.Index(fields=["title_pending_since"], name="pending_titles"),
+            models.Index(fields=["created_at"], name="hidden_by_age", condition=Q(hidden=True)),
         ]
 
     def __str__(self) -> str:
@@ -70,6 +80,9 @@ class Message(models.Model):
     content = models.TextField()
     parts = models.JSONField(
         null=True, editable=False, help_text="the parts of a reply; null if it is text alone"
+    )
+    client_id = models.CharField(  # noqa: DJ001
+        max_length=200, null=True, editable=False, help_text="another client's name for it"
     )
     turn = models.PositiveIntegerField(editable=False)
     reply_to = models.ForeignKey(
@@ -138,6 +151,11 @@ class Run(models.Model):
         editable=False,
         help_text="when it first called a tool that must not be called twice: it never begins anew",
     )
+
+    # The request whose disconnect ends the run, and since when its client is gone; both null for a
+    # run that no disconnect ends.
+    reader = models.UUIDField(null=True, editable=False)
+    reader_left_at = models.DateTimeField(null=True, editable=False)
 
     # The events that are appended, so that any process can publish the rest.
     queued_event_id = models.BigIntegerField(null=True, editable=False)

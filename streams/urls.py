@@ -1,15 +1,42 @@
 """The URL routes of the app: the API, accounts, health checks, metrics and the page."""
 
+from django.conf import settings
 from django.urls import include, path, re_path
 
 from streams.api import addresses
+from streams.api import api as own_api
 from streams.api.events import events
 from streams.api.routing import not_found_view
+from streams.dialects.ai_sdk_api import api as ai_sdk
+from streams.dialects.chat_completions_api import api as chat_completions
+from streams.dialects.http import DialectApi
+from streams.dialects.openai_http import models_api as openai_models
+from streams.dialects.openai_http import not_found_view as openai_not_found
+from streams.dialects.responses_api import api as responses
 from streams.pushpin.views import next_link
 from streams.web import accounts, page
 from streams.web.health import live, metrics, ready
 
+# By the names in the setting DIALECTS that serve them.
+DIALECTS = [
+    (ai_sdk, {"ai-sdk"}),
+    (openai_models, {"chat-completions", "responses"}),
+    (chat_completions, {"chat-completions"}),
+    (responses, {"responses"}),
+]
+
+
+def served(names: list[str]) -> list[DialectApi]:
+    """Return the APIs that these names in the setting DIALECTS serve."""
+    return [api for api, by_names in DIALECTS if by_names & set(names)]
+
+
+dialects = served(settings.DIALECTS)
+for dialect in dialects:
+    own_api.document_also(dialect, dialect.prefix)
+
 api = [
+    *(url for one in dialects if one.prefix == "/api/" for url in one.addresses()),
     path("conversations/<uuid:conversation>/events/", events, name="events"),
     path("streams/next/", next_link, name="next"),
     path("streams/next/<str:name>/", next_link, name="next-page"),
@@ -17,8 +44,10 @@ api = [
     *addresses(),
     re_path("", not_found_view),
 ]
+v1 = [url for one in dialects if one.prefix == "/v1/" for url in one.addresses()]
 urlpatterns = [
     path("api/", include((api, "unspool"))),
+    *([path("v1/", include([*v1, re_path("", openai_not_found)]))] if v1 else []),
     path("accounts/", include(accounts)),
     path("health/live", live),
     path("health/ready", ready),

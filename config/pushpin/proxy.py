@@ -2,21 +2,26 @@
 
 An EventSource stops at any status but 200, and Pushpin answers 502 if a web process is away or ends
 too early. So the proxy passes a response on only when it is complete. In place of an incomplete one
-it asks the reader of a stream to reconnect. All API requests come through here, except the next
-pages of a stream, which Pushpin requests from the web processes. `config.pushpin.run` starts the
-proxy with a listening socket.
+it asks the reader of a stream to reconnect. A stream in another client's wire is passed on as it
+comes, because Pushpin does not hold it.
+
+All API requests come through here, except the next pages of a stream, which Pushpin requests from
+the web processes. `config.pushpin.run` starts the proxy with a listening socket.
 """
 
 import asyncio
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 import uvloop
 from aiohttp import (
     ClientConnectorError,
     ClientError,
+    ClientResponse,
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
@@ -34,6 +39,8 @@ from streams.http.problems import Problem, problem_response
 from streams.http.request_limits import HEAD, max_bytes
 from streams.http.unavailable import unavailable_response
 
+HELD = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)")  # streams of Pushpin's own
+UNREADABLE = b"\n\ndata: {\n\n"
 REACH = 5.0  # seconds until a web process has accepted the connection
 # RFC 9110 §7.6.1: these fields concern one connection only.
 HOP = ("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
@@ -66,7 +73,7 @@ class Proxy:
         self._session = session
         self._origin = origin
 
-    async def take(self, request: web.BaseRequest) -> web.Response:
+    async def take(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the web process's response, or the one that stands in for it."""
         try:
             async with self._session.request(
@@ -77,13 +84,35 @@ class Proxy:
                 allow_redirects=False,
             ) as answer:
                 if answer.content_type == "text/event-stream" and answer.content_length is None:
-                    return to_aiohttp(problem_response(NO_GRIP))  # the stream would not end
+                    if HELD.match(request.path):
+                        return to_aiohttp(problem_response(NO_GRIP))  # the stream would not end
+                    return await pass_on(request, answer)
                 body = await answer.read()
         except (ClientConnectorError, ConnectionTimeoutError):
             return stand_in(request, AWAY)
         except (ClientError, TimeoutError):
             return stand_in(request, CUT_OFF)
         return build_response(answer.status, answer.headers, body)
+
+
+async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
+    """Send the stream as it comes. If it breaks, the last block is no JSON.
+
+    Pushpin ends its response in order even if the connection to it breaks. Most clients would take
+    that for the end of the reply. With such a block each of them reports an error.
+    """
+    response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
+    response.headers.setdefault("Server", "Unspool")
+    await response.prepare(request)
+    try:
+        async for piece in answer.content.iter_any():
+            await response.write(piece)
+    except (ClientError, ConnectionError):
+        with suppress(ConnectionError):
+            await response.write(UNREADABLE)
+        if request.transport:
+            request.transport.close()  # without the last chunk of the body
+    return response
 
 
 def reads_body(request: web.BaseRequest) -> bool:

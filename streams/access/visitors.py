@@ -6,6 +6,7 @@ from uuid import uuid4
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest
 
 from streams.access.authorization import VISITOR_KEY
@@ -16,7 +17,15 @@ from streams.models import Conversation, IdempotencyRecord, Run
 def adopt_conversations(*, visitor: str, user: str) -> None:
     """Move the visitor's conversations, runs and idempotency records to the user, atomically."""
     with transaction.atomic():
-        Conversation.objects.filter(owner=visitor).update(owner=user)
+        # Where both owners have a conversation of one name, the user's keeps it.
+        names = Conversation.objects.filter(owner=user).exclude(client_id=None)
+        taken = Q()
+        for dialect, name in names.values_list("dialect", "client_id"):
+            taken |= Q(dialect=dialect, client_id=name)
+        moved = Conversation.objects.filter(owner=visitor)
+        if taken:
+            moved.filter(taken).update(client_id=None)
+        moved.update(owner=user)
         Run.objects.filter(owner=visitor).update(owner=user)
         # A request repeated after sign-in must still be recognised. Where both owners used a key,
         # the user's record stays.

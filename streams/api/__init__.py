@@ -22,8 +22,21 @@ from streams.api.runs import router as runs
 class Api(NinjaAPI):
     """Django Ninja's API class, with a complete OpenAPI document."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._also: dict[NinjaAPI, str] = {}
+
+    def document_also(self, api: NinjaAPI, prefix: str) -> None:
+        """Add the operations of another API, whose paths begin with `prefix`, to the document."""
+        self._also[api] = prefix
+
     def get_openapi_schema(self, **where: Any) -> Any:
-        return complete(super().get_openapi_schema(**where))
+        document = super().get_openapi_schema(**where)
+        for api, prefix in self._also.items():
+            other = api.get_openapi_schema(path_prefix=prefix)
+            document["paths"] |= other["paths"]
+            document["components"]["schemas"] |= other["components"].get("schemas", {})
+        return complete(document)
 
     def validation_error_from_error_contexts(
         self, error_contexts: list[ValidationErrorContext[Any]]

@@ -19,19 +19,22 @@ class Authentication:
     Raises `Problem`: 411 or 415 for the body, and what `caller_of` raises.
     """
 
+    media_types: tuple[str, ...] = ("application/json",)  # of bodies
     csrf = True  # makes the documentation page send the CSRF token
 
     def __call__(self, request: HttpRequest) -> Caller:
         # Must run before the CSRF check, which reads a form's body and so consumes it.
-        require_json(request)
+        require_json(request, self.media_types)
         return caller_of(request)
 
 
-def require_json(request: HttpRequest) -> None:
+def require_json(
+    request: HttpRequest, media_types: tuple[str, ...] = Authentication.media_types
+) -> None:
     """Raise `Problem` for a body that is not JSON (415) or has no announced length (411)."""
     if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
         # Django checks a body's size only against its Content-Length.
         raise Problem(411, "length_required", "Send the body with a Content-Length.")
     length = request.headers.get("Content-Length") or "0"
-    if length != "0" and request.content_type != "application/json":
+    if length != "0" and request.content_type not in media_types:
         raise Problem(415, "unsupported_media_type", "Send the body as application/json.")

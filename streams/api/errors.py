@@ -24,11 +24,17 @@ SOON = {"Retry-After": "5"}  # seconds
 
 def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The response to a request whose view raised this exception."""
+    problem = logged_problem(request, error)
+    forget_frames(error)
+    return problem_response(problem)
+
+
+def logged_problem(request: HttpRequest, error: Exception) -> Problem:
+    """The problem that tells the caller about this exception. An error of the service is logged."""
     problem = problem_of(error)
     if problem.status >= 500:
         logger.error("%s %s refused", request.method, request.path, exc_info=error)
-    forget_frames(error)
-    return problem_response(problem)
+    return problem
 
 
 def forget_frames(error: BaseException | None) -> None:

@@ -10,7 +10,7 @@ from ninja.parser import Parser as NinjaParser
 from ninja.renderers import BaseRenderer
 
 from streams.http.problems import Problem
-from streams.http.request_limits import is_flat
+from streams.http.request_limits import SYNTAX, is_flat
 from streams.protocol.sse import as_json
 
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -37,10 +37,11 @@ class Renderer(BaseRenderer):
 class Parser(NinjaParser):
     """Parses bodies as UTF-8 only (RFC 8259 §8.1); Ninja's own parser guesses the encoding.
 
-    Raises `Problem` for a body with much JSON outside of strings.
+    Raises `Problem` for a body with more than `syntax` bytes outside of strings.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, syntax: int = SYNTAX) -> None:
+        self._syntax = syntax
         # One body at a time. Parsing one of the longest blocks all other threads for ten
         # milliseconds, and several at once would delay every stream by their sum.
         self._lock = Lock()
@@ -48,7 +49,7 @@ class Parser(NinjaParser):
     def parse_body(self, request: HttpRequest) -> Any:
         with self._lock:
             text = request.body.decode("utf-8-sig")
-            if not is_flat(request.body):
+            if not is_flat(request.body, self._syntax):
                 detail = "A body is one object of a few strings, and a small `metadata`."
                 raise Problem(422, "invalid_request", detail)
             return json.loads(text)

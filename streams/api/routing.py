@@ -15,9 +15,11 @@ UNSLASHED = Problem(
 )
 
 
-def wrapped(address: URLPattern) -> URLPattern:
-    """The same URL pattern, with its view wrapped."""
-    view = csrf_exempt(_wrap(address.callback))  # `caller_of` checks CSRF for sessions only
+def wrapped(
+    address: URLPattern, refuse: Callable[[Problem], HttpResponse] = problem_response
+) -> URLPattern:
+    """The same URL pattern, with its view wrapped. `refuse` writes the refusal of a method."""
+    view = csrf_exempt(_wrap(address.callback, refuse))  # `caller_of` checks CSRF for sessions only
     return URLPattern(address.pattern, view, address.default_args, address.name)
 
 
@@ -28,7 +30,7 @@ def not_found_view(request: HttpRequest) -> HttpResponse:
     return problem_response(not_found() if slashed is not_found_view else UNSLASHED)
 
 
-def _wrap(view: View) -> View:
+def _wrap(view: View, refuse: Callable[[Problem], HttpResponse]) -> View:
     def wrapper(request: HttpRequest, **path_args: Any) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # the server leaves the body out: RFC 9110 §9.3.2
@@ -36,9 +38,7 @@ def _wrap(view: View) -> View:
         if response.status_code == 405:
             allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
             detail = f"Here there is only: {allowed}."
-            return problem_response(
-                Problem(405, "method_not_allowed", detail, headers={"Allow": allowed})
-            )
+            return refuse(Problem(405, "method_not_allowed", detail, headers={"Allow": allowed}))
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 

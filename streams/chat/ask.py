@@ -25,6 +25,7 @@ from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits
 from streams.chat.model_names import kind_of
+from streams.chat.origin import EarlierMessage, Origin, store_earlier
 from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
@@ -74,10 +75,14 @@ def begin(
     title: str | None = None,
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
+    origin: Origin | None = None,
+    client_id: str | None = None,
 ) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
 
-    Raises `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and what `recall` does.
+    `origin` is that of another client's wire, and `client_id` its name of the message. Raises
+    `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, what `recall` does, and
+    `IntegrityError` if the origin's name is taken.
     """
     conversation = Conversation(
         id=uuid4(),
@@ -86,11 +91,15 @@ def begin(
         model=check_model(model or settings.LLM_MODEL),
     )
 
+    if origin:
+        origin.apply(conversation)
+
     def make() -> Run:
         conversation.save(force_insert=True)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
-        return _question(conversation, text, metadata, turn=1)
+        turn = origin.store_earlier(conversation) if origin else 1
+        return _question(conversation, text, metadata, turn, client_id)
 
     return _accept(conversation, make, key)
 
@@ -102,8 +111,12 @@ def ask(
     when_busy: WhenBusy = "reject",
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
+    client_id: str | None = None,
+    earlier: tuple[EarlierMessage, ...] = (),
 ) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
+
+    `earlier` messages come before it, and are not answered.
 
     Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and
     what `recall` does.
@@ -111,7 +124,8 @@ def ask(
 
     def make() -> Run:
         _take_turn(conversation, when_busy)
-        return _question(conversation, text, metadata, turn=_last_turn(conversation) + 1)
+        turn = store_earlier(conversation, earlier, turn=_last_turn(conversation))
+        return _question(conversation, text, metadata, turn, client_id)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")
 
@@ -227,9 +241,15 @@ def _last_turn(conversation: Conversation) -> int:
 
 
 def _question(
-    conversation: Conversation, text: str, metadata: Metadata | None, *, turn: int
+    conversation: Conversation,
+    text: str,
+    metadata: Metadata | None,
+    turn: int,
+    client_id: str | None,
 ) -> Run:
-    message = conversation.messages.create(role=Message.Role.USER, content=text, turn=turn)
+    message = conversation.messages.create(
+        role=Message.Role.USER, content=text, turn=turn, client_id=client_id
+    )
     return _run(conversation, message, metadata)
 
 

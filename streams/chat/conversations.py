@@ -4,16 +4,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from streams.chat.pagination import RESOLUTION, created_before
 from streams.chat.publisher import publish_deletion, publish_title
 from streams.log.errors import LogUnavailable, Superseded
-from streams.models import Conversation, DeletedConversation
+from streams.models import Conversation, DeletedConversation, Run, from_now
 
 PAGE_SIZE = 50  # conversations
+AT_ONCE = 100  # conversations that one pass of the sweep deletes
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE_CURSOR = "[0-9]{1,16}-[0-9a-f]{32}"  # microseconds since EPOCH, and a conversation's id
 
@@ -25,7 +27,7 @@ def list_newest(
 
     The cursor is None on the last page.
     """
-    found = Conversation.objects.filter(owner=owner)
+    found = Conversation.objects.filter(owner=owner, hidden=False)
     if search:
         found = found.filter(title__icontains=search)
     if after:
@@ -60,6 +62,18 @@ def delete(conversation: Conversation, among: QuerySet[Conversation] | None = No
     with suppress(LogUnavailable):  # no reader has access any more; the sweep deletes the log
         publish_deletion(conversation.id)
     return True
+
+
+def delete_expired() -> None:
+    """Delete hidden conversations whose runs have ended LOG_TTL ago: no client knows them."""
+    recent = Run.objects.filter(Q(ended_at=None) | Q(ended_at__gt=from_now(-settings.LOG_TTL)))
+    expired = Conversation.objects.filter(
+        ~Exists(recent.filter(conversation=OuterRef("pk"))),
+        hidden=True,
+        created_at__lt=from_now(-settings.LOG_TTL),
+    )
+    for conversation in expired.order_by("created_at")[:AT_ONCE]:
+        delete(conversation, among=expired)
 
 
 def _page_cursor(last: Conversation) -> str:

@@ -10,22 +10,40 @@ from functools import cache
 from threading import Lock
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import orjson
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
-from streams.models import IdempotencyRecord, from_now
+from streams.models import IdempotencyRecord, Run, from_now
+
+REPEATED_WITHIN = 60  # s in which a client repeats a request that has no key
+LOOKED_AT = 100  # records of equal requests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdempotencyKey:
-    """The identity of a request: its owner, route, Idempotency-Key and the digest of its body."""
+    """The identity of a request: its owner, route, Idempotency-Key and the digest of its body.
+
+    `repeat`: the request has no key, and its client says how often it has repeated an equal body.
+    Then each request keeps a record of its own, and a repetition takes one that is not taken yet.
+    So equal requests that are sent at once, on purpose, stay apart.
+    """
 
     owner: str
     route: str
     key: str
     digest: str
+    repeat: int | None = None
+
+    @classmethod
+    def repeatable(cls, *, owner: str, route: str, digest: str, repeat: int) -> "IdempotencyKey":
+        """The identity of a request without a key, which its client has repeated so often."""
+        return cls(
+            owner=owner, route=route, key=f"{uuid4()}#{repeat}", digest=digest, repeat=repeat
+        )
 
 
 class KeyReused(Exception):
@@ -71,6 +89,8 @@ def recall(key: IdempotencyKey) -> dict[str, Any] | None:
 
     Raises `KeyReused` for another body, or `TooManyRepeats`.
     """
+    if key.repeat is not None:
+        return _take_repeated(key) if key.repeat else None
     record = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).first()
     if record is None:
         return None
@@ -78,6 +98,25 @@ def recall(key: IdempotencyKey) -> dict[str, Any] | None:
         raise KeyReused
     repeats().count(key.owner)
     return dict(record.body)
+
+
+def _take_repeated(key: IdempotencyKey) -> dict[str, Any] | None:
+    """What was kept for an equal body, whose run is active or was asked for a moment ago."""
+    equal = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, digest=key.digest)
+    records = equal.annotate(recent=Q(created_at__gt=from_now(-REPEATED_WITHIN)))
+    newest = list(records.order_by("-created_at")[:LOOKED_AT])
+    runs = Run.objects.in_bulk([record.body["run"] for record in newest])
+    by_id = {str(id): run for id, run in runs.items()}
+    for record in newest:
+        earlier, _, count = record.key.rpartition("#")
+        run = by_id.get(record.body["run"])
+        if run is None or int(count) >= (key.repeat or 0) or not (run.is_active or record.recent):
+            continue
+        taken = equal.filter(pk=record.pk, key=record.key)
+        if taken.update(key=f"{earlier}#{key.repeat}"):  # otherwise another repetition took it
+            repeats().count(key.owner)
+            return dict(record.body)
+    return None
 
 
 def keep(key: IdempotencyKey, result: object) -> None:
@@ -92,6 +131,11 @@ def keep(key: IdempotencyKey, result: object) -> None:
         digest=key.digest,
         body=orjson.loads(orjson.dumps(result)),
     )
+
+
+def forget(key: IdempotencyKey) -> None:
+    """Make the key unused again."""
+    IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, key=key.key).delete()
 
 
 def keep_as_used(key: IdempotencyKey) -> bool:

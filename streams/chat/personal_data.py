@@ -24,8 +24,11 @@ from streams.protocol.parts import part_json
 Row = dict[str, Any]
 # The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.
 EXPORTED: dict[type[Model], tuple[str, ...]] = {
-    Conversation: ("id", "title", "model", "created_at"),
-    Message: ("id", "conversation", "role", "content", "parts", "turn", "reply_to", "created_at"),
+    Conversation: ("id", "title", "model", "dialect", "client_id", "hidden", "created_at"),
+    Message: (
+        *("id", "conversation", "role", "content", "parts", "client_id", "turn", "reply_to"),
+        "created_at",
+    ),
     Run: (
         *("id", "conversation", "message", "reply", "model", "metadata", "status", "attempt"),
         *("cancel_asked", "called_at"),
@@ -43,6 +46,7 @@ LEFT_OUT: dict[type[Model], tuple[str, ...]] = {
     Message: ("event",),
     Run: (
         *("owner", "uncounted_attempts", "worker", "lease_until", "lease_length", "dispatched_at"),
+        *("reader", "reader_left_at"),
         *("queued_event_id", "started_event_id", "ended_event_id"),
     ),
     IdempotencyRecord: ("id", "owner", "digest"),

@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from streams.access.token_usage import token_usage
 from streams.chat.broker_queue import queue_length
+from streams.chat.conversations import delete_expired
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import startable_runs
 from streams.chat.finish import cancel_unheld, fail, fail_after_call
@@ -26,6 +27,7 @@ from streams.chat.idempotency import expire
 from streams.chat.leases import abandoned, passed, retryable
 from streams.chat.model_names import Kind, kinds, of_kind, unknown
 from streams.chat.publisher import publish_deletion, publish_pending, publish_title
+from streams.chat.waiting_reader import ask_to_cancel
 from streams.chat.waiting_runs import Waiting, waiting
 from streams.log.channels import channel_of
 from streams.log.errors import LogCorrupted, LogUnavailable, LogUnverified, Superseded
@@ -83,6 +85,8 @@ def sweep() -> None:
     Raises `LogUnavailable` where the broker's server is away, so that no run can be dispatched.
     """
     this_pass = SweepPass()
+    ask_to_cancel()
+    delete_expired()
     _publish_pending(this_pass)
     _end_abandoned(this_pass)
     if broker_server() in this_pass.unavailable:

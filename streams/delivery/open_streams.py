@@ -61,6 +61,12 @@ class OpenStreams:
         self.draining = False
         self._lock = Lock()
 
+    def check_limit(self, owner: str) -> None:
+        """Raise `StreamLimit` if the owner may open no further stream now. Thread-safe."""
+        with self._lock:
+            if self._counts[owner] >= settings.MAX_STREAMS:
+                raise StreamLimit
+
     def admit(
         self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
     ) -> OpenStream:

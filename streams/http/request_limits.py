@@ -18,6 +18,7 @@ STRIDE = 65_536  # bytes scanned in one call, so that other threads run in betwe
 MESSAGES = (  # the routes whose bodies contain long texts, and how many texts
     (re.compile(r"^/api/conversations/?$"), 2),
     (re.compile(r"^/api/conversations/[^/]+/messages/?$"), 1),
+    (re.compile(r"^/(api/chat|v1/(responses|chat/completions)|ag-ui)/?$"), 2),  # other clients
 )
 # The rest of a string, up to its closing quote or the end of the input.
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -31,13 +32,13 @@ def max_bytes(path: str) -> int:
     return min(size, limit)
 
 
-def is_flat(body: bytes) -> bool:
-    """Whether at most `SYNTAX` bytes are outside of strings. Does not check that it is JSON."""
+def is_flat(body: bytes, syntax: int = SYNTAX) -> bool:
+    """Whether at most `syntax` bytes are outside of strings. Does not check that it is JSON."""
     outside = position = 0
     while True:
         quote = body.find(b'"', position)
         outside += (len(body) if quote < 0 else quote) - position
-        if outside > SYNTAX:
+        if outside > syntax:
             return False
         if quote < 0:
             return True

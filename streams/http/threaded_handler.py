@@ -15,6 +15,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
 from streams.http.lock_wait import in_request
+from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem, problem_response
 from streams.http.request import Receive, Request, Scope, Send, receive_in_time, wants_body
 from streams.http.unavailable import unavailable_response
@@ -39,6 +40,7 @@ OVERLOADED = Problem(
     "Too many requests wait for the database. Nothing was done: retry in a few seconds.",
     headers={"Retry-After": "5"},
 )
+ABORT = "unspool.abort"  # an ASGI extension: {"abort": a function that breaks the connection}
 TURN = 5.0  # seconds that a request waits for a thread, in a handler with a bounded queue
 
 
@@ -90,6 +92,16 @@ class ThreadedHandler(ASGIHandler):
         if isinstance(response, StreamingHttpResponse):
             try:
                 await run_while_connected(self.send_response(response, send), receive)
+            except StreamBroken:
+                await break_connection(scope)
+            finally:
+                response.close()
+            return
+        if isinstance(response, PendingResponse):
+            try:
+                with suppress(asyncio.CancelledError):  # the process is stopping
+                    await run_while_connected(response.complete(), receive)
+                await self.send_response(response, send)
             finally:
                 response.close()
             return
@@ -159,6 +171,21 @@ class ThreadedHandler(ASGIHandler):
             signals.request_finished.send(sender=self.__class__)
 
 
+class StreamBroken(Exception):
+    """A stream must end before it is complete. Its connection breaks, so that the client knows."""
+
+
+async def break_connection(scope: Scope) -> None:
+    """Break the connection without the end of the body, which would say that it is complete.
+
+    A server without the extension breaks it as well, because this response stays incomplete.
+    """
+    abort = scope.get("extensions", {}).get(ABORT)
+    if abort:
+        abort["abort"]()
+        await asyncio.sleep(0)  # the server learns of it first, and logs no incomplete response
+
+
 class Overloaded(Exception):
     """Too many requests wait for a thread, or this one waited too long. Its view did not run."""
 
@@ -184,15 +211,22 @@ def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
 
 
 async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `work`, and cancel it if the client disconnects. Raises what `work` raises."""
+    """Run `work`, and cancel it if the client disconnects.
+
+    Raises what `work` raises, and `StreamBroken` if another task has cancelled it: its client does
+    not read.
+    """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(wait_for_disconnect(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        is_stalled = working.cancelled()
     finally:
         leaving.cancel()
         working.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+    if is_stalled:
+        raise StreamBroken
     if not working.cancelled():
         working.result()
 

@@ -37,6 +37,9 @@ RUNS_REDISPATCHED = Counter(
     "unspool_runs_redispatched", "Waiting runs that a sweep dispatched again"
 )
 OPEN_STREAMS = Gauge("unspool_followers", "Open streams of this process")
+DIALECT_STREAMS = Gauge(
+    "unspool_dialect_streams", "Open streams of this process in another client's wire", ["dialect"]
+)
 REPLAYS = Counter("unspool_replays", "Reads of the log for a follower with a cursor")
 RESETS = Counter("unspool_resets", "Followers that were reset to a snapshot", ["reason"])
 GAPS_RECOVERED = Counter(

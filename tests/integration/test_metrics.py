@@ -60,6 +60,7 @@ def test_every_metric_of_the_dashboard_exists() -> None:
         "unspool_sweeps_total",
         "unspool_runs_redispatched_total",
         "unspool_followers",
+        "unspool_dialect_streams",
         "unspool_replays_total",
         "unspool_resets_total",
         "unspool_gaps_recovered_total",

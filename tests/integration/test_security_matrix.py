@@ -98,6 +98,12 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
     yield "a forged session", sending(forged)
 
 
+def address(route: str, conversation: str, run: str) -> str:
+    """The route's address for these objects, by the names that each wire has for them."""
+    other_wires = {"name": conversation, "id": f"resp_{run}", "model": "x"}
+    return route.format(conversation=conversation, run=run, **other_wires)
+
+
 def looks(answer: HttpResponse, conversation: str, run: str) -> tuple[Any, ...]:
     """What can be seen of an answer, whichever of two addresses it is an answer to."""
     own = {"X-Request-ID", "Vary", "Set-Cookie", "Content-Length", "Expires"}
@@ -136,7 +142,7 @@ def test_foreign_objects_are_not_found(ada: User, settings: Any, welcome: bool) 
             for method in METHODS:
                 absent = {name: str(uuid4()) for name in there}
                 answers = [
-                    looks(send(method, route.format(**ids)), *ids.values())
+                    looks(send(method, address(route, **ids)), *ids.values())
                     for ids in (there, absent)
                 ]
                 assert answers[0] == answers[1], (who, method, route)

@@ -217,6 +217,11 @@ class Stack:
         url = f"http://{HOST}:{self._model_port}/stats"
         return dict(httpx.get(url, trust_env=False).json())
 
+    def model_last(self) -> dict[str, Any]:
+        """The body of the last request to the model."""
+        url = f"http://{HOST}:{self._model_port}/last"
+        return dict(httpx.get(url, trust_env=False).json())
+
     async def _start(self) -> None:
         for proxy in (self.web_redis, self.worker_redis, self.front):
             await self._proxies.enter_async_context(proxy)

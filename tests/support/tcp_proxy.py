@@ -30,7 +30,7 @@ class Proxy:
         self.flowing.set()
         self.bytes_per_second: int | None = None
         self._answers_left = 0
-        self._cuts: list[int] = []
+        self._cuts: list[tuple[int, bool]] = []
         self._turn = 0
         self._server: asyncio.Server | None = None
 
@@ -91,12 +91,17 @@ class Proxy:
         """Slow each direction of each connection down; None lifts it."""
         self.bytes_per_second = bytes_per_second
 
-    def cut_next_answer_after(self, count: int) -> None:
-        """Close the next connection once exactly `count` bytes of its answer have been passed."""
-        self._cuts.append(count)
+    def cut_next_answer_after(self, count: int, *, reset: bool = False) -> None:
+        """Close the next connection once exactly `count` bytes of its answer have been passed.
+
+        `reset`: by RST, not by FIN.
+        """
+        self._cuts.append((count, reset))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        passage = ProxiedConnection(self, writer, cut=self._cuts.pop(0) if self._cuts else None)
+        passage = ProxiedConnection(
+            self, writer, cut=self._cuts.pop(0) if self._cuts else (None, False)
+        )
         self.open.append(passage)
         try:
             upstream = await self._reach()
@@ -125,10 +130,12 @@ class Proxy:
 class ProxiedConnection:
     """One connection through the proxy: a reader's side, and the side of what it reads from."""
 
-    def __init__(self, proxy: Proxy, reader_side: asyncio.StreamWriter, cut: int | None) -> None:
+    def __init__(
+        self, proxy: Proxy, reader_side: asyncio.StreamWriter, cut: tuple[int | None, bool]
+    ) -> None:
         self.proxy = proxy
         self.sides = [reader_side]
-        self.left = cut
+        self.left, self._resets = cut
         self.over = asyncio.Event()
 
     async def carry(
@@ -175,6 +182,8 @@ class ProxiedConnection:
                     return
                 write(portion)
                 await side.drain()
+            if self.left == 0 and self._resets:
+                self.reset()
         except OSError:
             self.reset()
         finally:

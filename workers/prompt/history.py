@@ -21,34 +21,40 @@ def history(run: Run) -> list[PromptMessage]:
     """Return the system message, and each question up to this run's with its latest reply.
 
     A completed reply takes precedence over the partial text of a cancelled one. But the latest
-    reply counts if it holds a tool call, whatever its run's status.
+    reply counts if it holds a tool call, whatever its run's status. Messages that a client brought
+    along, which no run has written, are in the prompt too.
     """
     messages = run.conversation.messages
     system = messages.filter(role=Message.Role.SYSTEM)
     questions = messages.filter(role=Message.Role.USER, turn__lte=run.message.turn)
     replies = _replies(run)
     prompt = [PromptMessage("system", text) for text in system.values_list("content", flat=True)]
-    rows = questions.order_by("-turn").values_list("turn", "content")
+    asked = dict(questions.order_by("-turn").values_list("turn", "content")[:LATEST])
     numbers = count(1)
-    for turn, content in reversed(rows[:LATEST]):
-        prompt.append(PromptMessage("user", content))
-        prompt += messages_of(replies.get(turn, ()), numbers)
+    for turn in sorted(asked.keys() | replies.keys()):
+        if turn in asked:
+            prompt.append(PromptMessage("user", asked[turn]))
+        for parts in replies.get(turn, ()):
+            prompt += messages_of(parts, numbers)
     return prompt
 
 
-def _replies(run: Run) -> dict[int, tuple[AnyPart, ...]]:
-    """The parts of the reply to each question before this run's."""
-    written = run.conversation.messages.filter(turn__lt=run.message.turn)
+def _replies(run: Run) -> dict[int, list[tuple[AnyPart, ...]]]:
+    """The parts of the reply in each turn before this run's, or of those that a client brought."""
+    assistants = run.conversation.messages.filter(role=Message.Role.ASSISTANT)
+    earlier = assistants.filter(turn__lt=run.message.turn)
     worth_reading = Q(written_by__status__in=WORTH_KEEPING) | Q(parts__isnull=False)
-    latest = written.filter(worth_reading, written_by__isnull=False)
-    newest_first = latest.order_by("-turn", "-created_at")
+    latest = earlier.filter(worth_reading | Q(written_by=None))
+    newest_first = latest.order_by("-turn", "-created_at", "-id")
     rows = newest_first.values_list("turn", "written_by__status", "pk", "content")[:LATEST]
     newest = [pk for _, _, pk, _ in list(rows)[:LATEST_WITH_PARTS]]
     stored = dict(Message.objects.filter(pk__in=newest).values_list("pk", "parts"))
-    chosen: dict[int, tuple[AnyPart, ...]] = {}
+    chosen: dict[int, list[tuple[AnyPart, ...]]] = {}
     for turn, replies in groupby(rows, key=itemgetter(0)):
         tried = [(status, _parts(stored.get(pk), content)) for _, status, pk, content in replies]
-        chosen[turn] = _latest(tried)
+        written = [(status, parts) for status, parts in tried if status]
+        brought = [parts for status, parts in reversed(tried) if not status]
+        chosen[turn] = [_latest(written)] if written else brought
     return chosen
 
 

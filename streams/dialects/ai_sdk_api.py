@@ -1,0 +1,241 @@
+"""The routes of the AI SDK: how a request of `useChat` becomes a run, and a run its stream."""
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError
+from django.db.models import Q
+from django.http import HttpResponse, StreamingHttpResponse
+from ninja import Router
+
+from streams.api.authentication import ApiRequest
+from streams.chat import ask, finish
+from streams.chat.idempotency import IdempotencyKey, forget, recall
+from streams.chat.origin import Origin, client_ids, named
+from streams.chat.reply_state import reply_state
+from streams.chat.snapshot import message_page
+from streams.dialects.ai_sdk import UiMessageWire, ui_parts
+from streams.dialects.ai_sdk_request import ChatRequest, contradiction, place_of
+from streams.dialects.http import DialectApi, TextAuthentication, check_stream, stream_run
+from streams.http.problems import Problem, not_found
+from streams.models import Conversation, Run, from_now
+from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.sse import clean
+
+DIALECT = UiMessageWire.dialect
+V1 = {"x-vercel-ai-ui-message-stream": "v1"}
+VERSION = "x-ai-sdk-version"  # the page may send it: the clients do not tell their version
+
+
+def refuse(problem: Problem) -> HttpResponse:
+    """A refusal: its whole body becomes the message of the client's error."""
+    return HttpResponse(
+        problem.detail,
+        status=problem.status,
+        content_type="text/plain; charset=utf-8",
+        headers=problem.headers,
+    )
+
+
+def _documented(*others: dict[int, str], media_type: str = "text/plain") -> dict[str, Any]:
+    """Ninja's `openapi_extra` for a route with these further statuses."""
+    statuses = {**REFUSALS, **{status: text for one in others for status, text in one.items()}}
+    return {
+        "responses": {
+            status: {
+                "description": text,
+                "content": {
+                    "text/event-stream" if status == 200 else media_type: {
+                        "schema": {"type": "string"}
+                    }
+                },
+            }
+            for status, text in statuses.items()
+        }
+    }
+
+
+REFUSALS = {
+    400: "The request cannot be read",
+    401: "The request has no valid authentication",
+    403: "The token lacks a scope, or the CSRF token is missing",
+    404: "It does not exist, or another owner has it",
+    422: "A value in the request is not valid, or a message has more than text",
+    429: "A limit of this owner is reached",
+    500: "A fault of the service",
+    503: "The service is temporarily unavailable",
+}
+BODY = {
+    408: "The body did not arrive completely",
+    409: "The messages differ from those that are stored",
+    411: "The body has no Content-Length",
+    413: "The body is larger than any request needs",
+    415: "The body is no JSON",
+}
+STREAM = {200: "The reply, as UI message chunks", 505: "A stream was asked for over HTTP/1.0"}
+router = Router(tags=["ai-sdk"])
+
+
+@router.post("/chat", openapi_extra=_documented(BODY, STREAM))
+def chat(request: ApiRequest, body: ChatRequest) -> StreamingHttpResponse:
+    owner = request.auth.owner
+    check_stream(request, request.auth)  # before anything is stored
+    text = body.check()
+    try:
+        run = _run_of(owner, body, text)
+    except IntegrityError:  # another request has begun the conversation meanwhile
+        run = _run_of(owner, body, text)
+    return _stream(request, run)
+
+
+def _run_of(owner: str, body: ChatRequest, text: str) -> UUID:
+    """The run that answers: a new one, or that of an earlier request for the same reply."""
+    conversation = _conversation(owner, body.chat)
+    newest = _newest(conversation) if conversation else None
+    key = body.key(owner, _regenerated(body, newest))
+    kept = recall(key)
+    if kept and Run.objects.filter(pk=kept["run"]).exists():
+        return UUID(kept["run"])
+    if kept:
+        forget(key)  # the chat was deleted since, and its name is free again
+    return _queued(owner, conversation, newest, body, text, key).run
+
+
+def _queued(
+    owner: str,
+    conversation: Conversation | None,
+    newest: Run | None,
+    body: ChatRequest,
+    text: str,
+    key: IdempotencyKey,
+) -> ask.QueuedRun:
+    if conversation is None:
+        return ask.begin(
+            owner=owner,
+            text=text,
+            model=body.model,
+            metadata=body.metadata,
+            key=key,
+            origin=Origin(
+                dialect=DIALECT, client_id=body.chat, earlier=body.earlier(body.messages[:-1])
+            ),
+            client_id=body.asked.id,
+        )
+    if body.model and body.model != conversation.model:
+        raise contradiction(f"This chat was begun with {conversation.model}.")
+    place = place_of(body, conversation)
+    if place.stored is None:
+        return ask.ask(
+            conversation,
+            text,
+            when_busy="interrupt",
+            key=key,
+            client_id=body.asked.id,
+            metadata=body.metadata,
+            earlier=place.earlier,
+        )
+    if newest is None or newest.message_id != place.stored.id:
+        raise contradiction("This message was never answered.")
+    if body.asks_again:
+        return ask.retry(newest, when_busy="interrupt", key=key)
+    return ask.QueuedRun(
+        conversation=conversation.id, message=newest.message_id, run=newest.id, cursor=None
+    )
+
+
+def _regenerated(body: ChatRequest, newest: Run | None) -> str:
+    """The reply that is to be written anew: the last one, unless that is being written anew.
+
+    A client names it only if the page does.
+    """
+    if not (body.asks_again and newest):
+        return ""
+    if body.trigger == "regenerate-message" and body.messageId:
+        return ""
+    others = newest.message.runs.exclude(pk=newest.pk)
+    earlier = others.order_by("-created_at").first() if newest.is_active else None
+    return str((earlier or newest).pk)
+
+
+@router.get("/chat/{name}/stream", openapi_extra=_documented(STREAM))
+def resume(
+    request: ApiRequest,
+    name: str,
+    startIndex: int | None = None,  # noqa: N803  # the name in the query
+) -> HttpResponse | StreamingHttpResponse:
+    owner = request.auth.owner
+    run = _run(owner, name)
+    if run is None and (conversation := _conversation(owner, name)):
+        run = _newest(conversation, recent=True)
+    if run is None:
+        return HttpResponse(status=204)
+    return _stream(request, run.id, heard=startIndex)
+
+
+@router.post("/chat/{name}/stop", response={204: None}, openapi_extra=_documented(BODY))
+def stop(request: ApiRequest, name: str) -> HttpResponse:
+    conversation = _conversation(request.auth.owner, name)
+    if conversation is None:
+        raise not_found()
+    for run in conversation.runs.filter(status__in=Run.ACTIVE):
+        finish.cancel(run.id)
+    return HttpResponse(status=204)
+
+
+@router.get("/chat/{name}/messages", openapi_extra=_documented())
+def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
+    conversation = _conversation(request.auth.owner, name)
+    if conversation is None:
+        raise not_found()
+    names = client_ids(conversation)
+    page, _ = message_page(conversation)
+    return [
+        {
+            "id": str(one.run or names.get(str(one.id), one.id)),
+            "role": one.role,
+            "parts": ui_parts(one.parts),
+        }
+        for one in page
+    ]
+
+
+def _conversation(owner: str, name: str) -> Conversation | None:
+    """The owner's conversation of this name, or with this id."""
+    if found := named(owner, DIALECT, clean(name)):
+        return found
+    try:
+        return Conversation.objects.filter(pk=parse_uuid(name), owner=owner).first()
+    except NotCanonical:
+        return None
+
+
+def _newest(conversation: Conversation, *, recent: bool = False) -> Run | None:
+    """The newest turn's last run; if `recent`, only one that has not ended before LOG_TTL."""
+    runs = conversation.runs.order_by("-message__turn", "-created_at")
+    if recent:
+        runs = runs.filter(Q(ended_at=None) | Q(ended_at__gt=from_now(-settings.LOG_TTL)))
+    return runs.first()
+
+
+def _run(owner: str, name: str) -> Run | None:
+    """The owner's run with this id: what a `WorkflowChatTransport` asks for."""
+    try:
+        return Run.objects.filter(pk=parse_uuid(name), conversation__owner=owner).first()
+    except NotCanonical:
+        return None
+
+
+def _stream(request: ApiRequest, run: UUID, *, heard: int | None = None) -> StreamingHttpResponse:
+    """The run's stream. `heard`: as `WorkflowChatTransport` counts, which is of version 7."""
+    resets = heard is not None or request.headers.get(VERSION, "").startswith("7")
+    wire = UiMessageWire(resets=resets, heard=heard or 0)
+    headers = {**V1, "x-workflow-run-id": str(run)}
+    if heard is not None and heard < 0:
+        # It wants the last chunks, and gets all. By this header it counts them from 0.
+        headers["x-workflow-stream-tail-index"] = str(-heard - 1)
+    return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
+
+
+api = DialectApi(DIALECT, prefix="/api/", refuse=refuse, authentication=TextAuthentication())
+api.add_router("", router)

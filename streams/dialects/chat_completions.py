@@ -1,0 +1,127 @@
+"""OpenAI's Chat Completions: a run as `chat.completion.chunk` frames, or as one object.
+
+This wire has no way back, and no words for text that is void. So another attempt after some text
+ends the stream with an error, as a failure does.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from streams.dialects.changes import Ended, Grown, TakenBack, changes
+from streams.dialects.wire import LastFrames
+from streams.models import Run
+from streams.protocol.events import RunCompleted, RunFailed, Usage
+from streams.protocol.fold import Reply
+from streams.protocol.parts import ReasoningPart, TextPart
+
+FINISH_REASONS = ("stop", "length", "content_filter")
+DONE = b"data: [DONE]\n\n"
+VOID = {
+    "message": "The reply was interrupted and is written anew. Ask again.",
+    "type": "server_error",
+    "code": "interrupted",
+    "param": None,
+}
+
+
+class ChatCompletionWire:
+    """One stream of chunks. With `usage`, a last one counts the tokens."""
+
+    dialect = "chat-completions"
+
+    def __init__(self, run: Run, *, usage: bool) -> None:
+        self._head = head_of(run) | {"object": "chat.completion.chunk"}
+        self._usage = usage
+
+    def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
+        """The frames from `before` to `now`. Raises `LastFrames` for what cannot be said."""
+        if before is None:
+            yield self._chunk({"role": "assistant", "content": ""})
+            before = Reply(run=now.run)
+        for change in changes(before, now):
+            match change:
+                case TakenBack(parts=parts):
+                    if any(isinstance(part, TextPart | ReasoningPart) for part in parts):
+                        raise LastFrames(error_frame(VOID))
+                case Grown(part=TextPart()):
+                    yield self._chunk({"content": change.text})
+                case Grown():
+                    yield self._chunk({"reasoning_content": change.text})
+                case Ended(ending=RunFailed() as failed):
+                    yield error_frame(failure(failed))
+                case Ended(ending=ending):
+                    yield self._chunk({}, finish_reason=finish_reason(now))
+                    if self._usage:
+                        yield frame(self._head | {"choices": [], "usage": usage_of(ending.usage)})
+                    yield DONE
+
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "finish_reason": finish_reason,
+            "logprobs": None,
+        }
+        usage = {"usage": None} if self._usage else {}
+        return frame(self._head | {"choices": [choice]} | usage)
+
+
+def completion(run: Run, reply: Reply) -> dict[str, Any]:
+    """The whole reply of a run that has ended, and did not fail."""
+    assert reply.ending
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+    if reply.reasoning:
+        message["reasoning_content"] = reply.reasoning
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": finish_reason(reply),
+        "logprobs": None,
+    }
+    return head_of(run) | {
+        "object": "chat.completion",
+        "choices": [choice],
+        "usage": usage_of(reply.ending.usage),
+    }
+
+
+def head_of(run: Run) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{run.id}",
+        "created": int(run.created_at.timestamp()),
+        "model": run.model,
+    }
+
+
+def finish_reason(reply: Reply) -> str:
+    """OpenAI's word for how the run ended; a cancelled one has stopped."""
+    reason = reply.ending.finish_reason if isinstance(reply.ending, RunCompleted) else "stop"
+    return reason if reason in FINISH_REASONS else "stop"
+
+
+def usage_of(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "estimated": usage.estimated,
+    }
+
+
+def failure(failed: RunFailed) -> dict[str, str | None]:
+    return {
+        "message": failed.reason,
+        "type": "server_error",
+        "code": failed.code,
+        "param": None,
+    }
+
+
+def error_frame(error: dict[str, str | None]) -> bytes:
+    return frame({"error": error})
+
+
+def frame(data: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(data) + b"\n\n"

@@ -1,0 +1,202 @@
+"""OpenAI's Responses: a run as typed frames, whose `sequence_number` is a reader's position.
+
+Each part of the reply is an item of the output. Its `output_index` and its id name the attempt and
+the part, so each connection gives the same ones. Another attempt ends the items of the one before
+with no content, and adds new ones. Sources and data have no words here.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from streams.dialects.changes import Closed, Ended, Grown, Opened, TakenBack, changes
+from streams.dialects.position import CLOSING, END, OFFSET_BITS, OPENING, Position, reply_at
+from streams.dialects.responses_body import call_item, item, item_id, output_index, response_body
+from streams.http.threaded_handler import StreamBroken
+from streams.models import Run
+from streams.protocol.fold import Reply
+from streams.protocol.parts import (
+    AnyPart,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+TOP = 2**OFFSET_BITS - 1
+TERMINAL = {
+    "completed": "response.completed",
+    "failed": "response.failed",
+    "incomplete": "response.incomplete",
+    "cancelled": "response.incomplete",  # the wire has no type of its own for it
+}
+Event = tuple[Position, str, dict[str, Any]]
+
+
+class ResponseWire:
+    """One stream of a run's frames. `after`: the last number that the reader has."""
+
+    dialect = "responses"
+
+    def __init__(self, run: Run, *, after: int | None = None) -> None:
+        self._run = run
+        self._after = after
+
+    def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
+        """The frames from `before` to `now`. Raises `StreamBroken` if the same attempt's text
+        became another one.
+        """
+        for position, type, fields in self._events(before, now):
+            number = int(position)
+            if self._after is None or number > self._after:
+                data = orjson.dumps({"type": type, "sequence_number": number, **fields})
+                yield b"event: " + type.encode() + b"\ndata: " + data + b"\n\n"
+
+    def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
+        if before is None:
+            yield self._lifecycle(0, "response.created", now)
+            if not now.attempt:
+                yield self._lifecycle(1, "response.queued", now)
+            before = Reply(run=now.run)
+        if now.attempt and not before.attempt:
+            yield self._lifecycle(2, "response.in_progress", now)
+            if self._after is not None:
+                yield from self._void(Position.of(self._after), now)
+                before = _had(Position.of(self._after), now)
+        if before.attempt != now.attempt:
+            yield from _taken_back(before)
+            before = Reply(run=now.run, attempt=now.attempt)
+        yield from self._changes(before, now)
+
+    def _changes(self, before: Reply, now: Reply) -> Iterator[Event]:
+        for change in changes(before, now):
+            match change:
+                case TakenBack():
+                    raise StreamBroken
+                case Opened(place=place, part=part):
+                    yield from _opened(place, part, now)
+                case Grown(place=place, part=part):
+                    position = _at(now, place, OPENING + len(part.text))
+                    yield position, f"{_word(part)}.delta", _delta(place, part, change.text, now)
+                case Closed(place=place, part=part):
+                    yield from _closed(place, part, now)
+                case Ended():
+                    body = response_body(self._run, now)
+                    end = _at(now, END - 1, 0)
+                    yield end, TERMINAL[body["status"]], {"response": body}
+
+    def _lifecycle(self, offset: int, type: str, now: Reply) -> Event:
+        begun = replace(now, parts=(), ending=None)
+        position = Position(attempt=1, place=-1, offset=offset)
+        return position, type, {"response": response_body(self._run, begun)}
+
+    def _void(self, after: Position, now: Reply) -> Iterator[Event]:
+        """End what the reader has of an earlier attempt, though its kinds are not known now."""
+        if after.attempt < now.attempt:
+            last = TOP - after.offset if after.is_end else after.place
+            for place in range(min(last, END - 2), -1, -1):
+                yield _voided(place, TextPart(text=""), Reply(run=now.run, attempt=after.attempt))
+
+
+def _had(after: Position, now: Reply) -> Reply:
+    """The reply of which the reader has all parts, but not all frames of the last one."""
+    if after.attempt < now.attempt:
+        return Reply(run=now.run, attempt=now.attempt)
+    before = reply_at(after, now)
+    if before is None:  # this attempt's text has become shorter: the last frame says all
+        return replace(now, ending=None)
+    part = before.parts[-1] if before.parts and 0 <= after.place < END - 1 else None
+    if part and (after.offset < OPENING or not isinstance(part, TextPart | ReasoningPart)):
+        before = replace(before, parts=before.parts[:-1])
+    return before
+
+
+def _taken_back(before: Reply) -> Iterator[Event]:
+    for place in range(len(before.parts) - 1, -1, -1):
+        part = before.parts[place]
+        if isinstance(part, TextPart | ReasoningPart | ToolCallPart):
+            yield _voided(place, part, before)
+
+
+def _voided(place: int, part: AnyPart, before: Reply) -> Event:
+    """The end of an item that no longer counts.
+
+    Its number comes after those of all parts of its attempt, and says which places are left.
+    """
+    position = Position(attempt=max(1, before.attempt), place=END - 1, offset=TOP - place)
+    void = item(replace(before, parts=()), place, part, "incomplete")
+    index = output_index(before.attempt, place)
+    return position, "response.output_item.done", {"output_index": index, "item": void}
+
+
+def _at(now: Reply, place: int, offset: int) -> Position:
+    return Position(attempt=max(1, now.attempt), place=place, offset=offset)
+
+
+def _word(part: TextPart | ReasoningPart) -> str:
+    return f"response.{'output' if isinstance(part, TextPart) else 'reasoning'}_text"
+
+
+def _content(part: TextPart | ReasoningPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
+    return {"type": "reasoning_text", "text": part.text}
+
+
+def _place(place: int, part: AnyPart, now: Reply) -> dict[str, Any]:
+    return {
+        "item_id": item_id(now, place, part),
+        "output_index": output_index(now.attempt, place),
+    }
+
+
+def _delta(place: int, part: TextPart | ReasoningPart, text: str, now: Reply) -> dict[str, Any]:
+    logprobs: dict[str, Any] = {"logprobs": []} if isinstance(part, TextPart) else {}
+    return {**_place(place, part, now), "content_index": 0, "delta": text, **logprobs}
+
+
+def _opened(place: int, part: AnyPart, now: Reply) -> Iterator[Event]:
+    index = output_index(now.attempt, place)
+    match part:
+        case TextPart() | ReasoningPart():
+            empty = item(replace(now, parts=()), place, part, "in_progress")
+            added = {"output_index": index, "item": empty}
+            yield _at(now, place, 0), "response.output_item.added", added
+            content = {"content_index": 0, "part": _content(replace(part, text=""))}
+            where = _place(place, part, now)
+            yield _at(now, place, 1), "response.content_part.added", {**where, **content}
+        case ToolCallPart():
+            called = call_item(now, place, part, None)
+            where, arguments = _place(place, part, now), called["arguments"]
+            added = {"output_index": index, "item": {**called, "arguments": ""}}
+            yield _at(now, place, 0), "response.output_item.added", added
+            yield _at(now, place, 1), "response.mcp_call.in_progress", where
+            delta, done = {**where, "delta": arguments}, {**where, "arguments": arguments}
+            yield _at(now, place, 2), "response.mcp_call_arguments.delta", delta
+            yield _at(now, place, 3), "response.mcp_call_arguments.done", done
+        case ToolResultPart(call=call, error=error):
+            for called_at, asked in enumerate(now.parts[:place]):
+                if isinstance(asked, ToolCallPart) and asked.call == call:
+                    outcome = "completed" if error is None else "failed"
+                    where = _place(called_at, asked, now)
+                    yield _at(now, place, 0), f"response.mcp_call.{outcome}", where
+                    index = output_index(now.attempt, called_at)
+                    done = {"output_index": index, "item": call_item(now, called_at, asked, part)}
+                    yield _at(now, place, 1), "response.output_item.done", done
+
+
+def _closed(place: int, part: TextPart | ReasoningPart, now: Reply) -> Iterator[Event]:
+    where = {**_place(place, part, now), "content_index": 0}
+    text: dict[str, Any] = {"text": part.text}
+    if isinstance(part, TextPart):
+        text["logprobs"] = []
+    yield _at(now, place, CLOSING), f"{_word(part)}.done", {**where, **text}
+    content = {**where, "part": _content(part)}
+    yield _at(now, place, CLOSING + 1), "response.content_part.done", content
+    done = {
+        "output_index": output_index(now.attempt, place),
+        "item": item(now, place, part),
+    }
+    yield _at(now, place, CLOSING + 2), "response.output_item.done", done

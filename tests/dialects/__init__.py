@@ -1,0 +1,1 @@
+"""The wires of other clients, read by the vendors' own packages."""

@@ -1,0 +1,81 @@
+"""The vendors' own clients of other wires: npm packages, and Node processes that a test directs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.npm import INSTALLED_WITHIN
+
+ANSWERED_WITHIN = 90.0  # seconds; a test with a tighter bound measures it itself
+LINE = 32 * 1024 * 1024  # bytes of one answer, which holds a whole chat
+FLAGS = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--legacy-peer-deps")
+
+
+def install(project: Path, packages: Mapping[str, str]) -> Path:
+    """A folder in which these packages are installed by name and version."""
+    project.mkdir(parents=True)
+    (project / "package.json").write_text('{"private": true, "type": "module"}')
+    names = [f"{name}@{version}" for name, version in packages.items()]
+    command = ["npm", "install", *FLAGS, *names]
+    subprocess.run(command, cwd=project, timeout=INSTALLED_WITHIN, check=True, capture_output=True)
+    return project
+
+
+class VendorProcess:
+    """`async with VendorProcess(script, project) as client`: a Node script, directed by JSON."""
+
+    def __init__(self, script: Path, project: Path) -> None:
+        self._script = project / script.name  # Node looks for packages beside the script
+        shutil.copy(script, self._script)
+        self._numbers = count()
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *("node", str(self._script)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE,
+        )
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+
+    async def do(self, op: str, **order: Any) -> dict[str, Any]:
+        """The answer to this order. Raises `AssertionError` with what the script raised."""
+        number = next(self._numbers)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"n": number, "op": op, **order}).encode() + b"\n")
+        found: dict[str, Any] = await asyncio.wait_for(answer, ANSWERED_WITHIN)
+        assert "fault" not in found, found["fault"]
+        return found
+
+    async def _read(self) -> None:
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            found = json.loads(line)
+            answer = self._asked.pop(found.pop("n"))
+            if not answer.done():
+                answer.set_result(found)
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(AssertionError("the client's process ended"))

@@ -1,0 +1,205 @@
+"""OpenAI's wires say a reply exactly, for every cut and every way back."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.dialects.chat_completions import DONE, ChatCompletionWire, completion
+from streams.dialects.responses import ResponseWire
+from streams.dialects.responses_body import response_body
+from streams.dialects.wire import LastFrames
+from streams.http.threaded_handler import StreamBroken
+from streams.models import Run
+from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
+from streams.protocol.fold import Reply
+from streams.protocol.parts import TextPart, ToolCallPart, ToolResultPart
+from tests.unit.support.reply_states import RUN, USAGE, states
+
+MADE = datetime(2026, 1, 2, tzinfo=UTC)
+TERMINAL = {"response.completed", "response.failed", "response.incomplete"}
+
+
+def run() -> Run:
+    return Run(id=RUN, model="m", created_at=MADE, conversation_id=UUID(int=2), reader=RUN)
+
+
+def data_of(frame: bytes) -> dict[str, Any]:
+    *_, data, end = frame.split(b"\n", 2)
+    assert end == b"\n"
+    return dict(json.loads(data.removeprefix(b"data: ")))
+
+
+class ResponseReader:
+    """What a client of the Responses API makes of the frames, each of which it gets once."""
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.items: dict[int, dict[str, Any]] = {}
+        self.final: dict[str, Any] | None = None
+
+    def read(self, frame: bytes) -> None:
+        assert self.final is None
+        data = data_of(frame)
+        assert frame.startswith(f"event: {data['type']}\n".encode())
+        assert self.last is None or data["sequence_number"] > self.last
+        self.last = data["sequence_number"]
+        index = data.get("output_index")
+        match data["type"]:
+            case "response.output_item.added":
+                assert index not in self.items
+                self.items[index] = data["item"] | {"so_far": "", "done": False}
+            case "response.output_text.delta" | "response.reasoning_text.delta":
+                item = self.items[index]
+                assert item["id"] == data["item_id"]
+                item["so_far"] += data["delta"]
+            case "response.output_text.done" | "response.reasoning_text.done":
+                assert self.items[index]["so_far"] == data["text"]
+            case "response.output_item.done":
+                is_void = data["item"]["status"] == "incomplete"
+                assert is_void or not self.items[index]["done"]
+                self.items[index] = data["item"] | {"done": True}
+            case type if type in TERMINAL:
+                self.final = data["response"]
+
+    def valid_items(self) -> list[dict[str, Any]]:
+        """The items with content; a void one has none."""
+        done = [self.items[index] for index in sorted(self.items)]
+        assert all(item.pop("done") for item in done)
+        return [item for item in done if item["type"] == "mcp_call" or item["content"]]
+
+
+@given(st.data())
+def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObject) -> None:
+    replies = data.draw(states())
+    reader, at, cuts = ResponseReader(), 0, data.draw(st.integers(0, 6))
+    while reader.final is None:
+        at = data.draw(st.integers(at, len(replies) - 1))
+        wire, before = ResponseWire(run(), after=reader.last), None
+        while True:
+            frames = [*wire.frames(before, replies[at])]
+            is_cut = cuts > 0 and data.draw(st.booleans())
+            read = data.draw(st.integers(0, len(frames))) if is_cut else len(frames)
+            for frame in frames[:read]:
+                reader.read(frame)
+            if is_cut or reader.final:
+                cuts -= 1
+                break
+            before, at = replies[at], data.draw(st.integers(at + 1, len(replies) - 1))
+    last = replies[-1]
+    assert reader.final == json.loads(json.dumps(response_body(run(), last)))
+    void = {"mcp_call": "incomplete"}
+    items = [one for one in reader.valid_items() if one["status"] != void.get(one["type"])]
+    assert items == reader.final["output"]
+    told = ResponseWire(run(), after=reader.last)
+    assert [*told.frames(None, last)] == []
+
+
+@given(states())
+def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> None:
+    reader = ResponseReader()
+    for frame in ResponseWire(run()).frames(None, replies[-1]):
+        reader.read(frame)
+    assert reader.final
+    assert reader.valid_items() == reader.final["output"]
+
+
+def test_text_that_changes_within_an_attempt_breaks_the_connection() -> None:
+    said = Reply(run=RUN, attempt=1, parts=(TextPart(text="ab"),))
+    other = replace(said, parts=(TextPart(text="xy"),))
+    with pytest.raises(StreamBroken):
+        [*ResponseWire(run()).frames(said, other)]
+
+
+def test_a_response_shows_a_tool_that_ran_here_as_a_call_of_the_server() -> None:
+    call = ToolCallPart(call="c", name="look", input={"at": 1})
+    parts = (call, ToolResultPart(call="c", output={"found": 2}), TextPart(text="Two."))
+    ending = RunCompleted(run=RUN, attempt=1, reply=RUN, finish_reason="stop", usage=USAGE)
+    body = response_body(run(), Reply(run=RUN, attempt=1, parts=parts, ending=ending))
+    assert body["output"] == [
+        {
+            "type": "mcp_call",
+            "id": f"mcp_{RUN}_1_0",
+            "server_label": "unspool",
+            "name": "look",
+            "arguments": '{"at":1}',
+            "output": '{"found":2}',
+            "error": None,
+            "status": "completed",
+        },
+        {
+            "type": "message",
+            "role": "assistant",
+            "id": f"msg_{RUN}_1_2",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Two.", "annotations": [], "logprobs": []}],
+        },
+    ]
+
+
+class ChatReader:
+    """What a client of Chat Completions makes of the frames."""
+
+    def __init__(self) -> None:
+        self.text = self.reasoning = ""
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self.error: dict[str, Any] | None = None
+        self.done = False
+
+    def read(self, frame: bytes) -> None:
+        assert not self.done
+        assert self.error is None
+        if frame == DONE:
+            self.done = True
+            return
+        data = json.loads(frame.removeprefix(b"data: "))
+        if "error" in data:
+            self.error = data["error"]
+            return
+        for choice in data["choices"]:
+            self.text += choice["delta"].get("content", "")
+            self.reasoning += choice["delta"].get("reasoning_content", "")
+            self.finish_reason = self.finish_reason or choice["finish_reason"]
+        self.usage = data["usage"] or self.usage
+
+
+@given(states(), st.data())
+def test_chat_completions_say_the_text_once_or_an_error(
+    replies: list[Reply], data: st.DataObject
+) -> None:
+    wire, before, reader = ChatCompletionWire(run(), usage=True), None, ChatReader()
+    for now in replies:
+        if before is not None and now is not replies[-1] and data.draw(st.booleans()):
+            continue  # the reader is told of several events at once
+        try:
+            for frame in wire.frames(before, now):
+                reader.read(frame)
+        except LastFrames as last:
+            for frame in last.frames:
+                reader.read(frame)
+            assert now.attempt > 1
+            break
+        before = now
+    last_reply = replies[-1]
+    if isinstance(last_reply.ending, RunFailed) or not reader.done:
+        assert reader.error
+        return
+    assert (reader.text, reader.reasoning) == (last_reply.text, last_reply.reasoning)
+    whole = completion(run(), last_reply)
+    assert whole["choices"][0]["message"]["content"] == reader.text
+    assert whole["choices"][0]["finish_reason"] == reader.finish_reason
+    assert whole["usage"] == reader.usage
+
+
+def test_a_cancelled_chat_completion_has_stopped() -> None:
+    ending = RunCancelled(run=RUN, attempt=1, reply=None, usage=USAGE)
+    reader = ChatReader()
+    for frame in ChatCompletionWire(run(), usage=True).frames(None, Reply(run=RUN, ending=ending)):
+        reader.read(frame)
+    assert (reader.finish_reason, reader.done) == ("stop", True)
