@@ -31,7 +31,7 @@ setup: environment
 	$(call MINUTES,10) $(PYTHON) manage.py migrate --noinput --verbosity 0
 	echo "Ready: run make run, or start single lines of the Procfile with $(VENV)/bin on the PATH."
 
-# Chosen paths run in one process, so the same seed gives the same order.
+# Chosen paths run in one process, so the same seed gives the same order. RINGS may give `-n`, too.
 test: environment-dev
 ifdef RINGS
 	$(call MINUTES,48) $(PYTHON) -m pytest $(RINGS)
@@ -69,7 +69,7 @@ faults-alone: environment-dev
 
 # The generated tests of `make test`, with their full budget.
 generators: environment-dev
-	THOROUGH=1 $(call MINUTES,10) $(PYTHON) -m pytest -m hypothesis tests/unit tests/integration
+	THOROUGH=1 $(call MINUTES,10) $(PYTHON) -m pytest $(BESIDE) -m hypothesis tests/unit tests/integration
 
 browser-beside: environment-dev
 	$(call MINUTES,20) $(PYTHON) -m pytest $(BESIDE) -m "not alone" tests/browser

@@ -17,6 +17,7 @@ from streams.environment import (
     Count,
     Environment,
     Flag,
+    Lists,
     Pairs,
     Period,
     Port,
@@ -141,6 +142,9 @@ class StreamSettings(Environment):
     # ── Agents ───────────────────────────────────────────────────────────────────────────────
     AGENTS: Annotated[Pairs, AfterValidator(agent_paths)] = setting(
         {}, "`name=path`, separated by commas", "the dotted path to each agent, by its name"
+    )
+    AGENT_SUGGESTIONS: Lists = setting(
+        {}, "JSON object of lists", "first questions that the page offers, by the agent's name"
     )
     AGENT_CONCURRENCY: Count = setting(16, "replies", "at once in one agents process")
     AGENT_DRAIN: Seconds = setting(25.0, "s", "after SIGTERM, for runs that have called a tool")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -60,9 +60,23 @@ def pairs(value: object) -> object:
     return found
 
 
+LISTS = TypeAdapter(dict[str, list[str]])
+
+
+def lists(value: object) -> object:
+    """Read a JSON object whose values are lists of strings. Raises `ValueError`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return LISTS.validate_json(value)
+    except ValidationError:
+        raise ValueError('must be a JSON object of lists, such as {"name": ["text"]}.') from None
+
+
 Flag = Annotated[bool, BeforeValidator(strip)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(split)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(pairs)]
+Lists = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(lists)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Period = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds, and more than none
 Count = Annotated[int, Field(ge=1)]

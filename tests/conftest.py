@@ -20,6 +20,11 @@ from tests.support.sizes import EXAMPLES
 # No deadline for one example, because the machine may be busy.
 hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("unspool")
+# Seconds. A busy machine may stop Valkey for longer than the service's users may wait, and no unit
+# or integration test is about a Redis that does not answer in time.
+ANSWERED_WITHIN = 30.0
+
+django_settings.AGENTS = {}  # a test that needs an agent names it
 
 
 @pytest.hookimpl(wrapper=True)
@@ -90,6 +95,7 @@ def django_db_modify_db_settings(
 def valkey(valkey_url: str, settings: object) -> Iterator["redis.Redis"]:
     """The Valkey, empty, and where the settings point."""
     settings.REDIS_URL = valkey_url  # type: ignore[attr-defined]
+    settings.REDIS_TIMEOUT = ANSWERED_WITHIN  # type: ignore[attr-defined]
     current_app.conf["broker_url"] = valkey_url.replace("unix://", "redis+socket://")
     the_log.cache_clear()
     open_streams.cache_clear()

@@ -1,7 +1,7 @@
 """The agents of this process, loaded by the setting AGENTS, and the replies that they write."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -58,11 +58,12 @@ class AgentReplies:
         run: Run,
         prompt: list[PromptMessage],
         *,
+        confirm: Callable[[], Awaitable[None]],
         called: Callable[[], bool],
         draining: Callable[[], bool],
     ) -> Reply:
         """Begin the reply of the run's agent."""
-        control = Control(called=called, draining=draining)
+        control = Control(called=called, confirm=confirm, draining=draining)
         turn = Turn(
             run=run.id,
             attempt=run.attempt,

@@ -1,6 +1,6 @@
 """Whose replies a process writes: a language model's here, agents' in `workers.agent_replies`."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,8 +25,9 @@ class Reply:
 class ReplySource(Protocol):
     """Begins replies. Nothing is asked of a model or an agent before the first item is read.
 
-    `called` stores that a tool which must not be called twice is about to be called; False means
-    that it must not be. `draining` says whether the process ends soon. Neither raises.
+    `confirm` waits until the log has confirmed every item that was read; only the task that reads
+    the items calls it. `called` stores that a tool which must not be called twice is about to be
+    called; False means that it must not be. `draining` says whether the process ends soon.
     """
 
     def __call__(
@@ -34,6 +35,7 @@ class ReplySource(Protocol):
         run: Run,
         prompt: list[PromptMessage],
         *,
+        confirm: Callable[[], Awaitable[None]],
         called: Callable[[], bool],
         draining: Callable[[], bool],
     ) -> Reply: ...
@@ -43,6 +45,7 @@ def model_reply(
     run: Run,
     prompt: list[PromptMessage],
     *,
+    confirm: Callable[[], Awaitable[None]],
     called: Callable[[], bool],
     draining: Callable[[], bool],
 ) -> Reply:

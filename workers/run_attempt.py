@@ -24,7 +24,8 @@ from streams.observability import metrics
 from streams.observability.request_id import adopt_request_id
 from streams.observability.tracing import attempt_span, finish_span, task_span
 from workers.attempt import Attempt
-from workers.lease import HeldRun, claim, claim_in_turn, mark_called, release, still_held
+from workers.lease import claim, claim_in_turn, mark_called, release, still_held
+from workers.lease_keeper import HeldRun
 from workers.log_writer import PAUSE
 from workers.outcome import End, Outcome
 from workers.prompt.budget import fit, fit_with_tools, tokens_of
@@ -56,10 +57,11 @@ def generate(run_id: UUID, process: Runtime) -> None:
 
 def _write(run: Run, process: Runtime) -> None:
     attempt = Attempt(run, process)
+    writer = attempt.writer
     reply: Reply | None = None
-    with attempt_span(run), process.keeper.hold(run, attempt.stop, attempt.watermark) as hold:
+    with attempt_span(run), process.keeper.hold(run, attempt.stop, writer.watermark) as hold:
         try:
-            attempt.head = _publish_start(run, process)
+            writer.head = _publish_start(run, process)
             fit_prompt = fit_with_tools if process.kind is Kind.AGENT else fit
             turns = fit_prompt(history(run), settings.PROMPT_MAX_TOKENS)
             _store_input_tokens(run, turns)
@@ -67,18 +69,19 @@ def _write(run: Run, process: Runtime) -> None:
             reply = process.source(
                 run,
                 turns,
+                confirm=writer.confirm,
                 called=partial(_store_call, attempt, hold),
                 draining=lambda: process.draining,
             )
             outcome = _outcome_of(attempt, process.start(attempt.write(reply.items, hold)))
             name = outcome if isinstance(outcome, str) else outcome.code
-            with finish_span(name, attempt.chunks):
+            with finish_span(name, writer.events):
                 _finish(attempt, outcome, process)
         except Superseded:
             with suppress(Superseded, LogUnavailable):  # another process or the sweep ends it
                 attempt.resign()
         except LogUnavailable:
-            release(run, head=attempt.head, redispatch=process.draining)
+            release(run, head=writer.head, redispatch=process.draining)
         except (OperationalError, InterfaceError):
             # The database is away. The lease expires, and then another worker claims the run.
             logger.exception("run %s attempt %s", run.id, run.attempt)
@@ -86,7 +89,7 @@ def _write(run: Run, process: Runtime) -> None:
             logger.exception("run %s attempt %s", run.id, run.attempt)
             reason = "Something went wrong while the reply was written. It has been noted."
             with suppress(LogUnavailable, Superseded):
-                fail(run, attempt.parts, code="internal", reason=reason)
+                fail(run, writer.parts, code="internal", reason=reason)
     if reply:
         _wait_until_returned(run, reply, process)
 

@@ -19,7 +19,7 @@ from streams.log.sharding import server_urls
 from workers.agents.threads import DaemonThreads
 from workers.agents.watchdog import Watchdog
 from workers.generators.openai import close_client
-from workers.lease import LeaseKeeper
+from workers.lease_keeper import LeaseKeeper
 from workers.log_writer import LogWriter
 from workers.reply_source import ReplySource, model_reply
 from workers.tool_calls import ToolNames
@@ -71,4 +71,11 @@ class Runtime:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                return self.loop.run_forever()
+            except (
+                SystemExit,
+                KeyboardInterrupt,
+            ):  # of a callback: it would end the replies of all runs
+                logger.exception("code on the event loop has exited; the loop continues")

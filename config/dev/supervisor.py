@@ -114,13 +114,15 @@ class Supervisor:
         with open(output, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 text = line.rstrip("\n")
+                if self.loud:
+                    # In one write with its end, because the other readers print meanwhile.
+                    moment = time.strftime("%H:%M:%S")
+                    print(f"{moment} {prefix}{text}\n", end="", flush=True)
                 with self._changed:
                     if READY.match(text):
                         self.ready.add(name)
                     self.lines[name].append(text)
                     self._changed.notify_all()
-                if self.loud:
-                    print(f"{time.strftime('%H:%M:%S')} {prefix}{text}", flush=True)
         with self._changed:
             self._changed.notify_all()
 

@@ -29,7 +29,6 @@ from streams.http.request_limits import HEAD
 PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 MAX_REQUESTS = 10_000  # to the web processes at once
 ZURL_SOCKETS = 20  # each queues 100 requests; Pushpin answers further ones with 502
-IDLE_TIMEOUT = 75  # seconds without traffic on a connection; Prefer: wait lasts 60
 START_TIMEOUT = 10.0  # seconds for each program
 LIBRARY = Path("/usr/lib/pushpin")  # Debian's folder with the names of internal sockets
 
@@ -115,6 +114,8 @@ def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
     config = f"--config={home / 'pushpin.conf'}"
     common = ["--ipc-prefix=pushpin-", "--loglevel=1"]
     host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+    # Readers must outlast some heartbeats that come late.
+    idle_timeout = max(settings.PUSHPIN_IDLE_TIMEOUT, round(5 * settings.STREAM_HEARTBEAT))
     listener = [
         "condure",
         "--log-level=1",
@@ -122,7 +123,7 @@ def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
         f"--zclient-stream=ipc://{run}/pushpin-condure",
         f"--buffer-size={HEAD}",
         f"--stream-maxconn={settings.PUSHPIN_MAX_CONNECTIONS}",
-        f"--stream-timeout={max(IDLE_TIMEOUT, round(5 * settings.STREAM_HEARTBEAT))}",
+        f"--stream-timeout={idle_timeout}",
     ]
     return [
         (listener, "condure-in"),

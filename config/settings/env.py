@@ -5,6 +5,7 @@ of both.
 """
 
 import logging
+import os
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
@@ -13,8 +14,19 @@ from pydantic import AfterValidator, model_validator
 
 from config.settings.database import database
 from config.settings.redis_urls import celery_url, redis_urls
-from streams.conf import StreamSettings
-from streams.environment import Count, Flag, Port, Seconds, Words, in_production, setting
+from streams.conf import StreamSettings, agent_paths
+from streams.environment import (
+    Count,
+    Flag,
+    Lists,
+    Pairs,
+    Port,
+    Seconds,
+    Values,
+    Words,
+    in_production,
+    setting,
+)
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 YEAR = 31_536_000  # seconds
@@ -25,6 +37,24 @@ REQUIRED = {  # in production; of several names in one key one is enough
     ("REDIS_URL",): "the log and the broker; redis://host:port/0, with an append-only file.",
     ("OPENAI_API_KEY", "OPENAI_BASE_URL"): "the embedded model is for trials only.",
 }
+
+DEMONSTRATIONS = {
+    "demo-tools": "workers.agents.demos.tools.agent",
+    "demo-chain": "workers.agents.demos.chain.agent",
+}
+SUGGESTIONS = {  # questions that the demonstrations answer well
+    "demo-tools": [
+        "How does Unspool resume a stream?",
+        "What time is it in Tokyo?",
+        "What is 12.5 % of 384?",
+    ],
+    "demo-chain": ["What is a river?", "Say hello in one sentence."],
+}
+
+
+def demonstrations(values: Values) -> dict[str, str]:
+    """The demonstration agents, in a development copy without AGENTS; `AGENTS=` turns them off."""
+    return {} if values["PRODUCTION"] or "AGENTS" in os.environ else DEMONSTRATIONS
 
 
 def networks(proxies: list[str]) -> list[str]:
@@ -74,6 +104,14 @@ class ServiceSettings(StreamSettings):
         "INFO", "Python's level names", "of all loggers but the clients of HTTP and the model"
     )
 
+    # ── Agents ───────────────────────────────────────────────────────────────────────────────
+    AGENTS: Annotated[Pairs, AfterValidator(agent_paths)] = setting(
+        demonstrations, "`name=path`, separated by commas", "the dotted path to each agent"
+    )
+    AGENT_SUGGESTIONS: Lists = setting(
+        SUGGESTIONS, "JSON object of lists", "first questions that the page offers, by agent"
+    )
+
     # ── The web process ──────────────────────────────────────────────────────────────────────
     TRUSTED_PROXIES: Annotated[Words, AfterValidator(networks)] = setting(
         [], "addresses or networks, separated by commas", "whose forwarding headers are trusted"
@@ -94,6 +132,9 @@ class ServiceSettings(StreamSettings):
     # ── Pushpin ──────────────────────────────────────────────────────────────────────────────
     PUSHPIN_PORT: Port = setting(7999, "TCP port", "of Pushpin at HOST, the public one")
     PUSHPIN_MAX_CONNECTIONS: Count = setting(50_000, "connections", "of one Pushpin")
+    PUSHPIN_IDLE_TIMEOUT: Count = setting(
+        75, "s", "without traffic until Pushpin closes a connection; `Prefer: wait` lasts up to 60"
+    )
     PUSHPIN_ORIGIN: str = setting("", "host:port", "of the web processes; empty: PORT here")
     BRIDGE_BIND: str = setting(
         "", "ZeroMQ address", "of this bridge; empty: a Unix socket in the data folder"

@@ -19,6 +19,10 @@ router = Router(tags=["models"])
 )
 def models(request: ApiRequest) -> ModelList:
     return ModelList(
-        items=[ModelItem(id=name, kind=kind) for kind in kinds() for name in names(kind)],
+        items=[
+            ModelItem(id=name, kind=kind, suggestions=settings.AGENT_SUGGESTIONS.get(name, []))
+            for kind in kinds()
+            for name in names(kind)
+        ],
         default=settings.LLM_MODEL,
     )

@@ -197,6 +197,7 @@ class ModelItem(Schema):
 
     id: str
     kind: Kind
+    suggestions: list[str] = Field(description="first questions that a page may offer")
 
 
 class ModelList(Schema):

@@ -258,7 +258,8 @@ def _run(conversation: Conversation, message: Message, metadata: Metadata | None
         conversation=conversation,
         owner=conversation.owner,
         message=message,
-        # The settings may have lost the name since. Another one would reply as a stranger.
+        # The settings may no longer have the conversation's model. Then refuse: another model or
+        # agent must not answer in its place.
         model=check_model(conversation.model),
         metadata=metadata,
     )

@@ -67,9 +67,9 @@ def publish_start(run: Run) -> int:
     while id != recorded_id:
         _record_start(run, id)
         recorded_id = id
-        # A new epoch may have begun between append and record; its snapshots would lack this event.
-        # So append again: the id is the same, unless the epoch is new. If Redis is away now, the
-        # row is recorded, and every snapshot finds the event there.
+        # Between append and record a new epoch may have begun, whose log lacks this event. So
+        # append again: this returns the same id, unless the epoch is new. If Redis is away now,
+        # that does no harm: the row has the id, and snapshots take the start from the row.
         with suppress(LogUnavailable):
             id = _append_start(run, event)
     return id

@@ -42,7 +42,7 @@ class Memory:
 
 
 class MemoryWatch:
-    """A cache of one server's memory in this process; its methods are thread-safe."""
+    """Caches how much memory one Redis server uses; thread-safe."""
 
     def __init__(self, server: int) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""Which processes take runs now, and which names each of them has, for `manage.py doctor`.
+"""Which processes take runs now, and for which models and agents, for `manage.py doctor`.
 
 Each process writes a row of its own and renews it.
 """

@@ -16,7 +16,7 @@ TEXT, REASONING = "t", "r"  # the first character of a payload; that of JSON is 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotWrite:
-    """What one piece changes: the payload is appended to the slot's, or takes its place."""
+    """What one piece does to a slot: its payload is added to the end, or replaces what is there."""
 
     slot: int
     payload: str

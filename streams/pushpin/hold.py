@@ -26,7 +26,7 @@ from streams.log.channels import channel_of
 STATE = "hold-"  # nothing is published there: the channel exists for its name
 ASIDE = "aside-"  # carries what these readers receive besides the conversation's events
 # Characters of a name. Three names are headers of one request or response, for which Pushpin has
-# a buffer of 8 KB (`client_buffer_size`). It has no bound on a name itself.
+# a buffer of 8 KB (`client_buffer_size`). Pushpin does not limit a name itself.
 MAX_NAME = 512
 PURPOSE = b"unspool.pushpin.hold"  # HKDF's `info`: keys for other purposes differ
 TAG_SIZE = 16  # bytes that AES-SIV adds

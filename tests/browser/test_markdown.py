@@ -121,6 +121,25 @@ async def test_a_reply_is_plain_until_the_markdown_modules_are_loaded(bare: Page
     assert at_last == "last"
 
 
+async def test_plain_text_gives_way_to_all_of_the_formatted_text_at_once(bare: Page) -> None:
+    """A long paragraph on a machine so slow that each step of its reading takes a whole slice."""
+    text = "One **word** more. " * 200
+    shown = await bare.evaluate(
+        """async (text) => {
+          const { ReplyText } = await import("/reply_text.js");
+          const reply = new ReplyText(document.getElementById("here"));
+          reply.write(text, 0);
+          await new ReplyText(document.createElement("div")).settle("The modules are loaded.");
+          let now = 0;
+          performance.now = () => (now += 1_000);
+          reply.write(text, 0);
+          return document.getElementById("here").innerText;
+        }""",
+        text,
+    )
+    assert shown == text.replace("**", "").strip()
+
+
 async def test_a_reply_stays_plain_where_the_markdown_modules_cannot_be_loaded(bare: Page) -> None:
     await bare.context.route("**/markdown_rules.js", lambda route: route.abort())
     whole, shown, tried_again = await bare.evaluate(

@@ -1,6 +1,7 @@
 """One story through real processes: a question, its reply, a lost connection, a cancelled reply.
 
-The scripted model gives the expected texts. The embedded model writes one reply.
+The scripted model gives the expected texts. Of `make run`, the embedded model writes one reply and
+a demonstration agent another.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,10 +20,12 @@ from tests.faults.conftest import Judge, Stacks
 from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.ports import HOST, essentials, free_port
 from tests.support.process import Process
+from tests.support.recording import Recording
 from tests.support.stack import CHECKOUT
 from tests.support.visitor import Visitor, script
 
 PATIENCE = 90.0  # seconds for each step; it bounds a busy machine and measures nothing
+HEAD = {"run", "attempt", "index"}  # fields of each event that are no part's
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -62,7 +66,9 @@ async def test_a_reader_receives_each_reply_whole_over_lost_connections_and_can_
         assert statuses == ["completed", "cancelled", "completed"]
 
 
-async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_path: Path) -> None:
+async def test_make_run_has_a_model_and_an_agent_and_all_processes_end_at_sigint(
+    tmp_path: Path,
+) -> None:
     port = free_port()
     part = Process(
         "make run",
@@ -76,7 +82,8 @@ async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_pa
     try:
         await part.wait_for_log(f"Unspool answers at http://{HOST}:{port}/", within=PATIENCE)
         family = psutil.Process(part.pid).children(recursive=True)
-        assert await reply_to("Say hello in one sentence.", port)
+        assert await parts_of_reply("Say hello in one sentence.", port)
+        await sees_an_agent_search(port)
         os.killpg(part.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
         await part.ended(within=PATIENCE)
     finally:
@@ -88,24 +95,45 @@ async def test_the_embedded_model_answers_and_all_processes_end_at_sigint(tmp_pa
     assert left == []
 
 
-async def reply_to(question: str, port: int) -> str:
-    """The stored reply, after a reader has received the whole stream."""
+async def sees_an_agent_search(port: int) -> None:
+    """A demonstration agent calls a tool, which yields sources."""
+    parts = await parts_of_reply("How does Unspool resume a stream?", port, model="demo-tools")
+    call, *sources, result, text = parts
+    assert (call["type"], call["name"]) == ("tool_call", "search_documents")
+    assert [source["type"] for source in sources] == ["source"] * 3
+    assert (result["type"], result["call"]) == ("tool_result", call["call"])
+    assert text["type"] == "text"
+    assert sources[0]["source"] in text["text"]
+
+
+async def parts_of_reply(
+    question: str, port: int, model: str = "smollm2-135m-instruct"
+) -> list[dict[str, Any]]:
+    """The stored parts of the reply, which are those that a reader has received as events."""
     visitor = Visitor(HOST, port)
     try:
         await visitor.begin_session()
-        asked = await visitor.ask(question)
+        asked = await visitor.ask(question, model=model)
         follower = visitor.follower(asked.conversation, cursor=asked.cursor)
         async with asyncio.timeout(PATIENCE):
             recording = await follower.follow()
         assert recording.whole
-        deltas = [
-            heard.block.payload["text"]
-            for heard in recording.received()
-            if heard.block.event == "text.delta"
-        ]
         truth = await visitor.conversation(asked.conversation)
-        (reply,) = [m["content"] for m in truth["messages"] if m["run"] == asked.run]
-        assert "".join(deltas) == reply
-        return str(reply)
+        (reply,) = [m for m in truth["messages"] if m["run"] == asked.run]
+        assert received(recording) == reply["parts"]
+        return list(reply["parts"])
     finally:
         await visitor.close()
+
+
+def received(recording: Recording) -> list[dict[str, Any]]:
+    """The parts in the events, with all deltas of text as one part at the end."""
+    types = {"tool.called": "tool_call", "tool.returned": "tool_result", "source.added": "source"}
+    parts, text = [], ""
+    for block in (heard.block for heard in recording.received()):
+        if block.event in types:
+            fields = {name: block.payload[name] for name in block.payload.keys() - HEAD}
+            parts.append({"type": types[block.event], **fields})
+        elif block.event == "text.delta":
+            text += block.payload["text"]
+    return [*parts, {"type": "text", "text": text}]

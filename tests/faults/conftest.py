@@ -105,6 +105,17 @@ def stacks(database: Path | str, tmp_path: Path) -> Stacks:
     return one
 
 
+@asynccontextmanager
+async def shared_stack(
+    database: Path | str, factory: pytest.TempPathFactory, **wishes: Any
+) -> AsyncIterator[Stack]:
+    """A stack for all tests of a module that break nothing: see `Stack` for the wishes."""
+    with copied(database) as own:
+        async with Stack(factory.mktemp("shared") / "stack", own, **wishes) as stack:
+            await stack.warm()
+            yield stack
+
+
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
     """Read the database, run the checker, and keep its report for the summary."""

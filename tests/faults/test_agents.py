@@ -39,7 +39,7 @@ RUNS = 6  # at once, so that one blow meets several moments of a run
 ENDS_WITHIN = 60.0  # seconds, on a machine that starts processes meanwhile
 STOPPED_WITHIN = 2.0  # seconds after the POST
 CHATS, RATE = 8, 20  # replies at once, and their tokens a second
-NOISE = 0.1  # seconds that a busy machine of two cores adds to anybody's lateness
+NOISE = 0.1  # seconds that a busy machine of two cores adds to each lateness
 
 PAYING = (
     {"say": "One. "},

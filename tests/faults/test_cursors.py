@@ -5,18 +5,32 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.faults.conftest import Size, Stacks
+from tests.faults.conftest import Size, shared_stack
 from tests.support.many_followers import following
 from tests.support.ports import HOST
 from tests.support.sse_blocks import Splitter
+from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ANSWER_WITHIN = 10.0  # seconds
 AT_ONCE = 20  # requests
 Answer = tuple[int, bytes]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    database: Path | str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    async with shared_stack(database, tmp_path_factory) as stack:
+        yield stack
 
 
 async def raw(visitor: Visitor, request: bytes) -> Answer:
@@ -88,82 +102,77 @@ def in_query(cursor: bytes) -> bytes:
 
 
 async def test_no_cursor_breaks_the_stream_or_shows_foreign_events(
-    stacks: Stacks, size: Size[int], chance: random.Random
+    service: Stack, size: Size[int], chance: random.Random
 ) -> None:
-    async with stacks() as stack:
-        visitor, stranger = await stack.visitor(), await stack.visitor()
-        asked = await visitor.ask(script(tokens=5, seed="own"))
-        other = await stranger.ask(script(tokens=5, seed="foreign"))
-        for one, whose in ((asked, visitor), (other, stranger)):
-            async with following([whose.follower(one.conversation)], within=30):
-                pass
-        snapshot = await visitor.conversation(asked.conversation)
-        foreign = [other.conversation, other.run, other.message]
-
-        async def attempts(count: int) -> None:
-            for _ in range(count):
-                headers, query = [], b""
-                cursor = hostile(chance, other, snapshot["cursor"])
-                if chance.random() < 0.5:
-                    query = in_query(cursor)
-                else:
-                    headers.append(in_header(cursor))
-                if chance.random() < 0.1:
-                    headers.append(in_header(hostile(chance, other, snapshot["cursor"])))
-                status, body = await raw(
-                    visitor, request(visitor, asked.conversation, query, headers)
-                )
-                told = (cursor[:80], status, body[:300])
-                assert status in (0, 200, 204, 400, 414, 431), told
-                assert not any(name.encode() in body for name in foreign), told
-
-        await asyncio.gather(*(attempts(10_000 // AT_ONCE) for _ in range(AT_ONCE)))
-        huge = b"9" * 1_048_576
-        for query, headers in ((b"", [in_header(huge)]), (b"&lastEventId=" + huge, [])):
-            status, _ = await raw(visitor, request(visitor, asked.conversation, query, headers))
-            # Read at all, it is a number from the future: a reset, which is a 200.
-            assert status in (0, 200, 400, 413, 414, 431), status
-        again = visitor.follower(asked.conversation)
-        async with following([again], within=30):
+    visitor, stranger = await service.visitor(), await service.visitor()
+    asked = await visitor.ask(script(tokens=5, seed="own"))
+    other = await stranger.ask(script(tokens=5, seed="foreign"))
+    for one, whose in ((asked, visitor), (other, stranger)):
+        async with following([whose.follower(one.conversation)], within=30):
             pass
-        assert again.recording.whole, "the process did not survive"
+    snapshot = await visitor.conversation(asked.conversation)
+    foreign = [other.conversation, other.run, other.message]
+
+    async def attempts(count: int) -> None:
+        for _ in range(count):
+            headers, query = [], b""
+            cursor = hostile(chance, other, snapshot["cursor"])
+            if chance.random() < 0.5:
+                query = in_query(cursor)
+            else:
+                headers.append(in_header(cursor))
+            if chance.random() < 0.1:
+                headers.append(in_header(hostile(chance, other, snapshot["cursor"])))
+            status, body = await raw(visitor, request(visitor, asked.conversation, query, headers))
+            told = (cursor[:80], status, body[:300])
+            assert status in (0, 200, 204, 400, 414, 431), told
+            assert not any(name.encode() in body for name in foreign), told
+
+    await asyncio.gather(*(attempts(size(2_000, 10_000) // AT_ONCE) for _ in range(AT_ONCE)))
+    huge = b"9" * 1_048_576
+    for query, headers in ((b"", [in_header(huge)]), (b"&lastEventId=" + huge, [])):
+        status, _ = await raw(visitor, request(visitor, asked.conversation, query, headers))
+        # Read at all, it is a number from the future: a reset, which is a 200.
+        assert status in (0, 200, 400, 413, 414, 431), status
+    again = visitor.follower(asked.conversation)
+    async with following([again], within=30):
+        pass
+    assert again.recording.whole, "the process did not survive"
 
 
 @pytest.mark.parametrize("form", ["{cursor}", "conversation-{id}:{cursor}"])
 async def test_a_valid_cursor_in_either_form_gets_the_events_after_it(
-    stacks: Stacks, form: str
+    service: Stack, form: str
 ) -> None:
-    async with stacks() as stack:
-        visitor = await stack.visitor()
-        asked = await visitor.ask(script(tokens=5, seed=1))
-        async with following([visitor.follower(asked.conversation)], within=30):
-            pass
-        cursor = form.format(id=asked.conversation, cursor=asked.cursor)
-        for query, headers in (
-            (in_query(cursor.encode()), []),
-            (b"", [in_header(cursor.encode())]),
-        ):
-            status, body = await raw(visitor, request(visitor, asked.conversation, query, headers))
-            assert status == 200
-            assert b"stream-reset" not in body
-            assert f"id: {int(str(asked.cursor)) + 1}\n".encode() in body
-
-
-async def test_every_method_on_the_stream_has_a_finite_and_correct_answer(stacks: Stacks) -> None:
-    async with stacks() as stack:
-        visitor = await stack.visitor()
-        asked = await visitor.ask(script(tokens=2000, rate=20, seed=1))
-        path = f"/api/conversations/{asked.conversation}/events/"
-        for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
-            answer = await visitor.http.request(method, path, timeout=ANSWER_WITHIN)
-            assert answer.status_code == 405, (method, answer.status_code)
-            assert "GET" in answer.headers["allow"], method
-        options = await visitor.http.options(path, timeout=ANSWER_WITHIN)
-        assert options.status_code in (200, 204, 405)
-        head = await visitor.http.head(path, timeout=ANSWER_WITHIN)
-        assert head.status_code in (200, 405)
-        assert head.content == b""
-        status, body = await raw(visitor, request(visitor, asked.conversation, b"", []))
+    visitor = await service.visitor()
+    asked = await visitor.ask(script(tokens=5, seed=1))
+    async with following([visitor.follower(asked.conversation)], within=30):
+        pass
+    cursor = form.format(id=asked.conversation, cursor=asked.cursor)
+    for query, headers in (
+        (in_query(cursor.encode()), []),
+        (b"", [in_header(cursor.encode())]),
+    ):
+        status, body = await raw(visitor, request(visitor, asked.conversation, query, headers))
         assert status == 200
-        assert Splitter().feed(body) or b"conversation.snapshot" in body
-        await visitor.cancel(asked.run)
+        assert b"stream-reset" not in body
+        assert f"id: {int(str(asked.cursor)) + 1}\n".encode() in body
+
+
+async def test_every_method_on_the_stream_has_a_finite_and_correct_answer(service: Stack) -> None:
+    visitor = await service.visitor()
+    asked = await visitor.ask(script(tokens=2000, rate=20, seed=1))
+    path = f"/api/conversations/{asked.conversation}/events/"
+    for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
+        answer = await visitor.http.request(method, path, timeout=ANSWER_WITHIN)
+        assert answer.status_code == 405, (method, answer.status_code)
+        assert "GET" in answer.headers["allow"], method
+    options = await visitor.http.options(path, timeout=ANSWER_WITHIN)
+    assert options.status_code in (200, 204, 405)
+    head = await visitor.http.head(path, timeout=ANSWER_WITHIN)
+    assert head.status_code in (200, 405)
+    assert head.content == b""
+    status, body = await raw(visitor, request(visitor, asked.conversation, b"", []))
+    assert status == 200
+    assert Splitter().feed(body) or b"conversation.snapshot" in body
+    await visitor.cancel(asked.run)

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from yarl import URL
 
-from tests.faults.conftest import Size, Stacks
+from tests.faults.conftest import Size, shared_stack
 from tests.support.many_followers import following
 from tests.support.npm import Event, events_read_by
 from tests.support.ports import HOST
+from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import Visitor, script
 from tests.unit.support.fake_stream import HEAD, OVER, chunk, event_block, fake_stream
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 READ_WITHIN = 250.0  # seconds for all of one reader's cuts, on a busy machine
 CARELESS = "fetch-event-source"  # it does not wait for the end of the block: WHATWG HTML §9.2.6
 READERS = ("eventsource", "event-source-polyfill", "undici", CARELESS)
 EVENTS = 2
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    database: Path | str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    also = {"STREAM_RETRY": "10,20"}
+    async with shared_stack(database, tmp_path_factory, also=also) as stack:
+        yield stack
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -43,17 +56,16 @@ async def test_a_client_library_cut_at_any_byte_delivers_every_event_once(
 
 @pytest.mark.parametrize("reader", READERS)
 async def test_a_client_library_cut_at_the_service_delivers_every_event_once(
-    stacks: Stacks, npm_project: Path, size: Size[int], reader: str
+    service: Stack, npm_project: Path, size: Size[int], reader: str
 ) -> None:
-    async with stacks(also={"STREAM_RETRY": "10,20"}) as stack:
-        visitor = await stack.visitor()
-        url, sent = await last_events(visitor)
-        cookies = visitor.credentials()["Cookie"]
-        answer = await whole_answer(url, cookies)
-        ends = after_ids(answer, sent)
-        begin = answer.index(b"\r\n\r\n") + 4
-        cuts = {*range(begin, len(answer), size(40, 1)), *ends, *(end + 1 for end in ends)}
-        await hears_all(reader, url, cookies, answer, sorted(cuts), sent, npm_project)
+    visitor = await service.visitor()
+    url, sent = await last_events(visitor)
+    cookies = visitor.credentials()["Cookie"]
+    answer = await whole_answer(url, cookies)
+    ends = after_ids(answer, sent)
+    begin = answer.index(b"\r\n\r\n") + 4
+    cuts = {*range(begin, len(answer), size(40, 1)), *ends, *(end + 1 for end in ends)}
+    await hears_all(reader, url, cookies, answer, sorted(cuts), sent, npm_project)
 
 
 async def hears_all(

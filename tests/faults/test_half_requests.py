@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.faults.conftest import Stacks
+from tests.faults.conftest import shared_stack
 from tests.support.many_followers import following, numbered_since
 from tests.support.ports import HOST
+from tests.support.stack import Stack
 from tests.support.visitor import script
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATIENCE = 1  # seconds
 TICK = 0.001  # seconds: uvloop counts whole milliseconds, and rounds down
 WHOLE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /api/conversations/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    database: Path | str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    async with shared_stack(
+        database, tmp_path_factory, also={"CONNECTION_TIMEOUT": str(PATIENCE)}
+    ) as stack:
+        yield stack
 
 
 async def answered(port: int, said: bytes, *, more: bytes = b"") -> tuple[bytes, float]:
@@ -53,27 +69,25 @@ async def closed(writer: asyncio.StreamWriter) -> None:
     ids=["nothing", "half a head", "a second half", "a blank line", "half a body", "too much"],
 )
 async def test_a_connection_without_a_request_is_closed_and_an_open_stream_is_not(
-    stacks: Stacks, said: bytes, more: bytes, status: bytes
+    service: Stack, said: bytes, more: bytes, status: bytes
 ) -> None:
-    async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}) as stack:
-        port = stack.ports[stack.web.name]
-        visitor = await stack.visitor()
-        one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=3 * PATIENCE))
-        reader = visitor.follower(one.conversation, cursor=one.cursor)
-        begun = time.monotonic()
-        async with following([reader], within=30):
-            words, seconds = await answered(port, said, more=more)
-            await reader.wait_for(numbered_since(begun + 2 * PATIENCE), within=20)
-        assert words[9:12] == status
-        assert PATIENCE - TICK <= seconds < 3 * PATIENCE
-        assert len(reader.recording.connections) == 2  # the second gets 204
+    port = service.ports[service.web.name]
+    visitor = await service.visitor()
+    one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=3 * PATIENCE))
+    reader = visitor.follower(one.conversation, cursor=one.cursor)
+    begun = time.monotonic()
+    async with following([reader], within=30):
+        words, seconds = await answered(port, said, more=more)
+        await reader.wait_for(numbered_since(begun + 2 * PATIENCE), within=20)
+    assert words[9:12] == status
+    assert PATIENCE - TICK <= seconds < 3 * PATIENCE
+    assert len(reader.recording.connections) == 2  # the second gets 204
 
 
-async def test_a_head_that_arrives_in_two_pieces_is_answered(stacks: Stacks) -> None:
-    async with stacks(also={"CONNECTION_TIMEOUT": str(PATIENCE)}, workers=0) as stack:
-        port = stack.ports[stack.web.name]
-        words, _ = await answered(port, WHOLE[:20], more=WHOLE[20:])
-        assert words.startswith(b"HTTP/1.1 200")
+async def test_a_head_that_arrives_in_two_pieces_is_answered(service: Stack) -> None:
+    port = service.ports[service.web.name]
+    words, _ = await answered(port, WHOLE[:20], more=WHOLE[20:])
+    assert words.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
@@ -81,16 +95,15 @@ async def test_a_head_that_arrives_in_two_pieces_is_answered(stacks: Stacks) -> 
     [(b"Content-Length: 99999999999\r\n", b"413"), (b"Transfer-Encoding: chunked\r\n", b"411")],
 )
 async def test_an_unwanted_body_is_refused_before_it_is_sent(
-    stacks: Stacks, head: bytes, status: bytes
+    service: Stack, head: bytes, status: bytes
 ) -> None:
-    async with stacks(workers=0) as stack:
-        visitor = await stack.visitor()
-        known = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
-        who = "".join(f"{name}: {value}\r\n" for name, value in known.items())
-        reader, writer = await asyncio.open_connection(HOST, stack.ports[stack.web.name])
-        try:
-            writer.write(POST + head + who.encode() + b"\r\n")
-            async with asyncio.timeout(10):
-                assert (await reader.readuntil(b"\r\n"))[9:12] == status
-        finally:
-            await closed(writer)
+    visitor = await service.visitor()
+    known = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+    who = "".join(f"{name}: {value}\r\n" for name, value in known.items())
+    reader, writer = await asyncio.open_connection(HOST, service.ports[service.web.name])
+    try:
+        writer.write(POST + head + who.encode() + b"\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"\r\n"))[9:12] == status
+    finally:
+        await closed(writer)

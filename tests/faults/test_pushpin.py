@@ -29,6 +29,7 @@ from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 from tests.support.waiting import until
 
+IDLE = 12  # seconds without traffic; 75 by default
 LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 Grip = Callable[..., AbstractAsyncContextManager[tuple[Stack, PushpinStack]]]
 
@@ -370,22 +371,23 @@ async def test_a_thousand_readers_that_connect_at_once_are_all_accepted(
 async def test_a_client_that_sends_half_a_body_is_closed_and_a_waiting_one_is_not(
     grip: Grip,
 ) -> None:
-    async with grip() as (_, gripped):
+    also = {"PUSHPIN_IDLE_TIMEOUT": str(IDLE), "STREAM_HEARTBEAT": str(IDLE / 6)}
+    async with grip(also=also) as (_, gripped):
         visitor = await gripped.visitor()
-        one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=90))
+        one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=1.5 * IDLE))
         reader = visitor.follower(one.conversation, cursor=one.cursor)
         half, sender = await asyncio.open_connection(HOST, gripped.port)
         sender.write(b"POST /api/conversations/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
         begun = time.monotonic()
-        async with following([reader], within=60), asyncio.timeout(150):
+        async with following([reader], within=60), asyncio.timeout(10 * IDLE):
             waited = await visitor.http.post(
                 f"/api/conversations/{one.conversation}/messages/",
                 json={"message": "?", "when_busy": "queue"},
-                headers={"Prefer": "wait=60"},
-                timeout=70,
+                headers={"Prefer": f"wait={IDLE - 4}"},
+                timeout=5 * IDLE,
             )
             assert (waited.status_code, await half.read()) == (202, b"")
-            assert 74 < time.monotonic() - begun < 90
+            assert IDLE - 1 < time.monotonic() - begun < IDLE + 15
         sender.close()
         assert reader.recording.whole
         assert len(reader.recording.connections) == 2  # the second gets 204

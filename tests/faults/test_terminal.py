@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.faults.conftest import Stacks
-from tests.support.databases import copied
+from tests.faults.conftest import Stacks, shared_stack
 from tests.support.ports import HOST, free_port
 from tests.support.script import expected
 from tests.support.stack import Stack
@@ -30,10 +29,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def service(
     database: Path | str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    with copied(database) as own:
-        async with Stack(tmp_path_factory.mktemp("chat") / "stack", own) as stack:
-            await stack.warm()
-            yield stack
+    async with shared_stack(database, tmp_path_factory) as stack:
+        yield stack
 
 
 @asynccontextmanager
@@ -97,6 +94,24 @@ async def test_in_a_pipe_only_the_reply_is_printed(service: Stack, tmp_path: Pat
         )
     async with Chat(service, tmp_path, "And", "a", "lake?", piped="") as chat:
         assert (await chat.ended(), chat.out) == (0, expected("And a lake?") + "\n")
+
+
+async def test_an_agents_calls_are_dim_lines_on_a_terminal_and_absent_from_a_pipe(
+    stacks: Stacks, tmp_path: Path
+) -> None:
+    agent = {"AGENTS": "demo-tools=workers.agents.demos.tools.agent"}
+    question = ("--model", "demo-tools", "What is 12.5 % of 384?")
+    async with stacks(workers=0, agents=1, also=agent) as stack:
+        async with Chat(stack, tmp_path, *question) as chat:
+            assert await chat.ended() == 0
+            lines = chat.output.replace("\r", "").splitlines()
+        assert lines[:3] == [
+            '\x1b[2mcalculator {"expression": "12.5 / 100 * 384"}\x1b[0m',
+            '\x1b[2m→ "12.5 / 100 * 384 = 48"\x1b[0m',
+            "12.5 / 100 * 384 = 48",
+        ]
+        async with Chat(stack, tmp_path, *question, piped="") as chat:
+            assert (await chat.ended(), chat.out, chat.err) == (0, f"{lines[2]}\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -279,7 +294,7 @@ async def test_a_failure_is_noted_and_sets_the_exit_status(service: Stack, tmp_p
     assert re.fullmatch(r"failed: [A-Z].+\. \(\d+ tokens\)\n", chat.err), chat.err
     for arguments, told in (
         (["--token", "made-up"], "The token is unknown"),
-        (["--model", "made-up"], "There is no model made-up, only: scripted."),
+        (["--model", "made-up"], "There is no model or agent made-up, only: scripted."),
         (["--conversation", "4f1d1f9c-1111-4111-8111-111111111111"], "it is not yours"),
     ):
         async with Chat(service, tmp_path, *arguments, piped="hi") as chat:

@@ -31,8 +31,9 @@ async def test_the_chain_answers_with_the_model_of_the_service() -> None:
     ("question", "name", "answer"),
     [
         ("What is 17 * (3 + 4)?", "calculator", r"17 \* \(3 \+ 4\) = 119"),
+        ("What is 12.5 % of 384?", "calculator", r"12\.5 / 100 \* 384 = 48$"),
         ("What time is it in Tokyo?", "clock", r"It is \w+day, \d\d \w+ \d{4}, \d\d:\d\d JST\."),
-        ("How does a stream resume from a cursor?", "search_documents", r"From \*.*\.md: "),
+        ("How does Unspool resume a stream?", "search_documents", r"From \*.*\.md: "),
     ],
 )
 async def test_the_graph_calls_the_tool_that_the_question_asks_for(

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -12,17 +14,21 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from streams.chat import ask, finish
+from streams.chat import ask, finish, publisher
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.log.event_log import log_of
+from streams.log.values import Append
 from streams.models import Run
 from streams.observability import metrics
 from streams.protocol.parts import Part
+from tests.support import agents
 from tests.support.agents import TOOLS, noted
-from workers import lease, run_attempt
+from workers import lease, log_writer, run_attempt
 from workers.agent_replies import AgentReplies, load_agents
+from workers.agents import Turn
 from workers.agents.errors import AgentMisconfigured
+from workers.agents.threads import DaemonThreads
 from workers.lease import claim, mark_called, release
 from workers.run_attempt import generate
 from workers.runtime import Runtime
@@ -123,6 +129,62 @@ def test_the_call_is_stored_before_the_tool_is_called(
     monkeypatch.setattr(run_attempt, "mark_called", look)
     generate(asked(record, {"call": "refund"}).id, process)
     assert stored == [[]]
+
+
+def killed(run: Run) -> None:
+    """Its process has died, and the sweep of another one finds the run."""
+    Run.objects.filter(pk=run.pk).update(lease_until="2026-01-01T00:00:00Z")
+    sweep()
+
+
+def cancelled(run: Run) -> None:
+    finish.cancel(run.pk)
+
+
+@pytest.mark.parametrize(("end", "closed"), [(cancelled, "cancelled"), (killed, "worker_lost")])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_run_that_ends_as_its_tool_begins_keeps_the_call(
+    process: Runtime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[Run], None],
+    closed: str,
+    calls: int,
+) -> None:
+    """The log is slow with each call, so that a tool which did not wait for it would be first."""
+    ended, record = threading.Event(), tmp_path / "record"
+
+    def slow(pieces: list[Append]) -> list[int | Exception]:
+        if any(piece.event.type == "tool.called" for piece in pieces):
+            ended.wait(0.5)
+        return publisher.append(pieces)
+
+    monkeypatch.setattr(log_writer, "append", slow)
+    steps = [{"call": f"tool {n}", "seconds": 60 * (n == calls - 1)} for n in range(calls)]
+    run = asked(record, {"say": "So far."}, *steps)
+    monkeypatch.setattr(agents, "_note", ended_at_call(calls, run, end, ended))
+    thread = written(run, process)
+    thread.join(20)
+    assert kinds(now(run)) == [
+        "text",
+        *["tool_call", "tool_result"] * (calls - 1),
+        "tool_call",
+        closed,
+    ]
+
+
+def ended_at_call(
+    number: int, run: Run, end: Callable[[Run], None], ended: threading.Event
+) -> Callable[[Turn, str], None]:
+    """What the tools do when they begin: that of this number ends its run."""
+    numbers = count(1)
+
+    def begin(_turn: Turn, _name: str) -> None:
+        if next(numbers) == number:
+            DaemonThreads().submit(end, run).result()  # the event loop may not use the database
+            ended.set()
+
+    return begin
 
 
 def test_an_attempt_that_has_lost_its_run_calls_no_tool(
@@ -343,12 +405,25 @@ def test_silence_ends_the_run_within_its_bound(
 ) -> None:
     setattr(settings, setting, 1.0)
     run = asked(None, {"say": "a"}, *steps)
-    begun = monotonic()
     thread = written(run, process)
     until(lambda: now(run).status == "failed")
-    assert monotonic() - begun < 1 + 2 + 1  # the bound, the bar, and a slow machine
-    assert now(run).code == code
+    ended = now(run)
+    assert ended.started_at
+    assert ended.ended_at
+    lasted = (ended.ended_at - ended.started_at).total_seconds()
+    assert lasted < 1 + 2 + 1  # the bound, the bar, and a slow machine
+    assert ended.code == code
     thread.join(20)
+
+
+def test_code_that_exits_in_a_callback_ends_neither_loop_nor_process(
+    process: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    process.loop.call_soon_threadsafe(sys.exit, "the loop continues")
+    run = asked(None, {"say": "a"})
+    generate(run.id, process)
+    assert now(run).status == "completed"
+    assert "the loop continues" in caplog.text
 
 
 def test_what_an_agent_raises_stays_in_the_log(

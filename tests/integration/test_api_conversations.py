@@ -237,11 +237,12 @@ def test_pages_of_messages_are_bounded_in_bytes_and_leave_none_out(
 def test_the_models_are_those_in_the_settings(browser: ApiClient, settings: Any) -> None:
     settings.LLM_MODELS = ["smollm2-135m-instruct", "another"]
     settings.AGENTS = {"support": "shop.agents.support"}
+    settings.AGENT_SUGGESTIONS = {"support": ["Where is my order?"]}
     assert browser.get("/api/models/").json() == {
         "items": [
-            {"id": "smollm2-135m-instruct", "kind": "model"},
-            {"id": "another", "kind": "model"},
-            {"id": "support", "kind": "agent"},
+            {"id": "smollm2-135m-instruct", "kind": "model", "suggestions": []},
+            {"id": "another", "kind": "model", "suggestions": []},
+            {"id": "support", "kind": "agent", "suggestions": ["Where is my order?"]},
         ],
         "default": "smollm2-135m-instruct",
     }

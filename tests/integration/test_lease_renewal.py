@@ -17,7 +17,8 @@ from streams.chat.model_names import Kind, names
 from streams.log.values import Watermark
 from streams.models import Conversation, Message, Run
 from workers import claim_turn, lease
-from workers.lease import LeaseKeeper, claim
+from workers.lease import claim
+from workers.lease_keeper import LeaseKeeper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 RUNS, HELD, THREADS = 170, 20, 88

@@ -12,7 +12,8 @@ from streams.chat.leases import abandoned, held
 from streams.chat.publisher import publish_start
 from streams.chat.sweep import sweep
 from streams.models import Run
-from workers.lease import LeaseKeeper, claim
+from workers.lease import claim
+from workers.lease_keeper import LeaseKeeper
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 

@@ -25,7 +25,7 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
-from workers import attempt, run_attempt
+from workers import reply_writer, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
@@ -165,7 +165,7 @@ def test_a_cancelled_run_keeps_the_time_of_its_first_token(process: Runtime, set
     thread = written(run, process)
     until(says(run, 3))
     finish.cancel(run.id)
-    thread.join(10)
+    thread.join(60)
     run.refresh_from_db()
     assert run.status == "cancelled"
     assert run.first_token_at
@@ -243,11 +243,11 @@ def test_nothing_follows_a_cancel_while_the_fence_is_restored(
             finish.cancel(run.id)
         return asks[-1]
 
-    monkeypatch.setattr(attempt, "still_held", mine_and_stopped)
+    monkeypatch.setattr(reply_writer, "still_held", mine_and_stopped)
     thread = written(run, process)
     until(says(run, 3))
     valkey.flushall()
-    thread.join(10)
+    thread.join(60)
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content.count(" ") >= 3
@@ -289,7 +289,7 @@ def test_a_superseded_worker_publishes_nothing_more(process: Runtime) -> None:
     taken = claim(run.id, uuid4())
     assert taken
     log_of(run.conversation_id).seal(run.id, 2)
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     run.refresh_from_db()
     assert (run.status, run.attempt) == ("running", 2)
@@ -316,7 +316,7 @@ def test_a_run_whose_database_failed_is_released_soon(
     run.refresh_from_db()
     assert (run.status, run.attempt, heard(run)[0]) == ("completed", 2, text)
     finish.cancel(other.id)
-    thread.join(10)
+    thread.join(60)
 
 
 def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Runtime) -> None:
@@ -324,7 +324,7 @@ def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Run
     thread = written(run, process)
     until(says(run, 10))
     process.keeper.release_all(called=False)
-    thread.join(10)
+    thread.join(60)
     run.refresh_from_db()
     assert (run.status, run.attempt, run.uncounted_attempts) == ("queued", 1, 1)
     generate(run.id, process)

@@ -68,11 +68,12 @@ from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import ProcessKilled, sweep_by_another_process
 from tests.integration.support.listener import READER, ManualClock, SteppedReader
 from tests.support.sizes import RELEASE, SEED, THOROUGH
-from workers import attempt, backpressure, log_writer
+from workers import backpressure, log_writer, reply_writer
 from workers.attempt import Attempt
 from workers.lease import claim
 from workers.log_writer import BATCH, Turns, append_all
 from workers.outcome import Outcome
+from workers.tool_calls import ToolNames
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -154,7 +155,9 @@ class Worker:
         self.unsent = Turns()
         self.away = threading.Event()
         self.loop = loop
-        process: Any = SimpleNamespace(loop=loop, writers=[self], draining=False)
+        process: Any = SimpleNamespace(
+            loop=loop, writers=[self], draining=False, tool_names=ToolNames()
+        )
         self.attempt = Attempt(run, process)
 
     def write(self, piece: Append, heard: Callable[[int | Exception], None]) -> None:
@@ -163,13 +166,13 @@ class Worker:
     @property
     def full(self) -> bool:
         """Whether so much waits for the log that the attempt reads no further."""
-        return self.attempt._unconfirmed._pieces > self.attempt._unconfirmed._limit
+        return self.attempt.writer._unconfirmed._pieces > self.attempt.writer._unconfirmed._limit
 
     def say(self, word: Part) -> None:
         """The model's next word. It counts as written even if the log refuses it."""
         try:
             self.loop.run_until_complete(
-                self.attempt._say(word.text if isinstance(word, TextPart) else word)
+                self.attempt.writer.append(word.text if isinstance(word, TextPart) else word)
             )
         except Superseded:
             self.over = True
@@ -178,13 +181,13 @@ class Worker:
 
     def mend(self) -> None:
         try:
-            self.loop.run_until_complete(self.attempt._restore())
+            self.loop.run_until_complete(self.attempt.writer._restore())
         except Superseded:
             self.over = True
 
     @property
     def refused(self) -> bool:
-        return self.attempt._refused is not None
+        return self.attempt.writer._refused is not None
 
 
 @dataclass
@@ -308,7 +311,7 @@ class Machine(RuleBasedStateMachine):
                     worker.attempt.finish(Outcome.LOST)
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
-                    finish.fail(run, worker.attempt.parts, code="x", reason="Because.")
+                    finish.fail(run, worker.attempt.writer.parts, code="x", reason="Because.")
                 else:
                     worker.attempt.finish(Outcome.FINISHED)
             except (Superseded, Conversation.DoesNotExist):
@@ -508,7 +511,7 @@ class Machine(RuleBasedStateMachine):
             raise LogUnavailable
 
         with self.world.monkeypatch.context() as patch:
-            patch.setattr(attempt, "PAUSE", 0)
+            patch.setattr(reply_writer, "PAUSE", 0)
             patch.setattr(ChannelLog, "restore_fence", silent)
             yield
 
@@ -528,7 +531,7 @@ class Machine(RuleBasedStateMachine):
         except Superseded:
             return
         worker = Worker(taken, self.world.loop)
-        worker.attempt.head = known
+        worker.attempt.writer.head = known
         self.workers.append(worker)
 
     def _speaker(self, chosen: random.Random) -> Worker:

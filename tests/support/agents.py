@@ -3,15 +3,21 @@
 The question is a JSON list of steps, each an object with one of these keys:
 
     say      text
+    think    reasoning
+    source   the title of a source
+    data     a value that replaces the one before
     call     the name of a tool: the call is said, the tool runs, its result is said
     recall   says the roles of the messages in its history
     wait     seconds of silence
+    hold     in attempt 1, says nothing more
+    yield    yields this JSON value as it is
     swallow  seconds for which it ignores its cancellation
     block    seconds for which it blocks the event loop
     fail     raises an exception with this text
 
-A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes) and `thread` (the
-tool blocks a thread, not the agent). Each tool notes its call in the file `record` of the metadata
+A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes), `thread` (the tool
+blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the size of
+its output), `fail` (it raises an exception with this text) and `times` (so many calls). Each tool notes its call in the file `record` of the metadata
 before anything else, so that a test can count calls whatever happens to this process.
 """
 
@@ -23,7 +29,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from workers.agents import Part, ToolCall, ToolResult, Turn
+from workers.agents import Data, Part, Reasoning, Source, ToolCall, ToolResult, Turn
 
 TOOLS = "tests.support.agents.scripted"  # its dotted path, for the setting AGENTS
 
@@ -35,13 +41,24 @@ async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
             case {"say": text}:
                 yield str(text)
             case {"call": name}:
-                call = ToolCall(name, {"step": 1}, repeat=step.get("repeat", False))
-                yield call
-                yield ToolResult(call.call, await _tool(turn, step))
+                for _ in range(step.get("times", 1)):
+                    call = ToolCall(name, {"step": 1}, repeat=step.get("repeat", False))
+                    yield call
+                    yield ToolResult(call.call, await _tool(turn, step))
+            case {"think": text}:
+                yield Reasoning(text)
+            case {"source": title}:
+                yield Source(title, f"https://example.org/{title}")
+            case {"data": value}:
+                yield Data("data", value, "1")
             case {"recall": _}:
                 yield " ".join(message["role"] for message in turn.messages())
             case {"wait": seconds}:
                 await asyncio.sleep(seconds)
+            case {"hold": _}:
+                await _hold(turn)
+            case {"yield": value}:
+                yield value
             case {"swallow": seconds}:
                 await _swallow(seconds)
             case {"block": seconds}:
@@ -52,11 +69,20 @@ async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
 
 async def _tool(turn: Turn, step: dict[str, Any]) -> str:
     _note(turn, step["call"])
+    if "fail" in step:
+        raise RuntimeError(step["fail"])
+    if "hold" in step:
+        await _hold(turn)
     if step.get("thread"):
         await asyncio.to_thread(time.sleep, step["seconds"])
     else:
         await asyncio.sleep(step.get("seconds", 0))
-    return f"{step['call']} is done"
+    return "x" * step["bytes"] if "bytes" in step else f"{step['call']} is done"
+
+
+async def _hold(turn: Turn) -> None:
+    if turn.attempt == 1:
+        await asyncio.Event().wait()
 
 
 def _note(turn: Turn, name: str) -> None:

@@ -5,11 +5,13 @@ It is pure, rests on the contract alone, and has its own fold.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.part_list import PartJson, faults_of, text_of
 from tests.support.recording import Connection, Recording
 from tests.support.replayer import Replayer
 from tests.support.report import Report
@@ -29,11 +31,19 @@ class Truth:
     runs: Mapping[str, Mapping[str, Any]]
     scripts: Mapping[str, str]
 
-    def reply(self, run: str) -> str | None:
+    def reply(self, run: str) -> list[PartJson] | None:
+        """The parts of the message that the run wrote."""
+        message = self._message(run)
+        return list(message["parts"]) if message else None
+
+    def content(self, run: str) -> str:
         """The text of the message that the run wrote."""
+        message = self._message(run)
+        return str(message["content"]) if message else ""
+
+    def _message(self, run: str) -> Mapping[str, Any] | None:
         reply = self.runs[run]["reply"]
-        texts = [m["content"] for m in self.conversation["messages"] if m["id"] == reply]
-        return texts[0] if texts else None
+        return next((m for m in self.conversation["messages"] if m["id"] == reply), None)
 
 
 def check(
@@ -93,7 +103,7 @@ def _without_retry(block: Block) -> bytes:
 
 
 class FollowerCheck:
-    """Checks one follower's events in order: their ids, and the text that they fold to."""
+    """Checks one follower's events in order: their ids, and the parts that they fold to."""
 
     def __init__(self, conversation: str, truth: Truth, report: Report) -> None:
         self.name = conversation[:8]
@@ -138,7 +148,7 @@ class FollowerCheck:
                     self._add_faults(self.replayer.apply(block))
 
     def compare(self, *, whole: bool) -> None:
-        """Each ended reply has the stored text; with `whole`, every run has ended."""
+        """Each ended reply has the stored parts; with `whole`, every run has ended."""
         tip = self.truth.conversation["cursor"]
         if whole and self.last is not None and tip is not None and self.last < tip:
             self.report.lost += tip - self.last
@@ -147,10 +157,10 @@ class FollowerCheck:
             live = self.replayer.is_active(run)
             if live and whole:
                 self._add_faults([f"run {run[:8]}: told to go, but its ending was not said"])
-            reply = self.truth.reply(run) or ""
+            reply = self.truth.reply(run) or []
             if not live and not self.replayer.matches(run, reply):
-                told = self.replayer.text(run)
-                self._add_faults([f"run {run[:8]} as it was told {_difference(told, reply)}"])
+                difference = _difference(_printed(self.replayer.parts(run)), _printed(reply))
+                self._add_faults([f"run {run[:8]} as it was told {difference}"])
 
     def _is_next(self, block: Block) -> bool:
         """Count lost, repeated and unordered events; a repeated one is not applied again."""
@@ -184,11 +194,14 @@ class FollowerCheck:
 
 
 def _check_truth(truth: Truth, report: Report) -> None:
-    """Each stored reply must be the script's text, or its beginning."""
+    """Each stored reply has the script's text, or its beginning, and no open call."""
     for run, stored in truth.runs.items():
         report.runs += 1
         script, status = truth.scripts[run], stored["status"]
-        reply = truth.reply(run) or ""
+        reply, parts = truth.content(run), truth.reply(run) or []
+        report.faults += [f"run {run[:8]} in the database: {fault}" for fault in faults_of(parts)]
+        if text_of(parts) != reply:
+            report.faults.append(f"run {run[:8]}: its content is not the text of its parts")
         if status in ACTIVE:
             report.faults.append(f"run {run[:8]}: still {status} at the end")
         elif status == "completed" and reply != script:
@@ -218,6 +231,10 @@ def _recoveries(recording: Recording, broken_at: Sequence[float]) -> list[float]
     moments = [heard.at for heard in recording.received() if heard.block.id is not None]
     firsts = [next((m for m in moments if m > broken), None) for broken in broken_at]
     return [m - broken for m, broken in zip(firsts, broken_at, strict=True) if m is not None]
+
+
+def _printed(parts: Sequence[PartJson]) -> str:
+    return json.dumps(parts, sort_keys=True, ensure_ascii=False)
 
 
 def _difference(one: str, other: str) -> str:

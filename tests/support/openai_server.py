@@ -55,7 +55,7 @@ class Running:
 def serving(*, closes: bool = False) -> Iterator[Running]:
     """A server in a thread of its own, for tests with or without a loop.
 
-    `closes`: it closes each connection after its answer, for clients that nobody closes.
+    `closes`: it closes each connection after its answer, for clients that stay open.
     """
     ready: list[str] = []
     listening, over = threading.Event(), threading.Event()

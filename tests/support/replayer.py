@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.part_list import TYPES, PartJson, add, ends_with, part_in, text_of
 from tests.support.sse_blocks import ENDINGS, Block
 
 
@@ -14,10 +15,9 @@ class ReplayedRun:
     """One run as far as its events go. `index` is None if the one before is unknown."""
 
     attempt: int = 0
-    text: str = ""
+    parts: list[PartJson] = field(default_factory=list)
     whole: bool = True  # read from its beginning, and not from a cursor in its middle
     index: int | None = -1
-    reasoning_index: int | None = -1
     ended: bool = False
 
 
@@ -27,15 +27,18 @@ class Replayer:
     def __init__(self) -> None:
         self.runs: dict[str, ReplayedRun] = {}
 
-    def matches(self, run: str, reply: str) -> bool:
-        """Whether the run's text is this reply, or its end if the reader began in the middle."""
+    def matches(self, run: str, reply: list[PartJson]) -> bool:
+        """Whether the run's parts are this reply, or its end if the reader began in the middle."""
         told = self.runs.get(run)
         if told is None:
             return True
-        return told.text == reply if told.whole else reply.endswith(told.text)
+        return told.parts == reply if told.whole else ends_with(reply, told.parts)
+
+    def parts(self, run: str) -> list[PartJson]:
+        return self.runs[run].parts
 
     def text(self, run: str) -> str:
-        return self.runs[run].text
+        return text_of(self.runs[run].parts)
 
     def is_active(self, run: str) -> bool:
         return run in self.runs and not self.runs[run].ended
@@ -44,20 +47,19 @@ class Replayer:
         """A snapshot replaces everything: its messages are complete, its runs are active."""
         faults = []
         self.runs = {
-            message["run"]: ReplayedRun(text=message["content"], ended=True)
+            message["run"]: ReplayedRun(parts=list(message["parts"]), ended=True)
             for message in snapshot["messages"]
             if message["role"] == "assistant" and message["run"]
         }
         for run in snapshot["runs"]:
             if run["id"] in self.runs:
                 faults.append(f"run {run['id'][:8]} is live in a snapshot that has its reply")
-            said = bool(run["text"] or run["reasoning"])
-            start = None if said else -1
+            if text_of(run["parts"]) != (run["text"] or ""):
+                faults.append(f"run {run['id'][:8]} has a text that is not its parts'")
             self.runs[run["id"]] = ReplayedRun(
                 attempt=run["attempt"] or 0,
-                text=run["text"] or "",
-                index=start,
-                reasoning_index=start,
+                parts=list(run["parts"]),
+                index=None if run["parts"] else -1,
             )
         return faults
 
@@ -69,7 +71,7 @@ class Replayer:
         known = run in self.runs
         told = self.runs.setdefault(run, ReplayedRun())
         if not known and block.event != "run.queued":  # a cursor in the middle of this run
-            told.whole, told.index, told.reasoning_index = False, None, None
+            told.whole, told.index = False, None
             told.attempt = block.payload.get("attempt") or 0
         attempt = block.payload.get("attempt", 0) or 0
         if told.ended:
@@ -84,32 +86,34 @@ class Replayer:
                 again = known and attempt == told.attempt > 0
                 self.runs[run] = ReplayedRun(attempt=attempt)
                 return [f"{name} twice with attempt {attempt}"] if again else []
-            case "text.delta" | "reasoning.delta" | "text.snapshot":
-                return self._add(name, told, block, attempt)
+            case "text.snapshot":
+                return self._replace(name, told, block)
+            case event if event in TYPES:
+                return self._add(name, told, block)
             case event if event in ENDINGS:
                 told.ended = True
         return []
 
-    def _add(self, name: str, told: ReplayedRun, block: Block, attempt: int) -> list[str]:
-        index, text = block.payload["index"], block.payload["text"]
-        faults = [f"{name} before its run.started"] if attempt > told.attempt else []
-        told.attempt = attempt
-        match block.event:
-            case "reasoning.delta":
-                before, told.reasoning_index = told.reasoning_index, index
-                if before is not None and index <= before:
-                    faults.append(f"{name} with index {index} after {before}")
-                return faults
-            case "text.snapshot":
-                told.text, told.whole = text, True
-            case _:
-                # Reasoning may count with the text.
-                if (
-                    told.index is not None
-                    and told.reasoning_index == -1
-                    and index != told.index + 1
-                ):
-                    faults.append(f"{name} with index {index} after {told.index}")
-                told.text += text
-        told.index = index
+    def _replace(self, name: str, told: ReplayedRun, block: Block) -> list[str]:
+        faults = _begun(name, told, block)
+        told.parts, told.whole = list(block.payload["parts"]), True
+        told.index = block.payload["index"]
+        if text_of(told.parts) != block.payload["text"]:
+            faults.append(f"{name} has a text that is not its parts'")
         return faults
+
+    def _add(self, name: str, told: ReplayedRun, block: Block) -> list[str]:
+        """All pieces of an attempt count together."""
+        faults, index = _begun(name, told, block), block.payload["index"]
+        if told.index is not None and index != told.index + 1:
+            faults.append(f"{name} with index {index} after {told.index}")
+        told.index = index
+        add(told.parts, part_in(block.event, block.payload))
+        return faults
+
+
+def _begun(name: str, told: ReplayedRun, block: Block) -> list[str]:
+    attempt = block.payload["attempt"]
+    faults = [f"{name} before its run.started"] if attempt > told.attempt else []
+    told.attempt = attempt
+    return faults

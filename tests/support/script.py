@@ -89,10 +89,15 @@ class Script:
 
 
 def is_question(message: dict[str, Any]) -> bool:
-    """Whether a person wrote the message. Anthropic's results of tools come as the user's, too."""
+    """Whether the message holds what a person wrote.
+
+    Anthropic's results of tools come as the user's, too, and may stand in one message with the
+    next question.
+    """
+    if message["role"] != "user":
+        return False
     content = message["content"]
-    results = isinstance(content, list) and any(b["type"] == "tool_result" for b in content)
-    return message["role"] == "user" and not results
+    return isinstance(content, str) or any(block["type"] == "text" for block in content)
 
 
 def question_of(messages: list[dict[str, Any]]) -> str:
@@ -119,7 +124,19 @@ def pieces(message: str) -> list[str]:
 def expected(message: str) -> str:
     """The whole text as it must reach a reader: what is no Unicode text is U+FFFD.
 
-    Halves of a surrogate pair in two neighbouring pieces are one character.
+    Halves of a surrogate pair in two neighbouring pieces are one character. A JSON list is an
+    agent's script (tests/support/agents.py), whose text is what it says.
     """
-    units = "".join(pieces(message)).encode("utf-16-le", "surrogatepass")
+    said = _said(message)
+    units = "".join(pieces(message) if said is None else said).encode("utf-16-le", "surrogatepass")
     return re.sub("[\0\ud800-\udfff]", "\ufffd", units.decode("utf-16-le", "surrogatepass"))
+
+
+def _said(message: str) -> list[str] | None:
+    try:
+        steps = json.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(steps, list):
+        return None
+    return [step.get("say", "") for step in steps]

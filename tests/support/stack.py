@@ -69,9 +69,8 @@ class Stack:
         self.logs.mkdir(parents=True)
         self.data.mkdir()
         self.database = database
-        self.also = dict(also or {})
-        if agents:
-            self.also.setdefault("AGENTS", f"tools={TOOLS}")
+        # Without agents, the empty value turns the demonstrations off.
+        self.also = {"AGENTS": f"tools={TOOLS}" if agents else "", **(also or {})}
         names = ["valkey", *(f"valkey{n}" for n in range(2, valkeys + 1))]
         self.valkeys = [Valkey(directory, self.logs / f"{name}.log", name=name) for name in names]
         self.web_redis = Proxy((HOST, self.valkey.port))

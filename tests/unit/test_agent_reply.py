@@ -217,6 +217,30 @@ async def test_an_exception_ends_the_reply_and_its_text_is_in_the_log_alone(
     assert SECRET in caplog.text
 
 
+@pytest.mark.parametrize("where", ["a task", "a task that is not awaited", "a thread of a task"])
+def test_an_agent_whose_own_task_exits_ends_alone(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+        await asyncio.to_thread(_exits) if where == "a thread of a task" else _exits()
+
+    async def agent(_: Turn) -> AsyncIterator[str]:
+        yield "before"
+        tasks = [asyncio.create_task(work()), asyncio.create_task(work())]
+        tasks[1].cancel()  # it never begins
+        if where == "a task that is not awaited":
+            await asyncio.Event().wait()
+        await tasks[0]
+
+    with asyncio.Runner() as runner:
+        Watchdog(runner.get_loop())
+        reply = runner.run(run(agent, "Go"))
+        assert runner.run(run(saying("another"), "Go")).text == "another"
+    assert (reply.text, reply.code) == ("before", "agent_error")
+    assert SECRET in caplog.text
+
+
 async def test_an_agent_that_cancels_itself_is_an_error() -> None:
     async def agent(turn: Turn) -> AsyncIterator[str]:
         yield "before"
@@ -269,6 +293,55 @@ class TestUnsafeCalls:
         control = Control(lambda: not order.append("stored"))  # type: ignore[func-returns-value]
         reply = await run(agent, turn_of("Go", control=control))
         assert (reply.code, order) == (None, [*expected, "ran"])
+
+    async def test_the_generator_resumes_after_the_log_has_confirmed_each_call(self) -> None:
+        order: list[str] = []
+
+        async def agent(turn: Turn) -> AsyncIterator[Any]:
+            for n in range(2):
+                yield ToolCall("refund", {}, f"c{n}")
+                order.append(f"ran c{n}")
+                yield ToolResult(f"c{n}", "done")
+
+        async def confirm() -> None:
+            order.append("confirmed")
+
+        def took(item: object) -> None:
+            order.append(type(item).__name__)
+
+        control = Control(lambda: not order.append("stored"), confirm)  # type: ignore[func-returns-value]
+        async with aclosing(reply_of(agent, turn_of("Go", control=control))) as items:
+            async for item in items:
+                took(item)
+        first = ["ToolCallPart", "confirmed", "stored", "ran c0", "ToolResultPart"]
+        second = ["ToolCallPart", "confirmed", "ran c1", "ToolResultPart"]
+        assert order == [*first, *second, "Completion"]
+
+    async def test_a_stop_ends_the_wait_for_the_log_and_the_tool_is_not_called(self) -> None:
+        ran, waits = [], asyncio.Event()
+
+        async def agent(turn: Turn) -> AsyncIterator[Any]:
+            yield ToolCall("refund", {}, "c")
+            ran.append("refund")
+
+        async def confirm() -> None:
+            waits.set()
+            await asyncio.Event().wait()  # Redis is away
+
+        control = Control(confirm=confirm)
+
+        async def read() -> None:
+            async with aclosing(reply_of(agent, turn_of("Go", control=control))) as items:
+                assert isinstance(await anext(items), ToolCallPart)
+                await anext(items)
+
+        reading = asyncio.create_task(read())
+        await waits.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert not ran
+        assert control.returned.is_set()
 
     async def test_a_superseded_attempt_calls_nothing(self) -> None:
         ran = []

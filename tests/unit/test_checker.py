@@ -36,6 +36,13 @@ def completed(number: int, attempt: int = 1) -> bytes:
     return wire("run.completed", number, run=RUN, attempt=attempt, reply=REPLY)
 
 
+def texts(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}] if text else []
+
+
+QUESTION = {"id": MESSAGE, "role": "user", "content": "?", "parts": texts("?"), "run": None}
+SAID = {"id": REPLY, "role": "assistant", "content": TEXT, "parts": texts(TEXT), "run": RUN}
+
 STORY = [
     wire("message.created", 1, message={"id": MESSAGE}),
     wire("run.queued", 2, run=RUN, message=MESSAGE),
@@ -47,16 +54,15 @@ STORY = [
 
 def snapshot(cursor: int | None, *, text: str | None = None, status: str = "running") -> bytes:
     """Before the end with the text so far, or after it with the reply among the messages."""
-    said = {"id": REPLY, "role": "assistant", "content": TEXT, "run": RUN}
-    live = {"id": RUN, "status": status, "attempt": 1, "text": text, "reasoning": ""}
+    live = {"id": RUN, "status": status, "attempt": 1, "text": text, "parts": texts(text or "")}
     payload: dict[str, Any] = {
         "id": TALK,
-        "messages": [{"id": MESSAGE, "role": "user", "content": "?", "run": None}],
+        "messages": [QUESTION],
         "runs": [],
         "cursor": cursor,
     }
     if text is None:
-        payload["messages"].append(said)
+        payload["messages"].append(SAID)
     else:
         payload["runs"].append(live)
     return wire("conversation.snapshot", cursor, **payload)
@@ -80,10 +86,7 @@ TRUTH = Truth(
     conversation={
         "id": TALK,
         "cursor": 7,
-        "messages": [
-            {"id": MESSAGE, "role": "user", "content": "?", "run": None},
-            {"id": REPLY, "role": "assistant", "content": TEXT, "run": RUN},
-        ],
+        "messages": [QUESTION, SAID],
     },
     runs={RUN: {"id": RUN, "status": "completed", "reply": REPLY}},
     scripts={RUN: TEXT},
@@ -141,7 +144,8 @@ def test_a_second_attempt_restarts_the_reply() -> None:
 
 
 def test_a_text_snapshot_replaces_the_deltas_before_it() -> None:
-    whole = wire("text.snapshot", 6, run=RUN, attempt=1, index=1, text="Hello ")
+    place: dict[str, Any] = {"run": RUN, "attempt": 1, "index": 1}
+    whole = wire("text.snapshot", 6, **place, text="Hello ", parts=texts("Hello "))
     truth = replace(TRUTH, conversation={**TRUTH.conversation, "cursor": 8})
     assert judged(
         recording(("0", [*STORY[:5], whole, delta(7, 2, "you"), completed(8)])), truth=truth
@@ -226,7 +230,7 @@ def test_a_missing_delta_index_is_a_fault_even_with_perfect_ids() -> None:
 
 def test_a_text_that_differs_from_the_stored_one_is_a_fault() -> None:
     report = heard(*STORY[:3], delta(4, 0, "Hal"), *STORY[4:])
-    assert any("differs at 1" in fault for fault in report.faults)
+    assert any("as it was told differs at" in fault for fault in report.faults)
 
 
 def test_a_missing_final_event_is_a_fault() -> None:
@@ -252,6 +256,65 @@ def test_a_stream_that_is_refused_is_a_fault(status: int) -> None:
     told = recording(("0", STORY))
     told.connections[0].status = status
     assert not judged(told).clean
+
+
+CALL = {"call": "c", "name": "clock", "input": {}}
+RESULT = {"call": "c", "output": "noon"}
+PARTS = [
+    {"type": "data", "name": "found", "id": "a", "data": 2},
+    {"type": "text", "text": "Hello "},
+    {"type": "tool_call", **CALL},
+    {"type": "tool_result", **RESULT},
+    {"type": "text", "text": "you"},
+]
+PIECES: list[tuple[str, dict[str, Any]]] = [
+    ("data.updated", {"name": "found", "id": "a", "data": 1}),
+    ("text.delta", {"text": "Hel"}),
+    ("text.delta", {"text": "lo "}),
+    ("tool.called", CALL),
+    ("data.updated", {"name": "found", "id": "a", "data": 2}),
+    ("tool.returned", RESULT),
+    ("text.delta", {"text": "you"}),
+]
+TOLD = [
+    *STORY[:3],
+    *(
+        wire(event, 4 + n, run=RUN, attempt=1, index=n, **fields)
+        for n, (event, fields) in enumerate(PIECES)
+    ),
+    completed(11),
+]
+
+
+def with_parts(parts: list[dict[str, Any]]) -> Truth:
+    messages = [QUESTION, {**SAID, "parts": parts}]
+    return replace(TRUTH, conversation={"id": TALK, "cursor": 11, "messages": messages})
+
+
+@pytest.mark.parametrize("cursor", range(11))
+def test_a_reply_of_parts_is_clean_from_every_cursor(cursor: int) -> None:
+    report = judged(recording((str(cursor), TOLD[cursor:])), truth=with_parts(PARTS))
+    assert (report.clean, report.faults) == (True, [])
+
+
+@pytest.mark.parametrize("place", range(len(PARTS)))
+def test_a_part_that_differs_from_the_stored_one_is_a_fault(place: int) -> None:
+    other: dict[str, Any] = {"type": "source", "source": "s", "title": "A source"}
+    stored = [*PARTS[:place], other, *PARTS[place:]]
+    report = judged(recording(("0", TOLD)), truth=with_parts(stored))
+    assert any("as it was told differs" in fault for fault in report.faults)
+
+
+def test_an_open_call_in_the_stored_reply_is_a_fault() -> None:
+    report = judged(recording(("0", TOLD)), truth=with_parts(PARTS[:3] + PARTS[4:]))
+    assert any("call c is open" in fault for fault in report.faults)
+
+
+def test_a_missing_part_is_a_fault_even_with_perfect_ids() -> None:
+    missing = wire("heartbeat", head=7)
+    told = [*TOLD[:6], missing, *TOLD[7:]]
+    report = judged(recording(("0", told)), truth=with_parts(PARTS))
+    assert any("index 4 after 2" in fault for fault in report.faults)
 
 
 @pytest.mark.parametrize(

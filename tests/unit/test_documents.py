@@ -32,12 +32,18 @@ CONCEPTS = (CHECKOUT / "docs" / "concepts.md").read_text()
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
 DESCRIBED = {
     "DATA_DIR": "`data` in the checkout",  # the value is a path of this machine
+    "AGENTS": "the demonstrations",
+    "AGENT_SUGGESTIONS": "those of the demonstrations",
 }
 GLOSSARY = [
     "conversation",
     "owner",
     "visitor",
     "message",
+    "turn",
+    "agent",
+    "part",
+    "tool call",
     "run",
     "snapshot",
     "reply",

@@ -74,6 +74,11 @@ from tests.unit.conftest import Read
             "smollm2-135m-instruct=shop.agents.support",
             "AGENTS and LLM_MODELS both have the name 'smollm2-135m-instruct': rename the agent.",
         ),
+        (
+            "AGENT_SUGGESTIONS",
+            '{"support": "Where is my order?"}',
+            'AGENT_SUGGESTIONS must be a JSON object of lists, such as {"name": ["text"]}.',
+        ),
         ("AGENT_CONCURRENCY", "0", "AGENT_CONCURRENCY must be at least 1, not '0'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR."),
         (
@@ -175,7 +180,8 @@ def test_values_of_the_right_type_are_parsed(read: Read) -> None:
 
 def test_an_empty_setting_counts_as_unset(read: Read) -> None:
     unset = read()
-    empty = read(**dict.fromkeys(ServiceSettings.model_fields.keys() - {"DATA_DIR"}, ""))
+    own = {"DATA_DIR", "AGENTS"}  # an empty AGENTS turns the demonstrations off
+    empty = read(**dict.fromkeys(ServiceSettings.model_fields.keys() - own, ""))
     names = [name for name in unset if name.isupper()]
     assert {name: empty[name] for name in names} == {name: unset[name] for name in names}
 
@@ -223,4 +229,26 @@ def test_agents_are_read_as_names_with_paths(read: Read) -> None:
         "support": "shop.agents.support",
         "weather": "shop.agents.weather",
     }
-    assert read()["AGENTS"] == {}
+
+
+def test_only_a_development_copy_without_agents_of_its_own_offers_demonstrations(
+    read: Read,
+) -> None:
+    demonstrations = read()["AGENTS"]
+    assert list(demonstrations) == ["demo-tools", "demo-chain"]
+    assert read()["AGENT_SUGGESTIONS"].keys() == demonstrations.keys()
+    assert read(AGENTS="")["AGENTS"] == {}
+    production = {
+        "PRODUCTION": "true",
+        "SECRET_KEY": "s" * 50,
+        "ALLOWED_HOSTS": "chat.example",
+        "DATABASE_URL": "postgres://127.0.0.1/unspool",
+        "REDIS_URL": "redis://127.0.0.1/0",
+        "OPENAI_API_KEY": "sk-key",
+    }
+    assert read(**production)["AGENTS"] == {}
+
+
+def test_suggestions_are_read_as_json(read: Read) -> None:
+    named = read(AGENT_SUGGESTIONS='{"support": ["Where is my order?"]}')
+    assert named["AGENT_SUGGESTIONS"] == {"support": ["Where is my order?"]}

@@ -86,16 +86,24 @@ def test_a_process_that_ignores_sigterm_is_killed(
 
 
 def test_each_line_is_printed_with_the_time_and_the_name_of_its_process(
-    start: Start, capfd: pytest.CaptureFixture[str]
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    started = start(web="cat; sleep 0.2; while true; do echo a line; sleep 0.1; done", worker=QUIET)
+    once_loud = "cat; until [ -e loud ]; do sleep 0.05; done"
+    started = start(
+        web=f"{once_loud}; echo a line; exec sleep 600",
+        worker=f"{once_loud}; seq 200; exec sleep 600",
+    )
     started.loud = True
-    assert started.wait(lambda: len(started.lines["web"]) > 1, WITHIN)
+    (tmp_path / "loud").touch()
+    assert started.wait(lambda: "200" in started.lines["worker"], WITHIN)
+    assert started.wait(lambda: "a line" in started.lines["web"], WITHIN)
     started.end()
     printed = [line.split(" ", 1) for line in capfd.readouterr().out.splitlines()]
     times, lines = zip(*printed, strict=True)
     assert all(time.strptime(moment, "%H:%M:%S") for moment in times)
-    assert "web    | a line" in lines
+    assert sorted(lines) == sorted(
+        ["web    | a line", *(f"worker | {number}" for number in range(1, 201))]
+    )
 
 
 def test_the_processes_of_a_killed_supervisor_end(tmp_path: Path) -> None:

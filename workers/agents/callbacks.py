@@ -5,6 +5,7 @@ LangChain awaits asynchronous handlers where a tool begins with `ainvoke`. Where
 """
 
 import asyncio
+import threading
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,8 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from workers.agents.parts import Usage
 from workers.agents.threads import DaemonThreads
 from workers.agents.turn import Control
+
+HELD = 2.0  # seconds that the event loop may be held until a tool begins without it
 
 Repeat = bool | Collection[str]  # tools that may be called twice: all, none, or those of a name
 
@@ -62,6 +65,7 @@ class _Calls:
     def __init__(self, control: Control, repeat: Repeat) -> None:
         self.control = control
         self.loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._repeat = repeat
         self._running: set[UUID] = set()
 
@@ -76,6 +80,26 @@ class _Calls:
         """The tool begins: from now on the reply may be silent for TOOL_TIMEOUT."""
         self._running.add(run)
         self.control.tools = len(self._running)
+
+    def confirm(self) -> None:
+        """Wait until the log has confirmed the call, unless the event loop waits for this tool.
+
+        In a thread. A tool that is invoked on the loop, or in a thread that the loop waits for,
+        cannot wait: the stored reply of such a run may lack the call. Raises `Superseded`.
+        """
+        running = threading.Event()
+
+        async def said() -> None:
+            running.set()
+            await self.control.said()
+
+        if threading.get_ident() == self._loop_thread:
+            return
+        waiting = asyncio.run_coroutine_threadsafe(said(), self.loop)
+        if running.wait(HELD):
+            waiting.result()
+        else:
+            waiting.cancel()
 
     def end(self, run: UUID) -> None:
         """The tool has ended."""
@@ -101,7 +125,7 @@ class _ToolsAwaited(AsyncCallbackHandler):
         if asyncio.get_running_loop() is not self._calls.loop:
             return  # it was invoked, and `_ToolsInvoked` has stored the call
         if not self._calls.is_safe(serialized):
-            await self._calls.control.begin_call_on_loop()
+            await self._calls.control.begin_call()
         self._calls.begin(run_id)
 
 
@@ -123,8 +147,9 @@ class _ToolsInvoked(BaseCallbackHandler):
         if run_id in self._calls:
             return  # it is awaited, and `_ToolsAwaited` has stored the call
         if not self._calls.is_safe(serialized):
+            self._calls.confirm()
             # A thread, because a tool that is invoked on the event loop blocks it.
-            DaemonThreads().submit(self._calls.control.begin_call).result()
+            DaemonThreads().submit(self._calls.control.store_call).result()
         self._calls.begin(run_id)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:

@@ -55,13 +55,17 @@ class _Reply:
         self._agent, self._turn, self._control = agent, turn, turn.control
         self._checks = Checks(turn.run, turn.attempt)
         self._name = f"run {turn.run} attempt {turn.attempt}"
-        self._items: deque[ReplyItem] = deque()
+        # A future among the items: a call waits until the log has confirmed all items before it.
+        self._items: deque[ReplyItem | asyncio.Future[None]] = deque()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._more, self._room = asyncio.Event(), asyncio.Event()
         self._end: Completion | Exception | None = None
         self._asked_at: float | None = None  # since when the agent has owed an item
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.call_later(LOOK, self._look_at_clock)
         self._control.superseded = self._supersede
+        self._control.failed = lambda: self._end_with(AgentError("agent_error"))
+        self._control.said = self._said
         self._control.begin_work()
         token = CURRENT.set(turn)  # the task, and the watchdog at its creation, take it over
         self._task = self._loop.create_task(self._run(), name=f"run {turn.run}")
@@ -71,6 +75,13 @@ class _Reply:
 
     async def next(self) -> ReplyItem:
         """The next item. Raises what ended the reply, after all items before."""
+        while isinstance(item := await self._next(), asyncio.Future):
+            await self._control.confirm()
+            if not item.done():
+                item.set_result(None)
+        return item
+
+    async def _next(self) -> ReplyItem | asyncio.Future[None]:
         while not self._items:
             if isinstance(self._end, Exception):
                 raise self._end
@@ -86,6 +97,9 @@ class _Reply:
         """Cancel the agent, unless its reply is complete, and abandon it after PATIENCE."""
         self._control.over = True
         self._clock.cancel()
+        for said in self._waiting:
+            if not said.done():
+                said.set_exception(Superseded())
         if not isinstance(self._end, Completion):
             self._task.cancel()
         _, pending = await asyncio.wait([self._task], timeout=PATIENCE)
@@ -133,7 +147,7 @@ class _Reply:
                 if checks.completion:
                     return self._end_with(checks.completion)
                 if isinstance(item, ToolCall) and not item.repeat:
-                    await self._control.begin_call_on_loop()
+                    await self._control.begin_call()
                 self._asked_at = time()
             self._asked_at = None
 
@@ -144,12 +158,25 @@ class _Reply:
             self._room.clear()
             await self._room.wait()
 
+    async def _said(self) -> None:
+        """Wait until the log has confirmed all items so far. Raises `Superseded` after a stop."""
+        if self._control.over:
+            raise Superseded
+        said = self._loop.create_future()
+        self._waiting.add(said)
+        self._items.append(said)
+        self._more.set()
+        try:
+            await said
+        finally:
+            self._waiting.discard(said)
+
     def _look_at_clock(self) -> None:
         """End the reply if the agent has been silent for too long; otherwise look again later."""
         in_tool = self._checks.calls.open or self._control.tools
         limit = settings.TOOL_TIMEOUT if in_tool else settings.MODEL_READ_TIMEOUT
         silent = 0.0
-        if self._asked_at is not None and not self._control.storing:
+        if self._asked_at is not None and not self._control.storing and not self._waiting:
             silent = self._loop.time() - self._asked_at
         if silent >= limit:
             self._end_with(AgentError("tool_silent" if in_tool else "model_silent"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
+async def _confirmed() -> None:
+    """There is no log to wait for."""
+
+
 class Control:
     """The engine's side of one turn. An agent does not use it.
 
+    `confirm` waits until the log has confirmed every piece that the attempt has taken.
     `called` stores that a tool which must not be called twice is about to be called. It is
     synchronous and runs in a thread, because tools begin on the event loop and in threads. It
     returns False if the run is another attempt's by now. `draining`: whether the process ends soon.
@@ -30,14 +35,21 @@ class Control:
     def __init__(
         self,
         called: Callable[[], bool] = lambda: True,
+        confirm: Callable[[], Awaitable[None]] = _confirmed,
         draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.called = called
+        self.confirm = confirm
         self.draining = draining
         self.over = False  # the agent's output counts no more
         self.returned = threading.Event()  # the agent has returned, and so have all its threads
         self.task: asyncio.Task[None] | None = None
         self.superseded: Callable[[], None] = lambda: None  # ends the reply; from any thread
+        self.failed: Callable[[], None] = lambda: (
+            None
+        )  # ends the reply as `agent_error`; on the loop
+        # Waits until the log has confirmed what the agent has yielded. Raises `Superseded`.
+        self.said: Callable[[], Awaitable[None]] = _confirmed
         self.tools = 0  # that a framework runs, said or not
         self.storing = 0  # calls of `called` that have not answered yet
         self._lock = threading.Lock()
@@ -57,7 +69,7 @@ class Control:
             if not self._working:
                 self.returned.set()
 
-    def begin_call(self) -> None:
+    def store_call(self) -> None:
         """Store, once, that a tool is about to be called. Not on the event loop: it may block.
 
         Raises `Superseded` if the attempt does not hold its run any more: do not call the tool.
@@ -75,10 +87,14 @@ class Control:
             self.superseded()
             raise Superseded
 
-    async def begin_call_on_loop(self) -> None:
-        """As `begin_call`, for code on the event loop."""
+    async def begin_call(self) -> None:
+        """Wait until the log has confirmed the call, then store that it is about to be made.
+
+        So the stored reply has the call, however the run ends. Raises `Superseded`: do not call.
+        """
+        await self.said()
         if not self._stored:
-            await sync_to_async(self.begin_call, thread_sensitive=False)()
+            await sync_to_async(self.store_call, thread_sensitive=False)()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

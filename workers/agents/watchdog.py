@@ -1,4 +1,4 @@
-"""Names the run whose code holds the event loop of the agents, for whoever reads the log.
+"""Names the run whose code holds the event loop of the agents, in the process log.
 
 An agent that computes, or waits without `await`, keeps all other agents of its process from
 running, and is not stopped before it lets go of the loop.
@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from workers.agents.turn import CURRENT, Turn
@@ -19,6 +19,21 @@ HELD = 5.0  # seconds without the loop until the log names the run
 LOOK = 1.0  # seconds between two signs of life
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class AgentExited(Exception):
+    """The agent's code has called `sys.exit()` in a task: its reply has ended as `agent_error`."""
+
+
+async def _contained(work: Coroutine[Any, Any, T], turn: Turn) -> T:
+    """Await the work of an agent's task. asyncio would stop the loop at a `SystemExit`."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        logger.exception("run %s attempt %s: its code has exited", turn.run, turn.attempt)
+        turn.control.failed()
+        raise AgentExited from error
 
 
 class Watchdog(threading.Thread):
@@ -52,11 +67,14 @@ class Watchdog(threading.Thread):
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
-        """Create a task, and note the turn that it belongs to."""
+        """Create a task, and note the turn that it belongs to. It cannot end the process."""
         self._loop_thread = threading.get_ident()
-        task = asyncio.Task(work, loop=loop, **options)
-        if turn := CURRENT.get():
-            self._turns[task] = turn
+        turn = CURRENT.get()
+        if turn is None:
+            return asyncio.Task(work, loop=loop, **options)
+        task = asyncio.Task(_contained(work, turn), loop=loop, **options)
+        task.add_done_callback(lambda _: work.close())  # it never began if it was cancelled before
+        self._turns[task] = turn
         return task
 
     def _warn(self) -> None:

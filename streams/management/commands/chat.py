@@ -35,7 +35,7 @@ class Command(BaseCommand):
         parser.add_argument("--token", help="an API token; without it, a visitor kept in DATA_DIR")
         parser.add_argument("--conversation", type=UUID, help="continue this conversation")
         parser.add_argument("--follow", action="store_true", help="only read it, or the newest one")
-        parser.add_argument("--model", help="one of the service's models")
+        parser.add_argument("--model", help="a model or an agent of the service")
         parser.add_argument("--system", help="the system prompt")
 
     def handle(self, **options: Any) -> None:
@@ -66,7 +66,8 @@ def _chat(options: dict[str, Any]) -> int:
     client = Client(url, options["token"], cookies, out.note)
     models = [item["id"] for item in client.call("GET", "api/models/")["items"]]
     if model and model not in models:
-        raise CommandError(harmless(f"There is no model {model}, only: {', '.join(models)}."))
+        known = ", ".join(models)
+        raise CommandError(harmless(f"There is no model or agent {model}, only: {known}."))
     chat = Chat(client, out, conversation, model=model, system=options["system"])
     if follow:
         with suppress(KeyboardInterrupt):

@@ -56,7 +56,8 @@ export class Markdown {
         return true;
       }
       this.#steps = this.#show();
-      if (!this.#advance(isShort ? Infinity : SLICE)) return true;
+      // The first reading replaces plain text, and the page must not be empty until it is done.
+      if (!this.#advance(isShort || !this.#root.hasChildNodes() ? Infinity : SLICE)) return true;
     }
     return took && this.#text.length < text.length;
   }

@@ -83,7 +83,7 @@ export class ToolCall {
     if (part.type === "tool_call") this.#add("Input", treeOf(part.input));
     if (result === null) return;
     if (result.error !== undefined) return this.#add("Error", el("p", {}, CLOSED[result.error]?.[1] ?? result.error));
-    this.#add("Result", treeOf(result.output));
+    this.#add("Result", treeOf(valueOf(result.output)));
     if (result.truncated) this.#body.append(el("p", {}, "The result was too large. Its end is not shown."));
   }
 
@@ -96,6 +96,16 @@ function stateOf(result, isLive) {
   if (result === null) return isLive ? ["running", "running"] : ["failed", "no result"];
   if (result.error === undefined) return ["done", "done"];
   return ["failed", CLOSED[result.error]?.[0] ?? "failed"];
+}
+
+/** The output; where it is the text of a JSON object or list, as LangChain writes them, its value. */
+function valueOf(output) {
+  if (typeof output !== "string" || !/^\s*[[{]/.test(output)) return output;
+  try {
+    return JSON.parse(output);
+  } catch {
+    return output;
+  }
 }
 
 function briefOf(input) {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.asgi import application
+from streams.delivery.open_streams import open_streams
 from tests.integration.support.api_client import ApiClient
 
 PORTION = 65_536  # bytes that come at once
@@ -43,6 +44,7 @@ class Connection:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
+        open_streams()  # as at the lifespan: two threads could each make one of their own
         self.task = asyncio.create_task(application(self._scope, self._receive, self._send))
 
     async def disconnect(self) -> None:

@@ -19,10 +19,13 @@ UNARY: dict[type, Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: ope
 LONGEST = 100  # characters of an expression
 LARGEST_POWER = 64
 EXPRESSION = re.compile(r"[-+(]*\d[\d\s.+\-*/%()^×÷]*[\d)]")
+PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?(?:%|per ?cent) of (\d+(?:\.\d+)?)")
 
 
 def find(text: str) -> str | None:
-    """The first arithmetic expression with an operator in the text."""
+    """The first arithmetic expression with an operator in the text, or a percentage of a number."""
+    if share := PERCENT.search(text[:2000]):
+        return f"{share[1]} / 100 * {share[2]}"
     for match in EXPRESSION.finditer(text[:2000]):
         expression = match[0].strip()
         if re.search(r"[-+*/%^×÷]", expression[1:]) and len(expression) <= LONGEST:

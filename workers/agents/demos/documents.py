@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 WORD = re.compile(r"[a-z][a-z0-9_]{2,}")
+# Blocks of code, drawings and tables.
+NO_PROSE = re.compile(r"^```.*?^```$|^\|.*$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,4} +(.*)$", re.MULTILINE)
 # Words that many sections hold and that say nothing of their subject.
 COMMON = frozenset(
@@ -16,13 +18,14 @@ COMMON = frozenset(
         *("the", "and", "for", "that", "this", "with", "are", "not", "but", "you", "how", "what"),
         *("does", "can", "which", "when", "where", "who", "why", "its", "from", "into", "was"),
         *("has", "have", "will", "about", "your", "find", "search", "documents", "docs"),
+        "unspool",
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of a document. `source` is its path and heading."""
+    """A section of a document, without code and tables. `source` is its path and heading."""
 
     source: str
     title: str
@@ -41,7 +44,7 @@ def search(query: str, most: int = 3) -> list[Section]:
             holding = sum(word in other.words for other in sections)
             weight = log(1 + len(sections) / holding)
             in_title = word in section.title.lower()
-            score += weight * (min(section.words[word], 3) + 4 * in_title)
+            score += weight * (min(section.words[word], 3) + 2 * in_title)
         if score:
             found.append((score / (1 + len(section.text) / 4000), section))
     found.sort(key=lambda pair: -pair[0])
@@ -59,7 +62,8 @@ def _sections() -> tuple[Section, ...]:
         for start, end in zip(
             starts, [*[match.start() for match in starts[1:]], None], strict=True
         ):
-            title, body = start[1].strip(" #*`"), text[start.end() : end].strip()
+            title, body = start[1].strip(" #*`"), text[start.end() : end]
+            body = re.sub(r"\n{3,}", "\n\n", NO_PROSE.sub("", body)).strip()
             words = Counter(WORD.findall(f"{title} {body}".lower()))
             sections.append(Section(f"{name}: {title}", title, body, words))
     return tuple(sections)

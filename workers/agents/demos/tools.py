@@ -6,6 +6,7 @@ model answers alone what no tool can.
 
 import re
 from datetime import UTC, datetime
+from textwrap import shorten
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,7 +37,8 @@ SEARCH = re.compile(
     r"conversation|run|cursor|resume|lease|epoch|fence|deploy|pushpin)s?\b",
     re.I,
 )
-SHOWN = 500  # characters of a section
+SHOWN = 400  # characters of a section
+BRIEF = 60  # characters of a section among the results
 
 
 @tool
@@ -53,7 +55,9 @@ def clock(zone: str) -> str:
 def calculator(expression: str) -> str:
     """Calculate an arithmetic expression."""
     try:
-        return f"{expression} = {arithmetic.evaluate(expression):,}"
+        value = arithmetic.evaluate(expression)
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"
+        return f"{expression} = {shown}"
     except ValueError as error:
         return f"{expression}: {error}"
 
@@ -65,7 +69,9 @@ def search_documents(query: str) -> list[dict[str, str]]:
     write = get_stream_writer()
     for section in found:
         write(Source(section.title, source=section.source))
-    return [{"source": one.source, "text": one.text[:SHOWN]} for one in found]
+    return [
+        {"source": one.source, "text": shorten(one.text, BRIEF, placeholder="…")} for one in found
+    ]
 
 
 def choose(state: MessagesState) -> dict[str, Any]:
@@ -101,11 +107,9 @@ def answer(state: MessagesState) -> dict[str, Any]:
         text = result.text
     else:
         question = next(m for m in reversed(state["messages"]) if m.type == "human")
-        best, *others = documents.search(question.text)
+        best = documents.search(question.text)[0]
         shown = best.text[:SHOWN].rsplit("\n", 1)[0].rstrip()
         text = f"From *{best.source}*:\n\n{shown}"
-        if others:
-            text += "\n\nSee also " + " and ".join(f"*{other.source}*" for other in others) + "."
     return {"messages": [AIMessage(text)]}
 
 
