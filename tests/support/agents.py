@@ -16,10 +16,10 @@ The question is a JSON list of steps, each an object with one of these keys:
     fail     raises an exception with this text
 
 A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes), `thread` (the tool
-blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the size of
-its output), `fail` (it raises an exception with this text) and `times` (so many calls). Each tool notes its call in the file `record` of the metadata
-before anything else, so that a test can count calls whatever happens to this process.
-"""
+blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the size
+of its output), `fail` (it raises an exception with this text) and `times` (so many calls). Each
+tool notes its call in the file `record` of the metadata before anything else, so that a test can
+count calls whatever happens to this process. """
 
 import asyncio
 import json
