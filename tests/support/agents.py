@@ -19,7 +19,7 @@ A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes)
 blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the size
 of its output), `fail` (it raises an exception with this text) and `times` (so many calls). Each
 tool notes its call in the file `record` of the metadata before anything else, so that a test can
-count calls whatever happens to this process. """
+count calls whatever happens to this process."""
 
 import asyncio
 import json
