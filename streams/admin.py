@@ -15,7 +15,8 @@ from django.http import HttpRequest
 
 from streams.access.api_tokens import SCOPES, create_token, digest_of
 from streams.chat import ask, conversations, finish, limits
-from streams.models import ApiToken, Conversation, Message, Run
+from streams.models import Conversation, Message, Run
+from streams.service_models import ApiToken
 
 logger = logging.getLogger(__name__)
 PAGE = 50  # rows

@@ -8,7 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from streams.models import ApiToken
+from streams.service_models import ApiToken
 
 
 def valid_tokens() -> QuerySet[ApiToken]:

@@ -9,7 +9,8 @@ from time import monotonic
 
 from django.db.models import Q
 
-from streams.models import ApiToken, from_now
+from streams.database_time import from_now
+from streams.service_models import ApiToken
 
 INTERVAL = 60.0  # seconds between two writes of one process
 

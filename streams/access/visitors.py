@@ -11,7 +11,8 @@ from django.http import HttpRequest
 
 from streams.access.authorization import VISITOR_KEY
 from streams.access.sessions import SessionStore
-from streams.models import Conversation, IdempotencyRecord, Run
+from streams.models import Conversation, Run
+from streams.service_models import IdempotencyRecord
 
 
 def adopt_conversations(*, visitor: str, user: str) -> None:

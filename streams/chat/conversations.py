@@ -11,8 +11,9 @@ from django.db.models.functions import Now
 
 from streams.chat.pagination import RESOLUTION, created_before
 from streams.chat.publisher import publish_deletion, publish_title
+from streams.database_time import from_now
 from streams.log.errors import LogUnavailable, Superseded
-from streams.models import Conversation, DeletedConversation, Run, from_now
+from streams.models import Conversation, DeletedConversation, Run
 
 PAGE_SIZE = 50  # conversations
 AT_ONCE = 100  # conversations that one pass of the sweep deletes

@@ -17,7 +17,9 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
-from streams.models import IdempotencyRecord, Run, from_now
+from streams.database_time import from_now
+from streams.models import Run
+from streams.service_models import IdempotencyRecord
 
 REPEATED_WITHIN = 60  # s in which a client repeats a request that has no key
 LOOKED_AT = 100  # records of equal requests

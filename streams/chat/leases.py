@@ -13,7 +13,8 @@ from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F,
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 
-from streams.models import Run, from_now
+from streams.database_time import from_now
+from streams.models import Run
 
 # `Now()` is the start of a statement, so the times of concurrent statements may differ this much.
 SLACK = timedelta(seconds=1)

@@ -2,7 +2,8 @@
 
 from django.conf import settings
 
-from streams.models import Conversation, Run, from_now
+from streams.database_time import from_now
+from streams.models import Conversation, Run
 
 
 class ActiveRunLimit(Exception):

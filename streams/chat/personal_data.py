@@ -18,8 +18,9 @@ from streams.chat.conversations import delete
 from streams.log.channels import channel_of
 from streams.log.event_log import log_of, the_log
 from streams.log.sharding import server_of
-from streams.models import ApiToken, Conversation, IdempotencyRecord, Message, Run
+from streams.models import Conversation, Message, Run
 from streams.protocol.parts import part_json
+from streams.service_models import ApiToken, IdempotencyRecord
 
 Row = dict[str, Any]
 # The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.

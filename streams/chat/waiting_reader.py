@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 from django.db.models.functions import Now
 
-from streams.models import Run, from_now
+from streams.database_time import from_now
+from streams.models import Run
 
 GRACE = 5.0  # seconds in which a client may come back
 

@@ -8,7 +8,8 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from streams.chat.model_names import Kind, kinds, names
-from streams.models import WorkerProcess, from_now
+from streams.database_time import from_now
+from streams.service_models import WorkerProcess
 
 SEEN_WITHIN = 60.0  # seconds; a process that has not renewed its row for so long has ended
 

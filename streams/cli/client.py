@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 import httpx
 from httpx_sse import SSEError, connect_sse
 
-from streams.protocol.events import EVENTS, Event, Heartbeat, Snapshot, StreamError, StreamReset
+from streams.protocol.events import EVENTS, Event, Snapshot
 from streams.protocol.sse import decode
+from streams.protocol.stream_frames import Heartbeat, StreamError, StreamReset
 
 RETRYABLE = (502, 503, 504)
 STREAM_RETRYABLE = (429, *RETRYABLE)  # the service may still count a stream that was just cut

@@ -19,8 +19,8 @@ from streams.delivery.stream_end import StreamEnd, closing_frames
 from streams.log.channels import channel_of
 from streams.models import Conversation
 from streams.observability import metrics
-from streams.protocol.events import Heartbeat
 from streams.protocol.sse import encode_frame, retry_field
+from streams.protocol.stream_frames import Heartbeat
 
 
 class Follower:

@@ -16,8 +16,9 @@ from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import log_of
 from streams.log.values import CursorGap
 from streams.models import Conversation, Run
-from streams.protocol.events import ENDINGS, ResetReason, StreamReset
+from streams.protocol.events import ENDINGS
 from streams.protocol.sse import encode_event, encode_frame
+from streams.protocol.stream_frames import ResetReason, StreamReset
 
 PAGE_SIZE = 200  # events per read: between the pages of a long replay, other streams run
 

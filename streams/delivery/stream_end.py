@@ -7,8 +7,8 @@ from django.conf import settings
 
 from streams.access.authorization import Reader, Refusal, check_readers
 from streams.delivery.threads import in_thread
-from streams.protocol.events import Heartbeat, StreamError
 from streams.protocol.sse import encode_frame, retry_field
+from streams.protocol.stream_frames import Heartbeat, StreamError
 
 logger = logging.getLogger(__name__)
 SPREAD = (500, 5000)  # ms until readers reconnect after a shutdown, minimum and maximum

@@ -15,11 +15,12 @@ from streams.chat.idempotency import IdempotencyKey, forget, recall
 from streams.chat.origin import Origin, client_ids, named
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
+from streams.database_time import from_now
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
 from streams.dialects.ai_sdk_request import ChatRequest, contradiction, place_of
 from streams.dialects.http import DialectApi, TextAuthentication, check_stream, stream_run
 from streams.http.problems import Problem, not_found
-from streams.models import Conversation, Run, from_now
+from streams.models import Conversation, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
 from streams.protocol.sse import clean
 

@@ -21,18 +21,10 @@ from streams.http.threaded_handler import StreamBroken
 from streams.log.channels import channel_of
 from streams.models import Run
 from streams.observability import metrics
-from streams.protocol.events import (
-    EVENTS,
-    Ending,
-    Event,
-    Heartbeat,
-    Piece,
-    RunStarted,
-    Snapshot,
-    TextSnapshot,
-)
+from streams.protocol.events import EVENTS, Ending, Event, Piece, RunStarted, Snapshot, TextSnapshot
 from streams.protocol.fold import Reply
 from streams.protocol.sse import decode
+from streams.protocol.stream_frames import Heartbeat
 
 RunEvent = RunStarted | Piece | TextSnapshot | Ending
 RUN_EVENTS = frozenset(type for type, kind in EVENTS.items() if issubclass(kind, RunEvent))

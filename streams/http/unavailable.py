@@ -10,8 +10,8 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from streams.http.problems import Problem, problem_response
-from streams.protocol.events import Heartbeat
 from streams.protocol.sse import encode_frame, retry_field
+from streams.protocol.stream_frames import Heartbeat
 
 STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
 

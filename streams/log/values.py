@@ -5,8 +5,9 @@ from enum import StrEnum, auto
 from uuid import UUID
 
 from streams.log.slots import SlotWrite
-from streams.protocol.events import Piece, ResetReason, TextSnapshot
+from streams.protocol.events import Piece, TextSnapshot
 from streams.protocol.parts import Part, reasoning_of, text_of
+from streams.protocol.stream_frames import ResetReason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

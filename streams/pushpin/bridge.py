@@ -19,8 +19,8 @@ from streams.delivery.channel_reader import NEVER, SOON, ChannelReader
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, closing_frames, revoked
 from streams.log.channels import conversation_of
-from streams.protocol.events import Heartbeat
 from streams.protocol.sse import encode_frame
+from streams.protocol.stream_frames import Heartbeat
 from streams.pushpin.hold import Hold, parse_hold
 from streams.pushpin.relay import Relay, newest_place
 from streams.pushpin.zmq_publisher import Item, ZmqPublisher

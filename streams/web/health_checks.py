@@ -18,7 +18,8 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from streams.log.errors import LogUnavailable
 from streams.log.redis_permissions import Permissions
 from streams.log.sharding import server_urls
-from streams.models import Conversation, IdempotencyRecord
+from streams.models import Conversation
+from streams.service_models import IdempotencyRecord
 
 PATIENCE = 1.5  # seconds that a caller waits for a result
 LOCK_TIMEOUT = 1000  # milliseconds that the database check waits for a lock

@@ -13,8 +13,9 @@ from django.test import Client
 from streams.access.visitors import adopt_conversations
 from streams.chat.finish import cancel
 from streams.chat.personal_data import export_rows
-from streams.models import Conversation, IdempotencyRecord, Message, Run
+from streams.models import Conversation, Message, Run
 from streams.observability import metrics
+from streams.service_models import IdempotencyRecord
 from workers.prompt.history import history
 
 JSON = "application/json"

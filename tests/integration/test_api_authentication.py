@@ -13,7 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from streams.access.api_tokens import create_token
-from streams.models import ApiToken, Conversation
+from streams.models import Conversation
+from streams.service_models import ApiToken
 from tests.integration.support.api_client import (
     ApiClient,
     begin_conversation,

@@ -10,7 +10,8 @@ from streams.chat import ask as ask_module
 from streams.chat import finish, idempotency
 from streams.chat.idempotency import IdempotencyKey, Repeats, TooManyRepeats, repeats
 from streams.log.event_log import the_log
-from streams.models import Conversation, IdempotencyRecord, Message, Run
+from streams.models import Conversation, Message, Run
+from streams.service_models import IdempotencyRecord
 from tests.integration.support.api_client import ApiClient, conversation, run
 from tests.integration.support.published_run import write_reply
 

@@ -25,9 +25,10 @@ from streams.access.eventstream_adapter import ChannelManager
 from streams.delivery.open_streams import OpenStreams
 from streams.delivery.stream_end import StreamEnd, closing_frames, revoked
 from streams.log.channels import channel_of
-from streams.models import ApiToken, Conversation
+from streams.models import Conversation
 from streams.pushpin.hold import Hold
 from streams.pushpin.views import HoldResponse, next_page
+from streams.service_models import ApiToken
 from tests.integration.support.api_client import begin_conversation, client_with_token, conversation
 from tests.integration.support.signed_tokens import sign
 

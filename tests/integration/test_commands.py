@@ -25,7 +25,8 @@ from streams.chat.worker_processes import register
 from streams.log.errors import Superseded
 from streams.log.event_log import the_log
 from streams.management.commands import purge
-from streams.models import ApiToken, Conversation, IdempotencyRecord, Run, WorkerProcess
+from streams.models import Conversation, Run
+from streams.service_models import ApiToken, IdempotencyRecord, WorkerProcess
 from tests.integration.support.api_client import (
     ApiClient,
     begin_conversation,

@@ -18,7 +18,8 @@ from django.db import connection
 from config.asgi import application
 from streams.http import threaded_handler
 from streams.http.lock_wait import in_request
-from streams.models import IdempotencyRecord, Run
+from streams.models import Run
+from streams.service_models import IdempotencyRecord
 from streams.web import health_checks
 from streams.web.health_checks import Probe, database
 from tests.integration.support.api_client import ApiClient

@@ -23,15 +23,9 @@ from streams.access.api_tokens import create_token
 from streams.chat import personal_data, publisher
 from streams.chat.erasure import _is_rewriting
 from streams.log.event_log import the_log
-from streams.models import (
-    ApiToken,
-    Conversation,
-    DeletedConversation,
-    IdempotencyRecord,
-    Message,
-    Run,
-)
+from streams.models import Conversation, DeletedConversation, Message, Run
 from streams.protocol.events import ReasoningDelta
+from streams.service_models import ApiToken, IdempotencyRecord
 from tests.integration.support.api_client import begin_conversation, client_with_token
 from tests.integration.support.published_run import PublishedRun
 from tests.support.appends import text_append

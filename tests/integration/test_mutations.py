@@ -26,6 +26,7 @@ from django.db.models import Q
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
 from streams.chat.model_names import Kind, names
+from streams.database_time import from_now
 from streams.delivery import replay
 from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
@@ -35,9 +36,10 @@ from streams.log.errors import LogUnavailable
 from streams.log.event_log import EventLog, the_log
 from streams.log.scripts import PRELUDE, SCRIPTS, Script
 from streams.log.values import SealedReply
-from streams.models import Run, from_now
-from streams.protocol.events import Heartbeat, RunStarted
+from streams.models import Run
+from streams.protocol.events import RunStarted
 from streams.protocol.sse import encode_frame
+from streams.protocol.stream_frames import Heartbeat
 from tests.integration.support.listener import ManualClock, SteppedReader
 from tests.integration.support.logged_run import LoggedRun
 from tests.integration.support.named_tests import find_test

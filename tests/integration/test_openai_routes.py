@@ -14,7 +14,8 @@ from streams.access.api_tokens import create_token
 from streams.chat import conversations, finish, waiting_reader
 from streams.chat.sweep import sweep
 from streams.dialects.openai_http import REPEAT
-from streams.models import Conversation, IdempotencyRecord, Message, Run
+from streams.models import Conversation, Message, Run
+from streams.service_models import IdempotencyRecord
 from streams.urls import served
 from tests.integration.support.api_client import ApiClient
 from workers.prompt.history import history

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from streams.models import Conversation, Message, Run, from_now
+from streams.database_time import from_now
+from streams.models import Conversation, Message, Run
 from streams.protocol.parts import TextPart, ToolCallPart, ToolResultPart, part_json
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage

@@ -8,7 +8,8 @@ from django.test import Client
 
 from streams.log.errors import Superseded
 from streams.log.event_log import the_log
-from streams.models import ApiToken, Conversation, Message, Run
+from streams.models import Conversation, Message, Run
+from streams.service_models import ApiToken
 from tests.integration.support.api_client import ApiClient, client_with_token
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]

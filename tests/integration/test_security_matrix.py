@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from streams.access.api_tokens import create_token
 from streams.api import api
-from streams.models import ApiToken, Conversation, Message, Run
+from streams.models import Conversation, Message, Run
+from streams.service_models import ApiToken
 from tests.integration.support.api_client import ApiClient
 from tests.integration.support.signed_tokens import sign
 

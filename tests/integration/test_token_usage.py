@@ -14,7 +14,8 @@ from streams.access import authentication, token_usage
 from streams.access.api_tokens import create_token
 from streams.access.token_usage import TokenUsage
 from streams.chat.sweep import Sweeper
-from streams.models import ApiToken, from_now
+from streams.database_time import from_now
+from streams.service_models import ApiToken
 from tests.integration.support.api_client import (
     begin_conversation,
     client_with_token,

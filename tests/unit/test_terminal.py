@@ -19,7 +19,6 @@ from streams.cli.client import Client, ClientError
 from streams.protocol.events import (
     Event,
     Frame,
-    Heartbeat,
     LiveRun,
     MessageCreated,
     MessageView,
@@ -29,8 +28,6 @@ from streams.protocol.events import (
     RunQueued,
     RunStarted,
     Snapshot,
-    StreamError,
-    StreamReset,
     TextDelta,
     Usage,
 )
@@ -43,6 +40,7 @@ from streams.protocol.parts import (
     text_parts,
 )
 from streams.protocol.sse import encode_frame
+from streams.protocol.stream_frames import Heartbeat, StreamError, StreamReset
 
 CONVERSATION, RUN, OTHER, MESSAGE = (UUID(int=n) for n in range(1, 5))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

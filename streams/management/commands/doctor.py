@@ -18,11 +18,12 @@ from streams.chat.broker_queue import queue_length
 from streams.chat.model_names import Kind, kinds, unknown
 from streams.chat.redis_memory import memory_in
 from streams.chat.worker_processes import names_without_process
+from streams.database_time import from_now
 from streams.log import redis_permissions
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import the_log
 from streams.log.sharding import server_urls
-from streams.models import Run, from_now
+from streams.models import Run
 
 LINES = {Kind.MODEL: "worker", Kind.AGENT: "agents"}  # of the Procfile
 PATIENCE = 5  # seconds that a part may take to answer

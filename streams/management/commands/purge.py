@@ -9,7 +9,8 @@ from django.db.models import Q
 
 from streams.chat.conversations import delete
 from streams.chat.idempotency import expire
-from streams.models import Conversation, Run, from_now
+from streams.database_time import from_now
+from streams.models import Conversation, Run
 
 BATCH = 100  # conversations per query; each is deleted in its own short transaction
 DAY = 24 * 3600  # seconds

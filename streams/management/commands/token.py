@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from streams.access.api_tokens import SCOPES, create_token
-from streams.models import ApiToken
+from streams.service_models import ApiToken
 
 
 class Command(BaseCommand):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from streams.api.schemas import TOO_LONG
-from streams.protocol.events import StreamReset
+from streams.protocol.stream_frames import StreamReset
 from workers.generators.errors import Code
 
 CHECKOUT = Path(__file__).resolve().parents[3]
