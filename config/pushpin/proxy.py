@@ -96,10 +96,11 @@ class Proxy:
 
 
 async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
-    """Send the stream as it comes. If it breaks, the last block is no JSON.
+    """Send the stream as it comes. If it breaks, the last block is no JSON, and the body ends.
 
-    Pushpin ends its response in order even if the connection to it breaks. Most clients would take
-    that for the end of the reply. With such a block each of them reports an error.
+    Pushpin ends its response in order even if the connection to it breaks, and may then drop what
+    came last. Most clients would take that for the end of the reply. With such a block each of them
+    reports an error.
     """
     response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
     response.headers.setdefault("Server", "Unspool")
@@ -110,8 +111,6 @@ async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.Strea
     except (ClientError, ConnectionError):
         with suppress(ConnectionError):
             await response.write(UNREADABLE)
-        if request.transport:
-            request.transport.close()  # without the last chunk of the body
     return response
 
 

@@ -63,8 +63,8 @@ async def test_the_examples_print_the_reply(
         program.write_text(responses)
         (project / "example.mjs").write_text(in_node)
         for command in ((sys.executable, str(program)), ("node", str(project / "example.mjs"))):
-            proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
             for cut, reset in ((900, True), (2_000, False), (1_500, True)):
+                proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
                 proxy.cut_next_answer_after(cut, reset=reset)
             assert await printed(user, proxy.port, *command) == expected(ASKED)
         await user.visitor.close()
