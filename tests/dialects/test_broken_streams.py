@@ -124,7 +124,8 @@ async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Vis
 
     async def revoke() -> None:
         revoking = (
-            "from streams.service_models import ApiToken; from django.db.models.functions import Now; "
+            "from streams.service_models import ApiToken; "
+            "from django.db.models.functions import Now; "
             f"ApiToken.objects.filter(user__username={name!r}).update(revoked_at=Now())"
         )
         await stack.manage("shell", "-c", revoking)
