@@ -35,6 +35,8 @@ def require_json(
     if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
         # Django checks a body's size only against its Content-Length.
         raise Problem(411, "length_required", "Send the body with a Content-Length.")
-    length = request.headers.get("Content-Length") or "0"
-    if length != "0" and request.content_type not in media_types:
+    has_body = request.headers.get("Content-Length", "0") not in ("", "0")
+    # The CSRF check would parse a form without a body, too.
+    is_form = request.content_type == "multipart/form-data"
+    if (has_body or is_form) and request.content_type not in media_types:
         raise Problem(415, "unsupported_media_type", "Send the body as application/json.")

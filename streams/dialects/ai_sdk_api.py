@@ -159,7 +159,7 @@ def _regenerated(body: ChatRequest, newest: Run | None) -> str:
     return str((earlier or newest).pk)
 
 
-@router.get("/chat/{name}/stream", openapi_extra=_documented(STREAM))
+@router.get("/chat/{name}/stream", response={204: None}, openapi_extra=_documented(STREAM))
 def resume(
     request: ApiRequest,
     name: str,
