@@ -7,15 +7,12 @@ import re
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.dialects.conftest import Stacks
 from tests.support.openai_client import User
 from tests.support.ports import HOST, essentials
 from tests.support.script import expected
 from tests.support.stack import CHECKOUT
 from tests.support.tcp_proxy import Proxy
-from tests.support.vendors import install
 
 PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## OpenAI Chat Completions")[2]
 ASKED = "What is a river?"
@@ -47,24 +44,16 @@ async def printed(user: User, port: int, *command: str) -> str:
     return out.decode()
 
 
-async def test_the_examples_print_the_reply(
-    stacks: Stacks, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    project = await asyncio.to_thread(
-        install, tmp_path_factory.mktemp("npm") / "openai", {"openai": "7.59.0"}
-    )
+async def test_the_examples_print_the_reply(stacks: Stacks, tmp_path: Path) -> None:
     chat, responses = examples("python")
-    (in_node,) = examples("js")
     async with stacks() as stack, Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         user = await User.of(stack)
         program = tmp_path / "example.py"
         program.write_text(chat)
         assert await printed(user, proxy.port, sys.executable, str(program)) == expected(ASKED)
         program.write_text(responses)
-        (project / "example.mjs").write_text(in_node)
-        for command in ((sys.executable, str(program)), ("node", str(project / "example.mjs"))):
-            for cut, reset in ((900, True), (2_000, False), (1_500, True)):
-                proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
-                proxy.cut_next_answer_after(cut, reset=reset)
-            assert await printed(user, proxy.port, *command) == expected(ASKED)
+        for cut, reset in ((900, True), (2_000, False), (1_500, True)):
+            proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
+            proxy.cut_next_answer_after(cut, reset=reset)
+        assert await printed(user, proxy.port, sys.executable, str(program)) == expected(ASKED)
         await user.visitor.close()
