@@ -88,9 +88,9 @@ class Reader:
         await wait_for_fact(self.page, fact, replies, within=WRITTEN_WITHIN)
 
     async def text(self) -> str:
-        """The last reply as it stands on the page, without the spaces around it."""
+        """The last reply as it stands on the page, without the spaces around it; empty if none."""
         found: str = await self.page.evaluate(
-            "() => [...document.querySelectorAll('.prose')].at(-1).textContent.trim()"
+            "() => [...document.querySelectorAll('.prose')].at(-1)?.textContent.trim() ?? ''"
         )
         return found
 
