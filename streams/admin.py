@@ -14,16 +14,16 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from streams.access.api_tokens import SCOPES, create_token, digest_of
-from streams.chat import ask, conversations, finish, limits
+from streams.chat import ask, conversations, errors, finish, limits
 from streams.models import Conversation, Message, Run
 from streams.service_models import ApiToken
 
 logger = logging.getLogger(__name__)
 PAGE = 50  # rows
 REFUSALS: dict[type[Exception], str] = {
-    ask.ConversationBusy: "The conversation has an active run.",
-    ask.UnknownModel: "The conversation's model or agent is no longer offered.",
-    ask.NotLastTurn: "Only the last question of a conversation can be answered again.",
+    errors.ConversationBusy: "The conversation has an active run.",
+    errors.UnknownModel: "The conversation's model or agent is no longer offered.",
+    errors.NotLastTurn: "Only the last question of a conversation can be answered again.",
     limits.RateLimited: "The owner has started too many runs within a minute.",
     limits.ActiveRunLimit: "The owner has too many active runs.",
 }

@@ -11,7 +11,7 @@ from django.views.defaults import bad_request, server_error
 from ninja.errors import HttpError, ValidationError
 
 from streams.api.schemas import SHORT, TOO_LONG
-from streams.chat.ask import ConversationBusy, NotLastTurn, UnknownModel
+from streams.chat.errors import ConversationBusy, NotLastTurn, UnknownModel
 from streams.chat.idempotency import KeyReused, TooManyRepeats
 from streams.chat.limits import ActiveRunLimit, RateLimited
 from streams.chat.redis_memory import RedisFull

@@ -21,10 +21,11 @@ from django.db.models import Max
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
+from streams.chat.errors import ConversationBusy, NotLastTurn
 from streams.chat.finish import cancel_unbegun, cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits
-from streams.chat.model_names import kind_of
+from streams.chat.model_names import check_model
 from streams.chat.origin import EarlierMessage, Origin, store_earlier
 from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
@@ -37,18 +38,6 @@ from streams.models import Conversation, Message, Run
 logger = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
 Metadata = dict[str, Any]  # JSON that the request brings for the agent
-
-
-class ConversationBusy(Exception):
-    """The conversation has an active run, and `when_busy` is "reject"."""
-
-
-class NotLastTurn(Exception):
-    """Only the last turn can be retried, because later turns build on the replies before them."""
-
-
-class UnknownModel(Exception):
-    """The name is neither in LLM_MODELS nor in AGENTS, or is no longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,13 +135,6 @@ def retry(
         return _run(run.conversation, run.message, run.metadata)
 
     return _accept(run.conversation, make, key, interrupts=when_busy == "interrupt")
-
-
-def check_model(model: str) -> str:
-    """Return the name if it is a model's or an agent's. Raises `UnknownModel`."""
-    if kind_of(model) is None:
-        raise UnknownModel(model)
-    return model
 
 
 def _accept(

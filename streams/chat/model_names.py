@@ -9,6 +9,8 @@ from enum import StrEnum
 from django.conf import settings
 from django.db.models import Q
 
+from streams.chat.errors import UnknownModel
+
 
 class Kind(StrEnum):
     """What writes the reply that stands behind a name."""
@@ -52,3 +54,10 @@ def places_of(kind: Kind) -> int:
     """Return how many replies of this kind one process writes at once."""
     agents, models = settings.AGENT_CONCURRENCY, settings.WORKER_CONCURRENCY
     return int(agents if kind is Kind.AGENT else models)
+
+
+def check_model(model: str) -> str:
+    """Return the name if it is a model's or an agent's. Raises `UnknownModel`."""
+    if kind_of(model) is None:
+        raise UnknownModel(model)
+    return model

@@ -12,8 +12,8 @@ from django.db.models.functions import Now
 
 from streams.chat import ask as asking
 from streams.chat import finish
-from streams.chat.ask import UnknownModel
 from streams.chat.broker_queue import queue_length
+from streams.chat.errors import UnknownModel
 from streams.chat.model_names import Kind
 from streams.chat.sweep import sweep
 from streams.models import Conversation, Run
