@@ -107,7 +107,8 @@ def part(values: Sequence[float], share: float) -> float:
 
 
 def milliseconds(values: Sequence[float]) -> Row:
-    """Microseconds, reported as p50 and p99 in milliseconds."""
+    """Microseconds, reported as p50 and p99 in milliseconds. Nothing measured is an error."""
+    assert values, "nothing was measured"
     return {
         "p50 ms": round(part(values, 0.5) / 1000, 2),
         "p99 ms": round(part(values, 0.99) / 1000, 2),

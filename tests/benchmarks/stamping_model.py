@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import uvloop
+from typing_extensions import override
 
 from tests.support.openai_wire import Connection, Model
 
@@ -22,7 +23,8 @@ TEXT = b'"content": "w'  # how tests/support/script.py begins each of its pieces
 class Stamped(Connection):
     """One connection; the moment is read as late as can be."""
 
-    async def put(self, line: bytes, dripping: float) -> None:
+    @override  # so that a new name there is an error here
+    async def send_line(self, line: bytes, dripping: float) -> None:
         stamp = b'"content": "@%d@w' % (time.monotonic_ns() // 1000)
         await super().send_line(line.replace(TEXT, stamp, 1), dripping)
 
