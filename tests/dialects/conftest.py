@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI
 
 from tests.support.databases import copied, migrated
+from tests.support.openai_client import User
 from tests.support.sizes import RELEASE, SEED
 from tests.support.stack import Stack
 
@@ -61,3 +64,17 @@ def stacks(database: Path | str, tmp_path_factory: pytest.TempPathFactory) -> St
                 yield stack
 
     return one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def user(stacks: Stacks) -> AsyncIterator[User]:
+    async with stacks() as stack:
+        user = await User.of(stack)
+        yield user
+        await user.visitor.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(user: User) -> AsyncIterator[AsyncOpenAI]:
+    async with user.client() as client:
+        yield client

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.dialects.conftest import Stacks
@@ -20,20 +19,6 @@ from tests.support.visitor import script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def user(stacks: Stacks) -> AsyncIterator[User]:
-    async with stacks() as stack:
-        user = await User.of(stack)
-        yield user
-        await user.visitor.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(user: User) -> AsyncIterator[AsyncOpenAI]:
-    async with user.client() as client:
-        yield client
 
 
 def messages(*texts: str) -> Any:

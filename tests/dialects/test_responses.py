@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.dialects.conftest import Stacks
@@ -24,20 +23,6 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CUT = openai.APIConnectionError
 ENDINGS = ("response.completed", "response.failed", "response.incomplete")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def user(stacks: Stacks) -> AsyncIterator[User]:
-    async with stacks() as stack:
-        user = await User.of(stack)
-        yield user
-        await user.visitor.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(user: User) -> AsyncIterator[AsyncOpenAI]:
-    async with user.client() as client:
-        yield client
 
 
 @dataclass

@@ -7,12 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
 
 from streams.chat import ask, finish, publisher
 from streams.chat.model_names import Kind
@@ -22,6 +21,7 @@ from streams.log.values import Append
 from streams.models import Run
 from streams.observability import metrics
 from streams.protocol.parts import Part
+from tests.integration.support.written_runs import until, write_in_thread
 from tests.support import agents
 from tests.support.agents import TOOLS, noted
 from workers import lease, log_writer, run_attempt
@@ -61,27 +61,6 @@ def asked(record: Path | None, *steps: dict[str, Any]) -> Run:
     text = json.dumps(steps)
     made = ask.begin(owner="visitor:a", text=text, model="tools", metadata=metadata)
     return Run.objects.get(pk=made.run)
-
-
-def written(run: Run, process: Runtime) -> threading.Thread:
-    """A place of the agents process, which writes the run."""
-
-    def write() -> None:
-        try:
-            generate(run.id, process)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    return thread
-
-
-def until(true: Callable[[], Any], seconds: float = 10) -> None:
-    deadline = monotonic() + seconds
-    while not true():
-        assert monotonic() < deadline, "it did not come true in time"
-        sleep(0.01)
 
 
 def now(run: Run) -> Run:
@@ -163,7 +142,7 @@ def test_a_run_that_ends_as_its_tool_begins_keeps_the_call(
     steps = [{"call": f"tool {n}", "seconds": 60 * (n == calls - 1)} for n in range(calls)]
     run = asked(record, {"say": "So far."}, *steps)
     monkeypatch.setattr(agents, "_note", ended_at_call(calls, run, end, ended))
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     thread.join(20)
     assert kinds(now(run)) == [
         "text",
@@ -271,7 +250,7 @@ def test_a_process_that_ends_waits_for_a_called_tool_and_releases_other_runs(
     record = tmp_path / "record"
     paying = asked(record, {"say": "a"}, {"call": "refund", "seconds": 1}, {"say": "b"})
     searching = asked(record, {"call": "search", "repeat": True, "seconds": 60})
-    threads = [written(run, process) for run in (paying, searching)]
+    threads = [write_in_thread(run, process) for run in (paying, searching)]
     until(lambda: len(noted(record)) == 2)
     process.draining = True
     process.keeper.release_all(called=False)
@@ -286,7 +265,7 @@ def test_a_called_tool_that_outlasts_the_drain_ends_its_run(
 ) -> None:
     record = tmp_path / "record"
     run = asked(record, {"say": "So far."}, {"call": "refund", "seconds": 60})
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(lambda: noted(record))
     process.draining = True
     process.keeper.release_all(called=True)
@@ -315,7 +294,7 @@ def published(run: Run) -> tuple[Part, ...]:
 def cancelled_in(record: Path, process: Runtime, *steps: dict[str, Any]) -> tuple[Run, float]:
     """Cancel the run once it has called its tool. Returns the seconds until its thread is free."""
     run = asked(record, {"say": "So far."}, *steps)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(lambda: noted(record) and len(published(run)) == 2)  # what is kept is what was published
     begun = monotonic()
     finish.cancel(run.id)
@@ -352,7 +331,7 @@ def test_an_agent_that_goes_on_keeps_its_place_and_is_counted(
 ) -> None:
     record = tmp_path / "record"
     run = asked(record, {"say": "a"}, step, {"swallow": 4}, {"say": "never said"})
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(lambda: noted(record) and len(published(run)) >= 2)
     begun = monotonic()
     finish.cancel(run.id)
@@ -371,7 +350,7 @@ def test_a_stop_ends_the_run_of_an_agent_that_blocks_the_event_loop(
 ) -> None:
     record = tmp_path / "record"
     run = asked(record, {"say": "a"}, {"call": "search"}, {"block": 6}, {"say": "never said"})
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(lambda: noted(record))
     Run.objects.filter(pk=run.pk).update(cancel_asked=True)  # the worker has to end it
     begun = monotonic()
@@ -406,7 +385,7 @@ def test_silence_ends_the_run_within_its_bound(
 ) -> None:
     setattr(settings, setting, 1.0)
     run = asked(None, {"say": "a"}, *steps)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(lambda: now(run).status == "failed")
     ended = now(run)
     assert ended.started_at

@@ -1,16 +1,15 @@
 """One attempt at one run: a real model's HTTP, a real log, a real database, no Celery."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import redis
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.db.models.functions import Now
 
 from streams.chat import ask, finish
@@ -23,6 +22,7 @@ from streams.log.values import Page
 from streams.models import Message, Run
 from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
+from tests.integration.support.written_runs import until, write_in_thread
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import script_of
 from workers import reply_writer, run_attempt
@@ -57,27 +57,6 @@ def asked(**script: Any) -> tuple[Run, str]:
     text = json.dumps(script)
     accepted = ask.begin(owner="visitor:a", text=text)
     return Run.objects.get(pk=accepted.run), expected(text)
-
-
-def written(run: Run, process: Runtime) -> threading.Thread:
-    """A worker's thread that writes the run."""
-
-    def write() -> None:
-        try:
-            generate(run.id, process)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    return thread
-
-
-def until(true: Callable[[], Any], seconds: float = 10) -> None:
-    deadline = monotonic() + seconds
-    while not true():
-        assert monotonic() < deadline, "it did not come true in time"
-        sleep(0.01)
 
 
 def heard(run: Run) -> tuple[str, list[str]]:
@@ -124,7 +103,7 @@ def test_a_reply_is_published_by_deltas_and_stored(process: Runtime) -> None:
 
 def test_a_second_delivery_of_a_task_does_nothing(process: Runtime) -> None:
     run, text = asked(tokens=10, rate=50)
-    threads = [written(run, process) for _ in range(5)]
+    threads = [write_in_thread(run, process) for _ in range(5)]
     for thread in threads:
         thread.join(20)
     generate(run.id, process)
@@ -135,7 +114,7 @@ def test_a_second_delivery_of_a_task_does_nothing(process: Runtime) -> None:
 
 def test_many_replies_are_written_concurrently(process: Runtime) -> None:
     runs = [asked(tokens=40, rate=100, seed=seed) for seed in range(20)]
-    threads = [written(run, process) for run, _ in runs]
+    threads = [write_in_thread(run, process) for run, _ in runs]
     for thread in threads:
         thread.join(30)
     assert [heard(run)[0] for run, _ in runs] == [text for _, text in runs]
@@ -145,7 +124,7 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
     process: Runtime, model: Running
 ) -> None:
     run, _ = asked(tokens=10, pause_at=5, pause=60)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 5))
     before = len(model.stats()["closed_by_client"])
     finish.cancel(run.id)
@@ -162,7 +141,7 @@ def test_a_cancel_while_the_model_is_silent_closes_its_request(
 def test_a_cancelled_run_keeps_the_time_of_its_first_token(process: Runtime, settings: Any) -> None:
     settings.LEASE_CHECK_INTERVAL = 3600  # no check happens meanwhile
     run, _ = asked(tokens=1000, rate=50)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 3))
     finish.cancel(run.id)
     thread.join(60)
@@ -175,7 +154,7 @@ def test_a_log_lost_during_a_reply_gets_the_whole_text_again(
     process: Runtime, valkey: "redis.Redis"
 ) -> None:
     run, text = asked(tokens=60, rate=60)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)
@@ -208,7 +187,7 @@ def test_a_lost_log_gets_the_whole_text_before_the_next_delta(
         return head
 
     monkeypatch.setattr(ChannelLog, "restore_fence", fence_and_say_nothing)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)
@@ -244,7 +223,7 @@ def test_nothing_follows_a_cancel_while_the_fence_is_restored(
         return asks[-1]
 
     monkeypatch.setattr(reply_writer, "still_held", mine_and_stopped)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 3))
     valkey.flushall()
     thread.join(60)
@@ -283,7 +262,7 @@ def test_a_log_lost_after_the_last_delta_ends_with_the_whole_text(
 
 def test_a_superseded_worker_publishes_nothing_more(process: Runtime) -> None:
     run, _ = asked(tokens=100, rate=50)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 10))
     Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
     taken = claim(run.id, uuid4())
@@ -300,7 +279,7 @@ def test_a_run_whose_database_failed_is_released_soon(
 ) -> None:
     settings.RUN_LEASE = 0.5
     other, _ = asked(tokens=1000, rate=20)
-    thread = written(other, process)  # so that there is a lease to renew
+    thread = write_in_thread(other, process)  # so that there is a lease to renew
     until(says(other, 1))
     run, text = asked(tokens=5)
 
@@ -321,7 +300,7 @@ def test_a_run_whose_database_failed_is_released_soon(
 
 def test_at_a_deploy_unfinished_runs_are_released_and_written_again(process: Runtime) -> None:
     run, text = asked(tokens=100, rate=50)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 10))
     process.keeper.release_all(called=False)
     thread.join(60)
@@ -409,7 +388,7 @@ def test_reasoning_and_text_are_published_again_in_one_snapshot(
     process: Runtime, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, text = asked(tokens=60, rate=60, reasoning=50)
-    thread = written(run, process)
+    thread = write_in_thread(run, process)
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)

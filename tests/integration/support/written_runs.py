@@ -1,0 +1,34 @@
+"""Runs that a thread of the test process writes, as a worker's place does."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Any
+
+from django.db import connection
+
+from streams.models import Run
+from workers.run_attempt import generate
+from workers.runtime import Runtime
+
+
+def write_in_thread(run: Run, process: Runtime) -> threading.Thread:
+    """Start a thread that writes the run. The caller joins it."""
+
+    def write() -> None:
+        try:
+            generate(run.id, process)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def until(is_true: Callable[[], Any], seconds: float = 10) -> None:
+    """Wait for a fact. Fails if it does not come true in time."""
+    deadline = monotonic() + seconds
+    while not is_true():
+        assert monotonic() < deadline, "it did not come true in time"
+        sleep(0.01)
