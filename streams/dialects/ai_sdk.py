@@ -42,21 +42,21 @@ DONE = b"data: [DONE]\n\n"
 class UiMessageWire:
     """One stream of UI message chunks.
 
-    `resets`: the client knows `reset-step`, as of version 7. `heard`: the number of chunks that a
-    client has which continues its message, where others begin it anew. They become void.
+    `resets`: the client knows `reset-step`, as of version 7. `continues`: it adds the stream to the
+    message that it may have, where others begin the message anew. What it has becomes void.
     """
 
     dialect = "ai-sdk"
 
-    def __init__(self, *, resets: bool, heard: int = 0) -> None:
+    def __init__(self, *, resets: bool, continues: bool = False) -> None:
         self._resets = resets
-        self._heard = heard
+        self._continues = continues
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`. Raises `StreamBroken` to take back without a reset."""
         if before is None:
             yield _frame({"type": "start", "messageId": str(now.run)})
-            yield _frame({"type": "reset-step" if self._heard > 1 else "start-step"})
+            yield _frame({"type": "reset-step" if self._continues else "start-step"})
             before = Reply(run=now.run, message=now.message)
         for change in changes(before, now):
             if isinstance(change, TakenBack) and change.parts and not self._resets:

@@ -171,7 +171,7 @@ def resume(
         run = _newest(conversation, recent=True)
     if run is None:
         return HttpResponse(status=204)
-    return _stream(request, run.id, heard=startIndex)
+    return _stream(request, run.id, start=startIndex)
 
 
 @router.post("/chat/{name}/stop", response={204: None}, openapi_extra=_documented(BODY))
@@ -227,14 +227,15 @@ def _run(owner: str, name: str) -> Run | None:
         return None
 
 
-def _stream(request: ApiRequest, run: UUID, *, heard: int | None = None) -> StreamingHttpResponse:
-    """The run's stream. `heard`: as `WorkflowChatTransport` counts, which is of version 7."""
-    resets = heard is not None or request.headers.get(VERSION, "").startswith("7")
-    wire = UiMessageWire(resets=resets, heard=heard or 0)
+def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> StreamingHttpResponse:
+    """The run's stream. `start`: sent by `WorkflowChatTransport`, which is of version 7."""
+    continues = start is not None
+    resets = continues or request.headers.get(VERSION, "").startswith("7")
+    wire = UiMessageWire(resets=resets, continues=continues)
     headers = {**V1, "x-workflow-run-id": str(run)}
-    if heard is not None and heard < 0:
+    if start is not None and start < 0:
         # It wants the last chunks, and gets all. By this header it counts them from 0.
-        headers["x-workflow-stream-tail-index"] = str(-heard - 1)
+        headers["x-workflow-stream-tail-index"] = str(-start - 1)
     return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
 
 

@@ -21,10 +21,6 @@ from tests.support.visitor import Visitor, script
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Clients = dict[str, VendorProcess]
 clients_of = pytest.mark.parametrize("kind", CLIENTS)
-# docs/dialects.md has the known fault of the Workflow transport.
-cut_clients_of = pytest.mark.parametrize(
-    "kind", [kind for kind in CLIENTS if not kind.startswith("workflow")]
-)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -78,7 +74,7 @@ async def test_turns_and_another_reply_end_with_what_is_stored(
     ]
 
 
-@cut_clients_of
+@clients_of
 async def test_a_page_cut_at_random_bytes_ends_with_what_is_stored(
     clients: Clients,
     stack: Stack,

@@ -12,6 +12,7 @@ from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.many_followers import following
 from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.waiting import until
 
 AT_ONCE = 50  # equal requests
 TALKS = "/api/conversations/"
@@ -107,3 +108,43 @@ async def test_a_crash_among_equal_requests_leaves_no_key_half_used(
             pass
         report = await judge(visitor, asked, readers)
         assert report.clean, report
+
+
+async def test_repeats_that_wait_for_one_run_share_its_looks(
+    stacks: Stacks, size: Size[int]
+) -> None:
+    """A web process spends the same on the run, however many requests wait for its end."""
+    count, seconds = size(150, 1500), size(3, 10)
+    async with stacks(also={"MAX_REPEATS": "5000"}) as stack:
+        visitor = await stack.visitor()
+        message = script(tokens=2, first=count / 60 + 2 * seconds + 5)
+        headers = {"Idempotency-Key": "waits", "Prefer": "wait=60"}
+        async with httpx.AsyncClient(
+            base_url=visitor.http.base_url,
+            headers={**visitor.http.headers, **headers},
+            cookies=visitor.http.cookies,
+            limits=httpx.Limits(max_connections=count),
+            timeout=120,
+            trust_env=False,
+        ) as http:
+            waiting = [asyncio.create_task(http.post(TALKS, json={"message": message}))]
+            await until(lambda: stack.model_stats()["requests"], within=20, what="the model's request")
+            alone = await processor_during(stack, seconds)
+            for _ in range(count - 1):
+                waiting.append(asyncio.create_task(http.post(TALKS, json={"message": message})))
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(2)  # until the last of them are taken in
+            beside = await processor_during(stack, seconds)
+            assert not any(one.done() for one in waiting)
+            answers = await asyncio.gather(*waiting)
+    print(f"{alone:.3f} of a core for 1 request, {beside:.3f} for {count}")
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert beside <= alone + 0.05
+
+
+async def processor_during(stack: Stack, seconds: float) -> float:
+    """The share of a core that the web process uses."""
+    before = stack.web.processor()
+    await asyncio.sleep(seconds)
+    return (stack.web.processor() - before) / seconds

@@ -43,7 +43,7 @@ class UiMessage:
                 self.parts.append({"type": "step-start"})
             case "reset-step":
                 places = [n for n, one in enumerate(self.parts) if one["type"] == "step-start"]
-                del self.parts[places[-1] + 1 :]
+                del self.parts[places[-1] + 1 if places else 0 :]
                 self.open = {}
             case "text-start" | "reasoning-start":
                 part = {"type": chunk["type"].removesuffix("-start"), "text": "", "state": "done"}
@@ -113,18 +113,19 @@ def test_a_message_is_the_reply_however_its_streams_were_cut(
 
 
 @given(histories(paired=True), cuts)
-def test_a_client_that_counts_chunks_ends_with_the_reply(
+def test_a_client_that_continues_its_message_ends_with_the_reply(
     states: list[Reply], cuts: list[tuple[int, int]]
 ) -> None:
-    message, position, heard = UiMessage(), 0, 0
+    message, position, continues = UiMessage(), 0, False
     while not message.finished:
         left, further = cuts.pop() if cuts else (1000, 0)
-        wire, before = UiMessageWire(resets=True, heard=heard), None
+        wire, before = UiMessageWire(resets=True, continues=continues), None
+        continues = True
         while left > 0 and not message.finished:
             now = states[position]
             frames = list(wire.frames(before, now))[:left]
             message.take(frames)
-            left, heard = left - len(frames), heard + len(frames)
+            left -= len(frames)
             before, position = now, min(position + 1, len(states) - 1)
         position = min(position + further, len(states) - 1)
     assert message.shown == ui_parts(states[-1].parts)
