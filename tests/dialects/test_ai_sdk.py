@@ -95,7 +95,7 @@ async def test_a_page_cut_at_random_bytes_ends_with_what_is_stored(
             ):
                 return  # the POST itself was cut, before its head: see the test of asking once
             if kind == "workflow" and told["status"] == "error":
-                # It has given up, and its chat's id is not known here: only another page comes back.
+                # It has given up, and its chat's id is unknown here: only another page comes back.
                 loaded = (await page.stored())[:1]
                 page = await opened(clients, visitor, kind, id=await page.chat(), messages=loaded)
                 told = await page.do("resume")
