@@ -19,7 +19,8 @@ from streams.database_time import from_now
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
 from streams.dialects.ai_sdk_request import ChatRequest, contradiction, place_of
 from streams.dialects.http import DialectApi, TextAuthentication, check_stream, stream_run
-from streams.http.problems import Problem, not_found
+from streams.http.problems import not_found
+from streams.http.refusals import text_refusal
 from streams.models import Conversation, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
 from streams.protocol.sse import clean
@@ -27,16 +28,6 @@ from streams.protocol.sse import clean
 DIALECT = UiMessageWire.dialect
 V1 = {"x-vercel-ai-ui-message-stream": "v1"}
 VERSION = "x-ai-sdk-version"  # the page may send it: the clients do not tell their version
-
-
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal: its whole body becomes the message of the client's error."""
-    return HttpResponse(
-        problem.detail,
-        status=problem.status,
-        content_type="text/plain; charset=utf-8",
-        headers=problem.headers,
-    )
 
 
 def _documented(*others: dict[int, str], media_type: str = "text/plain") -> dict[str, Any]:
@@ -239,5 +230,5 @@ def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Stre
     return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
 
 
-api = DialectApi(DIALECT, prefix="/api/", refuse=refuse, authentication=TextAuthentication())
+api = DialectApi(DIALECT, prefix="/api/", refuse=text_refusal, authentication=TextAuthentication())
 api.add_router("", router)

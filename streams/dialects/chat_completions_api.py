@@ -21,8 +21,6 @@ from streams.dialects.chat_completions import ChatCompletionWire, completion, fa
 from streams.dialects.http import DialectApi, check_stream
 from streams.dialects.openai_http import (
     ERRORS,
-    error_response,
-    refuse,
     repeatable,
     stream_waiting,
     wait_for_reply,
@@ -30,6 +28,7 @@ from streams.dialects.openai_http import (
 from streams.dialects.openai_input import InputMessage, no_tools, split
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem
+from streams.http.refusals import openai_error, openai_refusal
 from streams.protocol.events import RunFailed
 
 DIALECT = "chat-completions"
@@ -97,10 +96,10 @@ def _whole(state: ReplyState) -> HttpResponse:
     ending = state.reply.ending
     if isinstance(ending, RunFailed):
         # The SDK must not repeat it: the repetition would be answered with the same failure.
-        return error_response(500, failure(ending), {"x-should-retry": "false"})
+        return openai_error(500, failure(ending), {"x-should-retry": "false"})
     whole = orjson.dumps(completion(state.run, state.reply))
     return HttpResponse(whole, content_type="application/json")
 
 
-api = DialectApi(DIALECT, prefix="/v1/", refuse=refuse)
+api = DialectApi(DIALECT, prefix="/v1/", refuse=openai_refusal)
 api.add_router("", router)

@@ -1,4 +1,4 @@
-"""What OpenAI's wires share over HTTP: refusals, repeated requests, the models, waiting for a run.
+"""What OpenAI's wires share over HTTP: repeated requests, the models, waiting for a run.
 
 A client that waits for a reply over one connection says by closing it that the run may end
 (`streams.chat.waiting_reader`). A server that stops is no such wish.
@@ -18,7 +18,6 @@ from ninja import Router
 
 from streams.api.authentication import ApiRequest
 from streams.api.errors import forget_frames, logged_problem
-from streams.api.json import dump_json
 from streams.api.prefer_wait import endings
 from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of, kinds, names
@@ -30,16 +29,10 @@ from streams.dialects.http import DialectApi, stream_run
 from streams.dialects.wire import Wire
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem, not_found
+from streams.http.refusals import openai_refusal
 from streams.models import Run
-from streams.protocol.sse import clean
 
 REPEAT = "x-stainless-retry-count"  # how often the SDK has repeated this request
-TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
 STOPPING = Problem(
     503,
     "unavailable",
@@ -74,36 +67,10 @@ logger = logging.getLogger(__name__)
 Body = Callable[[ReplyState], HttpResponse]
 
 
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal in OpenAI's form. The SDKs repeat some statuses, but none that would stay."""
-    kind = "server_error" if problem.status >= 500 else "invalid_request_error"
-    error = {
-        "message": problem.detail,
-        "type": TYPES.get(problem.status, kind),
-        "param": problem.errors[0]["field"] if problem.errors else None,
-        "code": problem.code,
-    }
-    lasting = {"x-should-retry": "false"} if problem.status == 409 else {}
-    return error_response(problem.status, error, {**lasting, **problem.headers})
-
-
-def error_response(
-    status: int, error: dict[str, str | None], headers: dict[str, str]
-) -> HttpResponse:
-    """An error in OpenAI's form. It may quote the request, so its text is made encodable."""
-    encodable = {name: clean(text) if text else text for name, text in error.items()}
-    return HttpResponse(
-        dump_json({"error": encodable}),
-        status=status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **headers},
-    )
-
-
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
     """The 404 of unknown paths under `/v1/`."""
-    return refuse(not_found())
+    return openai_refusal(not_found())
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:
@@ -140,12 +107,12 @@ def wait_for_reply(request: ApiRequest, run: UUID, body: Body) -> PendingRespons
         try:
             answer = await _answer(run, body)
         except Exception as error:
-            answer = refuse(logged_problem(request, error))
+            answer = openai_refusal(logged_problem(request, error))
             forget_frames(error)
         waiting = False
         response.replace(answer)
 
-    return PendingResponse(refuse(STOPPING), complete, lambda: on_close(waiting))
+    return PendingResponse(openai_refusal(STOPPING), complete, lambda: on_close(waiting))
 
 
 async def _answer(run: UUID, body: Body) -> HttpResponse:
@@ -194,5 +161,5 @@ def retrieve_model(request: ApiRequest, model: str) -> dict[str, Any]:
     return model_item(model)
 
 
-models_api = DialectApi("openai-models", prefix="/v1/", refuse=refuse)
+models_api = DialectApi("openai-models", prefix="/v1/", refuse=openai_refusal)
 models_api.add_router("", models)

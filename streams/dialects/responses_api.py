@@ -22,12 +22,13 @@ from streams.chat.origin import EarlierMessage, Origin
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
 from streams.dialects.http import DialectApi, check_stream, stream_run
-from streams.dialects.openai_http import ERRORS, refuse, repeatable, stream_waiting, wait_for_reply
+from streams.dialects.openai_http import ERRORS, repeatable, stream_waiting, wait_for_reply
 from streams.dialects.openai_input import InputMessage, checked, no_tools, split
 from streams.dialects.position import Position
 from streams.dialects.responses import ResponseWire
 from streams.dialects.responses_body import response_body
 from streams.http.problems import Problem, not_found
+from streams.http.refusals import openai_refusal
 from streams.models import Conversation, Message, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
 
@@ -194,5 +195,5 @@ def _whole(state: ReplyState) -> HttpResponse:
     return HttpResponse(body, content_type="application/json")
 
 
-api = DialectApi(DIALECT, prefix="/v1/", refuse=refuse)
+api = DialectApi(DIALECT, prefix="/v1/", refuse=openai_refusal)
 api.add_router("", router)
