@@ -5,6 +5,7 @@ GET  /v1/responses/<id>         the response as it is now, or its frames after `
 POST /v1/responses/<id>/cancel  stops one that was asked for with `background`
 """
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from streams.chat.idempotency import IdempotencyKey, recall
 from streams.chat.origin import EarlierMessage, Origin
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
+from streams.dialects.editions import edition_of
 from streams.dialects.http import DialectApi, check_stream, stream_run
 from streams.dialects.openai_http import ERRORS, repeatable, stream_waiting, wait_for_reply
 from streams.dialects.openai_input import InputMessage, checked, no_tools, split
@@ -191,7 +193,8 @@ def _check(number: int) -> None:
 
 
 def _whole(state: ReplyState) -> HttpResponse:
-    body = orjson.dumps(response_body(state.run, state.reply))
+    reply = replace(state.reply, attempt=edition_of(state.reply.attempt))
+    body = orjson.dumps(response_body(state.run, reply))
     return HttpResponse(body, content_type="application/json")
 
 
