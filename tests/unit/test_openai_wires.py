@@ -19,7 +19,7 @@ from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply
 from streams.protocol.parts import TextPart, ToolCallPart, ToolResultPart
-from tests.unit.support.reply_states import RUN, USAGE, states
+from tests.support.reply_histories import RUN, USAGE, histories
 
 MADE = datetime(2026, 1, 2, tzinfo=UTC)
 TERMINAL = {"response.completed", "response.failed", "response.incomplete"}
@@ -76,7 +76,7 @@ class ResponseReader:
 
 @given(st.data())
 def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObject) -> None:
-    replies = data.draw(states())
+    replies = data.draw(histories(paired=True))
     reader, at, cuts = ResponseReader(), 0, data.draw(st.integers(0, 6))
     while reader.final is None:
         at = data.draw(st.integers(at, len(replies) - 1))
@@ -100,7 +100,7 @@ def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObj
     assert [*told.frames(None, last)] == []
 
 
-@given(states())
+@given(histories(paired=True))
 def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> None:
     reader = ResponseReader()
     for frame in ResponseWire(run()).frames(None, replies[-1]):
@@ -169,7 +169,7 @@ class ChatReader:
         self.usage = data["usage"] or self.usage
 
 
-@given(states(), st.data())
+@given(histories(paired=True), st.data())
 def test_chat_completions_say_the_text_once_or_an_error(
     replies: list[Reply], data: st.DataObject
 ) -> None:
