@@ -27,7 +27,8 @@ from streams.dialects.openai_http import (
     stream_waiting,
     wait_for_reply,
 )
-from streams.dialects.openai_input import InputMessage, no_tools, split
+from streams.dialects.openai_input import InputMessage, split
+from streams.dialects.text_input import no_tools
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem
 from streams.protocol.events import RunFailed

@@ -23,10 +23,11 @@ from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
 from streams.dialects.http import DialectApi, check_stream, stream_run
 from streams.dialects.openai_http import ERRORS, refuse, repeatable, stream_waiting, wait_for_reply
-from streams.dialects.openai_input import InputMessage, checked, no_tools, split
+from streams.dialects.openai_input import InputMessage, split
 from streams.dialects.position import Position
 from streams.dialects.responses import ResponseWire
 from streams.dialects.responses_body import response_body
+from streams.dialects.text_input import checked, no_tools
 from streams.http.problems import Problem, not_found
 from streams.models import Conversation, Message, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
