@@ -18,7 +18,7 @@ from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from tests.unit.support.reply_states import RUN, USAGE, states
+from tests.support.reply_histories import RUN, USAGE, histories
 
 MADE = datetime(2026, 1, 2, tzinfo=UTC)
 VOID_CALL = ("mcp_call", "incomplete")
@@ -102,7 +102,7 @@ def read_with_cuts(replies: list[Reply], data: st.DataObject) -> ResponseReader:
 
 @given(st.data())
 def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObject) -> None:
-    replies = data.draw(states())
+    replies = data.draw(histories(paired=True))
     reader = read_with_cuts(replies, data)
     last = replies[-1]
     assert reader.final == json.loads(json.dumps(whole(last)))
@@ -111,7 +111,7 @@ def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObj
     assert [*told.frames(None, last)] == []
 
 
-@given(states())
+@given(histories(paired=True))
 def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> None:
     reader = ResponseReader()
     for frame in ResponseWire(run()).frames(None, replies[-1]):
@@ -123,7 +123,7 @@ def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> 
 @st.composite
 def shortened(draw: st.DrawFn) -> list[Reply]:
     """The states of a reply whose last attempt ended with less than it had."""
-    *running, last = draw(states())
+    *running, last = draw(histories(paired=True))
     had = running[-1].parts
     kept = list(had[: draw(st.integers(0, len(had)))])
     answered = {part.call for part in kept if isinstance(part, ToolResultPart)}
@@ -213,7 +213,7 @@ class ChatReader:
         self.usage = data["usage"] or self.usage
 
 
-@given(states(), st.data())
+@given(histories(paired=True), st.data())
 def test_chat_completions_say_the_text_once_or_an_error(
     replies: list[Reply], data: st.DataObject
 ) -> None:
