@@ -6,7 +6,7 @@ RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice com
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -20,8 +20,10 @@ from tests.support.databases import copied, migrated
 from tests.support.openai_client import User
 from tests.support.sizes import RELEASE, SEED
 from tests.support.stack import Stack
+from tests.support.vendors import install
 
 Stacks = Callable[..., AbstractAsyncContextManager[Stack]]
+Installed = Callable[[Mapping[str, str]], Path]
 
 
 def pytest_report_header() -> str:
@@ -64,6 +66,20 @@ def stacks(database: Path | str, tmp_path_factory: pytest.TempPathFactory) -> St
                 yield stack
 
     return one
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """`installed({"openai": "7.59.0"})`: a folder with these packages of npm, made once."""
+    directory, folders = tmp_path_factory.mktemp("npm"), dict[str, Path]()
+
+    def folder(packages: Mapping[str, str]) -> Path:
+        name = str(sorted(packages.items()))
+        if name not in folders:
+            folders[name] = install(directory / f"project{len(folders)}", packages)
+        return folders[name]
+
+    return folder
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -6,17 +6,16 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.dialects.conftest import Stacks
+from tests.dialects.conftest import Installed, Stacks
 from tests.support.openai_client import User
 from tests.support.ports import HOST
 from tests.support.run_readers import READERS, OneRun, RunReader
 from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
-from tests.support.vendors import VendorProcess, install
+from tests.support.vendors import VendorProcess
 from tests.support.visitor import script
 from tests.support.waiting import until
 
@@ -26,25 +25,24 @@ ENDED_WITHIN = 120.0  # seconds
 
 
 @asynccontextmanager
-async def clients(directory: Path) -> AsyncIterator[dict[str, VendorProcess]]:
+async def clients(installed: Installed) -> AsyncIterator[dict[str, VendorProcess]]:
     """The vendors' processes, by the names of the readers that have one."""
-    scripted = [(one, one.script) for one in READERS if one.script]
-    projects = await asyncio.gather(
-        *(asyncio.to_thread(install, directory / one.name, one.packages) for one, _ in scripted)
-    )
     async with AsyncExitStack() as stack:
         yield {
-            one.name: await stack.enter_async_context(VendorProcess(program, project))
-            for (one, program), project in zip(scripted, projects, strict=True)
+            one.name: await stack.enter_async_context(
+                VendorProcess(one.script, installed(one.packages))
+            )
+            for one in READERS
+            if one.script
         }
 
 
 @pytest.mark.timeout(600)
 async def test_readers_of_all_wires_end_equal_to_the_database(
-    stacks: Stacks, tmp_path: Path, chance: random.Random
+    stacks: Stacks, installed: Installed, chance: random.Random
 ) -> None:
     async with (
-        clients(tmp_path) as processes,
+        clients(installed) as processes,
         stacks(also={"RUN_LEASE": "2", "MAX_STREAMS": "100"}) as stack,
         AsyncExitStack() as proxies,
     ):

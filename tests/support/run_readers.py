@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.ai_sdk import PACKAGES, SCRIPT, Page
 from tests.support.checker import Truth, check
-from tests.support.openai_client import User
+from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST
 from tests.support.response_loop import CUT, ResponseLoop
 from tests.support.script import expected
@@ -20,7 +20,6 @@ from tests.support.vendors import VendorProcess
 from tests.support.visitor import AcceptedRun
 
 CLIENTS = SCRIPT.parent
-OPENAI_PACKAGES = {"openai": "7.59.0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +124,6 @@ READERS = [
         name="openai for Node",
         read=_openai_node,
         script=CLIENTS / "openai.mjs",
-        packages=OPENAI_PACKAGES,
+        packages=NODE_PACKAGES,
     ),
 ]
