@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -15,6 +16,7 @@ from openai import AsyncOpenAI
 from tests.dialects.conftest import Stacks
 from tests.support.openai_client import User
 from tests.support.ports import HOST
+from tests.support.pushpin_stack import PushpinStack
 from tests.support.response_loop import CUT, ResponseLoop
 from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
@@ -243,6 +245,31 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) 
             assert (await user.stored(follows.id))["attempt"] == 2
             async with client.responses.stream(response_id=follows.id) as late:
                 assert (await late.get_final_response()).output_text == expected(asked)
+        await user.visitor.close()
+
+
+async def test_a_response_passes_pushpin_and_goes_on_after_its_web_process_has_stopped(
+    stacks: Stacks,
+) -> None:
+    chosen = PushpinStack.shared_settings()
+    async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
+        user = await User.of(stack)
+        asked = script(tokens=300, seed=9, rate=30)
+        async with user.client(port=pushpin.port) as client:
+            whole = await client.responses.create(model="scripted", input="Why?")
+            assert whole.output_text == expected("Why?")
+            short, uncut, loop = script(tokens=20, seed=9), ResponseLoop(), ResponseLoop()
+            await uncut.read(await in_background(client, short))
+            await check(user, uncut, short)
+            other = await stack.add_web()
+            reading = asyncio.create_task(loop.read(await in_background(client, asked)))
+            await until(lambda: loop.text(), within=30, what="some text")
+            stack.web.terminate()
+            with pytest.raises((CUT, ValueError)):  # Pushpin's last block is no JSON
+                await reading
+        async with user.client(port=stack.ports[other.name]) as client:
+            await loop.read_again(client)
+        await check(replace(user, visitor=user.visitor.at(stack.ports[other.name])), loop, asked)
         await user.visitor.close()
 
 
