@@ -82,7 +82,8 @@ def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
         for heard in recording.received()
         if heard.block.event == "text.delta"
     ]
-    return [offset - min(offsets) for offset in offsets] if offsets else []
+    earliest = min(offsets, default=0.0)
+    return [offset - earliest for offset in offsets]
 
 
 def quantile(values: Sequence[float], part: float) -> float:
