@@ -216,8 +216,8 @@ def _has_ended(after: Position) -> bool:
 
 def _places(after: Position) -> int:
     """How many parts of its attempt the reader may have."""
-    left: int = TOP - after.offset if after.is_end else after.place + 1
-    return min(left, END)
+    most: int = END
+    return min(most, TOP - after.offset if after.is_end else after.place + 1)
 
 
 def _shown(parts: tuple[AnyPart, ...]) -> list[int]:
