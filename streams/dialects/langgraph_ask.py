@@ -12,10 +12,18 @@ from streams.dialects.langgraph_request import (
     InputMessage,
     RunRequest,
     contradiction,
+    invalid,
     newest_run,
     place_of,
 )
-from streams.dialects.langgraph_threads import DIALECT, find, release, require_uuid
+from streams.dialects.langgraph_threads import (
+    DIALECT,
+    Thread,
+    find,
+    release,
+    require_uuid,
+    state_json,
+)
 from streams.http.problems import not_found
 from streams.models import Conversation, Run
 
@@ -23,6 +31,7 @@ from streams.models import Conversation, Run
 def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
     """A new run in a thread of its own, which stands in no list. Raises `Problem`."""
     messages = body.check()
+    _check_checkpoint(body, None)
     hidden = body.on_completion == "delete"
     return _begin(owner, body, messages, None, None, hidden=hidden).run
 
@@ -48,11 +57,21 @@ def _run(owner: str, name: str, body: RunRequest, messages: list[InputMessage]) 
     key = body.key(owner, thread.name if thread else name, messages[-1])
     if kept := _kept(key):
         return kept
+    _check_checkpoint(body, thread)
     if thread is None or thread.conversation is None:
         queued = _begin(owner, body, messages, name, key)
         release(owner, name)
         return queued.run
     return _ask(thread.conversation, body, messages, key)
+
+
+def _check_checkpoint(body: RunRequest, thread: Thread | None) -> None:
+    """Raise `Problem` for a request that goes on from any state but the latest one."""
+    if body.from_checkpoint is None:
+        return
+    latest = state_json(thread)["checkpoint"] if thread else None
+    if not latest or latest["checkpoint_id"] != body.from_checkpoint:
+        raise invalid("A thread goes on from its latest checkpoint alone: it has no branches.")
 
 
 def _kept(key: IdempotencyKey | None) -> UUID | None:

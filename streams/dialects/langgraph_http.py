@@ -35,13 +35,13 @@ STATUSES = {
 }
 
 
-def documented(ok: str, media_type: str = "application/json") -> dict[str, Any]:
-    """Ninja's `openapi_extra` for a route with this description of its success."""
+def documented(ok: str | None, media_type: str = "application/json") -> dict[str, Any]:
+    """Ninja's `openapi_extra` for a route with this description of its 200, if it has one."""
     schema = {"type": "string"} if media_type.startswith("text/") else {"type": "object"}
     good = {"description": ok, "content": {media_type: {"schema": schema}}}
     content = {"application/json": {"schema": {"type": "object"}}}
     refusals = {code: {"description": text, "content": content} for code, text in STATUSES.items()}
-    return {"responses": {200: good, **refusals}}
+    return {"responses": {200: good, **refusals} if ok else refusals}
 
 
 class ApiKeyAuthentication(Authentication):

@@ -3,6 +3,7 @@
 What the service cannot do is refused, never passed over.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Literal
@@ -110,6 +111,10 @@ class RunRequest(BaseModel):
 
     def check(self) -> list[InputMessage]:
         """Return the messages. Raises `Problem` for what the service cannot do."""
+        checked_modes(self.modes)
+        if self.multitask_strategy not in (None, *STRATEGIES):
+            names = ", ".join(STRATEGIES)
+            raise invalid(f"`multitask_strategy` is one of {names}: no run is rolled back.")
         for name in ("command", "interrupt_before", "interrupt_after", "webhook", "after_seconds"):
             if getattr(self, name):
                 raise invalid(f"`{name}` is not offered.")
@@ -124,17 +129,18 @@ class RunRequest(BaseModel):
 
     @property
     def when_busy(self) -> WhenBusy:
-        """What to do while another run is active. Raises `Problem`."""
-        strategy = self.multitask_strategy or "enqueue"
-        if strategy not in STRATEGIES:
-            names = ", ".join(STRATEGIES)
-            raise invalid(f"`multitask_strategy` is one of {names}: no run is rolled back.")
-        return STRATEGIES[strategy]
+        """What to do while another run is active."""
+        return STRATEGIES[self.multitask_strategy or "enqueue"]
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of the stream. Raises `Problem`."""
-        return checked_modes(self.stream_mode or [VALUES])
+        """The modes of the stream."""
+        return tuple(dict.fromkeys(self.stream_mode or [VALUES]))
+
+    @property
+    def from_checkpoint(self) -> str | None:
+        """The state of the thread from which to go on; None for the latest one."""
+        return self.checkpoint_id or (self.checkpoint or {}).get("checkpoint_id")
 
     def key(self, owner: str, thread: str, asked: InputMessage) -> IdempotencyKey | None:
         """The request's identity, if the client has given its message an id."""
@@ -221,7 +227,7 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-def checked_modes(names: list[str]) -> tuple[str, ...]:
+def checked_modes(names: Iterable[str]) -> tuple[str, ...]:
     """The modes of a stream. Raises `Problem` for a mode that is not offered."""
     for name in names:
         if name not in MODES:

@@ -94,7 +94,7 @@ def join_run(
     "/threads/{thread}/runs/{run}/cancel",
     response={204: None},
     summary="Stop a thread's run",
-    openapi_extra=documented("Not sent"),
+    openapi_extra=documented(None),
 )
 def cancel_thread_run(
     request: ApiRequest, thread: str, run: str, wait: str = "0", action: str = "interrupt"
@@ -122,7 +122,6 @@ def _run(request: ApiRequest, thread: str, run: str) -> Run:
 
 def _asked(request: ApiRequest, thread: str | None, body: RunRequest) -> Run:
     owner = request.auth.owner
-    body.modes  # noqa: B018  # refused before anything is stored
     if thread is None:
         run = run_in_hidden_thread(owner, body)
     else:
