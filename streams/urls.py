@@ -50,7 +50,7 @@ api = [
 v1 = [url for one in dialects if one.prefix == "/v1/" for url in one.addresses()]
 root = [url for one in dialects if one.prefix == "/" for url in one.addresses()]
 if langgraph in dialects:
-    root.append(re_path("^(threads|runs)(/|$)", langgraph_not_found))
+    root.append(re_path("^(?:threads|runs)(?:/|$)", langgraph_not_found))
 urlpatterns = [
     path("api/", include((api, "unspool"))),
     *root,

@@ -13,7 +13,6 @@ from streams.dialects.langgraph_request import (
     RunRequest,
     contradiction,
     invalid,
-    newest_run,
     place_of,
 )
 from streams.dialects.langgraph_threads import (
@@ -25,7 +24,7 @@ from streams.dialects.langgraph_threads import (
     state_json,
 )
 from streams.http.problems import not_found
-from streams.models import Conversation, Run
+from streams.models import Conversation, Message, Run
 
 
 def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
@@ -121,7 +120,7 @@ def _ask(
         raise contradiction(f"This thread was begun with {conversation.model}.")
     place = place_of(messages, conversation)
     if place.stored:
-        return newest_run(place.stored).id
+        return _newest_run(place.stored).id
     queued = ask.ask(
         conversation,
         messages[-1].text,
@@ -132,3 +131,11 @@ def _ask(
         earlier=place.earlier,
     )
     return queued.run
+
+
+def _newest_run(message: Message) -> Run:
+    """The last run that answers the message. Raises `Problem` if it was never answered."""
+    run = message.runs.order_by("-created_at", "-id").first()
+    if run is None:
+        raise contradiction("This message was never answered.")
+    return run

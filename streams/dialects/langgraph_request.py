@@ -19,7 +19,7 @@ from streams.chat.origin import EarlierMessage
 from streams.dialects.langgraph import MODES, VALUES
 from streams.dialects.openai_input import MOST, ONLY_TEXT, TextContent, checked
 from streams.http.problems import Problem
-from streams.models import Conversation, Message, Run
+from streams.models import Conversation, Message
 from streams.protocol.ids import NotCanonical, parse_uuid
 
 STRATEGIES: dict[str, WhenBusy] = {
@@ -233,14 +233,6 @@ def checked_modes(names: Iterable[str]) -> tuple[str, ...]:
         if name not in MODES:
             raise invalid(f"`stream_mode` is one or more of {', '.join(MODES)}.")
     return tuple(dict.fromkeys(names))
-
-
-def newest_run(message: Message) -> Run:
-    """The last run that answers the message. Raises `Problem` if it was never answered."""
-    run = message.runs.order_by("-created_at", "-id").first()
-    if run is None:
-        raise contradiction("This message was never answered.")
-    return run
 
 
 def invalid(detail: str) -> Problem:
