@@ -1,4 +1,4 @@
-"""What OpenAI's wires share over HTTP: refusals, repeated requests, the models."""
+"""What OpenAI's wires share over HTTP: repeated requests, the models."""
 
 from hashlib import sha256
 from typing import Any
@@ -8,20 +8,13 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.api.json import dump_json
 from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of, kinds, names
 from streams.dialects.http import DialectApi
-from streams.http.problems import Problem, not_found
-from streams.protocol.sse import clean
+from streams.http.problems import not_found
+from streams.http.refusals import openai_refusal
 
 REPEAT = "x-stainless-retry-count"  # how often the SDK has repeated this request
-TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
 ERRORS: dict[str, Any] = {
     "responses": {
         status: {
@@ -48,36 +41,10 @@ ERRORS: dict[str, Any] = {
 }
 
 
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal in OpenAI's form. The SDKs repeat some statuses, but none that would stay."""
-    kind = "server_error" if problem.status >= 500 else "invalid_request_error"
-    error = {
-        "message": problem.detail,
-        "type": TYPES.get(problem.status, kind),
-        "param": problem.errors[0]["field"] if problem.errors else None,
-        "code": problem.code,
-    }
-    lasting = {"x-should-retry": "false"} if problem.status == 409 else {}
-    return error_response(problem.status, error, {**lasting, **problem.headers})
-
-
-def error_response(
-    status: int, error: dict[str, str | None], headers: dict[str, str]
-) -> HttpResponse:
-    """An error in OpenAI's form. It may quote the request, so its text is made encodable."""
-    encodable = {name: clean(text) if text else text for name, text in error.items()}
-    return HttpResponse(
-        dump_json({"error": encodable}),
-        status=status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **headers},
-    )
-
-
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
     """The 404 of unknown paths under `/v1/`."""
-    return refuse(not_found())
+    return openai_refusal(not_found())
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:
@@ -111,5 +78,5 @@ def retrieve_model(request: ApiRequest, model: str) -> dict[str, Any]:
     return model_item(model)
 
 
-models_api = DialectApi("openai-models", prefix="/v1/", refuse=refuse)
+models_api = DialectApi("openai-models", prefix="/v1/", refuse=openai_refusal)
 models_api.add_router("", models)

@@ -19,10 +19,11 @@ from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import bind, leave
 from streams.delivery.open_streams import open_streams
 from streams.delivery.threads import in_thread, threads
-from streams.dialects.http import Refuse, stream_run
+from streams.dialects.http import stream_run
 from streams.dialects.wire import Wire
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem, not_found
+from streams.http.refusals import Refuse
 from streams.models import Run
 
 STOPPING = Problem(
