@@ -14,7 +14,7 @@ from ninja import Router
 
 from streams.api.authentication import ApiRequest
 from streams.dialects.http import DialectApi
-from streams.dialects.langgraph_http import ApiKeyAuthentication, documented, refuse
+from streams.dialects.langgraph_http import ApiKeyAuthentication, documented
 from streams.dialects.langgraph_messages import Json
 from streams.dialects.langgraph_request import HistoryRequest, ThreadRequest
 from streams.dialects.langgraph_runs_api import router as runs
@@ -27,6 +27,7 @@ from streams.dialects.langgraph_threads import (
     thread_json,
 )
 from streams.http.problems import Problem
+from streams.http.refusals import detail_refusal
 
 router = Router(tags=["LangGraph"])
 
@@ -65,6 +66,6 @@ def get_thread_history(request: ApiRequest, thread: str, body: HistoryRequest) -
     return [state][: body.limit] if state["checkpoint"] and not is_old else []
 
 
-api = DialectApi(DIALECT, prefix="/", refuse=refuse, authentication=ApiKeyAuthentication())
+api = DialectApi(DIALECT, prefix="/", refuse=detail_refusal, authentication=ApiKeyAuthentication())
 api.add_router("", router)
 api.add_router("", runs)

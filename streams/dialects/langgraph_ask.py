@@ -8,13 +8,8 @@ from streams.chat import ask
 from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
 from streams.chat.model_names import kind_of
 from streams.chat.origin import Origin
-from streams.dialects.langgraph_request import (
-    InputMessage,
-    RunRequest,
-    contradiction,
-    invalid,
-    place_of,
-)
+from streams.dialects.history import contradiction, earlier, newest_run
+from streams.dialects.langgraph_request import InputMessage, RunRequest, invalid, place_in
 from streams.dialects.langgraph_threads import (
     DIALECT,
     Thread,
@@ -24,7 +19,7 @@ from streams.dialects.langgraph_threads import (
     state_json,
 )
 from streams.http.problems import not_found
-from streams.models import Conversation, Message, Run
+from streams.models import Conversation, Run
 
 
 def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
@@ -97,7 +92,8 @@ def _begin(
     hidden: bool = False,
 ) -> ask.QueuedRun:
     *before, asked = messages
-    earlier = tuple(one.earlier() for one in before)
+    for message in before:
+        message.check()
     return ask.begin(
         owner=owner,
         text=asked.text,
@@ -105,8 +101,8 @@ def _begin(
         model=body.assistant_id if kind_of(body.assistant_id) else None,
         metadata=body.metadata,
         key=key,
-        origin=Origin(dialect=DIALECT, client_id=name, hidden=hidden, earlier=earlier),
-        client_id=asked.id,
+        origin=Origin(dialect=DIALECT, client_id=name, hidden=hidden, earlier=earlier(before)),
+        client_id=asked.id or None,
     )
 
 
@@ -118,24 +114,19 @@ def _ask(
 ) -> UUID:
     if kind_of(body.assistant_id) and body.assistant_id != conversation.model:
         raise contradiction(f"This thread was begun with {conversation.model}.")
-    place = place_of(messages, conversation)
+    place = place_in(messages, conversation)
     if place.stored:
-        return _newest_run(place.stored).id
+        run = newest_run(conversation)
+        if run is None or run.message_id != place.stored.id:
+            raise contradiction("This message was never answered.")
+        return run.id
     queued = ask.ask(
         conversation,
         messages[-1].text,
         when_busy=body.when_busy,
         metadata=body.metadata,
         key=key,
-        client_id=messages[-1].id,
+        client_id=messages[-1].id or None,
         earlier=place.earlier,
     )
     return queued.run
-
-
-def _newest_run(message: Message) -> Run:
-    """The last run that answers the message. Raises `Problem` if it was never answered."""
-    run = message.runs.order_by("-created_at", "-id").first()
-    if run is None:
-        raise contradiction("This message was never answered.")
-    return run

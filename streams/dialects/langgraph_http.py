@@ -8,10 +8,9 @@ from django.views.decorators.csrf import csrf_exempt
 from streams.access.authentication import token_caller
 from streams.access.authorization import Caller
 from streams.api.authentication import Authentication, require_json
-from streams.api.json import dump_json
 from streams.dialects.position import Position
 from streams.http.problems import Problem, not_found
-from streams.protocol.sse import clean
+from streams.http.refusals import detail_refusal
 
 API_KEY = "x-api-key"
 LAST_EVENT_ID = "Last-Event-ID"
@@ -55,23 +54,10 @@ class ApiKeyAuthentication(Authentication):
         return token_caller(request, token)
 
 
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal: the SDK for Python shows its `detail`, the one for JavaScript its whole body."""
-    body: dict[str, Any] = {"detail": clean(problem.detail), "code": problem.code}
-    if problem.errors:
-        body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
-    return HttpResponse(
-        dump_json(body),
-        status=problem.status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **problem.headers},
-    )
-
-
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
     """The 404 of unknown paths under `/threads` and `/runs`."""
-    return refuse(not_found())
+    return detail_refusal(not_found())
 
 
 def position_of(request: HttpRequest) -> Position | None:

@@ -4,7 +4,6 @@ What the service cannot do is refused, never passed over.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,11 +14,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from streams.api.schemas import Line, Metadata, Text
 from streams.chat.ask import WhenBusy
 from streams.chat.idempotency import IdempotencyKey
-from streams.chat.origin import EarlierMessage
+from streams.dialects.history import ROLES as KNOWN
+from streams.dialects.history import Place, earlier, place_of
 from streams.dialects.langgraph import MODES, VALUES
-from streams.dialects.openai_input import MOST, ONLY_TEXT, TextContent, checked
+from streams.dialects.openai_input import MOST, TextContent
+from streams.dialects.text_input import ONLY_TEXT, checked
 from streams.http.problems import Problem
-from streams.models import Conversation, Message
+from streams.models import Conversation
 from streams.protocol.ids import NotCanonical, parse_uuid
 
 STRATEGIES: dict[str, WhenBusy] = {
@@ -27,12 +28,7 @@ STRATEGIES: dict[str, WhenBusy] = {
     "interrupt": "interrupt",
     "enqueue": "queue",
 }
-ROLES: dict[str, Literal["system", "user", "assistant"]] = {
-    **dict.fromkeys(("human", "user"), "user"),
-    **dict.fromkeys(("ai", "assistant"), "assistant"),
-    **dict.fromkeys(("system", "developer"), "system"),
-}
-HISTORY = "Load the thread's state again."
+ROLES = {"human": "user", "ai": "assistant"}  # where LangGraph's name is another one
 
 
 def _message(value: object) -> object:
@@ -46,6 +42,10 @@ def _message(value: object) -> object:
             return value
 
 
+def _named(value: object) -> object:
+    return "" if value is None else value
+
+
 def _list(value: object) -> object:
     return value if isinstance(value, list) or value is None else [value]
 
@@ -55,28 +55,26 @@ class InputMessage(BaseModel):
 
     type: str = Field(validation_alias=AliasChoices("type", "role"))
     content: Text | list[TextContent] | None = None
-    id: Line | None = None
+    id: Annotated[Line, BeforeValidator(_named)] = ""
     tool_calls: list[Any] | None = None
 
     @property
-    def text(self) -> str:
-        """Its text. Raises `Problem` for anything else."""
-        if self.type not in ROLES or self.tool_calls:
-            raise invalid(ONLY_TEXT)
-        if not isinstance(self.content, list):
-            return self.content or ""
-        if any(part.text is None for part in self.content):
-            raise invalid(ONLY_TEXT)
-        return "".join(part.text or "" for part in self.content)
+    def role(self) -> str:
+        return ROLES.get(self.type, self.type)
 
     @property
-    def is_users(self) -> bool:
-        return ROLES.get(self.type) == "user"
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content)
+        return self.content or ""
 
-    def earlier(self) -> EarlierMessage:
-        """The message as part of the history. Raises `Problem`."""
-        text = self.text
-        return EarlierMessage(role=ROLES[self.type], text=text, client_id=self.id)
+    def check(self) -> None:
+        """Raise `Problem` for a message with anything but text, unless it is a copy of a reply."""
+        parts = self.content if isinstance(self.content, list) else []
+        is_copy = self.role in ("assistant", "tool") and uuid_of(self.id[:36])
+        if is_copy or (self.role in KNOWN and all(part.text is not None for part in parts)):
+            return
+        raise ONLY_TEXT
 
 
 class Input(BaseModel):
@@ -122,9 +120,11 @@ class RunRequest(BaseModel):
             raise invalid("Send `metadata` to the agent, instead of `context` or `configurable`.")
         if self.input is None or not 0 < len(self.input.messages) <= MOST:
             raise invalid(f"Send 1 to {MOST} messages as `input.messages`.")
-        if not self.input.messages[-1].is_users:
+        last = self.input.messages[-1]
+        last.check()
+        if last.role != "user":
             raise invalid("The last message must be the user's.")
-        checked(self.input.messages[-1].text)
+        checked(last.text)
         return self.input.messages
 
     @property
@@ -173,58 +173,18 @@ class HistoryRequest(BaseModel):
     checkpoint: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where the asked message stands: it is stored already, or comes after `earlier` new ones."""
+def place_in(messages: list[InputMessage], conversation: Conversation) -> Place:
+    """Where the last message stands. Without a message that is stored, all are new ones.
 
-    stored: Message | None
-    earlier: tuple[EarlierMessage, ...] = ()
-
-
-def place_of(messages: list[InputMessage], conversation: Conversation) -> Place:
-    """Compare the messages with the stored ones, by their ids. Raises `Problem` if they differ.
-
-    Copies of replies are not looked at, because a client that lost its connection has half of one.
+    Raises `Problem` if they contradict the stored history.
     """
-    stored, runs = _stored(messages, conversation), _runs(messages, conversation)
-    new: list[InputMessage] = []
     for message in messages:
-        row = stored.get(message.id or "")
-        if row is None and _run_of(message) not in runs:
-            new.append(message)
-            continue
-        if new:
-            raise contradiction(f"A new message stands before an earlier one. {HISTORY}")
-        if row and message.is_users and message.text != row.content:
-            raise contradiction(f"An earlier message of a thread cannot be changed. {HISTORY}")
-    if not new:
-        return Place(stored=stored[messages[-1].id or ""])
-    return Place(stored=None, earlier=tuple(one.earlier() for one in new[:-1]))
-
-
-def _stored(messages: list[InputMessage], conversation: Conversation) -> dict[str, Message]:
-    """The stored messages among these, by the ids that the request gives them."""
-    names = [one.id for one in messages if one.id]
-    found = Q(client_id__in=names) | Q(pk__in=[id for name in names if (id := _uuid(name))])
-    return {one.client_id or str(one.pk): one for one in conversation.messages.filter(found)}
-
-
-def _runs(messages: list[InputMessage], conversation: Conversation) -> set[UUID]:
-    """The thread's runs among those that have written these messages."""
-    named = {run for message in messages if (run := _run_of(message))}
-    return set(conversation.runs.filter(pk__in=named).values_list("pk", flat=True))
-
-
-def _run_of(message: InputMessage) -> UUID | None:
-    """The run that the id of a reply names."""
-    return None if message.is_users else _uuid((message.id or "")[:36])
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return parse_uuid(text)
-    except NotCanonical:
-        return None
+        message.check()
+    names = {one.id for one in messages if one.id and one.role == "user"}
+    ids = {id for name in names if (id := uuid_of(name))}
+    if conversation.messages.filter(Q(client_id__in=names) | Q(pk__in=ids)).exists():
+        return place_of(messages, conversation)
+    return Place(stored=None, earlier=earlier(messages[:-1]))
 
 
 def checked_modes(names: Iterable[str]) -> tuple[str, ...]:
@@ -239,5 +199,9 @@ def invalid(detail: str) -> Problem:
     return Problem(422, "invalid_request", detail)
 
 
-def contradiction(detail: str) -> Problem:
-    return Problem(409, "history_differs", detail)
+def uuid_of(name: str) -> UUID | None:
+    """The UUID that this is, or None."""
+    try:
+        return parse_uuid(name)
+    except NotCanonical:
+        return None

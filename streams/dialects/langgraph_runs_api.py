@@ -14,13 +14,14 @@ from streams.chat.waiting_reader import keep
 from streams.dialects.http import check_stream, stream_run
 from streams.dialects.langgraph import MODES, LangGraphWire
 from streams.dialects.langgraph_ask import run_in_hidden_thread, run_in_thread
-from streams.dialects.langgraph_http import documented, position_of, refuse
+from streams.dialects.langgraph_http import documented, position_of
 from streams.dialects.langgraph_messages import Json
 from streams.dialects.langgraph_request import RunRequest, checked_modes, invalid
 from streams.dialects.langgraph_threads import found, name_of, run_json, thread_before, values_of
 from streams.dialects.position import Position
 from streams.dialects.waiting import stream_waiting, wait_for_reply
 from streams.http.problems import not_found
+from streams.http.refusals import detail_refusal
 from streams.models import Run
 from streams.protocol.ids import NotCanonical, parse_uuid
 
@@ -87,7 +88,7 @@ def join_run(
     cancels = cancel_on_disconnect.lower() in YES
     if not cancels:
         keep(joined)
-    return wait_for_reply(request, joined.id, _values, refuse, bound=cancels)
+    return wait_for_reply(request, joined.id, _values, detail_refusal, bound=cancels)
 
 
 @router.post(
@@ -104,7 +105,7 @@ def cancel_thread_run(
         raise invalid("`action` is interrupt: no run is rolled back.")
     finish.cancel(cancelled.id)
     if wait.lower() in YES:
-        return wait_for_reply(request, cancelled.id, _nothing, refuse, bound=False)
+        return wait_for_reply(request, cancelled.id, _nothing, detail_refusal, bound=False)
     return HttpResponse(status=204)
 
 
@@ -140,7 +141,7 @@ def _asked_stream(
 def _asked_wait(request: ApiRequest, thread: str | None, body: RunRequest) -> HttpResponse:
     run = _asked(request, thread, body)
     bound = body.on_disconnect == "cancel"
-    return wait_for_reply(request, run.id, _values, refuse, bound=bound)
+    return wait_for_reply(request, run.id, _values, detail_refusal, bound=bound)
 
 
 def _created(run: Run) -> HttpResponse:

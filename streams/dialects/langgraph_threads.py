@@ -6,7 +6,6 @@ the thread is a name that its owner has reserved, for `IDEMPOTENCY_TTL` seconds.
 
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 import orjson
 from django.db.models import Q
@@ -14,14 +13,15 @@ from django.db.models import Q
 from streams.chat.final_events import final_event_of
 from streams.chat.idempotency import IdempotencyKey, forget, keep_as_used
 from streams.chat.message_view import parts_of
-from streams.chat.origin import client_ids, named
+from streams.chat.origin import client_ids
 from streams.chat.snapshot import message_page
+from streams.dialects.history import conversation_named, newest_run
 from streams.dialects.langgraph import LangGraphWire, ThreadBefore
 from streams.dialects.langgraph_messages import Json, plain_message, reply_messages
+from streams.dialects.langgraph_request import uuid_of
 from streams.http.problems import Problem, not_found
 from streams.models import Conversation, Run
 from streams.protocol.events import MessageView
-from streams.protocol.ids import NotCanonical, parse_uuid
 from streams.service_models import IdempotencyRecord
 
 DIALECT = LangGraphWire.dialect
@@ -54,12 +54,9 @@ def name_of(conversation: Conversation) -> str:
 
 def find(owner: str, name: str) -> Thread | None:
     """The owner's thread of this id, which may be the id of any of the owner's conversations."""
-    id = _uuid(name)
-    if id is None:
+    if uuid_of(name) is None:
         return None
-    conversation = named(owner, DIALECT, name)
-    conversation = conversation or Conversation.objects.filter(pk=id, owner=owner).first()
-    if conversation:
+    if conversation := conversation_named(owner, DIALECT, name):
         return Thread(
             name=name_of(conversation),
             created_at=conversation.created_at,
@@ -94,7 +91,7 @@ def release(owner: str, name: str) -> None:
 
 def require_uuid(name: str) -> None:
     """Raise `Problem` for a thread's id that is no UUID in its canonical form."""
-    if _uuid(name) is None:
+    if uuid_of(name) is None:
         raise Problem(422, "invalid_request", "A thread's id is a UUID, in lower case.")
 
 
@@ -128,7 +125,7 @@ def state_json(thread: Thread) -> Json:
     """The thread's state now: the messages that are complete."""
     conversation = thread.conversation
     messages = _messages(conversation) if conversation else ()
-    newest = _newest(conversation) if conversation else None
+    newest = newest_run(conversation) if conversation else None
     checkpoint = {"thread_id": thread.name, "checkpoint_ns": "", "checkpoint_map": None}
     tasks = []
     if newest and newest.status == Run.Status.FAILED:
@@ -149,7 +146,7 @@ def state_json(thread: Thread) -> Json:
 
 def thread_json(thread: Thread) -> Json:
     conversation = thread.conversation
-    newest = _newest(conversation) if conversation else None
+    newest = newest_run(conversation) if conversation else None
     status = "error" if newest and newest.status == Run.Status.FAILED else "idle"
     if conversation and conversation.runs.filter(status__in=Run.ACTIVE).exists():
         status = "busy"
@@ -197,20 +194,9 @@ def _reply(message: MessageView, run: Run) -> list[Json]:
     return reply_messages(run.id, run.attempt, message.parts, final_event_of(run))
 
 
-def _newest(conversation: Conversation) -> Run | None:
-    return conversation.runs.order_by("-message__turn", "-created_at").first()
-
-
 def _changed_at(thread: Thread, newest: Run | None) -> datetime:
     return (newest and (newest.ended_at or newest.created_at)) or thread.created_at
 
 
 def _key(owner: str, name: str) -> IdempotencyKey:
     return IdempotencyKey(owner=owner, route=ROUTE, key=name, digest="")
-
-
-def _uuid(name: str) -> UUID | None:
-    try:
-        return parse_uuid(name)
-    except NotCanonical:
-        return None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
+import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,8 +21,9 @@ from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEnti
 from tests.dialects.conftest import Stacks
 from tests.support.langgraph import MODES, Fold, check, human, langgraph_client
 from tests.support.openai_client import User
-from tests.support.ports import HOST
+from tests.support.ports import HOST, essentials
 from tests.support.script import expected
+from tests.support.stack import CHECKOUT
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 from tests.support.waiting import until
@@ -218,6 +222,29 @@ async def test_a_run_without_a_thread_stands_in_no_list(user: User, graph: LangG
     assert isinstance(values, dict)
     assert values["messages"][-1]["content"] == expected(asked)
     assert await user.visitor.conversations() == listed
+
+
+async def test_the_documented_example_prints_the_reply(user: User, tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/dialects.md").read_text().partition("## LangGraph")[2]
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    async with Proxy((HOST, user.stack.ports[user.stack.web.name])) as proxy:
+        program = tmp_path / "example.py"
+        program.write_text(example.replace("127.0.0.1:8000", f"{HOST}:{proxy.port}"))
+        proxy.cut_next_answer_after(10_000)  # the answer that makes the thread passes
+        proxy.cut_next_answer_after(1_500, reset=True)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(program)),
+            stdout=asyncio.subprocess.PIPE,
+            env=essentials() | {"LANGGRAPH_API_KEY": user.token},
+        )
+        try:
+            async with asyncio.timeout(60):
+                out, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert out.decode() == expected("What is a river?")
 
 
 async def test_refusals_are_the_clients_errors(graph: LangGraphClient) -> None:

@@ -24,8 +24,9 @@ from streams.protocol.parts import (
     ToolResultPart,
     part_json,
 )
-from tests.unit.support.reply_states import RUN, USAGE, states
+from tests.support.reply_histories import RUN, USAGE, histories
 
+MIXES = (MODES, ("messages-tuple",), ("values", "messages-tuple"))
 ASKED = plain_message("human", "m1", "Why?")
 THREAD = ThreadBefore(thread=str(UUID(int=2)), messages=(ASKED,))
 
@@ -103,7 +104,10 @@ def expected(now: Reply) -> list[Json]:
     return [*map(dict, reply_messages(now.run, now.attempt, now.parts, now.ending))]
 
 
-@given(states(), st.sampled_from([MODES, ("messages-tuple",), ("values", "messages-tuple")]))
+@given(
+    histories(paired=True),
+    st.sampled_from([MODES, ("messages-tuple",), ("values", "messages-tuple")]),
+)
 def test_an_uninterrupted_reader_has_the_stored_messages(
     replies: list[Reply], modes: tuple[str, ...]
 ) -> None:
@@ -126,11 +130,11 @@ def check(reader: Reader, last: Reply, modes: tuple[str, ...]) -> None:
     assert (reader.error is not None) == failed
 
 
-@given(states(), st.data())
+@given(histories(paired=True), st.data())
 def test_a_reader_that_is_cut_anywhere_ends_as_one_that_is_not(
     replies: list[Reply], data: st.DataObject
 ) -> None:
-    modes = data.draw(st.sampled_from([MODES, ("messages-tuple",), ("values", "messages-tuple")]))
+    modes = data.draw(st.sampled_from(MIXES))
     reader, at, cuts = Reader(), 0, 5
     while reader.status is None:
         told, before = wire(reader, modes), None
@@ -148,7 +152,7 @@ def test_a_reader_that_is_cut_anywhere_ends_as_one_that_is_not(
     assert [*wire(reader, modes).frames(None, replies[-1])] == []
 
 
-@given(states(), st.data())
+@given(histories(paired=True), st.data())
 def test_sources_and_data_are_told_whole_in_custom_mode(
     replies: list[Reply], data: st.DataObject
 ) -> None:
@@ -167,7 +171,7 @@ def test_sources_and_data_are_told_whole_in_custom_mode(
     assert len(reader.custom) == len(whole)
 
 
-@given(states(), st.integers(0, 2**53 - 1))
+@given(histories(paired=True), st.integers(0, 2**53 - 1))
 def test_any_position_ends_with_the_stored_state(replies: list[Reply], number: int) -> None:
     reader = Reader()
     reader.last = number
