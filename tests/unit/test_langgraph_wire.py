@@ -18,10 +18,12 @@ from streams.protocol.events import RunCancelled, RunFailed
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     DataPart,
+    ReasoningPart,
     SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
+    add_part,
     part_json,
 )
 from tests.support.reply_histories import RUN, USAGE, histories
@@ -178,6 +180,76 @@ def test_any_position_ends_with_the_stored_state(replies: list[Reply], number: i
     for frame in wire(reader).frames(None, replies[-1]):
         reader.read(frame)
     assert reader.status in (None, status_of(replies[-1]))
+
+
+def agents_reply() -> list[Reply]:
+    """The states of a reply with every kind of part, replaced data, and a second attempt."""
+    pieces = (
+        ReasoningPart(text="Hm."),
+        TextPart(text="Let me see."),
+        DataPart(name="n", data=1, id="1"),
+        ToolCallPart(call="c1", name="look", input={"at": 1}),
+        ToolCallPart(call="c2", name="find", input={}),
+        ToolResultPart(call="c1", output={"found": 2}),
+        ToolResultPart(call="c2", error="It broke."),
+        TextPart(text="Tw"),
+        SourcePart(source="s", title="A source"),
+        DataPart(name="n", data=2, id="1"),
+        TextPart(text="o."),
+        DataPart(name="n", data=3, id="1"),
+    )
+    reply = Reply(run=RUN)
+    made = [reply]
+    for attempt in (1, 2):
+        reply = Reply(run=RUN, attempt=attempt)
+        made.append(reply)
+        for piece in pieces:
+            reply = replace(reply, parts=add_part(reply.parts, piece))
+            made.append(reply)
+    ending = RunCancelled(run=RUN, attempt=2, reply=None, usage=USAGE)
+    return [*made, replace(reply, ending=ending)]
+
+
+def test_an_agents_reply_survives_each_cut_and_each_way_back() -> None:
+    replies, tried = agents_reply(), 0
+    told, before = LangGraphWire(Run(id=RUN), THREAD), None
+    heard: list[tuple[int, bytes]] = []  # each frame, and the state that it belongs to
+    for at, now in enumerate(replies):
+        heard += [(at, frame) for frame in told.frames(before, now)]
+        before = now
+    for cut in range(len(heard) + 1):
+        for back in range(heard[max(0, cut - 1)][0], len(replies)):
+            reader, last = Reader(), None
+            for _, frame in heard[:cut]:
+                reader.read(frame)
+            again = wire(reader)
+            for now in replies[back:]:
+                for frame in again.frames(last, now):
+                    reader.read(frame)
+                last = now
+            check(reader, replies[-1], MODES)
+            assert {"type": "data", "name": "n", "data": 3, "id": "1"} in reader.custom
+            tried += 1
+    assert tried > 400
+
+
+def test_a_reader_that_is_cut_while_messages_are_removed_gets_the_stored_ones() -> None:
+    parts = (
+        TextPart(text="One."),
+        ToolCallPart(call="c", name="look", input={}),
+        ToolResultPart(call="c", output="Found."),
+        TextPart(text="Two."),
+    )
+    long, short = (Reply(run=RUN, attempt=1, parts=one) for one in (parts, (TextPart(text="x"),)))
+    ended = replace(short, ending=RunCancelled(run=RUN, attempt=1, reply=None, usage=USAGE))
+    for read in range(4):
+        reader = Reader()
+        told = wire(reader)
+        for frame in [*told.frames(None, long), *[*told.frames(long, short)][:read]]:
+            reader.read(frame)
+        for frame in wire(reader).frames(None, ended):
+            reader.read(frame)
+        check(reader, ended, MODES)
 
 
 def test_text_that_became_shorter_is_removed_and_said_anew() -> None:
