@@ -34,6 +34,7 @@ class Follower:
         conversation: Conversation,
         cursor: int | None,
         until_idle: bool,
+        heartbeat: float,
     ) -> None:
         self.reader = (caller, conversation.id)
         self.task: asyncio.Task[object] | None = None
@@ -45,6 +46,7 @@ class Follower:
         self._has_sent = False  # whether a complete frame was sent
         self._end: StreamEnd | None = None
         self._until_idle = until_idle
+        self._heartbeat_after = heartbeat  # seconds without an event
         self._ends_at = monotonic() + settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
 
     async def frames(self) -> AsyncIterator[bytes]:
@@ -71,20 +73,20 @@ class Follower:
 
     async def _write(self, events: ChannelReader) -> AsyncIterator[bytes]:
         yield retry_field(*settings.STREAM_RETRY)
-        heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+        heartbeat_at = monotonic() + self._heartbeat_after
         buffer = events.buffer
         while self._end is None:
             version = buffer.version
             if piece := await self._next_piece(events):
                 yield piece
-                heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+                heartbeat_at = monotonic() + self._heartbeat_after
             elif buffer.deleted:
                 self.close(StreamEnd.GONE)
             elif self._until_idle and await events.is_idle():
                 self.close(StreamEnd.IDLE)
             elif monotonic() >= heartbeat_at:
                 yield await self._heartbeat(events)
-                heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+                heartbeat_at = monotonic() + self._heartbeat_after
             elif monotonic() >= self._ends_at:
                 self.close(StreamEnd.TOO_OLD)
             elif buffer.version == version:  # otherwise a change came while the log was read

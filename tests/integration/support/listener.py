@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from django.conf import settings
 
 from streams.access.authorization import Caller
 from streams.delivery import channel_reader, follower
@@ -129,6 +130,7 @@ class SteppedReader:
             conversation=found,
             cursor=self.cursor,
             until_idle=False,
+            heartbeat=settings.STREAM_HEARTBEAT,
         )
         self._pump = asyncio.create_task(self._follow(self._following.frames()))
         await self._wait_until_idle()
