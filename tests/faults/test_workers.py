@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 
+import pytest
+
 from tests.faults.conftest import RELEASE, Judge, Size, Stacks
 from tests.support.follower import Follower
 from tests.support.many_followers import delta, following, started, wait_for_all
@@ -27,6 +29,9 @@ def held(tokens: int) -> dict[str, object]:
     return {"tokens": tokens, "fault": "silence", "fault_at": tokens - 1, "times": 1}
 
 
+WINDOWS = pytest.mark.parametrize("window", ["0", "0.2"])  # each token an event, and several
+
+
 async def speaking(
     visitor: Visitor, count: int, *, seed: object, **wishes: object
 ) -> tuple[list[AcceptedRun], list[Follower]]:
@@ -46,10 +51,11 @@ async def each_at(followers: list[Follower], chance: random.Random, most: int) -
     await followers[0].wait_for(delta(chance.randrange(most)), within=30)
 
 
+@WINDOWS
 async def test_the_replies_of_a_killed_worker_are_written_by_another(
-    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, window: str
 ) -> None:
-    async with stacks(also=LEASED) as stack:
+    async with stacks(also={**LEASED, "DELTA_WINDOW": window}) as stack:
         visitor = await stack.visitor()
         for wave in range(size(2, 30)):
             asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(120))
@@ -84,10 +90,11 @@ async def test_a_running_worker_takes_over_the_runs_of_a_killed_one(
         assert max(heard.at for heard in taken) - killed_at <= TAKEN_UP_WITHIN
 
 
+@WINDOWS
 async def test_a_frozen_worker_that_wakes_up_publishes_nothing_more(
-    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, window: str
 ) -> None:
-    async with stacks(also=LEASED) as stack:
+    async with stacks(also={**LEASED, "DELTA_WINDOW": window}) as stack:
         visitor = await stack.visitor()
         for wave in range(size(1, 10)):
             asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(size(300, 500)))
