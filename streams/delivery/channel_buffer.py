@@ -26,7 +26,7 @@ class ChannelBuffer:
         self._first = 0
         self._blocks: list[bytes] = []
         self._bytes = 0  # total size of these blocks
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[tuple[float, asyncio.Future[None]]] = []  # with its deadline
         self._in_flight: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
 
     @property
@@ -80,9 +80,20 @@ class ChannelBuffer:
         """Wake every follower that waits for a change."""
         self.version += 1
         waiting, self._waiting = self._waiting, []
-        for future in waiting:
+        for _, future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    def tick(self, now: float) -> None:
+        """Wake the followers whose deadline has passed. `Hubs` calls it every `TICK` seconds."""
+        waiting, self._waiting = self._waiting, []
+        for deadline, future in waiting:
+            if future.done():
+                continue  # its follower was cancelled
+            if deadline <= now:
+                future.set_result(None)
+            else:
+                self._waiting.append((deadline, future))
 
     async def single_flight(self, cursor: int | None, read: Callable[[], Awaitable[T]]) -> T:
         """The result of `read`, shared by all followers at this cursor that read at the same time.
@@ -98,14 +109,11 @@ class ChannelBuffer:
             future.add_done_callback(lambda _: self._in_flight.pop(key))
         return await asyncio.shield(future)  # the follower that began it may be cancelled first
 
-    async def wait_for_change(self, seconds: float) -> bool:
-        """Wait for a change, for at most `seconds`. Returns whether there was one."""
+    async def wait_for_change(self, deadline: float) -> None:
+        """Wait for a change, or for the first tick after the deadline (`monotonic()`).
+
+        A timer for each wait would cost more than all else that a follower does for an event.
+        """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        try:
-            async with asyncio.timeout(seconds):
-                await future
-        except TimeoutError:
-            self._waiting = [other for other in self._waiting if other is not future]
-            return False
-        return True
+        self._waiting.append((deadline, future))
+        await future

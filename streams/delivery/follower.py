@@ -88,8 +88,8 @@ class Follower:
             elif monotonic() >= self._ends_at:
                 self.close(StreamEnd.TOO_OLD)
             elif buffer.version == version:  # otherwise a change came while the log was read
-                due = min(heartbeat_at, events.due(until_idle=self._until_idle))
-                await buffer.wait_for_change(due - monotonic())
+                due = min(heartbeat_at, self._ends_at, events.due(until_idle=self._until_idle))
+                await buffer.wait_for_change(due)
         # Before the first frame, the stream has just sent its opening `retry` field.
         if last := closing_frames(self._end, events.cursor, retry=self._has_sent):
             yield last

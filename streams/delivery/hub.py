@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from time import monotonic
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -23,21 +24,33 @@ logger = logging.getLogger(__name__)
 PING = 1.0  # seconds between two PINGs on the connection
 TIMEOUT = 3.0  # seconds without any reply after which the connection counts as lost
 RECONNECT = (0.1, 0.6)  # seconds until the next try to connect, minimum and maximum
+TICK = 0.1  # seconds between two looks at the deadlines of the followers
 
 
 class Hubs:
-    """One hub for each Redis server."""
+    """One hub for each Redis server, and the one clock of all that wait in this process."""
 
     def __init__(self, *, keep: int) -> None:
         self._hubs = [Hub(url, index, keep=keep) for index, url in enumerate(server_urls())]
+        self._clock: asyncio.Task[None] | None = None
 
     def listen(self, channel: str) -> AbstractContextManager[ChannelBuffer]:
         """The channel's buffer. It stays subscribed while a context is open."""
+        if self._clock is None:
+            self._clock = asyncio.create_task(self._tick())
         return self._hubs[server_of(channel)].listen(channel)
 
     async def close(self) -> None:
+        if self._clock:
+            self._clock.cancel()
         for hub in self._hubs:
             await hub.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            for hub in self._hubs:
+                hub.tick(monotonic())
 
 
 class Hub:
@@ -74,6 +87,10 @@ class Hub:
             buffer.listeners -= 1
             if not buffer.listeners:
                 self._changed.set()  # kept until unsubscribed: a new listener may come before
+
+    def tick(self, now: float) -> None:
+        for buffer in self._buffers.values():
+            buffer.tick(now)
 
     async def close(self) -> None:
         if self._task:

@@ -92,7 +92,7 @@ class ThreadedHandler(ASGIHandler):
         if isinstance(response, StreamingHttpResponse):
             try:
                 await run_while_connected(self.send_response(response, send), receive)
-            except StreamBroken:
+            except (StreamBroken, asyncio.CancelledError):  # the client does not read, for one
                 await break_connection(scope)
             finally:
                 response.close()
@@ -211,24 +211,26 @@ def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
 
 
 async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `work`, and cancel it if the client disconnects.
+    """Run `work` in this task, and cancel it if the client disconnects. Raises what it raises."""
+    task = asyncio.current_task()
+    assert task
+    has_left = False
 
-    Raises what `work` raises, and `StreamBroken` if another task has cancelled it: its client does
-    not read.
-    """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(wait_for_disconnect(receive))
+    async def watch() -> None:
+        nonlocal has_left
+        await wait_for_disconnect(receive)
+        has_left = True
+        task.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        is_stalled = working.cancelled()
+        await work
+    except asyncio.CancelledError:
+        # With a request left over, another task has cancelled this one, too.
+        if not has_left or task.uncancel():
+            raise
     finally:
-        leaving.cancel()
-        working.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-    if is_stalled:
-        raise StreamBroken
-    if not working.cancelled():
-        working.result()
+        watching.cancel()
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

@@ -50,9 +50,9 @@ class ObservedBuffer(ChannelBuffer):
         super().__init__(BUFFER)
         self.idle = asyncio.Event()
 
-    async def wait_for_change(self, seconds: float) -> bool:
+    async def wait_for_change(self, deadline: float) -> None:
         self.idle.set()
-        return await super().wait_for_change(seconds)
+        await super().wait_for_change(deadline)
 
 
 class WebProcess(Hub):
