@@ -72,6 +72,7 @@ class Hub:
         self._unanswered: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._received_at = 0.0  # of the last reply on this connection
 
     @contextmanager
     def listen(self, channel: str) -> Iterator[ChannelBuffer]:
@@ -103,6 +104,7 @@ class Hub:
             connection = self._pool.make_connection()
             try:
                 await connection.connect()
+                self._received_at = monotonic()
                 set_subscription(self._server, True)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._receive_messages(connection))
@@ -141,10 +143,14 @@ class Hub:
         while True:
             await connection.send_command("PING")
             await asyncio.sleep(PING)
+            if monotonic() - self._received_at > TIMEOUT:
+                raise TimeoutError("Redis does not answer")
 
     async def _receive_messages(self, connection: AbstractConnection) -> None:
         while True:
-            match await connection.read_response(timeout=TIMEOUT):
+            message = await connection.read_response()  # without a timer for each message
+            self._received_at = monotonic()
+            match message:
                 case ["message", channel, payload]:
                     if buffer := self._buffers.get(channel):
                         self._receive(buffer, payload)
