@@ -78,6 +78,14 @@ class ChannelReader:
             metrics.GAPS_RECOVERED.inc()
         return frames
 
+    def is_next(self, id: int) -> bool:
+        """Whether the event comes next, and there is nothing to ask before it or after it.
+
+        After a final event, the reader asks whether a run is pending.
+        """
+        cursor = self.cursor
+        return cursor is not None and id == cursor + 1 > self.buffer.last_final and self.caught_up
+
     async def read(self, *, again: bool = False, min_head: int | None = None) -> ReplayPage | None:
         """The next page of the log; None if Redis is away or the conversation was deleted.
 

@@ -14,6 +14,7 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
+from streams.http.event_stream import CONNECTION, EventStreamResponse
 from streams.http.lock_wait import in_request
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem, problem_response
@@ -40,7 +41,6 @@ OVERLOADED = Problem(
     "Too many requests wait for the database. Nothing was done: retry in a few seconds.",
     headers={"Retry-After": "5"},
 )
-ABORT = "unspool.abort"  # an ASGI extension: {"abort": a function that breaks the connection}
 TURN = 5.0  # seconds that a request waits for a thread, in a handler with a bounded queue
 
 
@@ -90,6 +90,8 @@ class ThreadedHandler(ASGIHandler):
             await self.send_response(refused_early(scope, CUT_OFF), send)
             return
         if isinstance(response, StreamingHttpResponse):
+            if isinstance(response, EventStreamResponse):
+                response.connect(scope, send)
             try:
                 await run_while_connected(self.send_response(response, send), receive)
             except (StreamBroken, asyncio.CancelledError):  # the client does not read, for one
@@ -180,9 +182,9 @@ async def break_connection(scope: Scope) -> None:
 
     A server without the extension breaks it as well, because this response stays incomplete.
     """
-    abort = scope.get("extensions", {}).get(ABORT)
-    if abort:
-        abort["abort"]()
+    server = scope.get("extensions", {}).get(CONNECTION)
+    if server:
+        server["abort"]()
         await asyncio.sleep(0)  # the server learns of it first, and logs no incomplete response
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from streams.access.authorization import Caller
 from streams.delivery import channel_reader, follower
-from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.channel_buffer import ChannelBuffer, Deliver
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hub, Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
@@ -50,9 +50,9 @@ class ObservedBuffer(ChannelBuffer):
         super().__init__(BUFFER)
         self.idle = asyncio.Event()
 
-    async def wait_for_change(self, deadline: float) -> None:
+    async def wait_for_change(self, deadline: float, deliver: Deliver | None = None) -> None:
         self.idle.set()
-        await super().wait_for_change(deadline)
+        await super().wait_for_change(deadline, deliver)
 
 
 class WebProcess(Hub):
