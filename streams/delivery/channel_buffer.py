@@ -32,6 +32,7 @@ class ChannelBuffer:
         self.subscription = 0  # counts subscriptions: after each, followers must read the log again
         self.version = 0  # counts changes: a follower that was busy during one must not wait
         self.deleted = False
+        self.log_end: tuple[int | None, float] = (None, 0.0)  # the last id there, and when read
         self.last_final = 0
         self.listeners = 0
         self._keep = keep
@@ -94,6 +95,10 @@ class ChannelBuffer:
     def subscribed(self) -> None:
         """Start anew: events published before this subscription may be missing."""
         self.connected = True
+        self.distrust()
+
+    def distrust(self) -> None:
+        """Have each follower read the log again: an event of this subscription was lost."""
         self.subscription += 1
         self._drop(len(self._blocks))
         self.wake()
