@@ -27,6 +27,21 @@ from streams.protocol.stream_frames import Heartbeat
 class Follower:
     """One open stream of one reader."""
 
+    __slots__ = (
+        "_cursor",
+        "_end",
+        "_ends_at",
+        "_events",
+        "_has_sent",
+        "_heartbeat_at",
+        "_hubs",
+        "_until_idle",
+        "_write_at_once",
+        "reader",
+        "task",
+        "write_started_at",
+    )
+
     def __init__(
         self,
         hubs: Hubs,
@@ -109,7 +124,7 @@ class Follower:
     def _deliver(self, first: int, last: int, chunk: bytes) -> bool:
         """Write live events while the stream waits. False: the stream must wake, and do it."""
         events, write = self._events, self._write_at_once
-        if self._end or not events or not write or not events.is_next(first) or not write(chunk):
+        if not events or not write or not events.is_next(first) or not write(chunk):
             return False
         events.cursor = last
         self._has_sent = True

@@ -90,10 +90,14 @@ class ThreadedHandler(ASGIHandler):
             await self.send_response(refused_early(scope, CUT_OFF), send)
             return
         if isinstance(response, StreamingHttpResponse):
-            if isinstance(response, EventStreamResponse):
+            if isinstance(response, EventStreamResponse) and not response.is_replaced:
                 response.connect(scope, send)
+                request.drop_all()
+                sending = response.send(send)
+            else:
+                sending = self.send_response(response, send)
             try:
-                await run_while_connected(self.send_response(response, send), receive)
+                await run_while_connected(sending, receive)
             except (StreamBroken, asyncio.CancelledError):  # the client does not read, for one
                 await break_connection(scope)
             finally:

@@ -15,7 +15,7 @@ from tests.support.process import Process
 NCHAN = "nchan"
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 MISSING = "nchan is not installed (apt install libnginx-mod-nchan), so its rows are left out."
-CONFIGURATION = """
+CONFIGURATION = r"""
 load_module {module};
 daemon off;
 master_process off;

@@ -79,6 +79,13 @@ class Frame:
     data: str
 
 
+def data_of(chunk: bytes) -> bytes:
+    """The data of one chunk of an HTTP body (RFC 9112 §7.1)."""
+    size, rest = chunk.split(b"\r\n", 1)
+    assert rest[int(size, 16) :] == b"\r\n"
+    return rest[:-2]
+
+
 def frames(piece: bytes) -> list[Frame]:
     """The blocks of a piece that name an event."""
     found = []
@@ -105,6 +112,7 @@ class SteppedReader:
     frames_left: int | None = None  # frames that still arrive before the connection is cut
     _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
+    _chunks: int = 0  # that were to be written at once
 
     def __post_init__(self) -> None:
         self._awaits_snapshot = self.cursor is None
@@ -130,6 +138,7 @@ class SteppedReader:
             cursor=self.cursor,
             until_idle=False,
         )
+        self._following.write_with(self._write)
         self._pump = asyncio.create_task(self._follow(self._following.frames()))
         await self._wait_until_idle()
 
@@ -161,6 +170,7 @@ class SteppedReader:
         for said, arrives in zip(arriving, kept, strict=False):
             if arrives:
                 self.web.receive(said)
+        await asyncio.sleep(0)  # they are written at once where the follower waits
         await self.step()
 
     async def catch_up(self) -> None:
@@ -193,10 +203,21 @@ class SteppedReader:
 
     async def _follow(self, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
-            for frame in frames(piece):
-                if self.frames_left is None or self.frames_left > 0:
-                    self._take(frame)
-                    self.frames_left = None if self.frames_left is None else self.frames_left - 1
+            self._receive(piece)
+
+    def _write(self, chunk: bytes) -> bool:
+        """Its connection, which is full at each fourth chunk."""
+        self._chunks += 1
+        if self._chunks % 4 == 0:
+            return False
+        self._receive(data_of(chunk))
+        return True
+
+    def _receive(self, piece: bytes) -> None:
+        for frame in frames(piece):
+            if self.frames_left is None or self.frames_left > 0:
+                self._take(frame)
+                self.frames_left = None if self.frames_left is None else self.frames_left - 1
 
     def _take(self, frame: Frame) -> None:
         match frame.type:
