@@ -25,6 +25,7 @@ import redis
 from asgiref.sync import sync_to_async
 from django.db.models import Q
 
+from config.connection import HttpConnection
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
 from streams.chat.model_names import Kind, names
@@ -211,8 +212,17 @@ def reconnect_without_a_new_subscription(self: ChannelBuffer) -> None:
     self.wake()
 
 
+def take_any_event(self: ChannelReader, _: int) -> bool:
+    return True
+
+
 async def send_an_unchecked_heartbeat(self: Follower, events: ChannelReader) -> bytes:
     return encode_frame(Heartbeat(head=events.cursor))
+
+
+async def read_for_oneself(self: Follower, events: ChannelReader) -> bytes:
+    page = await events.read()
+    return page.joined if page else b""
 
 
 def missing_events_of(instead: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -259,6 +269,47 @@ GUARDS = [
         promise="1, a silent subscription is noticed within seconds",
         remove=lambda patch: patch.setattr(Follower, "_heartbeat", send_an_unchecked_heartbeat),
         checks=(a_lost_last_message_is_recovered_at_the_heartbeat,),
+    ),
+    Guard(
+        name="an event is written at once only to a reader that lacks just it (`is_next`)",
+        promise="1, no repeat and no gap where events are written as they arrive",
+        remove=lambda patch: patch.setattr(ChannelReader, "is_next", take_any_event),
+        checks=(
+            late_messages_are_not_delivered_twice,
+            a_lost_message_is_recovered_at_the_next_one,
+        ),
+    ),
+    Guard(
+        name="what a full connection refuses, its stream sends (`write_at_once`)",
+        promise="9, a slow reader costs a bounded amount of memory",
+        remove=lambda patch: patch.setattr(
+            HttpConnection,
+            "write_at_once",
+            lambda self, data: self.transport.write(data) is None,
+        ),
+        checks=("test_connection: test_a_client_that_does_not_read_is_not_written_to",),
+    ),
+    Guard(
+        name="all that is sent passes middleware that wants to see it (`writer_of`)",
+        promise="ASGI middleware sees each part of a body",
+        remove=lambda patch: patch.setattr(
+            HttpConnection, "writer_of", lambda self, _: self.write_at_once
+        ),
+        checks=("test_connection: test_nothing_is_written_past_asgi_middleware",),
+    ),
+    Guard(
+        name="one tick a process wakes the readers whose deadline has passed (`tick`)",
+        promise="3.2, heartbeats and the maximum age",
+        remove=lambda patch: patch.setattr(ChannelBuffer, "tick", lambda *_: None),
+        checks=(
+            "test_delivery: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
+        ),
+    ),
+    Guard(
+        name="a heartbeat that finds a lost event has all readers read (`Follower._heartbeat`)",
+        promise="1, a silent subscription is noticed within seconds",
+        remove=lambda patch: patch.setattr(Follower, "_heartbeat", read_for_oneself),
+        checks=("test_delivery: test_the_heartbeat_that_finds_a_lost_event_tells_all_readers",),
     ),
     Guard(
         name="an append checks the fence",
