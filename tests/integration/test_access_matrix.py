@@ -73,6 +73,8 @@ ASK = {"message": "Mine?"}
 RESPOND = {"model": MODEL, "input": "Mine?", "background": True}
 COMPLETE = {"model": MODEL, "messages": [{"role": "user", "content": "Mine?"}], "stream": True}
 CHAT = {"id": "{conversation}", "messages": [ui_message("Mine?")]}
+GRAPH = {"assistant_id": MODEL, "input": {"messages": [{"role": "user", "content": "Mine?"}]}}
+NAMED = {"thread_id": "00000000-0000-4000-8000-000000000001", "if_exists": "do_nothing"}
 ROWS = [
     Row(operation="GET /api/conversations/", stranger=EMPTY),
     Row(operation="POST /api/conversations/", body=ASK, stranger=OWN),
@@ -112,6 +114,37 @@ ROWS = [
         path="/v1/responses/resp_{run}?stream=true&starting_after=0",
     ),
     Row(operation="POST /v1/responses/{id}/cancel", path="/v1/responses/resp_{run}/cancel"),
+    Row(operation="POST /threads", body=NAMED, stranger=OWN),
+    Row(operation="GET /threads/{thread}", path="/threads/{conversation}"),
+    Row(operation="GET /threads/{thread}/state", path="/threads/{conversation}/state"),
+    Row(
+        operation="POST /threads/{thread}/history",
+        path="/threads/{conversation}/history",
+        body={},
+    ),
+    *(
+        Row(
+            operation=f"POST /threads/{{thread}}/runs{kind}",
+            path=f"/threads/{{conversation}}/runs{kind}",
+            body=GRAPH,
+        )
+        for kind in ("", "/stream", "/wait")
+    ),
+    *(
+        Row(operation=f"POST /runs{kind}", body=GRAPH, stranger=OWN)
+        for kind in ("", "/stream", "/wait")
+    ),
+    *(
+        Row(
+            operation=f"GET /threads/{{thread}}/runs/{{run}}{kind}",
+            path=f"/threads/{{conversation}}/runs/{{run}}{kind}",
+        )
+        for kind in ("", "/stream", "/join")
+    ),
+    Row(
+        operation="POST /threads/{thread}/runs/{run}/cancel",
+        path="/threads/{conversation}/runs/{run}/cancel",
+    ),
 ]
 
 
