@@ -190,13 +190,11 @@ class ChannelLog:
         return None
 
     def call(self, run: UUID | None, *rest: Any) -> Arguments:
-        """The keys and arguments of one call of a script, as prelude.lua lists them."""
+        """The key and the arguments of one call, as prelude.lua lists them."""
         # The braces put all keys of a channel into one slot of a Redis Cluster.
-        names = ("state", "events", f"slots:{run}", f"open:{run}")
-        keys = [f"{{{self._channel}}}:{name}" for name in names]
-        bounds = (settings.LOG_EVENTS, settings.LOG_TTL, settings.LOG_STATE_TTL)
-        now = self._servers.clock()
-        return [4, *keys, self._min_head, now, *bounds, self._channel, str(run or ""), *rest]
+        key = f"{{{self._channel}}}:state"
+        bounds = f"{settings.LOG_EVENTS} {settings.LOG_TTL} {settings.LOG_STATE_TTL}"
+        return [1, key, self._min_head, self._servers.clock(), bounds, str(run or ""), *rest]
 
     def _run(self, operation: Operation, run: UUID | None, *rest: Any) -> Answer:
         (answer,) = self._servers.run(self._channel, operation, [self.call(run, *rest)])

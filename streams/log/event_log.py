@@ -56,9 +56,8 @@ class EventLog:
         return self._servers.command(server, *words)
 
     def _append_call(self, piece: Append) -> Arguments:
-        event, write, data = piece.event, piece.write, encode(piece.event)
-        beginning = data[: data.index(",", data.index('"index":')) + 1]
-        header = (event.type, data, event.attempt, event.index, beginning)
+        event, write = piece.event, piece.write
+        header = (event.type, encode(event), event.attempt, event.index)
         log = self.channel(piece.channel, piece.min_head)
         if write:
             mode = "append" if write.append else "set"

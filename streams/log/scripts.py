@@ -1,15 +1,20 @@
-"""The Lua scripts of the event log, one for each operation (scripts/*.lua), with their SHA1."""
+"""The library of Redis Functions that holds the event log's operations (scripts/*.lua).
+
+A library belongs to its server process, so it may keep the process's run_id; a script of EVAL would
+ask for it at each call. The name has a digest of the text, so no library is ever replaced: processes
+of an older version call theirs meanwhile.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from hashlib import sha1
+from hashlib import sha256
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("scripts")
 
 
 class Operation(StrEnum):
-    """An operation on one channel's log; its script has the same name."""
+    """An operation on one channel's log; its file has the same name."""
 
     APPEND_ONCE = auto()
     APPEND_START = auto()
@@ -26,19 +31,20 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
-    """The text of a script, and the SHA1 by which Redis knows it once it is loaded."""
+class Library:
+    """A library: the Lua text of its operations, and its name."""
 
-    text: str
-    sha: str = field(init=False)
+    operations: str
+    name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        object.__setattr__(self, "sha", digest)
+        digest = sha256(self.operations.encode()).hexdigest()[:16]
+        object.__setattr__(self, "name", f"unspool_{digest}")
+
+    @property
+    def text(self) -> str:
+        """What FUNCTION LOAD takes. Each function is `<name>_<operation>`."""
+        return f"#!lua name={self.name}\nlocal LIBRARY = '{self.name}'\n{self.operations}"
 
 
-PRELUDE = (FOLDER / "prelude.lua").read_text()
-SCRIPTS = {
-    operation: Script(PRELUDE + (FOLDER / f"{operation}.lua").read_text())
-    for operation in Operation
-}
+LIBRARY = Library("".join((FOLDER / f"{file}.lua").read_text() for file in ("prelude", *Operation)))

@@ -32,9 +32,10 @@ from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.follower import Follower
 from streams.delivery.open_streams import OpenStreams
+from streams.log import servers
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import EventLog, the_log
-from streams.log.scripts import PRELUDE, SCRIPTS, Script
+from streams.log.scripts import Library
 from streams.log.values import SealedReply
 from streams.models import Run
 from streams.protocol.events import RunStarted
@@ -161,15 +162,14 @@ class Guard:
 
 
 def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
-    """Change the text of the scripts. Each old text is once in one script, or in the prelude."""
+    """Change the operations' text. Each old text stands there once."""
 
     def remove_text(patch: pytest.MonkeyPatch) -> None:
+        text = servers.LIBRARY.operations
         for old, new in changes:
-            found = {name: s.text for name, s in SCRIPTS.items() if old in s.text}
-            assert len(found) == (len(SCRIPTS) if old in PRELUDE else 1), f"where is {old!r}?"
-            for name, text in found.items():
-                assert text.count(old) == 1, f"{name}.lua no longer has {old!r} once"
-                patch.setitem(SCRIPTS, name, Script(text.replace(old, new)))
+            assert text.count(old) == 1, f"the library no longer has {old!r} once"
+            text = text.replace(old, new)
+        patch.setattr(servers, "LIBRARY", Library(text))
 
     return remove_text
 
@@ -245,7 +245,6 @@ GUARDS = [
         promise="5, one writer",
         remove=script(
             ("if refused then return {refused} end\n", ""),
-            ("if not field(run .. ':attempt') then return {'fence_missing'} end\n", ""),
         ),
         checks=(
             "test_event_log: test_a_delta_without_a_fence_is_refused",
@@ -270,7 +269,7 @@ GUARDS = [
     Guard(
         name="a repeated delta gets the same id",
         promise="1, no repeat when a response of Redis is lost",
-        remove=script(("if index <= last then return {'ok', id_of_piece(last - index)} end\n", "")),
+        remove=script(("if index <= last then return {'ok', id_of_piece(data, last - index)} end\n", "")),
         checks=("test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",),
     ),
     Guard(
