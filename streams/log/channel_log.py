@@ -1,8 +1,8 @@
 """The event log of one channel: an ordered, expiring list of events in Redis.
 
 A channel has one Redis stream for its events and one hash for its state. Checking the fence,
-assigning the id, appending, trimming and publishing are one script (scripts/*.lua). So no reader
-can receive an event that the log does not hold, and a repeated call appends nothing.
+assigning the id, appending, trimming and publishing are one function in Redis (scripts/*.lua). So
+no reader can receive an event that the log does not hold, and a repeated call appends nothing.
 """
 
 from contextlib import suppress
@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 
 from streams.log.errors import LogCorrupted, Superseded
-from streams.log.scripts import Operation
+from streams.log.library import Operation
 from streams.log.servers import Answer, Arguments, Servers
 from streams.log.sharding import server_of
 from streams.log.slots import parts_in, slot_arguments

@@ -9,7 +9,7 @@ from uuid import UUID
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.scripts import Operation
+from streams.log.library import Operation
 from streams.log.servers import Arguments, Servers
 from streams.log.sharding import server_of
 from streams.log.slots import slot_arguments

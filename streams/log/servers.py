@@ -1,4 +1,4 @@
-"""The Redis servers that hold the logs: each call of a script goes to the server of its channel."""
+"""The Redis servers that hold the logs: each operation runs on the server of its channel."""
 
 import logging
 import time
@@ -11,13 +11,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.log.errors import LogFull, LogUnavailable
-from streams.log.scripts import LIBRARY, Operation
+from streams.log.library import LIBRARY, Operation
 from streams.log.sharding import server_of, server_urls
 from streams.log.verdicts import REFUSALS, Verdict
 
 logger = logging.getLogger(__name__)
-Arguments = list[Any]  # of one call of a script: its keys and its arguments
-Answer = list[Any]  # of one call of a script, the verdict first
+Arguments = list[Any]  # of one call: the number of its keys, the key, the arguments
+Answer = list[Any]  # to one call, the verdict first
 
 
 class Servers:
@@ -52,7 +52,7 @@ class Servers:
     def run(
         self, channel: str, operation: Operation, calls: Sequence[Arguments]
     ) -> list[Answer | Exception]:
-        """Run the operation's script for each call, in one round trip to the channel's server.
+        """Run the operation for each call, in one round trip to the channel's server.
 
         Returns each call's answer, or the exception for which its verdict stands.
         """
@@ -90,13 +90,13 @@ def _load_library(client: "redis.Redis") -> None:
     try:
         client.execute_command("FUNCTION LOAD", LIBRARY.text)
     except redis.ResponseError as error:
-        # Another process has loaded it meanwhile. The name has the text's digest, so it is the same.
+        # Another process has loaded it meanwhile. It is the same, because its name has its digest.
         if str(error) != f"Library '{LIBRARY.name}' already exists":
             raise
 
 
 def _corrupted(answer: Any) -> Answer | None:
-    """An answer of its own for a script that failed on data that the service did not write."""
+    """An answer of its own for an operation that failed on data that the service did not write."""
     if not isinstance(answer, redis.ResponseError):
         return None
     if not str(answer).startswith(("user_function", "WRONGTYPE")):

@@ -12,12 +12,12 @@ from streams.chat import finish, publisher
 from streams.chat.final_events import close_calls
 from streams.chat.message_view import parts_of
 from streams.chat.run_status import run_status
+from streams.log import servers
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import ReplyChanged
 from streams.log.event_log import log_of
-from streams.log import servers
-from streams.log.scripts import Library
+from streams.log.library import Library
 from streams.log.slots import parts_in, slot_arguments
 from streams.log.values import Append, CursorGap, OnUnverified, Page
 from streams.models import Run

@@ -12,8 +12,8 @@ from django.test import Client
 
 from streams.log import redis_permissions
 from streams.log.event_log import the_log
+from streams.log.library import LIBRARY
 from streams.log.redis_permissions import LOG
-from streams.log.scripts import LIBRARY
 
 # The probe's threads see the database as another process would.
 pytestmark = [pytest.mark.django_db(transaction=True)]

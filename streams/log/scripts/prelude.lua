@@ -1,4 +1,4 @@
--- What all operations share: streams/log/scripts.py joins this file and those of the operations to a
+-- What all operations share: streams/log/library.py joins this file and those of the operations to a
 -- library of functions. Redis runs a function as one atomic step, here on the keys of one channel.
 --
 -- KEYS  1 the state (hash). Beside it are, in the same slot of a Redis Cluster, the events (stream)
@@ -11,8 +11,8 @@
 --
 -- An epoch is a stretch of the log without loss. After a loss, a new epoch begins with higher ids.
 --
--- A reply is kept in slots: the payload of slot 0 stands for its first part, and so on. The scripts
--- do not know what a payload means. Text is appended to the open slot, a string of its own; a new
+-- A reply is kept in slots: the payload of slot 0 stands for its first part, and so on. The library
+-- does not know what a payload means. Text is appended to the open slot, a string of its own; a new
 -- open slot moves the one before it into the hash.
 --
 -- Fields of the state:

@@ -4,7 +4,7 @@ register('read_after', unless_deleted(function()
   local cursor, count, max_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
   -- Events after a cursor: at most `count`, of at most `max_bytes` together, but at least one. They
-  -- are read from the stream STEP at a time, so that the script never holds `count` long events.
+  -- are read from the stream STEP at a time, so that Lua never holds `count` long events.
   local STEP = 16
   local function page()
     local found, bytes, after = {}, 0, cursor

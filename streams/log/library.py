@@ -1,8 +1,8 @@
 """The library of Redis Functions that holds the event log's operations (scripts/*.lua).
 
-A library belongs to its server process, so it may keep the process's run_id; a script of EVAL would
-ask for it at each call. The name has a digest of the text, so no library is ever replaced: processes
-of an older version call theirs meanwhile.
+A library belongs to its server process, so it can keep the process's run_id; a script of EVAL would
+have to ask for it at each call. The library's name has a digest of its text, so no library is ever
+replaced: during a deploy, processes of two versions each call their own.
 """
 
 from dataclasses import dataclass, field
