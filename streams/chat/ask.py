@@ -205,8 +205,8 @@ def _publish(new: NewRun, conversation: Conversation, interrupts: bool) -> None:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
     # The worker publishes the rest before run.started, or the sweep does.
-    alone = new.asks_anew and not new.before.unpublished
-    publish_pending(conversation, most=RUNS_PER_REQUEST, alone=new.run if alone else None)
+    alone = new.run if new.alone else None
+    publish_pending(conversation, most=RUNS_PER_REQUEST, alone=alone)
 
 
 def _refuse_busy(turns: Turns, when_busy: WhenBusy) -> None:

@@ -32,6 +32,11 @@ class NewRun:
     asks_anew: bool
     before: Turns
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other event of the conversation is unpublished, nor this message's already."""
+        return self.asks_anew and not self.before.unpublished
+
 
 def lock_turns(conversation: Conversation, *, interrupts: bool) -> Turns:
     """Lock the conversation until the transaction ends, and return what it holds.

@@ -75,6 +75,14 @@ def test_the_work_in_an_interrupting_request_does_not_grow_with_the_runs(
     assert few[1] <= 2 * publisher.RUNS_PER_REQUEST
 
 
+def test_the_final_events_of_interrupted_runs_come_before_the_message() -> None:
+    made = ask.begin(owner=OWNER, text="Why?")
+    talk = Conversation.objects.get(pk=made.conversation)
+    before = said(talk)
+    interrupt(talk)
+    assert said(talk) == [*before, "run.cancelled", "message.created", "run.queued"]
+
+
 @pytest.mark.parametrize("by", ["the worker", "the sweep"])
 def test_all_final_events_come_before_the_interrupting_message(settings: Any, by: str) -> None:
     count = 60

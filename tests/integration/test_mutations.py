@@ -26,6 +26,7 @@ from django.db.models import Q
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
 from streams.chat.model_names import Kind, names
+from streams.chat.turns import NewRun
 from streams.database_time import from_now
 from streams.delivery import replay
 from streams.delivery.channel_buffer import ChannelBuffer
@@ -283,6 +284,24 @@ GUARDS = [
         checks=(
             "test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",
             "test_publishing: TestAcceptedMessages.test_killed_between_append_and_the_rows_update",
+        ),
+    ),
+    Guard(
+        name="a retry's message is not as new as its run (`NewRun.alone`)",
+        promise="6, a message is published once",
+        remove=lambda patch: patch.setattr(
+            NewRun, "alone", property(lambda new: not new.before.unpublished)
+        ),
+        checks=(
+            "test_publishing: TestAcceptedMessages.test_a_retry_does_not_publish_its_message_again",
+        ),
+    ),
+    Guard(
+        name="a message comes after all that is unpublished before it (`NewRun.alone`)",
+        promise="1, in order",
+        remove=lambda patch: patch.setattr(NewRun, "alone", property(lambda new: new.asks_anew)),
+        checks=(
+            "test_interrupting: test_the_final_events_of_interrupted_runs_come_before_the_message",
         ),
     ),
     Guard(
