@@ -43,7 +43,7 @@ class Follower:
         self._hubs = hubs
         self._cursor = cursor  # of the reader when it came
         self._has_sent = False  # whether a complete frame was sent
-        self._end: StreamEnd | None = None
+        self.end: StreamEnd | None = None  # why the stream ends; None while it goes on
         self._until_idle = until_idle
         self._ends_at = monotonic() + settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
 
@@ -65,7 +65,7 @@ class Follower:
 
     def close(self, end: StreamEnd) -> None:
         """End the stream for this reason, unless it ends for another one already."""
-        self._end = self._end or end
+        self.end = self.end or end
         if self._events:
             self._events.buffer.wake()
 
@@ -73,7 +73,7 @@ class Follower:
         yield retry_field(*settings.STREAM_RETRY)
         heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
         buffer = events.buffer
-        while self._end is None:
+        while self.end is None:
             version = buffer.version
             if piece := await self._next_piece(events):
                 yield piece
@@ -91,7 +91,7 @@ class Follower:
                 due = min(heartbeat_at, events.due(until_idle=self._until_idle))
                 await buffer.wait_for_change(due - monotonic())
         # Before the first frame, the stream has just sent its opening `retry` field.
-        if last := closing_frames(self._end, events.cursor, retry=self._has_sent):
+        if last := closing_frames(self.end, events.cursor, retry=self._has_sent):
             yield last
 
     async def _next_piece(self, events: ChannelReader) -> bytes:

@@ -30,9 +30,17 @@ class StreamLimit(Exception):
 class OpenStream:
     """A stream's bytes. It counts toward its owner's limit until closed, even if never iterated."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes], release: Callable[[], None]) -> None:
+    def __init__(
+        self, follower: Follower, pieces: AsyncGenerator[bytes], release: Callable[[], None]
+    ) -> None:
+        self._follower = follower
         self._pieces = pieces
         self._release: Callable[[], None] | None = release
+
+    @property
+    def end(self) -> StreamEnd | None:
+        """Why the stream has ended; None while it goes on."""
+        return self._follower.end
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -82,7 +90,8 @@ class OpenStreams:
             cursor=cursor,
             until_idle=until_idle,
         )
-        return OpenStream(self._stream(follower), partial(self._release, caller.owner))
+        release = partial(self._release, caller.owner)
+        return OpenStream(follower, self._stream(follower), release)
 
     def _release(self, owner: str) -> None:
         with self._lock:
