@@ -14,7 +14,7 @@ import orjson
 from django.http import HttpResponse
 from ninja.errors import ValidationError
 from orjson import Fragment
-from pydantic import Discriminator, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic import ValidationError as Invalid
 
 from streams.api.errors import problem_of
@@ -25,6 +25,10 @@ from streams.protocol.sse import clean, split_blocks
 
 NOT_TEXT = Problem(415, "unsupported_media_type", "Send JSON in text frames.")
 NOT_JSON = Problem(400, "bad_json", "The frame cannot be read as JSON.")
+TYPES = ("message", "cancel")
+UNKNOWN = Problem(
+    422, "invalid_request", "A frame is an object whose `type` is `message` or `cancel`."
+)
 
 
 class FrameRefused(Exception):
@@ -72,14 +76,7 @@ class _Cancel(_Frame):
 
 
 _FRAME: TypeAdapter[_Message | _Cancel] = TypeAdapter(
-    Annotated[
-        _Message | _Cancel,
-        Discriminator(
-            "type",
-            custom_error_type="unknown_type",
-            custom_error_message="The type of a frame is `message` or `cancel`",
-        ),
-    ]
+    Annotated[_Message | _Cancel, Field(discriminator="type")]
 )
 
 
@@ -94,12 +91,14 @@ def read_frame(text: str | None, conversation: str) -> FrameRequest:
     except (ValueError, RecursionError):
         raise FrameRefused(None, NOT_JSON) from None
     name = values.get("name") if isinstance(values, dict) else None
+    shown = clean(name[:SHORT]) if isinstance(name, str) else None
+    if not isinstance(values, dict) or values.get("type") not in TYPES:
+        raise FrameRefused(shown, UNKNOWN)
     try:
         frame = _FRAME.validate_python(values)
     except Invalid as invalid:
         faults = invalid.errors(include_url=False, include_context=False, include_input=False)
         errors: list[Any] = [{**fault, "loc": ("frame", *fault["loc"])} for fault in faults]
-        shown = clean(name[:SHORT]) if isinstance(name, str) else None
         raise FrameRefused(shown, problem_of(ValidationError(errors))) from None
     path, data = frame.request(conversation)
     body = json.dumps(data).encode()  # orjson refuses half a surrogate pair
