@@ -42,7 +42,8 @@ KEPT = (b"host", b"cookie", b"authorization", b"origin", b"x-request-id", b"trac
 NORMAL, INTERNAL, RESTART, LATER = 1000, 1011, 1012, 1013  # RFC 6455 §7.4.1, and IANA's registry
 HTTP = 4000  # added to a status: the code of a close for the same reason
 CLOSES = {
-    StreamEnd.IDLE: (NORMAL, "idle"),
+    # The client comes back, as to a stream that ends: a proxy may have dropped the last frames.
+    StreamEnd.IDLE: (RESTART, "reconnect"),
     StreamEnd.FORBIDDEN: (HTTP + 403, "forbidden"),
     StreamEnd.GONE: (HTTP + 404, "gone"),
     StreamEnd.TOO_OLD: (RESTART, "reconnect"),
@@ -94,7 +95,7 @@ class Socket:
             finally:
                 response.stream.close()
         elif response.status_code == 204:
-            await self._close(*CLOSES[StreamEnd.IDLE])
+            await self._close(NORMAL, "idle")
         else:
             await self._refuse(response)
 

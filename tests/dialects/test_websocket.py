@@ -94,17 +94,17 @@ async def test_the_last_id_may_be_in_the_header_or_the_query(visitor: Visitor) -
     received = []
     for query in (f"?until=idle&lastEventId={asked.cursor}", f"?until=idle&lastEventId={channel}"):
         async with opened(visitor, asked.conversation, query) as client:
-            assert await client.closed() == (1000, "idle")
+            assert await client.closed() == (1012, "reconnect")
         received.append([frame.text for frame in client.frames if frame.id])
     headers = {"Last-Event-ID": str(asked.cursor), **visitor.credentials()}
     async with opened(visitor, asked.conversation, "?until=idle", headers=headers) as client:
-        assert await client.closed() == (1000, "idle")
+        assert await client.closed() == (1012, "reconnect")
     received.append([frame.text for frame in client.frames if frame.id])
     assert len(received[0]) > 40
     assert received[0] == received[1] == received[2]
 
 
-async def test_an_idle_conversation_closes_at_once(visitor: Visitor) -> None:
+async def test_a_reader_that_has_everything_is_told_so_at_once(visitor: Visitor) -> None:
     asked = await visitor.ask(SHORT)
     await ended(visitor, asked.run)
     tip = (await visitor.conversation(asked.conversation))["cursor"]

@@ -105,18 +105,20 @@ async def opened(
     *,
     port: int | None = None,
     headers: Mapping[str, str] | None = None,
+    origin: str = "",
     **options: Any,
 ) -> AsyncIterator[SocketClient]:
     """The conversation's socket, opened by a page of the service in this visitor's name.
 
-    `headers` are others in place of the visitor's.
+    `headers` and `origin` are others in place of the visitor's and the service's.
     """
     place = f"{HOST}:{port or visitor.port}"
     shown = visitor.credentials() if headers is None else headers
     async with websockets.connect(
         f"ws://{place}/api/conversations/{conversation}/socket/{query}",
-        additional_headers={"Origin": f"http://{place}", **shown},
+        additional_headers={"Origin": origin or f"http://{place}", **shown},
         max_size=None,
+        max_queue=None,  # otherwise a client that waits for something else answers no ping
         proxy=None,
         compression=None,
         user_agent_header=None,
@@ -139,9 +141,16 @@ class SocketFollower:
     """Follows a conversation until it is idle, over as many connections as needed."""
 
     def __init__(
-        self, visitor: Visitor, conversation: str, *, port: int, cursor: int | None = None
+        self,
+        visitor: Visitor,
+        conversation: str,
+        *,
+        port: int,
+        cursor: int | None = None,
+        origin: str = "",
     ) -> None:
         self.visitor = visitor
+        self.origin = origin
         self.port = port
         self.first_cursor = cursor
         self.recording = Recording(conversation)
@@ -163,7 +172,11 @@ class SocketFollower:
         query = f"?until=idle{cursor}"
         try:
             async with opened(
-                self.visitor, self.recording.conversation, query, port=self.port
+                self.visitor,
+                self.recording.conversation,
+                query,
+                port=self.port,
+                origin=self.origin,
             ) as client:
                 connection.status = 200
                 code = 0
