@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.support.ports import HOST
 from tests.support.pushpin_stack import PushpinStack
 from tests.support.script import expected
 from tests.support.shell_code import CREATE_USER, END_SESSION
-from tests.support.socket_client import SocketFollower, opened, refusal
+from tests.support.socket_client import SocketFollower, opened, refusal, unread_socket
 from tests.support.stack import Stack
 from tests.support.visitor import AcceptedRun, Visitor, script
 
@@ -33,7 +32,6 @@ SETTINGS = {
     "RUN_LEASE": "2",
     "SWEEP_INTERVAL": "0.5",
 }
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -151,22 +149,8 @@ async def test_a_socket_breaks_when_its_reader_stalls(stack: Stack) -> None:
         stack.also["STREAM_HEARTBEAT"] = SETTINGS["STREAM_HEARTBEAT"]
     visitor = await stack.visitor(web)
     asked = await visitor.ask(script(tokens=12_000, seed=1))
-    head = [
-        f"GET /api/conversations/{asked.conversation}/socket/ HTTP/1.1",
-        f"Host: {HOST}:{visitor.port}",
-        f"Origin: http://{HOST}:{visitor.port}",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        f"Sec-WebSocket-Key: {KEY.decode()}",
-        *(f"{name}: {value}" for name, value in visitor.credentials().items()),
-    ]
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before the window is offered
-    small.connect((HOST, visitor.port))
-    reading, writing = await asyncio.open_connection(sock=small, limit=1024)
+    reading, writing = await unread_socket(visitor, asked.conversation)
     try:
-        writing.write("\r\n".join([*head, "", ""]).encode())
         await web.wait_for_log("is not read", within=60)
         async with asyncio.timeout(20):
             with suppress(ConnectionResetError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -105,18 +106,20 @@ async def opened(
     *,
     port: int | None = None,
     headers: Mapping[str, str] | None = None,
-    origin: str = "",
+    origin: str | None = "",
     **options: Any,
 ) -> AsyncIterator[SocketClient]:
     """The conversation's socket, opened by a page of the service in this visitor's name.
 
-    `headers` and `origin` are others in place of the visitor's and the service's.
+    `headers` and `origin` are others in place of the visitor's and the service's; None: no origin.
     """
     place = f"{HOST}:{port or visitor.port}"
-    shown = visitor.credentials() if headers is None else headers
+    shown = {**(visitor.credentials() if headers is None else headers)}
+    if origin is not None:
+        shown["Origin"] = origin or f"http://{place}"
     async with websockets.connect(
         f"ws://{place}/api/conversations/{conversation}/socket/{query}",
-        additional_headers={"Origin": origin or f"http://{place}", **shown},
+        additional_headers=shown,
         max_size=None,
         max_queue=None,  # otherwise a client that waits for something else answers no ping
         proxy=None,
@@ -135,6 +138,28 @@ async def refusal(visitor: Visitor, conversation: str, query: str = "", **how: A
     assert (frame.type, frame.data["name"]) == ("refused", None)
     assert code == 4000 + frame.data["problem"]["status"]
     return frame
+
+
+async def unread_socket(
+    visitor: Visitor, conversation: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A socket whose client reads nothing, not even the handshake's response."""
+    head = [
+        f"GET /api/conversations/{conversation}/socket/ HTTP/1.1",
+        f"Host: {HOST}:{visitor.port}",
+        f"Origin: http://{HOST}:{visitor.port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *(f"{name}: {value}" for name, value in visitor.credentials().items()),
+    ]
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before the window is offered
+    small.connect((HOST, visitor.port))
+    reading, writing = await asyncio.open_connection(sock=small, limit=1024)
+    writing.write("\r\n".join([*head, "", ""]).encode())
+    return reading, writing
 
 
 class SocketFollower:
