@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -63,16 +64,22 @@ async def test_a_page_follows_and_asks_over_a_socket_that_is_cut(
         assert errors == []
 
 
+async def serve_page(reading: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
+    """A page of another origin, without a policy."""
+    await reading.readuntil(b"\r\n\r\n")
+    writing.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<p>")
+    writing.close()
+
+
 async def test_a_page_of_another_origin_is_refused(service: Stack, session: BrowserContext) -> None:
     place = f"{HOST}:{service.ports[service.web.name]}"
     page = await session.new_page()
     await page.goto(f"http://{place}/")
     conversation = await page.evaluate(BEGIN, script(tokens=2))
+    server = await asyncio.start_server(serve_page, HOST)
+    port = server.sockets[0].getsockname()[1]
     other = await session.new_page()
-    await other.route(
-        "**/foreign", lambda route: route.fulfill(body="<p>", content_type="text/html")
-    )
-    await other.goto(f"http://{HOST}:1/foreign")  # of the same site, so it has the cookies
+    await other.goto(f"http://{HOST}:{port}/")  # of the same site, so it has the cookies
     closed = await other.evaluate(
         """(url) => new Promise((done) => {
             const frames = []
@@ -82,4 +89,5 @@ async def test_a_page_of_another_origin_is_refused(service: Stack, session: Brow
         })""",
         f"ws://{place}/api/conversations/{conversation}/socket/",
     )
+    server.close()
     assert closed == [4403, "csrf_failed"]

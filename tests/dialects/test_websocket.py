@@ -18,7 +18,7 @@ from tests.support.checker import Truth, check
 from tests.support.many_followers import following
 from tests.support.ports import HOST
 from tests.support.script import expected
-from tests.support.socket_client import SocketClient, SocketFollower, opened
+from tests.support.socket_client import SocketClient, SocketFollower, opened, unread_socket
 from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import AcceptedRun, Visitor, script
@@ -252,3 +252,17 @@ async def test_the_server_closes_a_socket_whose_client_answers_no_ping(stack: St
         protocol.send_frame = send_no_pong  # type: ignore[method-assign]
         assert await client.closed() == (4408, "no pong")
     web.kill()
+
+
+async def test_pongs_for_a_client_that_does_not_read_take_no_memory(
+    stack: Stack, visitor: Visitor
+) -> None:
+    asked = await visitor.ask(SHORT)
+    _, writing = await unread_socket(visitor, asked.conversation)
+    before = stack.web.memory()
+    ping = WireFrame(Opcode.PING, b"x" * 125).serialize(mask=True)
+    for _ in range(200):
+        writing.write(ping * 1000)  # 26 MB in all
+        await writing.drain()
+    assert stack.web.memory() < before + 10_000_000
+    writing.transport.abort()

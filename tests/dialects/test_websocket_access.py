@@ -17,7 +17,7 @@ from tests.dialects.conftest import Stacks
 from tests.integration.support.signed_tokens import claims_for
 from tests.support.ports import HOST
 from tests.support.shell_code import CREATE_USER, END_SESSION
-from tests.support.socket_client import opened, refusal, unread_socket
+from tests.support.socket_client import opened, refusal
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 
@@ -269,20 +269,6 @@ async def test_a_client_that_breaks_the_bounds_is_disconnected(visitor: Visitor,
     assert ended in ((code, 1006) if name in STILL_SENDING else (code,))
     async with opened(visitor, asked.conversation) as client:
         assert (await client.ask(SHORT, when_busy="queue")).type == "accepted"
-
-
-async def test_pongs_for_a_client_that_does_not_read_take_no_memory(
-    stack: Stack, visitor: Visitor
-) -> None:
-    asked = await visitor.ask(SHORT)
-    _, writing = await unread_socket(visitor, asked.conversation)
-    before = stack.web.memory()
-    ping = raw(Opcode.PING, b"x" * 125)
-    for _ in range(200):
-        writing.write(ping * 1000)  # 26 MB in all
-        await writing.drain()
-    assert stack.web.memory() < before + 10_000_000
-    writing.transport.abort()
 
 
 @pytest.mark.parametrize(
