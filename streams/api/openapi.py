@@ -141,12 +141,14 @@ SOCKET: Document = {
     "operationId": "socket",
     "tags": ["conversations"],
     "summary": "Follow a conversation and send messages, over a WebSocket",
-    "description": "Frames are JSON, and a refusal is a frame and a close: docs/dialects.md.",
+    "description": "Frames are JSON. A refusal is a frame with the problem, and a close with 4000"
+    " and the status: docs/dialects.md.",
     "parameters": STREAM["parameters"],
     "responses": {
         101: {"description": "The WebSocket"},
         426: _problem("The request does not ask for a WebSocket"),
-    },
+    }
+    | PROBLEMS,
 }
 READY: Document = {
     "type": "object",
