@@ -7,7 +7,7 @@ from streams.http.problems import Problem, problem_response
 UNREADABLE = Problem(400, "bad_request", "This is not a valid HTTP request.")
 
 
-def refusal(problem: Problem) -> bytes:
+def encoded_refusal(problem: Problem) -> bytes:
     """The bytes of the HTTP response that refuses a request. The connection closes after it."""
     response = problem_response(problem)
     fields: dict[str, Any] = {

@@ -13,8 +13,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from config.refusal import UNREADABLE, refusal
-from streams.http.threaded_handler import ABORT
+from config.refusal import UNREADABLE, encoded_refusal
+from streams.http.event_stream import CONNECTION
 
 SLICE = 4096  # bytes parsed in one go: they may hold hundreds of messages
 WAITING = 64  # messages of a client that may wait for their responses
@@ -31,7 +31,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if not self.close_sent:  # otherwise the handshake was refused
-            self.scope["extensions"][ABORT] = {"abort": self.transport.abort}
+            self.scope["extensions"][CONNECTION] = {"abort": self.transport.abort}
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), SLICE):
@@ -39,7 +39,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
                 return
             super().data_received(data[start : start + SLICE])
         if not self.handshake_initiated:  # `websockets` could not read the head, and says nothing
-            self.transport.write(refusal(UNREADABLE))
+            self.transport.write(encoded_refusal(UNREADABLE))
             self.transport.close()
         elif self._timer is None and (self.frames or self.conn.reader.buffer):
             self._timer = self.loop.call_later(settings.CONNECTION_TIMEOUT, self._check_message)

@@ -26,7 +26,11 @@ from streams.http.threaded_handler import ThreadedHandler
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIVE, READY = "/health/live", "/health/ready"
 OWN = re.compile(r"^/(api/|health/|metrics$)")
-OPENAI = {"chat-completions", "responses"}  # the dialects under /v1/
+# Paths outside of /api/, and the dialects that have them.
+DIALECTS = (
+    (re.compile("^/v1/"), {"chat-completions", "responses"}),
+    (re.compile("^/(threads|runs)(/|$)"), {"langgraph"}),
+)
 STREAM = re.compile(r"^/api/(conversations/[^/]+/(events|socket)|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WAITING = 512  # requests that may wait for a thread of the write pool
@@ -75,8 +79,8 @@ class StreamsApplication:
             await send({"type": "websocket.close"})
 
     def _owns(self, path: str) -> bool:
-        openai = path.startswith("/v1/") and not OPENAI.isdisjoint(settings.DIALECTS)
-        return openai or bool(OWN.match(path))
+        served = (place for place, names in DIALECTS if names & set(settings.DIALECTS))
+        return any(place.match(path) for place in (OWN, *served))
 
     def handler_of(self, method: str, path: str) -> ThreadedHandler:
         """Return the handler whose threads answer this request."""

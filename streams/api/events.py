@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from streams.access.authentication import caller_of, signed_caller
@@ -11,6 +11,7 @@ from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
 from streams.delivery.open_streams import OpenStream, StreamLimit, open_streams
 from streams.delivery.replay import Pending, pending
+from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
@@ -65,7 +66,7 @@ def _answer(
     if views.is_proxied(request):
         return views.begin(request, caller, conversation, cursor, until_idle=until_idle)
     stream = open_stream(caller, conversation, cursor, until_idle=until_idle)
-    return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
+    return EventStreamResponse(stream, headers=HEADERS)
 
 
 def open_stream(

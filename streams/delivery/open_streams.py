@@ -35,6 +35,7 @@ class OpenStream:
     ) -> None:
         self._follower = follower
         self._pieces = pieces
+        self.write_with = follower.write_with
         self._release: Callable[[], None] | None = release
 
     @property
@@ -76,9 +77,18 @@ class OpenStreams:
                 raise StreamLimit
 
     def admit(
-        self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
+        self,
+        caller: Caller,
+        conversation: Conversation,
+        cursor: int | None,
+        *,
+        until_idle: bool,
+        heartbeat: float | None = None,
     ) -> OpenStream:
-        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`."""
+        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`.
+
+        `heartbeat`: seconds without an event until one, if not STREAM_HEARTBEAT.
+        """
         with self._lock:
             if self._counts[caller.owner] >= settings.MAX_STREAMS:
                 raise StreamLimit
@@ -89,6 +99,7 @@ class OpenStreams:
             conversation=conversation,
             cursor=cursor,
             until_idle=until_idle,
+            heartbeat=heartbeat or settings.STREAM_HEARTBEAT,
         )
         release = partial(self._release, caller.owner)
         return OpenStream(follower, self._stream(follower), release)

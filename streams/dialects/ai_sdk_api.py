@@ -3,82 +3,39 @@
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import IntegrityError
-from django.db.models import Q
 from django.http import HttpResponse, StreamingHttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
 from streams.chat import ask, finish
 from streams.chat.idempotency import IdempotencyKey, forget, recall
-from streams.chat.origin import Origin, client_ids, named
+from streams.chat.origin import Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
-from streams.database_time import from_now
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
-from streams.dialects.ai_sdk_request import ChatRequest, contradiction, place_of
+from streams.dialects.ai_sdk_request import ChatRequest
+from streams.dialects.history import (
+    contradiction,
+    conversation_named,
+    earlier,
+    newest_run,
+    place_of,
+)
 from streams.dialects.http import DialectApi, TextAuthentication, check_stream, stream_run
-from streams.http.problems import Problem, not_found
+from streams.dialects.plain_text import BODY, documented, refuse
+from streams.http.problems import not_found
 from streams.models import Conversation, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
-from streams.protocol.sse import clean
 
 DIALECT = UiMessageWire.dialect
 V1 = {"x-vercel-ai-ui-message-stream": "v1"}
 VERSION = "x-ai-sdk-version"  # the page may send it: the clients do not tell their version
-
-
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal: its whole body becomes the message of the client's error."""
-    return HttpResponse(
-        problem.detail,
-        status=problem.status,
-        content_type="text/plain; charset=utf-8",
-        headers=problem.headers,
-    )
-
-
-def _documented(*others: dict[int, str], media_type: str = "text/plain") -> dict[str, Any]:
-    """Ninja's `openapi_extra` for a route with these further statuses."""
-    statuses = {**REFUSALS, **{status: text for one in others for status, text in one.items()}}
-    return {
-        "responses": {
-            status: {
-                "description": text,
-                "content": {
-                    "text/event-stream" if status == 200 else media_type: {
-                        "schema": {"type": "string"}
-                    }
-                },
-            }
-            for status, text in statuses.items()
-        }
-    }
-
-
-REFUSALS = {
-    400: "The request cannot be read",
-    401: "The request has no valid authentication",
-    403: "The token lacks a scope, or the CSRF token is missing",
-    404: "It does not exist, or another owner has it",
-    422: "A value in the request is not valid, or a message has more than text",
-    429: "A limit of this owner is reached",
-    500: "A fault of the service",
-    503: "The service is temporarily unavailable",
-}
-BODY = {
-    408: "The body did not arrive completely",
-    409: "The messages differ from those that are stored",
-    411: "The body has no Content-Length",
-    413: "The body is larger than any request needs",
-    415: "The body is no JSON",
-}
 STREAM = {200: "The reply, as UI message chunks", 505: "A stream was asked for over HTTP/1.0"}
 router = Router(tags=["ai-sdk"])
 
 
-@router.post("/chat", openapi_extra=_documented(BODY, STREAM))
+@router.post("/chat", openapi_extra=documented(BODY, STREAM))
 def chat(request: ApiRequest, body: ChatRequest) -> StreamingHttpResponse:
     owner = request.auth.owner
     check_stream(request, request.auth)  # before anything is stored
@@ -92,8 +49,8 @@ def chat(request: ApiRequest, body: ChatRequest) -> StreamingHttpResponse:
 
 def _run_of(owner: str, body: ChatRequest, text: str) -> UUID:
     """The run that answers: a new one, or that of an earlier request for the same reply."""
-    conversation = _conversation(owner, body.chat)
-    newest = _newest(conversation) if conversation else None
+    conversation = conversation_named(owner, DIALECT, body.chat)
+    newest = newest_run(conversation) if conversation else None
     key = body.key(owner, _regenerated(body, newest))
     kept = recall(key)
     if kept and Run.objects.filter(pk=kept["run"]).exists():
@@ -119,13 +76,13 @@ def _queued(
             metadata=body.metadata,
             key=key,
             origin=Origin(
-                dialect=DIALECT, client_id=body.chat, earlier=body.earlier(body.messages[:-1])
+                dialect=DIALECT, client_id=body.chat, earlier=earlier(body.messages[:-1])
             ),
             client_id=body.asked.id,
         )
     if body.model and body.model != conversation.model:
         raise contradiction(f"This chat was begun with {conversation.model}.")
-    place = place_of(body, conversation)
+    place = place_of(body.messages, conversation)
     if place.stored is None:
         return ask.ask(
             conversation,
@@ -159,7 +116,7 @@ def _regenerated(body: ChatRequest, newest: Run | None) -> str:
     return str((earlier or newest).pk)
 
 
-@router.get("/chat/{name}/stream", response={204: None}, openapi_extra=_documented(STREAM))
+@router.get("/chat/{name}/stream", response={204: None}, openapi_extra=documented(STREAM))
 def resume(
     request: ApiRequest,
     name: str,
@@ -167,16 +124,16 @@ def resume(
 ) -> HttpResponse | StreamingHttpResponse:
     owner = request.auth.owner
     run = _run(owner, name)
-    if run is None and (conversation := _conversation(owner, name)):
-        run = _newest(conversation, recent=True)
+    if run is None and (conversation := conversation_named(owner, DIALECT, name)):
+        run = newest_run(conversation, recent=True)
     if run is None:
         return HttpResponse(status=204)
     return _stream(request, run.id, start=startIndex)
 
 
-@router.post("/chat/{name}/stop", response={204: None}, openapi_extra=_documented(BODY))
+@router.post("/chat/{name}/stop", response={204: None}, openapi_extra=documented(BODY))
 def stop(request: ApiRequest, name: str) -> HttpResponse:
-    conversation = _conversation(request.auth.owner, name)
+    conversation = conversation_named(request.auth.owner, DIALECT, name)
     if conversation is None:
         raise not_found()
     for run in conversation.runs.filter(status__in=Run.ACTIVE):
@@ -184,9 +141,9 @@ def stop(request: ApiRequest, name: str) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-@router.get("/chat/{name}/messages", openapi_extra=_documented())
+@router.get("/chat/{name}/messages", openapi_extra=documented())
 def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
-    conversation = _conversation(request.auth.owner, name)
+    conversation = conversation_named(request.auth.owner, DIALECT, name)
     if conversation is None:
         raise not_found()
     names = client_ids(conversation)
@@ -199,24 +156,6 @@ def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
         }
         for one in page
     ]
-
-
-def _conversation(owner: str, name: str) -> Conversation | None:
-    """The owner's conversation of this name, or with this id."""
-    if found := named(owner, DIALECT, clean(name)):
-        return found
-    try:
-        return Conversation.objects.filter(pk=parse_uuid(name), owner=owner).first()
-    except NotCanonical:
-        return None
-
-
-def _newest(conversation: Conversation, *, recent: bool = False) -> Run | None:
-    """The newest turn's last run; if `recent`, only one that has not ended before LOG_TTL."""
-    runs = conversation.runs.order_by("-message__turn", "-created_at")
-    if recent:
-        runs = runs.filter(Q(ended_at=None) | Q(ended_at__gt=from_now(-settings.LOG_TTL)))
-    return runs.first()
 
 
 def _run(owner: str, name: str) -> Run | None:

@@ -5,16 +5,14 @@ Only text is taken. What the service cannot do is refused, never passed over.
 
 from typing import Any, Literal
 
-from django.conf import settings
 from pydantic import BaseModel
 
-from streams.api.schemas import TOO_LONG, Text
+from streams.api.schemas import Text
 from streams.chat.origin import EarlierMessage
+from streams.dialects.text_input import ONLY_TEXT, checked
 from streams.http.problems import Problem
 
 MOST = 1000  # messages in a request
-NO_TOOLS = "The tools are those of the service's own agents. Send none."
-ONLY_TEXT = "Only text can be sent in a message."
 
 
 class TextContent(BaseModel):
@@ -35,11 +33,11 @@ class InputMessage(BaseModel):
     def text(self) -> str:
         """Its text. Raises `Problem` for anything else."""
         if self.type != "message" or self.role in ("tool", "function") or self.tool_calls:
-            raise Problem(422, "invalid_request", ONLY_TEXT)
+            raise ONLY_TEXT
         if not isinstance(self.content, list):
             return self.content or ""
         if any(part.text is None for part in self.content):
-            raise Problem(422, "invalid_request", ONLY_TEXT)
+            raise ONLY_TEXT
         return "".join(part.text or "" for part in self.content)
 
     def earlier(self) -> EarlierMessage:
@@ -57,19 +55,3 @@ def split(messages: list[InputMessage]) -> tuple[tuple[EarlierMessage, ...], str
     if last.role != "user":
         raise Problem(422, "invalid_request", "The last message must be the user's.")
     return tuple(one.earlier() for one in before), checked(last.text())
-
-
-def checked(text: str) -> str:
-    """The user's message. Raises `Problem` if it is empty or too long."""
-    if len(text) > settings.MAX_MESSAGE_CHARS:
-        detail = f"At most {settings.MAX_MESSAGE_CHARS} characters are taken."
-        raise Problem(422, TOO_LONG, detail)
-    if not text.strip():
-        raise Problem(422, "invalid_request", "There must be something in the message.")
-    return text
-
-
-def no_tools(*sent: object) -> None:
-    """Raise `Problem` if the client brings tools."""
-    if any(sent):
-        raise Problem(400, "tools_not_taken", NO_TOOLS)

@@ -19,6 +19,7 @@ MESSAGES = (  # the routes whose bodies contain long texts, and how many texts
     (re.compile(r"^/api/conversations/?$"), 2),
     (re.compile(r"^/api/conversations/[^/]+/messages/?$"), 1),
     (re.compile(r"^/(api/chat|v1/(responses|chat/completions)|ag-ui)/?$"), 2),  # other clients
+    (re.compile(r"^/(threads/[^/]+/)?runs(/stream|/wait)?/?$"), 2),
 )
 SOCKET = re.compile(r"^/api/conversations/(?P<conversation>[^/?]+)/socket/?(\?|$)")  # WebSockets
 # The rest of a string, up to its closing quote or the end of the input.

@@ -94,8 +94,18 @@ async def away(stack: Stack, chance: random.Random) -> None:
     await outages.killed(stack, chance.uniform(0.5, 4.0))
 
 
+async def frozen_and_emptied(stack: Stack, chance: random.Random) -> None:
+    """What the sleeper wakes up to holds neither its events nor its fence."""
+    await asyncio.gather(frozen(stack, chance), emptied(stack, chance))
+
+
+async def killed_and_away(stack: Stack, chance: random.Random) -> None:
+    await asyncio.gather(killed(stack, chance), away(stack, chance))
+
+
 Blow = Callable[[Stack, random.Random], Awaitable[None]]
-BLOWS: tuple[Blow, ...] = (killed, frozen, drained, emptied, away)
+SINGLE: tuple[Blow, ...] = (killed, frozen, drained, emptied, away)
+BLOWS: tuple[Blow, ...] = (*SINGLE, frozen_and_emptied, killed_and_away)
 
 
 @pytest.mark.timeout(7200)

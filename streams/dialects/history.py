@@ -1,0 +1,101 @@
+"""A request of another client, compared with the stored history of its conversation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from django.conf import settings
+from django.db.models import Q
+
+from streams.chat.origin import EarlierMessage, named
+from streams.database_time import from_now
+from streams.http.problems import Problem
+from streams.models import Conversation, Message, Run
+from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.sse import clean
+
+
+class SentMessage(Protocol):
+    """A message as a client sends it, whichever wire it speaks."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+def contradiction(detail: str) -> Problem:
+    return Problem(409, "history_differs", f"{detail} Load the chat's messages again.")
+
+
+def conversation_named(owner: str, dialect: str, name: str) -> Conversation | None:
+    """The owner's conversation that this dialect's client calls so, or with this id."""
+    if found := named(owner, dialect, clean(name)):
+        return found
+    try:
+        return Conversation.objects.filter(pk=parse_uuid(name), owner=owner).first()
+    except NotCanonical:
+        return None
+
+
+def newest_run(conversation: Conversation, *, recent: bool = False) -> Run | None:
+    """The newest turn's last run; if `recent`, only one that has not ended before LOG_TTL."""
+    runs = conversation.runs.order_by("-message__turn", "-created_at")
+    if recent:
+        runs = runs.filter(Q(ended_at=None) | Q(ended_at__gt=from_now(-settings.LOG_TTL)))
+    return runs.first()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where the asked message stands: it is stored already, or comes after `earlier` new ones."""
+
+    stored: Message | None
+    earlier: tuple[EarlierMessage, ...] = ()
+
+
+def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Place:
+    """Compare the user's messages with the stored ones. Raises `Problem` if they differ.
+
+    A client may send fewer messages than there are. Its copies of replies are not looked at,
+    because a client that stopped or lost its connection has half a reply. Messages after the stored
+    ones were refused when they were asked, and are taken over.
+    """
+    sent = [one for one in messages if one.role == "user"]
+    rows = conversation.messages.filter(role=Message.Role.USER).order_by("-turn")
+    stored = list(rows[: len(sent) + 1])
+    names = {one.client_id or str(one.id): one for one in stored}
+    known = [names.get(one.id) for one in sent]
+    count = next((place for place, one in enumerate(known) if one is None), len(known))
+    if any(known[count:]) or (count == 0 and len(sent) > 1):
+        raise contradiction("This chat has other messages here.")
+    expected = [stored[count - 1 - place] for place in range(count)] if count <= len(stored) else []
+    if known[:count] != expected:
+        raise contradiction("This chat has gone on elsewhere.")
+    for one, row in zip(sent[:count], expected, strict=True):
+        if one.text != row.content:
+            raise contradiction("An earlier message of this chat cannot be changed.")
+    if count == len(sent):
+        return Place(stored=expected[-1])
+    return Place(stored=None, earlier=earlier(sent[count:-1]))
+
+
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+def earlier(messages: Sequence[SentMessage]) -> tuple[EarlierMessage, ...]:
+    """The texts among these messages, as those that a conversation takes over."""
+    return tuple(
+        EarlierMessage(role=ROLES[one.role], text=one.text, client_id=one.id or None)
+        for one in messages
+        if one.role in ROLES and one.text
+    )

@@ -1,0 +1,36 @@
+"""What requests of all dialects may bring, and may not: names, text, and no tools."""
+
+from typing import Annotated
+
+from django.conf import settings
+from pydantic import BeforeValidator, Field
+
+from streams.api.schemas import TOO_LONG
+from streams.http.problems import Problem
+from streams.protocol.sse import clean
+
+ONLY_TEXT = Problem(422, "invalid_request", "Only text can be sent in a message.")
+NO_TOOLS = "The tools are those of the service's own agents. Send none."
+
+
+def cleaned(value: object) -> object:
+    return clean(value) if isinstance(value, str) else value
+
+
+Name = Annotated[str, BeforeValidator(cleaned), Field(min_length=1, max_length=200)]
+
+
+def checked(text: str) -> str:
+    """The user's message. Raises `Problem` if it is empty or too long."""
+    if len(text) > settings.MAX_MESSAGE_CHARS:
+        detail = f"At most {settings.MAX_MESSAGE_CHARS} characters are taken."
+        raise Problem(422, TOO_LONG, detail)
+    if not text.strip():
+        raise Problem(422, "invalid_request", "There must be something in the message.")
+    return text
+
+
+def no_tools(*sent: object) -> None:
+    """Raise `Problem` if the client brings tools."""
+    if any(sent):
+        raise Problem(400, "tools_not_taken", NO_TOOLS)
