@@ -10,9 +10,12 @@ from streams.api.routing import not_found_view
 from streams.dialects.ai_sdk_api import api as ai_sdk
 from streams.dialects.chat_completions_api import api as chat_completions
 from streams.dialects.http import DialectApi
+from streams.dialects.langgraph_api import api as langgraph
+from streams.dialects.langgraph_http import not_found_view as langgraph_not_found
 from streams.dialects.openai_http import models_api as openai_models
 from streams.dialects.openai_http import not_found_view as openai_not_found
 from streams.dialects.responses_api import api as responses
+from streams.dialects.websocket_api import socket
 from streams.pushpin.views import next_link
 from streams.web import accounts, page
 from streams.web.health import live, metrics, ready
@@ -23,6 +26,7 @@ DIALECTS = [
     (openai_models, {"chat-completions", "responses"}),
     (chat_completions, {"chat-completions"}),
     (responses, {"responses"}),
+    (langgraph, {"langgraph"}),
 ]
 
 
@@ -32,12 +36,16 @@ def served(names: list[str]) -> list[DialectApi]:
 
 
 dialects = served(settings.DIALECTS)
+sockets = [path("conversations/<uuid:conversation>/socket/", socket, name="socket")]
+if "websocket" not in settings.DIALECTS:
+    sockets = []
 for dialect in dialects:
     own_api.document_also(dialect, dialect.prefix)
 
 api = [
     *(url for one in dialects if one.prefix == "/api/" for url in one.addresses()),
     path("conversations/<uuid:conversation>/events/", events, name="events"),
+    *sockets,
     path("streams/next/", next_link, name="next"),
     path("streams/next/<str:name>/", next_link, name="next-page"),
     re_path("^$", not_found_view),
@@ -45,8 +53,12 @@ api = [
     re_path("", not_found_view),
 ]
 v1 = [url for one in dialects if one.prefix == "/v1/" for url in one.addresses()]
+root = [url for one in dialects if one.prefix == "/" for url in one.addresses()]
+if langgraph in dialects:
+    root.append(re_path("^(?:threads|runs)(?:/|$)", langgraph_not_found))
 urlpatterns = [
     path("api/", include((api, "unspool"))),
+    *root,
     *([path("v1/", include([*v1, re_path("", openai_not_found)]))] if v1 else []),
     path("accounts/", include(accounts)),
     path("health/live", live),

@@ -30,9 +30,18 @@ class StreamLimit(Exception):
 class OpenStream:
     """A stream's bytes. It counts toward its owner's limit until closed, even if never iterated."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes], release: Callable[[], None]) -> None:
+    def __init__(
+        self, follower: Follower, pieces: AsyncGenerator[bytes], release: Callable[[], None]
+    ) -> None:
+        self._follower = follower
         self._pieces = pieces
+        self.write_with = follower.write_with
         self._release: Callable[[], None] | None = release
+
+    @property
+    def end(self) -> StreamEnd | None:
+        """Why the stream has ended; None while it goes on."""
+        return self._follower.end
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -68,9 +77,18 @@ class OpenStreams:
                 raise StreamLimit
 
     def admit(
-        self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
+        self,
+        caller: Caller,
+        conversation: Conversation,
+        cursor: int | None,
+        *,
+        until_idle: bool,
+        heartbeat: float | None = None,
     ) -> OpenStream:
-        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`."""
+        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`.
+
+        `heartbeat`: seconds without an event until one, if not STREAM_HEARTBEAT.
+        """
         with self._lock:
             if self._counts[caller.owner] >= settings.MAX_STREAMS:
                 raise StreamLimit
@@ -81,8 +99,10 @@ class OpenStreams:
             conversation=conversation,
             cursor=cursor,
             until_idle=until_idle,
+            heartbeat=heartbeat or settings.STREAM_HEARTBEAT,
         )
-        return OpenStream(self._stream(follower), partial(self._release, caller.owner))
+        release = partial(self._release, caller.owner)
+        return OpenStream(follower, self._stream(follower), release)
 
     def _release(self, owner: str) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
         "/api/conversations/{conversation}/": ["delete", "get", "patch"],
         "/api/conversations/{conversation}/messages/": ["get", "post"],
         "/api/conversations/{conversation}/events/": ["get"],
+        "/api/conversations/{conversation}/socket/": ["get"],
         "/api/runs/{run}/": ["get"],
         "/api/runs/{run}/cancel/": ["post"],
         "/api/runs/{run}/retry/": ["post"],
@@ -40,6 +41,20 @@ def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
         "/v1/responses": ["post"],
         "/v1/responses/{id}": ["get"],
         "/v1/responses/{id}/cancel": ["post"],
+        "/threads": ["post"],
+        "/threads/{thread}": ["get"],
+        "/threads/{thread}/state": ["get"],
+        "/threads/{thread}/history": ["post"],
+        "/threads/{thread}/runs": ["post"],
+        "/threads/{thread}/runs/stream": ["post"],
+        "/threads/{thread}/runs/wait": ["post"],
+        "/threads/{thread}/runs/{run}": ["get"],
+        "/threads/{thread}/runs/{run}/stream": ["get"],
+        "/threads/{thread}/runs/{run}/join": ["get"],
+        "/threads/{thread}/runs/{run}/cancel": ["post"],
+        "/runs": ["post"],
+        "/runs/stream": ["post"],
+        "/runs/wait": ["post"],
         "/health/live": ["get"],
         "/health/ready": ["get"],
     }
@@ -56,7 +71,7 @@ def test_every_reference_resolves_and_every_operation_id_is_unique(
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in document["components"]["schemas"]
     names = re.findall(r'"operationId": ?"(\w+)"', text)
-    assert len(names) == len(set(names)) == 24
+    assert len(names) == len(set(names)) == 39
 
 
 def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str, Any]) -> None:
@@ -67,10 +82,10 @@ def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str
                 for parameter in operation.get("parameters", [])
                 if parameter["in"] == "header" and not parameter["required"]
             }
-            own = not path.startswith(("/api/chat", "/v1/"))
+            own = not path.startswith(("/api/chat", "/v1/", "/threads", "/runs"))
             assert ("Idempotency-Key" in optional) == (own and method == "post")
             assert ("Prefer" in optional) == ("202" in operation["responses"])
-            if path.startswith(("/api/", "/v1/")):
+            if path.startswith(("/api/", "/v1/", "/threads", "/runs")):
                 assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
 
 

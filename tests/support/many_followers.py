@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from tests.support.follower import Follower
 from tests.support.recording import Received, Recording
 from tests.support.sse_blocks import ENDINGS
+from tests.support.visitor import AcceptedRun, Visitor, script
 
 PIECE = re.compile(r"\bw(\d+)-")  # how tests/support/script.py numbers its pieces of text
 
@@ -36,6 +38,25 @@ async def following(followers: Iterable[Follower], *, within: float) -> AsyncIte
         for follower in crowd:
             follower.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def dropping_readers(
+    visitor: Visitor, chance: random.Random, count: int, *, seed: int
+) -> tuple[list[AcceptedRun], list[Follower]]:
+    """Replies of eight seconds, each with readers that stay and readers that reconnect."""
+    asked = [
+        await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(count)
+    ]
+    followers = [
+        visitor.follower(
+            one.conversation,
+            cursor=one.cursor,
+            cuts=[chance.randrange(30_000) for _ in range(drops)],
+        )
+        for one in asked
+        for drops in (0, 0, 2, 4)
+    ]
+    return asked, followers
 
 
 async def wait_for_all(
@@ -94,7 +115,8 @@ def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
         if heard.block.event == "text.delta"
         for number in pieces_in(heard)
     ]
-    return [offset - min(offsets) for offset in offsets] if offsets else []
+    earliest = min(offsets, default=0.0)
+    return [offset - earliest for offset in offsets]
 
 
 def quantile(values: Sequence[float], part: float) -> float:
