@@ -24,7 +24,11 @@ from streams.http.threaded_handler import ThreadedHandler
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIVE, READY = "/health/live", "/health/ready"
 OWN = re.compile(r"^/(api/|health/|metrics$)")
-OPENAI = {"chat-completions", "responses"}  # the dialects under /v1/
+# The paths of dialects outside of /api/, and the dialects that are there.
+OF_DIALECTS = {
+    re.compile("^/v1/"): {"chat-completions", "responses"},
+    re.compile("^/ag-ui(/|$)"): {"ag-ui"},
+}
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WAITING = 512  # requests that may wait for a thread of the write pool
@@ -69,8 +73,11 @@ class StreamsApplication:
             await self.others(scope, receive, send)
 
     def _owns(self, path: str) -> bool:
-        openai = path.startswith("/v1/") and not OPENAI.isdisjoint(settings.DIALECTS)
-        return openai or bool(OWN.match(path))
+        return bool(OWN.match(path)) or any(
+            names.intersection(settings.DIALECTS)
+            for paths, names in OF_DIALECTS.items()
+            if paths.match(path)
+        )
 
     def handler_of(self, method: str, path: str) -> ThreadedHandler:
         """Return the handler whose threads answer this request."""

@@ -7,6 +7,7 @@ from streams.api import addresses
 from streams.api import api as own_api
 from streams.api.events import events
 from streams.api.routing import not_found_view
+from streams.dialects.ag_ui_api import api as ag_ui
 from streams.dialects.ai_sdk_api import api as ai_sdk
 from streams.dialects.chat_completions_api import api as chat_completions
 from streams.dialects.http import DialectApi
@@ -23,6 +24,7 @@ DIALECTS = [
     (openai_models, {"chat-completions", "responses"}),
     (chat_completions, {"chat-completions"}),
     (responses, {"responses"}),
+    (ag_ui, {"ag-ui"}),
 ]
 
 
@@ -45,7 +47,9 @@ api = [
     re_path("", not_found_view),
 ]
 v1 = [url for one in dialects if one.prefix == "/v1/" for url in one.addresses()]
+at_root = [url for one in dialects if one.prefix == "/" for url in one.addresses()]
 urlpatterns = [
+    *at_root,
     path("api/", include((api, "unspool"))),
     *([path("v1/", include([*v1, re_path("", openai_not_found)]))] if v1 else []),
     path("accounts/", include(accounts)),

@@ -15,10 +15,14 @@ SHORT = 16_384  # bytes allowed for a body without a message
 SYNTAX = 1024 + 8192  # bytes allowed outside of strings: `metadata` may hold many small numbers
 STRIDE = 65_536  # bytes scanned in one call, so that other threads run in between
 
+OTHER_CLIENTS = r"^/(api/chat|v1/(responses|chat/completions)|ag-ui(/connect)?)/?$"
 MESSAGES = (  # the routes whose bodies contain long texts, and how many texts
     (re.compile(r"^/api/conversations/?$"), 2),
     (re.compile(r"^/api/conversations/[^/]+/messages/?$"), 1),
-    (re.compile(r"^/(api/chat|v1/(responses|chat/completions)|ag-ui)/?$"), 2),  # other clients
+    (
+        re.compile(r"^/(api/chat|v1/(responses|chat/completions)|ag-ui(/connect)?)/?$"),
+        2,
+    ),  # other clients
 )
 # The rest of a string, up to its closing quote or the end of the input.
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
