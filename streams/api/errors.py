@@ -16,6 +16,7 @@ from streams.chat.idempotency import KeyReused, TooManyRepeats
 from streams.chat.limits import ActiveRunLimit, RateLimited
 from streams.chat.redis_memory import RedisFull
 from streams.http.problems import Problem, not_found, problem_response
+from streams.http.refusals import API, refusal
 from streams.log.errors import Superseded
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ def forget_frames(error: BaseException | None) -> None:
 
 def malformed_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400: a request that Django refuses before routing, such as a wrong `Host`."""
-    if request.path.startswith("/api/"):
-        return problem_response(problem_of(exception))
+    if request.path.startswith(API):
+        return refusal(request.path, problem_of(exception))
     return bad_request(request, exception)
 
 
@@ -64,8 +65,8 @@ def failed(request: HttpRequest) -> HttpResponse:
     if not isinstance(error, OperationalError | InterfaceError):
         return server_error(request)
     problem = problem_of(error)
-    if request.path.startswith("/api/"):
-        return problem_response(problem)
+    if request.path.startswith(API):
+        return refusal(request.path, problem)
     return HttpResponse(
         f"{problem.detail}\n", status=problem.status, content_type="text/plain", headers=SOON
     )

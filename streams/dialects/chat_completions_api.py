@@ -19,18 +19,13 @@ from streams.chat.origin import Origin
 from streams.chat.reply_state import ReplyState
 from streams.dialects.chat_completions import ChatCompletionWire, completion, failure
 from streams.dialects.http import DialectApi, check_stream
-from streams.dialects.openai_http import (
-    ERRORS,
-    error_response,
-    refuse,
-    repeatable,
-    stream_waiting,
-    wait_for_reply,
-)
+from streams.dialects.openai_http import ERRORS, repeatable
 from streams.dialects.openai_input import InputMessage, split
 from streams.dialects.text_input import no_tools
+from streams.dialects.waiting import stream_waiting, wait_for_reply
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem
+from streams.http.refusals import openai_error, openai_refusal
 from streams.protocol.events import RunFailed
 
 DIALECT = "chat-completions"
@@ -89,7 +84,7 @@ def chat_completions(
         origin=Origin(dialect=DIALECT, hidden=True, earlier=earlier),
     )
     if not body.stream:
-        return wait_for_reply(request, queued.run, _whole)
+        return wait_for_reply(request, queued.run, _whole, openai_refusal)
     usage = bool(body.stream_options and body.stream_options.include_usage)
     return stream_waiting(request, partial(ChatCompletionWire, usage=usage), queued.run)
 
@@ -98,10 +93,10 @@ def _whole(state: ReplyState) -> HttpResponse:
     ending = state.reply.ending
     if isinstance(ending, RunFailed):
         # The SDK must not repeat it: the repetition would be answered with the same failure.
-        return error_response(500, failure(ending), {"x-should-retry": "false"})
+        return openai_error(500, failure(ending), {"x-should-retry": "false"})
     whole = orjson.dumps(completion(state.run, state.reply))
     return HttpResponse(whole, content_type="application/json")
 
 
-api = DialectApi(DIALECT, prefix="/v1/", refuse=refuse)
+api = DialectApi(DIALECT, prefix="/v1/", refuse=openai_refusal)
 api.add_router("", router)

@@ -17,9 +17,9 @@ from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.wire import Wire, open_run
 from streams.http.problems import Problem
+from streams.http.refusals import Refuse
 from streams.protocol.fold import Reply
 
-Refuse = Callable[[Problem], HttpResponse]
 SYNTAX = 256 * 1024  # bytes outside of strings in a body, which may hold a list of messages
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 HTTP_1_0 = Problem(

@@ -1,51 +1,20 @@
-"""What OpenAI's wires share over HTTP: refusals, repeated requests, the models, waiting for a run.
+"""What OpenAI's wires share over HTTP: repeated requests, the models."""
 
-A client that waits for a reply over one connection says by closing it that the run may end
-(`streams.chat.waiting_reader`). A server that stops is no such wish.
-"""
-
-import asyncio
-import logging
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
-from uuid import UUID
 
-from django.db import DatabaseError, close_old_connections
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.api.errors import forget_frames, logged_problem
-from streams.api.json import dump_json
-from streams.api.prefer_wait import endings
 from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of, kinds, names
-from streams.chat.reply_state import ReplyState, reply_state
-from streams.chat.waiting_reader import bind, leave
-from streams.delivery.open_streams import open_streams
-from streams.delivery.threads import in_thread, threads
-from streams.dialects.http import DialectApi, stream_run
-from streams.dialects.wire import Wire
-from streams.http.pending_response import PendingResponse
-from streams.http.problems import Problem, not_found
-from streams.models import Run
-from streams.protocol.sse import clean
+from streams.dialects.http import DialectApi
+from streams.http.problems import not_found
+from streams.http.refusals import openai_refusal
 
 REPEAT = "x-stainless-retry-count"  # how often the SDK has repeated this request
-TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-STOPPING = Problem(
-    503,
-    "unavailable",
-    "The server is stopping. Repeat the request: it joins the reply that is being written.",
-    headers={"Retry-After": "1"},
-)
 ERRORS: dict[str, Any] = {
     "responses": {
         status: {
@@ -70,40 +39,12 @@ ERRORS: dict[str, Any] = {
         }.items()
     }
 }
-logger = logging.getLogger(__name__)
-Body = Callable[[ReplyState], HttpResponse]
-
-
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal in OpenAI's form. The SDKs repeat some statuses, but none that would stay."""
-    kind = "server_error" if problem.status >= 500 else "invalid_request_error"
-    error = {
-        "message": problem.detail,
-        "type": TYPES.get(problem.status, kind),
-        "param": problem.errors[0]["field"] if problem.errors else None,
-        "code": problem.code,
-    }
-    lasting = {"x-should-retry": "false"} if problem.status == 409 else {}
-    return error_response(problem.status, error, {**lasting, **problem.headers})
-
-
-def error_response(
-    status: int, error: dict[str, str | None], headers: dict[str, str]
-) -> HttpResponse:
-    """An error in OpenAI's form. It may quote the request, so its text is made encodable."""
-    encodable = {name: clean(text) if text else text for name, text in error.items()}
-    return HttpResponse(
-        dump_json({"error": encodable}),
-        status=status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **headers},
-    )
 
 
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
     """The 404 of unknown paths under `/v1/`."""
-    return refuse(not_found())
+    return openai_refusal(not_found())
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:
@@ -115,63 +56,6 @@ def repeatable(request: ApiRequest) -> IdempotencyKey:
         digest=sha256(request.body).hexdigest(),
         repeat=int(count) if count.isascii() and count.isdigit() and len(count) < 6 else 0,
     )
-
-
-def stream_waiting(
-    request: ApiRequest, wire_of: Callable[[Run], Wire], run: UUID
-) -> StreamingHttpResponse:
-    """The response that streams the run, which ends if the client leaves. Raises `Problem`."""
-    on_close = _on_close(run)
-    state = reply_state(run)
-    try:
-        return stream_run(request, wire_of(state.run), request.auth, state, on_close=on_close)
-    except Problem:  # the client repeats the request, or leaves
-        on_close(True)
-        raise
-
-
-def wait_for_reply(request: ApiRequest, run: UUID, body: Body) -> PendingResponse:
-    """The response that `body` makes of the run's end; the run ends if the client leaves."""
-    on_close = _on_close(run)
-    waiting = True
-
-    async def complete(response: PendingResponse) -> None:
-        nonlocal waiting
-        try:
-            answer = await _answer(run, body)
-        except Exception as error:
-            answer = refuse(logged_problem(request, error))
-            forget_frames(error)
-        waiting = False
-        response.replace(answer)
-
-    return PendingResponse(refuse(STOPPING), complete, lambda: on_close(waiting))
-
-
-async def _answer(run: UUID, body: Body) -> HttpResponse:
-    if await endings(asyncio.get_running_loop()).report_of(run) is None:
-        raise STOPPING if open_streams().draining else not_found()
-    return await in_thread(lambda: body(reply_state(run)))
-
-
-def _on_close(run: UUID) -> Callable[[bool], None]:
-    """What to call when the response ends, with whether the client left before that."""
-    reader = bind(run)
-
-    def close(left: bool) -> None:
-        if left and not open_streams().draining:
-            threads(None).submit(_leave, run, reader)
-
-    return close
-
-
-def _leave(run: UUID, reader: UUID) -> None:
-    try:
-        leave(run, reader)
-    except DatabaseError:
-        logger.warning("run %s goes on, though its client has left", run, exc_info=True)
-    finally:
-        close_old_connections()
 
 
 def model_item(name: str) -> dict[str, Any]:
@@ -194,5 +78,5 @@ def retrieve_model(request: ApiRequest, model: str) -> dict[str, Any]:
     return model_item(model)
 
 
-models_api = DialectApi("openai-models", prefix="/v1/", refuse=refuse)
+models_api = DialectApi("openai-models", prefix="/v1/", refuse=openai_refusal)
 models_api.add_router("", models)

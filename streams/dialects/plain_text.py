@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from django.http import HttpResponse
+from streams.http.refusals import text_refusal
 
-from streams.http.problems import Problem
-
+refuse = text_refusal
 REFUSALS = {
     400: "The request cannot be read",
     401: "The request has no valid authentication",
@@ -23,16 +22,6 @@ BODY = {
     413: "The body is larger than any request needs",
     415: "The body is no JSON",
 }
-
-
-def refuse(problem: Problem) -> HttpResponse:
-    """A refusal as one sentence."""
-    return HttpResponse(
-        problem.detail,
-        status=problem.status,
-        content_type="text/plain; charset=utf-8",
-        headers=problem.headers,
-    )
 
 
 def documented(*others: dict[int, str], media_type: str = "text/plain") -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Each part of the reply is an item of the output. Its `output_index` and its id name the attempt and
 the part, so each connection gives the same ones. Another attempt ends the items of the one before
-with no content, and adds new ones. Sources and data have no words here.
+with no content, and adds new ones. So does an attempt that lost what was sent, as its next edition:
+the log was lost, and what ended the run had less of the text. Sources and data have no words here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,9 +13,9 @@ from typing import Any
 import orjson
 
 from streams.dialects.changes import Closed, Ended, Grown, Opened, TakenBack, changes
+from streams.dialects.editions import attempt_of, edition_of, next_edition
 from streams.dialects.position import CLOSING, END, OFFSET_BITS, OPENING, Position, reply_at
 from streams.dialects.responses_body import call_item, item, item_id, output_index, response_body
-from streams.http.threaded_handler import StreamBroken
 from streams.models import Run
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
@@ -43,16 +44,33 @@ class ResponseWire:
     def __init__(self, run: Run, *, after: int | None = None) -> None:
         self._run = run
         self._after = after
+        self._edition = 0  # of what was sent
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`. Raises `StreamBroken` if the same attempt's text
-        became another one.
-        """
-        for position, type, fields in self._events(before, now):
+        """The frames from `before` to `now`."""
+        sent = None if before is None else replace(before, attempt=self._edition)
+        for position, type, fields in self._events(sent, self._edited(sent, now)):
             number = int(position)
             if self._after is None or number > self._after:
                 data = orjson.dumps({"type": type, "sequence_number": number, **fields})
                 yield b"event: " + type.encode() + b"\ndata: " + data + b"\n\n"
+
+    def _edited(self, sent: Reply | None, now: Reply) -> Reply:
+        """The reply with the number of its edition as its attempt."""
+        if not self._edition and self._after is not None:
+            self._edition = self._continued(Position.of(self._after), now)
+        elif attempt_of(self._edition) != now.attempt:
+            self._edition = edition_of(now.attempt)
+        elif sent and _is_taken_back(replace(sent, attempt=now.attempt), now):
+            self._edition = next_edition(self._edition)
+        return replace(now, attempt=self._edition)
+
+    def _continued(self, after: Position, now: Reply) -> int:
+        """The edition for a reader that comes back: its own, if this attempt has what was sent."""
+        if not now.attempt or attempt_of(after.attempt) != now.attempt:
+            return edition_of(now.attempt)
+        had = None if _is_void(after) else reply_at(after, replace(now, attempt=after.attempt))
+        return after.attempt if had else next_edition(after.attempt)
 
     def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
         if before is None:
@@ -73,8 +91,6 @@ class ResponseWire:
     def _changes(self, before: Reply, now: Reply) -> Iterator[Event]:
         for change in changes(before, now):
             match change:
-                case TakenBack():
-                    raise StreamBroken
                 case Opened(place=place, part=part):
                     yield from _opened(place, part, now)
                 case Grown(place=place, part=part):
@@ -93,11 +109,20 @@ class ResponseWire:
         return position, type, {"response": response_body(self._run, begun)}
 
     def _void(self, after: Position, now: Reply) -> Iterator[Event]:
-        """End what the reader has of an earlier attempt, though its kinds are not known now."""
+        """End what the reader has of an earlier edition, though its kinds are not known now."""
         if after.attempt < now.attempt:
             last = TOP - after.offset if after.is_end else after.place
             for place in range(min(last, END - 2), -1, -1):
                 yield _voided(place, TextPart(text=""), Reply(run=now.run, attempt=after.attempt))
+
+
+def _is_taken_back(sent: Reply, now: Reply) -> bool:
+    return isinstance(next(changes(sent, now), None), TakenBack)
+
+
+def _is_void(after: Position) -> bool:
+    """Whether the last frame ended an item that no longer counted."""
+    return after.is_end and after.offset > 0
 
 
 def _had(after: Position, now: Reply) -> Reply:
@@ -105,7 +130,7 @@ def _had(after: Position, now: Reply) -> Reply:
     if after.attempt < now.attempt:
         return Reply(run=now.run, attempt=now.attempt)
     before = reply_at(after, now)
-    if before is None:  # this attempt's text has become shorter: the last frame says all
+    if before is None:  # this position was never sent
         return replace(now, ending=None)
     part = before.parts[-1] if before.parts and 0 <= after.place < END - 1 else None
     if part and (after.offset < OPENING or not isinstance(part, TextPart | ReasoningPart)):

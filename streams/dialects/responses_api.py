@@ -5,6 +5,7 @@ GET  /v1/responses/<id>         the response as it is now, or its frames after `
 POST /v1/responses/<id>/cancel  stops one that was asked for with `background`
 """
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -21,14 +22,17 @@ from streams.chat.idempotency import IdempotencyKey, recall
 from streams.chat.origin import EarlierMessage, Origin
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
+from streams.dialects.editions import edition_of
 from streams.dialects.http import DialectApi, check_stream, stream_run
-from streams.dialects.openai_http import ERRORS, refuse, repeatable, stream_waiting, wait_for_reply
+from streams.dialects.openai_http import ERRORS, repeatable
 from streams.dialects.openai_input import InputMessage, split
 from streams.dialects.position import Position
 from streams.dialects.responses import ResponseWire
 from streams.dialects.responses_body import response_body
 from streams.dialects.text_input import checked, no_tools
+from streams.dialects.waiting import stream_waiting, wait_for_reply
 from streams.http.problems import Problem, not_found
+from streams.http.refusals import openai_refusal
 from streams.models import Conversation, Message, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
 
@@ -72,7 +76,7 @@ def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
     if not body.background:
         if body.stream:
             return stream_waiting(request, ResponseWire, run)
-        return wait_for_reply(request, run, _whole)
+        return wait_for_reply(request, run, _whole, openai_refusal)
     state = reply_state(run)
     if body.stream:
         return stream_run(request, ResponseWire(state.run), request.auth, state)
@@ -191,9 +195,10 @@ def _check(number: int) -> None:
 
 
 def _whole(state: ReplyState) -> HttpResponse:
-    body = orjson.dumps(response_body(state.run, state.reply))
+    reply = replace(state.reply, attempt=edition_of(state.reply.attempt))
+    body = orjson.dumps(response_body(state.run, reply))
     return HttpResponse(body, content_type="application/json")
 
 
-api = DialectApi(DIALECT, prefix="/v1/", refuse=refuse)
+api = DialectApi(DIALECT, prefix="/v1/", refuse=openai_refusal)
 api.add_router("", router)

@@ -4,10 +4,10 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import RequestAborted, RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
 
 from streams.http.request_limits import max_bytes
@@ -15,6 +15,7 @@ from streams.http.request_limits import max_bytes
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+ReadBody = Callable[[Receive], Awaitable[IO[bytes]]]
 
 
 class Request(ASGIRequest):
@@ -45,11 +46,25 @@ def length_of(scope: Mapping[str, Any]) -> float:
     return int(length) if length.isdigit() else math.inf
 
 
-def receive_in_time(receive: Receive) -> Receive:
-    """Return a `receive` that raises `TimeoutError` after `CONNECTION_TIMEOUT` seconds."""
+async def read_in_time(read_body: ReadBody, receive: Receive) -> IO[bytes]:
+    """Return the body. Raises `TimeoutError` if no more of it comes for `CONNECTION_TIMEOUT`.
+
+    Django's `read_body` closes its temporary file only if the client disconnects.
+    """
+    timed_out = False
 
     async def next_piece() -> Mapping[str, Any]:
-        async with asyncio.timeout(settings.CONNECTION_TIMEOUT):
-            return await receive()
+        nonlocal timed_out
+        try:
+            async with asyncio.timeout(settings.CONNECTION_TIMEOUT):
+                return await receive()
+        except TimeoutError:
+            timed_out = True
+            return {"type": "http.disconnect"}
 
-    return next_piece
+    try:
+        return await read_body(next_piece)
+    except RequestAborted:
+        if timed_out:
+            raise TimeoutError from None
+        raise

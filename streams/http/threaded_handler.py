@@ -16,8 +16,9 @@ from django.urls import set_script_prefix
 
 from streams.http.lock_wait import in_request
 from streams.http.pending_response import PendingResponse
-from streams.http.problems import Problem, problem_response
-from streams.http.request import Receive, Request, Scope, Send, receive_in_time, wants_body
+from streams.http.problems import Problem
+from streams.http.refusals import refusal
+from streams.http.request import Receive, Request, Scope, Send, read_in_time, wants_body
 from streams.http.unavailable import unavailable_response
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class ThreadedHandler(ASGIHandler):
         except RequestAborted:
             return
         except TimeoutError:
-            await self.send_response(problem_response(REQUEST_TIMEOUT), send)
+            await self.send_response(refusal(scope["path"], REQUEST_TIMEOUT), send)
             return
         except Overloaded:
             await self.send_response(refused_early(scope, OVERLOADED), send)
@@ -113,7 +114,8 @@ class ThreadedHandler(ASGIHandler):
     async def _process(
         self, scope: Scope, receive: Receive
     ) -> tuple[Request, HttpResponse | StreamingHttpResponse]:
-        body = await self.read_body(receive_in_time(receive)) if wants_body(scope) else BytesIO()
+        wanted = wants_body(scope)
+        body = await read_in_time(self.read_body, receive) if wanted else BytesIO()
         created = cast("tuple[Request, HttpResponse | None]", self.create_request(scope, body))
         request, refusal = created
         return request, refusal or await self._in_thread(request)

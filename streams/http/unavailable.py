@@ -1,7 +1,7 @@
 """The response when no web process can answer: it is away, stops, or has no database.
 
 An EventSource does not reconnect after any status but 200. So a stream's reader gets a 200 response
-that asks it to reconnect. All other requests get a problem response.
+that asks it to reconnect. All other requests are refused, in the form of their wire.
 """
 
 import re
@@ -9,7 +9,8 @@ import re
 from django.conf import settings
 from django.http import HttpResponse
 
-from streams.http.problems import Problem, problem_response
+from streams.http.problems import Problem
+from streams.http.refusals import refusal
 from streams.protocol.sse import encode_frame, retry_field
 from streams.protocol.stream_frames import Heartbeat
 
@@ -19,7 +20,7 @@ STREAM = re.compile(r"^/api/conversations/[^/]+/events/?$")
 def unavailable_response(method: str, path: str, origin: str, problem: Problem) -> HttpResponse:
     """The response to this request. `origin` is its `Origin` header, or "" without one."""
     is_stream = method == "GET" and STREAM.match(path)
-    response = retry_later() if is_stream else problem_response(problem)
+    response = retry_later() if is_stream else refusal(path, problem)
     # Without a length, the proxy would take it for a stream that Pushpin was not told to hold.
     response["Content-Length"] = str(len(response.content))
     if origin in settings.CORS_ALLOWED_ORIGINS:

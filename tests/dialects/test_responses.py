@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -282,4 +283,26 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) 
             assert (await user.stored(follows.id))["attempt"] == 2
             async with client.responses.stream(response_id=follows.id) as late:
                 assert (await late.get_final_response()).output_text == expected(asked)
+        await user.visitor.close()
+
+
+async def test_a_reader_that_has_more_than_is_stored_ends_with_what_is_stored(
+    stacks: Stacks,
+) -> None:
+    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+        user = await User.of(stack)
+        async with user.client() as client:
+            loop = Loop()
+            asked = script(tokens=10_000, seed=8, rate=50)
+            reading = asyncio.create_task(loop.read(await in_background(client, asked)))
+            await until(lambda: loop.text(), within=30, what="some text")
+            stack.worker.kill()
+            await stack.valkey.client.flushall()
+            await client.responses.cancel(loop.id)
+            with suppress(CUT):
+                await reading
+            await loop.read_again(client)
+            stored = await user.stored(loop.id)
+            assert loop.text() == loop.final.output_text == stored["text"]
+            assert loop.final.status == stored["status"] == "cancelled"
         await user.visitor.close()

@@ -316,6 +316,8 @@ def test_an_unexpected_error_is_logged_and_reveals_nothing(
 def test_a_wrong_host_is_a_problem_at_the_api_and_a_page_elsewhere() -> None:
     stranger = Client(headers={"Host": "evil.example"})
     assert refused(stranger.get("/api/models/")) == (400, "bad_request")
+    assert stranger.get("/v1/models").json()["error"]["code"] == "bad_request"
+    assert stranger.get("/api/chat/c1/stream").content == b"The request cannot be read."
     page = stranger.get("/")
     assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
 

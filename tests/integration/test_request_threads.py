@@ -24,6 +24,15 @@ from tests.integration.support.handler import Connection
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
+# How a refusal begins by which no view has answered, as the clients of these paths read it.
+OTHER_WIRES = {
+    "/v1/models": b'{"error":{"message":"The ',
+    "/v1/responses": b'{"error":{"message":"The ',
+    "/api/chat/c1/messages": b"The ",
+    "/api/chat": b"The ",
+}
+
+
 @pytest.fixture
 async def browser() -> ApiClient:
     return await sync_to_async(ApiClient)()
@@ -239,12 +248,26 @@ async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
 
     monkeypatch.setattr("streams.asgi.ThreadedHandler._in_thread", never)
     reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
-    caller = Connection(browser, "/api/models/")
+    callers = {path: Connection(browser, path) for path in ("/api/models/", *OTHER_WIRES)}
     async with asyncio.timeout(5):
-        while len(entered) < 2:
+        while len(entered) <= len(callers):
             await asyncio.sleep(0.01)
-    for one in (reader, caller):
+    for one in (reader, *callers.values()):
         one.task.cancel()
         await asyncio.wait_for(one.task, 5)
     assert (reader.status, b'"head":null' in reader.body) == (200, True)
-    assert (caller.status, b'"unavailable"' in caller.body) == (503, True)
+    assert {one.status for one in callers.values()} == {503}
+    assert b'"unavailable"' in callers["/api/models/"].body
+    for path, begins in OTHER_WIRES.items():
+        assert callers[path].body.startswith(begins)
+
+
+@pytest.mark.parametrize("path", OTHER_WIRES)
+async def test_a_body_that_does_not_arrive_is_refused_in_the_wires_form(
+    browser: ApiClient, settings: Any, path: str
+) -> None:
+    settings.CONNECTION_TIMEOUT = 0.2
+    caller = Connection(browser, path, body=b"{", incomplete=True)
+    await asyncio.wait_for(caller.task, 5)
+    assert caller.status == 408
+    assert caller.body.startswith(OTHER_WIRES[path])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from streams.protocol.events import RunCancelled, Usage
+from streams.protocol.events import Ending, RunCancelled, RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     AnyPart,
@@ -21,11 +21,12 @@ from streams.protocol.parts import (
 RUN = UUID(int=1)
 USAGE = Usage(input_tokens=1, output_tokens=1, total_tokens=2, estimated=True)
 texts = st.text(alphabet="ab🙂", min_size=1, max_size=3)
+calls = st.sampled_from(["one", "two"])
 pieces: st.SearchStrategy[AnyPart] = st.one_of(
     st.builds(TextPart, text=texts),
     st.builds(ReasoningPart, text=texts),
-    st.builds(ToolCallPart, call=texts, name=texts, input=st.just({})),
-    st.builds(ToolResultPart, call=texts, output=texts),
+    st.builds(ToolCallPart, call=calls, name=texts, input=st.sampled_from([{}, {"at": 1}])),
+    st.builds(ToolResultPart, call=calls, output=texts),
     st.builds(SourcePart, source=texts, title=texts),
     st.builds(DataPart, name=st.just("n"), data=texts, id=st.sampled_from(["1", "2", None])),
 )
@@ -35,27 +36,44 @@ pieces: st.SearchStrategy[AnyPart] = st.one_of(
 def histories(draw: st.DrawFn, *, paired: bool = False) -> list[Reply]:
     """The states of one reply: up to three attempts, the last of which ends.
 
-    `paired`: each tool's result follows its call, as in what agents write.
+    `paired`: each result follows a call that has none, and at the end each call has one.
     """
     states = [Reply(run=RUN)]
     for attempt in range(1, draw(st.integers(1, 3)) + 1):
         states.append(Reply(run=RUN, attempt=attempt))
         for piece in draw(st.lists(pieces, max_size=6)):
-            if paired and not _may_follow(states[-1].parts, piece):
-                continue
-            states.append(replace(states[-1], parts=add_part(states[-1].parts, piece)))
-    ending = RunCancelled(run=RUN, attempt=states[-1].attempt, reply=None, usage=USAGE)
-    return [*states, replace(states[-1], ending=ending)]
+            if not paired or _may_follow(states[-1].parts, piece):
+                states.append(_and(states[-1], piece))
+    for call in _open_calls(states[-1].parts) if paired else ():
+        states.append(_and(states[-1], ToolResultPart(call=call, error="no")))
+    return [*states, replace(states[-1], ending=draw(_endings(attempt)))]
+
+
+def _and(reply: Reply, piece: AnyPart) -> Reply:
+    return replace(reply, parts=add_part(reply.parts, piece))
 
 
 def _may_follow(parts: tuple[AnyPart, ...], piece: AnyPart) -> bool:
-    """Whether a call has a name of its own, and a result the name of an open call."""
-    called = {part.call for part in parts if isinstance(part, ToolCallPart)}
-    answered = {part.call for part in parts if isinstance(part, ToolResultPart)}
+    """Whether a call is new, and a result the first of its call."""
     match piece:
         case ToolCallPart(call=call):
-            return call not in called
+            return all(part.call != call for part in parts if isinstance(part, ToolCallPart))
         case ToolResultPart(call=call):
-            return call in called - answered
+            return call in _open_calls(parts)
         case _:
             return True
+
+
+def _open_calls(parts: tuple[AnyPart, ...]) -> list[str]:
+    closed = {part.call for part in parts if isinstance(part, ToolResultPart)}
+    opened = [part.call for part in parts if isinstance(part, ToolCallPart)]
+    return [call for call in opened if call not in closed]
+
+
+def _endings(attempt: int) -> st.SearchStrategy[Ending]:
+    done = RunCompleted(run=RUN, attempt=attempt, reply=RUN, finish_reason="stop", usage=USAGE)
+    failed = RunFailed(
+        run=RUN, attempt=attempt, reply=None, code="model_error", reason="It broke.", usage=USAGE
+    )
+    cancelled = RunCancelled(run=RUN, attempt=attempt, reply=None, usage=USAGE)
+    return st.sampled_from([done, replace(done, finish_reason="length"), cancelled, failed])

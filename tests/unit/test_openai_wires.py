@@ -6,27 +6,32 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.dialects.chat_completions import DONE, ChatCompletionWire, completion
+from streams.dialects.editions import edition_of
 from streams.dialects.responses import ResponseWire
 from streams.dialects.responses_body import response_body
 from streams.dialects.wire import LastFrames
-from streams.http.threaded_handler import StreamBroken
 from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply
-from streams.protocol.parts import TextPart, ToolCallPart, ToolResultPart
-from tests.unit.support.reply_states import RUN, USAGE, states
+from streams.protocol.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from tests.support.reply_histories import RUN, USAGE, histories
 
 MADE = datetime(2026, 1, 2, tzinfo=UTC)
+VOID_CALL = ("mcp_call", "incomplete")
 TERMINAL = {"response.completed", "response.failed", "response.incomplete"}
 
 
 def run() -> Run:
     return Run(id=RUN, model="m", created_at=MADE, conversation_id=UUID(int=2), reader=RUN)
+
+
+def whole(reply: Reply) -> dict[str, Any]:
+    """The response as `GET` shows it."""
+    return response_body(run(), replace(reply, attempt=edition_of(reply.attempt)))
 
 
 def data_of(frame: bytes) -> dict[str, Any]:
@@ -67,16 +72,17 @@ class ResponseReader:
             case type if type in TERMINAL:
                 self.final = data["response"]
 
-    def valid_items(self) -> list[dict[str, Any]]:
+    def valid_items(self, *, without_voided_calls: bool = False) -> list[dict[str, Any]]:
         """The items with content; a void one has none."""
         done = [self.items[index] for index in sorted(self.items)]
         assert all(item.pop("done") for item in done)
+        if without_voided_calls:
+            done = [one for one in done if (one["type"], one["status"]) != VOID_CALL]
         return [item for item in done if item["type"] == "mcp_call" or item["content"]]
 
 
-@given(st.data())
-def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObject) -> None:
-    replies = data.draw(states())
+def read_with_cuts(replies: list[Reply], data: st.DataObject) -> ResponseReader:
+    """What a reader has in the end that misses some states, and is cut up to six times."""
     reader, at, cuts = ResponseReader(), 0, data.draw(st.integers(0, 6))
     while reader.final is None:
         at = data.draw(st.integers(at, len(replies) - 1))
@@ -91,16 +97,21 @@ def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObj
                 cuts -= 1
                 break
             before, at = replies[at], data.draw(st.integers(at + 1, len(replies) - 1))
+    return reader
+
+
+@given(st.data())
+def test_a_response_that_is_cut_anywhere_ends_like_an_uncut_one(data: st.DataObject) -> None:
+    replies = data.draw(histories(paired=True))
+    reader = read_with_cuts(replies, data)
     last = replies[-1]
-    assert reader.final == json.loads(json.dumps(response_body(run(), last)))
-    void = {"mcp_call": "incomplete"}
-    items = [one for one in reader.valid_items() if one["status"] != void.get(one["type"])]
-    assert items == reader.final["output"]
+    assert reader.final == json.loads(json.dumps(whole(last)))
+    assert reader.valid_items(without_voided_calls=True) == reader.final["output"]
     told = ResponseWire(run(), after=reader.last)
     assert [*told.frames(None, last)] == []
 
 
-@given(states())
+@given(histories(paired=True))
 def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> None:
     reader = ResponseReader()
     for frame in ResponseWire(run()).frames(None, replies[-1]):
@@ -109,11 +120,44 @@ def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> 
     assert reader.valid_items() == reader.final["output"]
 
 
-def test_text_that_changes_within_an_attempt_breaks_the_connection() -> None:
-    said = Reply(run=RUN, attempt=1, parts=(TextPart(text="ab"),))
-    other = replace(said, parts=(TextPart(text="xy"),))
-    with pytest.raises(StreamBroken):
-        [*ResponseWire(run()).frames(said, other)]
+@st.composite
+def shortened(draw: st.DrawFn) -> list[Reply]:
+    """The states of a reply whose last attempt ended with less than it had."""
+    *running, last = draw(histories(paired=True))
+    had = running[-1].parts
+    kept = list(had[: draw(st.integers(0, len(had)))])
+    answered = {part.call for part in kept if isinstance(part, ToolResultPart)}
+    kept = [one for one in kept if not isinstance(one, ToolCallPart) or one.call in answered]
+    if kept and isinstance(part := kept[-1], TextPart):
+        kept[-1] = TextPart(text=part.text[: draw(st.integers(1, len(part.text)))])
+    return [*running, replace(last, parts=tuple(kept))]
+
+
+@given(st.data())
+def test_a_reply_that_ends_with_less_than_was_sent_ends_like_any_other(
+    data: st.DataObject,
+) -> None:
+    replies = data.draw(shortened())
+    reader = read_with_cuts(replies, data)
+    assert reader.valid_items(without_voided_calls=True) == reader.final["output"]
+    texts = [item["content"][0]["text"] for item in reader.final["output"] if item.get("content")]
+    parts = [one for one in replies[-1].parts if isinstance(one, TextPart | ReasoningPart)]
+    assert texts == [part.text for part in parts]
+
+
+def test_text_that_changes_within_an_attempt_is_said_by_new_items() -> None:
+    wire, reader, before = ResponseWire(run()), ResponseReader(), None
+    ending = RunCompleted(run=RUN, attempt=1, reply=RUN, finish_reason="stop", usage=USAGE)
+    for text in ("ab", "xy", "z"):
+        now = Reply(run=RUN, attempt=1, parts=(TextPart(text=text),))
+        for frame in wire.frames(before, now):
+            reader.read(frame)
+        before = now
+    for frame in wire.frames(before, replace(now, ending=ending)):
+        reader.read(frame)
+    assert [item["content"] for item in reader.items.values()][:2] == [[], []]
+    assert reader.valid_items() == reader.final["output"]
+    assert reader.final["output"][0]["content"][0]["text"] == "z"
 
 
 def test_a_response_shows_a_tool_that_ran_here_as_a_call_of_the_server() -> None:
@@ -169,7 +213,7 @@ class ChatReader:
         self.usage = data["usage"] or self.usage
 
 
-@given(states(), st.data())
+@given(histories(paired=True), st.data())
 def test_chat_completions_say_the_text_once_or_an_error(
     replies: list[Reply], data: st.DataObject
 ) -> None:

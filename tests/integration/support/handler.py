@@ -22,6 +22,7 @@ class Connection:
         *,
         method: str = "",
         body: bytes = b"",
+        incomplete: bool = False,  # the rest of the body does not arrive
         **headers: str,
     ) -> None:
         cookies = "; ".join(f"{name}={one.value}" for name, one in browser.client.cookies.items())
@@ -39,6 +40,7 @@ class Connection:
             ],
         }
         self._sent = memoryview(body)
+        self._incomplete = incomplete
         self._left = asyncio.Event()
         self._begun = False
         self.status = 0
@@ -63,7 +65,8 @@ class Connection:
         self._begun = True
         portion, self._sent = self._sent[:PORTION], self._sent[PORTION:]
         await asyncio.sleep(0)  # others' portions come in between
-        return {"type": "http.request", "body": bytes(portion), "more_body": bool(self._sent)}
+        more = self._incomplete or bool(self._sent)
+        return {"type": "http.request", "body": bytes(portion), "more_body": more}
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

@@ -1,0 +1,107 @@
+"""Responses that last as long as a run: its stream, or one body when it has ended.
+
+A client that waits for a reply over one connection says by closing it that the run may end
+(`streams.chat.waiting_reader`). A server that stops is no such wish.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db import DatabaseError, close_old_connections
+from django.http import HttpResponse, StreamingHttpResponse
+
+from streams.api.authentication import ApiRequest
+from streams.api.errors import forget_frames, logged_problem
+from streams.api.prefer_wait import endings
+from streams.chat.reply_state import ReplyState, reply_state
+from streams.chat.waiting_reader import bind, leave
+from streams.delivery.open_streams import open_streams
+from streams.delivery.threads import in_thread, threads
+from streams.dialects.http import stream_run
+from streams.dialects.wire import Wire
+from streams.http.pending_response import PendingResponse
+from streams.http.problems import Problem, not_found
+from streams.http.refusals import Refuse
+from streams.models import Run
+
+STOPPING = Problem(
+    503,
+    "unavailable",
+    "The server is stopping. Repeat the request: it joins the reply that is being written.",
+    headers={"Retry-After": "1"},
+)
+logger = logging.getLogger(__name__)
+Body = Callable[[ReplyState], HttpResponse]
+
+
+def stream_waiting(
+    request: ApiRequest,
+    wire_of: Callable[[Run], Wire],
+    run: UUID,
+    *,
+    headers: dict[str, str] | None = None,
+) -> StreamingHttpResponse:
+    """The response that streams the run, which ends if the client leaves. Raises `Problem`."""
+    on_close = _on_close(run)
+    state = reply_state(run)
+    try:
+        wire = wire_of(state.run)
+        return stream_run(request, wire, request.auth, state, headers=headers, on_close=on_close)
+    except Problem:  # the client repeats the request, or leaves
+        on_close(True)
+        raise
+
+
+def wait_for_reply(
+    request: ApiRequest, run: UUID, body: Body, refuse: Refuse, *, bound: bool = True
+) -> PendingResponse:
+    """The response that `body` makes of the run's end.
+
+    If it is `bound`, the run ends if the client leaves.
+    """
+    on_close = _on_close(run) if bound else None
+    waiting = True
+
+    async def complete(response: PendingResponse) -> None:
+        nonlocal waiting
+        try:
+            answer = await _answer(run, body)
+        except Exception as error:
+            answer = refuse(logged_problem(request, error))
+            forget_frames(error)
+        waiting = False
+        response.replace(answer)
+
+    def close() -> None:
+        if on_close:
+            on_close(waiting)
+
+    return PendingResponse(refuse(STOPPING), complete, close)
+
+
+async def _answer(run: UUID, body: Body) -> HttpResponse:
+    if await endings(asyncio.get_running_loop()).report_of(run) is None:
+        raise STOPPING if open_streams().draining else not_found()
+    return await in_thread(lambda: body(reply_state(run)))
+
+
+def _on_close(run: UUID) -> Callable[[bool], None]:
+    """What to call when the response ends, with whether the client left before that."""
+    reader = bind(run)
+
+    def close(left: bool) -> None:
+        if left and not open_streams().draining:
+            threads(None).submit(_leave, run, reader)
+
+    return close
+
+
+def _leave(run: UUID, reader: UUID) -> None:
+    try:
+        leave(run, reader)
+    except DatabaseError:
+        logger.warning("run %s goes on, though its client has left", run, exc_info=True)
+    finally:
+        close_old_connections()
