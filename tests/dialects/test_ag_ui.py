@@ -251,6 +251,45 @@ async def test_a_second_attempt_is_all_that_is_left(client: VendorProcess, stack
         assert told[1]["returns"] > 0
 
 
+async def test_a_page_whose_web_process_stops_goes_on_at_another_one(
+    client: VendorProcess, stack: Stack, visitor: Visitor
+) -> None:
+    web = await stack.add_web()
+    async with Proxy((HOST, stack.ports[web.name])) as proxy:
+        page = await AgUiPage.open(client, visitor, port=proxy.port)
+        sending = asyncio.create_task(page.send(script(tokens=80, seed=12, rate=40)))
+        await page.do("heard", count=40)
+        proxy.upstreams[:] = [(HOST, stack.ports[stack.web.name])]
+        web.terminate()
+        told = await sending
+    assert told["returns"] >= 1
+    await page.check()
+
+
+async def test_a_page_ends_with_the_stored_reply_though_redis_was_emptied(
+    client: VendorProcess, stack: Stack, visitor: Visitor
+) -> None:
+    page = await AgUiPage.open(client, visitor)
+    sending = asyncio.create_task(page.send(script(tokens=80, seed=13, rate=40, reasoning=2)))
+    await page.do("heard", count=40)
+    await stack.valkey.client.flushall()
+    assert (await sending)["end"]
+    await page.check()
+
+
+async def test_a_page_whose_thread_is_deleted_does_not_ask_again(
+    client: VendorProcess, visitor: Visitor
+) -> None:
+    page = await AgUiPage.open(client, visitor)
+    sending = asyncio.create_task(page.send(script(tokens=5000, seed=14, rate=40)))
+    heard = await page.do("heard", count=40)
+    conversation = (await visitor.run(heard["run"]))["conversation"]
+    await visitor.http.delete(f"/api/conversations/{conversation}/")
+    told = await sending
+    assert (told["end"], told["error"]["status"]) == (None, 422)
+    assert not [one for one in await visitor.conversations() if '"seed": 14' in one["title"]]
+
+
 async def test_a_refusal_reads_as_a_sentence(client: VendorProcess, visitor: Visitor) -> None:
     page = await AgUiPage.open(client, visitor, props={"model": "gone"})
     told = await page.send("Hello")
