@@ -149,8 +149,9 @@ def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[
     reasoning only if the list has reasoning. So reasoning first becomes another kind of message.
     """
     order = [one["id"] for one in messages if one["role"] != "activity"]
+    known = set(order)
     old = [one for one in had if one["role"] != "activity"]
-    kept = [one["id"] for one in old if one["id"] in set(order)]
+    kept = [one["id"] for one in old if one["id"] in known]
     reasoning = [
         {"id": one["id"], "role": "assistant", "content": ""}
         for one in old

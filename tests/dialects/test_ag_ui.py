@@ -310,7 +310,8 @@ PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## AG-UI")[2].part
 async def test_the_example_of_the_document_shows_the_reply(
     project: Path, stack: Stack, visitor: Visitor
 ) -> None:
-    example, _ = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    example, connecting = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert connecting in SCRIPT.read_text()  # which the other tests run
     asked = "What is a river?"
     headers = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:

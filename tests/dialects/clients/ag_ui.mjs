@@ -14,9 +14,7 @@ console.warn = (text) => warned.push(String(text))
 
 class Agent extends HttpAgent {
   connect(input) {
-    const there = this.clone()
-    there.url = `${this.url}/connect`
-    return there.run(input)
+    return Object.create(this, { url: { value: `${this.url}/connect` } }).run(input)
   }
 }
 
