@@ -9,7 +9,7 @@
 # make lock    makes requirements*.lock from pyproject.toml
 
 VENV ?= .venv
-# Number of parallel test processes; the tests of one file run in the same process.
+# Number of parallel test processes; tests/conftest.py says which tests run in the same one.
 PROCESSES ?= 3
 PYTHON = $(VENV)/bin/python
 # If the machine has them: `timeout` bounds each command, `flock` allows one installation at a time.
@@ -48,7 +48,7 @@ test-browser:
 
 # With the vendors' npm packages, which the tests install by name and version.
 test-dialects: environment-dev
-	$(call MINUTES,10) $(PYTHON) -m pytest tests/dialects
+	$(call MINUTES,10) $(PYTHON) -m pytest $(BESIDE) tests/dialects
 
 test-all:
 	$(MAKE) -k test test-faults test-browser test-dialects

@@ -11,9 +11,10 @@ import httptools
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from streams.http.event_stream import CONNECTION, Write
 from streams.http.problems import Problem, problem_response
+from streams.http.request import Send
 from streams.http.request_limits import HEAD
-from streams.http.threaded_handler import ABORT
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
 UNREADABLE = Problem(400, "bad_request", "This is not a valid HTTP request.")
@@ -68,7 +69,9 @@ class HttpConnection(HttpToolsProtocol):
         if self.parser.should_upgrade() and not self._should_upgrade():
             return  # `_upgrade` parses the head again, without its `Upgrade` field
         self._stop_timer()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self.scope["extensions"] = {
+            CONNECTION: {"abort": self.transport.abort, "writer": self.writer_of}
+        }
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -83,6 +86,20 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+
+    def writer_of(self, send: Send) -> Write | None:
+        """What writes a chunk of the body at once. None if `send` is not the server's own.
+
+        Another `send` belongs to ASGI middleware, which must see each part of the body.
+        """
+        return self.write_at_once if self.cycle and send == self.cycle.send else None
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Write bytes of the response's body, framed already. False: the client must read first."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self.transport.write(data)
+        return True
 
     def _parse(self, data: bytes) -> None:
         self._reported = False

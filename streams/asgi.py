@@ -24,11 +24,12 @@ from streams.http.threaded_handler import ThreadedHandler
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIVE, READY = "/health/live", "/health/ready"
 OWN = re.compile(r"^/(api/|health/|metrics$)")
-# The paths of dialects outside of /api/, and the dialects that are there.
-OF_DIALECTS = {
-    re.compile("^/v1/"): {"chat-completions", "responses"},
-    re.compile("^/ag-ui(/|$)"): {"ag-ui"},
-}
+# Paths outside of /api/, and the dialects that have them.
+DIALECTS = (
+    (re.compile("^/v1/"), {"chat-completions", "responses"}),
+    (re.compile("^/(threads|runs)(/|$)"), {"langgraph"}),
+    (re.compile("^/ag-ui(/|$)"), {"ag-ui"}),
+)
 STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WAITING = 512  # requests that may wait for a thread of the write pool
@@ -73,11 +74,8 @@ class StreamsApplication:
             await self.others(scope, receive, send)
 
     def _owns(self, path: str) -> bool:
-        return bool(OWN.match(path)) or any(
-            names.intersection(settings.DIALECTS)
-            for paths, names in OF_DIALECTS.items()
-            if paths.match(path)
-        )
+        served = (place for place, names in DIALECTS if names & set(settings.DIALECTS))
+        return any(place.match(path) for place in (OWN, *served))
 
     def handler_of(self, method: str, path: str) -> ThreadedHandler:
         """Return the handler whose threads answer this request."""

@@ -37,7 +37,7 @@ OF_THE_PROJECT = {
     "MODEL_URL_FILE": "the file that holds the embedded model's URL",
 }
 NAME_LENGTH = 200  # characters of an agent's name
-DIALECTS = ("ai-sdk", "chat-completions", "responses", "ag-ui")
+DIALECTS = ("ai-sdk", "chat-completions", "responses", "langgraph", "ag-ui")
 KEY_LENGTH = 32  # characters: RFC 7518 §3.2 requires 256 bits
 
 
@@ -167,6 +167,9 @@ class StreamSettings(Environment):
     # ── Runs ─────────────────────────────────────────────────────────────────────────────────
     # One owner gets at most three quarters of them: 66.
     WORKER_CONCURRENCY: Count = setting(88, "replies", "at once in one worker process")
+    DELTA_WINDOW: Annotated[float, Field(ge=0, le=1)] = setting(
+        0.02, "s", "after an event, in which text waits for more; 0: each piece is an event"
+    )
     RUN_LEASE: Period = setting(10.0, "s", "that a claim lasts without a renewal")
     LEASE_CHECK_INTERVAL: Period = setting(1.0, "s", "between a worker's checks of its leases")
     RUN_ATTEMPTS: Count = setting(3, "attempts", "that may be lost before a run fails")

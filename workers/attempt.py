@@ -30,7 +30,7 @@ class Attempt:
     """The reply of one attempt at a run, on its way from the model into the log."""
 
     def __init__(self, run: Run, process: Runtime) -> None:
-        self.writer = ReplyWriter(run, process.writers, self._stop)
+        self.writer = ReplyWriter(run, process.writers, process.window, self._stop)
         self._run = run
         self._process = process
         self._finish = Completion("stop", None)
@@ -68,6 +68,7 @@ class Attempt:
             self.reading = False
             await self.writer.confirm()
         except TimeoutError:
+            self.writer.flush()
             return Outcome.TOO_LONG
         except (asyncio.CancelledError, Superseded):
             return Outcome.LOST

@@ -2,6 +2,9 @@
 
 A piece does not wait for the one before it. The log's results arrive on the event loop. If the log
 has lost the reply, the writer restores the attempt's fence and appends all parts again.
+
+Text that arrives shortly after the last event is held, and becomes one event with what follows it
+(workers/delta_window.py). It is no part of the reply until it is flushed.
 """
 
 import asyncio
@@ -24,10 +27,13 @@ from streams.models import Run
 from streams.protocol.events import Delta, PartAdded, Piece, ReasoningDelta, TextDelta, TextSnapshot
 from streams.protocol.parts import Part, ReasoningPart, TextPart, WholePart, text_of
 from workers.backpressure import Backpressure
+from workers.delta_window import DeltaWindow, HeldText, TextKind
 from workers.lease import still_held
 from workers.log_writer import PAUSE, LogWriter, size
 from workers.reply_parts import ReplyParts
 from workers.reply_text import split_text
+
+DELTAS: dict[TextKind, type[Delta]] = {TextPart: TextDelta, ReasoningPart: ReasoningDelta}
 
 
 class ReplyWriter:
@@ -37,13 +43,19 @@ class ReplyWriter:
     """
 
     def __init__(
-        self, run: Run, log_writers: list[LogWriter], on_superseded: Callable[[], None]
+        self,
+        run: Run,
+        log_writers: list[LogWriter],
+        window: DeltaWindow,
+        on_superseded: Callable[[], None],
     ) -> None:
         self.head = 0  # the highest event id in the log that this attempt knows of
         self.events = 0  # that it has sent to the log
         self._run = run
         self._channel = channel_of(run.conversation_id)
         self._log_writer = log_writers[server_of(self._channel)]
+        self._window = window
+        self._held = HeldText()
         self._on_superseded = on_superseded
         self._reply = ReplyParts(settings.MAX_REPLY_BYTES)
         self._unconfirmed = Backpressure(lambda: self._log_writer.away.is_set())
@@ -59,37 +71,59 @@ class ReplyWriter:
         return Watermark(channel=self._channel, run=run.id, attempt=run.attempt, head=self.head)
 
     def stop(self) -> None:
-        """Append nothing more: another attempt has the run, or the process ends."""
+        """Append nothing more: another attempt has the run, or the process ends.
+
+        Held text is dropped, because the reply is what readers have received.
+        """
         self._refused = self._refused or Superseded()
+        self._held.take()
 
     async def append(self, item: str | ReasoningPart | WholePart) -> None:
         """Append one piece. Raises `ReplyTooLong` after the part of it that still fits."""
         match item:
             case str():
-                await self._append_text(TextDelta, TextPart, item)
+                await self._append_text(TextPart, item)
             case ReasoningPart():
-                await self._append_text(ReasoningDelta, ReasoningPart, item.text)
+                await self._append_text(ReasoningPart, item.text)
             case part:
                 await self._wait_for_room()
+                self.flush()
                 write = self._reply.add_part(part)
                 self._publish(PartAdded(**self._place(), part=part), write)
         self._reply.check()
 
+    def flush(self) -> None:
+        """Append the held text, as one piece."""
+        if not self._held:
+            return
+        kind, text = self._held.take()
+        write = self._reply.add_text(kind, text)
+        if not self._refused:  # otherwise it is among all parts, which come next
+            self._publish(DELTAS[kind](**self._place(), text=text), write)
+
     async def confirm(self) -> None:
-        """Wait until the log has confirmed every piece. Raises `Superseded`."""
+        """Flush the held text, and wait until the log has confirmed every piece.
+
+        Raises `Superseded`.
+        """
+        self.flush()
         while self._unconfirmed or self._refused:
             if self._unconfirmed:
                 await self._unconfirmed.wait_for_result()
             else:
                 await self._restore()
 
-    async def _append_text(
-        self, event: type[Delta], part: type[TextPart | ReasoningPart], text: str
-    ) -> None:
+    async def _append_text(self, kind: TextKind, text: str) -> None:
+        held = self._held
         for piece in split_text(self._reply.fit(text)):
             await self._wait_for_room()
-            write = self._reply.add_text(part, piece)
-            self._publish(event(**self._place(), text=piece), write)
+            if not held.takes(kind, piece):
+                self.flush()
+            held.add(kind, piece)
+            if held.full or self._window.time() >= held.due:
+                self.flush()
+            else:
+                self._window.flush_later(held, self.flush)
 
     async def _wait_for_room(self) -> None:
         # The log may hold the fence though its answer was lost. So all parts come first.
@@ -103,6 +137,7 @@ class ReplyWriter:
 
     def _publish(self, event: Piece | TextSnapshot, write: SlotWrite | None) -> None:
         self.events += 1
+        self._held.due = self._window.time() + settings.DELTA_WINDOW
         append = Append(channel=self._channel, event=event, write=write, min_head=self.head)
         length = size(append)
         self._unconfirmed.add(length)
@@ -127,6 +162,7 @@ class ReplyWriter:
             await self._unconfirmed.wait_for_result()
         if not isinstance(self._refused, FenceMissing):
             raise self._refused or Superseded()
+        self.flush()
         self._refused = None
         try:
             self.head = await sync_to_async(self._restore_fence, thread_sensitive=False)()

@@ -18,6 +18,7 @@ from streams.chat.sweep import Sweeper
 from streams.log.sharding import server_urls
 from workers.agents.threads import DaemonThreads
 from workers.agents.watchdog import Watchdog
+from workers.delta_window import DeltaWindow
 from workers.generators.openai import close_client
 from workers.lease_keeper import LeaseKeeper
 from workers.log_writer import LogWriter
@@ -38,6 +39,7 @@ class Runtime:
         self.loop = uvloop.new_event_loop()
         # One for each Redis server, so that one that is away does not delay the others.
         self.writers = [LogWriter(self.loop) for _ in server_urls()]
+        self.window = DeltaWindow(self.loop)
         self.keeper = LeaseKeeper(kind)
         self.sweeper = Sweeper()
         self.tool_names = ToolNames()

@@ -96,12 +96,13 @@ LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 CORS_ALLOW_CREDENTIALS = True  # requests carry visitors' cookies, so the list of origins is exact
 CORS_ALLOW_HEADERS = [
     *("authorization", "content-type", "x-csrftoken", "last-event-id", "cache-control"),
-    *("idempotency-key", "prefer", "x-request-id"),
+    *("idempotency-key", "prefer", "x-request-id", "x-api-key"),
 ]
 CORS_EXPOSE_HEADERS = [
     *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
+    "content-location",
 ]
-CORS_URLS_REGEX = "^/api/"
+CORS_URLS_REGEX = "^/(api/|threads|runs)"
 SESSION_ENGINE = "streams.access.sessions"  # stores a visitor's session only when needed
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = False  # the page's script sends it as X-CSRFToken

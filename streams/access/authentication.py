@@ -24,7 +24,7 @@ def caller_of(request: HttpRequest) -> Caller:
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return _bearer(request, token.strip())
+        return token_caller(request, token.strip())
     user = request.user if request.user.is_authenticated else None
     owner = session_owner(request.session, user)
     if owner is None and not settings.ALLOW_ANONYMOUS:
@@ -62,7 +62,8 @@ def _require_scopes(request: HttpRequest, scopes: Collection[str]) -> None:
         raise Problem(403, "scope_missing", f"The token lacks the scope: {needed}.")
 
 
-def _bearer(request: HttpRequest, token: str) -> Caller:
+def token_caller(request: HttpRequest, token: str) -> Caller:
+    """The caller who sent this API token or signed token. Raises `Problem`, 401 or 403."""
     if "." in token:  # a JWT has dots, an API token has none
         return signed_caller(request, token)
     row = valid_tokens().filter(digest=digest_of(token)).first()

@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from streams.access.authentication import caller_of, signed_caller
@@ -11,6 +11,7 @@ from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.delivery.replay import Pending, pending
+from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
@@ -69,7 +70,7 @@ def _answer(
         detail = "You have as many open streams as you may."
         raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
     logger.info("a stream of conversation %s opens after %s", conversation.id, cursor)
-    return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
+    return EventStreamResponse(stream, headers=HEADERS)
 
 
 def cursor_of(request: HttpRequest, channel: str) -> int | None:

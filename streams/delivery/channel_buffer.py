@@ -6,10 +6,22 @@ not reach back to the cursor, the reader reads the log. So a slow reader costs n
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from streams.http.event_stream import as_chunk
 
 T = TypeVar("T")
+Deliver = Callable[[int, int, bytes], bool]  # first and last id of events, as one HTTP chunk
+CHUNK_BYTES = 64 * 1024  # limit for a chunk: a longer one waits until its reader reads
 KEPT_BYTES = 1024 * 1024  # limit for the frames of one channel: a follower may get them at once
+
+
+class Wait(NamedTuple):
+    """A follower that waits for a change. `deliver` returns whether it goes on waiting."""
+
+    deadline: float
+    future: asyncio.Future[None]
+    deliver: Deliver | None
 
 
 class ChannelBuffer:
@@ -20,13 +32,16 @@ class ChannelBuffer:
         self.subscription = 0  # counts subscriptions: after each, followers must read the log again
         self.version = 0  # counts changes: a follower that was busy during one must not wait
         self.deleted = False
+        self.log_end: tuple[int | None, float] = (None, 0.0)  # the last id there, and when read
         self.last_final = 0
         self.listeners = 0
         self._keep = keep
         self._first = 0
         self._blocks: list[bytes] = []
         self._bytes = 0  # total size of these blocks
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[Wait] = []
+        self._batch_after = 0  # the id before the first event of this batch
+        self._batch_open = False  # whether `_deliver_batch` is still to come
         self._in_flight: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
 
     @property
@@ -43,17 +58,34 @@ class ChannelBuffer:
         return self._blocks[cursor + 1 - self._first :]
 
     def push(self, id: int, frame: bytes) -> None:
-        """Add the frame of event `id` and wake the followers."""
+        """Add the frame of event `id`, and have the followers that wait deliver it.
+
+        Events that arrive together are delivered together: under load, one write for several.
+        """
         if id != self.last + 1 or not self._blocks:
             self._drop(len(self._blocks))  # events were missed, or a new epoch has begun
             self._first = id
+            self._batch_after = id - 1
         elif len(self._blocks) >= 2 * self._keep:
             self._drop(self._keep)
         self._blocks.append(frame)
         self._bytes += len(frame)
         while self._bytes > KEPT_BYTES and len(self._blocks) > 1:
             self._drop(len(self._blocks) // 2)
-        self.wake()
+        self.version += 1
+        if self._waiting and not self._batch_open:
+            self._batch_after, self._batch_open = id - 1, True
+            asyncio.get_running_loop().call_soon(self._deliver_batch)
+
+    def _deliver_batch(self) -> None:
+        self._batch_open = False
+        first, last = self._batch_after + 1, self.last
+        joined = b"".join(self.after(first - 1) or ())
+        if not joined or len(joined) > CHUNK_BYTES:
+            self._go_through(lambda _: False)
+            return
+        chunk = as_chunk(joined)  # once for all readers
+        self._go_through(lambda wait: bool(wait.deliver and wait.deliver(first, last, chunk)))
 
     def _drop(self, count: int) -> None:
         self._bytes -= sum(map(len, self._blocks[:count]))
@@ -63,6 +95,10 @@ class ChannelBuffer:
     def subscribed(self) -> None:
         """Start anew: events published before this subscription may be missing."""
         self.connected = True
+        self.distrust()
+
+    def distrust(self) -> None:
+        """Have each follower read the log again: an event of this subscription was lost."""
         self.subscription += 1
         self._drop(len(self._blocks))
         self.wake()
@@ -79,10 +115,23 @@ class ChannelBuffer:
     def wake(self) -> None:
         """Wake every follower that waits for a change."""
         self.version += 1
+        self._go_through(lambda _: False)
+
+    def tick(self, now: float) -> None:
+        """Wake the followers whose deadline has passed. `Hubs` calls it every `TICK` seconds."""
+        if self._waiting:
+            self._go_through(lambda wait: now < wait.deadline)
+
+    def _go_through(self, stays: Callable[[Wait], bool]) -> None:
+        """Wake the followers that wait, except those that stay."""
         waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        for wait in waiting:
+            if wait.future.done():
+                continue  # its follower was cancelled
+            if stays(wait):
+                self._waiting.append(wait)
+            else:
+                wait.future.set_result(None)
 
     async def single_flight(self, cursor: int | None, read: Callable[[], Awaitable[T]]) -> T:
         """The result of `read`, shared by all followers at this cursor that read at the same time.
@@ -98,14 +147,12 @@ class ChannelBuffer:
             future.add_done_callback(lambda _: self._in_flight.pop(key))
         return await asyncio.shield(future)  # the follower that began it may be cancelled first
 
-    async def wait_for_change(self, seconds: float) -> bool:
-        """Wait for a change, for at most `seconds`. Returns whether there was one."""
+    async def wait_for_change(self, deadline: float, deliver: Deliver | None = None) -> None:
+        """Wait for a change, or for the first tick after the deadline (`monotonic()`).
+
+        It waits on after an event for which `deliver` returns True. A timer for each wait would
+        cost more than all else that a follower does for an event.
+        """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        try:
-            async with asyncio.timeout(seconds):
-                await future
-        except TimeoutError:
-            self._waiting = [other for other in self._waiting if other is not future]
-            return False
-        return True
+        self._waiting.append(Wait(deadline, future, deliver))
+        await future

@@ -78,6 +78,14 @@ class ChannelReader:
             metrics.GAPS_RECOVERED.inc()
         return frames
 
+    def is_next(self, id: int) -> bool:
+        """Whether the event comes next, and there is nothing to ask before it or after it.
+
+        After a final event, the reader asks whether a run is pending.
+        """
+        cursor = self.cursor
+        return cursor is not None and id == cursor + 1 > self.buffer.last_final and self.caught_up
+
     async def read(self, *, again: bool = False, min_head: int | None = None) -> ReplayPage | None:
         """The next page of the log; None if Redis is away or the conversation was deleted.
 
@@ -85,6 +93,7 @@ class ChannelReader:
         `read_page`. A deletion is recorded in the buffer.
         """
         buffer, cursor, subscription = self.buffer, self.cursor, self.buffer.subscription
+        asked_at = monotonic()
         if again and cursor is not None:
             cursor -= 1  # within one epoch, ids ascend by one
         ask = partial(read_page, self._conversation, cursor, min_head=min_head, start=self._start)
@@ -102,10 +111,17 @@ class ChannelReader:
         if page.reset:
             logger.info("the log of %s cannot continue: %s", channel, page.reset)
             metrics.RESETS.labels(page.reset).inc()
+        elif page.last:
+            buffer.log_end = page.cursor, asked_at
         self._subscription, self._read_to_end = subscription, page.last
         self._retry_at = NEVER
         self._advance(page.cursor, has_final=page.has_final)
         return page
+
+    def is_checked(self, seconds: float) -> bool:
+        """Whether a reader of this channel has found the log's end here in the last `seconds`."""
+        cursor, at = self.buffer.log_end
+        return self.caught_up and cursor == self.cursor and monotonic() - at < seconds
 
     async def is_idle(self) -> bool:
         """Whether every event was read and no run is pending. Asks the database only if due."""

@@ -16,6 +16,7 @@ from streams.access.authorization import Caller
 from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, closing_frames
+from streams.http.event_stream import Write
 from streams.log.channels import channel_of
 from streams.models import Conversation
 from streams.observability import metrics
@@ -26,6 +27,22 @@ from streams.protocol.stream_frames import Heartbeat
 class Follower:
     """One open stream of one reader."""
 
+    __slots__ = (
+        "_cursor",
+        "_end",
+        "_ends_at",
+        "_events",
+        "_has_sent",
+        "_heartbeat_after",
+        "_heartbeat_at",
+        "_hubs",
+        "_until_idle",
+        "_write_at_once",
+        "reader",
+        "task",
+        "write_started_at",
+    )
+
     def __init__(
         self,
         hubs: Hubs,
@@ -34,17 +51,21 @@ class Follower:
         conversation: Conversation,
         cursor: int | None,
         until_idle: bool,
+        heartbeat: float,
     ) -> None:
         self.reader = (caller, conversation.id)
         self.task: asyncio.Task[object] | None = None
         # When the web server took the piece that it is still writing; None if it writes none.
         self.write_started_at: float | None = None
         self._events: ChannelReader | None = None
+        self._write_at_once: Write | None = None
+        self._heartbeat_at = 0.0
         self._hubs = hubs
         self._cursor = cursor  # of the reader when it came
         self._has_sent = False  # whether a complete frame was sent
         self._end: StreamEnd | None = None
         self._until_idle = until_idle
+        self._heartbeat_after = heartbeat  # seconds without an event
         self._ends_at = monotonic() + settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
 
     async def frames(self) -> AsyncIterator[bytes]:
@@ -63,6 +84,10 @@ class Follower:
                 self.write_started_at = None
                 self._has_sent = piece.endswith(b"\n\n")
 
+    def write_with(self, write: Write) -> None:
+        """Write a live event with `write`, as a chunk, when it arrives and the stream waits."""
+        self._write_at_once = write
+
     def close(self, end: StreamEnd) -> None:
         """End the stream for this reason, unless it ends for another one already."""
         self._end = self._end or end
@@ -71,28 +96,43 @@ class Follower:
 
     async def _write(self, events: ChannelReader) -> AsyncIterator[bytes]:
         yield retry_field(*settings.STREAM_RETRY)
-        heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+        self._delay_heartbeat()
         buffer = events.buffer
+        deliver = self._deliver if self._write_at_once else None
         while self._end is None:
             version = buffer.version
             if piece := await self._next_piece(events):
                 yield piece
-                heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+                self._delay_heartbeat()
             elif buffer.deleted:
                 self.close(StreamEnd.GONE)
             elif self._until_idle and await events.is_idle():
                 self.close(StreamEnd.IDLE)
-            elif monotonic() >= heartbeat_at:
+            elif monotonic() >= self._heartbeat_at:
                 yield await self._heartbeat(events)
-                heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
+                self._delay_heartbeat()
             elif monotonic() >= self._ends_at:
                 self.close(StreamEnd.TOO_OLD)
             elif buffer.version == version:  # otherwise a change came while the log was read
-                due = min(heartbeat_at, events.due(until_idle=self._until_idle))
-                await buffer.wait_for_change(due - monotonic())
+                due = min(self._heartbeat_at, self._ends_at)
+                due = min(due, events.due(until_idle=self._until_idle))
+                await buffer.wait_for_change(due, deliver)
         # Before the first frame, the stream has just sent its opening `retry` field.
         if last := closing_frames(self._end, events.cursor, retry=self._has_sent):
             yield last
+
+    def _delay_heartbeat(self) -> None:
+        self._heartbeat_at = monotonic() + self._heartbeat_after
+
+    def _deliver(self, first: int, last: int, chunk: bytes) -> bool:
+        """Write live events while the stream waits. False: the stream must wake, and do it."""
+        events, write = self._events, self._write_at_once
+        if not events or not write or not events.is_next(first) or not write(chunk):
+            return False
+        events.cursor = last
+        self._has_sent = True
+        self._delay_heartbeat()
+        return True
 
     async def _next_piece(self, events: ChannelReader) -> bytes:
         """The frames after the cursor; empty if there are none, or if Redis is away."""
@@ -103,10 +143,17 @@ class Follower:
         return page.joined if page else b""
 
     async def _heartbeat(self, events: ChannelReader) -> bytes:
-        """A heartbeat, after any events that the log holds but the subscription did not deliver."""
+        """A heartbeat, after any events that the log holds but the subscription did not deliver.
+
+        One follower of the channel reads the log for all. Where it finds events, all of them read.
+        """
+        if events.is_checked(self._heartbeat_after):
+            return encode_frame(Heartbeat(head=events.cursor))
         page = None
         if events.buffer.connected and events.cursor is not None:
             page = await events.read()
-        metrics.GAPS_RECOVERED.inc(bool(page and page.frames))
+        if page and page.frames:
+            metrics.GAPS_RECOVERED.inc()
+            events.buffer.distrust()
         head = events.cursor if page else None
         return (page.joined if page else b"") + encode_frame(Heartbeat(head=head))

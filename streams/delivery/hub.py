@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from time import monotonic
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -23,21 +24,33 @@ logger = logging.getLogger(__name__)
 PING = 1.0  # seconds between two PINGs on the connection
 TIMEOUT = 3.0  # seconds without any reply after which the connection counts as lost
 RECONNECT = (0.1, 0.6)  # seconds until the next try to connect, minimum and maximum
+TICK = 0.1  # seconds between two looks at the deadlines of the followers
 
 
 class Hubs:
-    """One hub for each Redis server."""
+    """One hub for each Redis server, and the one clock of all that wait in this process."""
 
     def __init__(self, *, keep: int) -> None:
         self._hubs = [Hub(url, index, keep=keep) for index, url in enumerate(server_urls())]
+        self._clock: asyncio.Task[None] | None = None
 
     def listen(self, channel: str) -> AbstractContextManager[ChannelBuffer]:
         """The channel's buffer. It stays subscribed while a context is open."""
+        if self._clock is None:
+            self._clock = asyncio.create_task(self._tick())
         return self._hubs[server_of(channel)].listen(channel)
 
     async def close(self) -> None:
+        if self._clock:
+            self._clock.cancel()
         for hub in self._hubs:
             await hub.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            for hub in self._hubs:
+                hub.tick(monotonic())
 
 
 class Hub:
@@ -59,6 +72,7 @@ class Hub:
         self._unanswered: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._received_at = 0.0  # of the last reply on this connection
 
     @contextmanager
     def listen(self, channel: str) -> Iterator[ChannelBuffer]:
@@ -75,6 +89,10 @@ class Hub:
             if not buffer.listeners:
                 self._changed.set()  # kept until unsubscribed: a new listener may come before
 
+    def tick(self, now: float) -> None:
+        for buffer in self._buffers.values():
+            buffer.tick(now)
+
     async def close(self) -> None:
         if self._task:
             self._task.cancel()
@@ -86,6 +104,7 @@ class Hub:
             connection = self._pool.make_connection()
             try:
                 await connection.connect()
+                self._received_at = monotonic()
                 set_subscription(self._server, True)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._receive_messages(connection))
@@ -124,10 +143,14 @@ class Hub:
         while True:
             await connection.send_command("PING")
             await asyncio.sleep(PING)
+            if monotonic() - self._received_at > TIMEOUT:
+                raise TimeoutError("Redis does not answer")
 
     async def _receive_messages(self, connection: AbstractConnection) -> None:
         while True:
-            match await connection.read_response(timeout=TIMEOUT):
+            message = await connection.read_response()  # without a timer for each message
+            self._received_at = monotonic()
+            match message:
                 case ["message", channel, payload]:
                     if buffer := self._buffers.get(channel):
                         self._receive(buffer, payload)

@@ -17,6 +17,7 @@ from streams.access.authorization import Caller
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
+from streams.http.event_stream import Write
 from streams.models import Conversation
 from streams.observability import metrics
 
@@ -30,8 +31,14 @@ class StreamLimit(Exception):
 class OpenStream:
     """A stream's bytes. It counts toward its owner's limit until closed, even if never iterated."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes], release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes],
+        release: Callable[[], None],
+        write_with: Callable[[Write], None],
+    ) -> None:
         self._pieces = pieces
+        self.write_with = write_with
         self._release: Callable[[], None] | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -68,9 +75,18 @@ class OpenStreams:
                 raise StreamLimit
 
     def admit(
-        self, caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
+        self,
+        caller: Caller,
+        conversation: Conversation,
+        cursor: int | None,
+        *,
+        until_idle: bool,
+        heartbeat: float | None = None,
     ) -> OpenStream:
-        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`."""
+        """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`.
+
+        `heartbeat`: seconds without an event until one, if not STREAM_HEARTBEAT.
+        """
         with self._lock:
             if self._counts[caller.owner] >= settings.MAX_STREAMS:
                 raise StreamLimit
@@ -81,8 +97,10 @@ class OpenStreams:
             conversation=conversation,
             cursor=cursor,
             until_idle=until_idle,
+            heartbeat=heartbeat or settings.STREAM_HEARTBEAT,
         )
-        return OpenStream(self._stream(follower), partial(self._release, caller.owner))
+        release = partial(self._release, caller.owner)
+        return OpenStream(self._stream(follower), release, follower.write_with)
 
     def _release(self, owner: str) -> None:
         with self._lock:

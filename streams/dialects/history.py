@@ -95,7 +95,7 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 def earlier(messages: Sequence[SentMessage]) -> tuple[EarlierMessage, ...]:
     """The texts among these messages, as those that a conversation takes over."""
     return tuple(
-        EarlierMessage(role=ROLES[one.role], text=one.text, client_id=one.id)
+        EarlierMessage(role=ROLES[one.role], text=one.text, client_id=one.id or None)
         for one in messages
         if one.role in ROLES and one.text
     )

@@ -16,6 +16,7 @@ from streams.api.routing import wrapped
 from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.wire import Wire, open_run
+from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
 from streams.http.refusals import Refuse
 from streams.protocol.fold import Reply
@@ -108,6 +109,4 @@ def stream_run(
         frames = open_run(wire, caller, state, before=before, on_close=on_close)
     except StreamLimit:
         raise TOO_MANY from None
-    return StreamingHttpResponse(
-        frames, content_type="text/event-stream", headers={**HEADERS, **(headers or {})}
-    )
+    return EventStreamResponse(frames, headers={**HEADERS, **(headers or {})})

@@ -9,8 +9,10 @@ take an orderly end for a finished reply.
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
+from time import monotonic
 from typing import Protocol
 
+from django.conf import settings
 from django.db import DatabaseError
 
 from streams.access.authorization import Caller
@@ -29,6 +31,7 @@ from streams.protocol.stream_frames import Heartbeat
 RunEvent = RunStarted | Piece | TextSnapshot | Ending
 RUN_EVENTS = frozenset(type for type, kind in EVENTS.items() if issubclass(kind, RunEvent))
 KEEP_ALIVE = b": keep-alive\n\n"
+SILENCE = 10.0  # seconds at most: LangGraph's client takes a longer silence for a lost connection
 
 
 class LastFrames(Exception):
@@ -123,7 +126,10 @@ def open_run(
     stream = None
     if state.reply.ending is None:
         conversation = state.run.conversation
-        stream = open_streams().admit(caller, conversation, state.cursor, until_idle=False)
+        heartbeat = min(SILENCE, settings.STREAM_HEARTBEAT)
+        stream = open_streams().admit(
+            caller, conversation, state.cursor, until_idle=False, heartbeat=heartbeat
+        )
     return RunStream(wire, stream, state, before, on_close)
 
 
@@ -134,17 +140,25 @@ async def _frames(
         yield frames
     if stream is None:
         return
+    said_at = monotonic()
     async with aclosing(stream):
         async for blocks in _blocks(stream):
             sent, reply = reply, await _folded(reply, blocks)
             frames = b"".join(wire.frames(sent, reply)) if reply != sent else b""
             if frames:
                 yield frames
-            elif any(type == Heartbeat.type for type, _ in blocks):
+                said_at = monotonic()
+            # Otherwise a run that waits would be silent for as long as another one writes.
+            elif _is_silent(blocks) or monotonic() - said_at >= SILENCE:
                 yield KEEP_ALIVE
+                said_at = monotonic()
             if reply.ending:
                 return
     raise StreamBroken  # the server's shutdown, the stream's age, or the reader's lost access
+
+
+def _is_silent(blocks: list[tuple[str, bytes]]) -> bool:
+    return any(type == Heartbeat.type for type, _ in blocks)
 
 
 async def _blocks(stream: OpenStream) -> AsyncIterator[list[tuple[str, bytes]]]:

@@ -41,4 +41,7 @@ class PendingResponse(HttpResponse):
         self.content, self.status_code = other.content, other.status_code
         for name, value in other.headers.items():
             self.headers[name] = value
-        self.headers["Content-Length"] = str(len(other.content))
+        if other.status_code == 204:  # no Content-Length in a 204: RFC 9110 §8.6
+            del self["Content-Length"], self["Content-Type"]
+        else:
+            self.headers["Content-Length"] = str(len(other.content))

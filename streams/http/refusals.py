@@ -14,7 +14,7 @@ from streams.http.problems import Problem, problem_response
 from streams.protocol.sse import clean
 
 Refuse = Callable[[Problem], HttpResponse]
-API = ("/api/", "/v1/", "/ag-ui")  # the paths whose clients are programs
+API = ("/api/", "/v1/", "/threads", "/runs", "/ag-ui")  # the paths whose clients are programs
 OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -67,4 +67,21 @@ def openai_error(
     )
 
 
-FORMS = ((compile("/v1/"), openai_refusal), (compile("/(api/chat|ag-ui)(/|$)"), text_refusal))
+def detail_refusal(problem: Problem) -> HttpResponse:
+    """LangGraph's: its SDK for Python shows the `detail`, the one for JavaScript the whole body."""
+    body: dict[str, object] = {"detail": clean(problem.detail), "code": problem.code}
+    if problem.errors:
+        body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
+    return HttpResponse(
+        orjson.dumps(body),
+        status=problem.status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **problem.headers},
+    )
+
+
+FORMS = (
+    (compile("/v1/"), openai_refusal),
+    (compile("/(api/chat|ag-ui)(/|$)"), text_refusal),
+    (compile("/(threads|runs)(/|$)"), detail_refusal),
+)

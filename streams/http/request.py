@@ -33,6 +33,10 @@ class Request(ASGIRequest):
         self._body = b""
         self._stream: BytesIO = BytesIO()
 
+    def drop_all(self) -> None:
+        """Free everything. The response lasts for hours, and only its bytes are still to come."""
+        self.__dict__.clear()
+
 
 def wants_body(scope: Scope) -> bool:
     """Whether to read the body. One that is too long or has no `Content-Length` is refused."""

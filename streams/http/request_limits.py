@@ -19,10 +19,8 @@ OTHER_CLIENTS = r"^/(api/chat|v1/(responses|chat/completions)|ag-ui(/connect)?)/
 MESSAGES = (  # the routes whose bodies contain long texts, and how many texts
     (re.compile(r"^/api/conversations/?$"), 2),
     (re.compile(r"^/api/conversations/[^/]+/messages/?$"), 1),
-    (
-        re.compile(r"^/(api/chat|v1/(responses|chat/completions)|ag-ui(/connect)?)/?$"),
-        2,
-    ),  # other clients
+    (re.compile(OTHER_CLIENTS), 2),
+    (re.compile(r"^/(threads/[^/]+/)?runs(/stream|/wait)?/?$"), 2),
 )
 # The rest of a string, up to its closing quote or the end of the input.
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)

@@ -14,6 +14,7 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
+from streams.http.event_stream import CONNECTION, EventStreamResponse
 from streams.http.lock_wait import in_request
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem
@@ -41,7 +42,6 @@ OVERLOADED = Problem(
     "Too many requests wait for the database. Nothing was done: retry in a few seconds.",
     headers={"Retry-After": "5"},
 )
-ABORT = "unspool.abort"  # an ASGI extension: {"abort": a function that breaks the connection}
 TURN = 5.0  # seconds that a request waits for a thread, in a handler with a bounded queue
 
 
@@ -91,9 +91,15 @@ class ThreadedHandler(ASGIHandler):
             await self.send_response(refused_early(scope, CUT_OFF), send)
             return
         if isinstance(response, StreamingHttpResponse):
+            if isinstance(response, EventStreamResponse) and not response.is_replaced:
+                response.connect(scope, send)
+                request.drop_all()
+                sending = response.send(send)
+            else:
+                sending = self.send_response(response, send)
             try:
-                await run_while_connected(self.send_response(response, send), receive)
-            except StreamBroken:
+                await run_while_connected(sending, receive)
+            except (StreamBroken, asyncio.CancelledError):  # the client does not read, for one
                 await break_connection(scope)
             finally:
                 response.close()
@@ -182,9 +188,9 @@ async def break_connection(scope: Scope) -> None:
 
     A server without the extension breaks it as well, because this response stays incomplete.
     """
-    abort = scope.get("extensions", {}).get(ABORT)
-    if abort:
-        abort["abort"]()
+    server = scope.get("extensions", {}).get(CONNECTION)
+    if server:
+        server["abort"]()
         await asyncio.sleep(0)  # the server learns of it first, and logs no incomplete response
 
 
@@ -213,24 +219,26 @@ def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
 
 
 async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `work`, and cancel it if the client disconnects.
+    """Run `work` in this task, and cancel it if the client disconnects. Raises what it raises."""
+    task = asyncio.current_task()
+    assert task
+    has_left = False
 
-    Raises what `work` raises, and `StreamBroken` if another task has cancelled it: its client does
-    not read.
-    """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(wait_for_disconnect(receive))
+    async def watch() -> None:
+        nonlocal has_left
+        await wait_for_disconnect(receive)
+        has_left = True
+        task.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        is_stalled = working.cancelled()
+        await work
+    except asyncio.CancelledError:
+        # With a request left over, another task has cancelled this one, too.
+        if not has_left or task.uncancel():
+            raise
     finally:
-        leaving.cancel()
-        working.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-    if is_stalled:
-        raise StreamBroken
-    if not working.cancelled():
-        working.result()
+        watching.cancel()
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

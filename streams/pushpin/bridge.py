@@ -99,8 +99,10 @@ class Bridge:
                 due = min(relay.heartbeat_at, events.due(until_idle=bool(relay.idle_holds)))
                 if buffer.connected:  # otherwise Redis is away, so nothing can be read
                     due = min(due, relay.check_at)
-                if buffer.version == version:  # otherwise a change came during `_process`
-                    await buffer.wait_for_change(max(0.01, due - monotonic()))
+                if due <= monotonic():
+                    await asyncio.sleep(0.01)
+                elif buffer.version == version:  # otherwise a change came during `_process`
+                    await buffer.wait_for_change(due)
 
     async def _process(self, relay: Relay, events: ChannelReader) -> None:
         if events.buffer.deleted:

@@ -17,7 +17,7 @@ from contextlib import aclosing
 
 import django
 
-from tests.benchmarks.cost import Cost
+from tests.benchmarks.cost import MEASURED, Cost, pin
 from tests.benchmarks.report import Row, Wishes, benchmark
 from tests.benchmarks.service import service
 
@@ -49,24 +49,43 @@ async def read(tokens: int) -> float:
     return 1e6 * (time.process_time() - began) / tokens
 
 
-async def written(wishes: Wishes, tokens: int, times: int) -> tuple[float, float]:
-    """µs a token of an agents process that writes the graph's replies, and a plain agent's."""
+async def written(wishes: Wishes, tokens: int, times: int, window: float) -> list[Row]:
+    """What an agents process spends on the graph's replies, and on a plain agent's.
+
+    A token's cost is without what a run of one token costs, which has a column of its own.
+    """
     from tests.benchmarks.agent_graph import AGENT, PLAIN
 
-    also = {"AGENTS": f"graph={AGENT},plain={PLAIN}"}
+    also = {"AGENTS": f"graph={AGENT},plain={PLAIN}", "DELTA_WINDOW": str(window)}
     async with service(wishes, workers=0, stamped=False, also=also) as home:
         process = await home.stack.add_agents()
+        pin(MEASURED, process.pid)
         visitor = await home.stack.visitor()
-        found: list[float] = []
+
+        async def spent(model: str, length: int) -> tuple[float, int]:
+            """Processor seconds of one reply, and the events that a reader received."""
+            cost = Cost(process.pid).begin()
+            one = await visitor.ask(str(length), model=model)
+            follower = visitor.follower(one.conversation, cursor=one.cursor)
+            await follower.follow()
+            return cost.seconds, sum(1 for _ in follower.recording.received())
+
+        rows: list[Row] = []
         for model in ("graph", "plain"):
-            costs: list[float] = []
-            for _ in range(times + 1):  # the first warms up
-                cost = Cost(process.pid).begin()
-                one = await visitor.ask(str(tokens), model=model)
-                await visitor.follower(one.conversation, cursor=one.cursor).follow()
-                costs.append(1e6 * cost.seconds / tokens)
-            found.append(statistics.median(costs[1:]))
-        return found[0], found[1]
+            await spent(model, tokens)  # warms up
+            runs = [(await spent(model, 1), await spent(model, tokens)) for _ in range(times)]
+            own = statistics.median(short[0] for short, _ in runs)
+            rows.append(
+                {
+                    "agent": f"an agents process, {model}, DELTA_WINDOW {window:g}",
+                    "CPU µs a token": statistics.median(
+                        1e6 * (long[0] - short[0]) / tokens for short, long in runs
+                    ),
+                    "events a token": statistics.median(long[1] for _, long in runs) / tokens,
+                    "CPU ms a run": 1000 * own,
+                }
+            )
+        return rows
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
@@ -83,9 +102,11 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     ratio = statistics.median(row[1] / row[0] for row in rows)
     took = statistics.median(row[1] for row in rows)
     yield {"agent": f"read by the engine (at most {BAR})", "CPU µs a token": took, "times": ratio}
-    process, plain = await written(wishes, tokens, wishes.size(5, 1))
-    yield {"agent": "an agents process", "CPU µs a token": process, "times": process / bare}
-    yield {"agent": "the same, a plain generator", "CPU µs a token": plain, "times": plain / bare}
+    for window in (0.02, 0):
+        for row in await written(wishes, wishes.size(10_000, 200), wishes.size(5, 1), window):
+            token = row["CPU µs a token"]
+            assert isinstance(token, float)
+            yield {**row, "times": token / bare}
 
 
 if __name__ == "__main__":

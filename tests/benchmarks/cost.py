@@ -1,4 +1,4 @@
-"""What a process spends: processor time, memory, threads; and on which core it may."""
+"""What a process spends: processor time, writes, memory, threads; and on which core it may."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ class Cost:
     def __init__(self, pid: int | None = None) -> None:
         self._process = psutil.Process(pid or os.getpid())
         self._begun = self._spent = 0.0
+        self._written = 0
 
     def begin(self) -> Cost:
         self._begun, self._spent = time.monotonic(), self._now()
+        self._written = self._process.io_counters().write_count
         return self
+
+    @property
+    def writes(self) -> int:
+        """System calls that write. A write to a reader may hold several events."""
+        return int(self._process.io_counters().write_count) - self._written
 
     def _now(self) -> float:
         times = self._process.cpu_times()

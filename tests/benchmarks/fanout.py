@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from itertools import chain
 
 from tests.benchmarks.cost import Cost
+from tests.benchmarks.nchan import with_nchan
 from tests.benchmarks.peer_servers import BARE, DATABASE_STORAGE, OURS, REDIS_STORAGE, peer_server
 from tests.benchmarks.readers import connected, heard
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
@@ -29,7 +30,7 @@ async def load(
         saying = asyncio.create_task(ring.say(events * channels, rate=rate))
         patience = wishes.size(PATIENCE, 5)
         last = await heard(readers, events, within=patience)
-        spent, share = server.seconds, client.share
+        spent, share, writes = server.seconds, client.share, server.writes
         begun = await saying
         due, got = followers * events, sum(r.count - r.repeated for r in readers)
         took = (last - begun) if last else float(patience)
@@ -40,6 +41,8 @@ async def load(
             "lost": due - got,
             "repeated": sum(reader.repeated for reader in readers),
             "seconds": round(took, 2),
+            "writes": writes,
+            "CPU µs a write": round(1e6 * spent / max(1, writes), 1),
             "events/s": round(got / took),
             "events/s at a full core": round(got / max(0.01, spent)),
             **milliseconds(list(chain.from_iterable(reader.late for reader in readers))),
@@ -70,17 +73,20 @@ async def waiting(name: str, wishes: Wishes, *, followers: int) -> Row:
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     crowd = wishes.size(500, 20)
-    for name in (OURS, BARE, REDIS_STORAGE, DATABASE_STORAGE):
+    for name in with_nchan(OURS):
+        events = wishes.size(150, 10)
+        yield await load(name, wishes, followers=crowd, channels=1, events=events, rate=50)
+    for name in with_nchan(OURS, BARE, REDIS_STORAGE, DATABASE_STORAGE):
         events = 10 if name == DATABASE_STORAGE else wishes.size(200, 20)
         yield await load(name, wishes, followers=crowd, channels=1, events=events, rate=100)
-    for name in (OURS, BARE, REDIS_STORAGE):  # as fast as possible: where is the limit?
+    for name in with_nchan(OURS, BARE, REDIS_STORAGE):  # as fast as possible: where is the limit?
         yield await load(name, wishes, followers=crowd, channels=1, events=400, rate=0)
     events, rate = wishes.size(10, 4), wishes.size(1000, 40)
-    for name in (OURS, BARE, REDIS_STORAGE):
+    for name in with_nchan(OURS, BARE, REDIS_STORAGE):
         yield await load(
             name, wishes, followers=2 * crowd, channels=crowd, events=events, rate=rate
         )
-    for name in (OURS, BARE, REDIS_STORAGE):
+    for name in with_nchan(OURS, BARE, REDIS_STORAGE):
         yield await waiting(name, wishes, followers=wishes.size(2000, 40))
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 from tests.benchmarks.cost import Cost
+from tests.benchmarks.nchan import with_nchan
 from tests.benchmarks.peer_servers import OURS, REDIS_STORAGE, peer_server
 from tests.benchmarks.readers import heard
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
@@ -27,7 +28,7 @@ async def rush(name: str, wishes: Wishes, *, readers: int, events: int) -> Row:
         server, client, begun = Cost(ring.web.pid).begin(), Cost().begin(), time.monotonic()
         await asyncio.gather(*(reader.connect() for reader in crowd))
         last = await heard(crowd, events, within=PATIENCE)
-        spent, share = server.seconds, client.share
+        spent, share, writes = server.seconds, client.share, server.writes
         took = (last - begun) if last else float(PATIENCE)
         got = sum(reader.count - reader.repeated for reader in crowd)
         answered = [1e6 * (reader.begun - begun) for reader in crowd if reader.begun]
@@ -37,6 +38,7 @@ async def rush(name: str, wishes: Wishes, *, readers: int, events: int) -> Row:
             "events each": events,
             "lost": readers * events - got,
             "repeated": sum(reader.repeated for reader in crowd),
+            "writes": writes,
             "all caught up s": round(took, 2),
             "readers/s": round(sum(r.count >= events for r in crowd) / took),
             "server CPU ms each": round(1000 * spent / readers, 2),
@@ -46,7 +48,7 @@ async def rush(name: str, wishes: Wishes, *, readers: int, events: int) -> Row:
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    for name in (OURS, REDIS_STORAGE):
+    for name in with_nchan(OURS, REDIS_STORAGE):
         yield await rush(name, wishes, readers=wishes.size(1000, 20), events=wishes.size(200, 20))
 
 

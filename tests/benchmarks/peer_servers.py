@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.cost import ELSE, MEASURED, pin
+from tests.benchmarks.nchan import NCHAN, nchan_process
 from tests.benchmarks.readers import Place, Reader
 from tests.support.databases import migrated
 from tests.support.ports import HOST, essentials, free_port, listens
@@ -71,9 +72,15 @@ async def peer_server(name: str, place: Path, *, channels: int) -> AsyncIterator
         settings = "tests.benchmarks.peers.library.settings"
         environment |= {"LIBRARY_STORAGE": LIBRARY[name], "DJANGO_SETTINGS_MODULE": settings}
         application, kind = "tests.benchmarks.peers.library.asgi", "library"
+    elif name == NCHAN:
+        application, kind = "", "nchan"
+        environment["NCHAN_PORT"] = str(port)
     else:
         application, kind = "tests.benchmarks.peers.bare", "bare"
-    web = asgi(f"{application}:application", port, environment, place)
+    if application:
+        web = asgi(f"{application}:application", port, environment, place)
+    else:
+        web = nchan_process(port, place)
     valkey.start()
     try:
         await valkey.answers()

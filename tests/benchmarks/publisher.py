@@ -1,6 +1,6 @@
 """The one who speaks: a process that says events on channels, in the way of one contestant.
 
-    python -m tests.benchmarks.publisher ours|library|bare <channels>
+    python -m tests.benchmarks.publisher ours|library|bare|nchan <channels>
 
 tells on its first line where each channel is heard, then says what each line of its input asks
 for, `{"events", "rate"}`: so many in turn over all channels, so many a second in all (0: as fast
@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from http.client import HTTPConnection
 from typing import Any
 from uuid import uuid4
 
@@ -105,6 +106,23 @@ def bare(channels: int) -> tuple[list[dict[str, Any]], Say]:
     return [heard(f"c{n}", None) for n in range(channels)], say
 
 
+def nchan(channels: int) -> tuple[list[dict[str, Any]], Say]:
+    """A POST an event, on a kept connection."""
+    client = HTTPConnection("127.0.0.1", int(os.environ["NCHAN_PORT"]))
+
+    def say(numbers: Iterable[int]) -> None:
+        for n in numbers:
+            # The fields of a delta, so that both send events of one length.
+            data = {"run": str(uuid4()), "attempt": 1, "index": 0, "text": stamp()}
+            client.request("POST", f"/publish/c{n}", json.dumps(data))
+            answer = client.getresponse()
+            answer.read()
+            if answer.status >= 300:
+                raise ConnectionError(f"nchan answered {answer.status}")
+
+    return [heard(f"c{n}", None) for n in range(channels)], say
+
+
 def speak(say: Say, channels: int, *, events: int, rate: float) -> float:
     begun = time.monotonic()
     said = 0
@@ -119,9 +137,12 @@ def speak(say: Say, channels: int, *, events: int, rate: float) -> float:
     return begun
 
 
+PUBLISHERS = {"ours": ours, "library": library, "bare": bare, "nchan": nchan}
+
+
 def main() -> None:
     channels = int(sys.argv[2])
-    places, say = {"ours": ours, "library": library, "bare": bare}[sys.argv[1]](channels)
+    places, say = PUBLISHERS[sys.argv[1]](channels)
     print(json.dumps(places), flush=True)
     for line in sys.stdin:
         print(speak(say, channels, **json.loads(line)), flush=True)

@@ -16,7 +16,7 @@ from tests.benchmarks.service import Ear, Service, service
 from tests.support.ports import essentials
 from tests.support.stack import CHECKOUT
 
-RATE = 50  # tokens a second and reply
+RATE, FAST = 50, 1000  # tokens a second and reply
 # Seconds until the first token: all requests are waiting by then.
 START, SMALL_START = 6, 3
 
@@ -43,13 +43,15 @@ async def reading(home: Service, *, replies: int, seconds: float) -> float:
     return float(said)
 
 
-async def saying(home: Service, *, replies: int, seconds: float, start: float) -> Row:
+async def saying(
+    home: Service, *, replies: int, seconds: float, start: float, rate: int = RATE
+) -> Row:
     worker = Cost(home.stack.worker.pid)
     empty = worker.memory
-    tokens = int((seconds + 3) * RATE)
+    tokens = int((seconds + 3) * rate)
     asked = await asyncio.gather(
         *(
-            home.another_client().ask(tokens=tokens, rate=RATE, first=start, seed=n)
+            home.another_client().ask(tokens=tokens, rate=rate, first=start, seed=n)
             for n in range(replies)
         )
     )
@@ -59,18 +61,21 @@ async def saying(home: Service, *, replies: int, seconds: float, start: float) -
     async with Ear(home.stack.valkey.port) as ear:
         redis = Cost(home.stack.valkey.pid).begin()
         worker.begin()
-        own = Cost().begin()
+        own, source = Cost().begin(), Cost(home.stack.model.pid).begin()
         ear.forget()
         await asyncio.sleep(seconds - 1)
         heard, spent, share = ear.heard, worker.seconds, worker.share
+        model = source.share
         row = {
             "replies": replies,
             "tokens/s": round(heard / (seconds - 1)),
+            "events a token": round(ear.events / max(1, heard), 3),
             "worker CPU µs/token": round(1e6 * spent / max(1, heard)),
             "worker % of a core": round(share, 1),
             **milliseconds(ear.late),
             "KB a waiting reply": round((full - empty) / replies / 1024),
             "Redis CPU µs/token": round(1e6 * redis.seconds / max(1, heard)),
+            "model % of a core": round(model, 1),
             "ear % of a core": round(own.share, 1),
         }
     await home.over(asked, within=seconds + 60)
@@ -87,6 +92,9 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
             spent = row["worker CPU µs/token"]
             assert isinstance(spent, int)
             yield {**row, "reading alone": round(only), "ours µs/token": round(spent - only)}
+        for replies in (wishes.size(16, 2), wishes.size(64, 4)):
+            start, some = wishes.size(START, SMALL_START), wishes.size(8, 2)
+            yield await saying(home, replies=replies, seconds=some, start=start, rate=FAST)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Reader(asyncio.Protocol):
 
     def _count_fast(self, ids: list[tuple[bytes, bytes]]) -> None:
         """Where all is as promised, only the first and the last id need to be looked at."""
-        first, last = int(ids[0][1]), int(ids[-1][1])
+        first, last = number_of(*ids[0]), number_of(*ids[-1])
         if first > self._number and last - first == len(ids) - 1:
             self.count += len(ids)
             self._number = last
@@ -131,7 +131,7 @@ class Reader(asyncio.Protocol):
 
     def _count_all(self, ids: list[tuple[bytes, bytes]]) -> None:
         for name, digits in ids:
-            number = int(digits)
+            number = number_of(name, digits)
             if self.numbers is not None:
                 self.repeated += number in self.numbers
                 self.numbers.add(number)
@@ -141,6 +141,12 @@ class Reader(asyncio.Protocol):
             self.count += 1
             self._number = number if self.numbers is not None else max(number, self._number)
             self.last = name.decode()
+
+
+def number_of(id: bytes, digits: bytes) -> int:
+    """The id as one number that ascends. nchan's are the second, a colon, and a count in it."""
+    second, colon, _ = id.partition(b":")
+    return int(second) * 1_000_000 + int(digits) if colon and second.isdigit() else int(digits)
 
 
 async def connected(readers: list[Reader], *, within: float, at_once: int = 100) -> None:

@@ -156,7 +156,8 @@ class Ear:
     def __init__(self, port: int) -> None:
         self.port = port
         self.late: list[float] = []
-        self.heard = 0
+        self.heard = 0  # tokens
+        self.events = 0
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -175,7 +176,7 @@ class Ear:
 
     def forget(self) -> None:
         self.late.clear()
-        self.heard = 0
+        self.heard = self.events = 0
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         rest = b""
@@ -185,4 +186,5 @@ class Ear:
             stamps = list(SAID.finditer(data))
             self.late.extend(now - int(stamp[1]) for stamp in stamps)
             self.heard += len(stamps)
+            self.events += data.count(b"pmessage\r\n", len(rest))
             rest = data[max(stamps[-1].end() if stamps else 0, len(data) - 40) :]

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.browser.support.chromium import chromium
 from tests.browser.support.modules import modules
 from tests.browser.support.reader import Reader
-from tests.faults.conftest import chance, database, size, stacks
-from tests.support.databases import copied
 from tests.support.ports import HOST
 from tests.support.stack import Stack
+from tests.support.stack_fixtures import Stacks, chance, database, shared_stack, size, stacks
 
 __all__ = ["chance", "database", "size", "stacks"]
 
 Readers = Callable[..., Awaitable[Reader]]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "browser" in item.path.parts and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -35,13 +26,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(
-    database: Path | str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    with copied(database) as own:
-        async with Stack(tmp_path_factory.mktemp("browser") / "stack", own) as stack:
-            await stack.warm()
-            yield stack
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with shared_stack(stacks) as stack:
+        yield stack
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.browser.conftest import Readers
-from tests.support.databases import copied
 from tests.support.stack import Stack
+from tests.support.stack_fixtures import Stacks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -18,14 +17,10 @@ TOOLS = {"AGENTS": "demo-tools=workers.agents.demos.tools.agent"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(
-    database: Path | str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
     """The graph calls tools without a model, so no worker is needed."""
-    directory = tmp_path_factory.mktemp("agents") / "stack"
-    with copied(database) as own:
-        async with Stack(directory, own, workers=0, agents=1, also=TOOLS) as stack:
-            yield stack
+    async with stacks(workers=0, agents=1, also=TOOLS) as stack:
+        yield stack
 
 
 async def test_a_suggestion_asks_an_agent_whose_call_opens_to_input_and_result(

@@ -15,6 +15,7 @@ from tests.support.stack import CHECKOUT
 from tests.support.tcp_proxy import Proxy
 
 PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## OpenAI Chat Completions")[2]
+PAGE = PAGE.partition("## LangGraph")[0]
 ASKED = "What is a river?"
 ENDED_WITHIN = 60.0  # seconds
 

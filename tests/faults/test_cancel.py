@@ -43,10 +43,11 @@ async def requests_closed(stack: Stack, count: int) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.parametrize("window", ["0", "0.3"])  # with each token an event, and with several
 async def test_a_reply_stops_at_any_token(
-    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, window: str
 ) -> None:
-    async with stacks() as stack:
+    async with stacks(also={"DELTA_WINDOW": window}) as stack:
         visitor = await stack.visitor()
         for wave in range(size(1, 6)):
             asked = [

@@ -66,7 +66,8 @@ async def cut_in_mid_reply(stack: Stack, proxy: Proxy) -> None:
 @asynccontextmanager
 async def asked_first(stacks: Stacks) -> AsyncIterator[tuple[Stack, Proxy]]:
     """A service whose worker is frozen, until `cut_in_mid_reply`."""
-    async with stacks() as stack, Proxy((HOST, stack.ports[stack.web.name])) as proxy:
+    also = {"DELTA_WINDOW": "0"}  # a delta for each token, so that there is a middle to cut in
+    async with stacks(also=also) as stack, Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         await stack.warm()
         stack.worker.freeze()
         yield stack, proxy

@@ -19,14 +19,21 @@ from tests.support.visitor import Visitor, script
 DELTA_BYTES = 150  # about what one delta takes on the wire: cuts are spread over a whole reply
 
 
+@pytest.mark.parametrize(("window", "token_bytes"), [("0.02", 30), ("0", DELTA_BYTES)])
 async def test_followers_that_drop_at_random_receive_everything_once(
-    stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
+    stacks: Stacks,
+    judge: Judge,
+    size: Size[int],
+    chance: random.Random,
+    window: str,
+    token_bytes: int,
 ) -> None:
+    """`token_bytes`: about what a token takes on the wire, with some six in an event or one."""
     readers, drops, tokens = size(20, 100), size(15, 50), 1500
-    async with stacks() as stack:
+    async with stacks(also={"DELTA_WINDOW": window}) as stack:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=tokens, rate=300, seed=1))
-        longest = 3 * tokens * DELTA_BYTES // (2 * (drops + 2))  # all are cut before its end
+        longest = 3 * tokens * token_bytes // (2 * (drops + 2))  # all are cut before its end
         followers = [
             visitor.follower(
                 asked.conversation,
@@ -49,7 +56,8 @@ async def test_a_stream_cut_at_every_byte_is_resumed_without_loss(
 ) -> None:
     tokens = size(20, 56)
     lanes = 8  # at once; each has a proxy of its own to cut at its byte
-    async with stacks() as stack, AsyncExitStack() as proxies:
+    also = {"DELTA_WINDOW": "0"}  # a delta for each token
+    async with stacks(also=also) as stack, AsyncExitStack() as proxies:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=tokens, seed=2))
         whole = visitor.follower(asked.conversation, cursor=0)

@@ -6,16 +6,16 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.faults.conftest import Size, shared_stack
+from tests.faults.conftest import Size, Stacks
 from tests.support.many_followers import following
 from tests.support.ports import HOST
 from tests.support.sse_blocks import Splitter
 from tests.support.stack import Stack
+from tests.support.stack_fixtures import shared_stack
 from tests.support.visitor import AcceptedRun, Visitor, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,10 +26,8 @@ Answer = tuple[int, bytes]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(
-    database: Path | str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    async with shared_stack(database, tmp_path_factory) as stack:
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with shared_stack(stacks) as stack:
         yield stack
 
 

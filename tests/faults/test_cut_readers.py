@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from tests.faults.conftest import Size, shared_stack
+from tests.faults.conftest import Size, Stacks
 from tests.support.many_followers import following
 from tests.support.npm import Event, events_read_by
 from tests.support.ports import HOST
 from tests.support.stack import Stack
+from tests.support.stack_fixtures import shared_stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import Visitor, script
 from tests.unit.support.fake_stream import HEAD, OVER, chunk, event_block, fake_stream
@@ -29,11 +30,9 @@ EVENTS = 2
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(
-    database: Path | str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
     also = {"STREAM_RETRY": "10,20"}
-    async with shared_stack(database, tmp_path_factory, also=also) as stack:
+    async with shared_stack(stacks, also=also) as stack:
         yield stack
 
 

@@ -10,12 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.support.follower import Follower
-from tests.support.many_followers import delta, following, wait_for_all
+from tests.support.many_followers import delta, dropping_readers, following, wait_for_all
 from tests.support.outages import cut_off, replica_of, taken_over
 from tests.support.stack import Stack
 from tests.support.valkey import Valkey
-from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.visitor import script
 
 BACK_WITHIN = 10.0  # seconds after the primary's death
 Pair = Callable[[bool], AbstractAsyncContextManager[tuple[Stack, Valkey]]]
@@ -41,7 +40,7 @@ async def test_a_failover_to_a_complete_replica_loses_no_event(
     for number in range(size(1, 10)):
         async with pair(pushpin) as (stack, replica):
             visitor = await stack.visitor()
-            asked, followers = await begun(visitor, chance, seed=number)
+            asked, followers = await dropping_readers(visitor, chance, 4, seed=number)
             async with following(followers, within=60):
                 await wait_for_all(followers, delta(chance.randrange(20, 80)), within=30)
                 cut_off(stack)
@@ -62,7 +61,7 @@ async def test_a_failover_to_a_lagging_replica_resets_the_streams(
     for number in range(size(1, 10)):
         async with pair(pushpin) as (stack, replica):
             visitor = await stack.visitor()
-            asked, followers = await begun(visitor, chance, seed=number)
+            asked, followers = await dropping_readers(visitor, chance, 4, seed=number)
             stopped, followed_up = asked[0], asked[1]
             async with following(followers, within=60):
                 seen = chance.randrange(20, 80)
@@ -84,20 +83,3 @@ async def test_a_failover_to_a_lagging_replica_resets_the_streams(
             runs = [await visitor.run(one.run) for one in asked]
             others = ["completed"] * (len(runs) - 1)
             assert [run["status"] for run in runs] == ["cancelled", *others]
-
-
-async def begun(
-    visitor: Visitor, chance: random.Random, *, seed: int
-) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Four replies of eight seconds, each with readers that stay and readers that reconnect."""
-    asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(4)]
-    followers = [
-        visitor.follower(
-            one.conversation,
-            cursor=one.cursor,
-            cuts=[chance.randrange(30_000) for _ in range(drops)],
-        )
-        for one in asked
-        for drops in (0, 0, 2, 4)
-    ]
-    return asked, followers

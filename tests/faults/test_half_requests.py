@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.faults.conftest import shared_stack
+from tests.faults.conftest import Stacks
 from tests.support.many_followers import following, numbered_since
 from tests.support.ports import HOST
 from tests.support.stack import Stack
+from tests.support.stack_fixtures import shared_stack
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,12 +26,8 @@ POST = b"POST /api/conversations/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: a
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(
-    database: Path | str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    async with shared_stack(
-        database, tmp_path_factory, also={"CONNECTION_TIMEOUT": str(PATIENCE)}
-    ) as stack:
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with shared_stack(stacks, also={"CONNECTION_TIMEOUT": str(PATIENCE)}) as stack:
         yield stack
 
 

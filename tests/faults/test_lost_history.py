@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.support.follower import Follower
-from tests.support.many_followers import delta, following, wait_for_all
+from tests.support.many_followers import delta, dropping_readers, following, wait_for_all
 from tests.support.outages import LOSSES
 from tests.support.recording import Received
 from tests.support.stack import Stack
-from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.visitor import script
 
 CLOCK = Path(__file__).with_name("clock")
 either_clock = pytest.mark.parametrize("back", [False, True], ids=["clock right", "clock back"])
@@ -43,7 +42,7 @@ async def test_a_log_lost_during_a_reply_resets_the_streams(
     async with clocked(stacks, tmp_path) as (stack, clock):
         visitor = await stack.visitor()
         for number in range(size(2, 10)):
-            asked, followers = await begun(visitor, chance, seed=number)
+            asked, followers = await dropping_readers(visitor, chance, 5, seed=number)
             async with following(followers, within=60):
                 await wait_for_all(followers, delta(chance.randrange(20, 80)), within=30)
                 if back:
@@ -54,23 +53,6 @@ async def test_a_log_lost_during_a_reply_resets_the_streams(
             runs = [await visitor.run(one.run) for one in asked]
             assert [run["status"] for run in runs] == ["completed"] * len(runs)
             clock.unlink(missing_ok=True)
-
-
-async def begun(
-    visitor: Visitor, chance: random.Random, *, seed: int
-) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Five replies of eight seconds, each with readers that stay and readers that reconnect."""
-    asked = [await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(5)]
-    followers = [
-        visitor.follower(
-            one.conversation,
-            cursor=one.cursor,
-            cuts=[chance.randrange(30_000) for _ in range(drops)],
-        )
-        for one in asked
-        for drops in (0, 0, 2, 4)
-    ]
-    return asked, followers
 
 
 @either_clock

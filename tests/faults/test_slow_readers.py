@@ -15,6 +15,7 @@ from tests.support.waiting import until
 
 RATE = 100  # deltas a second
 LONG = 4000  # tokens: several times what buffers on the way hold
+EACH_TOKEN = {"DELTA_WINDOW": "0"}  # is an event: the most that a reader can leave unread
 NOISE = 0.02  # seconds that a busy machine adds to any delay
 TRIES = 2  # another program may disturb one of the two; the readers that do not read are in both
 HUNDRED_MB = 100 * 1024 * 1024
@@ -25,7 +26,7 @@ async def test_readers_that_do_not_read_delay_no_other_reader(
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
     each = size(25, 150)  # that never read, and that read slowly
-    async with stacks() as stack:
+    async with stacks(also=EACH_TOKEN) as stack:
         visitor = await stack.visitor()
         long = await visitor.ask(script(tokens=LONG, seed="long"))
         async with following([visitor.follower(long.conversation)], within=60):
@@ -66,7 +67,7 @@ async def test_a_reader_frozen_for_long_reconnects_and_loses_nothing(
 ) -> None:
     """Its connection is closed while it reads nothing, and its cursor is good afterwards."""
     frozen, allowed = size(12, 120), size(3, 30)  # seconds
-    async with stacks(also={"STREAM_WRITE_TIMEOUT": str(allowed)}) as stack:
+    async with stacks(also={"STREAM_WRITE_TIMEOUT": str(allowed), **EACH_TOKEN}) as stack:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=LONG * 4, seed="frozen"))
         reader = visitor.follower(asked.conversation, cursor=0, portion=4096, pause=frozen)

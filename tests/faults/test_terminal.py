@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.faults.conftest import Stacks, shared_stack
+from tests.faults.conftest import Stacks
 from tests.support.ports import HOST, free_port
 from tests.support.script import expected
 from tests.support.stack import Stack
+from tests.support.stack_fixtures import shared_stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.terminal import CONTROL_C, CONTROL_D, Chat, visitor_of
 from tests.support.visitor import Visitor, script
@@ -26,10 +27,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(
-    database: Path | str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    async with shared_stack(database, tmp_path_factory) as stack:
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with shared_stack(stacks) as stack:
         yield stack
 
 

@@ -24,7 +24,7 @@ CANARY = "canary-77ab"
 
 async def test_a_trace_goes_from_the_callers_span_to_the_last_token(stacks: Stacks) -> None:
     with collecting() as collector:
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **SOON}
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "DELTA_WINDOW": "0", **SOON}
         async with stacks(also=settings) as stack:
             visitor = await stack.visitor()
             trace, caller = secrets.token_hex(16), secrets.token_hex(8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import orjson
@@ -83,7 +85,9 @@ def begun(response: HttpResponse) -> list[dict[str, Any]]:
         return await anext(content)
 
     streamed = response.streaming_content if response.streaming else None
-    frames = async_to_sync(first)(streamed) if streamed else response.content
+    # In a context of its own, otherwise the request's id would stay in this one.
+    read = partial(copy_context().run, async_to_sync(first))
+    frames = read(streamed) if streamed else response.content
     return [orjson.loads(one.removeprefix(b"data: ")) for one in frames.split(b"\n\n")[:-1]]
 
 

@@ -43,6 +43,20 @@ def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
         "/ag-ui": ["post"],
         "/ag-ui/connect": ["post"],
         "/ag-ui/stop/{thread}": ["post"],
+        "/threads": ["post"],
+        "/threads/{thread}": ["get"],
+        "/threads/{thread}/state": ["get"],
+        "/threads/{thread}/history": ["post"],
+        "/threads/{thread}/runs": ["post"],
+        "/threads/{thread}/runs/stream": ["post"],
+        "/threads/{thread}/runs/wait": ["post"],
+        "/threads/{thread}/runs/{run}": ["get"],
+        "/threads/{thread}/runs/{run}/stream": ["get"],
+        "/threads/{thread}/runs/{run}/join": ["get"],
+        "/threads/{thread}/runs/{run}/cancel": ["post"],
+        "/runs": ["post"],
+        "/runs/stream": ["post"],
+        "/runs/wait": ["post"],
         "/health/live": ["get"],
         "/health/ready": ["get"],
     }
@@ -59,7 +73,7 @@ def test_every_reference_resolves_and_every_operation_id_is_unique(
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in document["components"]["schemas"]
     names = re.findall(r'"operationId": ?"(\w+)"', text)
-    assert len(names) == len(set(names)) == 27
+    assert len(names) == len(set(names)) == 41
 
 
 def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str, Any]) -> None:
@@ -70,10 +84,10 @@ def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str
                 for parameter in operation.get("parameters", [])
                 if parameter["in"] == "header" and not parameter["required"]
             }
-            own = not path.startswith(("/api/chat", "/v1/", "/ag-ui"))
+            own = not path.startswith(("/api/chat", "/v1/", "/threads", "/runs", "/ag-ui"))
             assert ("Idempotency-Key" in optional) == (own and method == "post")
             assert ("Prefer" in optional) == ("202" in operation["responses"])
-            if path.startswith(("/api/", "/v1/", "/ag-ui")):
+            if path.startswith(("/api/", "/v1/", "/threads", "/runs", "/ag-ui")):
                 assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
 
 

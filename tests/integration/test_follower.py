@@ -216,6 +216,14 @@ async def test_events_missed_by_a_silent_subscription_are_read_at_the_heartbeat(
     assert await reading == [story.first + 1]
 
 
+async def test_a_stream_can_have_a_shorter_heartbeat(crowd: OpenStreams) -> None:
+    story = await published_run()
+    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False, heartbeat=0.2)
+    async with asyncio.timeout(5), aclosing(stream):  # STREAM_HEARTBEAT is 15 s
+        await anext(stream)
+        assert b"event: heartbeat" in await anext(stream)
+
+
 async def test_events_that_arrive_during_a_read_are_delivered_at_once(
     crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,9 +151,10 @@ def test_a_batch_is_bounded_in_bytes(alone: LogWriter, trips: list[list[Append]]
 
 
 def test_a_slow_reply_beside_fast_ones_waits_for_at_most_one_batch(
-    process: Runtime, trips: list[list[Append]], monkeypatch: pytest.MonkeyPatch
+    process: Runtime, trips: list[list[Append]], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     """And of each reply only a little waits, so that the model is read as the log answers."""
+    settings.DELTA_WINDOW = 0
     written: dict[int, int] = {}  # delta → the batches that had started when it was written
     waiting: dict[UUID, int] = {}
     most: dict[UUID, int] = {}

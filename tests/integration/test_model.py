@@ -42,6 +42,7 @@ async def line(
     settings.MODEL_READ_TIMEOUT = 5.0
     settings.MODEL_MAX_TRIES = 3
     settings.MODEL_TEMPERATURE = None
+    settings.DELTA_WINDOW = 0  # what arrives together is not joined
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     yield
     await close_client()

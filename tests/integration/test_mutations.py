@@ -11,6 +11,8 @@ import asyncio
 import inspect
 import os
 import re
+import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import redis
 from asgiref.sync import sync_to_async
 from django.db.models import Q
 
+from config.connection import HttpConnection
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
 from streams.chat.model_names import Kind, names
@@ -44,7 +47,12 @@ from tests.integration.support.listener import ManualClock, SteppedReader
 from tests.integration.support.logged_run import LoggedRun
 from tests.integration.support.named_tests import find_test
 from tests.integration.support.published_run import PublishedRun
+from tests.integration.support.stepped_reply import SteppedReplies
+from tests.integration.support.written_runs import worker_process
 from workers import lease, log_writer
+from workers.attempt import Attempt
+from workers.delta_window import HeldText
+from workers.reply_writer import ReplyWriter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HEAD = "| promise | what keeps it | what fails without it |\n|---|---|---|\n"
@@ -174,6 +182,19 @@ def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
     return remove_text
 
 
+def source(owner: type, name: str, old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Change the text of a method. The old text is in it once."""
+
+    def remove_text(patch: pytest.MonkeyPatch) -> None:
+        text = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+        assert text.count(old) == 1, f"{name} no longer has {old!r} once"
+        made: dict[str, Any] = {}
+        exec(text.replace(old, new), vars(sys.modules[owner.__module__]), made)
+        patch.setattr(owner, name, made[name])
+
+    return remove_text
+
+
 def deliver_every_frame(self: ChannelBuffer, cursor: int) -> list[bytes] | None:
     if not self._blocks or cursor >= self.last:
         return []
@@ -191,8 +212,17 @@ def reconnect_without_a_new_subscription(self: ChannelBuffer) -> None:
     self.wake()
 
 
+def take_any_event(self: ChannelReader, _: int) -> bool:
+    return True
+
+
 async def send_an_unchecked_heartbeat(self: Follower, events: ChannelReader) -> bytes:
     return encode_frame(Heartbeat(head=events.cursor))
+
+
+async def read_for_oneself(self: Follower, events: ChannelReader) -> bytes:
+    page = await events.read()
+    return page.joined if page else b""
 
 
 def missing_events_of(instead: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -239,6 +269,47 @@ GUARDS = [
         promise="1, a silent subscription is noticed within seconds",
         remove=lambda patch: patch.setattr(Follower, "_heartbeat", send_an_unchecked_heartbeat),
         checks=(a_lost_last_message_is_recovered_at_the_heartbeat,),
+    ),
+    Guard(
+        name="an event is written at once only to a reader that lacks just it (`is_next`)",
+        promise="1, no repeat and no gap where events are written as they arrive",
+        remove=lambda patch: patch.setattr(ChannelReader, "is_next", take_any_event),
+        checks=(
+            late_messages_are_not_delivered_twice,
+            a_lost_message_is_recovered_at_the_next_one,
+        ),
+    ),
+    Guard(
+        name="what a full connection refuses, its stream sends (`write_at_once`)",
+        promise="9, a slow reader costs a bounded amount of memory",
+        remove=lambda patch: patch.setattr(
+            HttpConnection,
+            "write_at_once",
+            lambda self, data: self.transport.write(data) is None,
+        ),
+        checks=("test_connection: test_a_client_that_does_not_read_is_not_written_to",),
+    ),
+    Guard(
+        name="all that is sent passes middleware that wants to see it (`writer_of`)",
+        promise="ASGI middleware sees each part of a body",
+        remove=lambda patch: patch.setattr(
+            HttpConnection, "writer_of", lambda self, _: self.write_at_once
+        ),
+        checks=("test_connection: test_nothing_is_written_past_asgi_middleware",),
+    ),
+    Guard(
+        name="one tick a process wakes the readers whose deadline has passed (`tick`)",
+        promise="3.2, heartbeats and the maximum age",
+        remove=lambda patch: patch.setattr(ChannelBuffer, "tick", lambda *_: None),
+        checks=(
+            "test_delivery: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
+        ),
+    ),
+    Guard(
+        name="a heartbeat that finds a lost event has all readers read (`Follower._heartbeat`)",
+        promise="1, a silent subscription is noticed within seconds",
+        remove=lambda patch: patch.setattr(Follower, "_heartbeat", read_for_oneself),
+        checks=("test_delivery: test_the_heartbeat_that_finds_a_lost_event_tells_all_readers",),
     ),
     Guard(
         name="an append checks the fence",
@@ -497,6 +568,74 @@ GUARDS = [
         remove=lambda patch: patch.setattr(leases, "_latest_end", lambda: from_now(1e6)),
         checks=("test_leases: test_a_lease_that_ends_later_than_it_could_has_ended",),
     ),
+    Guard(
+        name="held text precedes another part (`ReplyWriter.append`)",
+        promise="1, in order",
+        remove=source(ReplyWriter, "append", "self.flush()", "pass"),
+        checks=("test_delta_window: test_another_kind_of_part_comes_after_what_waits",),
+    ),
+    Guard(
+        name="held text is of one kind (`HeldText.takes`)",
+        promise="4, the invariant",
+        remove=source(HeldText, "takes", "kind is self._kind and", ""),
+        checks=("test_delta_window: test_another_kind_of_part_comes_after_what_waits",),
+    ),
+    Guard(
+        name="the end of a reply flushes held text (`ReplyWriter.confirm`)",
+        promise="4, a completed reply is whole",
+        remove=source(ReplyWriter, "confirm", "self.flush()", "pass"),
+        checks=(
+            "test_delta_window: test_the_end_of_the_reply_comes_after_what_waits",
+            "test_delta_window: test_a_model_that_breaks_off_keeps_what_waits",
+        ),
+    ),
+    Guard(
+        name="a run that takes too long flushes held text (`Attempt.write`)",
+        promise="4, a failed reply keeps its text",
+        remove=source(Attempt, "write", "self.writer.flush()", "pass"),
+        checks=("test_delta_window: test_a_run_that_takes_too_long_keeps_what_waits",),
+    ),
+    Guard(
+        name="a stop drops held text (`ReplyWriter.stop`)",
+        promise="7, a cancel keeps the published reply",
+        remove=source(ReplyWriter, "stop", "self._held.take()", "pass"),
+        checks=(
+            "test_delta_window: test_a_cancelled_reply_drops_what_waits",
+            "test_delta_window: test_a_released_reply_drops_what_waits",
+        ),
+    ),
+    Guard(
+        name="text is not published into a lost log (`ReplyWriter.flush`)",
+        promise="1, all parts come before the next delta",
+        remove=source(ReplyWriter, "flush", "if not self._refused:", "if True:"),
+        checks=(
+            "test_delta_window: "
+            "test_text_that_becomes_due_before_a_lost_log_is_restored_comes_with_all_parts",
+        ),
+    ),
+    Guard(
+        name="nothing is held while a lost log is restored (`ReplyWriter._restore`)",
+        promise="1, all parts come before the next delta",
+        remove=source(ReplyWriter, "_restore", "self.flush()", "pass"),
+        checks=("test_delta_window: test_all_parts_come_before_text_that_becomes_due_meanwhile",),
+    ),
+    Guard(
+        name="text is held until the window is over (`HeldText.due`)",
+        promise="7, text waits for a bounded time",
+        remove=source(ReplyWriter, "_append_text", "self._window.time() >= held.due", "False"),
+        checks=(
+            "test_delta_window: test_a_piece_after_a_longer_pause_goes_at_once",
+            "test_delta_window: test_without_a_window_each_piece_is_an_event",
+        ),
+    ),
+    Guard(
+        name="the timer flushes held text (`DeltaWindow.flush_later`)",
+        promise="no token waits longer than the window",
+        remove=source(
+            ReplyWriter, "_append_text", "self._window.flush_later(held, self.flush)", "pass"
+        ),
+        checks=("test_delta_window: test_no_piece_waits_longer_than_the_window_and_one_tick",),
+    ),
 ]
 
 
@@ -529,6 +668,15 @@ async def carry_out(
         brought["logged"] = LoggedRun(valkey)
     if "crowd" in wanted:
         brought["crowd"] = OpenStreams()
+    if "replies" in wanted:
+        settings.DELTA_WINDOW = 0.02
+        with SteppedReplies() as brought["replies"]:
+            await sync_to_async(test)(**{name: brought[name] for name in wanted})
+        return
+    if "process" in wanted:
+        with worker_process(settings) as brought["process"]:
+            await sync_to_async(test)(**{name: brought[name] for name in wanted})
+        return
     given = {name: brought[name] for name in wanted}
     try:
         if inspect.iscoroutinefunction(test):

@@ -307,9 +307,9 @@ async def test_only_heartbeats_are_sent_while_redis_is_disconnected(
     settings.STREAM_HEARTBEAT = 0.5  # type: ignore[attr-defined]
     change, waits = ChannelBuffer.wait_for_change, list[float]()
 
-    def counted(feed: ChannelBuffer, seconds: float) -> Any:
-        waits.append(seconds)
-        return change(feed, seconds)
+    def counted(feed: ChannelBuffer, deadline: float) -> Any:
+        waits.append(deadline)
+        return change(feed, deadline)
 
     monkeypatch.setattr(ChannelBuffer, "wait_for_change", counted)
     monkeypatch.setattr(ChannelBuffer, "subscribed", lambda feed: None)

@@ -43,6 +43,8 @@ def sending(client: Client) -> Send:
 
     def send(method: str, path: str) -> HttpResponse:
         body = BODIES.get(method, {}) if not path.endswith(("cancel/", "retry/")) else {}
+        if method == "POST" and path.startswith(("/threads", "/runs")):
+            body = {"assistant_id": "agent", "input": {"messages": ["Mine?"]}}
         return client.generic(
             method,
             path,
@@ -101,8 +103,9 @@ def strangers(ada: User) -> Iterator[tuple[str, Send]]:
 
 def address(route: str, conversation: str, run: str) -> str:
     """The route's address for these objects, by the names that each wire has for them."""
-    other_wires = {"name": conversation, "thread": conversation, "id": f"resp_{run}"}
-    return route.format(conversation=conversation, run=run, model="x", **other_wires)
+    other_wires = {"name": conversation, "id": f"resp_{run}", "model": "x"}
+    other_wires["thread"] = conversation
+    return route.format(conversation=conversation, run=run, **other_wires)
 
 
 def looks(answer: HttpResponse, conversation: str, run: str) -> tuple[Any, ...]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +23,7 @@ import hypothesis
 import pytest
 import redis
 from celery import current_app
+from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 from hypothesis import HealthCheck
@@ -40,7 +39,6 @@ from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import the_log
-from streams.log.values import Append
 from streams.models import Conversation, DeletedConversation, Run
 from streams.protocol.events import (
     ENDINGS,
@@ -67,13 +65,13 @@ from streams.protocol.parts import (
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import ProcessKilled, sweep_by_another_process
 from tests.integration.support.listener import READER, ManualClock, SteppedReader
+from tests.integration.support.stepped_reply import SteppedReply, stepped_window
 from tests.support.sizes import RELEASE, SEED, THOROUGH
 from workers import backpressure, log_writer, reply_writer
-from workers.attempt import Attempt
+from workers.delta_window import DeltaWindow
 from workers.lease import claim
-from workers.log_writer import BATCH, Turns, append_all
+from workers.log_writer import BATCH, append_all
 from workers.outcome import Outcome
-from workers.tool_calls import ToolNames
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CLOCK = 1_800_000_000_000_000  # microseconds
@@ -87,6 +85,7 @@ ROUND = hypothesis.settings(
 )
 SECONDS = 3600 if RELEASE else 25 if THOROUGH else 1  # the last round is finished after them
 READERS = 3
+WINDOW = 0.02  # seconds: DELTA_WINDOW, where it is on
 SO_FAR = "so far"  # a channel of the test: a message on it arrives after all others
 TEXTS = ["a ", "bc", "d\r\n", "\u2028e", "🙂"]
 WHOLE = [
@@ -142,38 +141,26 @@ class Kept:
     said: dict[UUID, Said]
 
 
-class Worker:
+class Worker(SteppedReply):
     """A worker at one attempt, and its writer. It may be a ghost.
 
     What the attempt writes waits in the writer's turns until the machine makes a trip.
     """
 
-    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
-        self.run = run
+    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop, window: DeltaWindow) -> None:
+        super().__init__(run, loop, window)
         self.words: tuple[Part, ...] = ()
         self.over = False
-        self.unsent = Turns()
-        self.away = threading.Event()
-        self.loop = loop
-        process: Any = SimpleNamespace(
-            loop=loop, writers=[self], draining=False, tool_names=ToolNames()
-        )
-        self.attempt = Attempt(run, process)
-
-    def write(self, piece: Append, heard: Callable[[int | Exception], None]) -> None:
-        self.unsent.add([(piece, heard)])
 
     @property
     def full(self) -> bool:
         """Whether so much waits for the log that the attempt reads no further."""
-        return self.attempt.writer._unconfirmed._pieces > self.attempt.writer._unconfirmed._limit
+        return self.writer._unconfirmed._pieces > self.writer._unconfirmed._limit
 
     def say(self, word: Part) -> None:
         """The model's next word. It counts as written even if the log refuses it."""
         try:
-            self.loop.run_until_complete(
-                self.attempt.writer.append(word.text if isinstance(word, TextPart) else word)
-            )
+            self.append(word.text if isinstance(word, TextPart) else word)
         except Superseded:
             self.over = True
         else:
@@ -181,13 +168,13 @@ class Worker:
 
     def mend(self) -> None:
         try:
-            self.loop.run_until_complete(self.attempt.writer._restore())
+            self.loop.run_until_complete(self.writer._restore())
         except Superseded:
             self.over = True
 
     @property
     def refused(self) -> bool:
-        return self.attempt.writer._refused is not None
+        return self.writer._refused is not None
 
 
 @dataclass
@@ -211,6 +198,7 @@ class Machine(RuleBasedStateMachine):
         world.monkeypatch.setattr(the_log()._servers, "clock", lambda: self.clock)
         self.pubsub = self.valkey.pubsub()
         self.workers: list[Worker] = []
+        self.time, self.window = stepped_window()
         self.readers: list[SteppedReader] = []
         self.said: dict[UUID, Said] = {}
         self.ended: dict[UUID, tuple[str, tuple[Part, ...]]] = {}
@@ -224,9 +212,12 @@ class Machine(RuleBasedStateMachine):
     # The steps.
 
     @initialize(
-        waiting=st.sampled_from([2, 8, backpressure.WAITING]), trip=st.sampled_from([3, BATCH])
+        waiting=st.sampled_from([2, 8, backpressure.WAITING]),
+        trip=st.sampled_from([3, BATCH]),
+        window=st.sampled_from([0, WINDOW]),
     )
-    def begin(self, waiting: int, trip: int) -> None:
+    def begin(self, waiting: int, trip: int, window: float) -> None:
+        self.world.monkeypatch.setattr(settings, "DELTA_WINDOW", window)
         self.world.monkeypatch.setattr(backpressure, "WAITING", waiting)
         self.world.monkeypatch.setattr(log_writer, "BATCH", trip)
         accepted = ask_module.begin(owner=READER.owner, text="Why?")
@@ -289,6 +280,11 @@ class Machine(RuleBasedStateMachine):
             self._trip(worker)
         self._say(worker, words)
 
+    @rule(seconds=st.sampled_from([WINDOW / 10, WINDOW, 10 * WINDOW]))
+    def time_passes(self, seconds: float) -> None:
+        """Text that waits in the delta window goes out; it waits for the log then."""
+        self.time.step(seconds)
+
     @rule(
         chosen=CHANCE,
         how=st.sampled_from(["complete", "complete", "fail", "lost", "dies"]),
@@ -300,6 +296,8 @@ class Machine(RuleBasedStateMachine):
         self.workers.remove(worker)
         if how == "dies":
             return
+        if how != "lost":
+            worker.writer.flush()  # as `Attempt.write` does before any ending but that
         while how != "lost" and not worker.over and (worker.unsent or worker.refused):
             self._trip(worker)
             if worker.refused and not worker.over:
@@ -311,7 +309,7 @@ class Machine(RuleBasedStateMachine):
                     worker.attempt.finish(Outcome.LOST)
                 elif how == "fail":
                     run.conversation = Conversation.objects.get(pk=run.conversation_id)
-                    finish.fail(run, worker.attempt.writer.parts, code="x", reason="Because.")
+                    finish.fail(run, worker.writer.parts, code="x", reason="Because.")
                 else:
                     worker.attempt.finish(Outcome.FINISHED)
             except (Superseded, Conversation.DoesNotExist):
@@ -530,8 +528,8 @@ class Machine(RuleBasedStateMachine):
             known = publisher.publish_start(taken)
         except Superseded:
             return
-        worker = Worker(taken, self.world.loop)
-        worker.attempt.writer.head = known
+        worker = Worker(taken, self.world.loop, self.window)
+        worker.writer.head = known
         self.workers.append(worker)
 
     def _speaker(self, chosen: random.Random) -> Worker:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from tests.support.follower import Follower
 from tests.support.recording import Received, Recording
 from tests.support.sse_blocks import ENDINGS
+from tests.support.visitor import AcceptedRun, Visitor, script
+
+PIECE = re.compile(r"\bw(\d+)-")  # how tests/support/script.py numbers its pieces of text
 
 
 @asynccontextmanager
@@ -35,6 +40,25 @@ async def following(followers: Iterable[Follower], *, within: float) -> AsyncIte
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def dropping_readers(
+    visitor: Visitor, chance: random.Random, count: int, *, seed: int
+) -> tuple[list[AcceptedRun], list[Follower]]:
+    """Replies of eight seconds, each with readers that stay and readers that reconnect."""
+    asked = [
+        await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(count)
+    ]
+    followers = [
+        visitor.follower(
+            one.conversation,
+            cursor=one.cursor,
+            cuts=[chance.randrange(30_000) for _ in range(drops)],
+        )
+        for one in asked
+        for drops in (0, 0, 2, 4)
+    ]
+    return asked, followers
+
+
 async def wait_for_all(
     followers: Iterable[Follower], condition: Callable[[Received], bool], *, within: float
 ) -> list[Received]:
@@ -49,13 +73,21 @@ def numbered_since(moment: float) -> Callable[[Received], bool]:
     return lambda heard: heard.at > moment and heard.block.id is not None
 
 
-def delta(index: int, run: str | None = None) -> Callable[[Received], bool]:
-    """True of the text delta with this index, or a later one, of this run or of any."""
+def delta(number: int, run: str | None = None) -> Callable[[Received], bool]:
+    """True of the text with the script's piece of this number, or a later one, of this run or any.
+
+    A text without numbered pieces counts as piece 0.
+    """
     return lambda heard: (
         heard.block.event in ("text.delta", "text.snapshot")
-        and heard.block.payload["index"] >= index
+        and max(pieces_in(heard), default=0) >= number
         and run in (None, heard.block.payload["run"])
     )
+
+
+def pieces_in(heard: Received) -> list[int]:
+    """The numbers of the script's pieces in this text. One event may hold several."""
+    return [int(number) for number in PIECE.findall(heard.block.payload["text"])]
 
 
 def final_event(run: str | None = None) -> Callable[[Received], bool]:
@@ -72,17 +104,19 @@ def started(attempt: int, run: str | None = None) -> Callable[[Received], bool]:
 
 
 def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
-    """Seconds that each delta was late, if the model sends `rate` a second.
+    """Seconds that each piece of the script was late, if the model sends `rate` a second.
 
-    Its time is counted from the delta that came earliest for its place.
+    Its time is counted from the piece that came earliest for its number.
     """
     offsets = [
-        heard.at - heard.block.payload["index"] / rate
+        heard.at - number / rate
         for recording in recordings
         for heard in recording.received()
         if heard.block.event == "text.delta"
+        for number in pieces_in(heard)
     ]
-    return [offset - min(offsets) for offset in offsets] if offsets else []
+    earliest = min(offsets, default=0.0)
+    return [offset - earliest for offset in offsets]
 
 
 def quantile(values: Sequence[float], part: float) -> float:

@@ -1,5 +1,8 @@
 """What ends a reply, and what fails it."""
 
+import asyncio
+from contextlib import aclosing, suppress
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -15,9 +18,12 @@ from tests.unit.support.model_response import (
     chunk,
     content_chunk,
     event,
+    line_reader,
     read,
 )
-from workers.generators import reply_stream
+from workers.generators import reply_stream, sse_lines
+from workers.generators.errors import ModelError
+from workers.generators.reply_stream import ReplyStream
 
 BROKEN = aiohttp.ClientPayloadError()
 HALF = b'data: {"choices":[{"ind'
@@ -191,3 +197,53 @@ async def test_an_event_named_error_fails_the_reply(data: bytes) -> None:
 )
 async def test_a_field_that_only_looks_like_an_error_is_ignored(body: Any) -> None:
     assert await read(HELLO, event(body), STOP, DONE) == Reply("Hello", finish_reason="stop")
+
+
+async def chunks_of(*parts: Part) -> list[tuple[str, str]]:
+    """The text and reasoning of each chunk that holds any, also of one before an error."""
+    read = list[tuple[str, str]]()
+    with suppress(ModelError):
+        async for one in ReplyStream(line_reader(parts)).read():
+            read.append((one.text, one.reasoning))
+    return [(text, reasoning) for text, reasoning in read if text or reasoning]
+
+
+def words(*texts: str) -> bytes:
+    return b"".join(content_chunk(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        ([words("a", "b"), words("c"), STOP, DONE], [("ab", ""), ("c", "")]),
+        ([words("a", "b") + STOP + DONE], [("ab", "")]),
+        ([words("a", "b") + event({"error": "late"})], [("ab", "")]),
+        ([words("a", "b") + b"data: nonsense\n\n"], [("ab", "")]),
+        ([words("a", "b") + (b"data: " + b"x" * 200 + b"\n") * 2], [("ab", "")]),  # too long
+        (
+            [words("a", "b") + chunk(reasoning_content="c") * 2 + words("d", "e") + DONE],
+            [("ab", ""), ("", "cc"), ("de", "")],
+        ),
+    ],
+)
+async def test_texts_that_arrive_together_are_one_chunk(
+    parts: list[Part], joined: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse_lines, "LONGEST_LINE", 300)
+    assert await chunks_of(*parts) == joined
+
+
+async def test_without_a_delta_window_each_chunk_stays_one(settings: Any) -> None:
+    settings.DELTA_WINDOW = 0
+    assert await chunks_of(words("a", "b"), DONE) == [("a", ""), ("b", "")]
+
+
+async def test_a_fast_stream_is_read_in_few_reads(settings: Any) -> None:
+    """The first reads of each half window are made at once; then the reader rests."""
+    settings.DELTA_WINDOW = 0.2
+    clock, times = asyncio.get_running_loop().time, list[float]()
+    async with aclosing(line_reader([words("a")] * 9).read()) as batches:
+        async for _ in batches:
+            times.append(clock())
+    waits = [round(later - earlier, 1) for earlier, later in pairwise(times)]
+    assert waits[:8] == [0, 0, 0.1, 0, 0, 0.1, 0, 0]

@@ -31,6 +31,20 @@ class Chunk:
     has_choice: bool = False
     error: object = None
 
+    def join(self, other: "Chunk") -> bool:
+        """Add the next chunk if both hold text alone, or reasoning alone. Whether it was added."""
+        if not (self._is_plain and other._is_plain and bool(self.text) == bool(other.text)):
+            return False
+        self.text += other.text
+        self.reasoning += other.reasoning
+        return True
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it holds either text or reasoning, and nothing else."""
+        end = self.finish_reason is not None or self.usage is not None or self.error is not None
+        return bool(self.text) != bool(self.reasoning) and not end
+
 
 def read_chunk(body: object) -> Chunk:
     """Parse the decoded data of an event. Raises `ValueError` if it is not a chunk."""

@@ -5,11 +5,12 @@ connection. Some servers send a finish reason with every chunk. So a finish reas
 does not end the reply. Once text has followed a reason, this server's reasons prove nothing.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 import aiohttp
 import httpx2
+from django.conf import settings
 
 from workers.generators.chunks import Chunk, read_chunk
 from workers.generators.errors import ModelError, fault_of_body
@@ -68,11 +69,10 @@ class ReplyStream:
         try:
             async with aclosing(self._lines.read()) as batches:
                 async for lines in batches:
-                    for line in lines:
-                        if chunk := self._take(line):
-                            yield chunk
-                            if chunk.error is not None:
-                                raise fault_of_body(chunk.error)
+                    for chunk in self._join(lines):
+                        yield chunk
+                        if chunk.error is not None:
+                            raise fault_of_body(chunk.error)
         except TimeoutError:
             if not self._end.is_complete:
                 raise ModelError("model_silent") from None
@@ -84,6 +84,28 @@ class ReplyStream:
         if not self._end.may_end:
             raise ModelError("model_interrupted")
         yield Chunk(text=self._texts.rest(), reasoning=self._reasonings.rest())
+
+    def _join(self, lines: list[bytes]) -> Iterator[Chunk]:
+        """The chunks in these lines, which arrived together.
+
+        With a delta window, neighbouring chunks of text are joined: handing a chunk on costs more
+        than parsing it, and their texts become one event anyway.
+        """
+        joined: Chunk | None = None
+        try:
+            for line in lines:
+                chunk = self._take(line)
+                if chunk is None or (joined and settings.DELTA_WINDOW and joined.join(chunk)):
+                    continue
+                if joined:
+                    yield joined
+                joined = chunk
+        except (ModelError, LineTooLong):
+            if joined:
+                yield joined
+            raise
+        if joined:
+            yield joined
 
     def _take(self, line: bytes) -> Chunk | None:
         try:

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import httpx2
+from django.conf import settings
 
 LONGEST_LINE = 1024 * 1024  # bytes of one line, and of the data of one event
+READS = 3  # in half a delta window; then the reader rests until it is over
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -63,6 +65,9 @@ class LineReader:
 
     `read` raises `TimeoutError` if the next line takes longer than `patience` seconds to arrive.
     The time that the caller needs between two reads does not count.
+
+    A fast model sends each token in a packet of its own. The reader takes what a delta window
+    brings in a few reads, because a read costs several times as much as a token.
     """
 
     def __init__(self, response: httpx2.Response, *, patience: float) -> None:
@@ -86,6 +91,7 @@ class LineReader:
         """
         clock = asyncio.get_running_loop().time
         splitter = LineSplitter()
+        period, began_period, reads = settings.DELTA_WINDOW / 2, 0.0, 0
         # Raw bytes cost less per token, and the request asks for `Accept-Encoding: identity`.
         is_encoded = "content-encoding" in self._response.headers
         source = self._response.aiter_bytes() if is_encoded else self._response.aiter_raw()
@@ -96,11 +102,17 @@ class LineReader:
                     part = await anext(source, None)
                 if part is None:
                     break
-                self._waited += clock() - began
+                now = clock()
+                self._waited += now - began
+                if now - began_period >= period:
+                    began_period, reads = now, 0
+                reads += 1
                 if lines := splitter.split(part):
                     if not self._is_closing:
                         self._waited = 0.0
                     yield lines
                 if splitter.is_too_long:
                     raise LineTooLong
+                if reads >= READS and period:
+                    await asyncio.sleep(began_period + period - now)
         yield [splitter.rest(), b""]

@@ -15,10 +15,11 @@ from uuid import UUID
 
 import orjson
 import pytest
+from django.conf import settings
 
 from streams.access.authorization import Caller
 from streams.delivery import channel_reader, follower
-from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.channel_buffer import ChannelBuffer, Deliver
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hub, Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
@@ -50,9 +51,9 @@ class ObservedBuffer(ChannelBuffer):
         super().__init__(BUFFER)
         self.idle = asyncio.Event()
 
-    async def wait_for_change(self, seconds: float) -> bool:
+    async def wait_for_change(self, deadline: float, deliver: Deliver | None = None) -> None:
         self.idle.set()
-        return await super().wait_for_change(seconds)
+        await super().wait_for_change(deadline, deliver)
 
 
 class WebProcess(Hub):
@@ -77,6 +78,13 @@ class Frame:
     id: int | None
     type: str
     data: str
+
+
+def data_of(chunk: bytes) -> bytes:
+    """The data of one chunk of an HTTP body (RFC 9112 §7.1)."""
+    size, rest = chunk.split(b"\r\n", 1)
+    assert rest[int(size, 16) :] == b"\r\n"
+    return rest[:-2]
 
 
 def frames(piece: bytes) -> list[Frame]:
@@ -105,6 +113,7 @@ class SteppedReader:
     frames_left: int | None = None  # frames that still arrive before the connection is cut
     _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
+    _chunks: int = 0  # that were to be written at once
 
     def __post_init__(self) -> None:
         self._awaits_snapshot = self.cursor is None
@@ -129,7 +138,9 @@ class SteppedReader:
             conversation=found,
             cursor=self.cursor,
             until_idle=False,
+            heartbeat=settings.STREAM_HEARTBEAT,
         )
+        self._following.write_with(self._write)
         self._pump = asyncio.create_task(self._follow(self._following.frames()))
         await self._wait_until_idle()
 
@@ -161,6 +172,7 @@ class SteppedReader:
         for said, arrives in zip(arriving, kept, strict=False):
             if arrives:
                 self.web.receive(said)
+        await asyncio.sleep(0)  # they are written at once where the follower waits
         await self.step()
 
     async def catch_up(self) -> None:
@@ -193,10 +205,21 @@ class SteppedReader:
 
     async def _follow(self, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
-            for frame in frames(piece):
-                if self.frames_left is None or self.frames_left > 0:
-                    self._take(frame)
-                    self.frames_left = None if self.frames_left is None else self.frames_left - 1
+            self._receive(piece)
+
+    def _write(self, chunk: bytes) -> bool:
+        """Its connection, which is full at each fourth chunk."""
+        self._chunks += 1
+        if self._chunks % 4 == 0:
+            return False
+        self._receive(data_of(chunk))
+        return True
+
+    def _receive(self, piece: bytes) -> None:
+        for frame in frames(piece):
+            if self.frames_left is None or self.frames_left > 0:
+                self._take(frame)
+                self.frames_left = None if self.frames_left is None else self.frames_left - 1
 
     def _take(self, frame: Frame) -> None:
         match frame.type:

@@ -1,13 +1,15 @@
 """Runs that a thread of the test process writes, as a worker's place does."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any
 
 from django.db import connection
 
 from streams.models import Run
+from tests.support.openai_server import serving
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
@@ -24,6 +26,21 @@ def write_in_thread(run: Run, process: Runtime) -> threading.Thread:
     thread = threading.Thread(target=write)
     thread.start()
     return thread
+
+
+@contextmanager
+def worker_process(settings: Any) -> Iterator[Runtime]:
+    """A worker's shared parts, and a scripted model for it."""
+    settings.EMBEDDED_MODEL = False
+    settings.LEASE_CHECK_INTERVAL = 0.1
+    settings.SWEEP_INTERVAL = 3600
+    with serving() as model:
+        settings.OPENAI_BASE_URL = model.url
+        running = Runtime()
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 def until(is_true: Callable[[], Any], seconds: float = 10) -> None:

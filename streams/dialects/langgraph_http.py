@@ -1,0 +1,74 @@
+"""What LangGraph's routes share over HTTP: authentication, refusals, and their documentation."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from streams.access.authentication import token_caller
+from streams.access.authorization import Caller
+from streams.api.authentication import Authentication, require_json
+from streams.dialects.position import Position
+from streams.http.problems import Problem, not_found
+from streams.http.refusals import detail_refusal
+
+API_KEY = "x-api-key"
+LAST_EVENT_ID = "Last-Event-ID"
+EVERYTHING = "-1"  # asks for the stream from its beginning
+DIGITS = 16  # of the largest position
+STATUSES = {
+    400: "The request or its Last-Event-ID cannot be read",
+    401: "The request has no valid authentication: `x-api-key`, a Bearer token, or a session",
+    403: "The token lacks a scope, or the CSRF token is missing",
+    404: "It does not exist, or another owner has it",
+    408: "The body did not arrive completely",
+    409: "A reply is being written, the thread exists, or its history differs",
+    411: "The body has no Content-Length",
+    413: "The body is larger than any request needs",
+    415: "The body is not application/json",
+    422: "A value in the request is not valid, or is not offered",
+    429: "A limit of this owner is reached",
+    500: "A fault of the service",
+    503: "The service is temporarily unavailable",
+    505: "A stream was asked for over HTTP/1.0",
+}
+
+
+def documented(ok: str | None, media_type: str = "application/json") -> dict[str, Any]:
+    """Ninja's `openapi_extra` for a route with this description of its 200, if it has one."""
+    schema = {"type": "string"} if media_type.startswith("text/") else {"type": "object"}
+    good = {"description": ok, "content": {media_type: {"schema": schema}}}
+    content = {"application/json": {"schema": {"type": "object"}}}
+    refusals = {code: {"description": text, "content": content} for code, text in STATUSES.items()}
+    return {"responses": {200: good, **refusals} if ok else refusals}
+
+
+class ApiKeyAuthentication(Authentication):
+    """Authentication that also takes a token as `x-api-key`, as LangGraph's SDKs send it."""
+
+    def __call__(self, request: HttpRequest) -> Caller:
+        token = request.headers.get(API_KEY, "").strip()
+        if not token:
+            return super().__call__(request)
+        require_json(request, self.media_types)
+        return token_caller(request, token)
+
+
+@csrf_exempt
+def not_found_view(request: HttpRequest) -> HttpResponse:
+    """The 404 of unknown paths under `/threads` and `/runs`."""
+    return detail_refusal(not_found())
+
+
+def position_of(request: HttpRequest) -> Position | None:
+    """The position that the reader has, or None for one that has nothing. Raises `Problem`."""
+    sent = request.headers.get(LAST_EVENT_ID, "")
+    if sent in ("", EVERYTHING):
+        return None
+    try:
+        if not (sent.isascii() and sent.isdigit() and len(sent) <= DIGITS):
+            raise ValueError
+        return Position.of(int(sent))
+    except ValueError:
+        detail = f"{LAST_EVENT_ID} is the id of an event of this stream, or {EVERYTHING}."
+        raise Problem(400, "bad_cursor", detail) from None
