@@ -5,19 +5,18 @@ response. Half a head could keep a connection for ever, and an endless head coul
 """
 
 import asyncio
-from typing import Any
 
 import httptools
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from config.refusal import UNREADABLE, encoded_refusal
 from streams.http.event_stream import CONNECTION, Write
-from streams.http.problems import Problem, problem_response
+from streams.http.problems import Problem
 from streams.http.request import Send
-from streams.http.request_limits import HEAD
+from streams.http.request_limits import HEAD, SOCKET
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
-UNREADABLE = Problem(400, "bad_request", "This is not a valid HTTP request.")
 TOO_LARGE = Problem(431, "head_too_large", f"The head of a request may have at most {HEAD} bytes.")
 
 
@@ -26,7 +25,10 @@ class HeadTooLarge(Exception):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's protocol with bounds for a request's head. It ignores unsupported upgrades."""
+    """uvicorn's protocol with bounds for a request's head.
+
+    It ignores an `Upgrade` field, except for a WebSocket at its own path.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
@@ -41,9 +43,11 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         for start in range(0, len(data), HEAD):
-            if self.transport.is_closing():
-                return
+            if self.transport.is_closing() or self.transport.get_protocol() is not self:
+                return  # a client may not send more before its upgrade is accepted
             self._parse(data[start : start + HEAD])
+        if self.transport.get_protocol() is not self:
+            return
         # What is left is half a head, a blank line, or the rest of a refused body.
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and self._timer is None and not self.transport.is_closing():
@@ -118,6 +122,10 @@ class HttpConnection(HttpToolsProtocol):
         if self._unreported > HEAD:
             self._refuse(TOO_LARGE)
 
+    def _should_upgrade(self) -> bool:
+        opens = self.parser.get_method() == b"GET" and SOCKET.match(self.url.decode("latin-1"))
+        return bool(opens) and super()._should_upgrade()
+
     def _upgrade(self, rest: bytes) -> None:
         """Switch to another protocol, or ignore the `Upgrade` field (RFC 9110 §7.8).
 
@@ -147,15 +155,7 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         # Inside an unfinished response the refusal would be part of its body.
         if self.cycle is None or self.cycle.response_complete:
-            response = problem_response(problem)
-            fields: dict[str, Any] = {
-                **response.headers,
-                "Content-Length": len(response.content),
-                "Connection": "close",
-            }
-            lines = [f"HTTP/1.1 {response.status_code} {response.reason_phrase}"]
-            lines += [f"{name}: {value}" for name, value in fields.items()]
-            self.transport.write("\r\n".join([*lines, "", ""]).encode() + response.content)
+            self.transport.write(encoded_refusal(problem))
         self.transport.close()
 
     def _start_timer(self) -> None:

@@ -23,6 +23,8 @@ from config.asgi import application  # it sets Django up: the imports below need
 from config.connection import HttpConnection
 from config.listener import BACKLOG, listener
 from config.old_database import exit_on_old_tables
+from config.socket_connection import SocketConnection
+from streams.http.request_limits import max_frame_bytes
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
@@ -72,7 +74,11 @@ def server_config() -> uvicorn.Config:
         application,
         loop="uvloop",
         http=HttpConnection,
-        ws="none",
+        ws=SocketConnection if "websocket" in settings.DIALECTS else "none",
+        ws_max_size=max_frame_bytes(),
+        ws_ping_interval=settings.STREAM_HEARTBEAT,
+        ws_ping_timeout=settings.STREAM_WRITE_TIMEOUT,
+        ws_per_message_deflate=False,  # each event would be compressed for each reader
         lifespan="on",
         backlog=BACKLOG,
         access_log=False,

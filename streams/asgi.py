@@ -17,8 +17,10 @@ from django.conf import settings
 from streams.api.prefer_wait import wait_for_run
 from streams.chat.sweep import Sweeper
 from streams.delivery.open_streams import open_streams
+from streams.dialects.websocket import serve_socket
 from streams.http.lock_wait import bound_lock_waits
 from streams.http.request import Receive, Scope, Send
+from streams.http.request_limits import SOCKET
 from streams.http.threaded_handler import ThreadedHandler
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -30,7 +32,7 @@ DIALECTS = (
     (re.compile("^/(threads|runs)(/|$)"), {"langgraph"}),
     (re.compile("^/ag-ui(/|$)"), {"ag-ui"}),
 )
-STREAM = re.compile(r"^/api/(conversations/[^/]+/events|streams/next(/[^/]+)?)/?$")
+STREAM = re.compile(r"^/api/(conversations/[^/]+/(events|socket)|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WAITING = 512  # requests that may wait for a thread of the write pool
 READING = 8  # database connections of the pool that writes never hold
@@ -39,8 +41,8 @@ READING = 8  # database connections of the pool that writes never hold
 def wrap(application: Application | None = None) -> "StreamsApplication":
     """Return an ASGI application that answers the app's URLs, and passes the rest on.
 
-    `application` gets every other path, and every protocol but HTTP and lifespan. Without one, the
-    threads of the app answer all HTTP requests.
+    `application` gets every other path. Without one, the threads of the app answer all HTTP
+    requests, and further WebSockets are refused.
     """
     bound_lock_waits()
     return StreamsApplication(application)
@@ -70,8 +72,12 @@ class StreamsApplication:
             await lifespan(receive, send)
         elif scope["type"] == "http" and (not self.others or self._owns(scope["path"])):
             await self.handler_of(scope["method"], scope["path"])(scope, receive, send)
+        elif scope["type"] == "websocket" and opens_socket(scope["path"]):
+            await serve_socket(self.handler_of, scope, receive, send)
         elif self.others:
             await self.others(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
 
     def _owns(self, path: str) -> bool:
         served = (place for place, names in DIALECTS if names & set(settings.DIALECTS))
@@ -84,6 +90,11 @@ class StreamsApplication:
         if method not in SAFE:
             return self.writes
         return self.streams if STREAM.match(path) else self.reads
+
+
+def opens_socket(path: str) -> bool:
+    """Whether a WebSocket at this path is the app's."""
+    return "websocket" in settings.DIALECTS and bool(SOCKET.match(path))
 
 
 def writing_threads(most: int = 64) -> int:

@@ -16,6 +16,7 @@ from streams.dialects.langgraph_http import not_found_view as langgraph_not_foun
 from streams.dialects.openai_http import models_api as openai_models
 from streams.dialects.openai_http import not_found_view as openai_not_found
 from streams.dialects.responses_api import api as responses
+from streams.dialects.websocket_api import socket
 from streams.pushpin.views import next_link
 from streams.web import accounts, page
 from streams.web.health import live, metrics, ready
@@ -37,12 +38,16 @@ def served(names: list[str]) -> list[DialectApi]:
 
 
 dialects = served(settings.DIALECTS)
+sockets = [path("conversations/<uuid:conversation>/socket/", socket, name="socket")]
+if "websocket" not in settings.DIALECTS:
+    sockets = []
 for dialect in dialects:
     own_api.document_also(dialect, dialect.prefix)
 
 api = [
     *(url for one in dialects if one.prefix == "/api/" for url in one.addresses()),
     path("conversations/<uuid:conversation>/events/", events, name="events"),
+    *sockets,
     path("streams/next/", next_link, name="next"),
     path("streams/next/<str:name>/", next_link, name="next-page"),
     re_path("^$", not_found_view),

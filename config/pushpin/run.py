@@ -100,10 +100,16 @@ def routes(proxy: int) -> str:
     """Return Pushpin's routes. The route with the longest matching path wins.
 
     Pushpin requests the next page of a stream from the web processes directly, because it retries
-    that request itself.
+    that request itself. WebSockets go there directly, because the proxy serves HTTP alone.
     """
     origin = settings.PUSHPIN_ORIGIN
-    return f"*,path_beg=/api/ 127.0.0.1:{proxy}\n*,path_beg=/api/streams/ {origin}\n* {origin}\n"
+    lines = [
+        f"*,path_beg=/api/ 127.0.0.1:{proxy}",
+        f"*,proto=ws,path_beg=/api/ {origin}",
+        f"*,path_beg=/api/streams/ {origin}",
+        f"* {origin}",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:

@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from streams.access.authentication import caller_of, signed_caller
 from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
-from streams.delivery.open_streams import StreamLimit, open_streams
+from streams.delivery.open_streams import OpenStream, StreamLimit, open_streams
 from streams.delivery.replay import Pending, pending
 from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
@@ -40,7 +40,7 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
             raise Problem(
                 405, "method_not_allowed", "Read it with GET.", headers={"Allow": ALLOWED}
             )
-        caller = _caller_of(request)
+        caller = reader_of(request)
         found = readable_conversation(caller, conversation)
         return _answer(request, caller, found, cursor_of(request, channel_of(found.id)))
     except Exception as error:
@@ -49,7 +49,8 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
         return retry_later() if temporary else refusal
 
 
-def _caller_of(request: HttpRequest) -> Caller:
+def reader_of(request: HttpRequest) -> Caller:
+    """The caller that wants to read: as any caller, or by `?token=`. Raises `Problem`."""
     token = request.GET.get("token", "")  # an EventSource cannot send an Authorization header
     return signed_caller(request, token) if token else caller_of(request)
 
@@ -64,13 +65,21 @@ def _answer(
         return HttpResponse(content_type="text/event-stream", headers=HEADERS)
     if views.is_proxied(request):
         return views.begin(request, caller, conversation, cursor, until_idle=until_idle)
+    stream = open_stream(caller, conversation, cursor, until_idle=until_idle)
+    return EventStreamResponse(stream, headers=HEADERS)
+
+
+def open_stream(
+    caller: Caller, conversation: Conversation, cursor: int | None, *, until_idle: bool
+) -> OpenStream:
+    """A new stream, which the caller must close. Raises `Problem` at the owner's limit."""
     try:
         stream = open_streams().admit(caller, conversation, cursor, until_idle=until_idle)
     except StreamLimit:
         detail = "You have as many open streams as you may."
         raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
     logger.info("a stream of conversation %s opens after %s", conversation.id, cursor)
-    return EventStreamResponse(stream, headers=HEADERS)
+    return stream
 
 
 def cursor_of(request: HttpRequest, channel: str) -> int | None:

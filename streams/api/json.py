@@ -13,6 +13,7 @@ from streams.http.problems import Problem
 from streams.http.request_limits import SYNTAX, is_flat
 from streams.protocol.sse import as_json
 
+_parsing = Lock()
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -42,14 +43,21 @@ class Parser(NinjaParser):
 
     def __init__(self, syntax: int = SYNTAX) -> None:
         self._syntax = syntax
-        # One body at a time. Parsing one of the longest blocks all other threads for ten
-        # milliseconds, and several at once would delay every stream by their sum.
-        self._lock = Lock()
 
     def parse_body(self, request: HttpRequest) -> Any:
-        with self._lock:
-            text = request.body.decode("utf-8-sig")
-            if not is_flat(request.body, self._syntax):
-                detail = "A body is one object of a few strings, and a small `metadata`."
-                raise Problem(422, "invalid_request", detail)
-            return json.loads(text)
+        return parse_json(request.body, self._syntax)
+
+
+def parse_json(body: bytes, syntax: int = SYNTAX) -> Any:
+    """The value of this JSON. Raises `Problem` if more than `syntax` bytes are outside of strings.
+
+    Raises `ValueError` or `RecursionError` for anything but JSON in UTF-8.
+    """
+    # One body at a time. Parsing one of the longest blocks all other threads for ten milliseconds,
+    # and several at once would delay every stream by their sum.
+    with _parsing:
+        text = body.decode("utf-8-sig")
+        if not is_flat(body, syntax):
+            detail = "A body is one object of a few strings, and a small `metadata`."
+            raise Problem(422, "invalid_request", detail)
+        return json.loads(text)

@@ -137,6 +137,19 @@ STREAM: Document = {
     }
     | PROBLEMS,
 }
+SOCKET: Document = {
+    "operationId": "socket",
+    "tags": ["conversations"],
+    "summary": "Follow a conversation and send messages, over a WebSocket",
+    "description": "Frames are JSON. A refusal is a frame with the problem, and a close with 4000"
+    " and the status: docs/dialects.md.",
+    "parameters": STREAM["parameters"],
+    "responses": {
+        101: {"description": "The WebSocket"},
+        426: _problem("The request does not ask for a WebSocket"),
+    }
+    | PROBLEMS,
+}
 READY: Document = {
     "type": "object",
     "required": ["status", "database", "redis"],
@@ -166,6 +179,8 @@ def complete(document: Document) -> Document:
     document["security"] = [{"token": []}, {"session": []}]
     if settings.ALLOW_ANONYMOUS:
         document["security"].append({})
+    if "websocket" in settings.DIALECTS:
+        document["paths"]["/api/conversations/{conversation}/socket/"] = {"get": SOCKET}
     document["paths"] |= {
         "/api/conversations/{conversation}/events/": {"get": STREAM},
         "/health/live": {"get": _health("live", "The process answers")},

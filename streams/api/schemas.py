@@ -104,7 +104,9 @@ Search = Annotated[Line, Field(json_schema_extra={"description": "what the title
 Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A request's body, with a bound on the number of its fields."""
+
     # Otherwise a misspelt `when_busy` would silently get the default.
     model_config = ConfigDict(extra="forbid")
 
@@ -117,7 +119,7 @@ class _Body(BaseModel):
         return body
 
 
-class Begin(_Body):
+class Begin(Body):
     """A new conversation: its first message, system prompt, model, title and metadata."""
 
     message: Message
@@ -132,7 +134,7 @@ class Begin(_Body):
     metadata: Metadata = None
 
 
-class Ask(_Body):
+class Ask(Body):
     """The next message of a conversation."""
 
     message: Message
@@ -140,19 +142,19 @@ class Ask(_Body):
     metadata: Metadata = None
 
 
-class Retry(_Body):
+class Retry(Body):
     """A request for another reply to the same message; all fields are optional."""
 
     when_busy: WhenBusy = "reject"
 
 
-class Rename(_Body):
+class Rename(Body):
     """A new title for a conversation."""
 
     title: Title
 
 
-class EmptyBody(_Body):
+class EmptyBody(Body):
     """An empty JSON object, or no body."""
 
 

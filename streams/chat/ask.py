@@ -17,12 +17,11 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, transaction
-from django.db.models import Max
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.errors import ConversationBusy, NotLastTurn
-from streams.chat.finish import cancel_unbegun, cancel_unheld
+from streams.chat.finish import cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits
 from streams.chat.model_names import check_model
@@ -31,6 +30,7 @@ from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
+from streams.chat.turns import NewRun, Turns, lock_turns
 from streams.chat.waiting_runs import dispatch_next
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.models import Conversation, Message, Run
@@ -82,12 +82,13 @@ def begin(
     if origin:
         origin.apply(conversation)
 
-    def make() -> Run:
+    def make() -> NewRun:
         conversation.save(force_insert=True)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
         turn = origin.store_earlier(conversation) if origin else 1
-        return _question(conversation, text, metadata, turn, names)
+        run = _question(conversation, text, metadata, turn, names)
+        return NewRun(run=run, asks_anew=True, before=Turns())
 
     return _accept(conversation, make, key)
 
@@ -110,10 +111,12 @@ def ask(
     `recall` does, and `IntegrityError` if the run's name is taken.
     """
 
-    def make() -> Run:
-        _take_turn(conversation, when_busy)
-        turn = store_earlier(conversation, earlier, turn=_last_turn(conversation))
-        return _question(conversation, text, metadata, turn, names)
+    def make() -> NewRun:
+        turns = lock_turns(conversation, interrupts=when_busy == "interrupt")
+        _refuse_busy(turns, when_busy)
+        turn = store_earlier(conversation, earlier, turn=turns.last)
+        run = _question(conversation, text, metadata, turn, names)
+        return NewRun(run=run, asks_anew=True, before=turns)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")
 
@@ -131,18 +134,20 @@ def retry(
     `RedisFull`, and what `recall` does.
     """
 
-    def make() -> Run:
-        if run.message.turn != _last_turn(run.conversation):
+    def make() -> NewRun:
+        turns = lock_turns(run.conversation, interrupts=when_busy == "interrupt")
+        if run.message.turn != turns.last:
             raise NotLastTurn
-        _take_turn(run.conversation, when_busy)
-        return _run(run.conversation, run.message, run.metadata, names)
+        _refuse_busy(turns, when_busy)
+        again = _run(run.conversation, run.message, run.metadata, names)
+        return NewRun(run=again, asks_anew=False, before=turns)
 
     return _accept(run.conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def _accept(
     conversation: Conversation,
-    create_run: Callable[[], Run],
+    create_run: Callable[[], NewRun],
     key: IdempotencyKey | None,
     *,
     interrupts: bool = False,
@@ -158,9 +163,9 @@ def _accept(
         if key and (earlier := _recall(key)):
             return earlier
         check_limits(conversation, interrupts=interrupts)
-        run = create_run()
-        in_turn = not Run.active().filter(conversation=conversation).exists()
-        if in_turn and cursor is not None:
+        new = create_run()
+        run = new.run
+        if not new.before.active and cursor is not None:
             # Set before the task is sent. If the task is lost, the sweep dispatches the run again.
             run.dispatched_at = Now()
         run.save(force_insert=True)
@@ -172,7 +177,7 @@ def _accept(
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
         try:
-            _publish(conversation, interrupts)
+            _publish(new, conversation, interrupts)
             if run.dispatched_at:
                 dispatch(run.id, run.model)
             else:
@@ -191,33 +196,20 @@ def _recall(key: IdempotencyKey) -> QueuedRun | None:
     return QueuedRun(**ids, cursor=kept["cursor"], repeated=True)
 
 
-def _publish(conversation: Conversation, interrupts: bool) -> None:
+def _publish(new: NewRun, conversation: Conversation, interrupts: bool) -> None:
     if interrupts:
         interrupted = Run.active().filter(conversation=conversation, cancel_asked=True)
         for earlier in interrupted[:RUNS_PER_REQUEST]:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
     # The worker publishes the rest before run.started, or the sweep does.
-    publish_pending(conversation, most=RUNS_PER_REQUEST)
+    alone = new.run if new.alone else None
+    publish_pending(conversation, most=RUNS_PER_REQUEST, alone=alone)
 
 
-def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
-    Conversation.objects.select_for_update().get(pk=conversation.pk)
-    active = conversation.runs.filter(status__in=Run.ACTIVE)
-    match when_busy:
-        case "reject":
-            if active.exists():
-                raise ConversationBusy
-        case "interrupt":
-            # In the transaction that creates the new run: the conversation is never idle between.
-            cancel_unbegun(conversation)
-            active.update(cancel_asked=True)
-        case "queue":
-            pass  # the new run waits for the active ones
-
-
-def _last_turn(conversation: Conversation) -> int:
-    return int(conversation.messages.aggregate(last=Max("turn", default=0))["last"])
+def _refuse_busy(turns: Turns, when_busy: WhenBusy) -> None:
+    if when_busy == "reject" and turns.active:
+        raise ConversationBusy
 
 
 def _question(

@@ -29,7 +29,6 @@ class Follower:
 
     __slots__ = (
         "_cursor",
-        "_end",
         "_ends_at",
         "_events",
         "_has_sent",
@@ -38,6 +37,7 @@ class Follower:
         "_hubs",
         "_until_idle",
         "_write_at_once",
+        "end",
         "reader",
         "task",
         "write_started_at",
@@ -63,7 +63,7 @@ class Follower:
         self._hubs = hubs
         self._cursor = cursor  # of the reader when it came
         self._has_sent = False  # whether a complete frame was sent
-        self._end: StreamEnd | None = None
+        self.end: StreamEnd | None = None  # why the stream ends; None while it goes on
         self._until_idle = until_idle
         self._heartbeat_after = heartbeat  # seconds without an event
         self._ends_at = monotonic() + settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
@@ -90,7 +90,7 @@ class Follower:
 
     def close(self, end: StreamEnd) -> None:
         """End the stream for this reason, unless it ends for another one already."""
-        self._end = self._end or end
+        self.end = self.end or end
         if self._events:
             self._events.buffer.wake()
 
@@ -99,7 +99,7 @@ class Follower:
         self._delay_heartbeat()
         buffer = events.buffer
         deliver = self._deliver if self._write_at_once else None
-        while self._end is None:
+        while self.end is None:
             version = buffer.version
             if piece := await self._next_piece(events):
                 yield piece
@@ -118,7 +118,7 @@ class Follower:
                 due = min(due, events.due(until_idle=self._until_idle))
                 await buffer.wait_for_change(due, deliver)
         # Before the first frame, the stream has just sent its opening `retry` field.
-        if last := closing_frames(self._end, events.cursor, retry=self._has_sent):
+        if last := closing_frames(self.end, events.cursor, retry=self._has_sent):
             yield last
 
     def _delay_heartbeat(self) -> None:

@@ -17,7 +17,6 @@ from streams.access.authorization import Caller
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
-from streams.http.event_stream import Write
 from streams.models import Conversation
 from streams.observability import metrics
 
@@ -32,14 +31,17 @@ class OpenStream:
     """A stream's bytes. It counts toward its owner's limit until closed, even if never iterated."""
 
     def __init__(
-        self,
-        pieces: AsyncGenerator[bytes],
-        release: Callable[[], None],
-        write_with: Callable[[Write], None],
+        self, follower: Follower, pieces: AsyncGenerator[bytes], release: Callable[[], None]
     ) -> None:
+        self._follower = follower
         self._pieces = pieces
-        self.write_with = write_with
+        self.write_with = follower.write_with
         self._release: Callable[[], None] | None = release
+
+    @property
+    def end(self) -> StreamEnd | None:
+        """Why the stream has ended; None while it goes on."""
+        return self._follower.end
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -100,7 +102,7 @@ class OpenStreams:
             heartbeat=heartbeat or settings.STREAM_HEARTBEAT,
         )
         release = partial(self._release, caller.owner)
-        return OpenStream(self._stream(follower), release, follower.write_with)
+        return OpenStream(follower, self._stream(follower), release)
 
     def _release(self, owner: str) -> None:
         with self._lock:

@@ -25,7 +25,7 @@ from streams.models import Run
 from streams.observability import metrics
 from streams.protocol.events import EVENTS, Ending, Event, Piece, RunStarted, Snapshot, TextSnapshot
 from streams.protocol.fold import Reply
-from streams.protocol.sse import decode
+from streams.protocol.sse import decode, split_blocks
 from streams.protocol.stream_frames import Heartbeat
 
 RunEvent = RunStarted | Piece | TextSnapshot | Ending
@@ -164,12 +164,11 @@ def _is_silent(blocks: list[tuple[str, bytes]]) -> bool:
 async def _blocks(stream: OpenStream) -> AsyncIterator[list[tuple[str, bytes]]]:
     """The stream's blocks as (type, data), those of one piece together."""
     async for piece in stream:
-        blocks = []
-        for block in piece.split(b"\n\n"):
-            fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
-            if b"data" in fields:  # otherwise it is a `retry` field alone
-                blocks.append((fields[b"event"].decode(), fields[b"data"]))
-        yield blocks
+        yield [
+            (fields[b"event"].decode(), fields[b"data"])
+            for fields in split_blocks(piece)
+            if b"data" in fields  # otherwise it is a `retry` field alone
+        ]
 
 
 async def _folded(reply: Reply, blocks: list[tuple[str, bytes]]) -> Reply:

@@ -22,6 +22,7 @@ MESSAGES = (  # the routes whose bodies contain long texts, and how many texts
     (re.compile(OTHER_CLIENTS), 2),
     (re.compile(r"^/(threads/[^/]+/)?runs(/stream|/wait)?/?$"), 2),
 )
+SOCKET = re.compile(r"^/api/conversations/(?P<conversation>[^/?]+)/socket/?(\?|$)")  # WebSockets
 # The rest of a string, up to its closing quote or the end of the input.
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
@@ -32,6 +33,11 @@ def max_bytes(path: str) -> int:
     size: int = SHORT + texts * settings.MAX_MESSAGE_CHARS * ESCAPED
     limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     return min(size, limit)
+
+
+def max_frame_bytes() -> int:
+    """The maximum size in bytes of a WebSocket's message, which may hold one message's body."""
+    return max_bytes("/api/conversations/x/messages/")
 
 
 def is_flat(body: bytes, syntax: int = SYNTAX) -> bool:

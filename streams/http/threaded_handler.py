@@ -124,9 +124,10 @@ class ThreadedHandler(ASGIHandler):
         body = await read_in_time(self.read_body, receive) if wanted else BytesIO()
         created = cast("tuple[Request, HttpResponse | None]", self.create_request(scope, body))
         request, refusal = created
-        return request, refusal or await self._in_thread(request)
+        return request, refusal or await self.respond(request)
 
-    async def _in_thread(self, request: Request) -> HttpResponse | StreamingHttpResponse:
+    async def respond(self, request: Request) -> HttpResponse | StreamingHttpResponse:
+        """Return the response, made in a thread. Raises `Overloaded`."""
         if self._capacity is None:
             return await self._submit(self._answer, request)
         if self._active >= self._capacity:

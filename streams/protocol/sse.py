@@ -7,6 +7,7 @@ stream.
 
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -83,6 +84,13 @@ def encode_event(type: str, data: str, id: int | None = None) -> bytes:
 def encode_frame(frame: Frame, id: int | None = None) -> bytes:
     """`encode_event` for a frame that is not encoded yet."""
     return encode_event(frame.type, encode(frame), id)
+
+
+def split_blocks(piece: bytes) -> Iterator[dict[bytes, bytes]]:
+    """The fields of each block in a piece of a stream; a `retry` field may stand alone."""
+    for block in piece.split(b"\n\n"):
+        if fields := dict(line.split(b": ", 1) for line in block.split(b"\n") if line):
+            yield fields
 
 
 def retry_field(min_ms: int, max_ms: int) -> bytes:

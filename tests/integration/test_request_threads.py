@@ -247,7 +247,7 @@ async def test_an_unanswered_request_at_shutdown_gets_503_in_its_own_format(
         finally:
             request.close()  # as its thread does
 
-    monkeypatch.setattr("streams.asgi.ThreadedHandler._in_thread", never)
+    monkeypatch.setattr("streams.asgi.ThreadedHandler.respond", never)
     reader = Connection(browser, f"{conversation(str(uuid4()))}events/")
     callers = {path: Connection(browser, path) for path in ("/api/models/", *OTHER_WIRES)}
     async with asyncio.timeout(5):

@@ -1,0 +1,271 @@
+"""The WebSocket when something fails: each close, and that the reader loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from tests.dialects.conftest import Stacks
+from tests.support.checker import Truth, check
+from tests.support.nginx import nginx_before
+from tests.support.ports import HOST
+from tests.support.pushpin_stack import PushpinStack
+from tests.support.script import expected
+from tests.support.shell_code import CREATE_USER, END_SESSION
+from tests.support.socket_client import SocketFollower, opened, refusal, unread_socket
+from tests.support.stack import Stack
+from tests.support.visitor import AcceptedRun, Visitor, script
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+LONG = script(tokens=2000, rate=50)
+SHORT = script(tokens=60, rate=40)
+SETTINGS = {
+    "STREAM_WRITE_TIMEOUT": "1",
+    "ACCESS_CHECK_INTERVAL": "0.3",
+    "STREAM_HEARTBEAT": "1",
+    "RUN_LEASE": "2",
+    "SWEEP_INTERVAL": "0.5",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with stacks(proxied=True, also=SETTINGS) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(stack: Stack) -> Visitor:
+    return await stack.visitor()
+
+
+async def check_rest(
+    visitor: Visitor,
+    asked: AcceptedRun,
+    reader: SocketFollower,
+    *,
+    lost: bool = False,
+) -> None:
+    """Let the reader come back until it is idle, and compare what it received with what is stored.
+
+    `lost`: history was lost, so resets are allowed.
+    """
+    async with asyncio.timeout(60):
+        recording = await reader.follow()
+    truth = Truth(
+        conversation=await visitor.conversation(asked.conversation),
+        runs={asked.run: await visitor.run(asked.run)},
+        scripts={asked.run: expected(asked.script)},
+    )
+    report = check("socket", [recording], {asked.conversation: truth}, resets_allowed=lost)
+    assert report.clean, report
+
+
+def follower(visitor: Visitor, asked: AcceptedRun) -> SocketFollower:
+    return SocketFollower(visitor, asked.conversation, port=visitor.port, cursor=asked.cursor)
+
+
+async def test_a_socket_is_asked_to_reconnect_when_its_web_process_stops(stack: Stack) -> None:
+    web = await stack.add_web()
+    visitor = await stack.visitor(web)
+    asked = await visitor.ask(SHORT)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        web.terminate()
+        assert await client.closed() == (1012, "reconnect")
+    assert [frame.type for frame in client.frames[-2:]] == ["retry", "heartbeat"]
+    assert await web.ended(within=10) < 3
+    assert "Traceback" not in web.log.read_text()
+    other = visitor.at(stack.ports[stack.web.name])
+    await check_rest(other, asked, follower(other, asked))
+
+
+async def test_a_socket_is_asked_to_reconnect_at_its_greatest_age(stack: Stack) -> None:
+    stack.also["STREAM_MAX_AGE"] = "0.5"
+    try:
+        web = await stack.add_web()
+    finally:
+        del stack.also["STREAM_MAX_AGE"]
+    visitor = await stack.visitor(web)
+    asked = await visitor.ask(script(tokens=60, rate=20))
+    async with opened(visitor, asked.conversation) as client:
+        assert await client.closed() == (1012, "reconnect")
+    reader = follower(visitor, asked)
+    await check_rest(visitor, asked, reader)
+    assert len(reader.recording.connections) > 2
+    web.kill()
+
+
+async def test_a_socket_closes_when_its_conversation_is_deleted(visitor: Visitor) -> None:
+    asked = await visitor.ask(LONG)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        await visitor.http.delete(f"/api/conversations/{asked.conversation}/")
+        assert await client.closed() == (4404, "gone")
+    error = client.frames[-1]
+    assert (error.id, error.type, error.data["condition"]) == (None, "stream-error", "gone")
+    assert (await refusal(visitor, asked.conversation)).data["problem"]["status"] == 404
+
+
+async def test_a_socket_closes_when_its_session_ends(stack: Stack, visitor: Visitor) -> None:
+    asked = await visitor.ask(LONG)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        await stack.manage("shell", "-c", END_SESSION.format(key=visitor.http.cookies["sessionid"]))
+        assert await client.closed() == (4403, "forbidden")
+    assert client.frames[-1].data["condition"] == "forbidden"
+
+
+async def test_a_socket_closes_when_its_token_is_revoked(stack: Stack) -> None:
+    await stack.manage("shell", "-c", CREATE_USER)
+    token = (await stack.manage("token", "create", "ann", "--name", "t")).split()[-1]
+    reader = Visitor(HOST, stack.ports[stack.web.name])
+    reader.use_token(token)
+    asked = await reader.ask(LONG)
+    revoking = (
+        "from streams.service_models import ApiToken; "
+        "from django.db.models.functions import Now; "
+        "ApiToken.objects.filter(user__username='ann').update(revoked_at=Now())"
+    )
+    async with opened(reader, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        await stack.manage("shell", "-c", revoking)
+        assert await client.closed() == (4403, "forbidden")
+    assert (await refusal(reader, asked.conversation)).data["problem"]["status"] == 401
+    await reader.close()
+
+
+async def test_a_socket_breaks_when_its_reader_stalls(stack: Stack) -> None:
+    stack.also["STREAM_HEARTBEAT"] = "60"  # no ping comes before the reader is found
+    try:
+        web = await stack.add_web()
+    finally:
+        stack.also["STREAM_HEARTBEAT"] = SETTINGS["STREAM_HEARTBEAT"]
+    visitor = await stack.visitor(web)
+    asked = await visitor.ask(script(tokens=12_000, seed=1))
+    reading, writing = await unread_socket(visitor, asked.conversation)
+    try:
+        await web.wait_for_log("is not read", within=60)
+        async with asyncio.timeout(20):
+            with suppress(ConnectionResetError):
+                assert b"reconnect" not in await reading.read()  # no close frame
+    finally:
+        writing.close()
+    assert "Traceback" not in web.log.read_text()
+    await check_rest(visitor, asked, follower(visitor, asked))
+
+
+async def test_a_socket_goes_on_after_redis_was_away(stack: Stack, visitor: Visitor) -> None:
+    asked = await visitor.ask(SHORT)
+    reader = follower(visitor, asked)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        stack.web_redis.refuse()
+        stack.web_redis.reset()
+        await client.wait_for(lambda one: one.type == "heartbeat" and one.data["head"] is None)
+        answer = await client.ask("while Redis is away", when_busy="queue")
+        assert answer.data["response"]["cursor"] is None
+        await client.send("stop", "cancel", {"run": answer.data["response"]["run"]})
+        await client.response("stop")
+        await stack.web_redis.accept()
+        await client.wait_for_type("run.completed")
+    text = [one.data["text"] for one in client.frames if one.type == "text.delta"]
+    assert expected(SHORT).endswith("".join(text))
+    async with asyncio.timeout(60):
+        await reader.follow()
+
+
+async def test_a_socket_opens_while_redis_is_away(stack: Stack, visitor: Visitor) -> None:
+    asked = await visitor.ask(SHORT)
+    stack.web_redis.refuse()
+    stack.web_redis.reset()
+    reader = follower(visitor, asked)
+    reading = asyncio.create_task(check_rest(visitor, asked, reader))
+    while not any(one.block.event == "heartbeat" for one in reader.recording.received()):
+        await asyncio.sleep(0.02)
+    await stack.web_redis.accept()
+    await reading
+
+
+async def test_a_reader_whose_history_is_lost_is_reset(stack: Stack, visitor: Visitor) -> None:
+    asked = await visitor.ask(SHORT)
+    reader = follower(visitor, asked)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        await stack.valkey.client.flushall()
+        await client.wait_for_type("run.completed")
+    async with opened(visitor, asked.conversation, f"?lastEventId={asked.cursor}") as client:
+        reset = await client.wait_for_type("stream-reset")
+        assert (reset.id, reset.data["reason"]) == (None, "lost")
+        assert (await client.receive()).type == "conversation.snapshot"
+    await check_rest(visitor, asked, reader, lost=True)
+
+
+async def test_a_second_attempt_follows_a_killed_worker(stack: Stack, visitor: Visitor) -> None:
+    asked = await visitor.ask(SHORT)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        stack.worker.kill()
+        await stack.add_worker()
+        stack.workers.pop(0)
+        await client.wait_for(
+            lambda one: one.type == "run.started" and one.data["attempt"] == 2,
+        )
+        await client.wait_for_type("run.completed")
+    await check_rest(visitor, asked, follower(visitor, asked))
+
+
+async def check_passes(through: Visitor, origin: str = "") -> None:
+    """Ask and follow over a socket through what is in front of the web process."""
+    asked = await through.ask(SHORT)
+    async with opened(through, asked.conversation, origin=origin) as client:
+        answer = await client.ask(script(tokens=3), when_busy="queue")
+        run = answer.data["response"]["run"]
+        await client.wait_for(lambda one: one.type == "run.completed" and one.data["run"] == run)
+    tip = (await through.conversation(asked.conversation))["cursor"]
+    for _ in range(20):
+        reader = SocketFollower(
+            through, asked.conversation, port=through.port, cursor=asked.cursor, origin=origin
+        )
+        async with asyncio.timeout(60):
+            recording = await reader.follow()
+        ids = [one.block.id for one in recording.received() if one.block.id]
+        assert ids == list(range(int(asked.cursor or 0) + 1, tip + 1))
+    async with opened(through, str(uuid4()), origin=origin) as client:
+        assert await client.closed() == (4404, "Not Found")  # Pushpin drops the frame before it
+
+
+async def test_a_socket_passes_nginx(stack: Stack, visitor: Visitor, tmp_path: Path) -> None:
+    nginx, port = await nginx_before(visitor.port, tmp_path / "nginx")
+    try:
+        await check_passes(visitor.at(port), origin=f"http://{HOST}")  # nginx passes no port on
+    finally:
+        nginx.kill()
+
+
+async def test_a_socket_passes_pushpin_unheld(stacks: Stacks) -> None:
+    chosen = PushpinStack.shared_settings()
+    async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
+        await check_passes((await stack.visitor(stack.web)).at(pushpin.port))
+
+
+async def test_a_frame_is_answered_before_its_process_stops(stack: Stack) -> None:
+    web = await stack.add_web()
+    visitor = await stack.visitor(web)
+    asked = await visitor.ask(SHORT)
+    async with opened(visitor, asked.conversation) as client:
+        await client.wait_for_type("text.delta")
+        stack.web_redis.stall()  # the request waits for Redis
+        await client.send("late", "message", {"message": "late", "when_busy": "queue"})
+        web.terminate()
+        stack.web_redis.flow()
+        closed = await client.closed()
+    assert closed == (1012, "reconnect")
+    assert "late" in [one.data["name"] for one in client.frames if one.type == "accepted"]
+    await web.ended(within=10)
