@@ -25,7 +25,7 @@ from streams.chat.finish import cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits
 from streams.chat.model_names import check_model
-from streams.chat.origin import EarlierMessage, Origin, store_earlier
+from streams.chat.origin import UNNAMED, ClientNames, EarlierMessage, Origin, store_earlier
 from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
@@ -65,13 +65,13 @@ def begin(
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
     origin: Origin | None = None,
-    client_id: str | None = None,
+    names: ClientNames = UNNAMED,
 ) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
 
-    `origin` is that of another client's wire, and `client_id` its name of the message. Raises
-    `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, what `recall` does, and
-    `IntegrityError` if the origin's name is taken.
+    `origin` and `names` are those of another client's wire. Raises `UnknownModel`,
+    `ActiveRunLimit`, `RateLimited`, `RedisFull`, what `recall` does, and `IntegrityError` if the
+    origin's name is taken.
     """
     conversation = Conversation(
         id=uuid4(),
@@ -79,7 +79,6 @@ def begin(
         title=title or title_of(text),
         model=check_model(model or settings.LLM_MODEL),
     )
-
     if origin:
         origin.apply(conversation)
 
@@ -88,7 +87,7 @@ def begin(
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
         turn = origin.store_earlier(conversation) if origin else 1
-        run = _question(conversation, text, metadata, turn, client_id)
+        run = _question(conversation, text, metadata, turn, names)
         return NewRun(run=run, asks_anew=True, before=Turns())
 
     return _accept(conversation, make, key)
@@ -101,29 +100,33 @@ def ask(
     when_busy: WhenBusy = "reject",
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
-    client_id: str | None = None,
+    names: ClientNames = UNNAMED,
     earlier: tuple[EarlierMessage, ...] = (),
 ) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
 
     `earlier` messages come before it, and are not answered.
 
-    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and
-    what `recall` does.
+    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, what
+    `recall` does, and `IntegrityError` if the run's name is taken.
     """
 
     def make() -> NewRun:
         turns = lock_turns(conversation, interrupts=when_busy == "interrupt")
         _refuse_busy(turns, when_busy)
         turn = store_earlier(conversation, earlier, turn=turns.last)
-        run = _question(conversation, text, metadata, turn, client_id)
+        run = _question(conversation, text, metadata, turn, names)
         return NewRun(run=run, asks_anew=True, before=turns)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def retry(
-    run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
+    run: Run,
+    *,
+    when_busy: WhenBusy = "reject",
+    key: IdempotencyKey | None = None,
+    names: ClientNames = UNNAMED,
 ) -> QueuedRun:
     """Create a new run for the same user message, with the same metadata.
 
@@ -136,7 +139,7 @@ def retry(
         if run.message.turn != turns.last:
             raise NotLastTurn
         _refuse_busy(turns, when_busy)
-        again = _run(run.conversation, run.message, run.metadata)
+        again = _run(run.conversation, run.message, run.metadata, names)
         return NewRun(run=again, asks_anew=False, before=turns)
 
     return _accept(run.conversation, make, key, interrupts=when_busy == "interrupt")
@@ -189,13 +192,8 @@ def _recall(key: IdempotencyKey) -> QueuedRun | None:
     kept = recall(key)
     if kept is None:
         return None
-    return QueuedRun(
-        conversation=UUID(kept["conversation"]),
-        message=UUID(kept["message"]),
-        run=UUID(kept["run"]),
-        cursor=kept["cursor"],
-        repeated=True,
-    )
+    ids = {name: UUID(kept[name]) for name in ("conversation", "message", "run")}
+    return QueuedRun(**ids, cursor=kept["cursor"], repeated=True)
 
 
 def _publish(new: NewRun, conversation: Conversation, interrupts: bool) -> None:
@@ -219,15 +217,17 @@ def _question(
     text: str,
     metadata: Metadata | None,
     turn: int,
-    client_id: str | None,
+    names: ClientNames,
 ) -> Run:
     message = conversation.messages.create(
-        role=Message.Role.USER, content=text, turn=turn, client_id=client_id
+        role=Message.Role.USER, content=text, turn=turn, client_id=names.message
     )
-    return _run(conversation, message, metadata)
+    return _run(conversation, message, metadata, names)
 
 
-def _run(conversation: Conversation, message: Message, metadata: Metadata | None) -> Run:
+def _run(
+    conversation: Conversation, message: Message, metadata: Metadata | None, names: ClientNames
+) -> Run:
     return Run(
         conversation=conversation,
         owner=conversation.owner,
@@ -236,4 +236,5 @@ def _run(conversation: Conversation, message: Message, metadata: Metadata | None
         # agent must not answer in its place.
         model=check_model(conversation.model),
         metadata=metadata,
+        client_id=names.run,
     )
