@@ -30,6 +30,7 @@ OWN = re.compile(r"^/(api/|health/|metrics$)")
 DIALECTS = (
     (re.compile("^/v1/"), {"chat-completions", "responses"}),
     (re.compile("^/(threads|runs)(/|$)"), {"langgraph"}),
+    (re.compile("^/ag-ui(/|$)"), {"ag-ui"}),
 )
 STREAM = re.compile(r"^/api/(conversations/[^/]+/(events|socket)|streams/next(/[^/]+)?)/?$")
 SAFE = ("GET", "HEAD", "OPTIONS")

@@ -37,7 +37,7 @@ OF_THE_PROJECT = {
     "MODEL_URL_FILE": "the file that holds the embedded model's URL",
 }
 NAME_LENGTH = 200  # characters of an agent's name
-DIALECTS = ("ai-sdk", "chat-completions", "responses", "langgraph", "websocket")
+DIALECTS = ("ai-sdk", "chat-completions", "responses", "langgraph", "websocket", "ag-ui")
 KEY_LENGTH = 32  # characters: RFC 7518 §3.2 requires 256 bits
 
 

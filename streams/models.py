@@ -133,6 +133,9 @@ class Run(models.Model):
     )
     model = models.CharField(max_length=200, help_text="the name of a model or an agent")
     metadata = models.JSONField(null=True, blank=True, help_text="the request's, for the agent")
+    client_id = models.CharField(  # noqa: DJ001
+        max_length=200, null=True, editable=False, help_text="another client's name for it"
+    )
     status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
 
     # The claim and its lease. The attempt is also the fence that the log checks.
@@ -179,7 +182,12 @@ class Run(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["conversation"], condition=Q(status="running"), name="one_running_run"
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["conversation", "client_id"],
+                condition=Q(client_id__isnull=False),
+                name="one_run_per_client_id",
+            ),
         ]
         # Only active runs, and ended ones that are unpublished, have no final event. Most queries
         # look for these few. (SQLite cannot match an index condition on a status parameter.)

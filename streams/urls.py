@@ -7,6 +7,7 @@ from streams.api import addresses
 from streams.api import api as own_api
 from streams.api.events import events
 from streams.api.routing import not_found_view
+from streams.dialects.ag_ui_api import api as ag_ui
 from streams.dialects.ai_sdk_api import api as ai_sdk
 from streams.dialects.chat_completions_api import api as chat_completions
 from streams.dialects.http import DialectApi
@@ -26,6 +27,7 @@ DIALECTS = [
     (openai_models, {"chat-completions", "responses"}),
     (chat_completions, {"chat-completions"}),
     (responses, {"responses"}),
+    (ag_ui, {"ag-ui"}),
     (langgraph, {"langgraph"}),
 ]
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from ninja.utils import check_csrf
 
 from streams.access import signed_tokens
-from streams.access.api_tokens import digest_of, valid_tokens
+from streams.access.api_tokens import find_token
 from streams.access.authorization import Caller, active_callers, session_owner
 from streams.access.token_usage import token_usage
 from streams.access.visitors import visitor_session
@@ -66,9 +66,9 @@ def token_caller(request: HttpRequest, token: str) -> Caller:
     """The caller who sent this API token or signed token. Raises `Problem`, 401 or 403."""
     if "." in token:  # a JWT has dots, an API token has none
         return signed_caller(request, token)
-    row = valid_tokens().filter(digest=digest_of(token)).first()
-    if row is None:
+    found = find_token(token)
+    if found is None:
         raise unauthorized(token_shown=True)
-    _require_scopes(request, row.scopes.split())
-    token_usage.note(row.pk)
-    return Caller(owner=f"user:{row.user_id}", token=row.pk)
+    _require_scopes(request, found.scopes)
+    token_usage.note(found.id)
+    return Caller(owner=f"user:{found.user}", token=found.id)

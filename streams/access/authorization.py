@@ -24,12 +24,23 @@ from django.contrib.auth import (
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.sessions.models import Session
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import UUIDField
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
 
 from streams.access.api_tokens import valid_tokens
+from streams.compiled_query import CompiledQuery, Parameter
 from streams.models import Conversation, Run
 
+COLUMNS = [field.attname for field in Conversation._meta.concrete_fields]
+CONVERSATION = CompiledQuery(
+    lambda: (
+        Conversation.objects.filter(pk=Parameter("id", UUIDField()))
+        .order_by()
+        .values_list(*COLUMNS)
+    )
+)
 VISITOR_KEY = "visitor"  # the key of the visitor's uuid in the session's data
 Login = tuple[str, str]  # from a session: the authentication backend's path, the user's id
 
@@ -136,7 +147,10 @@ def may_read(caller: Caller, conversation: Conversation) -> bool:
 
 def readable_conversation(caller: Caller, id: UUID) -> Conversation:
     """The conversation. Raises `DoesNotExist`, also if the caller may not read it."""
-    found = Conversation.objects.get(pk=id)
+    row = CONVERSATION.row(id=id)
+    if row is None:
+        raise Conversation.DoesNotExist
+    found = Conversation.from_db(DEFAULT_DB_ALIAS, COLUMNS, row)
     if not may_read(caller, found):
         raise Conversation.DoesNotExist
     return found

@@ -94,6 +94,8 @@ Metadata = Annotated[
     ),
 ]
 
+StoredJson = Annotated[Any, BeforeValidator(_metadata)]  # as large as `Metadata`, of any kind
+
 PageCursor = Annotated[
     str, Field(pattern=f"^({PAGE_CURSOR})?$", json_schema_extra={"description": "from `next`"})
 ]

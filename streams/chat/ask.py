@@ -17,20 +17,20 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, transaction
-from django.db.models import Max
 from django.db.models.functions import Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.errors import ConversationBusy, NotLastTurn
-from streams.chat.finish import cancel_unbegun, cancel_unheld
+from streams.chat.finish import cancel_unheld
 from streams.chat.idempotency import IdempotencyKey, keep, recall
 from streams.chat.limits import check_limits
 from streams.chat.model_names import check_model
-from streams.chat.origin import EarlierMessage, Origin, store_earlier
+from streams.chat.origin import UNNAMED, ClientNames, EarlierMessage, Origin, store_earlier
 from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
 from streams.chat.redis_memory import head_for_a_run
 from streams.chat.titles import title_of
+from streams.chat.turns import NewRun, Turns, lock_turns
 from streams.chat.waiting_runs import dispatch_next
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.models import Conversation, Message, Run
@@ -65,13 +65,13 @@ def begin(
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
     origin: Origin | None = None,
-    client_id: str | None = None,
+    names: ClientNames = UNNAMED,
 ) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
 
-    `origin` is that of another client's wire, and `client_id` its name of the message. Raises
-    `UnknownModel`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, what `recall` does, and
-    `IntegrityError` if the origin's name is taken.
+    `origin` and `names` are those of another client's wire. Raises `UnknownModel`,
+    `ActiveRunLimit`, `RateLimited`, `RedisFull`, what `recall` does, and `IntegrityError` if the
+    origin's name is taken.
     """
     conversation = Conversation(
         id=uuid4(),
@@ -79,16 +79,16 @@ def begin(
         title=title or title_of(text),
         model=check_model(model or settings.LLM_MODEL),
     )
-
     if origin:
         origin.apply(conversation)
 
-    def make() -> Run:
+    def make() -> NewRun:
         conversation.save(force_insert=True)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
         turn = origin.store_earlier(conversation) if origin else 1
-        return _question(conversation, text, metadata, turn, client_id)
+        run = _question(conversation, text, metadata, turn, names)
+        return NewRun(run=run, asks_anew=True, before=Turns())
 
     return _accept(conversation, make, key)
 
@@ -100,27 +100,33 @@ def ask(
     when_busy: WhenBusy = "reject",
     metadata: Metadata | None = None,
     key: IdempotencyKey | None = None,
-    client_id: str | None = None,
+    names: ClientNames = UNNAMED,
     earlier: tuple[EarlierMessage, ...] = (),
 ) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
 
     `earlier` messages come before it, and are not answered.
 
-    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, and
-    what `recall` does.
+    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, what
+    `recall` does, and `IntegrityError` if the run's name is taken.
     """
 
-    def make() -> Run:
-        _take_turn(conversation, when_busy)
-        turn = store_earlier(conversation, earlier, turn=_last_turn(conversation))
-        return _question(conversation, text, metadata, turn, client_id)
+    def make() -> NewRun:
+        turns = lock_turns(conversation, interrupts=when_busy == "interrupt")
+        _refuse_busy(turns, when_busy)
+        turn = store_earlier(conversation, earlier, turn=turns.last)
+        run = _question(conversation, text, metadata, turn, names)
+        return NewRun(run=run, asks_anew=True, before=turns)
 
     return _accept(conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def retry(
-    run: Run, *, when_busy: WhenBusy = "reject", key: IdempotencyKey | None = None
+    run: Run,
+    *,
+    when_busy: WhenBusy = "reject",
+    key: IdempotencyKey | None = None,
+    names: ClientNames = UNNAMED,
 ) -> QueuedRun:
     """Create a new run for the same user message, with the same metadata.
 
@@ -128,18 +134,20 @@ def retry(
     `RedisFull`, and what `recall` does.
     """
 
-    def make() -> Run:
-        if run.message.turn != _last_turn(run.conversation):
+    def make() -> NewRun:
+        turns = lock_turns(run.conversation, interrupts=when_busy == "interrupt")
+        if run.message.turn != turns.last:
             raise NotLastTurn
-        _take_turn(run.conversation, when_busy)
-        return _run(run.conversation, run.message, run.metadata)
+        _refuse_busy(turns, when_busy)
+        again = _run(run.conversation, run.message, run.metadata, names)
+        return NewRun(run=again, asks_anew=False, before=turns)
 
     return _accept(run.conversation, make, key, interrupts=when_busy == "interrupt")
 
 
 def _accept(
     conversation: Conversation,
-    create_run: Callable[[], Run],
+    create_run: Callable[[], NewRun],
     key: IdempotencyKey | None,
     *,
     interrupts: bool = False,
@@ -155,9 +163,9 @@ def _accept(
         if key and (earlier := _recall(key)):
             return earlier
         check_limits(conversation, interrupts=interrupts)
-        run = create_run()
-        in_turn = not Run.active().filter(conversation=conversation).exists()
-        if in_turn and cursor is not None:
+        new = create_run()
+        run = new.run
+        if not new.before.active and cursor is not None:
             # Set before the task is sent. If the task is lost, the sweep dispatches the run again.
             run.dispatched_at = Now()
         run.save(force_insert=True)
@@ -169,7 +177,7 @@ def _accept(
     logger.info("run %s queued in conversation %s", run.id, conversation.id)
     if cursor is not None:
         try:
-            _publish(conversation, interrupts)
+            _publish(new, conversation, interrupts)
             if run.dispatched_at:
                 dispatch(run.id, run.model)
             else:
@@ -184,42 +192,24 @@ def _recall(key: IdempotencyKey) -> QueuedRun | None:
     kept = recall(key)
     if kept is None:
         return None
-    return QueuedRun(
-        conversation=UUID(kept["conversation"]),
-        message=UUID(kept["message"]),
-        run=UUID(kept["run"]),
-        cursor=kept["cursor"],
-        repeated=True,
-    )
+    ids = {name: UUID(kept[name]) for name in ("conversation", "message", "run")}
+    return QueuedRun(**ids, cursor=kept["cursor"], repeated=True)
 
 
-def _publish(conversation: Conversation, interrupts: bool) -> None:
+def _publish(new: NewRun, conversation: Conversation, interrupts: bool) -> None:
     if interrupts:
         interrupted = Run.active().filter(conversation=conversation, cancel_asked=True)
         for earlier in interrupted[:RUNS_PER_REQUEST]:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
     # The worker publishes the rest before run.started, or the sweep does.
-    publish_pending(conversation, most=RUNS_PER_REQUEST)
+    alone = new.run if new.alone else None
+    publish_pending(conversation, most=RUNS_PER_REQUEST, alone=alone)
 
 
-def _take_turn(conversation: Conversation, when_busy: WhenBusy) -> None:
-    Conversation.objects.select_for_update().get(pk=conversation.pk)
-    active = conversation.runs.filter(status__in=Run.ACTIVE)
-    match when_busy:
-        case "reject":
-            if active.exists():
-                raise ConversationBusy
-        case "interrupt":
-            # In the transaction that creates the new run: the conversation is never idle between.
-            cancel_unbegun(conversation)
-            active.update(cancel_asked=True)
-        case "queue":
-            pass  # the new run waits for the active ones
-
-
-def _last_turn(conversation: Conversation) -> int:
-    return int(conversation.messages.aggregate(last=Max("turn", default=0))["last"])
+def _refuse_busy(turns: Turns, when_busy: WhenBusy) -> None:
+    if when_busy == "reject" and turns.active:
+        raise ConversationBusy
 
 
 def _question(
@@ -227,15 +217,17 @@ def _question(
     text: str,
     metadata: Metadata | None,
     turn: int,
-    client_id: str | None,
+    names: ClientNames,
 ) -> Run:
     message = conversation.messages.create(
-        role=Message.Role.USER, content=text, turn=turn, client_id=client_id
+        role=Message.Role.USER, content=text, turn=turn, client_id=names.message
     )
-    return _run(conversation, message, metadata)
+    return _run(conversation, message, metadata, names)
 
 
-def _run(conversation: Conversation, message: Message, metadata: Metadata | None) -> Run:
+def _run(
+    conversation: Conversation, message: Message, metadata: Metadata | None, names: ClientNames
+) -> Run:
     return Run(
         conversation=conversation,
         owner=conversation.owner,
@@ -244,4 +236,5 @@ def _run(conversation: Conversation, message: Message, metadata: Metadata | None
         # agent must not answer in its place.
         model=check_model(conversation.model),
         metadata=metadata,
+        client_id=names.run,
     )

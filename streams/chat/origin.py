@@ -17,6 +17,17 @@ class EarlierMessage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClientNames:
+    """What another client calls the message that it sends, and the run that answers it."""
+
+    message: str | None = None
+    run: str | None = None
+
+
+UNNAMED = ClientNames()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """The dialect of a conversation, the client's name for it, and the messages before the first.
 

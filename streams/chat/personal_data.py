@@ -31,8 +31,8 @@ EXPORTED: dict[type[Model], tuple[str, ...]] = {
         "created_at",
     ),
     Run: (
-        *("id", "conversation", "message", "reply", "model", "metadata", "status", "attempt"),
-        *("cancel_asked", "called_at"),
+        *("id", "conversation", "message", "reply", "model", "metadata", "client_id", "status"),
+        *("attempt", "cancel_asked", "called_at"),
         *("finish_reason", "code", "reason", "input_tokens", "output_tokens", "total_tokens"),
         *("estimated", "created_at", "started_at", "first_token_at", "ended_at"),
     ),

@@ -90,11 +90,17 @@ def _record_start(run: Run, id: int) -> None:
     run.conversation.advance_head(id)
 
 
-def publish_pending(conversation: Conversation, *, most: int | None = None) -> None:
+def publish_pending(
+    conversation: Conversation, *, most: int | None = None, alone: Run | None = None
+) -> None:
     """Append all unpublished events of the conversation, in turn order. Raises `LogUnavailable`.
 
-    With `most`, publish those of at most so many runs; the next call continues from there.
+    With `most`, publish those of at most so many runs; the next call continues from there. `alone`
+    is a new run with a new message, whose caller knows that nothing else is unpublished.
     """
+    if alone:
+        publish_queued(alone, conversation, question=True)
+        return
     published: set[UUID] = set()  # user messages that this call has published with a run
     count = 0
     for run in conversation.runs.filter(UNPUBLISHED).select_related("message", "reply"):

@@ -8,13 +8,14 @@ from contextlib import suppress
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.db.models import IntegerField, OuterRef, Q, Subquery, TextField
+from django.db.models import IntegerField, OuterRef, Q, Subquery, TextField, UUIDField
 from django.db.models.functions import Cast, Coalesce
 from django.urls import reverse
 
 from streams.chat.message_view import message_view, parts_of
 from streams.chat.pagination import Octets, count_that_fits, created_before
 from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
+from streams.compiled_query import CompiledQuery, Parameter
 from streams.log.errors import LogUnavailable, Superseded
 from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
@@ -30,6 +31,11 @@ MESSAGE_BYTES = Octets("content") + Coalesce(
     Octets(Cast("parts", TextField())), Octets("content"), output_field=IntegerField()
 )
 UNSTARTED = RunProgress(attempt=0)
+RECORDED_HEAD = CompiledQuery(
+    lambda: (
+        Conversation.objects.filter(pk=Parameter("id", UUIDField())).order_by().values_list("head")
+    )
+)
 
 
 def snapshot(conversation: Conversation) -> Snapshot:
@@ -80,9 +86,8 @@ def log_state(conversation: Conversation) -> LogState | None:
 
 def recorded_head(conversation: UUID) -> int:
     """Return the highest event id recorded in the row; 0 if there is none or no database."""
-    found = Conversation.objects.filter(pk=conversation)
     try:
-        return found.values_list("head", flat=True).first() or 0
+        return RECORDED_HEAD.value(id=conversation) or 0
     except (OperationalError, InterfaceError):
         connection.close()
         return 0  # streams continue without the database, as long as the log has all events

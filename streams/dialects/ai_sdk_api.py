@@ -10,7 +10,7 @@ from ninja import Router
 from streams.api.authentication import ApiRequest
 from streams.chat import ask, finish
 from streams.chat.idempotency import IdempotencyKey, forget, recall
-from streams.chat.origin import Origin, client_ids
+from streams.chat.origin import ClientNames, Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
@@ -78,7 +78,7 @@ def _queued(
             origin=Origin(
                 dialect=DIALECT, client_id=body.chat, earlier=earlier(body.messages[:-1])
             ),
-            client_id=body.asked.id,
+            names=ClientNames(message=body.asked.id),
         )
     if body.model and body.model != conversation.model:
         raise contradiction(f"This chat was begun with {conversation.model}.")
@@ -89,7 +89,7 @@ def _queued(
             text,
             when_busy="interrupt",
             key=key,
-            client_id=body.asked.id,
+            names=ClientNames(message=body.asked.id),
             metadata=body.metadata,
             earlier=place.earlier,
         )

@@ -7,7 +7,7 @@ from django.db import IntegrityError
 from streams.chat import ask
 from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
 from streams.chat.model_names import kind_of
-from streams.chat.origin import Origin
+from streams.chat.origin import ClientNames, Origin
 from streams.dialects.history import contradiction, earlier, newest_run
 from streams.dialects.langgraph_request import InputMessage, RunRequest, invalid, place_in
 from streams.dialects.langgraph_threads import (
@@ -102,7 +102,7 @@ def _begin(
         metadata=body.metadata,
         key=key,
         origin=Origin(dialect=DIALECT, client_id=name, hidden=hidden, earlier=earlier(before)),
-        client_id=asked.id or None,
+        names=ClientNames(message=asked.id or None),
     )
 
 
@@ -126,7 +126,7 @@ def _ask(
         when_busy=body.when_busy,
         metadata=body.metadata,
         key=key,
-        client_id=messages[-1].id or None,
+        names=ClientNames(message=messages[-1].id or None),
         earlier=place.earlier,
     )
     return queued.run

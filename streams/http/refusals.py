@@ -14,7 +14,7 @@ from streams.http.problems import Problem, problem_response
 from streams.protocol.sse import clean
 
 Refuse = Callable[[Problem], HttpResponse]
-API = ("/api/", "/v1/", "/threads", "/runs")  # the paths whose clients are programs
+API = ("/api/", "/v1/", "/threads", "/runs", "/ag-ui")  # the paths whose clients are programs
 OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -32,7 +32,7 @@ def refusal(path: str, problem: Problem) -> HttpResponse:
 
 
 def text_refusal(problem: Problem) -> HttpResponse:
-    """A refusal as plain text: the AI SDK shows the whole body as its error's message."""
+    """A refusal as plain text: the clients show the whole body as their error's message."""
     return HttpResponse(
         clean(problem.detail),
         status=problem.status,
@@ -82,6 +82,6 @@ def detail_refusal(problem: Problem) -> HttpResponse:
 
 FORMS = (
     (compile("/v1/"), openai_refusal),
-    (compile("/api/chat(/|$)"), text_refusal),
+    (compile("/(api/chat|ag-ui)(/|$)"), text_refusal),
     (compile("/(threads|runs)(/|$)"), detail_refusal),
 )

@@ -15,10 +15,11 @@ SHORT = 16_384  # bytes allowed for a body without a message
 SYNTAX = 1024 + 8192  # bytes allowed outside of strings: `metadata` may hold many small numbers
 STRIDE = 65_536  # bytes scanned in one call, so that other threads run in between
 
+OTHER_CLIENTS = r"^/(api/chat|v1/(responses|chat/completions)|ag-ui(/connect)?)/?$"
 MESSAGES = (  # the routes whose bodies contain long texts, and how many texts
     (re.compile(r"^/api/conversations/?$"), 2),
     (re.compile(r"^/api/conversations/[^/]+/messages/?$"), 1),
-    (re.compile(r"^/(api/chat|v1/(responses|chat/completions)|ag-ui)/?$"), 2),  # other clients
+    (re.compile(OTHER_CLIENTS), 2),
     (re.compile(r"^/(threads/[^/]+/)?runs(/stream|/wait)?/?$"), 2),
 )
 SOCKET = re.compile(r"^/api/conversations/(?P<conversation>[^/?]+)/socket/?(\?|$)")  # WebSockets

@@ -1,8 +1,8 @@
 """The event log of one channel: an ordered, expiring list of events in Redis.
 
 A channel has one Redis stream for its events and one hash for its state. Checking the fence,
-assigning the id, appending, trimming and publishing are one script (scripts/*.lua). So no reader
-can receive an event that the log does not hold, and a repeated call appends nothing.
+assigning the id, appending, trimming and publishing are one function in Redis (scripts/*.lua). So
+no reader can receive an event that the log does not hold, and a repeated call appends nothing.
 """
 
 from contextlib import suppress
@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 
 from streams.log.errors import LogCorrupted, Superseded
-from streams.log.scripts import Operation
+from streams.log.library import Operation
 from streams.log.servers import Answer, Arguments, Servers
 from streams.log.sharding import server_of
 from streams.log.slots import parts_in, slot_arguments
@@ -190,13 +190,11 @@ class ChannelLog:
         return None
 
     def call(self, run: UUID | None, *rest: Any) -> Arguments:
-        """The keys and arguments of one call of a script, as prelude.lua lists them."""
+        """The key and the arguments of one call, as prelude.lua lists them."""
         # The braces put all keys of a channel into one slot of a Redis Cluster.
-        names = ("state", "events", f"slots:{run}", f"open:{run}")
-        keys = [f"{{{self._channel}}}:{name}" for name in names]
-        bounds = (settings.LOG_EVENTS, settings.LOG_TTL, settings.LOG_STATE_TTL)
-        now = self._servers.clock()
-        return [4, *keys, self._min_head, now, *bounds, self._channel, str(run or ""), *rest]
+        key = f"{{{self._channel}}}:state"
+        bounds = f"{settings.LOG_EVENTS} {settings.LOG_TTL} {settings.LOG_STATE_TTL}"
+        return [1, key, self._min_head, self._servers.clock(), bounds, str(run or ""), *rest]
 
     def _run(self, operation: Operation, run: UUID | None, *rest: Any) -> Answer:
         (answer,) = self._servers.run(self._channel, operation, [self.call(run, *rest)])

@@ -9,7 +9,7 @@ from uuid import UUID
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import LogUnavailable
-from streams.log.scripts import Operation
+from streams.log.library import Operation
 from streams.log.servers import Arguments, Servers
 from streams.log.sharding import server_of
 from streams.log.slots import slot_arguments
@@ -56,9 +56,8 @@ class EventLog:
         return self._servers.command(server, *words)
 
     def _append_call(self, piece: Append) -> Arguments:
-        event, write, data = piece.event, piece.write, encode(piece.event)
-        beginning = data[: data.index(",", data.index('"index":')) + 1]
-        header = (event.type, data, event.attempt, event.index, beginning)
+        event, write = piece.event, piece.write
+        header = (event.type, encode(event), event.attempt, event.index)
         log = self.channel(piece.channel, piece.min_head)
         if write:
             mode = "append" if write.append else "set"

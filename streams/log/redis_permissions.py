@@ -4,6 +4,7 @@ Redis can restrict a user to commands, keys and channels (ACL). The check queues
 transaction and discards it. Redis checks each command as it is queued, and runs none.
 """
 
+import re
 from functools import cache
 from time import monotonic
 from uuid import UUID
@@ -19,11 +20,10 @@ from streams.log.sharding import broker_server, server_urls
 FRESH = 60.0  # seconds that a result is reused, because each check queues some 40 commands
 CHANNEL = channel_of(UUID(int=0))  # of no conversation
 KEY = f"{{{CHANNEL}}}:state"
-DIGEST = "0" * 40  # of no script
-# What the scripts (streams/log/scripts/) and the hub call. The scripts compare `INFO server` with
-# the process that was last verified: a Redis that restarted may have lost the newest events.
+# What the operations (streams/log/scripts/) and the hub call. The operations compare `INFO server`
+# with the process that was last verified: a Redis that restarted may have lost the newest events.
 LOG = (
-    *(("EVALSHA", DIGEST, 1, KEY), ("SCRIPT", "LOAD", "return 1"), ("INFO", "server")),
+    *(("FCALL", "f", 1, KEY), ("FUNCTION", "LOAD", ""), ("INFO", "server")),
     *(("HGET", KEY, "f"), ("HMGET", KEY, "f"), ("HGETALL", KEY), ("HKEYS", KEY)),
     *(("HSET", KEY, "f", "v"), ("HDEL", KEY, "f"), ("DEL", KEY), ("EXPIRE", KEY, 1)),
     *(("HINCRBY", KEY, "f", 1), ("XTRIM", KEY, "MINID", "1-0")),
@@ -143,12 +143,14 @@ def locked_out(error: LogUnavailable) -> bool:
 
 def _refused_part(command: tuple[str | int, ...], error: str) -> str:
     """The refused command, key pattern or channel pattern, as Redis' ACL rules write it."""
-    if "access a channel" in error:
+    # Valkey says "access a key", Redis "access one of the keys used as arguments".
+    kind = re.search("access (?:a|one of the) (key|channel)", error)
+    if kind and kind[1] == "channel":
         return "channels conversation-*"
-    if "access a key" in error:
-        key = str(command[3] if command[0] == "EVALSHA" else command[1])
+    if kind:
+        key = str(command[3] if command[0] == "FCALL" else command[1])
         return f"keys {next(pattern for pattern in _patterns() if key.startswith(pattern))}*"
-    return " ".join(map(str, command[:2])) if command[0] == "SCRIPT" else str(command[0])
+    return "FUNCTION LOAD" if command[0] == "FUNCTION" else str(command[0])
 
 
 def _patterns() -> tuple[str, ...]:

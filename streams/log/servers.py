@@ -1,4 +1,4 @@
-"""The Redis servers that hold the logs: each call of a script goes to the server of its channel."""
+"""The Redis servers that hold the logs: each operation runs on the server of its channel."""
 
 import logging
 import time
@@ -11,13 +11,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.log.errors import LogFull, LogUnavailable
-from streams.log.scripts import SCRIPTS, Operation
+from streams.log.library import LIBRARY, Operation
 from streams.log.sharding import server_of, server_urls
 from streams.log.verdicts import REFUSALS, Verdict
 
 logger = logging.getLogger(__name__)
-Arguments = list[Any]  # of one call of a script: its keys and its arguments
-Answer = list[Any]  # of one call of a script, the verdict first
+Arguments = list[Any]  # of one call: the number of its keys, the key, the arguments
+Answer = list[Any]  # to one call, the verdict first
 
 
 class Servers:
@@ -52,16 +52,16 @@ class Servers:
     def run(
         self, channel: str, operation: Operation, calls: Sequence[Arguments]
     ) -> list[Answer | Exception]:
-        """Run the operation's script for each call, in one round trip to the channel's server.
+        """Run the operation for each call, in one round trip to the channel's server.
 
         Returns each call's answer, or the exception for which its verdict stands.
         """
         client = self._clients[server_of(channel)]
         try:
             answers = _pipeline(client, operation, calls)
-            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                # Redis was emptied or restarted. A repeated call appends nothing.
-                _load_scripts(client)
+            if any(map(_is_function_missing, answers)):
+                # A new or emptied Redis, or a new version. A repeated call appends nothing.
+                _load_library(client)
                 answers = _pipeline(client, operation, calls)
             answers = [_corrupted(answer) or answer for answer in answers]
             faults = [answer for answer in answers if isinstance(answer, Exception)]
@@ -75,25 +75,31 @@ class Servers:
 
 
 def _pipeline(client: "redis.Redis", operation: Operation, calls: Sequence[Arguments]) -> list[Any]:
-    sha = SCRIPTS[operation].sha
+    function = f"{LIBRARY.name}_{operation}"
     pipeline = client.pipeline(transaction=False)
     for call in calls:
-        pipeline.execute_command("EVALSHA", sha, *call)
+        pipeline.execute_command("FCALL", function, *call)
     return pipeline.execute(raise_on_error=False)
 
 
-def _load_scripts(client: "redis.Redis") -> None:
-    pipeline = client.pipeline(transaction=False)
-    for script in SCRIPTS.values():
-        pipeline.execute_command("SCRIPT LOAD", script.text)
-    pipeline.execute()
+def _is_function_missing(answer: Any) -> bool:
+    return isinstance(answer, redis.ResponseError) and str(answer) == "Function not found"
+
+
+def _load_library(client: "redis.Redis") -> None:
+    try:
+        client.execute_command("FUNCTION LOAD", LIBRARY.text)
+    except redis.ResponseError as error:
+        # Another process has loaded it meanwhile. It is the same, because its name has its digest.
+        if str(error) != f"Library '{LIBRARY.name}' already exists":
+            raise
 
 
 def _corrupted(answer: Any) -> Answer | None:
-    """An answer of its own for a script that failed on data that the service did not write."""
+    """An answer of its own for an operation that failed on data that the service did not write."""
     if not isinstance(answer, redis.ResponseError):
         return None
-    if not str(answer).startswith(("user_script", "WRONGTYPE")):
+    if not str(answer).startswith(("user_function", "WRONGTYPE")):
         return None
     logger.error("log corrupted: %s", answer)
     return [Verdict.CORRUPTED]

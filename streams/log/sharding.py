@@ -1,7 +1,7 @@
 """Sharding: which Redis server holds a channel, if REDIS_URL names several.
 
-One server holds all keys of a channel, runs its script and publishes its events. Each server gets
-a number from a hash of its position and the channel's name; the server with the highest number
+One server holds all keys of a channel, runs its operations and publishes its events. Each server
+gets a number from a hash of its position and the channel's name; the server with the highest number
 holds the channel (rendezvous hashing, Thaler and Ravishankar 1998). A server that is added at the
 end takes its share of the channels, and no other channel moves.
 """

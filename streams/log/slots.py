@@ -1,7 +1,7 @@
 """The slots in which the log keeps a reply: the payload of a slot stands for one part.
 
-The log's scripts do not know the kinds of parts. A text or reasoning part is a letter and the raw
-text, so its pieces can be appended. Every other part is a JSON object.
+The functions in Redis do not know the kinds of parts. A text or reasoning part is a letter and the
+raw text, so its pieces can be appended. Every other part is a JSON object.
 """
 
 from collections.abc import Iterable, Sequence

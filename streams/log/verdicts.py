@@ -1,4 +1,4 @@
-"""The verdicts with which the scripts answer, and the exceptions for which some of them stand."""
+"""The verdicts with which operations answer, and the exceptions for which some of them stand."""
 
 from enum import StrEnum, auto
 
@@ -6,7 +6,7 @@ from streams.log.errors import FenceMissing, LogCorrupted, LogUnverified, ReplyC
 
 
 class Verdict(StrEnum):
-    """The first item of a script's answer."""
+    """The first item of an operation's answer."""
 
     OK = auto()
     SUPERSEDED = auto()  # another attempt has the run, or it has ended
@@ -15,7 +15,7 @@ class Verdict(StrEnum):
     GAP = auto()  # the log has lost pieces of the run
     CHANGED = auto()  # the log holds another reply than the seal saw
     UNVERIFIED = auto()  # an attempt must verify the log first
-    CORRUPTED = auto()  # the script failed on data that the service did not write
+    CORRUPTED = auto()  # the operation failed on data that the service did not write
     LOST = auto()  # the log has lost events, or the cursor is of another epoch
     EXPIRED = auto()  # events after the cursor were trimmed
     AHEAD = auto()  # the cursor is above the head

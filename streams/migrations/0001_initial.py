@@ -107,6 +107,7 @@ class Migration(migrations.Migration):
                 ('owner', models.CharField(editable=False, max_length=64)),
                 ('model', models.CharField(help_text='the name of a model or an agent', max_length=200)),
                 ('metadata', models.JSONField(blank=True, help_text="the request's, for the agent", null=True)),
+                ('client_id', models.CharField(editable=False, help_text="another client's name for it", max_length=200, null=True)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('completed', 'Completed'), ('cancelled', 'Cancelled'), ('failed', 'Failed')], default='queued', max_length=9)),
                 ('attempt', models.PositiveIntegerField(default=0)),
                 ('uncounted_attempts', models.PositiveIntegerField(default=0, help_text='attempts that do not count')),
@@ -171,5 +172,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='run',
             constraint=models.UniqueConstraint(condition=models.Q(('status', 'running')), fields=('conversation',), name='one_running_run'),
+        ),
+        migrations.AddConstraint(
+            model_name='run',
+            constraint=models.UniqueConstraint(condition=models.Q(('client_id__isnull', False)), fields=('conversation', 'client_id'), name='one_run_per_client_id'),
         ),
     ]

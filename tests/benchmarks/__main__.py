@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 # The longest first: where two run at once, neither is left over at the end.
 NOUNS = (
     *("fanout", "growth", "publishing", "end_to_end", "pushpin"),
-    *("reconnecting", "appending", "first_token", "duplicates", "agents", "opening", "fairness"),
+    *("wires", "reconnecting", "appending", "first_token", "duplicates", "agents", "opening"),
+    "fairness",
 )
 SECONDS, SMALL_SECONDS = 8 * 60, 180  # for each; CI runs other parts beside small ones
 

@@ -29,16 +29,23 @@ async def commands(client: redis.asyncio.Redis) -> Counter[str]:
     return Counter({name: n for name, n in calls.items() if name not in ASKED_ANYWAY})
 
 
+async def file_bytes(client: redis.asyncio.Redis) -> int:
+    """Bytes of the append-only file."""
+    return int((await client.info("persistence"))["aof_current_size"])
+
+
 async def ours(wishes: Wishes, tokens: int) -> Row:
     async with service(wishes, stamped=False) as home:
         client, redis_cost = home.stack.valkey.client, Cost(home.stack.valkey.pid)
         await reset(client)
+        file = await file_bytes(client)
         redis_cost.begin()
         # Paced, as a model is: what arrives together shares a trip, but no command.
         asked = await home.client.ask(tokens=tokens, rate=500, pause_at=tokens - 1, pause=12)
         while f"w{tokens - 2}-" not in (await home.client.run(asked.run))["text"]:
             await asyncio.sleep(2)  # each check reads the log as well
         spent, ran = redis_cost.seconds, await commands(client)
+        file = await file_bytes(client) - file
         key = f"{{conversation-{asked.conversation}}}:events"
         held = int(await client.memory_usage(key, samples=0) or 0)
         said = int(await client.xlen(key))
@@ -47,8 +54,9 @@ async def ours(wishes: Wishes, tokens: int) -> Row:
             "log": OURS,
             "events": said,
             "bytes each": round(held / said),
-            "commands sent each": round(ran["evalsha"] / said, 2),
-            "commands inside": round((ran.total() - ran["evalsha"]) / said, 1),
+            "file bytes each": round(file / said),
+            "commands sent each": round(ran["fcall"] / said, 2),
+            "commands inside": round((ran.total() - ran["fcall"]) / said, 1),
             "Redis CPU µs each": round(1e6 * spent / said),
         }
 

@@ -5,20 +5,39 @@ RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice com
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.support.openai_client import User
 from tests.support.sizes import RELEASE, SEED
 from tests.support.stack_fixtures import Stacks, chance, database, size, stacks
+from tests.support.vendors import install
 
 __all__ = ["Stacks", "chance", "database", "size", "stacks"]
+
+Installed = Callable[[Mapping[str, str]], Path]
 
 
 def pytest_report_header() -> str:
     return f"dialects: SEED={SEED}, {'release' if RELEASE else 'CI'} sizes"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """`installed({"openai": "7.59.0"})`: a folder with these packages of npm, made once."""
+    directory, folders = tmp_path_factory.mktemp("npm"), dict[str, Path]()
+
+    def folder(packages: Mapping[str, str]) -> Path:
+        name = str(sorted(packages.items()))
+        if name not in folders:
+            folders[name] = install(directory / f"project{len(folders)}", packages)
+        return folders[name]
+
+    return folder
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from tests.dialects.conftest import Stacks
+from tests.dialects.conftest import Installed, Stacks
 from tests.support.ai_sdk import CLIENTS, PACKAGES, SCRIPT, Page
 from tests.support.ports import HOST
 from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
-from tests.support.vendors import VendorProcess, install
+from tests.support.vendors import VendorProcess
 from tests.support.visitor import Visitor, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,16 +24,12 @@ clients_of = pytest.mark.parametrize("kind", CLIENTS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clients(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clients]:
+async def clients(installed: Installed) -> AsyncIterator[Clients]:
     """A process with the vendor's packages, by version."""
-    place = tmp_path_factory.mktemp("npm")
-    projects = await asyncio.gather(
-        *(asyncio.to_thread(install, place / name, PACKAGES[name]) for name in PACKAGES)
-    )
     async with AsyncExitStack() as stack:
         yield {
-            name: await stack.enter_async_context(VendorProcess(SCRIPT, project))
-            for name, project in zip(PACKAGES, projects, strict=True)
+            name: await stack.enter_async_context(VendorProcess(SCRIPT, installed(packages)))
+            for name, packages in PACKAGES.items()
         }
 
 

@@ -7,8 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.dialects.conftest import Stacks
-from tests.support.openai_client import User
+from tests.dialects.conftest import Installed, Stacks
+from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST, essentials
 from tests.support.script import expected
 from tests.support.stack import CHECKOUT
@@ -18,6 +18,7 @@ PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## OpenAI Chat Com
 PAGE = PAGE.partition("## LangGraph")[0]
 ASKED = "What is a river?"
 ENDED_WITHIN = 60.0  # seconds
+CUTS = ((900, True), (2_000, False), (1_500, True))  # bytes of a response, and whether by RST
 
 
 def examples(language: str) -> list[str]:
@@ -45,16 +46,26 @@ async def printed(user: User, port: int, *command: str) -> str:
     return out.decode()
 
 
-async def test_the_examples_print_the_reply(stacks: Stacks, tmp_path: Path) -> None:
+async def test_the_examples_print_the_reply(
+    stacks: Stacks, installed: Installed, tmp_path: Path
+) -> None:
     chat, responses = examples("python")
-    async with stacks() as stack, Proxy((HOST, stack.ports[stack.web.name])) as proxy:
+    (node,) = examples("js")
+    folder = installed(NODE_PACKAGES)
+    async with stacks() as stack:
         user = await User.of(stack)
-        program = tmp_path / "example.py"
-        program.write_text(chat)
-        assert await printed(user, proxy.port, sys.executable, str(program)) == expected(ASKED)
-        program.write_text(responses)
-        for cut, reset in ((900, True), (2_000, False), (1_500, True)):
-            proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
-            proxy.cut_next_answer_after(cut, reset=reset)
-        assert await printed(user, proxy.port, sys.executable, str(program)) == expected(ASKED)
+        for program, source, is_cut in (
+            (tmp_path / "chat.py", chat, False),
+            (tmp_path / "responses.py", responses, True),
+            (folder / "responses.mjs", node, True),
+        ):
+            program.write_text(source)
+            interpreter = "node" if program.suffix == ".mjs" else sys.executable
+            # One proxy each: a cut that is left would meet the next one's POST.
+            async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
+                for cut, reset in CUTS if is_cut else ():
+                    proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
+                    proxy.cut_next_answer_after(cut, reset=reset)
+                command = (interpreter, str(program))
+                assert await printed(user, proxy.port, *command) == expected(ASKED)
         await user.visitor.close()

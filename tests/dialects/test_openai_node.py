@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.dialects.conftest import Stacks
-from tests.support.openai_client import User
+from tests.dialects.conftest import Installed, Stacks
+from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST
 from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
-from tests.support.vendors import VendorProcess, install
+from tests.support.vendors import VendorProcess
 from tests.support.visitor import script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = Path(__file__).parent / "clients" / "openai.mjs"
-PACKAGES = {"openai": "7.59.0"}
 MODEL = "scripted"
 
 
@@ -47,14 +46,9 @@ class Client:
             assert told["output"] == told["text"]
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("npm") / "openai", PACKAGES)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(stacks: Stacks, project: Path) -> AsyncIterator[Client]:
-    async with stacks() as stack, VendorProcess(SCRIPT, project) as process:
+async def client(stacks: Stacks, installed: Installed) -> AsyncIterator[Client]:
+    async with stacks() as stack, VendorProcess(SCRIPT, installed(NODE_PACKAGES)) as process:
         user = await User.of(stack)
         yield Client(process, user)
         await user.visitor.close()

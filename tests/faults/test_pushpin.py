@@ -469,7 +469,7 @@ async def test_the_worker_sends_one_command_per_token_for_any_number_of_nodes(
                     sent = await commands_and_head(stack, channel) - before
                     await visitor.cancel(asked.run)
             tokens = sent["head"]
-            assert round(sent["evalsha"] / tokens, 1) == 1.0  # from all clients
+            assert round(sent["fcall"] / tokens, 1) == 1.0  # from all clients
             assert sent["publish"] == tokens
 
 

@@ -41,6 +41,9 @@ def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
         "/v1/responses": ["post"],
         "/v1/responses/{id}": ["get"],
         "/v1/responses/{id}/cancel": ["post"],
+        "/ag-ui": ["post"],
+        "/ag-ui/connect": ["post"],
+        "/ag-ui/stop/{thread}": ["post"],
         "/threads": ["post"],
         "/threads/{thread}": ["get"],
         "/threads/{thread}/state": ["get"],
@@ -71,7 +74,7 @@ def test_every_reference_resolves_and_every_operation_id_is_unique(
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in document["components"]["schemas"]
     names = re.findall(r'"operationId": ?"(\w+)"', text)
-    assert len(names) == len(set(names)) == 39
+    assert len(names) == len(set(names)) == 42
 
 
 def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str, Any]) -> None:
@@ -82,10 +85,10 @@ def test_every_post_documents_idempotency_key_and_prefer_wait(document: dict[str
                 for parameter in operation.get("parameters", [])
                 if parameter["in"] == "header" and not parameter["required"]
             }
-            own = not path.startswith(("/api/chat", "/v1/", "/threads", "/runs"))
+            own = not path.startswith(("/api/chat", "/v1/", "/threads", "/runs", "/ag-ui"))
             assert ("Idempotency-Key" in optional) == (own and method == "post")
             assert ("Prefer" in optional) == ("202" in operation["responses"])
-            if path.startswith(("/api/", "/v1/", "/threads", "/runs")):
+            if path.startswith(("/api/", "/v1/", "/threads", "/runs", "/ag-ui")):
                 assert {"401", "403", "404", "422", "503"} <= set(operation["responses"])
 
 

@@ -299,7 +299,7 @@ def test_a_fast_model_is_written_in_few_events(process: Runtime) -> None:
 def test_a_run_that_takes_too_long_keeps_what_waits(process: Runtime, settings: Any) -> None:
     settings.RUN_TIMEOUT = 3.0
     settings.DELTA_WINDOW = 60.0
-    run, _ = asked(text=["a ", "b ", "c "], pause_at=2, pause=60)
+    run, _ = asked(text=["a ", "b ", "c "], rate=5, pause_at=2, pause=60)
     generate(run.id, process)
     run.refresh_from_db()
     assert run.reply
@@ -308,8 +308,8 @@ def test_a_run_that_takes_too_long_keeps_what_waits(process: Runtime, settings: 
 
 
 def test_a_model_that_breaks_off_keeps_what_waits(process: Runtime, settings: Any) -> None:
-    settings.DELTA_WINDOW = 60.0
-    run, _ = asked(text=["a ", "b ", "c "], fault="truncated", fault_at=2)
+    settings.DELTA_WINDOW = 4.0
+    run, _ = asked(text=["a ", "b ", "c "], rate=5, fault="truncated", fault_at=2)
     generate(run.id, process)
     run.refresh_from_db()
     assert run.reply

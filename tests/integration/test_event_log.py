@@ -289,11 +289,11 @@ def test_a_published_message_is_the_logs_entry(logged: LoggedRun, valkey: "redis
     assert message["data"] == f"{id} run.queued {page.entries[0][2]}"
 
 
-def test_scripts_that_redis_has_lost_are_loaded_again(
+def test_a_library_that_redis_has_lost_is_loaded_again(
     logged: LoggedRun, valkey: "redis.Redis"
 ) -> None:
     first = logged.queue()
-    valkey.script_flush()
+    valkey.function_flush()
     assert logged.start() == first + 1
 
 
@@ -437,7 +437,7 @@ def test_a_repeated_append_costs_about_as_much_as_the_first(
     """A writer that was not answered in time offers up to 256 pieces again, on a full log."""
 
     def spent() -> int:
-        return int(valkey.info("commandstats")["cmdstat_evalsha"]["usec"])
+        return int(valkey.info("commandstats")["cmdstat_fcall"]["usec"])
 
     logged.start()
     for first in range(0, 20_000, 500):

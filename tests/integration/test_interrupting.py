@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from streams.chat import ask, publisher
+from streams.chat import ask, publisher, turns
 from streams.log.channel_log import ChannelLog
 from streams.log.event_log import log_of
 from streams.log.values import Page
@@ -75,6 +75,14 @@ def test_the_work_in_an_interrupting_request_does_not_grow_with_the_runs(
     assert few[1] <= 2 * publisher.RUNS_PER_REQUEST
 
 
+def test_the_final_events_of_interrupted_runs_come_before_the_message() -> None:
+    made = ask.begin(owner=OWNER, text="Why?")
+    talk = Conversation.objects.get(pk=made.conversation)
+    before = said(talk)
+    interrupt(talk)
+    assert said(talk) == [*before, "run.cancelled", "message.created", "run.queued"]
+
+
 @pytest.mark.parametrize("by", ["the worker", "the sweep"])
 def test_all_final_events_come_before_the_interrupting_message(settings: Any, by: str) -> None:
     count = 60
@@ -102,7 +110,7 @@ def test_a_run_claimed_during_its_interruption_ends_once(
 ) -> None:
     made = ask.begin(owner=OWNER, text="Why?")
     talk = Conversation.objects.get(pk=made.conversation)
-    cancel_unbegun = ask.cancel_unbegun
+    cancel_unbegun = turns.cancel_unbegun
     worker = uuid4()
 
     def claimed_before(conversation: Conversation) -> None:
@@ -111,7 +119,7 @@ def test_a_run_claimed_during_its_interruption_ends_once(
         publisher.publish_start(taken)
         cancel_unbegun(conversation)
 
-    monkeypatch.setattr(ask, "cancel_unbegun", claimed_before)
+    monkeypatch.setattr(turns, "cancel_unbegun", claimed_before)
     run = interrupt(talk)
     assert said(talk).count("run.cancelled") == 1
     assert claim(made.run, worker) is None

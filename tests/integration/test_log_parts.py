@@ -12,11 +12,12 @@ from streams.chat import finish, publisher
 from streams.chat.final_events import close_calls
 from streams.chat.message_view import parts_of
 from streams.chat.run_status import run_status
+from streams.log import servers
 from streams.log.channel_log import ChannelLog
 from streams.log.channels import channel_of
 from streams.log.errors import ReplyChanged
 from streams.log.event_log import log_of
-from streams.log.scripts import SCRIPTS, Operation, Script
+from streams.log.library import Library
 from streams.log.slots import parts_in, slot_arguments
 from streams.log.values import Append, CursorGap, OnUnverified, Page
 from streams.models import Run
@@ -217,7 +218,7 @@ def test_the_work_per_piece_is_constant(valkey: "redis.Redis") -> None:
         assert all(isinstance(id, int) for id in logged.append(*appends))
         stats = valkey.info("commandstats")
         commands = sum(s["calls"] for name, s in stats.items() if "config" not in name)
-        return commands, int(stats["cmdstat_evalsha"]["usec"])
+        return commands, int(stats["cmdstat_fcall"]["usec"])
 
     def after(pieces: int) -> tuple[LoggedRun, Writer]:
         """A reply of so many pieces."""
@@ -239,10 +240,10 @@ def test_the_events_of_a_channel_are_bounded_in_bytes(
     valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = "local MARK_BYTES, MARKS = 4 * 1024 * 1024, 7"
-    text = SCRIPTS[Operation.APPEND].text
-    assert limit in text
-    small = Script(text.replace(limit, "local MARK_BYTES, MARKS = 10000, 7"))
-    monkeypatch.setitem(SCRIPTS, Operation.APPEND, small)
+    operations = servers.LIBRARY.operations
+    assert limit in operations
+    small = Library(operations.replace(limit, "local MARK_BYTES, MARKS = 10000, 7"))
+    monkeypatch.setattr(servers, "LIBRARY", small)
     logged = LoggedRun(valkey)
     first = logged.start()
     for index in range(400):

@@ -29,15 +29,17 @@ from config.connection import HttpConnection
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
 from streams.chat.model_names import Kind, names
+from streams.chat.turns import NewRun
 from streams.database_time import from_now
 from streams.delivery import replay
 from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.follower import Follower
 from streams.delivery.open_streams import OpenStreams
+from streams.log import servers
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import EventLog, the_log
-from streams.log.scripts import PRELUDE, SCRIPTS, Script
+from streams.log.library import Library
 from streams.log.values import SealedReply
 from streams.models import Run
 from streams.protocol.events import RunStarted
@@ -169,15 +171,14 @@ class Guard:
 
 
 def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
-    """Change the text of the scripts. Each old text is once in one script, or in the prelude."""
+    """Change the operations' text. Each old text stands there once."""
 
     def remove_text(patch: pytest.MonkeyPatch) -> None:
+        text = servers.LIBRARY.operations
         for old, new in changes:
-            found = {name: s.text for name, s in SCRIPTS.items() if old in s.text}
-            assert len(found) == (len(SCRIPTS) if old in PRELUDE else 1), f"where is {old!r}?"
-            for name, text in found.items():
-                assert text.count(old) == 1, f"{name}.lua no longer has {old!r} once"
-                patch.setitem(SCRIPTS, name, Script(text.replace(old, new)))
+            assert text.count(old) == 1, f"the library no longer has {old!r} once"
+            text = text.replace(old, new)
+        patch.setattr(servers, "LIBRARY", Library(text))
 
     return remove_text
 
@@ -316,7 +317,6 @@ GUARDS = [
         promise="5, one writer",
         remove=script(
             ("if refused then return {refused} end\n", ""),
-            ("if not field(run .. ':attempt') then return {'fence_missing'} end\n", ""),
         ),
         checks=(
             "test_event_log: test_a_delta_without_a_fence_is_refused",
@@ -341,7 +341,9 @@ GUARDS = [
     Guard(
         name="a repeated delta gets the same id",
         promise="1, no repeat when a response of Redis is lost",
-        remove=script(("if index <= last then return {'ok', id_of_piece(last - index)} end\n", "")),
+        remove=script(
+            ("if index <= last then return {'ok', id_of_piece(data, last - index)} end\n", "")
+        ),
         checks=("test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",),
     ),
     Guard(
@@ -353,6 +355,24 @@ GUARDS = [
         checks=(
             "test_event_log: test_a_repeated_append_gets_the_same_id_and_adds_nothing",
             "test_publishing: TestAcceptedMessages.test_killed_between_append_and_the_rows_update",
+        ),
+    ),
+    Guard(
+        name="a retry's message is not as new as its run (`NewRun.alone`)",
+        promise="6, a message is published once",
+        remove=lambda patch: patch.setattr(
+            NewRun, "alone", property(lambda new: not new.before.unpublished)
+        ),
+        checks=(
+            "test_publishing: TestAcceptedMessages.test_a_retry_does_not_publish_its_message_again",
+        ),
+    ),
+    Guard(
+        name="a message comes after all that is unpublished before it (`NewRun.alone`)",
+        promise="1, in order",
+        remove=lambda patch: patch.setattr(NewRun, "alone", property(lambda new: new.asks_anew)),
+        checks=(
+            "test_interrupting: test_the_final_events_of_interrupted_runs_come_before_the_message",
         ),
     ),
     Guard(
@@ -411,6 +431,14 @@ GUARDS = [
         checks=(
             "test_event_log: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
             "test_event_log: test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch",
+        ),
+    ),
+    Guard(
+        name="a library asks its own process for the run_id (`server_id`)",
+        promise="2, when Redis fails over during a reply",
+        remove=script(("run_id = at and string.sub(info, at + 1, at + 40)", "run_id = 'any'")),
+        checks=(
+            "test_log_library: test_a_promoted_replica_and_a_restarted_process_are_other_processes",
         ),
     ),
     Guard(
@@ -487,6 +515,21 @@ GUARDS = [
         promise="2, a loss is reported",
         remove=script(("elseif cursor < first - 1 then", "elseif false then")),
         checks=("test_event_log: test_a_trimmed_log_reports_expired_and_its_rest_is_readable",),
+    ),
+    Guard(
+        name="pieces renew the expiries of a long reply's log",
+        promise="2, a cursor stays good",
+        remove=script(("  if now >= (tonumber(renew_at) or 0) then renew_expiries() end\n", "")),
+        checks=(
+            "test_log_library:"
+            " test_a_piece_renews_the_expiries_once_in_a_64th_of_their_time_and_an_ending_does",
+        ),
+    ),
+    Guard(
+        name="a missing library is loaded (`_is_function_missing`)",
+        promise="1, also after a restart of Redis without its data",
+        remove=lambda patch: patch.setattr(servers, "_is_function_missing", lambda _: False),
+        checks=("test_event_log: test_a_library_that_redis_has_lost_is_loaded_again",),
     ),
     Guard(
         name="a deleted conversation stays deleted",
@@ -584,10 +627,7 @@ GUARDS = [
         name="the end of a reply flushes held text (`ReplyWriter.confirm`)",
         promise="4, a completed reply is whole",
         remove=source(ReplyWriter, "confirm", "self.flush()", "pass"),
-        checks=(
-            "test_delta_window: test_the_end_of_the_reply_comes_after_what_waits",
-            "test_delta_window: test_a_model_that_breaks_off_keeps_what_waits",
-        ),
+        checks=("test_delta_window: test_the_end_of_the_reply_comes_after_what_waits",),
     ),
     Guard(
         name="a run that takes too long flushes held text (`Attempt.write`)",
@@ -654,12 +694,17 @@ PAIRS = [(guard, check) for guard in GUARDS for check in guard.checks]
 
 
 async def carry_out(
-    check: Check, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch, settings: Any
+    check: Check,
+    valkey: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    tmp_path: Path,
 ) -> None:
     """Run the check with the fixtures that it names, as pytest would."""
     test = find_test(check) if isinstance(check, str) else check
     wanted = inspect.signature(test).parameters
     brought: dict[str, Any] = {"valkey": valkey, "monkeypatch": monkeypatch, "settings": settings}
+    brought["tmp_path"] = tmp_path
     if "story" in wanted:
         async with following(valkey, monkeypatch) as story:
             await test(story)
@@ -690,9 +735,13 @@ async def carry_out(
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 async def test_every_story_passes_with_all_guards(
-    story: Check, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch, settings: Any
+    story: Check,
+    valkey: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    tmp_path: Path,
 ) -> None:
-    await carry_out(story, valkey, monkeypatch, settings)
+    await carry_out(story, valkey, monkeypatch, settings, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -704,10 +753,11 @@ async def test_the_check_fails_without_its_guard(
     valkey: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
     settings: Any,
+    tmp_path: Path,
 ) -> None:
     guard.remove(monkeypatch)
     with pytest.raises(FAILURES):
-        await carry_out(check, valkey, monkeypatch, settings)
+        await carry_out(check, valkey, monkeypatch, settings, tmp_path)
 
 
 def test_the_table_in_the_documents_is_up_to_date() -> None:

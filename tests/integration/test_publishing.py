@@ -130,6 +130,20 @@ class TestAcceptedMessages:
         sweep_by_another_process()
         assert published_types(run.conversation_id) == [*ASKED, "run.queued"]
 
+    def test_a_retry_does_not_publish_its_message_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The request has read the message before another process published it."""
+        with killed_at(monkeypatch, ask, "publish_pending"):
+            queued_run()
+        read = Run.objects.select_related("conversation", "message").get()
+        finish.cancel(read.id)
+        sweep_by_another_process()
+        before = published_types(read.conversation_id)
+        assert before == [*ASKED, "run.cancelled"]
+        ask.retry(read)
+        assert published_types(read.conversation_id) == [*before, "run.queued"]
+
     def test_a_refused_message_leaves_nothing_in_redis(
         self, valkey: "redis.Redis", settings: Any
     ) -> None:

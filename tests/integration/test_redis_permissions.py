@@ -12,8 +12,8 @@ from django.test import Client
 
 from streams.log import redis_permissions
 from streams.log.event_log import the_log
+from streams.log.library import LIBRARY
 from streams.log.redis_permissions import LOG
-from streams.log.scripts import SCRIPTS
 
 # The probe's threads see the database as another process would.
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -23,7 +23,7 @@ REFUSED = [
     (("-@dangerous",), ["INFO"], "+info"),
     (("resetchannels",), ["channels conversation-*"], "&conversation-*"),
     (("-subscribe", "-xadd"), ["XADD", "SUBSCRIBE"], "+xadd +subscribe"),
-    (("-@scripting",), ["EVALSHA", "SCRIPT LOAD"], "+evalsha +script|load"),
+    (("-@scripting",), ["FCALL", "FUNCTION LOAD"], "+fcall +function|load"),
     (("-brpop",), ["BRPOP"], "+brpop"),
     (("-hkeys",), ["HKEYS"], "+hkeys"),
     (("-multi",), ["MULTI"], "+multi"),
@@ -121,9 +121,8 @@ def test_a_full_redis_does_not_count_as_a_refused_permission(user: Restrict, val
         valkey.config_set("maxmemory", "0")
 
 
-def test_each_command_of_the_scripts_is_checked() -> None:
-    text = "".join(script.text for script in SCRIPTS.values())
-    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", text))
+def test_each_command_of_the_operations_is_checked() -> None:
+    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", LIBRARY.text))
     assert called <= {str(words[0]) for words in LOG}
 
 

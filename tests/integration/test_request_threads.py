@@ -30,6 +30,7 @@ OTHER_WIRES = {
     "/v1/responses": b'{"error":{"message":"The ',
     "/api/chat/c1/messages": b"The ",
     "/api/chat": b"The ",
+    "/ag-ui/connect": b"The ",
 }
 
 

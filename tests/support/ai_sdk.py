@@ -69,7 +69,9 @@ class Page:
         port: int | None = None,
         id: str | None = None,
         messages: list[dict[str, Any]] | None = None,
+        body: dict[str, Any] | None = None,
     ) -> Page:
+        """Open a chat. `body` has the page's own fields of each request."""
         options = dict(CLIENTS[kind])
         version, says = options.pop("version"), options.pop("says", False)
         headers = {**visitor.credentials()}
@@ -92,6 +94,7 @@ class Page:
             api=f"http://{visitor.host}:{page.port}/api/chat",
             headers=headers,
             messages=messages or [],
+            body=body or {},
             **options,
         )
         return page

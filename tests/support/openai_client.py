@@ -14,6 +14,8 @@ from tests.support.shell_code import CREATE_USER
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor
 
+NODE_PACKAGES = {"openai": "7.59.0"}  # its client for Node
+
 
 @dataclass(frozen=True)
 class User:

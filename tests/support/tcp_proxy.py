@@ -30,6 +30,7 @@ class Proxy:
         self.flowing.set()
         self.bytes_per_second: int | None = None
         self._answers_left = 0
+        self.cuts_made = 0
         self._cuts: list[tuple[int, bool]] = []
         self._turn = 0
         self._server: asyncio.Server | None = None
@@ -166,6 +167,7 @@ class ProxiedConnection:
         if self.left is not None:
             portion = portion[: self.left]
             self.left -= len(portion)
+            self.proxy.cuts_made += portion != b"" and self.left == 0
         self.sides[0].write(portion)
         self.proxy.answered()
 

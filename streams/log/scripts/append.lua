@@ -1,15 +1,12 @@
--- append: append the next piece of a reply, or all its parts again (text.snapshot).
-local type, data, attempt, index = ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
-local beginning = ARGV[12] -- the beginning of the data, which no other piece of the run shares
-local mode = ARGV[13] -- `append` to the slot, `set` the slot, or `replace` all slots
-local slot, payload = ARGV[14], ARGV[15]
-local SLOTS = 14 -- for `replace`, from this argument on: pairs of number and payload
+-- append: append the next piece of a reply, or all its parts again (text.snapshot). It is called for
+-- every token, so it reads the state with one command and writes it with one.
+local TRIMMED_EVERY = 64 -- pieces: the log may be longer by so many
 
--- The id of a piece that was appended before, found by the beginning of its data. Only a few events
--- of other callers stand between a run's pieces. So the search begins at the id that the piece
--- would have without them, and goes back 32 entries at most.
-local function id_of_piece(back)
-  local last = tonumber(field(run .. ':last_piece'))
+-- The id of a piece that was appended before, found by the beginning of its data, up to the index: no
+-- other piece of the run shares it. Only a few events of other callers stand between a run's pieces.
+-- So the search begins at the id that the piece would have without them, and goes back 32 entries.
+local function id_of_piece(data, back)
+  local beginning, last = string.match(data, '^.-"index":%d+,'), tonumber(field(run .. ':last_piece'))
   for _, entry in ipairs(redis.call('XREVRANGE', events, digits(last - back), '-', 'COUNT', 32)) do
     if string.sub(entry[2][4], 1, #beginning) == beginning then
       return string.match(entry[1], '^%d+')
@@ -19,38 +16,58 @@ local function id_of_piece(back)
 end
 
 -- Make this the open slot. What the open string holds moves into the hash.
-local function open(before)
+local function open(slot, before)
   if before then
     redis.call('HSET', slots, before, redis.call('GET', open_slot) or '')
-    redis.call('EXPIRE', slots, state_ttl)
+    redis.call('EXPIRE', slots, state_ttl())
   end
-  redis.call('SET', open_slot, redis.call('HGET', slots, slot) or '', 'EX', state_ttl)
+  redis.call('SET', open_slot, redis.call('HGET', slots, slot) or '', 'EX', state_ttl())
   redis.call('HSET', state, run .. ':open_slot', slot)
 end
 
--- The conversation may have been deleted, and Redis emptied since: no epoch may begin then.
-if not field(run .. ':attempt') then return {'fence_missing'} end
-ensure_epoch()
-local refused = refusal(attempt)
-if refused then return {refused} end
-local last, verified, opened = unpack(redis.call('HMGET', state, run .. ':index', 'server', run .. ':open_slot'))
-last = tonumber(last)
-if index > last + 1 and mode ~= 'replace' then return {'gap'} end
--- The log holds this attempt's events, but those of other callers may be missing. The row has the
--- recorded head, so the attempt must verify the log against that first.
-if verified ~= server_id() then return {'unverified'} end
-if index <= last then return {'ok', id_of_piece(last - index)} end
-local id = append_event(type, data)
-redis.call('HSET', state, run .. ':index', index, run .. ':last_piece', id)
-if mode == 'replace' then
-  replace_slots(SLOTS)
-  redis.call('HSET', state, run .. ':slots_of', attempt)
-  redis.call('HDEL', state, run .. ':unpublished')
-elseif mode == 'append' then
-  if slot ~= opened then open(opened) end
-  redis.call('APPEND', open_slot, payload)
-else
-  redis.call('HSET', slots, slot, payload)
-  redis.call('EXPIRE', slots, state_ttl)
-end
-return {'ok', id}
+register('append', function()
+  local type, data, attempt, index = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+  local mode = ARGV[9] -- `append` to the slot, `set` the slot, or `replace` all slots
+  local slot, payload = ARGV[10], ARGV[11]
+  local SLOTS = 10 -- for `replace`, from this argument on: pairs of number and payload
+
+  local index_field = run .. ':index'
+  local deleted, at, verified, bytes, renew_at, fence, sealed, last, opened = unpack(redis.call('HMGET', state,
+    'deleted', 'head', 'server', 'bytes', 'renew_at', run .. ':attempt', run .. ':sealed', index_field,
+    run .. ':open_slot'))
+  if deleted then return {'deleted'} end
+  at, last = tonumber(at), tonumber(last)
+  -- Without a fence no epoch begins: the conversation may be deleted, and Redis emptied since.
+  if fence and ensure_epoch(at) ~= at then fence = nil end
+  local refused = refusal(attempt, fence, sealed)
+  if refused then return {refused} end
+  if index > last + 1 and mode ~= 'replace' then return {'gap'} end
+  -- The log holds this attempt's events, but those of other callers may be missing. The row has the
+  -- recorded head, so the attempt must verify the log against that first.
+  if verified ~= server_id() then return {'unverified'} end
+  if index <= last then return {'ok', id_of_piece(data, last - index)} end
+
+  local id = digits(at + 1)
+  if index % TRIMMED_EVERY == 0 then
+    redis.call('XADD', events, 'MAXLEN', '~', (bounds()), id .. '-0', 'type', type, 'data', data)
+  else
+    redis.call('XADD', events, id .. '-0', 'type', type, 'data', data)
+  end
+  bytes = (tonumber(bytes) or 0) + #data
+  redis.call('HSET', state, 'head', id, 'bytes', bytes, index_field, ARGV[8], run .. ':last_piece', id)
+  if bytes >= MARK_BYTES then mark(id) end
+  if now >= (tonumber(renew_at) or 0) then renew_expiries() end
+  redis.call('PUBLISH', channel, id .. ' ' .. type .. ' ' .. data)
+  if mode == 'replace' then
+    replace_slots(SLOTS)
+    redis.call('HSET', state, run .. ':slots_of', attempt)
+    redis.call('HDEL', state, run .. ':unpublished')
+  elseif mode == 'append' then
+    if slot ~= opened then open(slot, opened) end
+    redis.call('APPEND', open_slot, payload)
+  else
+    redis.call('HSET', slots, slot, payload)
+    redis.call('EXPIRE', slots, state_ttl())
+  end
+  return {'ok', id}
+end)

@@ -1,11 +1,13 @@
 -- append_once: append an event that needs no fence. With `once`, the name under which the state
 -- keeps its id, append it only once for the run; a repeat returns the first id.
-local type, data, once = ARGV[8], ARGV[9], ARGV[10]
+register('append_once', unless_deleted(function()
+  local type, data, once = ARGV[5], ARGV[6], ARGV[7]
 
-ensure_epoch()
-local before = once ~= '' and field(run .. ':' .. once)
-if before then return {'ok', before} end
-if unverified_run() then return {'unverified'} end
-local id = append_event(type, data)
-if once ~= '' then redis.call('HSET', state, run .. ':' .. once, id) end
-return {'ok', id}
+  ensure_epoch()
+  local before = once ~= '' and field(run .. ':' .. once)
+  if before then return {'ok', before} end
+  if unverified_run() then return {'unverified'} end
+  local id = append_event(type, data)
+  if once ~= '' then redis.call('HSET', state, run .. ':' .. once, id) end
+  return {'ok', id}
+end))

@@ -1,18 +1,18 @@
--- What all scripts of this folder share: streams/log/scripts.py puts it before each of them. Redis
--- runs a script as one atomic step, here on the keys of one channel.
+-- What all operations share: streams/log/library.py joins this file and those of the operations to a
+-- library of functions. Redis runs a function as one atomic step, here on the keys of one channel.
 --
--- KEYS  1 the state (hash)  2 the events (stream)  3 a run's slots (hash)  4 its open slot (string)
+-- KEYS  1 the state (hash). Beside it are, in the same slot of a Redis Cluster, the events (stream)
+--       and, of each run, its slots (hash) and its open slot (string).
 -- ARGV  1 min_head, the highest event id that the caller knows  2 the caller's clock, in microseconds
---       3 how many events to keep  4 seconds until the events expire
---       5 seconds until the state expires  6 the channel  7 the run, or nothing
---       8… the arguments of the operation, named at the top of its script
+--       3 how many events to keep, the seconds until the events expire, those until the state does
+--       4 the run, or nothing  5… the arguments of the operation, named at the top of its file
 --
 -- The first item of an answer is a `Verdict` (streams/log/verdicts.py).
 --
 -- An epoch is a stretch of the log without loss. After a loss, a new epoch begins with higher ids.
 --
--- A reply is kept in slots: the payload of slot 0 stands for its first part, and so on. The scripts
--- do not know what a payload means. Text is appended to the open slot, a string of its own; a new
+-- A reply is kept in slots: the payload of slot 0 stands for its first part, and so on. The library
+-- does not know what a payload means. Text is appended to the open slot, a string of its own; a new
 -- open slot moves the one before it into the hash.
 --
 -- Fields of the state:
@@ -22,6 +22,7 @@
 --   server         the Redis process that was last verified to hold all events
 --   bytes          of the data of the events since the last mark
 --   marks          ids of events, one every MARK_BYTES
+--   renew_at       when an append of a piece must renew the expiries again, in microseconds
 --   deleted        set once the conversation is deleted
 -- of each run R whose end is not yet settled in the database:
 --   R:attempt      the fence: the only attempt that may append
@@ -34,9 +35,16 @@
 --   R:message, R:queued, R:final   the ids of the events that are appended once for a run
 -- and of a settled run R:
 --   R:released_at  when it was settled, in microseconds
-local state, events, slots, open_slot = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local min_head, now = tonumber(ARGV[1]), tonumber(ARGV[2])
-local max_events, events_ttl, state_ttl, channel, run = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local state, events, slots, open_slot, channel, run, min_head, now, limits, ARGV
+
+-- Set what the operations read of one call. No call reads anything of the call before it.
+local function begin(keys, arguments)
+  state, ARGV = keys[1], arguments
+  channel = string.sub(state, 2, -8) -- the key is {channel}:state
+  min_head, now, limits, run = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+  local prefix = string.sub(state, 1, -6)
+  events, slots, open_slot = prefix .. 'events', prefix .. 'slots:' .. run, prefix .. 'open:' .. run
+end
 
 -- Readers may have received up to this many events beyond the caller's min_head. A new epoch must
 -- begin above those ids too, even if the clock was set back.
@@ -49,6 +57,10 @@ local MARK_BYTES, MARKS = 4 * 1024 * 1024, 7
 local function digits(n) return string.format('%.0f', n) end
 local function field(name) return redis.call('HGET', state, name) end
 local function head() return tonumber(field('head') or '0') end
+
+-- How many events to keep, the seconds until the events expire, and those until the state does.
+local function bounds() return string.match(limits, '^(%d+) (%d+) (%d+)$') end
+local function state_ttl() return (select(3, bounds())) end
 
 -- The keys of a run's slots and of its open slot.
 local function slot_keys(of)
@@ -72,14 +84,15 @@ local function begin_epoch(above, kept)
   local first = math.max(now, above + MARGIN + now % MARGIN)
   redis.call('HSET', state, 'head', digits(first - 1), 'epoch_start', digits(first),
     'origin', above == 0 and 1 or 0)
-  redis.call('EXPIRE', state, state_ttl)
+  redis.call('EXPIRE', state, state_ttl())
   return first - 1
 end
 
--- Return the head. If it is below the caller's min_head, the newest events were lost. The rest is
--- then dropped and a new epoch begins, because readers would take the rest for the whole.
-local function ensure_epoch()
-  local at = head()
+-- Return the head, which the operation may have read as `at`. If it is below the caller's min_head,
+-- the newest events were lost. The rest is then dropped and a new epoch begins, because readers would
+-- take the rest for the whole.
+local function ensure_epoch(at)
+  at = at or head()
   if at > 0 and at >= min_head then return at end
   return begin_epoch(min_head)
 end
@@ -95,31 +108,48 @@ local function mark(id)
   redis.call('HSET', state, 'marks', marks, 'bytes', 0)
 end
 
+-- Renew the expiries of the events and of the state. A piece of a reply does so only once in a 64th
+-- of the events' time, every other event each time. So a log expires at most so much too early, and
+-- after a reply's end never.
+local function renew_expiries()
+  local _, events_ttl, of_state = bounds()
+  redis.call('EXPIRE', events, events_ttl)
+  redis.call('EXPIRE', state, of_state)
+  redis.call('HSET', state, 'renew_at', digits(now + tonumber(events_ttl) * 1000000 / 64))
+end
+
 -- Append an event: give it the next id, store it, renew the expiries and publish it.
 local function append_event(type, data)
   local id = digits(ensure_epoch() + 1)
-  redis.call('XADD', events, 'MAXLEN', '~', max_events, id .. '-0', 'type', type, 'data', data)
+  redis.call('XADD', events, 'MAXLEN', '~', (bounds()), id .. '-0', 'type', type, 'data', data)
   redis.call('HSET', state, 'head', id)
   if redis.call('HINCRBY', state, 'bytes', #data) >= MARK_BYTES then mark(id) end
-  redis.call('EXPIRE', events, events_ttl)
-  redis.call('EXPIRE', state, state_ttl)
+  renew_expiries()
   redis.call('PUBLISH', channel, id .. ' ' .. type .. ' ' .. data)
   return id
 end
 
--- The reason why this attempt may not append to the run's reply; nil if it may.
-local function refusal(attempt)
-  local fence, sealed = unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':sealed'))
+-- The reason why this attempt may not append to the run's reply; nil if it may. `fence` and `sealed`
+-- are the fields R:attempt and R:sealed.
+local function refusal(attempt, fence, sealed)
   if not fence then return 'fence_missing' end
   if tonumber(fence) ~= attempt or sealed then return 'superseded' end
   return nil
 end
+local function fence_and_sealed()
+  return unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':sealed'))
+end
 
--- The run_id of this Redis process: it changes with a restart or a failover.
+-- The run_id of this Redis process: it changes with a restart or a failover. The library belongs to
+-- the process, as its run_id does, so it asks once: a replica has a library and a run_id of its own.
+local run_id
 local function server_id()
-  local info = tostring(redis.pcall('INFO', 'server'))
-  local _, at = string.find(info, 'run_id:', 1, true)
-  return at and string.sub(info, at + 1, at + 40) or ''
+  if not run_id then
+    local info = tostring(redis.pcall('INFO', 'server'))
+    local _, at = string.find(info, 'run_id:', 1, true)
+    run_id = at and string.sub(info, at + 1, at + 40)
+  end
+  return run_id or ''
 end
 
 -- The run whose attempt must verify this log, because Redis restarted or failed over since it was
@@ -141,7 +171,7 @@ local function replace_slots(first)
   redis.call('DEL', slots, open_slot)
   redis.call('HDEL', state, run .. ':open_slot')
   for i = first, #ARGV, 2 do redis.call('HSET', slots, ARGV[i], ARGV[i + 1]) end
-  redis.call('EXPIRE', slots, state_ttl)
+  redis.call('EXPIRE', slots, state_ttl())
 end
 
 -- What the log holds of the run's sealed reply, as one string. It differs if any of that changes.
@@ -150,5 +180,20 @@ local function token()
     field(run .. ':slots_of') or '', field(run .. ':index') or '', field(run .. ':unpublished') or ''}, ' ')
 end
 
-if field('deleted') then return {'deleted'} end
+-- Register an operation: `answer` returns the answer to one call. Of the flags of a Redis Function,
+-- `no-writes` and `allow-oom` permit the operation while Redis has no memory left.
+local function register(operation, answer, ...)
+  redis.register_function{function_name = LIBRARY .. '_' .. operation, flags = {...}, callback = function(keys, arguments)
+    begin(keys, arguments)
+    return answer()
+  end}
+end
+
+-- Every operation but `append` begins with this check; `append` reads the field with others.
+local function unless_deleted(answer)
+  return function()
+    if field('deleted') then return {'deleted'} end
+    return answer()
+  end
+end
 

@@ -60,6 +60,7 @@ def redis(server: int) -> str:
         refused = redis_permissions.refused(server)
     except LogUnavailable as error:
         raise _unanswered(error) from error
+    version = "" if "INFO" in refused else _version(server)
     if refused:
         unknown = " (so whether it keeps its data is not known)" if "INFO" in refused else ""
         raise CheckFailed(
@@ -80,10 +81,15 @@ def redis(server: int) -> str:
         )
     if memory_in(info).full:
         raise CheckFailed("is nearly full: no run may begin", "Raise maxmemory, or lower LOG_TTL.")
-    version = info.get("valkey_version") or info["redis_version"]
-    if int(str(version).partition(".")[0]) < 7:
-        raise CheckFailed(f"is version {version}", "Take Redis or Valkey 7 or later.")
     return f"version {version} answers, appends to its file, and evicts nothing"
+
+
+def _version(server: int) -> str:
+    info = _redis(server, "INFO", "server")
+    version = str(info.get("valkey_version") or info["redis_version"])
+    if int(version.partition(".")[0]) < 7:  # it has no functions, so it refuses them to all users
+        raise CheckFailed(f"is version {version}", "Take Redis or Valkey 7 or later.")
+    return version
 
 
 def broker() -> str:

@@ -8,8 +8,8 @@ const chats = new Map()
 const TRIES = 200
 console.error = () => {} // the transports say there what they recover from
 
-async function transportOf({ kind, api, headers, prepared }) {
-  if (kind !== 'workflow') return new DefaultChatTransport({ api, headers })
+async function transportOf({ kind, api, headers, prepared, body }) {
+  if (kind !== 'workflow') return new DefaultChatTransport({ api, headers, body })
   const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client')
   const own = (input, init) => fetch(input, { ...init, headers: { ...init?.headers, ...headers } })
   if (!prepared) return new WorkflowChatTransport({ api, fetch: own })

@@ -7,9 +7,13 @@ const TRIES = 200
 const ENDINGS = ['response.completed', 'response.failed', 'response.incomplete']
 
 // The loop that a developer writes: it adds up deltas, keeps the last number, and comes back.
-async function loop(client, { body }) {
-  const told = { id: null, numbers: [], texts: new Map(), final: null, returns: 0 }
-  let open = () => client.responses.create({ ...body, stream: true })
+async function loop(client, { body, id: known }) {
+  const told = { id: known ?? null, numbers: [], texts: new Map(), final: null, returns: 0 }
+  const comeBack = () => {
+    const last = told.numbers.at(-1)
+    return client.responses.retrieve(told.id, { stream: true, starting_after: last })
+  }
+  let open = known ? comeBack : () => client.responses.create({ ...body, stream: true })
   for (let tries = 0; tries < TRIES && !told.final; tries++) {
     try {
       for await (const event of await open()) read(told, event)
@@ -18,8 +22,7 @@ async function loop(client, { body }) {
       await new Promise((resolve) => setTimeout(resolve, 30))
     }
     if (!told.final) told.returns++
-    open = () =>
-      client.responses.retrieve(told.id, { stream: true, starting_after: told.numbers.at(-1) })
+    open = comeBack
   }
   const { id, numbers, final, returns } = told
   const text = [...told.texts.values()].join('')

@@ -1,0 +1,207 @@
+"""AG-UI, protocol 1.0: `HttpAgent` of `@ag-ui/client`, and what is built on it.
+
+POST /ag-ui                 asks, or joins the run of this `runId`; the response streams it
+POST /ag-ui/connect         the thread, and its newest run's stream
+POST /ag-ui/stop/<thread>   cancels: the client's own `abortRun()` only closes the connection
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from streams.dialects.ag_ui_messages import (
+    ACTIVITIES,
+    Message,
+    Thread,
+    activity_fields,
+    arguments,
+    call_id,
+    part_id,
+    reply_messages,
+    result_fields,
+    snapshots,
+)
+from streams.dialects.changes import (
+    Change,
+    Closed,
+    Ended,
+    Grown,
+    Opened,
+    Replaced,
+    Started,
+    TakenBack,
+    changes,
+)
+from streams.http.threaded_handler import StreamBroken
+from streams.protocol.events import Ending, RunCancelled, RunCompleted, RunFailed
+from streams.protocol.fold import Reply
+from streams.protocol.parts import (
+    AnyPart,
+    DataPart,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+KEPT = 64 * 1024  # bytes of a thread that a stream keeps for a second attempt
+# Of the activities that a snapshot lacks, the client drops those of these types.
+OWNED = {"@ag-ui/client": {"authoritativeActivityTypes": ACTIVITIES}}
+STREAMED = TextPart | ReasoningPart
+Event = dict[str, Any]
+
+
+class AgUiWire:
+    """One stream of a run's events.
+
+    `thread` has the messages beside the reply. `had`: the messages that the client may have, where
+    the stream begins with the thread; None where the client has it. If `thread` is None or large,
+    words that are taken back break the connection, and the client has to come back.
+    """
+
+    dialect = "ag-ui"
+
+    def __init__(
+        self,
+        *,
+        names: tuple[str, str],
+        model: str,
+        thread: Thread | None,
+        had: Sequence[Message] | None,
+    ) -> None:
+        self._names = dict(zip(("threadId", "runId"), names, strict=True))
+        self._model = model
+        self._thread = thread
+        self._had = had
+
+    def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
+        """The frames from `before` to `now`.
+
+        Raises `StreamBroken` if words are taken back and there is no thread.
+        """
+        return map(_frame, self._events(before, now))
+
+    def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
+        if before is None:
+            run = {"run": str(now.run)}
+            yield {"type": "RUN_STARTED", **self._names, "metadata": run}
+            before = Reply(run=now.run, message=now.message)
+            if self._had is not None:
+                yield from self._snapshots(now, self._had)
+                before = replace(now, ending=None)
+                yield from _open(before)
+            self._forget()
+        for change in changes(before, now):
+            match change:
+                case TakenBack(parts=parts):
+                    if parts:
+                        yield from self._take_back(replace(before, parts=parts), now)
+                case Ended(ending=ending):
+                    yield self._ending(ending)
+                case _:
+                    yield from _events(now.run, change)
+
+    def _take_back(self, before: Reply, now: Reply) -> Iterator[Event]:
+        if self._thread is None:
+            raise StreamBroken
+        had = self._thread.with_reply(reply_messages(before.run, before.parts))
+        yield from self._snapshots(replace(now, parts=()), had)
+        # After that, because the client reports a message as new when it is closed.
+        last = len(before.parts) - 1
+        if isinstance(before.parts[last], STREAMED):
+            yield from _close(part_id(before.run, last), before.parts[last])
+
+    def _snapshots(self, now: Reply, had: Iterable[Message]) -> Iterator[Event]:
+        assert self._thread is not None
+        messages = self._thread.with_reply(reply_messages(now.run, now.parts))
+        for one in snapshots(messages, had):
+            yield {"type": "MESSAGES_SNAPSHOT", "messages": one, "metadata": OWNED}
+
+    def _forget(self) -> None:
+        """Drop what the rest of the stream does not need."""
+        self._had = None
+        if self._thread and len(self._thread.encoded) > KEPT:
+            self._thread = None
+
+    def _ending(self, ending: Ending) -> Event:
+        counts = {
+            "inputTokens": ending.usage.input_tokens,
+            "outputTokens": ending.usage.output_tokens,
+            "totalTokens": ending.usage.total_tokens,
+        }
+        usage = {"usage": [{"model": self._model, **counts}]}
+        metadata: dict[str, Any] = {"usageEstimated": ending.usage.estimated}
+        finished = {"type": "RUN_FINISHED", **self._names, **usage}
+        match ending:
+            case RunCompleted(finish_reason=reason):
+                metadata["finishReason"] = reason
+                return {**finished, "outcome": {"type": "success"}, "metadata": metadata}
+            case RunCancelled():
+                return {**finished, "outcome": {"type": "cancelled"}, "metadata": metadata}
+            case RunFailed(code=code, reason=reason):
+                error = {"type": "RUN_ERROR", "message": reason, "code": code}
+                return {**error, **usage, "metadata": metadata}
+
+
+def nothing(names: tuple[str, str]) -> bytes:
+    """The whole stream of a thread that does not exist. It leaves the client's messages alone."""
+    named = dict(zip(("threadId", "runId"), names, strict=True))
+    finished = {"type": "RUN_FINISHED", **named, "outcome": {"type": "success"}}
+    return _frame({"type": "RUN_STARTED", **named}) + _frame(finished)
+
+
+def _events(run: UUID, change: Change) -> Iterator[Event]:
+    match change:
+        case Opened(place=place, part=part) | Replaced(place=place, part=part):
+            yield from _part(run, part_id(run, place), part)
+        case Grown(place=place, part=part):
+            id = {"messageId": part_id(run, place)}
+            kind = "TEXT" if isinstance(part, TextPart) else "REASONING"
+            yield {"type": f"{kind}_MESSAGE_CONTENT", **id, "delta": change.text}
+        case Closed(place=place, part=part):
+            yield from _close(part_id(run, place), part)
+        case Started() | TakenBack() | Ended():
+            pass
+
+
+def _open(reply: Reply) -> Iterator[Event]:
+    """The start of the last part, which the client has, if more of it may come."""
+    if reply.parts and isinstance(reply.parts[-1], STREAMED):
+        yield from _part(reply.run, part_id(reply.run, len(reply.parts) - 1), reply.parts[-1])
+
+
+def _part(run: UUID, message: str, part: AnyPart) -> Iterator[Event]:
+    id = {"messageId": message}
+    match part:
+        case TextPart():
+            yield {"type": "TEXT_MESSAGE_START", **id, "role": "assistant"}
+        case ReasoningPart():
+            yield {"type": "REASONING_START", **id}
+            yield {"type": "REASONING_MESSAGE_START", **id, "role": "reasoning"}
+        case ToolCallPart():
+            call = {"toolCallId": call_id(run, part.call)}
+            named = {"toolCallName": part.name, "parentMessageId": message}
+            yield {"type": "TOOL_CALL_START", **call, **named}
+            yield {"type": "TOOL_CALL_ARGS", **call, "delta": arguments(part)}
+            yield {"type": "TOOL_CALL_END", **call}
+        case ToolResultPart():
+            yield {"type": "TOOL_CALL_RESULT", **id, "role": "tool", **result_fields(run, part)}
+        case SourcePart() | DataPart():
+            yield {"type": "ACTIVITY_SNAPSHOT", **id, **activity_fields(part)}
+
+
+def _close(message: str, part: AnyPart) -> Iterator[Event]:
+    id = {"messageId": message}
+    if isinstance(part, TextPart):
+        yield {"type": "TEXT_MESSAGE_END", **id}
+    else:
+        yield {"type": "REASONING_MESSAGE_END", **id}
+        yield {"type": "REASONING_END", **id}
+
+
+def _frame(event: Event) -> bytes:
+    return b"data: " + orjson.dumps(event) + b"\n\n"

@@ -1,0 +1,154 @@
+"""The routes of AG-UI: how a `RunAgentInput` becomes a run, and a run its stream."""
+
+from contextlib import suppress
+from uuid import UUID
+
+from django.db import IntegrityError
+from django.http import HttpResponse, StreamingHttpResponse
+from ninja import Router
+
+from streams.api.authentication import ApiRequest
+from streams.chat import ask, finish
+from streams.chat.origin import ClientNames, Origin, client_ids
+from streams.chat.reply_state import reply_state
+from streams.chat.snapshot import message_page
+from streams.dialects.ag_ui import AgUiWire, nothing
+from streams.dialects.ag_ui_messages import Thread, thread_of
+from streams.dialects.ag_ui_request import AgUiRequest
+from streams.dialects.history import (
+    contradiction,
+    conversation_named,
+    earlier,
+    newest_run,
+    place_of,
+)
+from streams.dialects.http import HEADERS, DialectApi, check_stream, stream_run
+from streams.dialects.plain_text import BODY, documented, refuse
+from streams.http.problems import not_found
+from streams.models import Conversation, Run
+from streams.protocol.ids import NotCanonical, parse_uuid
+
+DIALECT = AgUiWire.dialect
+PAGES = 4  # of messages, in a snapshot of the thread
+STREAM = {200: "The run, as events of AG-UI", 505: "A stream was asked for over HTTP/1.0"}
+router = Router(tags=[DIALECT])
+
+
+@router.post("/ag-ui", openapi_extra=documented(BODY, STREAM))
+def run_agent(request: ApiRequest, body: AgUiRequest) -> StreamingHttpResponse:
+    owner = request.auth.owner
+    check_stream(request, request.auth)  # before anything is stored
+    try:
+        run, is_new = _run_of(owner, body)
+    except IntegrityError:  # an equal request was first
+        run, is_new = _run_of(owner, body)
+    return _stream(request, body, run, name=body.runId, is_new=is_new)
+
+
+@router.post("/ag-ui/connect", openapi_extra=documented(BODY, STREAM))
+def connect_agent(request: ApiRequest, body: AgUiRequest) -> HttpResponse | StreamingHttpResponse:
+    conversation = conversation_named(request.auth.owner, DIALECT, body.threadId)
+    run = newest_run(conversation) if conversation else None
+    if run is None:
+        frames = nothing((body.threadId, body.runId))
+        return HttpResponse(frames, content_type="text/event-stream", headers=HEADERS)
+    return _stream(request, body, run.id, name=run.client_id or str(run.id))
+
+
+@router.post("/ag-ui/stop/{path:thread}", response={204: None}, openapi_extra=documented(BODY))
+def stop_agent(request: ApiRequest, thread: str) -> HttpResponse:
+    conversation = conversation_named(request.auth.owner, DIALECT, thread)
+    if conversation is None:
+        raise not_found()
+    for run in conversation.runs.filter(status__in=Run.ACTIVE):
+        finish.cancel(run.id)
+    return HttpResponse(status=204)
+
+
+def _run_of(owner: str, body: AgUiRequest) -> tuple[UUID, bool]:
+    """The run that answers, and whether it is new: the same name again gives the same run."""
+    conversation = conversation_named(owner, DIALECT, body.threadId)
+    if conversation and (run := _run(conversation, body.runId)):
+        body.check_same(run)
+        return run.id, False
+    return _queued(owner, conversation, body).run, True
+
+
+def _run(conversation: Conversation, name: str) -> Run | None:
+    """The conversation's run of this name, or with this id."""
+    runs = conversation.runs.select_related("message")
+    if found := runs.filter(client_id=name).first():
+        return found
+    with suppress(NotCanonical):
+        return runs.filter(pk=parse_uuid(name)).first()
+    return None
+
+
+def _queued(owner: str, conversation: Conversation | None, body: AgUiRequest) -> ask.QueuedRun:
+    text = body.check()
+    names = ClientNames(message=body.history[-1].id, run=body.runId)
+    if conversation is None:
+        body.check_last()
+        before = earlier(body.history[:-1])
+        return ask.begin(
+            owner=owner,
+            text=text,
+            model=body.model,
+            metadata=body.metadata,
+            origin=Origin(dialect=DIALECT, client_id=body.threadId, earlier=before),
+            names=names,
+        )
+    if body.model and body.model != conversation.model:
+        raise contradiction(f"This thread was begun with {conversation.model}.")
+    place = place_of(body.history, conversation)
+    if place.stored is None:
+        body.check_last()
+        return ask.ask(
+            conversation,
+            text,
+            when_busy="interrupt",
+            metadata=body.metadata,
+            names=names,
+            earlier=place.earlier,
+        )
+    newest = newest_run(conversation)
+    if newest is None or newest.message_id != place.stored.id:
+        raise contradiction("This message was never answered.")
+    return ask.retry(newest, when_busy="interrupt", names=names)
+
+
+def _stream(
+    request: ApiRequest, body: AgUiRequest, run: UUID, *, name: str, is_new: bool = False
+) -> StreamingHttpResponse:
+    """The run's stream. It begins with the thread, unless the run is new and the client has it."""
+    state = reply_state(run)
+    had, thread = body.had, None
+    # The reply of an interrupted run may not be stored yet, and the client keeps what it has of it.
+    others = Run.active().filter(conversation=state.run.conversation).exclude(pk=run)
+    if not (is_new and others.exists()):
+        thread = _thread(state.run)
+    no_snapshot = is_new and (thread is None or body.shows(thread.with_reply([])))
+    wire = AgUiWire(
+        names=(body.threadId, name),
+        model=state.run.model,
+        thread=thread,
+        had=None if no_snapshot else had,
+    )
+    return stream_run(request, wire, request.auth, state)
+
+
+def _thread(run: Run) -> Thread:
+    """The newest messages of the run's thread."""
+    conversation = run.conversation
+    messages, more = message_page(conversation)
+    for _ in range(PAGES - 1):
+        if more is None:
+            break
+        oldest = conversation.messages.get(pk=messages[0].id)
+        page, more = message_page(conversation, before=oldest)
+        messages = (*page, *messages)
+    return thread_of(messages, client_ids(conversation), run.message_id)
+
+
+api = DialectApi(DIALECT, prefix="/", refuse=refuse)
+api.add_router("", router)

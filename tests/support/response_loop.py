@@ -1,0 +1,47 @@
+"""What a developer writes to follow a response with OpenAI's client for Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+from openai import AsyncOpenAI
+
+CUT = openai.APIConnectionError
+ENDINGS = ("response.completed", "response.failed", "response.incomplete")
+
+
+@dataclass
+class ResponseLoop:
+    """The plain loop that a developer writes: it adds up deltas, and keeps the last number."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    numbers: list[int] = field(default_factory=list)
+    id: str = ""
+    final: Any = None
+
+    async def read(self, stream: Any) -> None:
+        async for event in stream:
+            self.numbers.append(event.sequence_number)
+            if event.type == "response.created":
+                self.id = event.response.id
+            elif event.type == "response.output_text.delta":
+                self.texts[event.item_id] = self.texts.get(event.item_id, "") + event.delta
+            elif event.type == "response.output_item.done" and event.item.status == "incomplete":
+                if not event.item.content:
+                    self.texts.pop(event.item.id, None)
+            elif event.type in ENDINGS:
+                self.final = event.response
+
+    async def read_again(self, client: AsyncOpenAI) -> None:
+        """Read what follows the last number, over as many connections as that takes."""
+        while self.final is None:
+            after: Any = {"starting_after": self.numbers[-1]} if self.numbers else {}
+            try:
+                await self.read(await client.responses.retrieve(self.id, stream=True, **after))
+            except CUT:
+                continue
+
+    def text(self) -> str:
+        return "".join(self.texts.values())
