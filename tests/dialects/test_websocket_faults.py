@@ -148,7 +148,7 @@ async def test_a_socket_breaks_when_its_reader_stalls(stack: Stack) -> None:
     finally:
         stack.also["STREAM_HEARTBEAT"] = SETTINGS["STREAM_HEARTBEAT"]
     visitor = await stack.visitor(web)
-    asked = await visitor.ask(script(tokens=12_000, seed=1))
+    asked = await visitor.ask(script(tokens=60_000, seed=1))
     reading, writing = await unread_socket(visitor, asked.conversation)
     try:
         await web.wait_for_log("is not read", within=60)
