@@ -22,7 +22,7 @@ from streams.dialects.changes import (
     TakenBack,
     changes,
 )
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 from streams.protocol.events import Ending, RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (

@@ -5,7 +5,7 @@ A wire whose frames name the attempt tells a reader of the next edition as of an
 number is part of a reader's position, so a reader that comes back keeps it.
 """
 
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 
 EDITIONS = 16  # of one attempt
 

@@ -24,7 +24,7 @@ from streams.dialects.langgraph_messages import (
     tool_message,
 )
 from streams.dialects.position import END, OFFSET_BITS, OPENING, Position, reply_at
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply

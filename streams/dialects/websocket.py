@@ -22,16 +22,11 @@ from streams.dialects.websocket_frames import (
     read_frame,
     refused_frame,
 )
+from streams.http.disconnect import break_connection
 from streams.http.problems import problem_response
 from streams.http.request import Receive, Request, Scope, Send
 from streams.http.request_limits import SOCKET
-from streams.http.threaded_handler import (
-    OVERLOADED,
-    Overloaded,
-    ThreadedHandler,
-    break_connection,
-    refused_early,
-)
+from streams.http.threaded_handler import OVERLOADED, Overloaded, ThreadedHandler, refused_early
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from streams.access.authorization import Caller
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.delivery.open_streams import OpenStream, open_streams
 from streams.delivery.threads import in_thread
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 from streams.log.channels import channel_of
 from streams.models import Run
 from streams.observability import metrics

@@ -14,7 +14,8 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
-from streams.http.event_stream import CONNECTION, EventStreamResponse
+from streams.http.disconnect import StreamBroken, break_connection, run_while_connected
+from streams.http.event_stream import EventStreamResponse
 from streams.http.lock_wait import in_request
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem
@@ -180,21 +181,6 @@ class ThreadedHandler(ASGIHandler):
             signals.request_finished.send(sender=self.__class__)
 
 
-class StreamBroken(Exception):
-    """A stream must end before it is complete. Its connection breaks, so that the client knows."""
-
-
-async def break_connection(scope: Scope) -> None:
-    """Break the connection without the end of the body, which would say that it is complete.
-
-    A server without the extension breaks it as well, because this response stays incomplete.
-    """
-    server = scope.get("extensions", {}).get(CONNECTION)
-    if server:
-        server["abort"]()
-        await asyncio.sleep(0)  # the server learns of it first, and logs no incomplete response
-
-
 class Overloaded(Exception):
     """Too many requests wait for a thread, or this one waited too long. Its view did not run."""
 
@@ -217,35 +203,6 @@ def refused_early(scope: Scope, problem: Problem) -> HttpResponse:
     """Return the response to a request that no view has answered."""
     page = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
     return unavailable_response(scope["method"], scope["path"], page, problem)
-
-
-async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `work` in this task, and cancel it if the client disconnects. Raises what it raises."""
-    task = asyncio.current_task()
-    assert task
-    has_left = False
-
-    async def watch() -> None:
-        nonlocal has_left
-        await wait_for_disconnect(receive)
-        has_left = True
-        task.cancel()
-
-    watching = asyncio.create_task(watch())
-    try:
-        await work
-    except asyncio.CancelledError:
-        # With a request left over, another task has cancelled this one, too.
-        if not has_left or task.uncancel():
-            raise
-    finally:
-        watching.cancel()
-
-
-async def wait_for_disconnect(receive: Receive) -> None:
-    """Wait until the client disconnects. Messages before that are an unread body: drop them."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def read_whole(response: StreamingHttpResponse) -> HttpResponse:

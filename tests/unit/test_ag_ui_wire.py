@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.dialects.ag_ui import KEPT, AgUiWire, nothing
 from streams.dialects.ag_ui_messages import Message, Thread, reply_messages
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 from streams.protocol.events import Ending, RunCancelled, RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.dialects.ai_sdk import DONE, UiMessageWire, ui_parts
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.dialects.langgraph import MODES, LangGraphWire, ThreadBefore, status_of
 from streams.dialects.langgraph_messages import Json, plain_message, reply_messages
 from streams.dialects.position import Position
-from streams.http.threaded_handler import StreamBroken
+from streams.http.disconnect import StreamBroken
 from streams.models import Run
 from streams.protocol.events import RunCancelled, RunFailed
 from streams.protocol.fold import Reply
