@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
+from tests.support.caddy import caddy_before
 from tests.support.checker import Truth, check
 from tests.support.nginx import nginx_before
 from tests.support.ports import HOST
@@ -247,6 +248,14 @@ async def test_a_socket_passes_nginx(stack: Stack, visitor: Visitor, tmp_path: P
         await check_passes(visitor.at(port), origin=f"http://{HOST}")  # nginx passes no port on
     finally:
         nginx.kill()
+
+
+async def test_a_socket_passes_caddy(stack: Stack, visitor: Visitor, tmp_path: Path) -> None:
+    caddy, port = await caddy_before(visitor.port, tmp_path / "caddy")
+    try:
+        await check_passes(visitor.at(port))
+    finally:
+        caddy.kill()
 
 
 async def test_a_socket_passes_pushpin_unheld(stacks: Stacks) -> None:

@@ -17,14 +17,13 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
+from tests.support.caddy import caddy_before
 from tests.support.many_followers import delta, following, numbered_since, wait_for_all
-from tests.support.ports import HOST, essentials, free_port, listens
+from tests.support.ports import HOST, essentials
 from tests.support.postgresql import UP_WITHIN
-from tests.support.process import Process
-from tests.support.production_machine import DEPLOY, NAME, Machine
+from tests.support.production_machine import NAME, Machine
 from tests.support.stack import CHECKOUT, command_of
 from tests.support.visitor import Visitor, script
-from tests.support.waiting import until
 
 COMPLETE = {
     "PRODUCTION": "true",
@@ -219,26 +218,8 @@ async def test_behind_caddy_readers_outlast_the_web_process(
     stacks: Stacks, judge: Judge, tmp_path: Path
 ) -> None:
     async with stacks() as stack:
-        port = free_port()
-        shipped = (DEPLOY / "Caddyfile").read_text()
-        for said, meant in (
-            (NAME, f"http://{HOST}:{port}"),
-            ("127.0.0.1:8000", f"{HOST}:{stack.ports[stack.web.name]}"),
-        ):
-            assert said in shipped
-            shipped = shipped.replace(said, meant)
-        file = tmp_path / "Caddyfile"
-        file.write_text("{\n\tadmin off\n}\n" + shipped)
-        caddy = Process(
-            "caddy",
-            ["caddy", "run", "--config", str(file)],
-            environment={**essentials(), "HOME": str(tmp_path)},
-            directory=tmp_path,
-            log=tmp_path / "caddy.log",
-        )
-        caddy.start()
+        caddy, port = await caddy_before(stack.ports[stack.web.name], tmp_path / "caddy")
         try:
-            await until(lambda: listens(port), within=UP_WITHIN, what="Caddy")
             visitor = await stack.visitor(port=port)
             assert (await visitor.http.get("/metrics")).status_code == 404
             asked = await visitor.ask(script(tokens=20_000, rate=30))

@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-import uvicorn
 
-from config.connection import HttpConnection
 from streams.http.event_stream import CONNECTION, as_chunk
 from streams.http.request_limits import HEAD
+from tests.integration.support.serving import serving
 
 HEADERS = b"Host: a\r\n"
 WEBSOCKET = (
@@ -38,35 +37,6 @@ async def application(
     headers = [(b"content-length", b"%d" % len(said))]
     await send({"type": "http.response.start", "status": 202, "headers": headers})
     await send({"type": "http.response.body", "body": said})
-
-
-class Server(uvicorn.Server):
-    """One that leaves the test's signal handlers alone."""
-
-    def install_signal_handlers(self) -> None: ...
-
-
-@asynccontextmanager
-async def serving(answer: Any) -> AsyncIterator[int]:
-    """A server with this application; gives its port."""
-    config = uvicorn.Config(
-        answer,
-        http=HttpConnection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-    )
-    server = Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        await server.startup(sockets=[sock])
-        try:
-            yield sock.getsockname()[1]
-        finally:
-            await server.shutdown(sockets=[sock])
 
 
 @pytest.fixture

@@ -24,8 +24,12 @@ import pytest
 import redis
 from asgiref.sync import sync_to_async
 from django.db.models import Q
+from django.http import HttpRequest
 
+from config import socket_connection
 from config.connection import HttpConnection
+from config.socket_connection import SocketConnection
+from streams.access import authentication
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
 from streams.chat.model_names import Kind, names
@@ -35,7 +39,10 @@ from streams.delivery import replay
 from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.follower import Follower
-from streams.delivery.open_streams import OpenStreams
+from streams.delivery.open_streams import OpenStream, OpenStreams
+from streams.dialects import websocket, websocket_api
+from streams.dialects.websocket import Socket
+from streams.dialects.websocket_api import check_origin
 from streams.log import servers
 from streams.log.errors import LogUnavailable
 from streams.log.event_log import EventLog, the_log
@@ -241,6 +248,11 @@ def without_the_start(run: Run, sealed: SealedReply) -> list[Any]:
     return [event for event in events if not isinstance(event, RunStarted)]
 
 
+def check_origin_if_there_is_one(request: HttpRequest) -> None:
+    if "Origin" in request.headers:
+        check_origin(request)
+
+
 GUARDS = [
     Guard(
         name="the comparison of ids (`ChannelBuffer.after`)",
@@ -297,6 +309,109 @@ GUARDS = [
             HttpConnection, "writer_of", lambda self, _: self.write_at_once
         ),
         checks=("test_connection: test_nothing_is_written_past_asgi_middleware",),
+    ),
+    Guard(
+        name="a socket's text is UTF-8 (`is_utf8`)",
+        promise="a WebSocket's client is bounded",
+        remove=lambda patch: patch.setattr(socket_connection, "is_utf8", lambda _: True),
+        checks=("test_socket_connection: test_text_that_is_not_utf8_closes_the_socket",),
+    ),
+    Guard(
+        name="a message has a bounded number of fragments (`FRAGMENTS`)",
+        promise="a WebSocket's client is bounded",
+        remove=lambda patch: patch.setattr(socket_connection, "FRAGMENTS", 1e9),
+        checks=("test_socket_connection: test_a_message_has_a_bounded_number_of_fragments",),
+    ),
+    Guard(
+        name="a bounded number of messages waits for the application (`WAITING`)",
+        promise="a WebSocket's client is bounded",
+        remove=lambda patch: patch.setattr(socket_connection, "WAITING", 1e9),
+        checks=("test_socket_connection: test_a_bounded_number_of_messages_waits",),
+    ),
+    Guard(
+        name="the rest of a message arrives in time (`_check_message`)",
+        promise="a WebSocket's client is bounded",
+        remove=lambda patch: patch.setattr(SocketConnection, "_check_message", lambda _: None),
+        checks=(
+            "test_socket_connection:"
+            " test_a_message_whose_fragments_do_not_arrive_closes_the_socket",
+            "test_socket_connection: test_a_frame_whose_rest_does_not_arrive_closes_the_socket",
+        ),
+    ),
+    Guard(
+        name="a client answers pings, or is told that it did not (`keepalive_timeout`)",
+        promise="a WebSocket's client is bounded",
+        remove=lambda patch: patch.delattr(SocketConnection, "keepalive_timeout"),
+        checks=("test_socket_connection: test_a_client_that_answers_no_ping_is_disconnected",),
+    ),
+    Guard(
+        name="a session's handshake needs an `Origin` of this site (`check_origin`)",
+        promise="a foreign page opens no WebSocket with a session",
+        remove=lambda patch: patch.setattr(websocket_api, "check_origin", lambda _: None),
+        checks=("test_websocket_access: test_a_session_needs_an_origin_of_this_site",),
+    ),
+    Guard(
+        name="a handshake without `Origin` is refused (`check_origin`)",
+        promise="a foreign page opens no WebSocket with a session",
+        remove=lambda patch: patch.setattr(
+            websocket_api, "check_origin", check_origin_if_there_is_one
+        ),
+        checks=("test_websocket_access: test_a_session_needs_an_origin_of_this_site",),
+    ),
+    Guard(
+        name="the handshake's token authenticates the frames (`Socket.open`)",
+        promise="a foreign page sends no frame with a session",
+        remove=source(Socket, "open", "if response.token:", "if False:"),
+        checks=(
+            "test_websocket_access: test_a_page_with_its_own_token_cannot_use_its_visitors_session",
+        ),
+    ),
+    Guard(
+        name="the session's cookie authenticates the frames (`KEPT`)",
+        promise="a frame of a WebSocket is its client's own request",
+        remove=lambda patch: patch.setattr(websocket, "KEPT", (b"host", b"authorization")),
+        checks=("test_websocket_access: test_a_session_of_this_site_may_ask",),
+    ),
+    Guard(
+        name="a frame is a POST, which needs the scope `write` (`_answer`)",
+        promise="a frame of a WebSocket is its client's own request",
+        remove=lambda patch: patch.setattr(authentication, "_require_scopes", lambda *_: None),
+        checks=("test_websocket_access: test_each_frame_needs_the_scope_to_write",),
+    ),
+    Guard(
+        name="a refusal closes with 4000 and its status (`_refuse`)",
+        promise="a WebSocket's client learns why it is refused",
+        remove=source(Socket, "_refuse", "HTTP + status if", "HTTP if"),
+        checks=(
+            "test_websocket_access: test_a_token_that_is_not_valid_closes_with_4401",
+            "test_websocket_access: test_an_owner_may_open_so_many_sockets",
+        ),
+    ),
+    Guard(
+        name="sockets count as streams of their owner (`OpenStreams.admit`)",
+        promise="a WebSocket's client is bounded",
+        remove=source(
+            OpenStreams, "admit", "self._counts[caller.owner] >= settings.MAX_STREAMS", "False"
+        ),
+        checks=("test_websocket_access: test_an_owner_may_open_so_many_sockets",),
+    ),
+    Guard(
+        name="a socket that has ended counts no more (`Socket.open`)",
+        promise="a WebSocket's client may come back",
+        remove=lambda patch: patch.setattr(OpenStream, "close", lambda _: None),
+        checks=("test_websocket_access: test_an_owner_may_open_so_many_sockets",),
+    ),
+    Guard(
+        name="a socket resumes after the last id (`cursor_of`)",
+        promise="1, no repeat and no gap over a WebSocket",
+        remove=lambda patch: patch.setattr(websocket_api, "cursor_of", lambda *_: None),
+        checks=("test_websocket_access: test_a_socket_resumes_after_the_last_id",),
+    ),
+    Guard(
+        name="the handshake's `Last-Event-ID` counts (`Socket._handshake`)",
+        promise="1, no repeat and no gap over a WebSocket",
+        remove=source(Socket, "_handshake", 'if field[0] == b"last-event-id"', "if False"),
+        checks=("test_websocket_access: test_a_socket_resumes_after_the_last_id",),
     ),
     Guard(
         name="one tick a process wakes the readers whose deadline has passed (`tick`)",
