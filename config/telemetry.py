@@ -1,8 +1,10 @@
 """Tracing: exports spans over OTLP/HTTP to the collector at OTEL_EXPORTER_OTLP_ENDPOINT."""
 
+import os
+
 from django.conf import settings
 
-EXPORT_TIMEOUT = 1.0  # seconds for one export, so that it does not delay the exit of a process
+EXPORT_TIMEOUT = "1"  # seconds for one export, so that it does not delay the exit of a process
 
 
 def begin(part: str) -> None:
@@ -19,5 +21,6 @@ def begin(part: str) -> None:
     resource = Resource.create({"service.namespace": "unspool", "service.name": f"unspool-{part}"})
     merged = resource.merge(OTELResourceDetector().detect())  # the operator's OTEL_* variables win
     provider = TracerProvider(resource=merged)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=EXPORT_TIMEOUT)))
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_TIMEOUT)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)

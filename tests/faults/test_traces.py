@@ -76,10 +76,15 @@ async def test_a_trace_goes_from_the_callers_span_to_the_last_token(stacks: Stac
             assert [one for one in secret if one.encode() in words] == []
 
 
-@pytest.mark.alone  # a process that ends has a second to deliver its spans
+@pytest.mark.alone  # the worker must end within seconds, while its run is not yet written
 async def test_a_run_released_by_a_deploy_continues_its_trace(stacks: Stacks) -> None:
     with collecting() as collector:
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "WORKER_DRAIN": "0.1", **SOON}
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "30",  # the worker that ends delivers its spans even late
+            "WORKER_DRAIN": "0.1",
+            **SOON,
+        }
         async with stacks(also=settings) as stack:
             visitor = await stack.visitor()
             trace = secrets.token_hex(16)
@@ -88,9 +93,9 @@ async def test_a_run_released_by_a_deploy_continues_its_trace(stacks: Stacks) ->
             follower = visitor.follower(one.conversation, cursor=one.cursor)
             async with following([follower], within=60):
                 await follower.wait_for(delta(5), within=30)
-                await stack.add_worker()
-                stack.worker.terminate()
+                stack.worker.terminate()  # at once: a start takes longer than the reply under load
                 await stack.worker.ended(within=5)
+                await stack.add_worker()
             await until(lambda: len(collector.spans(trace)) == 8, within=10, what="eight spans")
         first, second = (span for span in collector.spans(trace) if span.name == "attempt")
         lost, finished = (span for span in collector.spans(trace) if span.name == "ending")

@@ -6,6 +6,8 @@ from threading import Barrier
 import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from streams.delivery.threads import THREADS, threads
 from streams.web import health_checks
@@ -22,6 +24,27 @@ def _clear_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     probes.cache_clear()
     yield
     probes.cache_clear()
+
+
+@pytest.fixture
+def close_connections() -> Iterator[None]:
+    """Close the connections that the test opens in any thread, for threads that end with it.
+
+    A thread of a `ThreadedHandler` keeps its SQLite connection. From Python 3.13 on, a connection
+    that is dropped unclosed is a ResourceWarning, in whichever test runs when its memory is freed.
+    """
+    opened: list[BaseDatabaseWrapper] = []
+
+    def note(connection: BaseDatabaseWrapper, **_: object) -> None:
+        opened.append(connection)
+
+    connection_created.connect(note)
+    yield
+    connection_created.disconnect(note)
+    for one in opened:
+        one.inc_thread_sharing()  # otherwise only its own thread may close it
+        one.close()
+        one.dec_thread_sharing()
 
 
 @pytest.fixture(scope="session", autouse=True)

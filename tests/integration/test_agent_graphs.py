@@ -312,12 +312,14 @@ async def test_a_graph_that_waits_for_a_person_ends_with_an_error() -> None:
 
 
 async def test_a_tool_that_takes_long_is_no_silent_model(model: ChatOpenAI, settings: Any) -> None:
-    settings.MODEL_READ_TIMEOUT, settings.TOOL_TIMEOUT = 1.0, 30.0
+    settings.MODEL_READ_TIMEOUT = settings.TOOL_TIMEOUT = 30.0
 
     @tool("clock")
     async def slow(zone: str) -> str:
         """Tell the time."""
-        await asyncio.sleep(2.5)  # longer than a model may be silent, which is what is tested
+        settings.MODEL_READ_TIMEOUT = 0.1  # not before: the real model may take longer to reply
+        await asyncio.sleep(1.5)  # longer than a model may be silent, which is what is tested
+        settings.MODEL_READ_TIMEOUT = 30.0
         return "noon"
 
     question = script(tokens=2, calls=[[["clock", {"zone": "UTC"}]]])

@@ -43,6 +43,7 @@ async def status_of(application: asgi.Application, scope: Scope) -> int:
     return statuses[0]
 
 
+@pytest.mark.usefixtures("close_connections")
 async def test_a_wrapped_project_answers_its_own_urls_and_protocols() -> None:
     async def project(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "answer", "status": 299})

@@ -171,6 +171,7 @@ async def test_while_posts_wait_for_a_write_lock_other_requests_are_answered(
     await asyncio.gather(*(one.task for one in posts))
 
 
+@pytest.mark.usefixtures("close_connections")
 async def test_posts_that_wait_for_a_write_lock_are_refused_in_time(
     browser: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

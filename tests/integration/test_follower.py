@@ -23,6 +23,7 @@ from streams.log.errors import LogUnavailable
 from streams.models import Conversation
 from streams.protocol.events import TextDelta
 from streams.protocol.sse import encode
+from tests.integration.support.listener import ManualClock, SteppedReader
 from tests.integration.support.published_run import VISITOR, published_run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -409,18 +410,14 @@ async def test_a_reset_is_sent_even_if_redis_fails_before_the_snapshot(
 
 
 async def test_a_reset_that_a_heartbeat_finds_does_not_wait_for_the_next(
-    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis", settings: Any
+    monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
 ) -> None:
-    settings.STREAM_HEARTBEAT = 3.0
     story = await published_run()
     away_at_the_first_look(monkeypatch)
-    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
-    async with asyncio.timeout(5), aclosing(stream):
-        await anext(stream)
-        heard = asyncio.ensure_future(anext(stream))  # nothing, and then a heartbeat
-        (follower,) = crowd._open
-        while not caught_up(follower):
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(valkey.flushall)
-        assert b'"head":null' in await heard
-        assert b"stream-reset" in await anext(stream)
+    time = ManualClock(monkeypatch)
+    reader = SteppedReader(story.conversation.id, time, cursor=story.first)
+    await reader.connect()
+    await asyncio.to_thread(valkey.flushall)
+    await reader.catch_up()  # one heartbeat
+    assert (reader.resets, reader.violations) == (["lost"], [])
+    await reader.disconnect()

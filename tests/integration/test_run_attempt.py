@@ -1,7 +1,7 @@
 """One attempt at one run: a real model's HTTP, a real log, a real database, no Celery."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -24,12 +24,14 @@ from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.integration.support.written_runs import until, write_in_thread
 from tests.support.openai_server import Running, expected, serving
-from tests.support.script import script_of
+from tests.support.script import pieces, script_of
 from workers import reply_writer, run_attempt
 from workers.lease import claim, still_held
 from workers.prompt.budget import NO_REPLY
 from workers.prompt.history import history
 from workers.prompt.messages import PromptMessage
+from workers.reply_items import Completion, ReplyItem
+from workers.reply_source import Reply
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
@@ -242,6 +244,8 @@ def test_nothing_follows_a_cancel_while_the_fence_is_restored(
     until(says(run, 3))
     valkey.flushall()
     thread.join(60)
+    # The cancel runs in another thread than the attempt, which may end before the cancel does.
+    until(lambda: Run.objects.get(pk=run.pk).ended_event_id)
     run.refresh_from_db()
     assert run.reply
     assert run.reply.content.count(" ") >= 3
@@ -433,15 +437,24 @@ def test_a_reply_that_waits_for_redis_is_not_too_long(
     process: Runtime, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.RUN_TIMEOUT = 1.0
-    run, text = asked(tokens=5, rate=1000)
-    speak, away = EventLog.append, monotonic() + 2
+    run, text = asked(tokens=5)
+    said = pieces(run.message.content)
+    append, appended_at = EventLog.append, list[float]()
 
-    def until_then(log: EventLog, pieces: Any) -> Any:
-        if monotonic() < away:
+    async def items() -> AsyncGenerator[ReplyItem, None]:
+        for piece in said:
+            yield piece
+        yield Completion("stop", None)
+
+    def away_at_first(log: EventLog, appends: Any) -> Any:
+        appended_at.append(monotonic())
+        if monotonic() < appended_at[0] + 2 * settings.RUN_TIMEOUT:
             raise LogUnavailable
-        return speak(log, pieces)
+        return append(log, appends)
 
-    monkeypatch.setattr(EventLog, "append", until_then)
+    # Not the model server: on a busy machine, to read it could take longer than RUN_TIMEOUT.
+    process.source = lambda *_, **__: Reply(items=items(), has_returned=lambda _: True)
+    monkeypatch.setattr(EventLog, "append", away_at_first)
     generate(run.id, process)
     run.refresh_from_db()
     assert (run.status, run.code) == ("completed", "")

@@ -130,8 +130,11 @@ def kept() -> str:
     return serializers.serialize("json", rows)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("welcome", [True, False], ids=["visitors welcome", "visitors shut out"])
-def test_foreign_objects_are_not_found(ada: User, settings: Any, welcome: bool) -> None:
+def test_foreign_objects_are_not_found(
+    ada: User, settings: Any, welcome: bool, method: str
+) -> None:
     owner = create_token(ada, "job", scopes="read write")
     made = Client(headers={"Authorization": f"Bearer {owner}"}).post(
         "/api/conversations/", {"message": SECRET}, content_type="application/json"
@@ -143,24 +146,22 @@ def test_foreign_objects_are_not_found(ada: User, settings: Any, welcome: bool) 
     settings.ALLOW_ANONYMOUS = welcome
     for who, send in callers:
         for route in (route for route in routes() if "{" in route):
-            for method in METHODS:
-                absent = {name: str(uuid4()) for name in there}
-                answers = [
-                    looks(send(method, address(route, **ids)), *ids.values())
-                    for ids in (there, absent)
-                ]
-                assert answers[0] == answers[1], (who, method, route)
-                status, streaming, said, _ = answers[0]
-                assert status < 500, (who, method, route)
-                assert not streaming, (who, method, route)
-                assert SECRET not in said
-                asked += 1
-        for route in (route for route in routes() if "{" not in route):
-            answer = send("GET", route)
+            absent = {name: str(uuid4()) for name in there}
+            answers = [
+                looks(send(method, address(route, **ids)), *ids.values()) for ids in (there, absent)
+            ]
+            assert answers[0] == answers[1], (who, route)
+            status, streaming, said, _ = answers[0]
+            assert status < 500, (who, route)
+            assert not streaming, (who, route)
+            assert SECRET not in said
+            asked += 1
+        for route in (route for route in routes() if "{" not in route and method == "GET"):
+            answer = send(method, route)
             assert there["conversation"] not in answer.content.decode(), (who, route)
             assert SECRET not in answer.content.decode(), (who, route)
     assert kept() == before
-    assert asked >= 13 * 8 * len(METHODS)
+    assert asked >= 13 * 8
 
 
 def test_the_owner_can_read_in_every_permitted_way(ada: User) -> None:

@@ -16,7 +16,8 @@ from streams.observability.request_id import RequestIdFilter, adopt_request_id
 
 @pytest.fixture
 def lines() -> Iterator[StringIO]:
-    """The output of a handler with the settings' formatter."""
+    """The output of a handler with the settings' formatter. No request is current."""
+    adopt_request_id(None)  # a test's client leaves the id of its last request in this context
     stream = StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(import_string(settings.LOGGING["formatters"]["json"]["()"])())
