@@ -11,23 +11,34 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
-from tests.support.dialect_stream import UNREADABLE, StreamRead, question, read_stream
+from tests.support.dialect_stream import (
+    UNREADABLE,
+    WIRES,
+    StreamRead,
+    Wire,
+    question,
+    read_stream,
+)
 from tests.support.nginx import nginx_before
 from tests.support.ports import HOST
 from tests.support.process import Process
 from tests.support.pushpin_stack import PushpinStack
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LONG = script(tokens=2000, rate=50)
 SHORT = script(tokens=60, rate=40)
+STALLED = "is not read"  # in the log
+in_each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
 SETTINGS = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"}
 
 
@@ -42,79 +53,86 @@ async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 
 
-async def asked(visitor: Visitor, text: str, **also: object) -> tuple[str, StreamRead]:
-    """Ask in a chat of its own. Returns its name, and what the POST's stream said."""
-    chat = uuid4().hex
-    body = question(text, chat=chat)
-    return chat, await read_stream(visitor, "POST", "/api/chat", body=body, **also)  # type: ignore[arg-type]
+async def asked(visitor: Visitor, wire: Wire, text: str, **also: Any) -> StreamRead:
+    """Ask, and return what the POST's stream said."""
+    return await read_stream(visitor, "POST", wire.path, body=wire.body(text), **also)
 
 
-async def stored_text(visitor: Visitor, chat: str) -> str:
-    messages = (await visitor.http.get(f"/api/chat/{chat}/messages")).json()
-    return "".join(part["text"] for part in messages[-1]["parts"] if part["type"] == "text")
+async def stored_text(visitor: Visitor, read: StreamRead) -> str:
+    return str((await visitor.run(read.run))["text"])
 
 
-async def check_whole(visitor: Visitor, chat: str) -> None:
+async def check_whole(visitor: Visitor, wire: Wire, begun: StreamRead) -> None:
     """Come back until the run has ended, and compare with what is stored."""
     for _ in range(100):
-        read = await read_stream(visitor, "GET", f"/api/chat/{chat}/stream")
-        assert read.complete == (read.data[-1:] == ["[DONE]"])
+        read = await read_stream(visitor, "GET", wire.back.format(run=begun.run))
         if read.complete:
-            assert read.text == await stored_text(visitor, chat)
+            assert read.text == await stored_text(visitor, begun)
             return
     raise AssertionError("the run did not end")
 
 
-async def stopped(visitor: Visitor, chat: str) -> None:
-    """End the run, whose reply nothing else needs."""
-    assert (await visitor.http.post(f"/api/chat/{chat}/stop")).status_code == 204
+async def check_cancelled(visitor: Visitor, broken: dict[str, StreamRead]) -> None:
+    """End these runs, and come back to each."""
+    for wire in WIRES:
+        await visitor.cancel(broken[wire.name].run)
+        await check_whole(visitor, wire, broken[wire.name])
 
 
-async def test_a_complete_reply_ends_in_order(visitor: Visitor) -> None:
-    chat, read = await asked(visitor, SHORT)
-    assert (read.status, read.complete, read.types[-1]) == (200, True, "finish")
-    assert read.text == await stored_text(visitor, chat)
+@in_each_wire
+async def test_a_complete_reply_ends_in_order(visitor: Visitor, wire: Wire) -> None:
+    read = await asked(visitor, wire, SHORT)
+    assert (read.status, read.complete) == (200, True)
+    assert read.text == await stored_text(visitor, read)
 
 
-async def test_a_stream_breaks_when_its_web_process_stops(stack: Stack) -> None:
+@in_each_wire
+async def test_a_stream_breaks_when_its_web_process_stops(stack: Stack, wire: Wire) -> None:
     web = await stack.add_web()
     visitor = await stack.visitor(web)
 
-    async def terminate() -> None:
+    async def terminate(_: StreamRead) -> None:
         web.terminate()
 
-    chat, read = await asked(visitor, SHORT, after_text=terminate)
+    read = await asked(visitor, wire, SHORT, after_text=terminate)
     assert not read.complete
     await web.ended(within=10)
     assert "ASGI callable returned" not in web.log.read_text()
-    await check_whole(visitor.at(stack.ports[stack.web.name]), chat)
+    await check_whole(visitor.at(stack.ports[stack.web.name]), wire, read)
 
 
-async def test_a_stream_breaks_at_its_greatest_age(stack: Stack) -> None:
+@in_each_wire
+async def test_a_stream_breaks_at_its_greatest_age(stack: Stack, wire: Wire) -> None:
     stack.also["STREAM_MAX_AGE"] = "0.5"
     try:
         web = await stack.add_web()
     finally:
         del stack.also["STREAM_MAX_AGE"]
     visitor = await stack.visitor(web)
-    chat, read = await asked(visitor, SHORT)
+    read = await asked(visitor, wire, SHORT)
     assert not read.complete
-    await check_whole(visitor.at(stack.ports[stack.web.name]), chat)
+    await check_whole(visitor.at(stack.ports[stack.web.name]), wire, read)
     web.kill()
 
 
-async def test_a_stream_breaks_when_its_conversation_is_deleted(visitor: Visitor) -> None:
-    async def delete() -> None:
-        (newest,) = await visitor.conversations()
-        await visitor.http.delete(f"/api/conversations/{newest['id']}/")
+@in_each_wire
+async def test_a_stream_breaks_when_its_conversation_is_deleted(
+    visitor: Visitor, wire: Wire
+) -> None:
+    async def delete(read: StreamRead) -> None:
+        conversation = (await visitor.run(read.run))["conversation"]
+        await visitor.http.delete(f"/api/conversations/{conversation}/")
 
-    chat, read = await asked(visitor, LONG, after_text=delete)
+    read = await asked(visitor, wire, LONG, after_text=delete)
     assert not read.complete
-    again = await read_stream(visitor, "GET", f"/api/chat/{chat}/stream")
-    assert (again.status, again.data) == (204, [])
+    again = await read_stream(visitor, "GET", wire.back.format(run=read.run))
+    assert (again.status, again.data) == (wire.deleted, [])
 
 
-async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Visitor) -> None:
+@in_each_wire
+async def test_a_stream_breaks_when_access_is_revoked(
+    stack: Stack, visitor: Visitor, wire: Wire
+) -> None:
     name = f"u{uuid4().hex[:8]}"
     make = f"from django.contrib.auth.models import User; User.objects.create_user({name!r})"
     await stack.manage("shell", "-c", make)
@@ -122,7 +140,7 @@ async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Vis
     reader = Visitor(HOST, visitor.port)
     reader.use_token(token)
 
-    async def revoke() -> None:
+    async def revoke(_: StreamRead) -> None:
         revoking = (
             "from streams.service_models import ApiToken; "
             "from django.db.models.functions import Now; "
@@ -130,18 +148,20 @@ async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Vis
         )
         await stack.manage("shell", "-c", revoking)
 
-    chat, read = await asked(reader, LONG, after_text=revoke)
+    read = await asked(reader, wire, LONG, after_text=revoke)
     assert not read.complete
-    again = await read_stream(reader, "GET", f"/api/chat/{chat}/stream")
+    again = await read_stream(reader, "GET", wire.back.format(run=read.run))
     assert again.status == 401
     await reader.close()
 
 
-async def test_a_stream_breaks_when_its_reader_stalls(stack: Stack, visitor: Visitor) -> None:
-    chat = uuid4().hex
-    body = json.dumps(question(script(tokens=60_000, seed=1), chat=chat)).encode()
+@in_each_wire
+async def test_a_stream_breaks_when_its_reader_stalls(
+    stack: Stack, visitor: Visitor, wire: Wire
+) -> None:
+    body = json.dumps(wire.body(script(tokens=60_000, seed=wire.name))).encode()
     head = [
-        "POST /api/chat HTTP/1.1",
+        f"POST {wire.path} HTTP/1.1",
         "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
@@ -151,54 +171,64 @@ async def test_a_stream_breaks_when_its_reader_stalls(stack: Stack, visitor: Vis
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before the window is offered
     small.connect((HOST, visitor.port))
-    reading, writing = await asyncio.open_connection(sock=small, limit=1024)
+    reading, writing = await asyncio.open_connection(sock=small, limit=4096)
+    stalled = stack.web.log.read_text().count(STALLED)
     try:
         writing.write("\r\n".join([*head, "", ""]).encode() + body)
-        await stack.web.wait_for_log("is not read", within=60)
+        await reading.readuntil(b"data: ")
+        first = StreamRead(status=200, data=[(await reading.readline()).decode()])
+        await until(
+            lambda: stack.web.log.read_text().count(STALLED) > stalled, within=60, what="a stall"
+        )
         with suppress(ConnectionResetError):
             received = await reading.read()
             assert not received.endswith(b"0\r\n\r\n")
     finally:
         writing.close()
-    await check_whole(visitor, chat)
+    await check_whole(visitor, wire, first)
 
 
-async def test_a_stream_goes_on_after_redis_was_away(stack: Stack, visitor: Visitor) -> None:
-    async def cut() -> None:
+@in_each_wire
+async def test_a_stream_goes_on_after_redis_was_away(
+    stack: Stack, visitor: Visitor, wire: Wire
+) -> None:
+    async def cut(_: StreamRead) -> None:
         stack.web_redis.refuse()
         stack.web_redis.reset()
         await asyncio.sleep(1)  # the outage itself
         await stack.web_redis.accept()
 
-    chat, read = await asked(visitor, SHORT, after_text=cut)
+    read = await asked(visitor, wire, SHORT, after_text=cut)
     assert read.complete
-    assert read.text == await stored_text(visitor, chat)
+    assert read.text == await stored_text(visitor, read)
 
 
-async def test_a_request_is_accepted_while_redis_is_away(stack: Stack, visitor: Visitor) -> None:
+@in_each_wire
+async def test_a_request_is_accepted_while_redis_is_away(
+    stack: Stack, visitor: Visitor, wire: Wire
+) -> None:
     stack.web_redis.refuse()
     stack.web_redis.reset()
-    chat = uuid4().hex
-    body = question(SHORT, chat=chat)
-    reading = asyncio.create_task(read_stream(visitor, "POST", "/api/chat", body=body))
-    while not await visitor.conversations():
-        await asyncio.sleep(0.05)
+    reading = asyncio.create_task(asked(visitor, wire, SHORT))
+    await asyncio.sleep(1)  # the outage itself
+    assert not reading.done()
     await stack.web_redis.accept()
     read = await reading
     assert (read.status, read.complete) == (200, True)
-    assert read.text == await stored_text(visitor, chat)
+    assert read.text == await stored_text(visitor, read)
 
 
+@in_each_wire
 async def test_a_stream_ends_with_the_stored_text_though_redis_was_emptied(
-    stack: Stack, visitor: Visitor
+    stack: Stack, visitor: Visitor, wire: Wire
 ) -> None:
-    async def empty() -> None:
+    async def empty(_: StreamRead) -> None:
         await stack.valkey.client.flushall()
 
-    chat, read = await asked(visitor, SHORT, after_text=empty)
-    if read.complete:
-        assert read.text == await stored_text(visitor, chat)
-    await check_whole(visitor, chat)
+    read = await asked(visitor, wire, SHORT, after_text=empty)
+    if read.complete and "error" not in read.chunks[-1]:  # Chat Completions take nothing back
+        assert read.text == await stored_text(visitor, read)
+    await check_whole(visitor, wire, read)
 
 
 async def test_http_1_0_is_refused_before_anything_is_stored(visitor: Visitor) -> None:
@@ -218,17 +248,29 @@ async def test_http_1_0_is_refused_before_anything_is_stored(visitor: Visitor) -
     assert await visitor.conversations() == []
 
 
-async def breaks_with(web: Process, through: Visitor) -> str:
-    """Check a whole stream, and one that breaks with its web process. Returns the latter's chat."""
-    chat, whole = await asked(through, SHORT)
-    assert (whole.complete, whole.text) == (True, await stored_text(through, chat))
+async def breaks_with(web: Process, through: Visitor) -> dict[str, StreamRead]:
+    """Check whole streams of all wires, and ones that break with their web process: the latter."""
+    for wire in WIRES:
+        whole = await asked(through, wire, SHORT)
+        assert (whole.complete, whole.text) == (True, await stored_text(through, whole))
 
-    async def terminate() -> None:
+    begun = asyncio.Semaphore(0)
+
+    async def begin(_: StreamRead) -> None:
+        begun.release()
+
+    async def terminate() -> StreamRead:
+        for _ in WIRES:
+            await begun.acquire()
         web.terminate()
+        return StreamRead(status=0)
 
-    chat, read = await asked(through, SHORT, after_text=terminate)
-    assert not read.complete or read.data[-1] == UNREADABLE
-    return chat
+    reads = await asyncio.gather(
+        *(asked(through, wire, LONG, after_text=begin) for wire in WIRES), terminate()
+    )
+    for read in reads[:-1]:
+        assert not read.complete or read.data[-1] == UNREADABLE
+    return {wire.name: read for wire, read in zip(WIRES, reads, strict=False)}
 
 
 async def test_a_stream_breaks_through_nginx(stack: Stack, tmp_path: Path) -> None:
@@ -236,16 +278,16 @@ async def test_a_stream_breaks_through_nginx(stack: Stack, tmp_path: Path) -> No
     visitor = await stack.visitor(web)
     nginx, port = await nginx_before(stack.ports[web.name], tmp_path / "nginx")
     try:
-        chat = await breaks_with(web, visitor.at(port))
+        broken = await breaks_with(web, visitor.at(port))
     finally:
         nginx.kill()
-    await check_whole(visitor.at(stack.ports[stack.web.name]), chat)
+    await check_cancelled(visitor.at(stack.ports[stack.web.name]), broken)
 
 
 async def test_a_stream_passes_pushpin_unheld_and_breaks(stacks: Stacks) -> None:
     chosen = PushpinStack.shared_settings()
     async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
         visitor = await stack.visitor(stack.web)
-        chat = await breaks_with(stack.web, visitor.at(pushpin.port))
+        broken = await breaks_with(stack.web, visitor.at(pushpin.port))
         other = await stack.add_web()
-        await check_whole(visitor.at(stack.ports[other.name]), chat)
+        await check_cancelled(visitor.at(stack.ports[other.name]), broken)

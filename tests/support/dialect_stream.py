@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -28,11 +29,45 @@ class StreamRead:
 
     @property
     def text(self) -> str:
-        return "".join(one["delta"] for one in self.chunks if one["type"] == "text-delta")
+        return "".join(map(text_of, self.chunks))
+
+    @property
+    def run(self) -> str:
+        """The run's id, which the first frame says in each wire."""
+        match self.chunks[0]:
+            case {"messageId": str(run)}:
+                return run
+            case {"response": {"id": id}} | {"id": id}:
+                return str(id).removeprefix("resp_").removeprefix("chatcmpl-")
+        raise AssertionError(self.data[0])
 
     @property
     def types(self) -> list[str]:
         return [one["type"] for one in self.chunks]
+
+
+def text_of(chunk: dict[str, Any]) -> str:
+    """The text that this frame adds, in any wire."""
+    match chunk:
+        case {"type": "text-delta" | "response.output_text.delta", "delta": text}:
+            return str(text)
+        case {"choices": [{"delta": {"content": str(text)}}]}:
+            return text
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """A wire whose streams break. A further one is added to `WIRES`.
+
+    `back` is the address at which the run's stream can be had again, in this or another wire.
+    """
+
+    name: str
+    path: str
+    body: Callable[[str], dict[str, object]]
+    back: str
+    deleted: int  # the status of `back` when the conversation is deleted
 
 
 async def read_stream(
@@ -41,7 +76,7 @@ async def read_stream(
     path: str,
     *,
     body: object = None,
-    after_text: Callable[[], Awaitable[object]] | None = None,
+    after_text: Callable[[StreamRead], Awaitable[object]] | None = None,
 ) -> StreamRead:
     """Read to the end. `after_text` is awaited once, when the first text has arrived."""
     async with visitor.http.stream(method, path, json=body, timeout=60) as answer:
@@ -50,9 +85,9 @@ async def read_stream(
             async for line in answer.aiter_lines():
                 if line.startswith("data: "):
                     read.data.append(line.removeprefix("data: "))
-                if after_text and read.data and '"text-delta"' in read.data[-1]:
+                if after_text and read.chunks and text_of(read.chunks[-1]):
                     waiting, after_text = after_text, None
-                    await waiting()
+                    await waiting(read)
             read.complete = True
         except (httpx.RemoteProtocolError, httpx.ReadError):
             pass
@@ -64,3 +99,30 @@ def question(text: str, *, chat: str, message: str = "m1", **also: object) -> di
     part = {"type": "text", "text": text}
     messages = [{"id": message, "role": "user", "parts": [part]}]
     return {"id": chat, "messages": messages, "trigger": "submit-message", **also}
+
+
+def _asked(text: str) -> dict[str, object]:
+    return question(text, chat=uuid4().hex)
+
+
+def _responses(text: str) -> dict[str, object]:
+    return {"model": "scripted", "input": text, "background": True, "stream": True}
+
+
+def _completions(text: str) -> dict[str, object]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": "scripted", "messages": messages, "stream": True}
+
+
+RESPONSE = "/v1/responses/resp_{run}?stream=true"
+WIRES = [
+    Wire(name="ai-sdk", path="/api/chat", body=_asked, back="/api/chat/{run}/stream", deleted=204),
+    Wire(name="responses", path="/v1/responses", body=_responses, back=RESPONSE, deleted=404),
+    Wire(
+        name="chat-completions",
+        path="/v1/chat/completions",
+        body=_completions,
+        back=RESPONSE,
+        deleted=404,
+    ),
+]
