@@ -12,6 +12,7 @@ import httpx
 
 from tests.support.visitor import Visitor
 
+TEXT = ("text-delta", "response.output_text.delta", "TEXT_MESSAGE_CONTENT")
 UNREADABLE = "{"  # the last data behind Pushpin, where the web process broke the stream
 
 
@@ -24,7 +25,7 @@ class StreamRead:
     complete: bool = False
 
     @property
-    def chunks(self) -> list[dict[str, Any]]:
+    def chunks(self) -> list[Any]:
         return [json.loads(one) for one in self.data if one not in ("[DONE]", UNREADABLE)]
 
     @property
@@ -35,7 +36,7 @@ class StreamRead:
     def run(self) -> str:
         """The run's id, which the first frame says in each wire."""
         match self.chunks[0]:
-            case {"messageId": str(run)}:
+            case {"messageId": str(run)} | {"metadata": {"run": str(run)}} | {"run_id": str(run)}:
                 return run
             case {"response": {"id": id}} | {"id": id}:
                 return str(id).removeprefix("resp_").removeprefix("chatcmpl-")
@@ -46,11 +47,13 @@ class StreamRead:
         return [one["type"] for one in self.chunks]
 
 
-def text_of(chunk: dict[str, Any]) -> str:
+def text_of(chunk: Any) -> str:
     """The text that this frame adds, in any wire."""
     match chunk:
-        case {"type": "text-delta" | "response.output_text.delta", "delta": text}:
+        case {"type": type, "delta": text} if type in TEXT:
             return str(text)
+        case [{"type": "AIMessageChunk", "content": str(text)}, _]:
+            return text
         case {"choices": [{"delta": {"content": str(text)}}]}:
             return text
     return ""
@@ -114,6 +117,16 @@ def _completions(text: str) -> dict[str, object]:
     return {"model": "scripted", "messages": messages, "stream": True}
 
 
+def _ag_ui(text: str) -> dict[str, object]:
+    messages = [{"id": "m1", "role": "user", "content": text}]
+    return {"threadId": uuid4().hex, "runId": uuid4().hex, "messages": messages}
+
+
+def _langgraph(text: str) -> dict[str, object]:
+    input = {"messages": [{"type": "human", "content": text}]}
+    return {"assistant_id": "agent", "input": input, "stream_mode": ["messages-tuple"]}
+
+
 RESPONSE = "/v1/responses/resp_{run}?stream=true"
 WIRES = [
     Wire(name="ai-sdk", path="/api/chat", body=_asked, back="/api/chat/{run}/stream", deleted=204),
@@ -125,4 +138,6 @@ WIRES = [
         back=RESPONSE,
         deleted=404,
     ),
+    Wire(name="ag-ui", path="/ag-ui", body=_ag_ui, back=RESPONSE, deleted=404),
+    Wire(name="langgraph", path="/runs/stream", body=_langgraph, back=RESPONSE, deleted=404),
 ]
