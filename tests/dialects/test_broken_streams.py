@@ -237,7 +237,9 @@ async def test_a_stream_ends_with_the_stored_text_though_redis_was_emptied(
         await stack.valkey.client.flushall()
 
     reads = await asked_in_all(visitor, SHORT, empty)
-    for wire in WIRES:  # what a client makes of words taken back, its own tests say
+    ended = {name: one for name, one in reads.items() if one.complete and not one.takes_back}
+    await check_complete(visitor, ended)
+    for wire in WIRES:
         await check_whole(visitor, wire, reads[wire.name])
 
 
@@ -282,10 +284,31 @@ async def test_a_stream_breaks_through_nginx(stack: Stack, tmp_path: Path) -> No
     await check_cancelled(visitor.at(stack.ports[stack.web.name]), broken)
 
 
+async def check_leaving(visitor: Visitor) -> None:
+    """A reader of Chat Completions that leaves ends its run, also through what is in between."""
+    left: list[str] = []
+
+    async def leave(read: StreamRead) -> None:
+        left.append(read.run)
+        raise Left
+
+    (wire,) = (one for one in WIRES if one.name == "chat-completions")
+    with suppress(Left):
+        await asked(visitor, wire, LONG, after_text=leave)
+    async with asyncio.timeout(30):
+        while (await visitor.run(left[0]))["status"] != "cancelled":
+            await asyncio.sleep(0.1)
+
+
+class Left(Exception):
+    """The reader closed its connection."""
+
+
 async def test_a_stream_passes_pushpin_unheld_and_breaks(stacks: Stacks) -> None:
     chosen = PushpinStack.shared_settings()
     async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
         visitor = await stack.visitor(stack.web)
+        await check_leaving(visitor.at(pushpin.port))
         broken = await breaks_with(stack.web, visitor.at(pushpin.port))
         other = await stack.add_web()
         await check_cancelled(visitor.at(stack.ports[other.name]), broken)

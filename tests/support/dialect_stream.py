@@ -33,6 +33,11 @@ class StreamRead:
         return "".join(map(text_of, self.chunks))
 
     @property
+    def takes_back(self) -> bool:
+        """Whether a frame says that earlier text is void, so that `text` is not the reply's."""
+        return any(map(takes_back, self.chunks))
+
+    @property
     def run(self) -> str:
         """The run's id, which the first frame says in each wire."""
         match self.chunks[0]:
@@ -57,6 +62,15 @@ def text_of(chunk: Any) -> str:
         case {"choices": [{"delta": {"content": str(text)}}]}:
             return text
     return ""
+
+
+def takes_back(chunk: Any) -> bool:
+    match chunk:
+        case {"error": _} | {"type": "MESSAGES_SNAPSHOT"} | [{"type": "remove"}, _]:
+            return True
+        case {"type": "response.output_item.done", "item": {"status": "incomplete"}}:
+            return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
