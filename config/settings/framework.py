@@ -97,12 +97,13 @@ CORS_ALLOW_CREDENTIALS = True  # requests carry visitors' cookies, so the list o
 CORS_ALLOW_HEADERS = [
     *("authorization", "content-type", "x-csrftoken", "last-event-id", "cache-control"),
     *("idempotency-key", "prefer", "x-request-id", "x-api-key"),
+    *("user-agent", "x-ai-sdk-version"),  # of the AI SDK
 ]
 CORS_EXPOSE_HEADERS = [
     *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
     "content-location",
 ]
-CORS_URLS_REGEX = "^/(api/|threads|runs)"
+CORS_URLS_REGEX = "^/(api/|ag-ui|threads|runs)"
 SESSION_ENGINE = "streams.access.sessions"  # stores a visitor's session only when needed
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = False  # the page's script sends it as X-CSRFToken

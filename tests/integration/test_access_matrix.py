@@ -76,6 +76,11 @@ RESPOND = {"model": MODEL, "input": "Mine?", "background": True}
 COMPLETE = {"model": MODEL, "messages": [{"role": "user", "content": "Mine?"}], "stream": True}
 CHAT = {"id": "{conversation}", "messages": [ui_message("Mine?")]}
 GRAPH = {"assistant_id": MODEL, "input": {"messages": [{"role": "user", "content": "Mine?"}]}}
+RUN_AGENT = {
+    "threadId": "{conversation}",
+    "runId": "r",
+    "messages": [{"id": "m", "role": "user", "content": "Mine?"}],
+}
 NAMED = {"thread_id": "00000000-0000-4000-8000-000000000001", "if_exists": "do_nothing"}
 ROWS = [
     Row(operation="GET /api/conversations/", stranger=EMPTY),
@@ -118,6 +123,9 @@ ROWS = [
         path="/v1/responses/resp_{run}?stream=true&starting_after=0",
     ),
     Row(operation="POST /v1/responses/{id}/cancel", path="/v1/responses/resp_{run}/cancel"),
+    Row(operation="POST /ag-ui", body=RUN_AGENT, stranger=OWN),
+    Row(operation="POST /ag-ui/connect", body=RUN_AGENT, stranger=OWN),
+    Row(operation="POST /ag-ui/stop/{thread}", path="/ag-ui/stop/{conversation}"),
     Row(operation="POST /threads", body=NAMED, stranger=OWN),
     Row(operation="GET /threads/{thread}", path="/threads/{conversation}"),
     Row(operation="GET /threads/{thread}/state", path="/threads/{conversation}/state"),

@@ -127,6 +127,26 @@ def test_the_preflight_of_a_stream_allows_last_event_id() -> None:
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/api/chat", "content-type, user-agent, x-ai-sdk-version, x-csrftoken"),
+        ("/ag-ui", "content-type, x-csrftoken"),
+        ("/threads", "content-type, x-api-key"),
+    ],
+)
+def test_pages_of_an_allowed_origin_can_speak_other_wires(path: str, headers: str) -> None:
+    asked = {
+        "Origin": OTHER,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": headers,
+    }
+    answer = Client().options(path, headers=asked)
+    assert answer["Access-Control-Allow-Origin"] == OTHER
+    assert set(headers.split(", ")) <= set(answer["Access-Control-Allow-Headers"].split(", "))
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
     "origin",
     [
         "https://evil.example",

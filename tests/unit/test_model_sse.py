@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -119,8 +120,9 @@ async def test_data_that_is_not_a_chunk_is_an_interruption(data: bytes) -> None:
 
 
 async def test_a_line_or_an_event_can_be_as_long_as_the_bound(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
+    settings.DELTA_WINDOW = 0  # otherwise the reader rests between reads of single bytes
     long = content_chunk("x" * 2000)
     monkeypatch.setattr(sse_lines, "LONGEST_LINE", len(long.rstrip()))
     assert (await read(long, STOP)).text == "x" * 2000

@@ -113,6 +113,6 @@ class LineReader:
                     yield lines
                 if splitter.is_too_long:
                     raise LineTooLong
-                if reads >= READS and period:
+                if lines and reads >= READS and period:
                     await asyncio.sleep(began_period + period - now)
         yield [splitter.rest(), b""]
