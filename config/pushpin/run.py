@@ -30,6 +30,7 @@ PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 MAX_REQUESTS = 10_000  # to the web processes at once
 ZURL_SOCKETS = 20  # each queues 100 requests; Pushpin answers further ones with 502
 START_TIMEOUT = 10.0  # seconds for each program
+WIRES = ("/api/", "/v1/", "/ag-ui", "/threads", "/runs")  # whose streams must break, or are held
 LIBRARY = Path("/usr/lib/pushpin")  # Debian's folder with the names of internal sockets
 
 
@@ -104,7 +105,7 @@ def routes(proxy: int) -> str:
     """
     origin = settings.PUSHPIN_ORIGIN
     lines = [
-        f"*,path_beg=/api/ 127.0.0.1:{proxy}",
+        *(f"*,path_beg={path} 127.0.0.1:{proxy}" for path in WIRES),
         f"*,proto=ws,path_beg=/api/ {origin}",
         f"*,path_beg=/api/streams/ {origin}",
         f"* {origin}",

@@ -8,26 +8,37 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
-from tests.support.dialect_stream import UNREADABLE, StreamRead, question, read_stream
+from tests.support.dialect_stream import (
+    UNREADABLE,
+    WIRES,
+    StreamRead,
+    Wire,
+    question,
+    read_stream,
+)
 from tests.support.nginx import nginx_before
 from tests.support.ports import HOST
 from tests.support.process import Process
 from tests.support.pushpin_stack import PushpinStack
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LONG = script(tokens=2000, rate=50)
 SHORT = script(tokens=60, rate=40)
+STALLED = "is not read"  # in the log
+in_each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
 SETTINGS = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"}
 
 
@@ -42,52 +53,76 @@ async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 
 
-async def asked(visitor: Visitor, text: str, **also: object) -> tuple[str, StreamRead]:
-    """Ask in a chat of its own. Returns its name, and what the POST's stream said."""
-    chat = uuid4().hex
-    body = question(text, chat=chat)
-    return chat, await read_stream(visitor, "POST", "/api/chat", body=body, **also)  # type: ignore[arg-type]
+async def asked(visitor: Visitor, wire: Wire, text: str, **also: Any) -> StreamRead:
+    """Ask, and return what the POST's stream said."""
+    return await read_stream(visitor, "POST", wire.path, body=wire.body(text), **also)
 
 
-async def stored_text(visitor: Visitor, chat: str) -> str:
-    messages = (await visitor.http.get(f"/api/chat/{chat}/messages")).json()
-    return "".join(part["text"] for part in messages[-1]["parts"] if part["type"] == "text")
+async def stored_text(visitor: Visitor, read: StreamRead) -> str:
+    return str((await visitor.run(read.run))["text"])
 
 
-async def check_whole(visitor: Visitor, chat: str) -> None:
+async def check_whole(visitor: Visitor, wire: Wire, begun: StreamRead) -> None:
     """Come back until the run has ended, and compare with what is stored."""
     for _ in range(100):
-        read = await read_stream(visitor, "GET", f"/api/chat/{chat}/stream")
-        assert read.complete == (read.data[-1:] == ["[DONE]"])
+        read = await read_stream(visitor, "GET", wire.back.format(run=begun.run))
         if read.complete:
-            assert read.text == await stored_text(visitor, chat)
+            assert read.text == await stored_text(visitor, begun)
             return
     raise AssertionError("the run did not end")
 
 
-async def stopped(visitor: Visitor, chat: str) -> None:
-    """End the run, whose reply nothing else needs."""
-    assert (await visitor.http.post(f"/api/chat/{chat}/stop")).status_code == 204
+async def asked_in_all(
+    visitor: Visitor, text: str, act: Callable[[list[StreamRead]], Awaitable[object]]
+) -> dict[str, StreamRead]:
+    """Ask in all wires, and `act` when each has some text. Returns what each stream said."""
+    begun: list[StreamRead] = []
+
+    async def begin(read: StreamRead) -> None:
+        begun.append(read)
+        if len(begun) == len(WIRES):
+            await act(begun)
+
+    reads = await asyncio.gather(*(asked(visitor, wire, text, after_text=begin) for wire in WIRES))
+    return {wire.name: read for wire, read in zip(WIRES, reads, strict=True)}
+
+
+def complete(reads: dict[str, StreamRead]) -> list[str]:
+    """The wires whose streams came to an orderly end."""
+    return [name for name, read in reads.items() if read.complete]
+
+
+async def check_complete(visitor: Visitor, reads: dict[str, StreamRead]) -> None:
+    """Whether each stream came to its orderly end, with the stored text."""
+    assert complete(reads) == list(reads)
+    assert {read.status for read in reads.values()} == {200}
+    stored = {name: await stored_text(visitor, read) for name, read in reads.items()}
+    assert {name: read.text for name, read in reads.items()} == stored
+
+
+async def check_cancelled(visitor: Visitor, reads: dict[str, StreamRead]) -> None:
+    """End these runs, and come back to each."""
+    for wire in WIRES:
+        await visitor.cancel(reads[wire.name].run)
+        await check_whole(visitor, wire, reads[wire.name])
 
 
 async def test_a_complete_reply_ends_in_order(visitor: Visitor) -> None:
-    chat, read = await asked(visitor, SHORT)
-    assert (read.status, read.complete, read.types[-1]) == (200, True, "finish")
-    assert read.text == await stored_text(visitor, chat)
+    await check_complete(visitor, {wire.name: await asked(visitor, wire, SHORT) for wire in WIRES})
 
 
 async def test_a_stream_breaks_when_its_web_process_stops(stack: Stack) -> None:
     web = await stack.add_web()
     visitor = await stack.visitor(web)
 
-    async def terminate() -> None:
+    async def terminate(_: list[StreamRead]) -> None:
         web.terminate()
 
-    chat, read = await asked(visitor, SHORT, after_text=terminate)
-    assert not read.complete
+    reads = await asked_in_all(visitor, LONG, terminate)
+    assert complete(reads) == []
     await web.ended(within=10)
     assert "ASGI callable returned" not in web.log.read_text()
-    await check_whole(visitor.at(stack.ports[stack.web.name]), chat)
+    await check_cancelled(visitor.at(stack.ports[stack.web.name]), reads)
 
 
 async def test_a_stream_breaks_at_its_greatest_age(stack: Stack) -> None:
@@ -97,21 +132,23 @@ async def test_a_stream_breaks_at_its_greatest_age(stack: Stack) -> None:
     finally:
         del stack.also["STREAM_MAX_AGE"]
     visitor = await stack.visitor(web)
-    chat, read = await asked(visitor, SHORT)
-    assert not read.complete
-    await check_whole(visitor.at(stack.ports[stack.web.name]), chat)
+    reads = {wire.name: await asked(visitor, wire, LONG) for wire in WIRES}
+    assert complete(reads) == []
+    await check_cancelled(visitor.at(stack.ports[stack.web.name]), reads)
     web.kill()
 
 
 async def test_a_stream_breaks_when_its_conversation_is_deleted(visitor: Visitor) -> None:
-    async def delete() -> None:
-        (newest,) = await visitor.conversations()
-        await visitor.http.delete(f"/api/conversations/{newest['id']}/")
+    async def delete(begun: list[StreamRead]) -> None:
+        for read in begun:
+            conversation = (await visitor.run(read.run))["conversation"]
+            await visitor.http.delete(f"/api/conversations/{conversation}/")
 
-    chat, read = await asked(visitor, LONG, after_text=delete)
-    assert not read.complete
-    again = await read_stream(visitor, "GET", f"/api/chat/{chat}/stream")
-    assert (again.status, again.data) == (204, [])
+    reads = await asked_in_all(visitor, LONG, delete)
+    assert complete(reads) == []
+    for wire in WIRES:
+        again = await read_stream(visitor, "GET", wire.back.format(run=reads[wire.name].run))
+        assert (again.status, again.data) == (wire.deleted, [])
 
 
 async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Visitor) -> None:
@@ -122,7 +159,7 @@ async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Vis
     reader = Visitor(HOST, visitor.port)
     reader.use_token(token)
 
-    async def revoke() -> None:
+    async def revoke(_: list[StreamRead]) -> None:
         revoking = (
             "from streams.service_models import ApiToken; "
             "from django.db.models.functions import Now; "
@@ -130,18 +167,21 @@ async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Vis
         )
         await stack.manage("shell", "-c", revoking)
 
-    chat, read = await asked(reader, LONG, after_text=revoke)
-    assert not read.complete
-    again = await read_stream(reader, "GET", f"/api/chat/{chat}/stream")
-    assert again.status == 401
+    reads = await asked_in_all(reader, LONG, revoke)
+    assert complete(reads) == []
+    for wire in WIRES:
+        again = await read_stream(reader, "GET", wire.back.format(run=reads[wire.name].run))
+        assert again.status == 401
     await reader.close()
 
 
-async def test_a_stream_breaks_when_its_reader_stalls(stack: Stack, visitor: Visitor) -> None:
-    chat = uuid4().hex
-    body = json.dumps(question(script(tokens=60_000, seed=1), chat=chat)).encode()
+@in_each_wire
+async def test_a_stream_breaks_when_its_reader_stalls(
+    stack: Stack, visitor: Visitor, wire: Wire
+) -> None:
+    body = json.dumps(wire.body(script(tokens=60_000, seed=wire.name))).encode()
     head = [
-        "POST /api/chat HTTP/1.1",
+        f"POST {wire.path} HTTP/1.1",
         "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
@@ -151,54 +191,56 @@ async def test_a_stream_breaks_when_its_reader_stalls(stack: Stack, visitor: Vis
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before the window is offered
     small.connect((HOST, visitor.port))
-    reading, writing = await asyncio.open_connection(sock=small, limit=1024)
+    reading, writing = await asyncio.open_connection(sock=small, limit=4096)
+    stalled = stack.web.log.read_text().count(STALLED)
     try:
         writing.write("\r\n".join([*head, "", ""]).encode() + body)
-        await stack.web.wait_for_log("is not read", within=60)
+        await reading.readuntil(b"data: ")
+        first = StreamRead(status=200, data=[(await reading.readline()).decode()])
+        await until(
+            lambda: stack.web.log.read_text().count(STALLED) > stalled, within=60, what="a stall"
+        )
         with suppress(ConnectionResetError):
             received = await reading.read()
             assert not received.endswith(b"0\r\n\r\n")
     finally:
         writing.close()
-    await check_whole(visitor, chat)
+    await check_whole(visitor, wire, first)
 
 
 async def test_a_stream_goes_on_after_redis_was_away(stack: Stack, visitor: Visitor) -> None:
-    async def cut() -> None:
+    async def cut(_: list[StreamRead]) -> None:
         stack.web_redis.refuse()
         stack.web_redis.reset()
         await asyncio.sleep(1)  # the outage itself
         await stack.web_redis.accept()
 
-    chat, read = await asked(visitor, SHORT, after_text=cut)
-    assert read.complete
-    assert read.text == await stored_text(visitor, chat)
+    reads = await asked_in_all(visitor, SHORT, cut)
+    await check_complete(visitor, reads)
 
 
 async def test_a_request_is_accepted_while_redis_is_away(stack: Stack, visitor: Visitor) -> None:
     stack.web_redis.refuse()
     stack.web_redis.reset()
-    chat = uuid4().hex
-    body = question(SHORT, chat=chat)
-    reading = asyncio.create_task(read_stream(visitor, "POST", "/api/chat", body=body))
-    while not await visitor.conversations():
-        await asyncio.sleep(0.05)
+    reading = [asyncio.create_task(asked(visitor, wire, SHORT)) for wire in WIRES]
+    await asyncio.sleep(1)  # the outage itself
+    assert not any(one.done() for one in reading)
     await stack.web_redis.accept()
-    read = await reading
-    assert (read.status, read.complete) == (200, True)
-    assert read.text == await stored_text(visitor, chat)
+    reads = await asyncio.gather(*reading)
+    await check_complete(visitor, {one.name: read for one, read in zip(WIRES, reads, strict=True)})
 
 
 async def test_a_stream_ends_with_the_stored_text_though_redis_was_emptied(
     stack: Stack, visitor: Visitor
 ) -> None:
-    async def empty() -> None:
+    async def empty(_: list[StreamRead]) -> None:
         await stack.valkey.client.flushall()
 
-    chat, read = await asked(visitor, SHORT, after_text=empty)
-    if read.complete:
-        assert read.text == await stored_text(visitor, chat)
-    await check_whole(visitor, chat)
+    reads = await asked_in_all(visitor, SHORT, empty)
+    ended = {name: one for name, one in reads.items() if one.complete and not one.takes_back}
+    await check_complete(visitor, ended)
+    for wire in WIRES:
+        await check_whole(visitor, wire, reads[wire.name])
 
 
 async def test_http_1_0_is_refused_before_anything_is_stored(visitor: Visitor) -> None:
@@ -218,17 +260,17 @@ async def test_http_1_0_is_refused_before_anything_is_stored(visitor: Visitor) -
     assert await visitor.conversations() == []
 
 
-async def breaks_with(web: Process, through: Visitor) -> str:
-    """Check a whole stream, and one that breaks with its web process. Returns the latter's chat."""
-    chat, whole = await asked(through, SHORT)
-    assert (whole.complete, whole.text) == (True, await stored_text(through, chat))
+async def breaks_with(web: Process, through: Visitor) -> dict[str, StreamRead]:
+    """Check whole streams of all wires, and ones that break with their web process: the latter."""
+    whole = {wire.name: await asked(through, wire, SHORT) for wire in WIRES}
+    await check_complete(through, whole)
 
-    async def terminate() -> None:
+    async def terminate(_: list[StreamRead]) -> None:
         web.terminate()
 
-    chat, read = await asked(through, SHORT, after_text=terminate)
-    assert not read.complete or read.data[-1] == UNREADABLE
-    return chat
+    reads = await asked_in_all(through, LONG, terminate)
+    assert [name for name in complete(reads) if reads[name].data[-1] != UNREADABLE] == []
+    return reads
 
 
 async def test_a_stream_breaks_through_nginx(stack: Stack, tmp_path: Path) -> None:
@@ -236,16 +278,37 @@ async def test_a_stream_breaks_through_nginx(stack: Stack, tmp_path: Path) -> No
     visitor = await stack.visitor(web)
     nginx, port = await nginx_before(stack.ports[web.name], tmp_path / "nginx")
     try:
-        chat = await breaks_with(web, visitor.at(port))
+        broken = await breaks_with(web, visitor.at(port))
     finally:
         nginx.kill()
-    await check_whole(visitor.at(stack.ports[stack.web.name]), chat)
+    await check_cancelled(visitor.at(stack.ports[stack.web.name]), broken)
+
+
+async def check_leaving(visitor: Visitor) -> None:
+    """A reader of Chat Completions that leaves ends its run, also through what is in between."""
+    left: list[str] = []
+
+    async def leave(read: StreamRead) -> None:
+        left.append(read.run)
+        raise Left
+
+    (wire,) = (one for one in WIRES if one.name == "chat-completions")
+    with suppress(Left):
+        await asked(visitor, wire, LONG, after_text=leave)
+    async with asyncio.timeout(30):
+        while (await visitor.run(left[0]))["status"] != "cancelled":
+            await asyncio.sleep(0.1)
+
+
+class Left(Exception):
+    """The reader closed its connection."""
 
 
 async def test_a_stream_passes_pushpin_unheld_and_breaks(stacks: Stacks) -> None:
     chosen = PushpinStack.shared_settings()
     async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
         visitor = await stack.visitor(stack.web)
-        chat = await breaks_with(stack.web, visitor.at(pushpin.port))
+        await check_leaving(visitor.at(pushpin.port))
+        broken = await breaks_with(stack.web, visitor.at(pushpin.port))
         other = await stack.add_web()
-        await check_whole(visitor.at(stack.ports[other.name]), chat)
+        await check_cancelled(visitor.at(stack.ports[other.name]), broken)

@@ -6,16 +6,22 @@ A further wire adds its reader to `READERS`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from tests.support import ag_ui, langgraph
 from tests.support.ai_sdk import PACKAGES, SCRIPT, Page
 from tests.support.checker import Truth, check
 from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST
+from tests.support.recording import Recording
 from tests.support.response_loop import CUT, ResponseLoop
 from tests.support.script import expected
+from tests.support.socket_client import SocketFollower
 from tests.support.vendors import VendorProcess
 from tests.support.visitor import AcceptedRun
 
@@ -55,13 +61,25 @@ class RunReader:
 async def _event_source(run: OneRun, _: VendorProcess | None) -> str:
     visitor = run.user.visitor
     follower = visitor.at(run.port).follower(run.asked.conversation, cursor=run.asked.cursor)
-    recording = await follower.follow()
+    return await _checked("an EventSource", run, await follower.follow())
+
+
+async def _websocket(run: OneRun, _: VendorProcess | None) -> str:
+    follower = SocketFollower(
+        run.user.visitor, run.asked.conversation, port=run.port, cursor=run.asked.cursor
+    )
+    return await _checked("a WebSocket", run, await follower.follow())
+
+
+async def _checked(name: str, run: OneRun, recording: Recording) -> str:
+    """Check the events of the service's own stream. Returns the text that they add up to."""
+    visitor = run.user.visitor
     truth = Truth(
         conversation=await visitor.conversation(run.asked.conversation),
         runs={run.asked.run: await run.stored()},
         scripts={run.asked.run: expected(run.asked.script)},
     )
-    report = check("an EventSource", [recording], {run.asked.conversation: truth})
+    report = check(name, [recording], {run.asked.conversation: truth})
     assert report.faults == []
     return truth.content(run.asked.run)
 
@@ -114,8 +132,38 @@ async def _openai_node(run: OneRun, client: VendorProcess | None) -> str:
     return str(told["text"])
 
 
+async def _ag_ui(run: OneRun, client: VendorProcess | None) -> str:
+    assert client
+    page = await ag_ui.AgUiPage.open(
+        client, run.user.visitor, port=run.port, thread=run.asked.conversation
+    )
+    told = await page.do("connect")
+    assert told["end"]["outcome"] == {"type": "success"}, told["error"]
+    assert told["run"] == run.asked.run
+    return "".join(part["text"] for part in await page.check() if part["type"] == "text")
+
+
+async def _langgraph(run: OneRun, _: VendorProcess | None) -> str:
+    """The SDK comes back by itself, unless the head of its first answer is cut."""
+    thread, fold = run.asked.conversation, langgraph.Fold()
+    async with langgraph.langgraph_client(run.user, port=run.port) as client:
+        while fold.status is None:
+            after: Any = {"last_event_id": str(fold.ids[-1])} if fold.ids else {}
+            modes: Any = langgraph.MODES
+            with suppress(httpx.TransportError):
+                await fold.read(
+                    client.runs.join_stream(thread, run.asked.run, stream_mode=modes, **after)
+                )
+    assert fold.status == "success"
+    assert fold.ids == sorted(set(fold.ids))
+    for shown in (fold.state, [*fold.state[:1], *fold.messages]):
+        await langgraph.check(run.user, thread, run.asked.run, shown, run.asked.script)
+    return fold.text
+
+
 READERS = [
     RunReader(name="EventSource", read=_event_source),
+    RunReader(name="WebSocket", read=_websocket),
     RunReader(name="useChat 7", read=_ai_sdk("7"), script=SCRIPT, packages=PACKAGES["7"]),
     RunReader(name="useChat 5", read=_ai_sdk("5"), script=SCRIPT, packages=PACKAGES["5"]),
     RunReader(name="openai for Python", read=_openai_python),
@@ -126,4 +174,6 @@ READERS = [
         script=CLIENTS / "openai.mjs",
         packages=NODE_PACKAGES,
     ),
+    RunReader(name="AG-UI", read=_ag_ui, script=ag_ui.SCRIPT, packages=ag_ui.PACKAGES),
+    RunReader(name="LangGraph's SDK", read=_langgraph),
 ]

@@ -86,11 +86,17 @@ const operations = {
   async join({ name }) {
     return followed(pages.get(name))
   },
-  // After a connection that broke, the page joins the run that it has heard of.
+  // After a connection that broke, the page joins the run that it has heard of, or connects again.
   async connect({ name, stay }) {
     const page = pages.get(name)
     Object.assign(page, { error: null, end: null, types: [] })
     await tried(page, () => page.agent.connectAgent())
+    for (let tries = 0; !stay && !page.run && page.error && tries < TRIES; tries++) {
+      if (page.error.status) break
+      page.error = null
+      await pause(30)
+      await tried(page, () => page.agent.connectAgent())
+    }
     return page.end || page.error?.status || stay ? state(page) : followed(page)
   },
   async heard({ name, count }) {
