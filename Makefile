@@ -48,7 +48,7 @@ test-browser:
 
 # With the vendors' npm packages, which the tests install by name and version.
 test-dialects: environment-dev
-	$(call MINUTES,10) $(PYTHON) -m pytest $(BESIDE) tests/dialects
+	$(call MINUTES,15) $(PYTHON) -m pytest $(BESIDE) tests/dialects
 
 test-all:
 	$(MAKE) -k test test-faults test-browser test-dialects
