@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+import redis
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.http import HttpResponse
@@ -331,6 +332,17 @@ def test_a_thread_that_does_not_exist_connects_to_nothing(page: Page) -> None:
         },
     ]
     assert not Conversation.objects.exists()
+
+
+def test_a_thread_whose_log_has_expired_is_told_from_its_rows(
+    page: Page, valkey: redis.Redis
+) -> None:
+    run = page.run(user("1"))
+    answered(run, TextPart(text="Hi"))
+    valkey.flushdb()
+    events = page.events(to="/connect")
+    assert snapshots(events) == [[user("1"), reply(f"{run.id}-0")]]
+    assert (events[-1]["type"], events[-1]["outcome"]) == ("RUN_FINISHED", {"type": "success"})
 
 
 def test_a_stop_cancels_the_run(page: Page) -> None:

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from streams.access.api_tokens import create_token
 from streams.access.visitors import adopt_conversations
@@ -357,3 +361,30 @@ def test_a_reserved_thread_is_exported_and_moves_at_a_sign_in() -> None:
 def test_the_dialect_can_be_turned_off() -> None:
     assert [api.prefix for api in served(["langgraph"])] == ["/"]
     assert "/" not in [api.prefix for api in served(["responses", "ai-sdk"])]
+
+
+def test_a_run_whose_log_has_expired_is_told_from_its_row(
+    client: Client, stream: Callable[..., Any], valkey: redis.Redis
+) -> None:
+    run = begin(client, OTHER)
+    reply = Message.objects.create(
+        conversation=run.conversation, role="assistant", content="So.", turn=1, reply_to=run.message
+    )
+    Run.objects.filter(pk=run.pk).update(
+        status="completed", reply=reply, attempt=1, finish_reason="stop", ended_at=timezone.now()
+    )
+    valkey.flushdb()
+    path = f"/threads/{OTHER}/runs/{run.id}/stream?stream_mode=messages-tuple"
+    told = whole(stream(path))
+    assert '"content":"So."' in told
+    assert "event: end" in told
+    last = told.rpartition("id: ")[2].partition("\n")[0]
+    assert whole(stream(path, **{"Last-Event-ID": last})) == ""
+
+
+def whole(response: Any) -> str:
+    async def read() -> bytes:
+        return b"".join([piece async for piece in response.streaming_content])
+
+    # In a context of its own, otherwise the request's id would stay in this one.
+    return copy_context().run(async_to_sync(read)).decode()

@@ -31,6 +31,7 @@ OTHER_WIRES = {
     "/api/chat/c1/messages": b"The ",
     "/api/chat": b"The ",
     "/ag-ui/connect": b"The ",
+    "/threads": b'{"detail":"The ',
 }
 
 
