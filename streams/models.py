@@ -7,8 +7,9 @@ transaction writes a conversation's row before the rows of its runs, otherwise t
 
 from __future__ import annotations
 
+import json
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -16,6 +17,22 @@ from django.db.models.functions import Now
 
 from streams import service_models as service_models  # Django finds an app's models by this module
 from streams.protocol.events import Usage
+
+
+def number(digits: str) -> float:
+    """The integer; beyond 64 bits the float as which it was stored.
+
+    PostgreSQL writes 1e300 as 301 digits, and no JSON of a response may have such an integer.
+    """
+    value = int(digits) if len(digits) <= 20 else float(digits)
+    return value if -(2**63) <= value < 2**64 else float(value)
+
+
+class JsonDecoder(json.JSONDecoder):
+    """Reads the JSON that a database has kept."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_int=number, **options)
 
 
 class Conversation(models.Model):
@@ -78,7 +95,10 @@ class Message(models.Model):
     role = models.CharField(max_length=9, choices=Role)
     content = models.TextField()
     parts = models.JSONField(
-        null=True, editable=False, help_text="the parts of a reply; null if it is text alone"
+        null=True,
+        editable=False,
+        decoder=JsonDecoder,
+        help_text="the parts of a reply; null if it is text alone",
     )
     client_id = models.CharField(  # noqa: DJ001
         max_length=200, null=True, editable=False, help_text="another client's name for it"
@@ -132,7 +152,9 @@ class Run(models.Model):
         Message, models.SET_NULL, null=True, blank=True, related_name="written_by"
     )
     model = models.CharField(max_length=200, help_text="the name of a model or an agent")
-    metadata = models.JSONField(null=True, blank=True, help_text="the request's, for the agent")
+    metadata = models.JSONField(
+        null=True, blank=True, decoder=JsonDecoder, help_text="the request's, for the agent"
+    )
     client_id = models.CharField(  # noqa: DJ001
         max_length=200, null=True, editable=False, help_text="another client's name for it"
     )

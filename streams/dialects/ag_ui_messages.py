@@ -147,19 +147,41 @@ def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[
 
     The client keeps the order of what it has and appends the rest. It drops what a list lacks; but
     reasoning only if the list has reasoning. So reasoning first becomes another kind of message.
+    Its requests do not tell its activities. So where one may be missing before a message that the
+    client has, the list begins anew.
     """
-    order = [one["id"] for one in messages if one["role"] != "activity"]
-    known = set(order)
-    old = [one for one in had if one["role"] != "activity"]
-    kept = [one["id"] for one in old if one["id"] in known]
+    old = list(had)
+    ids = {one["id"] for one in old}
+    order = [one["id"] for one in messages]
+    kept = [one["id"] for one in old if one["id"] in order]
     reasoning = [
         {"id": one["id"], "role": "assistant", "content": ""}
         for one in old
         if one["role"] == "reasoning"
     ]
-    if kept != order[: len(kept)]:
+    if kept != order[: len(kept)] or (old and _lacks_result(messages, ids)):
         yield reasoning
         yield []
     elif reasoning and not any(one["role"] == "reasoning" for one in messages):
         yield [*messages, *reasoning]
     yield messages
+
+
+def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
+    """Whether a tool's result is new to the client, and stands before an earlier part.
+
+    The client may have that part as an activity, which its requests do not tell.
+    """
+    return any(
+        one["role"] == "tool"
+        and one["id"] not in ids
+        and any(other["id"] not in ids and _precedes(other, one) for other in messages[place:])
+        for place, one in enumerate(messages)
+    )
+
+
+def _precedes(one: Message, other: Message) -> bool:
+    """Whether both are parts of one reply, and this is the earlier one."""
+    run, _, place = one["id"].rpartition("-")
+    other_run, _, other_place = other["id"].rpartition("-")
+    return run == other_run and place.isdecimal() and int(place) < int(other_place)

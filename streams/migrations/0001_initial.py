@@ -2,6 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
+import streams.models
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -88,7 +89,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('role', models.CharField(choices=[('system', 'System'), ('user', 'User'), ('assistant', 'Assistant')], max_length=9)),
                 ('content', models.TextField()),
-                ('parts', models.JSONField(editable=False, help_text='the parts of a reply; null if it is text alone', null=True)),
+                ('parts', models.JSONField(decoder=streams.models.JsonDecoder, editable=False, help_text='the parts of a reply; null if it is text alone', null=True)),
                 ('client_id', models.CharField(editable=False, help_text="another client's name for it", max_length=200, null=True)),
                 ('turn', models.PositiveIntegerField(editable=False)),
                 ('event', models.BigIntegerField(editable=False, null=True)),
@@ -106,7 +107,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('owner', models.CharField(editable=False, max_length=64)),
                 ('model', models.CharField(help_text='the name of a model or an agent', max_length=200)),
-                ('metadata', models.JSONField(blank=True, help_text="the request's, for the agent", null=True)),
+                ('metadata', models.JSONField(blank=True, decoder=streams.models.JsonDecoder, help_text="the request's, for the agent", null=True)),
                 ('client_id', models.CharField(editable=False, help_text="another client's name for it", max_length=200, null=True)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('completed', 'Completed'), ('cancelled', 'Cancelled'), ('failed', 'Failed')], default='queued', max_length=9)),
                 ('attempt', models.PositiveIntegerField(default=0)),

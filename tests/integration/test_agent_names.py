@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 import redis
 from django.db.models import F
@@ -188,6 +189,14 @@ def test_metadata_holds_what_both_databases_can_keep() -> None:
     sent = b'{"message": "?", "metadata": {"\\u0000": "\\ud800", "nan": NaN, "inf": Infinity}}'
     assert ApiClient().send("POST", "/api/conversations/", sent).status_code == 202
     assert Run.objects.get().metadata == {"\ufffd": "\ufffd", "nan": None, "inf": None}
+
+
+@pytest.mark.parametrize("value", [1e308, -1e300, 1e19, 2.0**64, 2**63, -(2**63), 7, 1.5])
+def test_a_number_in_json_is_read_as_it_was_stored(value: float) -> None:
+    made = ApiClient().begin(metadata={"value": value})
+    metadata = Run.objects.get(pk=made["run"]).metadata
+    assert metadata == {"value": value}
+    assert orjson.dumps(metadata)
 
 
 def test_a_list_of_numbers_fills_metadata_to_its_limit() -> None:
