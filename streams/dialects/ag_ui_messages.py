@@ -153,7 +153,8 @@ def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[
     old = list(had)
     ids = {one["id"] for one in old}
     order = [one["id"] for one in messages]
-    kept = [one["id"] for one in old if one["id"] in order]
+    known = set(order)
+    kept = [one["id"] for one in old if one["id"] in known]
     reasoning = [
         {"id": one["id"], "role": "assistant", "content": ""}
         for one in old
@@ -172,16 +173,13 @@ def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
 
     The client may have that part as an activity, which its requests do not tell.
     """
-    return any(
-        one["role"] == "tool"
-        and one["id"] not in ids
-        and any(other["id"] not in ids and _precedes(other, one) for other in messages[place:])
-        for place, one in enumerate(messages)
-    )
-
-
-def _precedes(one: Message, other: Message) -> bool:
-    """Whether both are parts of one reply, and this is the earlier one."""
-    run, _, place = one["id"].rpartition("-")
-    other_run, _, other_place = other["id"].rpartition("-")
-    return run == other_run and place.isdecimal() and int(place) < int(other_place)
+    lowest: dict[str, int] = {}  # the earliest part of each reply among the later messages
+    for one in reversed(messages):
+        run, _, place = one["id"].rpartition("-")
+        if one["id"] in ids or not place.isdecimal():
+            continue
+        earliest = lowest.get(run, int(place))
+        if one["role"] == "tool" and earliest < int(place):
+            return True
+        lowest[run] = min(earliest, int(place))
+    return False

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.dialects.ag_ui import KEPT, AgUiWire, nothing
-from streams.dialects.ag_ui_messages import Message, Thread, reply_messages
+from streams.dialects.ag_ui_messages import Message, Thread, part_id, reply_messages, snapshots
 from streams.http.disconnect import StreamBroken
 from streams.protocol.events import Ending, RunCancelled, RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
@@ -194,3 +194,27 @@ def test_a_thread_that_does_not_exist_leaves_the_clients_messages_alone() -> Non
     for frame in nothing(NAMES).split(b"\n\n")[:-1]:
         client.take(frame + b"\n\n")
     assert (client.messages, client.ended) == ([QUESTION], True)
+
+
+SOURCE = SourcePart(source="s", title="S", url=None)
+CALL = ToolCallPart(call="c", name="n", input={})
+
+
+@pytest.mark.parametrize(
+    ("parts", "places"),
+    [
+        # The client may have the source as an activity, which its request does not tell.
+        ((CALL, SOURCE, ToolResultPart(call="c", output="o")), [0]),
+        ((CALL, TextPart(text="t"), ToolResultPart(call="c", output="o")), [0]),
+        ((SOURCE, TextPart(text="t")), [1]),
+        # It was cut after a list that made reasoning another kind of message.
+        ((TextPart(text="t"), ReasoningPart(text="r"), SOURCE), [0, 2]),
+    ],
+)
+def test_a_list_begins_anew_where_the_client_may_have_another_order(
+    parts: tuple[AnyPart, ...], places: list[int]
+) -> None:
+    messages = reply_messages(RUN, parts)
+    had = [{"id": part_id(RUN, place), "role": "assistant", "content": ""} for place in places]
+    assert list(snapshots(messages, had)) == [[], [], messages]
+    assert list(snapshots(messages, [])) == [messages]
