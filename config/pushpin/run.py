@@ -24,13 +24,13 @@ from django.conf import settings
 
 from config.dev.child_process import die_with_parent
 from config.dev.idle import idle
+from streams.http.refusals import API
 from streams.http.request_limits import HEAD
 
 PROGRAMS = ("condure", "zurl", "pushpin-proxy", "pushpin-handler")
 MAX_REQUESTS = 10_000  # to the web processes at once
 ZURL_SOCKETS = 20  # each queues 100 requests; Pushpin answers further ones with 502
 START_TIMEOUT = 10.0  # seconds for each program
-WIRES = ("/api/", "/v1/", "/ag-ui", "/threads", "/runs")  # whose streams must break, or are held
 LIBRARY = Path("/usr/lib/pushpin")  # Debian's folder with the names of internal sockets
 
 
@@ -105,7 +105,7 @@ def routes(proxy: int) -> str:
     """
     origin = settings.PUSHPIN_ORIGIN
     lines = [
-        *(f"*,path_beg={path} 127.0.0.1:{proxy}" for path in WIRES),
+        *(f"*,path_beg={path} 127.0.0.1:{proxy}" for path in API),
         f"*,proto=ws,path_beg=/api/ {origin}",
         f"*,path_beg=/api/streams/ {origin}",
         f"* {origin}",
