@@ -23,7 +23,7 @@ from streams.dialects.langgraph_messages import (
     reply_messages,
     tool_message,
 )
-from streams.dialects.position import END, OFFSET_BITS, OPENING, Position, reply_at
+from streams.dialects.position import END, OFFSET_BITS, Position, reply_at
 from streams.http.disconnect import StreamBroken
 from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
@@ -113,7 +113,7 @@ class LangGraphWire:
                 case TakenBack(attempt=attempt, parts=parts):
                     yield from self._removed(attempt, _shown(parts), now)
                 case Grown(place=place, part=part, text=text):
-                    position = _at(now, place, OPENING + len(part.text))
+                    position = Position.after_text(now, place)
                     id = message_id(now.run, now.attempt, first_place(now.parts, place))
                     yield from self._message(position, chunk(id, part, text))
                 case Opened(place=place, part=part):
@@ -131,7 +131,7 @@ class LangGraphWire:
             yield HEAD, "values", {"messages": self._thread.messages}
 
     def _whole(self, place: int, part: AnyPart, now: Reply) -> Iterator[Event]:
-        position = _at(now, place, 0)
+        position = Position.within(now, place)
         first = first_place(now.parts, place)
         id = message_id(now.run, now.attempt, first)
         match part:
@@ -230,14 +230,11 @@ def _reached(reply: Reply) -> Position:
     """The position of a reader that has this much."""
     if not reply.parts:
         return replace(HEAD, attempt=max(1, reply.attempt))
-    last = reply.parts[-1]
-    said = OPENING + len(last.text) if isinstance(last, TextPart | ReasoningPart) else 0
-    return _at(reply, len(reply.parts) - 1, said)
-
-
-def _at(now: Reply, place: int, offset: int) -> Position:
-    return Position(attempt=max(1, now.attempt), place=place, offset=offset)
+    last = len(reply.parts) - 1
+    if isinstance(reply.parts[last], TextPart | ReasoningPart):
+        return Position.after_text(reply, last)
+    return Position.within(reply, last)
 
 
 def _end(now: Reply, offset: int) -> Position:
-    return _at(now, END - 1, offset)
+    return Position(attempt=max(1, now.attempt), place=END - 1, offset=offset)

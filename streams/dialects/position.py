@@ -1,19 +1,26 @@
 """A reader's position in a run's reply: how much was sent, as one ascending integer.
 
-It names the attempt, the part and the characters of the part, not an event. So it needs no state,
-and stays valid after the log has expired. 53 bits, because JavaScript has no larger whole numbers.
+It names the attempt, the part and how much of the part, not an event. So it needs no state, and
+stays valid after the log has expired. 53 bits, because JavaScript has no larger whole numbers.
+
+The offset in a text or reasoning is four times its characters, plus 1 to 3 for its closing frames;
+offsets below four are those of its opening frames. The offset in any other part has a checksum of
+the part before the number of the frame. So a part that is not the one that was sent is noticed.
 """
 
 from dataclasses import dataclass, replace
+from zlib import crc32
+
+import orjson
 
 from streams.protocol.fold import Reply
-from streams.protocol.parts import ReasoningPart, TextPart
+from streams.protocol.parts import AnyPart, DataPart, ReasoningPart, TextPart, part_json
 
-PART_BITS, OFFSET_BITS = 11, 22
+PART_BITS, OFFSET_BITS, FRAME_BITS = 11, 24, 2
 ATTEMPT_BITS = 53 - PART_BITS - OFFSET_BITS
 HEAD, END = 0, 2**PART_BITS - 1  # the numbers of what comes before and after all parts
-OPENING = 2  # offsets 0 and 1 are those of a part's opening frames; n + 2 is after n characters
-CLOSING = 2**OFFSET_BITS - 3  # the offset of a part's first closing frame of three
+FRAMES = 2**FRAME_BITS
+CHECKSUMS = 2 ** (OFFSET_BITS - FRAME_BITS - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -42,6 +49,22 @@ class Position:
             offset=number & (2**OFFSET_BITS - 1),
         )
 
+    @classmethod
+    def within(cls, reply: Reply, place: int, frame: int = 0) -> "Position":
+        """After this frame, 0 to 3, of the part at `place`: one that opens a text or reasoning."""
+        part, offset = reply.parts[place], frame
+        if not isinstance(part, TextPart | ReasoningPart):
+            offset += (CHECKSUMS + _checksum(part)) * FRAMES
+        return cls(attempt=max(1, reply.attempt), place=place, offset=offset)
+
+    @classmethod
+    def after_text(cls, reply: Reply, place: int, closing: int = 0) -> "Position":
+        """After all characters of the text or reasoning at `place`, and 0 to 3 closing frames."""
+        part = reply.parts[place]
+        assert isinstance(part, TextPart | ReasoningPart)
+        offset = len(part.text) * FRAMES + closing
+        return cls(attempt=max(1, reply.attempt), place=place, offset=offset)
+
     @property
     def is_end(self) -> bool:
         return bool(self.place == END - 1)
@@ -61,9 +84,20 @@ def reply_at(position: Position, now: Reply) -> Reply | None:
         return replace(before, parts=())
     if position.place >= len(now.parts):
         return None
-    part, sent = now.parts[position.place], max(0, position.offset - OPENING)
-    if isinstance(part, TextPart | ReasoningPart) and position.offset < CLOSING:
-        if sent > len(part.text):
+    part, (sent, closing) = now.parts[position.place], divmod(position.offset, FRAMES)
+    if not isinstance(part, TextPart | ReasoningPart):
+        if sent != CHECKSUMS + _checksum(part):
             return None
+    elif sent > len(part.text) or (sent and closing and sent != len(part.text)):
+        return None
+    else:
         part = replace(part, text=part.text[:sent])
     return replace(before, parts=(*now.parts[: position.place], part))
+
+
+def _checksum(part: AnyPart) -> int:
+    """Of the whole part, but for data that may be replaced. A database may change a key's place."""
+    if isinstance(part, DataPart) and part.id is not None:
+        part = replace(part, data=None)
+    encoded = orjson.dumps(part_json(part), option=orjson.OPT_SORT_KEYS)
+    return int(crc32(encoded) % CHECKSUMS)

@@ -14,7 +14,7 @@ import orjson
 
 from streams.dialects.changes import Closed, Ended, Grown, Opened, TakenBack, changes
 from streams.dialects.editions import attempt_of, edition_of, next_edition
-from streams.dialects.position import CLOSING, END, OFFSET_BITS, OPENING, Position, reply_at
+from streams.dialects.position import END, FRAMES, OFFSET_BITS, Position, reply_at
 from streams.dialects.responses_body import call_item, item, item_id, output_index, response_body
 from streams.models import Run
 from streams.protocol.fold import Reply
@@ -94,13 +94,13 @@ class ResponseWire:
                 case Opened(place=place, part=part):
                     yield from _opened(place, part, now)
                 case Grown(place=place, part=part):
-                    position = _at(now, place, OPENING + len(part.text))
+                    position = Position.after_text(now, place)
                     yield position, f"{_word(part)}.delta", _delta(place, part, change.text, now)
                 case Closed(place=place, part=part):
                     yield from _closed(place, part, now)
                 case Ended():
                     body = response_body(self._run, now)
-                    end = _at(now, END - 1, 0)
+                    end = Position(attempt=max(1, now.attempt), place=END - 1, offset=0)
                     yield end, TERMINAL[body["status"]], {"response": body}
 
     def _lifecycle(self, offset: int, type: str, now: Reply) -> Event:
@@ -133,7 +133,7 @@ def _had(after: Position, now: Reply) -> Reply:
     if before is None:  # this position was never sent
         return replace(now, ending=None)
     part = before.parts[-1] if before.parts and 0 <= after.place < END - 1 else None
-    if part and (after.offset < OPENING or not isinstance(part, TextPart | ReasoningPart)):
+    if part and (after.offset < FRAMES or not isinstance(part, TextPart | ReasoningPart)):
         before = replace(before, parts=before.parts[:-1])
     return before
 
@@ -154,10 +154,6 @@ def _voided(place: int, part: AnyPart, before: Reply) -> Event:
     void = item(replace(before, parts=()), place, part, "incomplete")
     index = output_index(before.attempt, place)
     return position, "response.output_item.done", {"output_index": index, "item": void}
-
-
-def _at(now: Reply, place: int, offset: int) -> Position:
-    return Position(attempt=max(1, now.attempt), place=place, offset=offset)
 
 
 def _word(part: TextPart | ReasoningPart) -> str:
@@ -188,28 +184,32 @@ def _opened(place: int, part: AnyPart, now: Reply) -> Iterator[Event]:
         case TextPart() | ReasoningPart():
             empty = item(replace(now, parts=()), place, part, "in_progress")
             added = {"output_index": index, "item": empty}
-            yield _at(now, place, 0), "response.output_item.added", added
+            yield Position.within(now, place), "response.output_item.added", added
             content = {"content_index": 0, "part": _content(replace(part, text=""))}
             where = _place(place, part, now)
-            yield _at(now, place, 1), "response.content_part.added", {**where, **content}
+            yield (
+                Position.within(now, place, 1),
+                "response.content_part.added",
+                {**where, **content},
+            )
         case ToolCallPart():
             called = call_item(now, place, part, None)
             where, arguments = _place(place, part, now), called["arguments"]
             added = {"output_index": index, "item": {**called, "arguments": ""}}
-            yield _at(now, place, 0), "response.output_item.added", added
-            yield _at(now, place, 1), "response.mcp_call.in_progress", where
+            yield Position.within(now, place), "response.output_item.added", added
+            yield Position.within(now, place, 1), "response.mcp_call.in_progress", where
             delta, done = {**where, "delta": arguments}, {**where, "arguments": arguments}
-            yield _at(now, place, 2), "response.mcp_call_arguments.delta", delta
-            yield _at(now, place, 3), "response.mcp_call_arguments.done", done
+            yield Position.within(now, place, 2), "response.mcp_call_arguments.delta", delta
+            yield Position.within(now, place, 3), "response.mcp_call_arguments.done", done
         case ToolResultPart(call=call, error=error):
             for called_at, asked in enumerate(now.parts[:place]):
                 if isinstance(asked, ToolCallPart) and asked.call == call:
                     outcome = "completed" if error is None else "failed"
                     where = _place(called_at, asked, now)
-                    yield _at(now, place, 0), f"response.mcp_call.{outcome}", where
+                    yield Position.within(now, place), f"response.mcp_call.{outcome}", where
                     index = output_index(now.attempt, called_at)
                     done = {"output_index": index, "item": call_item(now, called_at, asked, part)}
-                    yield _at(now, place, 1), "response.output_item.done", done
+                    yield Position.within(now, place, 1), "response.output_item.done", done
 
 
 def _closed(place: int, part: TextPart | ReasoningPart, now: Reply) -> Iterator[Event]:
@@ -217,11 +217,11 @@ def _closed(place: int, part: TextPart | ReasoningPart, now: Reply) -> Iterator[
     text: dict[str, Any] = {"text": part.text}
     if isinstance(part, TextPart):
         text["logprobs"] = []
-    yield _at(now, place, CLOSING), f"{_word(part)}.done", {**where, **text}
+    yield Position.after_text(now, place, 1), f"{_word(part)}.done", {**where, **text}
     content = {**where, "part": _content(part)}
-    yield _at(now, place, CLOSING + 1), "response.content_part.done", content
+    yield Position.after_text(now, place, 2), "response.content_part.done", content
     done = {
         "output_index": output_index(now.attempt, place),
         "item": item(now, place, part),
     }
-    yield _at(now, place, CLOSING + 2), "response.output_item.done", done
+    yield Position.after_text(now, place, 3), "response.output_item.done", done

@@ -44,9 +44,29 @@ def histories(draw: st.DrawFn, *, paired: bool = False) -> list[Reply]:
         for piece in draw(st.lists(pieces, max_size=6)):
             if not paired or _may_follow(states[-1].parts, piece):
                 states.append(_and(states[-1], piece))
-    for call in _open_calls(states[-1].parts) if paired else ():
+    for call in open_calls(states[-1].parts) if paired else ():
         states.append(_and(states[-1], ToolResultPart(call=call, error="no")))
     return [*states, replace(states[-1], ending=draw(_endings(attempt)))]
+
+
+@st.composite
+def shortened(draw: st.DrawFn) -> list[Reply]:
+    """The states of a reply whose last attempt ended with less than it had.
+
+    Calls without a result get one after what is kept, as at the end of each run.
+    """
+    *running, last = draw(histories(paired=True))
+    had = running[-1].parts
+    kept = list(had[: draw(st.integers(0, len(had)))])
+    if kept and isinstance(part := kept[-1], TextPart | ReasoningPart):
+        kept[-1] = replace(part, text=part.text[: draw(st.integers(1, len(part.text)))])
+    kept += [ToolResultPart(call=call, error="lost") for call in open_calls(tuple(kept))]
+    return [*running, replace(last, parts=tuple(kept))]
+
+
+def any_histories() -> st.SearchStrategy[list[Reply]]:
+    """Paired ones, with and without a lost log."""
+    return st.one_of(histories(paired=True), shortened())
 
 
 def _and(reply: Reply, piece: AnyPart) -> Reply:
@@ -59,12 +79,13 @@ def _may_follow(parts: tuple[AnyPart, ...], piece: AnyPart) -> bool:
         case ToolCallPart(call=call):
             return all(part.call != call for part in parts if isinstance(part, ToolCallPart))
         case ToolResultPart(call=call):
-            return call in _open_calls(parts)
+            return call in open_calls(parts)
         case _:
             return True
 
 
-def _open_calls(parts: tuple[AnyPart, ...]) -> list[str]:
+def open_calls(parts: tuple[AnyPart, ...]) -> list[str]:
+    """The calls that have no result."""
     closed = {part.call for part in parts if isinstance(part, ToolResultPart)}
     opened = [part.call for part in parts if isinstance(part, ToolCallPart)]
     return [call for call in opened if call not in closed]

@@ -25,7 +25,7 @@ from streams.protocol.parts import (
     ToolResultPart,
 )
 from tests.support.ag_ui_fold import AgUiClient
-from tests.support.reply_histories import RUN, histories
+from tests.support.reply_histories import RUN, any_histories
 
 NAMES = ("thread", "run")
 EARLIER = UUID(int=7)
@@ -79,7 +79,7 @@ def follow(
         position = min(position + further, len(states) - 1)
 
 
-@given(histories(paired=True), cuts, earlier_parts, st.booleans())
+@given(any_histories(), cuts, earlier_parts, st.booleans())
 def test_the_messages_are_the_reply_however_its_streams_were_cut(
     states: list[Reply], cuts: list[tuple[int, int]], parts: list[AnyPart], kept: bool
 ) -> None:
@@ -92,7 +92,13 @@ def test_the_messages_are_the_reply_however_its_streams_were_cut(
     assert OWN in client.messages  # it is the page's own
 
 
-@given(histories(paired=True), cuts, earlier_parts, st.integers(0, 3), st.booleans())
+@given(
+    any_histories(),
+    cuts,
+    earlier_parts,
+    st.integers(0, 3),
+    st.booleans(),
+)
 def test_a_client_with_half_of_the_thread_ends_with_all_of_it(
     states: list[Reply],
     cuts: list[tuple[int, int]],

@@ -14,7 +14,7 @@ from streams.http.disconnect import StreamBroken
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart
-from tests.support.reply_histories import RUN, USAGE, histories
+from tests.support.reply_histories import RUN, USAGE, any_histories
 
 
 class UiMessage:
@@ -91,7 +91,7 @@ class UiMessage:
 cuts = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), max_size=5)
 
 
-@given(histories(paired=True), st.booleans(), cuts)
+@given(any_histories(), st.booleans(), cuts)
 def test_a_message_is_the_reply_however_its_streams_were_cut(
     states: list[Reply], resets: bool, cuts: list[tuple[int, int]]
 ) -> None:
@@ -112,7 +112,7 @@ def test_a_message_is_the_reply_however_its_streams_were_cut(
     assert message.shown == ui_parts(states[-1].parts)
 
 
-@given(histories(paired=True), cuts)
+@given(any_histories(), cuts)
 def test_a_client_that_continues_its_message_ends_with_the_reply(
     states: list[Reply], cuts: list[tuple[int, int]]
 ) -> None:

@@ -16,12 +16,16 @@ from streams.dialects.changes import (
     TakenBack,
     changes,
 )
-from streams.dialects.position import CLOSING, OPENING, Position, reply_at
+from streams.dialects.position import Position, reply_at
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     AnyPart,
+    DataPart,
     ReasoningPart,
+    SourcePart,
     TextPart,
+    ToolCallPart,
+    ToolResultPart,
 )
 from tests.support.reply_histories import RUN, histories
 
@@ -91,9 +95,14 @@ def test_a_reader_at_any_position_of_the_last_attempt_gets_the_rest(
     last = states[-1]
     place = data.draw(st.integers(-1, len(last.parts) - 1))
     part = last.parts[place] if place >= 0 else None
-    length = len(part.text) if isinstance(part, TextPart | ReasoningPart) else 0
-    offset = OPENING + data.draw(st.integers(0, length)) if part else 0
-    position = Position(attempt=last.attempt, place=place, offset=offset)
+    if isinstance(part, TextPart | ReasoningPart):
+        shown = replace(part, text=part.text[: data.draw(st.integers(1, len(part.text)))])
+        had = replace(last, parts=(*last.parts[:place], shown))
+        position = Position.after_text(had, place)
+    elif part:
+        position = Position.within(last, place, data.draw(st.integers(0, 3)))
+    else:
+        position = Position(attempt=last.attempt, place=place, offset=0)
     assert Position.of(int(position)) == position
     before = reply_at(position, last)
     assert before
@@ -105,15 +114,41 @@ def test_a_reader_at_any_position_of_the_last_attempt_gets_the_rest(
 
 def test_a_position_that_the_reply_does_not_reach_is_none() -> None:
     now = Reply(run=RUN, attempt=2, parts=(TextPart(text="ab"),))
-    for attempt, place, offset in ((1, 0, 2), (3, 0, 2), (2, 1, 0), (2, 0, 5), (2, 2046, 0)):
+    for attempt, place, offset in ((1, 0, 2), (3, 0, 2), (2, 1, 0), (2, 0, 12), (2, 2046, 0)):
         assert reply_at(Position(attempt=attempt, place=place, offset=offset), now) is None
-    closed = reply_at(Position(attempt=2, place=0, offset=CLOSING), now)
-    assert closed
-    assert closed.parts == now.parts
+    closed = Position.after_text(now, 0, 1)
+    assert reply_at(closed, now) == now
+    for text in ("a", "abc"):
+        assert reply_at(closed, replace(now, parts=(TextPart(text=text),))) is None
+
+
+def test_a_position_in_another_part_of_the_same_place_is_none() -> None:
+    parts = [
+        TextPart(text="ab"),
+        ToolCallPart(call="c", name="a", input={"a": 1, "b": 2}),
+        ToolCallPart(call="d", name="a", input={"a": 1, "b": 2}),
+        ToolResultPart(call="c", output="found"),
+        ToolResultPart(call="c", error="lost"),
+        SourcePart(source="a", title="a"),
+        DataPart(name="n", data=1, id="1"),
+        DataPart(name="n", data=1, id="2"),
+    ]
+    for part in parts:
+        position = Position.within(Reply(run=RUN, attempt=1, parts=(part,)), 0, 3)
+        for other in parts:
+            there = reply_at(position, Reply(run=RUN, attempt=1, parts=(other,)))
+            assert (there is None) == (part is not other)
+
+
+def test_a_part_that_is_read_from_the_database_is_the_same_at_its_position() -> None:
+    part = ToolCallPart(call="c", name="a", input={"bb": 1, "a": 2})
+    stored = replace(part, input={"a": 2, "bb": 1})
+    position = Position.within(Reply(run=RUN, attempt=1, parts=(part,)), 0)
+    assert reply_at(position, Reply(run=RUN, attempt=1, parts=(stored,)))
 
 
 def test_positions_ascend_and_fit_a_number_of_javascript() -> None:
-    largest = Position(attempt=2**20, place=2046, offset=2**22 - 1)
+    largest = Position(attempt=2**18, place=2046, offset=2**24 - 1)
     assert int(largest) < 2**53
     order = [(1, -1, 0), (1, 0, 0), (1, 0, 7), (1, 1, 0), (1, 2046, 0), (2, -1, 0)]
     numbers = [int(Position(attempt=a, place=p, offset=o)) for a, p, o in order]

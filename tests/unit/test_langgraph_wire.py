@@ -26,7 +26,7 @@ from streams.protocol.parts import (
     add_part,
     part_json,
 )
-from tests.support.reply_histories import RUN, USAGE, histories
+from tests.support.reply_histories import RUN, USAGE, any_histories, histories
 
 MIXES = (MODES, ("messages-tuple",), ("values", "messages-tuple"))
 ASKED = plain_message("human", "m1", "Why?")
@@ -132,7 +132,7 @@ def check(reader: Reader, last: Reply, modes: tuple[str, ...]) -> None:
     assert (reader.error is not None) == failed
 
 
-@given(histories(paired=True), st.data())
+@given(any_histories(), st.data())
 def test_a_reader_that_is_cut_anywhere_ends_as_one_that_is_not(
     replies: list[Reply], data: st.DataObject
 ) -> None:
@@ -173,7 +173,7 @@ def test_sources_and_data_are_told_whole_in_custom_mode(
     assert len(reader.custom) == len(whole)
 
 
-@given(histories(paired=True), st.integers(0, 2**53 - 1))
+@given(any_histories(), st.integers(0, 2**53 - 1))
 def test_any_position_ends_with_the_stored_state(replies: list[Reply], number: int) -> None:
     reader = Reader()
     reader.last = number

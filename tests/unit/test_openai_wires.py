@@ -18,9 +18,15 @@ from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from tests.support.reply_histories import RUN, USAGE, histories
+from tests.support.reply_histories import RUN, USAGE, histories, shortened
 
 MADE = datetime(2026, 1, 2, tzinfo=UTC)
+CLOSERS = (
+    TextPart(text="abc"),
+    ReasoningPart(text="abc"),
+    ToolResultPart(call="c", output="found"),
+    ToolResultPart(call="c", error="lost"),
+)
 VOID_CALL = ("mcp_call", "incomplete")
 TERMINAL = {"response.completed", "response.failed", "response.incomplete"}
 
@@ -120,19 +126,6 @@ def test_a_response_that_is_read_late_has_no_void_item(replies: list[Reply]) -> 
     assert reader.valid_items() == reader.final["output"]
 
 
-@st.composite
-def shortened(draw: st.DrawFn) -> list[Reply]:
-    """The states of a reply whose last attempt ended with less than it had."""
-    *running, last = draw(histories(paired=True))
-    had = running[-1].parts
-    kept = list(had[: draw(st.integers(0, len(had)))])
-    answered = {part.call for part in kept if isinstance(part, ToolResultPart)}
-    kept = [one for one in kept if not isinstance(one, ToolCallPart) or one.call in answered]
-    if kept and isinstance(part := kept[-1], TextPart):
-        kept[-1] = TextPart(text=part.text[: draw(st.integers(1, len(part.text)))])
-    return [*running, replace(last, parts=tuple(kept))]
-
-
 @given(st.data())
 def test_a_reply_that_ends_with_less_than_was_sent_ends_like_any_other(
     data: st.DataObject,
@@ -143,6 +136,22 @@ def test_a_reply_that_ends_with_less_than_was_sent_ends_like_any_other(
     texts = [item["content"][0]["text"] for item in reader.final["output"] if item.get("content")]
     parts = [one for one in replies[-1].parts if isinstance(one, TextPart | ReasoningPart)]
     assert texts == [part.text for part in parts]
+
+
+def test_a_closing_result_in_the_place_of_lost_text_is_told() -> None:
+    """The log lost the text, and the run's end gave the call a result at the text's place."""
+    call = ToolCallPart(call="c", name="look", input={})
+    states = [Reply(run=RUN, attempt=1, parts=(call, one)) for one in CLOSERS[:-1]]
+    ending = RunCompleted(run=RUN, attempt=1, reply=RUN, finish_reason="stop", usage=USAGE)
+    last = Reply(run=RUN, attempt=1, parts=(call, CLOSERS[-1]), ending=ending)
+    for state in states:
+        reader = ResponseReader()
+        for frame in ResponseWire(run()).frames(None, state):
+            reader.read(frame)
+        for frame in ResponseWire(run(), after=reader.last).frames(None, last):
+            reader.read(frame)
+        assert reader.final
+        assert reader.valid_items(without_voided_calls=True) == reader.final["output"]
 
 
 def test_text_that_changes_within_an_attempt_is_said_by_new_items() -> None:
