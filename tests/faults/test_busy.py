@@ -126,11 +126,12 @@ async def test_of_many_interruptions_at_once_the_last_is_answered(
         firsts = [*asked]
         async with following(followers, within=60):
             await wait_for_all(followers, delta(20), within=30)
+            # Each reply lasts five seconds, so none is complete before the last of the requests.
             asked += await asyncio.gather(
                 *(
                     both[n % 2].send(
                         talk.conversation,
-                        script(tokens=30, rate=30, seed=f"{talk.run}-{n}"),
+                        script(tokens=150, rate=30, seed=f"{talk.run}-{n}"),
                         when_busy="interrupt",
                     )
                     for n in range(MORE)
