@@ -30,7 +30,7 @@ RATE = 50  # events a second of the channel, where the number of readers is what
 
 
 async def delivery(
-    ring: PeerServer, readers: Sequence[Reader], *, events: int, rate: float, patience: float
+    ring: PeerServer, readers: list[Reader], *, events: int, rate: float, patience: float
 ) -> Row:
     """What connected readers receive of so many events on each channel, `rate` a second in all.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 
 from tests.benchmarks.cost import MEASURED, Cost, pin
@@ -19,36 +19,37 @@ from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 from tests.benchmarks.service import Asked, Service, service
 
 RATES = (20, 50, 200, 1000)  # tokens a second of each reply
-START = 3.0  # seconds until the first token: all replies have been asked for by then
+# Seconds until the first token: all replies have been asked for by then.
+START, SMALL_START = 3.0, 1.5
 WARM = 0.5  # seconds of tokens before it measures, and as many afterwards
 APART = 0.05  # seconds between two questions
 
 # Asks for the reply of this name, and connects its reader.
-Ask = Callable[[str, Mapping[str, object]], Awaitable[Reader]]
+Ask = Callable[[str, Mapping[str, float]], Awaitable[Reader]]
 
 
-async def steady(wishes: Wishes, ask: Ask, costs: Mapping[str, Cost], rate: int) -> Row:
-    """The processor time of each process for a token, while all replies run."""
+async def steady(wishes: Wishes, ask: Ask, costs: Mapping[str, Sequence[Cost]], rate: int) -> Row:
+    """The processor time of these processes for a token, while all replies run."""
     replies, seconds = wishes.size(20, 3), 2.0 if not wishes.small else 0.5
-    tokens = int((seconds + 2 * WARM) * rate)
+    tokens, start = int((seconds + 2 * WARM) * rate), SMALL_START if wishes.small else START
     begun = time.monotonic()
 
     async def one(n: int) -> Reader:
         await asyncio.sleep(n * APART)
-        wait = START - (time.monotonic() - begun)
+        wait = start - (time.monotonic() - begun)
         script = {"tokens": tokens, "rate": rate, "first": wait, "seed": n}
         return await ask(f"{rate}-{n}", script)
 
     readers = await asyncio.gather(*map(one, range(replies)))
-    await asyncio.sleep(begun + START + WARM - time.monotonic())
+    await asyncio.sleep(begun + start + WARM - time.monotonic())
     for reader in readers:
         reader.count = 0
         del reader.late[:]
     own = Cost().begin()
-    for cost in costs.values():
+    for cost in chain.from_iterable(costs.values()):
         cost.begin()
     await asyncio.sleep(seconds)
-    spent = {name: cost.seconds for name, cost in costs.items()}
+    spent = {name: sum(cost.seconds for cost in some) for name, some in costs.items()}
     heard, events = (sum(n) for n in zip(*((len(r.late), r.count) for r in readers), strict=True))
     late = milliseconds(list(chain.from_iterable(reader.late for reader in readers)))
     row = {
@@ -69,31 +70,33 @@ async def steady(wishes: Wishes, ask: Ask, costs: Mapping[str, Cost], rate: int)
 
 async def ours(home: Service, wishes: Wishes) -> AsyncIterator[Row]:
     stack = home.stack
-    pids = {"web": stack.web.pid, "worker": stack.worker.pid, "Redis": stack.valkey.pid}
-    costs = {name: Cost(pid) for name, pid in pids.items()}
+    web, worker, redis = stack.web.pid, stack.worker.pid, stack.valkey.pid
+    costs = {
+        "processes": [Cost(web), Cost(worker)],
+        "worker": [Cost(worker)],
+        "Redis": [Cost(redis)],
+    }
     for rate in RATES:
         runs: list[Asked] = []
 
-        async def ask(_: str, script: Mapping[str, object], runs: list[Asked] = runs) -> Reader:
+        async def ask(_: str, script: Mapping[str, float], runs: list[Asked] = runs) -> Reader:
             client = home.another_client()
-            runs.append(await client.ask(**script))
+            runs.append(await client.ask(None, **script))
             reader = client.reader(runs[-1])
             await reader.connect()
             return reader
 
-        row = await steady(wishes, ask, costs, rate)
-        spent = [row[f"{name} µs a token"] for name in ("web", "worker")]
-        yield {"way": OURS, "processes µs a token": sum(map(float, map(str, spent))), **row}
+        yield {"way": OURS, **await steady(wishes, ask, costs, rate)}
         await home.over(runs, within=60)
 
 
 async def theirs(peer: Streamer, home: Service, wishes: Wishes) -> AsyncIterator[Row]:
-    async def ask(name: str, script: Mapping[str, object]) -> Reader:
+    async def ask(name: str, script: Mapping[str, float]) -> Reader:
         reader = peer.asks(name, **script)
         await reader.connect()
         return reader
 
-    costs = {"processes": Cost(peer.web.pid), "Redis": Cost(home.stack.valkey.pid)}
+    costs = {"processes": [Cost(peer.web.pid)], "Redis": [Cost(home.stack.valkey.pid)]}
     for rate in RATES:
         yield {"way": peer.name, **await steady(wishes, ask, costs, rate)}
 

@@ -43,8 +43,8 @@ async def cost(home: Service, wire: str, *, readers: int, tokens: int) -> float:
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    rounds, readers = wishes.size(10, 1), wishes.size(50, 3)
-    tokens = wishes.size(400, 20)
+    rounds, readers = wishes.size(5, 1), wishes.size(50, 3)
+    tokens = wishes.size(200, 20)
     async with service(wishes) as home:
         spent: dict[str, list[float]] = {wire: [] for wire in WIRES}
         for _ in range(rounds):
