@@ -30,7 +30,7 @@ async def restless(reader: Reader, drops: list[float]) -> None:
 
 async def contest(name: str, wishes: Wishes) -> Row:
     readers_count, drops = wishes.size(20, 4), wishes.size(15, 3)
-    events = wishes.size(1500, 150) if name != DATABASE_STORAGE else wishes.size(1500, 60)
+    events = wishes.size(1000, 150) if name != DATABASE_STORAGE else wishes.size(1000, 60)
     chance = random.Random(SEED)
     async with peer_server(name, wishes.place, channels=1) as ring:
         readers = ring.readers(readers_count)

@@ -74,7 +74,7 @@ async def by_the_model(home: Service, questions: int) -> list[float]:
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    questions = wishes.size(200, 10)
+    questions = wishes.size(150, 10)
     async with service(wishes) as home:
         pin(MEASURED, home.stack.web.pid)
         model = part(await by_the_model(home, questions), 0.5)

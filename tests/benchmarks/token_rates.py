@@ -20,7 +20,7 @@ from tests.benchmarks.service import Asked, Service, service
 
 RATES = (20, 50, 200, 1000)  # tokens a second of each reply
 # Seconds until the first token: all replies have been asked for by then.
-START, SMALL_START = 3.0, 1.5
+START, SMALL_START = 2.5, 1.5
 WARM = 0.5  # seconds of tokens before it measures, and as many afterwards
 APART = 0.05  # seconds between two questions
 
