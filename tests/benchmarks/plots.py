@@ -28,7 +28,7 @@ from tests.support.stack import CHECKOUT
 Points = list[tuple[float, float]]
 
 FOLDER = CHECKOUT / "docs" / "plots"
-NO_FIGURES = " (sizes of --small: these figures mean nothing)"
+NO_FIGURES = "\nSizes of --small: these figures mean nothing"
 STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "unspool",  # ids do not depend on chance
