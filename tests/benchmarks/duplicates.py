@@ -18,6 +18,7 @@ from tests.benchmarks.report import Row, Wishes, benchmark
 
 RATE = 100  # events a second
 SEED = 7
+PATIENCE = 20  # seconds after the last event until what has not arrived counts as lost
 
 
 async def restless(reader: Reader, drops: list[float]) -> None:
@@ -43,7 +44,7 @@ async def contest(name: str, wishes: Wishes) -> Row:
         moments = [[now + chance.uniform(0, lasts) for _ in range(drops)] for _ in readers]
         await asyncio.gather(*map(restless, readers, moments))
         await saying
-        await heard(readers, events, within=60)
+        await heard(readers, events, within=PATIENCE)
         return {
             "view": name,
             "readers": len(readers),

@@ -122,7 +122,7 @@ async def waiting(names: Sequence[str], wishes: Wishes, *, followers: int) -> As
             memory, threads = server.memory, server.threads
             await connected(ring.readers(followers), within=300, at_once=50)
             await asyncio.sleep(wishes.size(2, 0))  # what opening them cost is spent
-            opened = {
+            opened: Row = {
                 "KB a follower": round((server.memory - memory) / followers / 1024, 1),
                 "more threads": server.threads - threads,
             }
@@ -130,12 +130,12 @@ async def waiting(names: Sequence[str], wishes: Wishes, *, followers: int) -> As
         for server, _ in servers.values():
             server.begin()
         await asyncio.sleep(wishes.size(15, 1))
-        for name, (server, opened) in servers.items():
+        for name, (server, row) in servers.items():
             yield {
                 "load": "waiting",
                 "view": name,
                 "readers": followers,
-                **opened,
+                **row,
                 "server % of a core": round(server.share, 2),
             }
 

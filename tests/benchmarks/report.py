@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -78,6 +79,7 @@ class Figures:
 
     rows: Mapping[str, Sequence[Row]]
     small: bool  # of some run: then the figures mean nothing
+    origin: str = ""  # machine, Python, day and load
 
     def find(self, noun: str, wanted: Row) -> list[Row]:
         """The rows of the benchmark that have these values."""
@@ -91,6 +93,17 @@ def read_figures(file: Path, *, since: int = 0) -> Figures:
     return Figures(
         rows={noun: result["rows"] for noun, result in latest.items()},
         small=any(result["small"] for result in latest.values()),
+        origin=_origin(list(latest.values())),
+    )
+
+
+def _origin(results: Sequence[Mapping[str, Any]]) -> str:
+    if not results:
+        return ""
+    first, loads = results[0], [result["load"] for result in results]
+    return (
+        f"{first['machine']}, Python {first['python']}, {first['date'][:10]};"
+        f" load before a benchmark {min(loads):.1f} to {max(loads):.1f}"
     )
 
 

@@ -17,7 +17,7 @@ SMALL = "The sizes were those of --small: these figures mean nothing.\n\n"
 
 
 def summary(figures: Figures) -> str:
-    """A Markdown table with a row for each aim."""
+    """A Markdown table with a row for each aim, and where the figures are from."""
     rows = [HEAD, *(_row(aim, figures) for aim in AIMS)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(HEAD))]
     rows.insert(1, tuple("-" * width for width in widths))
@@ -25,7 +25,8 @@ def summary(figures: Figures) -> str:
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
         for row in rows
     ]
-    return (SMALL if figures.small else "") + "\n".join(lines)
+    origin = f"\n\n{figures.origin}." if figures.origin else ""
+    return (SMALL if figures.small else "") + "\n".join(lines) + origin
 
 
 def _row(aim: Aim, figures: Figures) -> tuple[str, ...]:

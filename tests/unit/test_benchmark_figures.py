@@ -1,5 +1,6 @@
 """What `make bench` makes of its figures: the table of aims, and the plots of the documents."""
 
+import json
 from pathlib import Path
 
 from tests.benchmarks.aims import AIMS, Aim
@@ -49,9 +50,20 @@ def test_small_sizes_are_said_to_mean_nothing() -> None:
 
 def test_the_figures_of_a_file_are_those_of_the_latest_run(tmp_path: Path) -> None:
     file = tmp_path / "figures.jsonl"
-    earlier = '{"benchmark": "opening", "small": true, "rows": [{"ms": 1}]}\n'
-    file.write_text(earlier + '{"benchmark": "opening", "small": false, "rows": [{"ms": 2}]}\n')
-    assert read_figures(file) == Figures(rows={"opening": [{"ms": 2}]}, small=False)
+    about = {
+        "benchmark": "opening",
+        "machine": "2 cores",
+        "python": "3.11.2",
+        "date": "2026-11-30T09:00:00+00:00",
+    }
+    earlier = json.dumps({**about, "small": True, "load": 9, "rows": [{"ms": 1}]}) + "\n"
+    later = json.dumps({**about, "small": False, "load": 0.5, "rows": [{"ms": 2}]}) + "\n"
+    file.write_text(earlier + later)
+    assert read_figures(file) == Figures(
+        rows={"opening": [{"ms": 2}]},
+        small=False,
+        origin="2 cores, Python 3.11.2, 2026-11-30; load before a benchmark 0.5 to 0.5",
+    )
     assert read_figures(file, since=len(earlier)) == read_figures(file)
 
 
