@@ -30,7 +30,6 @@ from workers.log_writer import PAUSE
 from workers.outcome import End, Outcome
 from workers.prompt.budget import fit, fit_with_tools, tokens_of
 from workers.prompt.history import history
-from workers.prompt.messages import PromptMessage
 from workers.reply_source import Reply
 from workers.runtime import Runtime
 
@@ -64,8 +63,7 @@ def _write(run: Run, process: Runtime) -> None:
             writer.head = _publish_start(run, process)
             fit_prompt = fit_with_tools if process.kind is Kind.AGENT else fit
             turns = fit_prompt(history(run), settings.PROMPT_MAX_TOKENS)
-            _store_input_tokens(run, turns)
-            connection.close()  # a reply that waits for its model holds no connection
+            run.input_tokens = tokens_of(turns)
             reply = process.source(
                 run,
                 turns,
@@ -73,7 +71,9 @@ def _write(run: Run, process: Runtime) -> None:
                 called=partial(_store_call, attempt, hold),
                 draining=lambda: process.draining,
             )
-            outcome = _outcome_of(attempt, process.start(attempt.write(reply.items, hold)))
+            writing = process.start(attempt.write(reply.items, hold))
+            _store_input_tokens(attempt, run)  # while the model begins
+            outcome = _outcome_of(attempt, writing)
             name = outcome if isinstance(outcome, str) else outcome.code
             with finish_span(name, writer.events):
                 _finish(attempt, outcome, process)
@@ -166,6 +166,15 @@ def _finish(attempt: Attempt, outcome: End, process: Runtime) -> None:
             sleep(PAUSE)
 
 
-def _store_input_tokens(run: Run, turns: list[PromptMessage]) -> None:
-    run.input_tokens = tokens_of(turns)
-    Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)
+def _store_input_tokens(attempt: Attempt, run: Run) -> None:
+    """Store the count for who ends the run if this process does not. Stops the attempt if it fails.
+
+    Then close the connection: a reply that waits for its model holds none.
+    """
+    try:
+        Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)
+    except BaseException:
+        attempt.stop()
+        raise
+    finally:
+        connection.close()

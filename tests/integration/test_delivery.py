@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 
 from streams.delivery import hub
 from streams.delivery.channel_buffer import CHUNK_BYTES
+from streams.delivery.follower import STEPS
 from streams.delivery.open_streams import OpenStreams
 from streams.delivery.stream_end import StreamEnd
 from streams.log.channel_log import ChannelLog
@@ -173,6 +174,7 @@ async def test_a_live_event_delays_the_heartbeat(crowd: OpenStreams, settings: A
     (buffer,) = crowd._hubs._hubs[0]._buffers.values()
     (follower,) = crowd._open
     due = follower._heartbeat_at
+    await asyncio.sleep(2 * settings.STREAM_HEARTBEAT / STEPS)  # the times are rounded
     buffer.push(story.first + 1, b"event: a\ndata: {}\nid: %d\n\n" % (story.first + 1))
     await asyncio.sleep(0)
     assert client.at_once
