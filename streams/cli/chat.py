@@ -92,7 +92,8 @@ class Chat:
         while True:
             events = self._client.events(self.conversation, None)
             _, snapshot = next(events)
-            run = next(iter(snapshot["runs"]), None)  # the other runs are queued
+            active = [run for run in snapshot["runs"] if run["id"] not in seen]
+            run = active[0] if active else None  # the other runs are queued
             for message in snapshot["messages"] if seen else snapshot["messages"][-HISTORY:]:
                 if seen.isdisjoint((message["id"], message["run"])):
                     self._out.write(f"{message['role']}: {message['content']}\n")
