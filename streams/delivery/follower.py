@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from functools import lru_cache
+from math import ceil
 from time import monotonic
 
 from django.conf import settings
@@ -23,6 +24,8 @@ from streams.models import Conversation
 from streams.observability import metrics
 from streams.protocol.sse import encode_frame, retry_field
 from streams.protocol.stream_frames import Heartbeat
+
+STEPS = 16  # in the time between two heartbeats, at which they are due
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +134,9 @@ class Follower:
         return min(due, events.due(until_idle=self._until_idle))
 
     def _delay_heartbeat(self) -> None:
-        self._heartbeat_at = monotonic() + self._heartbeat_after
+        """Set when the next heartbeat is due, a little later so that one tick serves many."""
+        step = self._heartbeat_after / STEPS
+        self._heartbeat_at = ceil((monotonic() + self._heartbeat_after) / step) * step
 
     def _deliver(self, first: int, last: int, chunk: bytes) -> bool:
         """Write live events while the stream waits. False: the stream must wake, and do it."""
