@@ -1,6 +1,6 @@
 """A run whose start, deltas and final event a test publishes itself, through the use cases."""
 
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from asgiref.sync import sync_to_async
 
@@ -13,7 +13,7 @@ from streams.protocol.parts import text_parts
 from tests.support.appends import text_append
 from workers.lease import claim
 
-VISITOR = Caller(owner=f"visitor:{UUID(int=1)}")
+VISITOR = Caller(owner="visitor:a")
 
 
 class PublishedRun:
