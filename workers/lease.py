@@ -8,7 +8,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from streams.chat.dispatch import dispatch
@@ -115,8 +115,7 @@ def _load_claimed(before: Run, worker: UUID) -> Run | None:
 
 def still_held(run: Run) -> bool:
     """Whether this attempt still holds the run, by the run's row."""
-    held = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
-    return held.filter(status=Run.Status.RUNNING).exists()
+    return _own(run).exists()
 
 
 def mark_called(run: Run) -> bool:
@@ -125,9 +124,8 @@ def mark_called(run: Run) -> bool:
     From then on the run never begins anew. False if the attempt has lost the run, or the run's
     cancel was requested: do not call the tool.
     """
-    held = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
-    active = held.filter(status=Run.Status.RUNNING, cancel_asked=False)
-    return bool(active.update(called_at=Coalesce(F("called_at"), Now())))
+    uncancelled = _own(run).filter(cancel_asked=False)
+    return bool(uncancelled.update(called_at=Coalesce(F("called_at"), Now())))
 
 
 def release(run: Run, *, head: int = 0, redispatch: bool = True) -> bool:
@@ -138,13 +136,8 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> bool:
     lost the run, or has called a tool that must not be called twice.
     """
     run.conversation.advance_head(head)
-    released = Run.objects.filter(
-        pk=run.pk,
-        attempt=run.attempt,
-        worker=run.worker,
-        status=Run.Status.RUNNING,
-        called_at=None,
-    ).update(
+    uncalled = _own(run).filter(called_at=None)
+    released = uncalled.update(
         status=Run.Status.QUEUED,
         uncounted_attempts=F("uncounted_attempts") + 1,
         worker=None,
@@ -158,3 +151,9 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> bool:
         if redispatch:
             dispatch(run.id, run.model)
     return bool(released)
+
+
+def _own(run: Run) -> QuerySet[Run]:
+    """Select the run's row, if this attempt still holds it."""
+    own = Run.objects.filter(pk=run.pk, attempt=run.attempt, worker=run.worker)
+    return own.filter(status=Run.Status.RUNNING)

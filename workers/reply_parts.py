@@ -3,7 +3,7 @@
 from io import StringIO
 
 from streams.log.slots import SlotWrite, payload_of
-from streams.protocol.parts import DataPart, Part, ReasoningPart, TextPart, WholePart, text_of
+from streams.protocol.parts import DataPart, Part, ReasoningPart, TextPart, WholePart
 
 PUBLISHED_PER_KEPT = 8  # an attempt may publish so often what a reply may hold: data is replaced
 
@@ -41,10 +41,6 @@ class ReplyParts:
     @property
     def parts(self) -> tuple[Part, ...]:
         return tuple(part.part() if isinstance(part, OpenPart) else part for part in self._parts)
-
-    @property
-    def text(self) -> str:
-        return text_of(self.parts)
 
     def fit(self, text: str) -> str:
         """Return the beginning of the text that still fits. All of it counts against the limit.

@@ -38,11 +38,6 @@ router = Router(tags=["conversations"])
 STARTED = {202: Accepted, 200: RunStatus}  # 200: the run ended within `Prefer: wait`
 
 
-def own(request: ApiRequest, conversation: UUID) -> Conversation:
-    """The caller's conversation. Raises `DoesNotExist`, for another owner's conversation too."""
-    return readable_conversation(request.auth, conversation)
-
-
 @router.post("/", response=STARTED, summary="Begin a conversation", openapi_extra=START)
 def begin(request: ApiRequest, body: Begin, key: KeyHeader = None) -> HttpResponse:
     queued = begin_conversation(
@@ -83,7 +78,7 @@ def conversations(
     openapi_extra=READ,
 )
 def conversation(request: ApiRequest, conversation: UUID) -> HttpResponse:
-    body = encode(snapshot(own(request, conversation)))
+    body = encode(snapshot(readable_conversation(request.auth, conversation)))
     return HttpResponse(body, content_type="application/json")
 
 
@@ -94,7 +89,7 @@ def conversation(request: ApiRequest, conversation: UUID) -> HttpResponse:
     openapi_extra=WRITE,
 )
 def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversation:
-    renamed = own(request, conversation)
+    renamed = readable_conversation(request.auth, conversation)
     rename_conversation(renamed, body.title)
     return renamed
 
@@ -106,7 +101,7 @@ def rename(request: ApiRequest, conversation: UUID, body: Rename) -> Conversatio
     openapi_extra=READ,
 )
 def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
-    delete_conversation(own(request, conversation))
+    delete_conversation(readable_conversation(request.auth, conversation))
     return Status(204, None)
 
 
@@ -118,7 +113,7 @@ def delete(request: ApiRequest, conversation: UUID) -> Status[None]:
     openapi_extra=READ,
 )
 def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> Messages:
-    found = own(request, conversation)
+    found = readable_conversation(request.auth, conversation)
     before_message = found.messages.get(pk=before) if before else None
     page, earlier = message_page(found, before=before_message)
     return Messages(messages=list(page), earlier=earlier)
@@ -132,7 +127,7 @@ def messages(request: ApiRequest, conversation: UUID, before: Before = None) -> 
 )
 def ask(request: ApiRequest, conversation: UUID, body: Ask, key: KeyHeader = None) -> HttpResponse:
     queued = ask_in_conversation(
-        own(request, conversation),
+        readable_conversation(request.auth, conversation),
         body.message,
         when_busy=body.when_busy,
         metadata=body.metadata,

@@ -18,21 +18,16 @@ from streams.models import Run
 router = Router(tags=["runs"])
 
 
-def own(request: ApiRequest, run: UUID) -> Run:
-    """The caller's run. Raises `DoesNotExist`, for another owner's run too."""
-    return readable_run(request.auth, run)
-
-
 @router.get("/{uuid:run}/", response=RunStatus, summary="A run as it is now", openapi_extra=READ)
 def run(request: ApiRequest, run: UUID) -> RunStatus:
-    return run_status(own(request, run))
+    return run_status(readable_run(request.auth, run))
 
 
 @router.post("/{uuid:run}/cancel/", response=RunStatus, summary="Stop a run", openapi_extra=POST)
 def cancel(
     request: ApiRequest, run: UUID, body: EmptyBody | None = None, key: KeyHeader = None
 ) -> HttpResponse:
-    stopped = own(request, run)
+    stopped = readable_run(request.auth, run)
     once = idempotency_key(request, body or EmptyBody(), key)
     if once and recall(once) is not None:
         return status_response(run_status(stopped), repeated=True)
@@ -56,6 +51,8 @@ def retry(
 ) -> HttpResponse:
     options = body or Retry()
     queued = ask.retry(
-        own(request, run), when_busy=options.when_busy, key=idempotency_key(request, options, key)
+        readable_run(request.auth, run),
+        when_busy=options.when_busy,
+        key=idempotency_key(request, options, key),
     )
     return accepted_response(queued)

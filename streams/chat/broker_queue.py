@@ -9,9 +9,8 @@ from typing import Any
 from amqp.exceptions import ChannelError
 from celery import current_app
 
+from streams.chat.dispatch import check_broker
 from streams.chat.model_names import Kind, queue_of
-from streams.log.event_log import the_log
-from streams.log.sharding import broker_server, server_urls
 
 logger = logging.getLogger(__name__)
 # AMQP 0-9-1 §1.8.2. Redis has no empty lists, and RabbitMQ creates a queue at its first use.
@@ -22,10 +21,7 @@ WAIT = 1  # seconds, at most, to connect to the broker
 def queue_length(kind: Kind) -> int | None:
     """Return how many tasks of this kind no process has taken. None: the broker is away."""
     try:
-        server = broker_server()
-        if server is not None and len(server_urls()) > 1:
-            # If the server is away, the log fails at once, but kombu only after seconds.
-            the_log().ask_server(server, "PING")
+        check_broker()
         return _ask(queue_of(kind))
     except Exception as error:  # each broker raises its own exceptions
         logger.warning("queue length unknown: %s", type(error).__name__)

@@ -30,10 +30,7 @@ def dispatch(run: UUID, model: str) -> None:
         logger.warning("run %s not dispatched: no model or agent has its name", run)
         return
     try:
-        server = broker_server()
-        if server is not None and len(server_urls()) > 1:
-            # If the server is away, the log fails at once, but kombu only after seconds.
-            the_log().ask_server(server, "PING")
+        check_broker()
         headers = {"asked_by": current(), **inject_headers(run)}
         current_app.send_task(
             TASK,
@@ -45,3 +42,13 @@ def dispatch(run: UUID, model: str) -> None:
         )
     except Exception as error:  # each broker raises its own exceptions
         logger.warning("run %s not dispatched: %s", run, type(error).__name__)
+
+
+def check_broker() -> None:
+    """Raise `LogUnavailable` if the broker is one of several Redis servers, and does not answer.
+
+    The log fails at once, but kombu only after seconds.
+    """
+    server = broker_server()
+    if server is not None and len(server_urls()) > 1:
+        the_log().ask_server(server, "PING")

@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Q, Value
+from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from streams.database_time import from_now
 from streams.models import Run
@@ -54,9 +54,5 @@ def passed(moment: str, seconds: float) -> Q:
 
 def _latest_end() -> Combinable:
     """The latest possible end of a row's lease: that of a lease which starts now."""
-    # An older release of this software may have claimed the run, without `lease_length`.
-    length = Coalesce(
-        F("lease_length"),
-        Value(timedelta(seconds=settings.RUN_LEASE), output_field=DurationField()),
-    )
-    return ExpressionWrapper(Now() + length + Value(SLACK), output_field=DateTimeField())
+    end = Now() + F("lease_length") + Value(SLACK)
+    return ExpressionWrapper(end, output_field=DateTimeField())

@@ -69,23 +69,16 @@ def owner_named(user: str | None, owner: str | None) -> str:
     if bool(user) == bool(owner):
         raise UnknownOwner("Name a user, or an --owner such as visitor:<uuid>.")
     if owner:
-        return _check_owner(owner)
+        try:
+            return str(parse_owner(owner))
+        except ValueError:
+            expected = "user:<id>, visitor:<uuid> or external:<id>"
+            raise UnknownOwner(f"{owner} is no owner: write {expected}, as rows do.") from None
     users = get_user_model()
     try:
         return f"user:{users.objects.get_by_natural_key(user).pk}"
     except users.DoesNotExist:
         raise UnknownOwner(f"There is no user {user}.") from None
-
-
-def _check_owner(owner: str) -> str:
-    try:
-        return str(parse_owner(owner))
-    except ValueError:
-        # Earlier releases accepted `user:03` as an owner of its own, different from `user:3`.
-        if Conversation.objects.filter(owner=owner).exists():
-            return owner
-        expected = "user:<id>, visitor:<uuid> or external:<id>"
-        raise UnknownOwner(f"{owner} is no owner: write {expected}, as rows do.") from None
 
 
 def export_rows(owner: str) -> Iterator[Row]:
@@ -130,10 +123,7 @@ def erase(owner: str) -> int:
 
 def _user(owner: str) -> "QuerySet[Any]":
     users = get_user_model()._default_manager
-    try:
-        parsed = parse_owner(owner)
-    except ValueError:
-        return users.none()
+    parsed = parse_owner(owner)
     return users.filter(pk=parsed.name) if parsed.kind is OwnerKind.USER else users.none()
 
 

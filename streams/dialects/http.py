@@ -19,7 +19,6 @@ from streams.dialects.wire import Wire, open_run
 from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
 from streams.http.refusals import Refuse
-from streams.protocol.fold import Reply
 
 SYNTAX = 256 * 1024  # bytes outside of strings in a body, which may hold a list of messages
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -96,7 +95,6 @@ def stream_run(
     caller: Caller,
     state: ReplyState,
     *,
-    before: Reply | None = None,
     headers: dict[str, str] | None = None,
     on_close: Callable[[bool], None] | None = None,
 ) -> StreamingHttpResponse:
@@ -106,7 +104,7 @@ def stream_run(
     """
     check_stream(request, caller)
     try:
-        frames = open_run(wire, caller, state, before=before, on_close=on_close)
+        frames = open_run(wire, caller, state, on_close)
     except StreamLimit:
         raise TOO_MANY from None
     return EventStreamResponse(frames, headers={**HEADERS, **(headers or {})})

@@ -11,32 +11,24 @@ from streams.api.authentication import ApiRequest
 from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of, kinds, names
 from streams.dialects.http import DialectApi
+from streams.dialects.plain_text import BODY, REFUSALS
 from streams.http.problems import not_found
 from streams.http.refusals import openai_refusal
 
 REPEAT = "x-stainless-retry-count"  # how often the SDK has repeated this request
+OWN = {
+    400: "The request cannot be read, or asks for what there is not",
+    409: "A reply is being written, or it is not the latest one",
+    500: "A fault of the service, or the reply failed",
+    505: "A stream was asked for over HTTP/1.0",
+}
 ERRORS: dict[str, Any] = {
     "responses": {
         status: {
             "description": description,
             "content": {"application/json": {"schema": {"type": "object"}}},
         }
-        for status, description in {
-            400: "The request cannot be read, or asks for what there is not",
-            401: "The request has no valid authentication",
-            403: "The token lacks a scope, or the CSRF token is missing",
-            404: "It does not exist, or another owner has it",
-            408: "The body did not arrive completely",
-            409: "A reply is being written, or it is not the latest one",
-            411: "The body has no Content-Length",
-            413: "The body is larger than any request needs",
-            415: "The body is not application/json",
-            422: "A value in the request is not valid",
-            429: "A limit of this owner is reached",
-            500: "A fault of the service, or the reply failed",
-            503: "The service is temporarily unavailable",
-            505: "A stream was asked for over HTTP/1.0",
-        }.items()
+        for status, description in (REFUSALS | BODY | OWN).items()
     }
 }
 

@@ -17,7 +17,6 @@ from streams.protocol.fold import Reply
 from streams.protocol.parts import AnyPart, DataPart, ReasoningPart, TextPart, part_json
 
 PART_BITS, OFFSET_BITS, FRAME_BITS = 11, 24, 2
-ATTEMPT_BITS = 53 - PART_BITS - OFFSET_BITS
 HEAD, END = 0, 2**PART_BITS - 1  # the numbers of what comes before and after all parts
 FRAMES = 2**FRAME_BITS
 CHECKSUMS = 2 ** (OFFSET_BITS - FRAME_BITS - 1)

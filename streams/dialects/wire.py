@@ -72,13 +72,12 @@ class RunStream:
         wire: Wire,
         stream: OpenStream | None,
         state: ReplyState,
-        before: Reply | None,
         on_close: Callable[[bool], None] | None,
     ) -> None:
         self._stream = stream
         self._on_close = on_close
         self._left = True  # until the stream has ended otherwise
-        self._frames = self._read(wire, state.reply, before)
+        self._frames = self._read(wire, state.reply)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -97,10 +96,10 @@ class RunStream:
         if on_close:
             on_close(self._left)
 
-    async def _read(self, wire: Wire, reply: Reply, before: Reply | None) -> AsyncGenerator[bytes]:
+    async def _read(self, wire: Wire, reply: Reply) -> AsyncGenerator[bytes]:
         with metrics.DIALECT_STREAMS.labels(wire.dialect).track_inprogress():
             try:
-                async for frames in _frames(wire, self._stream, reply, before):
+                async for frames in _frames(wire, self._stream, reply):
                     yield frames
             except LastFrames as last:
                 self._left = False
@@ -115,11 +114,9 @@ def open_run(
     wire: Wire,
     caller: Caller,
     state: ReplyState,
-    *,
-    before: Reply | None = None,
     on_close: Callable[[bool], None] | None = None,
 ) -> RunStream:
-    """Return the run's frames from `before` on, until the run has ended.
+    """Return the run's frames, until the run has ended.
 
     Call it in a request's thread, and iterate it in the event loop. Raises `StreamLimit`.
     """
@@ -130,13 +127,11 @@ def open_run(
         stream = open_streams().admit(
             caller, conversation, state.cursor, until_idle=False, heartbeat=heartbeat
         )
-    return RunStream(wire, stream, state, before, on_close)
+    return RunStream(wire, stream, state, on_close)
 
 
-async def _frames(
-    wire: Wire, stream: OpenStream | None, reply: Reply, before: Reply | None
-) -> AsyncGenerator[bytes]:
-    if frames := b"".join(wire.frames(before, reply)):
+async def _frames(wire: Wire, stream: OpenStream | None, reply: Reply) -> AsyncGenerator[bytes]:
+    if frames := b"".join(wire.frames(None, reply)):
         yield frames
     if stream is None:
         return

@@ -31,7 +31,8 @@ async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive)
 
     async def watch() -> None:
         nonlocal has_left
-        await wait_for_disconnect(receive)
+        while (await receive())["type"] != "http.disconnect":
+            pass  # an unread body
         has_left = True
         task.cancel()
 
@@ -44,9 +45,3 @@ async def run_while_connected(work: Coroutine[Any, Any, None], receive: Receive)
             raise
     finally:
         watching.cancel()
-
-
-async def wait_for_disconnect(receive: Receive) -> None:
-    """Wait until the client disconnects. Messages before that are an unread body: drop them."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page
 
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.parts import Part, add_part, part_json, part_of, text_of
 from streams.protocol.sse import decode
+from tests.support.fold import ConversationState, fold
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

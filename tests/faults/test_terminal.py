@@ -293,7 +293,7 @@ async def test_a_failure_is_noted_and_sets_the_exit_status(service: Stack, tmp_p
     assert re.fullmatch(r"failed: [A-Z].+\. \(\d+ tokens\)\n", chat.err), chat.err
     for arguments, told in (
         (["--token", "made-up"], "The token is unknown"),
-        (["--model", "made-up"], "There is no model or agent made-up, only: scripted."),
+        (["--model", "made-up"], "No model or agent of this name is offered."),
         (["--conversation", "4f1d1f9c-1111-4111-8111-111111111111"], "it is not yours"),
     ):
         async with Chat(service, tmp_path, *arguments, piped="hi") as chat:

@@ -328,17 +328,17 @@ def test_a_body_with_very_many_fields_is_refused(browser: ApiClient) -> None:
     assert len(answer.content) < 1000
 
 
-def deleted_meanwhile(monkeypatch: pytest.MonkeyPatch, views: str) -> None:
+def deleted_meanwhile(monkeypatch: pytest.MonkeyPatch, views: str, lookup: str) -> None:
     """Delete each conversation after its lookup has found it."""
     module = import_module(f"streams.api.{views}")
-    find = module.own
+    find = getattr(module, lookup)
 
     def found(*which: Any) -> Any:
         it = find(*which)
         conversations.delete(getattr(it, "conversation", it))
         return it
 
-    monkeypatch.setattr(module, "own", found)
+    monkeypatch.setattr(module, lookup, found)
 
 
 def test_a_conversation_deleted_after_its_lookup_is_not_found(
@@ -347,10 +347,10 @@ def test_a_conversation_deleted_after_its_lookup_is_not_found(
     made = [browser.begin() for _ in range(3)]
     ids = [conversation(one["conversation"]) for one in made]
     with monkeypatch.context() as patch:
-        deleted_meanwhile(patch, "conversations")
+        deleted_meanwhile(patch, "conversations", "readable_conversation")
         assert refused(browser.get(ids[0])) == (404, "not_found")
         assert refused(browser.post(f"{ids[1]}messages/", {"message": "?"})) == (404, "not_found")
-    deleted_meanwhile(monkeypatch, "runs")
+    deleted_meanwhile(monkeypatch, "runs", "readable_run")
     assert refused(browser.get(run(made[2]["run"]))) == (404, "not_found")
 
 

@@ -17,11 +17,11 @@ from streams.log.event_log import log_of, the_log
 from streams.log.values import Page
 from streams.models import Run
 from streams.protocol.events import PartAdded, Piece, TextSnapshot
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.parts import Part, ReasoningPart, SourcePart, TextPart
 from streams.protocol.sse import decode
 from tests.integration.support.stepped_reply import SteppedReplies, SteppedReply
 from tests.integration.support.written_runs import until, worker_process, write_in_thread
+from tests.support.fold import ConversationState, fold
 from tests.support.openai_server import expected
 from workers import reply_writer
 from workers.delta_window import LONGEST, TICKS

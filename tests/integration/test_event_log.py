@@ -26,11 +26,11 @@ from streams.protocol.events import (
     TextDelta,
     TextSnapshot,
 )
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 from tests.integration.support.logged_run import CLOCK, USAGE, Clock, LoggedRun
 from tests.support.appends import snapshot_append, text_append
+from tests.support.fold import ConversationState, fold
 
 
 @pytest.fixture

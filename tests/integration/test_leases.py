@@ -80,15 +80,6 @@ def test_a_lease_lasts_its_own_length(run: Run, settings: Any) -> None:
     assert not Run.objects.filter(held()).exists()
 
 
-def test_a_lease_of_an_earlier_release_lasts_as_long_as_the_setting(
-    run: Run, settings: Any
-) -> None:
-    Run.objects.update(lease_length=None)
-    assert Run.objects.filter(held()).exists()
-    set_back(settings.RUN_LEASE + 60)
-    assert Run.objects.filter(abandoned()).exists()
-
-
 def test_a_running_worker_regains_its_lease_at_the_next_renewal(run: Run, settings: Any) -> None:
     keeper = LeaseKeeper()
     Run.objects.update(worker=keeper.worker)

@@ -29,7 +29,7 @@ from streams.protocol.events import (
     TextDelta,
     TextSnapshot,
 )
-from streams.protocol.fold import ConversationState, Reply, fold
+from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     DataPart,
     Part,
@@ -44,6 +44,7 @@ from streams.protocol.parts import (
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import queued_run, started
 from tests.integration.support.logged_run import USAGE, LoggedRun
+from tests.support.fold import ConversationState, fold
 from workers.reply_parts import ReplyParts
 
 CALL = ToolCallPart(call="c1", name="clock", input={"zone": "UTC", "deep": {"a": [1, None]}})

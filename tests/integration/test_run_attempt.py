@@ -21,9 +21,9 @@ from streams.log.errors import LogUnavailable
 from streams.log.event_log import EventLog, log_of, the_log
 from streams.log.values import Page
 from streams.models import Message, Run
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from tests.integration.support.written_runs import until, write_in_thread
+from tests.support.fold import ConversationState, fold
 from tests.support.openai_server import Running, expected, serving
 from tests.support.script import pieces, script_of
 from workers import reply_writer, run_attempt

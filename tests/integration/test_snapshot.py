@@ -13,13 +13,13 @@ from streams.log.servers import Servers
 from streams.log.values import Page
 from streams.models import Conversation, Run
 from streams.protocol.events import EndedRun, LiveRun, Snapshot, Usage
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.parts import text_parts
 from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import (
     raise_log_unavailable,
     sweep_by_another_process,
 )
+from tests.support.fold import ConversationState, fold
 from workers.lease import claim
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]

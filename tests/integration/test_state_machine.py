@@ -50,7 +50,6 @@ from streams.protocol.events import (
     TextDelta,
     TextSnapshot,
 )
-from streams.protocol.fold import ConversationState
 from streams.protocol.parts import (
     DataPart,
     Part,
@@ -66,6 +65,7 @@ from streams.protocol.sse import decode
 from tests.integration.support.killed_processes import ProcessKilled, sweep_by_another_process
 from tests.integration.support.listener import READER, ManualClock, SteppedReader
 from tests.integration.support.stepped_reply import SteppedReply, stepped_window
+from tests.support.fold import ConversationState
 from tests.support.sizes import RELEASE, SEED, THOROUGH
 from workers import backpressure, log_writer, reply_writer
 from workers.delta_window import DeltaWindow

@@ -47,7 +47,7 @@ def delta(run: UUID, index: int) -> bytes:
 async def told(*pieces: bytes) -> list[bytes]:
     """The frames of a run that waits when its reader comes, without those of its head."""
     stream = cast("OpenStream", Pieces(retry_field(1, 2), *pieces))
-    frames = wire._frames(LangGraphWire(Run(id=RUN), THREAD), stream, Reply(run=RUN), None)
+    frames = wire._frames(LangGraphWire(Run(id=RUN), THREAD), stream, Reply(run=RUN))
     return [frame async for frame in frames][1:]
 
 

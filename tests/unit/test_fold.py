@@ -26,10 +26,10 @@ from streams.protocol.events import (
     TextSnapshot,
     Usage,
 )
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.parts import TextPart, text_parts
 from streams.protocol.sse import clean, decode, encode, encode_frame
 from streams.protocol.stream_frames import Heartbeat
+from tests.support.fold import ConversationState, fold
 
 RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
 USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=True)

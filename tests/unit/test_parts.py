@@ -24,7 +24,7 @@ from streams.protocol.events import (
     TextSnapshot,
     Usage,
 )
-from streams.protocol.fold import ConversationState, Reply, fold
+from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     AnyPart,
     DataPart,
@@ -43,6 +43,7 @@ from streams.protocol.parts import (
     text_parts,
 )
 from streams.protocol.sse import clean, decode, encode
+from tests.support.fold import ConversationState, fold
 
 RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

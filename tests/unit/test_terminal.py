@@ -107,9 +107,9 @@ class Terminal:
             lambda **options: real(**options, transport=httpx.MockTransport(service)),
         )
         printer = Printer()
-        printer._live = not piped
-        client = Client("http://127.0.0.1:1/", None, folder / "cookies", printer.note)
-        self.chat = Chat(client, printer, None, system=None, model=None)
+        printer.live = not piped
+        client = Client("http://127.0.0.1:1/", None, folder, printer.note)
+        self.chat = Chat(client, printer, "", {"system": None, "model": None})
 
     def printed(self) -> tuple[str, str]:
         out, err = self._capsys.readouterr()
@@ -146,14 +146,14 @@ def part(part: WholePart) -> Event:
     return PartAdded(run=RUN, attempt=1, index=1, part=part)
 
 
-def view(role: Any, content: str) -> MessageView:
+def view(role: Any, content: str, id: UUID | None = None, run: UUID | None = None) -> MessageView:
     return MessageView(
-        id=uuid4(),
+        id=id or uuid4(),
         role=role,
         content=content,
         parts=text_parts(content),
         reply_to=None,
-        run=None,
+        run=run,
         created_at=NOW,
     )
 
@@ -189,7 +189,7 @@ def test_a_reply_is_printed_while_it_is_written(terminal: Open) -> None:
         [queued(), started(), delta("one "), delta("two"), completed()], text="one two"
     )
     here = terminal(service)
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one two\n", "")
 
 
@@ -200,7 +200,7 @@ def test_a_cut_neither_loses_nor_repeats_text(terminal: Open) -> None:
         text="one two three",
     )
     here = terminal(service)
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one \ntwo three\n", RECONNECTED)
     assert service.cursors == ["9", "12"]
 
@@ -208,28 +208,28 @@ def test_a_cut_neither_loses_nor_repeats_text(terminal: Open) -> None:
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_stream_refused_for_now_is_requested_again(terminal: Open, status: int) -> None:
     here = terminal(Service(httpx.Response(status), [completed()], text="one"))
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one\n", RECONNECTED)
 
 
 def test_a_stream_without_redis_does_not_count_as_back(terminal: Open) -> None:
     away: list[Frame] = [Heartbeat(head=None)]
     here = terminal(Service(away, away, [completed()], text="one"))
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one\n", RECONNECTED)
 
 
 def test_a_note_says_that_the_text_of_a_lost_attempt_is_taken_back(terminal: Open) -> None:
     events = [started(), delta("old "), started(2), delta("new", attempt=2), completed(attempt=2)]
     here = terminal(Service(events, text="new"))
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("old \nnew\n", "taken back: the reply starts again\n")
 
 
 def test_a_pipe_gets_only_the_final_text(terminal: Open) -> None:
     events = [started(), delta("old "), started(2), delta("new", attempt=2), completed(attempt=2)]
     here = terminal(Service(events, text="new"), piped=True)
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("new\n", "")
 
 
@@ -247,28 +247,28 @@ def test_after_a_lost_log_the_text_continues(terminal: Open) -> None:
         completed(),
     ]
     here = terminal(Service(frames, text="one two three"))
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one \ntwo three\n", LOST_NOTE)
 
 
 def test_a_cut_before_the_snapshot_requests_it_again(terminal: Open) -> None:
     service = Service([started(), delta("one "), LOST], [snapshot()], text="one two")
     here = terminal(service)
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one \ntwo\n", LOST_NOTE + RECONNECTED)
     assert service.cursors == ["9", None]
 
 
 def test_the_stored_text_corrects_what_was_printed(terminal: Open) -> None:
     here = terminal(Service([started(), delta("one "), LOST, snapshot()], text="other"))
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one \nother\n", LOST_NOTE + "taken back: the reply starts again\n")
 
 
 def test_a_failure_is_noted_with_its_reason(terminal: Open) -> None:
     error = {"code": "model_error", "reason": "The model failed."}
     here = terminal(Service([completed()], text="one", status="failed", error=error))
-    assert not here.chat.ask("hi")
+    assert here.chat.ask("hi") == "failed"
     assert here.printed() == ("one\n", "failed: The model failed. (3 tokens)\n")
 
 
@@ -276,8 +276,8 @@ def test_a_queued_reply_is_printed_without_the_replies_before_it(terminal: Open)
     frames = [queued(), delta("other", run=OTHER), completed(OTHER), delta("mine"), completed()]
     service = Service(frames, text="mine")
     here = terminal(service)
-    here.chat.conversation = CONVERSATION
-    assert here.chat.ask("hi")
+    here.chat.conversation = str(CONVERSATION)
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("mine\n", "")
     path = f"/api/conversations/{CONVERSATION}/messages/"
     assert service.posts == [{"path": path, "message": "hi", "when_busy": "queue"}]
@@ -291,40 +291,32 @@ def test_a_stream_that_is_refused_ends_the_chat(terminal: Open, status: int) -> 
 
 
 def test_following_prints_messages_and_replies_in_turn(terminal: Open) -> None:
-    second = view("user", "second")
-    gone = StreamError(condition="gone", text="This conversation has been deleted.")
+    first, second = view("user", "first", id=MESSAGE), view("user", "second")
+    reply, gone = view("assistant", "one!", run=RUN), StreamError(condition="gone", text="Deleted.")
     service = Service(
-        [snapshot(view("user", "first"), text="on")],
-        [delta("e"), MessageCreated(message=second), queued(OTHER), delta("!"), completed(), gone],
+        [snapshot(first, second, text="on")],
+        [delta("e"), queued(OTHER), delta("!"), completed()],
+        # The run's final event may come after the snapshot's cursor.
+        [snapshot(first, reply, second, text="one!"), MessageCreated(message=second)],
+        [snapshot(first, reply, second, view("assistant", "two")), gone],
         text="one!",
     )
     here = terminal(service)
-    with pytest.raises(ClientError, match="has been deleted"):
-        here.chat.follow(CONVERSATION, until_idle=False)
-    out = "user: first\nassistant: on\ne!\nuser: second\n"
+    here.chat.conversation = str(CONVERSATION)
+    with pytest.raises(ClientError, match="Deleted"):
+        here.chat.follow(forever=True)
+    out = "user: first\nassistant: on\ne!\nuser: second\nassistant: two\n"
     assert here.printed() == (out, RECONNECTED)
+    assert service.cursors == [None, "10", None, None]
 
 
 def test_a_cancelled_queued_run_takes_nothing_back(terminal: Open) -> None:
     cancelled = RunCancelled(run=OTHER, attempt=0, reply=None, usage=USAGE)
-    service = Service(
-        [snapshot(text="one "), queued(OTHER), cancelled, delta("two"), delta("!")], [snapshot()]
-    )
-    here = terminal(service)
-    answers = {OTHER: ("cancelled", ""), RUN: ("completed", "one two!")}
-    call = here.chat._client.call
-
-    def answer(method: str, path: str, body: Any = None) -> dict[str, Any]:
-        for run, (status, text) in answers.items():
-            if path == f"api/runs/{run}/":
-                return service.run | {"status": status, "text": text}
-        return call(method, path, body)
-
-    here.chat._client.call = answer  # type: ignore[method-assign]
-    here.chat.follow(CONVERSATION, until_idle=True)
-    out, err = here.printed()
-    assert out == "assistant: one \ntwo!\n"
-    assert "taken back" not in err
+    events = [snapshot(text="one "), queued(OTHER), cancelled, delta("two"), completed()]
+    here = terminal(Service(events, [snapshot()], text="one two"))
+    here.chat.conversation = str(CONVERSATION)
+    here.chat.follow(forever=False)
+    assert here.printed() == ("assistant: one two\n", "")
 
 
 PARTS = [
@@ -343,7 +335,7 @@ PARTS = [
 def test_each_tool_call_result_and_source_is_one_line_on_a_terminal(terminal: Open) -> None:
     here = terminal(Service(PARTS, text="one two"))
     here.chat._out._dim = True
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     out, err = here.printed()
     assert out == "one \ntwo\n"
     assert err.splitlines() == [
@@ -360,7 +352,7 @@ def test_each_tool_call_result_and_source_is_one_line_on_a_terminal(terminal: Op
 
 def test_tool_calls_are_not_in_a_pipe(terminal: Open) -> None:
     here = terminal(Service(PARTS, text="one two"), piped=True)
-    assert here.chat.ask("hi")
+    assert here.chat.ask("hi") == "completed"
     assert here.printed() == ("one two\n", "")
 
 
@@ -368,8 +360,8 @@ def test_hostile_text_cannot_control_the_terminal(terminal: Open) -> None:
     hostile = ["\x1b]0;mine\x07 ", "\x1b[2J\x9b31m", "tab\t ", "end\r", "\nnext\r", "last"]
     whole = "".join(hostile)
     here = terminal(Service([started(), *map(delta, hostile), completed()], text=whole))
-    assert here.chat.ask("hi")
-    shown = "\ufffd]0;mine\ufffd \ufffd[2J\ufffd31mtab\t end\nnext\nlast\n"
+    assert here.chat.ask("hi") == "completed"
+    shown = "\ufffd]0;mine\ufffd \ufffd[2J\ufffd31mtab\t end\nnextlast\n"
     assert here.printed() == (shown, "")
     assert harmless(whole) + "\n" == shown
 
@@ -377,11 +369,11 @@ def test_hostile_text_cannot_control_the_terminal(terminal: Open) -> None:
 def test_a_note_cannot_control_the_terminal(terminal: Open) -> None:
     error = {"code": "model_error", "reason": "\x1b[2Jfailed"}
     here = terminal(Service([completed()], status="failed", error=error))
-    assert not here.chat.ask("hi")
+    assert here.chat.ask("hi") == "failed"
     assert here.printed() == ("", "failed: \ufffd[2Jfailed (3 tokens)\n")
 
 
 def test_an_empty_cookie_file_starts_a_new_session(terminal: Open, tmp_path: Path) -> None:
-    (tmp_path / "cookies").touch()
-    assert terminal(Service([completed()])).chat.ask("hi")
-    assert "csrftoken" in (tmp_path / "cookies").read_text()
+    (cookies := tmp_path / "chat-127.0.0.1-1.cookies").touch()
+    assert terminal(Service([completed()])).chat.ask("hi") == "completed"
+    assert "csrftoken" in cookies.read_text()

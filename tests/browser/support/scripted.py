@@ -37,9 +37,10 @@ from streams.protocol.events import (
     TextSnapshot,
     Usage,
 )
-from streams.protocol.fold import ConversationState, Reply, fold
+from streams.protocol.fold import Reply
 from streams.protocol.parts import Part, ReasoningPart, TextPart, text_of, text_parts
 from streams.protocol.sse import encode, encode_frame
+from tests.support.fold import ConversationState, fold
 from tests.support.ports import HOST
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -25,9 +25,9 @@ from streams.delivery.hub import Hub, Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
 from streams.models import Conversation
 from streams.protocol.events import Event, Snapshot
-from streams.protocol.fold import ConversationState, fold
 from streams.protocol.sse import decode
 from streams.protocol.stream_frames import Heartbeat, StreamError, StreamReset
+from tests.support.fold import ConversationState, fold
 
 READER = Caller(owner="visitor:a")
 BUFFER = 4  # frames that a web process holds: few, so that readers fall out of it
