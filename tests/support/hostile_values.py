@@ -38,17 +38,17 @@ JSON_VALUES = st.recursive(
 Place = tuple[str | int, ...]  # the keys and indexes that lead to a value
 
 
-def variants(value: Any) -> Iterator[Any]:
-    """The value with one hostile value in each place in turn, and with each place left out."""
-    yield from (*SCALARS, *NESTED)
+def variants(value: Any, others: Sequence[Any] = (*SCALARS, *NESTED)) -> Iterator[Any]:
+    """The value with each of the others in each place in turn, and with each place left out."""
+    yield from others
     if isinstance(value, dict):
         for name in value:
             yield {other: value[other] for other in value if other != name}
-            for changed in variants(value[name]):
+            for changed in variants(value[name], others):
                 yield {**value, name: changed}
     if isinstance(value, list):
         for place in range(len(value)):
-            for changed in variants(value[place]):
+            for changed in variants(value[place], others):
                 yield [*value[:place], changed, *value[place + 1 :]]
 
 
