@@ -98,8 +98,11 @@ class AgUiRequest(BaseModel):
 
     @property
     def had(self) -> list[Message]:
-        """The client's messages by id and role, as `snapshots` compares them."""
-        return [{"id": one.id, "role": one.role} for one in self.messages]
+        """The client's messages, as `snapshots` compares them."""
+        return [
+            {"id": one.id, "role": one.role, "content": one.text, "toolCalls": one.toolCalls}
+            for one in self.messages
+        ]
 
     def check(self) -> str:
         """Return the text that is asked. Raises `Problem`."""
