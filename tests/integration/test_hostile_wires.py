@@ -121,11 +121,9 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/ag-ui", AG_UI),
     ("/ag-ui/connect", AG_UI),
     ("/threads", {"thread_id": THREAD, "if_exists": "do_nothing", "metadata": {}}),
-    (f"/threads/{THREAD}/runs", LANGGRAPH),
     (f"/threads/{THREAD}/runs/stream", LANGGRAPH),
     (f"/threads/{THREAD}/history", {"limit": 10, "before": None, "checkpoint": {"a": 1}}),
     ("/runs", LANGGRAPH),
-    ("/runs/stream", LANGGRAPH),
 ]
 IDS = [f"{path} {place}" for place, (path, _) in enumerate(BODIES)]
 # Addresses with a hostile name in each place.
@@ -265,9 +263,9 @@ def test_hostile_names_and_positions_are_refused_or_not_found(client: Client) ->
 
 
 def test_hostile_headers_change_nothing(client: Client) -> None:
-    for path, body in BODIES:
+    for path, body in dict(BODIES).items():
         for header in HEADERS:
-            for value in POSITIONS:
+            for value in POSITIONS[::3]:
                 check(path, post(client, path, body, **{header: value}))
 
 
