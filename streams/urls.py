@@ -12,9 +12,7 @@ from streams.dialects.ai_sdk_api import api as ai_sdk
 from streams.dialects.chat_completions_api import api as chat_completions
 from streams.dialects.http import DialectApi
 from streams.dialects.langgraph_api import api as langgraph
-from streams.dialects.langgraph_http import not_found_view as langgraph_not_found
 from streams.dialects.openai_http import models_api as openai_models
-from streams.dialects.openai_http import not_found_view as openai_not_found
 from streams.dialects.responses_api import api as responses
 from streams.dialects.websocket_api import socket
 from streams.pushpin.views import next_link
@@ -56,12 +54,14 @@ api = [
 ]
 v1 = [url for one in dialects if one.prefix == "/v1/" for url in one.addresses()]
 root = [url for one in dialects if one.prefix == "/" for url in one.addresses()]
+if ag_ui in dialects:
+    root.append(re_path("^ag-ui/", not_found_view))
 if langgraph in dialects:
-    root.append(re_path("^(?:threads|runs)(?:/|$)", langgraph_not_found))
+    root.append(re_path("^(?:threads|runs)(?:/|$)", not_found_view))
 urlpatterns = [
     path("api/", include((api, "unspool"))),
     *root,
-    *([path("v1/", include([*v1, re_path("", openai_not_found)]))] if v1 else []),
+    *([path("v1/", include([*v1, re_path("", not_found_view)]))] if v1 else []),
     path("accounts/", include(accounts)),
     path("health/live", live),
     path("health/ready", ready),

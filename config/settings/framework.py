@@ -98,12 +98,17 @@ CORS_ALLOW_HEADERS = [
     *("authorization", "content-type", "x-csrftoken", "last-event-id", "cache-control"),
     *("idempotency-key", "prefer", "x-request-id", "x-api-key"),
     *("user-agent", "x-ai-sdk-version"),  # of the AI SDK
+    *("openai-organization", "openai-project"),  # of OpenAI's SDK, as those below
+    *("x-stainless-lang", "x-stainless-package-version", "x-stainless-os", "x-stainless-arch"),
+    *("x-stainless-runtime", "x-stainless-runtime-version", "x-stainless-retry-count"),
+    *("x-stainless-timeout", "x-stainless-helper-method"),
 ]
 CORS_EXPOSE_HEADERS = [
     *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
-    "content-location",
+    *("content-location", "x-should-retry"),  # LangGraph's SDK, OpenAI's
+    *("x-workflow-run-id", "x-workflow-stream-tail-index"),  # without the first, `ai` reads nothing
 ]
-CORS_URLS_REGEX = "^/(api/|ag-ui|threads|runs)"
+CORS_URLS_REGEX = "^/(api/|v1/|ag-ui|threads|runs)"
 SESSION_ENGINE = "streams.access.sessions"  # stores a visitor's session only when needed
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = False  # the page's script sends it as X-CSRFToken

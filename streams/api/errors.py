@@ -1,7 +1,10 @@
 """Maps each exception to a problem response. Unexpected ones are logged, with no detail sent."""
 
 import logging
+import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, SuspiciousOperation
@@ -20,6 +23,14 @@ from streams.http.refusals import API, refusal
 from streams.log.errors import Superseded
 
 logger = logging.getLogger(__name__)
+# Pydantic's messages of these types name a class or type of Python.
+AN_OBJECT = dict.fromkeys(
+    ("model_type", "model_attributes_type", "dataclass_type", "dict_type"),
+    "Input should be an object",
+)
+BODIES = ("body", "frame")  # the first part of a path within JSON
+NAMED = ("missing", "extra_forbidden")  # the last part of the path is a field, whatever its name
+FIELD = re.compile(r"(?!(str|int|float|bool|bytes|any)$)[a-z]\w*", re.ASCII)
 SOON = {"Retry-After": "5"}  # seconds
 
 
@@ -123,9 +134,9 @@ def problem_of(error: Exception) -> Problem:
 def _invalid(error: ValidationError) -> Problem:
     errors = [
         {
-            "field": _field(fault["loc"]),
+            "field": _field(fault),
             "code": str(fault["type"]),
-            "detail": str(fault["msg"]),
+            "detail": AN_OBJECT.get(str(fault["type"]), str(fault["msg"])),
         }
         for fault in error.errors
     ]
@@ -135,6 +146,20 @@ def _invalid(error: ValidationError) -> Problem:
     return Problem(422, "invalid_request", detail, errors=errors)
 
 
-def _field(path: tuple[object, ...]) -> str:
-    """The field's path, each part cut, because an unknown field's name may be very long."""
-    return ".".join(str(part)[:SHORT] for part in path[1:]) or str(path[0])
+def _field(fault: Mapping[str, Any]) -> str:
+    """The field's path, each part cut, because an unknown field's name may be very long.
+
+    Where a value may be of several types, pydantic's path has the type's name too, such as `str` or
+    `list[AgUiPart]`. It is left out.
+    """
+    start, *path = fault["loc"]
+    last = len(path) - 1
+    parts = [
+        str(part)[:SHORT]
+        for place, part in enumerate(path)
+        if start not in BODIES
+        or not isinstance(part, str)
+        or (place == last and fault["type"] in NAMED)
+        or FIELD.fullmatch(part)
+    ]
+    return ".".join(parts) or str(start)

@@ -58,6 +58,6 @@ def parse_json(body: bytes, syntax: int = SYNTAX) -> Any:
     with _parsing:
         text = body.decode("utf-8-sig")
         if not is_flat(body, syntax):
-            detail = "A body is one object of a few strings, and a small `metadata`."
+            detail = f"At most {syntax} bytes of a body may be outside of its strings."
             raise Problem(422, "invalid_request", detail)
         return json.loads(text)

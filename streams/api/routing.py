@@ -1,4 +1,4 @@
-"""What all URLs of the API have in common: HEAD, 404 and 405 problems, and `Cache-Control`."""
+"""What all URLs of the APIs have in common: HEAD, 404 and 405 refusals, and `Cache-Control`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ from django.urls import URLPattern, resolve
 from django.views.decorators.csrf import csrf_exempt
 
 from streams.http.problems import Problem, not_found, problem_response
+from streams.http.refusals import refusal
 
 View = Callable[..., HttpResponse]
 UNSLASHED = Problem(
@@ -25,9 +26,9 @@ def wrapped(
 
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
-    """The 404 of unknown paths under `/api/`; it tells when only the final slash is missing."""
+    """The 404 of unknown paths of all APIs; it tells when only the final slash is missing."""
     slashed = resolve(f"{request.path_info}/").func
-    return problem_response(not_found() if slashed is not_found_view else UNSLASHED)
+    return refusal(request.path, not_found() if slashed is not_found_view else UNSLASHED)
 
 
 def _wrap(view: View, refuse: Callable[[Problem], HttpResponse]) -> View:

@@ -152,20 +152,46 @@ def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[
     """
     old = list(had)
     ids = {one["id"] for one in old}
-    order = [one["id"] for one in messages]
-    known = set(order)
+    known = {one["id"] for one in messages}
     kept = [one["id"] for one in old if one["id"] in known]
+    untold = _untold(messages, old)
+    order = [one["id"] for one in messages if one["id"] in ids or one["id"] not in untold]
     reasoning = [
         {"id": one["id"], "role": "assistant", "content": ""}
         for one in old
         if one["role"] == "reasoning"
     ]
     if kept != order[: len(kept)] or (old and _lacks_result(messages, ids)):
-        yield reasoning
+        if reasoning:
+            yield reasoning
         yield []
     elif reasoning and not any(one["role"] == "reasoning" for one in messages):
         yield [*messages, *reasoning]
     yield messages
+
+
+def _untold(messages: list[Message], old: list[Message]) -> set[str]:
+    """The activities that the client has, though it does not tell: those before a part that it has.
+
+    None, if it was cut after a list that made reasoning another kind of message: such a list drops
+    the parts before.
+    """
+    if any(one["role"] == "assistant" and not _says_anything(one) for one in old):
+        return set()
+    last: dict[str, int] = {}  # the last part of each reply that the client has
+    for one in old:
+        run, place = _place_of_part(one["id"])
+        last[run] = max(place, last.get(run, -1))
+    untold = set()
+    for one in messages:
+        run, place = _place_of_part(one["id"])
+        if one["role"] == "activity" and place < last.get(run, -1):
+            untold.add(one["id"])
+    return untold
+
+
+def _says_anything(message: Message) -> bool:
+    return bool(message.get("content") or message.get("toolCalls"))
 
 
 def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
@@ -175,11 +201,17 @@ def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
     """
     lowest: dict[str, int] = {}  # the earliest part of each reply among the later messages
     for one in reversed(messages):
-        run, _, place = one["id"].rpartition("-")
-        if one["id"] in ids or not place.isdecimal():
+        run, place = _place_of_part(one["id"])
+        if one["id"] in ids or place < 0:
             continue
-        earliest = lowest.get(run, int(place))
-        if one["role"] == "tool" and earliest < int(place):
+        earliest = lowest.get(run, place)
+        if one["role"] == "tool" and earliest < place:
             return True
-        lowest[run] = min(earliest, int(place))
+        lowest[run] = min(earliest, place)
     return False
+
+
+def _place_of_part(message: str) -> tuple[str, int]:
+    """The run and the place of the part with this id; -1 for another message's."""
+    run, _, place = message.rpartition("-")
+    return run, int(place) if place.isdecimal() else -1

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from streams.api.schemas import Metadata, StoredJson
 from streams.dialects.ag_ui_messages import Message
-from streams.dialects.history import ROLES, contradiction
+from streams.dialects.history import ROLES, check_ids, contradiction
 from streams.dialects.text_input import ONLY_TEXT, Name, checked, no_tools
 from streams.http.problems import Problem
 from streams.models import Run
@@ -98,8 +98,11 @@ class AgUiRequest(BaseModel):
 
     @property
     def had(self) -> list[Message]:
-        """The client's messages by id and role, as `snapshots` compares them."""
-        return [{"id": one.id, "role": one.role} for one in self.messages]
+        """The client's messages, as `snapshots` compares them."""
+        return [
+            {"id": one.id, "role": one.role, "content": one.text, "toolCalls": one.toolCalls}
+            for one in self.messages
+        ]
 
     def check(self) -> str:
         """Return the text that is asked. Raises `Problem`."""
@@ -108,6 +111,7 @@ class AgUiRequest(BaseModel):
             raise NO_RESUME
         for message in self.messages:
             message.require_text()
+        check_ids(self.messages)
         if not self.history:
             raise NO_USER
         return checked(self.history[-1].text)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from streams.api.schemas import Metadata
 from streams.chat.idempotency import IdempotencyKey
+from streams.dialects.history import check_ids
 from streams.dialects.text_input import ONLY_TEXT, Name, checked, cleaned
 from streams.http.problems import Problem
 
@@ -67,6 +68,7 @@ class ChatRequest(BaseModel):
             raise LAST
         for message in self.messages:
             message.require_text()
+        check_ids(self.messages)
         return checked(self.asked.text)
 
     def key(self, owner: str, regenerated: str) -> IdempotencyKey:

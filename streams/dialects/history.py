@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from streams.chat.origin import EarlierMessage, named
 from streams.database_time import from_now
+from streams.dialects.text_input import MOST
 from streams.http.problems import Problem
 from streams.models import Conversation, Message, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
@@ -30,6 +31,13 @@ class SentMessage(Protocol):
 
 def contradiction(detail: str) -> Problem:
     return Problem(409, "history_differs", f"{detail} Load the chat's messages again.")
+
+
+def check_ids(messages: Sequence[SentMessage]) -> None:
+    """Raise `Problem` if two messages of the user have the same id: no later one could name it."""
+    ids = [one.id for one in messages if one.role == "user" and one.id]
+    if len(set(ids)) < len(ids):
+        raise contradiction("Two messages of the user have the same id.")
 
 
 def conversation_named(owner: str, dialect: str, name: str) -> Conversation | None:
@@ -93,9 +101,15 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 def earlier(messages: Sequence[SentMessage]) -> tuple[EarlierMessage, ...]:
-    """The texts among these messages, as those that a conversation takes over."""
+    """The texts among these messages, as those that a conversation takes over.
+
+    Raises `Problem` for more than it takes over at once.
+    """
+    texts = [one for one in messages if one.role in ROLES and one.text]
+    if len(texts) >= MOST:
+        detail = f"At most {MOST - 1} messages before the last one can be taken over."
+        raise Problem(422, "invalid_request", detail)
     return tuple(
         EarlierMessage(role=ROLES[one.role], text=one.text, client_id=one.id or None)
-        for one in messages
-        if one.role in ROLES and one.text
+        for one in texts
     )

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
-from django.views.decorators.csrf import csrf_exempt
+from django.http import HttpRequest
 
 from streams.access.authentication import token_caller
 from streams.access.authorization import Caller
 from streams.api.authentication import Authentication, require_json
 from streams.dialects.position import Position
-from streams.http.problems import Problem, not_found
-from streams.http.refusals import detail_refusal
+from streams.http.problems import Problem
 
 API_KEY = "x-api-key"
 LAST_EVENT_ID = "Last-Event-ID"
@@ -52,12 +50,6 @@ class ApiKeyAuthentication(Authentication):
             return super().__call__(request)
         require_json(request, self.media_types)
         return token_caller(request, token)
-
-
-@csrf_exempt
-def not_found_view(request: HttpRequest) -> HttpResponse:
-    """The 404 of unknown paths under `/threads` and `/runs`."""
-    return detail_refusal(not_found())
 
 
 def position_of(request: HttpRequest) -> Position | None:

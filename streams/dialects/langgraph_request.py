@@ -15,10 +15,10 @@ from streams.api.schemas import Line, Metadata, Text
 from streams.chat.ask import WhenBusy
 from streams.chat.idempotency import IdempotencyKey
 from streams.dialects.history import ROLES as KNOWN
-from streams.dialects.history import Place, earlier, place_of
+from streams.dialects.history import Place, check_ids, earlier, place_of
 from streams.dialects.langgraph import MODES, VALUES
-from streams.dialects.openai_input import MOST, TextContent
-from streams.dialects.text_input import ONLY_TEXT, checked
+from streams.dialects.openai_input import TextContent
+from streams.dialects.text_input import MOST, ONLY_TEXT, checked
 from streams.http.problems import Problem
 from streams.models import Conversation
 from streams.protocol.ids import NotCanonical, parse_uuid
@@ -125,6 +125,7 @@ class RunRequest(BaseModel):
         if last.role != "user":
             raise invalid("The last message must be the user's.")
         checked(last.text)
+        check_ids(self.input.messages)
         return self.input.messages
 
     @property

@@ -3,8 +3,6 @@
 from hashlib import sha256
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
-from django.views.decorators.csrf import csrf_exempt
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
@@ -31,12 +29,6 @@ ERRORS: dict[str, Any] = {
         for status, description in (REFUSALS | BODY | OWN).items()
     }
 }
-
-
-@csrf_exempt
-def not_found_view(request: HttpRequest) -> HttpResponse:
-    """The 404 of unknown paths under `/v1/`."""
-    return openai_refusal(not_found())
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:

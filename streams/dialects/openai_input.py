@@ -9,10 +9,8 @@ from pydantic import BaseModel
 
 from streams.api.schemas import Text
 from streams.chat.origin import EarlierMessage
-from streams.dialects.text_input import ONLY_TEXT, checked
+from streams.dialects.text_input import MOST, ONLY_TEXT, checked
 from streams.http.problems import Problem
-
-MOST = 1000  # messages in a request
 
 
 class TextContent(BaseModel):

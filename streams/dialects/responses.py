@@ -58,19 +58,12 @@ class ResponseWire:
     def _edited(self, sent: Reply | None, now: Reply) -> Reply:
         """The reply with the number of its edition as its attempt."""
         if not self._edition and self._after is not None:
-            self._edition = self._continued(Position.of(self._after), now)
+            self._edition = continued_edition(Position.of(self._after), now)
         elif attempt_of(self._edition) != now.attempt:
             self._edition = edition_of(now.attempt)
         elif sent and _is_taken_back(replace(sent, attempt=now.attempt), now):
             self._edition = next_edition(self._edition)
         return replace(now, attempt=self._edition)
-
-    def _continued(self, after: Position, now: Reply) -> int:
-        """The edition for a reader that comes back: its own, if this attempt has what was sent."""
-        if not now.attempt or attempt_of(after.attempt) != now.attempt:
-            return edition_of(now.attempt)
-        had = None if _is_void(after) else reply_at(after, replace(now, attempt=after.attempt))
-        return after.attempt if had else next_edition(after.attempt)
 
     def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
         if before is None:
@@ -114,6 +107,17 @@ class ResponseWire:
             last = TOP - after.offset if after.is_end else after.place
             for place in range(min(last, END - 2), -1, -1):
                 yield _voided(place, TextPart(text=""), Reply(run=now.run, attempt=after.attempt))
+
+
+def continued_edition(after: Position, now: Reply) -> int:
+    """The edition for a reader that comes back: its own, if this attempt has what was sent.
+
+    Raises `StreamBroken` if there is none.
+    """
+    if not now.attempt or attempt_of(after.attempt) != now.attempt:
+        return edition_of(now.attempt)
+    had = None if _is_void(after) else reply_at(after, replace(now, attempt=after.attempt))
+    return after.attempt if had else next_edition(after.attempt)
 
 
 def _is_taken_back(sent: Reply, now: Reply) -> bool:

@@ -27,13 +27,15 @@ from streams.dialects.http import DialectApi, check_stream, stream_run
 from streams.dialects.openai_http import ERRORS, repeatable
 from streams.dialects.openai_input import InputMessage, split
 from streams.dialects.position import Position
-from streams.dialects.responses import ResponseWire
+from streams.dialects.responses import ResponseWire, continued_edition
 from streams.dialects.responses_body import response_body
 from streams.dialects.text_input import checked, no_tools
 from streams.dialects.waiting import stream_waiting, wait_for_reply
+from streams.http.disconnect import StreamBroken
 from streams.http.problems import Problem, not_found
 from streams.http.refusals import openai_refusal
 from streams.models import Conversation, Message, Run
+from streams.protocol.fold import Reply
 from streams.protocol.ids import NotCanonical, parse_uuid
 
 DIALECT = "responses"
@@ -90,10 +92,10 @@ def retrieve_response(
     run = _run(request, id)
     if not stream:
         return _whole(reply_state(run.id))
-    if starting_after is not None:
-        _check(starting_after)
-    keep(run)
     state = reply_state(run.id)
+    if starting_after is not None:
+        _check(starting_after, state.reply)
+    keep(run)
     return stream_run(request, ResponseWire(state.run, after=starting_after), request.auth, state)
 
 
@@ -186,10 +188,11 @@ def _uuid(id: str, prefix: str) -> UUID:
         raise not_found() from None
 
 
-def _check(number: int) -> None:
+def _check(number: int, reply: Reply) -> None:
+    """Raise `Problem` for a number after which this reply cannot be told."""
     try:
-        Position.of(number)
-    except ValueError:
+        continued_edition(Position.of(number), reply)
+    except (ValueError, StreamBroken):
         detail = "`starting_after` is the `sequence_number` of a frame."
         raise Problem(400, "bad_cursor", detail) from None
 

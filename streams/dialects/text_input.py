@@ -9,6 +9,7 @@ from streams.api.schemas import TOO_LONG
 from streams.http.problems import Problem
 from streams.protocol.sse import clean
 
+MOST = 1000  # messages of one request that can be stored
 ONLY_TEXT = Problem(422, "invalid_request", "Only text can be sent in a message.")
 NO_TOOLS = "The tools are those of the service's own agents. Send none."
 

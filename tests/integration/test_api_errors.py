@@ -61,7 +61,7 @@ def test_a_body_that_cannot_be_valid_is_refused_before_it_is_parsed(
 ) -> None:
     answer = browser.post(BEGIN, body)
     assert refused(answer) == (422, "invalid_request")
-    assert "one object of a few strings" in answer.json()["detail"]
+    assert "outside of its strings" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,11 @@ from django.test import AsyncClient, Client
 from tests.integration.support.api_client import ApiClient, conversation
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+STAINLESS = (  # what `openai` for Node sends from a page, with `dangerouslyAllowBrowser`
+    "authorization, content-type, openai-organization, openai-project, x-stainless-arch, "
+    "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+    "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
+)
 OTHER = "https://other.example"
 NO_CONVERSATION = "11111111-1111-4111-8111-111111111111"  # the same in each test process
 POLICY = {
@@ -132,6 +137,9 @@ def test_the_preflight_of_a_stream_allows_last_event_id() -> None:
         ("/api/chat", "content-type, user-agent, x-ai-sdk-version, x-csrftoken"),
         ("/ag-ui", "content-type, x-csrftoken"),
         ("/threads", "content-type, x-api-key"),
+        ("/threads/x/runs/stream", "content-type, last-event-id, x-api-key"),
+        ("/v1/responses", STAINLESS),
+        ("/v1/chat/completions", STAINLESS),
     ],
 )
 def test_pages_of_an_allowed_origin_can_speak_other_wires(path: str, headers: str) -> None:
@@ -143,6 +151,24 @@ def test_pages_of_an_allowed_origin_can_speak_other_wires(path: str, headers: st
     answer = Client().options(path, headers=asked)
     assert answer["Access-Control-Allow-Origin"] == OTHER
     assert set(headers.split(", ")) <= set(answer["Access-Control-Allow-Headers"].split(", "))
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/api/chat/x/stream", "x-workflow-run-id, x-workflow-stream-tail-index"),
+        ("/threads/x", "location, content-location"),
+        ("/v1/models", "x-should-retry, x-request-id, retry-after"),
+        ("/ag-ui/connect", "x-request-id"),
+    ],
+)
+def test_pages_of_an_allowed_origin_can_read_what_their_clients_look_at(
+    path: str, names: str
+) -> None:
+    answer = Client().get(path, headers={"Origin": OTHER})
+    assert answer["Access-Control-Allow-Origin"] == OTHER
+    assert set(names.split(", ")) <= set(answer["Access-Control-Expose-Headers"].split(", "))
 
 
 @pytest.mark.usefixtures("allowed")

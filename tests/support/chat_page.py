@@ -26,12 +26,12 @@ BUNDLED_WITHIN = 60.0  # seconds
 SHOWN_WITHIN = 60.0  # seconds for a whole reply on a busy machine
 
 
-def bundle(project: Path) -> Path:
+def bundle(project: Path, source: Path = SOURCE) -> Path:
     """The page's script with all that it imports from this project, for a browser."""
-    shutil.copy(SOURCE, project / SOURCE.name)
-    made = project / "chat.js"
+    shutil.copy(source, project / source.name)
+    made = project / f"{source.stem}.bundle.js"
     command = [
-        *("node_modules/.bin/esbuild", SOURCE.name, "--bundle", "--format=esm"),
+        *("node_modules/.bin/esbuild", source.name, "--bundle", "--format=esm"),
         *(f"--outfile={made}", '--define:process.env.NODE_ENV="production"'),
     ]
     subprocess.run(command, cwd=project, timeout=BUNDLED_WITHIN, check=True, capture_output=True)

@@ -212,7 +212,7 @@ CALL = ToolCallPart(call="c", name="n", input={})
         # The client may have the source as an activity, which its request does not tell.
         ((CALL, SOURCE, ToolResultPart(call="c", output="o")), [0]),
         ((CALL, TextPart(text="t"), ToolResultPart(call="c", output="o")), [0]),
-        ((SOURCE, TextPart(text="t")), [1]),
+        ((TextPart(text="t"), SOURCE, TextPart(text="u")), [2]),
         # It was cut after a list that made reasoning another kind of message.
         ((TextPart(text="t"), ReasoningPart(text="r"), SOURCE), [0, 2]),
     ],
@@ -221,6 +221,19 @@ def test_a_list_begins_anew_where_the_client_may_have_another_order(
     parts: tuple[AnyPart, ...], places: list[int]
 ) -> None:
     messages = reply_messages(RUN, parts)
-    had = [{"id": part_id(RUN, place), "role": "assistant", "content": ""} for place in places]
-    assert list(snapshots(messages, had)) == [[], [], messages]
+    had = [{"id": part_id(RUN, place), "role": "assistant", "content": "t"} for place in places]
+    assert list(snapshots(messages, had)) == [[], messages]
     assert list(snapshots(messages, [])) == [messages]
+
+
+def test_a_client_with_a_part_has_the_activities_before_it() -> None:
+    earlier = reply_messages(EARLIER, [SOURCE, TextPart(text="t")])
+    messages = [*earlier, QUESTION, *reply_messages(RUN, [TextPart(text="u"), SOURCE])]
+    text = earlier[1]
+    assert list(snapshots(messages, [text, QUESTION])) == [messages]
+    # Whether it has a source that came after all parts that it has, is not known.
+    later = [*reply_messages(EARLIER, [TextPart(text="t"), SOURCE]), QUESTION]
+    assert list(snapshots(later, [later[0], QUESTION])) == [[], later]
+    # It was cut after a list with the reasoning alone, which was made another kind of message.
+    void = {**text, "content": ""}
+    assert list(snapshots(messages, [void, QUESTION])) == [[], messages]

@@ -155,6 +155,15 @@ def test_every_setting_has_a_reason() -> None:
     assert [name for name, field in fields if not field.description] == []
 
 
+def test_every_test_that_the_page_of_dialects_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (CHECKOUT / "docs" / "dialects.md").read_text()))
+    defined = set()
+    for module in (CHECKOUT / "tests").rglob("test_*.py"):
+        defined.update(re.findall(r"def (test_\w+)\(", module.read_text()))
+    assert len(named) > 30
+    assert named - defined == set()
+
+
 def test_the_design_has_every_event_type() -> None:
     types = {kind.type for kind in get_args(Frame) if kind is not PartAdded} | EVENTS.keys()
     assert {type for type in types if f"| `{type}` |" not in DESIGN} == set()

@@ -37,8 +37,12 @@ class OpenSocket:
 
     async def ask(self, type: str, data: Mapping[str, object]) -> dict[str, Any]:
         """Send a frame; its response's frame."""
-        sent = json.dumps({"name": "a", "type": type, "data": data})
-        self._from_client.put_nowait({"type": "websocket.receive", "text": sent})
+        return await self.send(json.dumps({"name": "a", "type": type, "data": data}))
+
+    async def send(self, frame: str | bytes) -> dict[str, Any]:
+        """Send this as a frame; its response's frame."""
+        kind = "text" if isinstance(frame, str) else "bytes"
+        self._from_client.put_nowait({"type": "websocket.receive", kind: frame})
         response: dict[str, Any] = {"type": ""}
         while response["type"] not in ("accepted", "refused"):
             response = json.loads((await self._next())["text"])
