@@ -313,7 +313,7 @@ async def test_the_example_of_the_document_shows_the_reply(
     example, connecting = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert connecting in SCRIPT.read_text()  # which the other tests run
     asked = "What is a river?"
-    headers = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+    headers = visitor.write_credentials()
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         given = {"headers": headers, "threadId": "from-the-docs"}
         prelude = "process.on('unhandledRejection', () => {})\n" + "".join(
