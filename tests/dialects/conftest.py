@@ -14,8 +14,10 @@ from openai import AsyncOpenAI
 
 from tests.support.openai_client import User
 from tests.support.sizes import RELEASE, SEED
+from tests.support.stack import Stack
 from tests.support.stack_fixtures import Stacks, chance, database, size, stacks
 from tests.support.vendors import install
+from tests.support.visitor import Visitor
 
 __all__ = ["Stacks", "chance", "database", "size", "stacks"]
 
@@ -41,11 +43,22 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def user(stacks: Stacks) -> AsyncIterator[User]:
-    async with stacks() as stack:
-        user = await User.of(stack)
-        yield user
-        await user.visitor.close()
+async def stack(stacks: Stacks, request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    """One stack for the module, with the wishes that its `STACK` names."""
+    async with stacks(**getattr(request.module, "STACK", {})) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(stack: Stack) -> Visitor:
+    return await stack.visitor()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def user(stack: Stack) -> AsyncIterator[User]:
+    user = await User.of(stack)
+    yield user
+    await user.visitor.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.checker import Truth, check
+from tests.support.checker import check
 from tests.support.follower import Follower
 from tests.support.npm import install
-from tests.support.openai_server import expected
 from tests.support.report import Report
 from tests.support.sizes import RELEASE, SEED
 from tests.support.stack_fixtures import Size, Stacks, chance, database, size, stacks
+from tests.support.truths import truths
 from tests.support.visitor import AcceptedRun, Visitor
 
 __all__ = ["RELEASE", "SEED", "Size", "Stacks", "chance", "database", "size", "stacks"]
@@ -57,19 +57,8 @@ def judge(request: pytest.FixtureRequest) -> Judge:
         followers: Iterable[Follower],
         **known: Any,
     ) -> Report:
-        runs: dict[str, list[AcceptedRun]] = {}
-        for one in asked:
-            runs.setdefault(one.conversation, []).append(one)
-        truths = {
-            conversation: Truth(
-                conversation=await visitor.conversation(conversation),
-                runs={one.run: await visitor.run(one.run) for one in those},
-                scripts={one.run: expected(one.script) for one in those},
-            )
-            for conversation, those in runs.items()
-        }
         recordings = [follower.recording for follower in followers]
-        report = check(request.node.name, recordings, truths, **known)
+        report = check(request.node.name, recordings, await truths(visitor, *asked), **known)
         request.node.user_properties.extend(
             (CHECKED, line) for line in (str(report), report.json())
         )
