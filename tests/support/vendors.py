@@ -6,9 +6,12 @@ A Node process has any number of pages, each with a name.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -35,11 +38,23 @@ def install(project: Path, packages: Mapping[str, str]) -> Path:
     return project
 
 
+def install_once(directory: Path, packages: Mapping[str, str]) -> Path:
+    """The same, once for all test processes that share `directory`: the others wait for it."""
+    name = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()[:16]
+    project = directory / name
+    with (directory / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not project.exists():
+            install(directory / f"{name}.new", packages).rename(project)
+    return project
+
+
 class VendorProcess:
     """`async with VendorProcess(script, project) as client`: a Node script, directed by JSON."""
 
     def __init__(self, script: Path, project: Path) -> None:
-        self._script = project / script.name  # Node looks for packages beside the script
+        # Node looks for packages beside the script, and above it.
+        self._script = Path(tempfile.mkdtemp(dir=project)) / script.name
         shutil.copy(script, self._script)
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
