@@ -48,6 +48,7 @@ async def asked_by_schemathesis(
     return dict(json.loads(report.read_text()))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_every_response_matches_the_openapi_document(
     stacks: Stacks, size: Size[int], tmp_path: Path
