@@ -5,7 +5,8 @@ RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice com
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from tests.support.checker import check
 from tests.support.follower import Follower
 from tests.support.npm import install
+from tests.support.pushpin_stack import PushpinStack
 from tests.support.report import Report
 from tests.support.sizes import RELEASE, SEED
+from tests.support.stack import Stack
 from tests.support.stack_fixtures import Size, Stacks, chance, database, size, stacks
 from tests.support.truths import truths
 from tests.support.visitor import AcceptedRun, Visitor
@@ -23,6 +26,7 @@ from tests.support.visitor import AcceptedRun, Visitor
 __all__ = ["RELEASE", "SEED", "Size", "Stacks", "chance", "database", "size", "stacks"]
 
 Judge = Callable[..., Awaitable[Report]]
+Grip = Callable[..., AbstractAsyncContextManager[tuple[Stack, PushpinStack]]]
 
 CHECKED = "what the checker found"
 
@@ -65,3 +69,22 @@ def judge(request: pytest.FixtureRequest) -> Judge:
         return report
 
     return judged
+
+
+@pytest.fixture
+def grip(stacks: Stacks) -> Grip:
+    """`async with grip(pushpins=2) as (stack, gripped)`."""
+
+    @asynccontextmanager
+    async def one(
+        *, also: Any = None, proxied: bool = False, **wishes: Any
+    ) -> AsyncIterator[tuple[Stack, PushpinStack]]:
+        chosen = PushpinStack.shared_settings()
+        settings = {**chosen, **(also or {})}
+        async with (
+            stacks(pushpin=False, also=settings, proxied=proxied) as stack,
+            PushpinStack(stack, chosen, **wishes) as gripped,
+        ):
+            yield stack, gripped
+
+    return one
