@@ -3,7 +3,8 @@
 # make test    unit, integration and one end-to-end test; RINGS="tests/unit" runs these paths only
 # make test-faults, test-browser, test-dialects, test-all, test-release   the other tests: see CONTRIBUTING.md
 # make check   style, types and the direction of imports
-# make bench   the benchmarks, beside other projects; BENCH="--json FILE" writes JSON lines,
+# make bench   the benchmarks, beside other projects, a table of the aims, and the plots of the
+#              documents, in about 18 minutes; BENCH="--json FILE" writes JSON lines,
 #              BENCH=--small shows within minutes whether each benchmark works
 # make format  formats the code and applies the linter's fixes
 # make lock    makes requirements*.lock from pyproject.toml
@@ -87,9 +88,9 @@ check: environment-dev
 	$(call MINUTES,10) $(PYTHON) -m mypy
 	$(call MINUTES,5) $(VENV)/bin/lint-imports
 
-# One benchmark: python -m tests.benchmarks.NAME
+# One benchmark: python -m tests.benchmarks.NAME; the plots again: python -m tests.benchmarks.plots FILE
 bench: environment-dev
-	$(call MINUTES,45) $(PYTHON) -m tests.benchmarks $(BENCH)
+	$(call MINUTES,30) $(PYTHON) -m tests.benchmarks $(BENCH)
 
 format: environment-dev
 	$(PYTHON) -m ruff check --fix .

@@ -12,16 +12,23 @@ from streams.http.event_stream import as_chunk
 
 T = TypeVar("T")
 Deliver = Callable[[int, int, bytes], bool]  # first and last id of events, as one HTTP chunk
+Pass = Callable[[float], float | None]  # `monotonic()` → the next deadline
 CHUNK_BYTES = 64 * 1024  # limit for a chunk: a longer one waits until its reader reads
 KEPT_BYTES = 1024 * 1024  # limit for the frames of one channel: a follower may get them at once
+CHECK = 0.5  # seconds that one follower may take to read the log for all
+NEVER = float("inf")
 
 
 class Wait(NamedTuple):
-    """A follower that waits for a change. `deliver` returns whether it goes on waiting."""
+    """A follower that waits for a change, or for its deadline.
+
+    `deliver` returns whether it goes on waiting, `pass_deadline` until when; None: it must wake.
+    """
 
     deadline: float
     future: asyncio.Future[None]
     deliver: Deliver | None
+    pass_deadline: Pass | None
 
 
 class ChannelBuffer:
@@ -33,6 +40,7 @@ class ChannelBuffer:
         self.version = 0  # counts changes: a follower that was busy during one must not wait
         self.deleted = False
         self.log_end: tuple[int | None, float] = (None, 0.0)  # the last id there, and when read
+        self.unreadable = False  # the log could not be read when it was last tried
         self.last_final = 0
         self.listeners = 0
         self._keep = keep
@@ -40,6 +48,8 @@ class ChannelBuffer:
         self._blocks: list[bytes] = []
         self._bytes = 0  # total size of these blocks
         self._waiting: list[Wait] = []
+        self._due = NEVER  # the earliest of their deadlines, or before it
+        self._check_began = -CHECK
         self._batch_after = 0  # the id before the first event of this batch
         self._batch_open = False  # whether `_deliver_batch` is still to come
         self._in_flight: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
@@ -118,9 +128,32 @@ class ChannelBuffer:
         self._go_through(lambda _: False)
 
     def tick(self, now: float) -> None:
-        """Wake the followers whose deadline has passed. `Hubs` calls it every `TICK` seconds."""
-        if self._waiting:
-            self._go_through(lambda wait: now < wait.deadline)
+        """Have the followers pass their deadline, or wake. `Hubs` calls it every `TICK` seconds."""
+        if now < self._due:
+            return
+        waiting, self._waiting, self._due = self._waiting, [], NEVER
+        for wait in waiting:
+            if wait.future.done():
+                continue  # its follower was cancelled
+            due: float | None = wait.deadline
+            if now >= wait.deadline:
+                due = wait.pass_deadline(now) if wait.pass_deadline else None
+            if due is None:
+                wait.future.set_result(None)
+            else:
+                self._wait(wait if due == wait.deadline else wait._replace(deadline=due))
+
+    def may_check(self, now: float) -> bool:
+        """Whether the caller is to read the log for all followers. One at a time is, if it can."""
+        is_sound = self.connected and not self.unreadable
+        if is_sound and now < self._check_began + CHECK:
+            return False
+        self._check_began = now
+        return True
+
+    def _wait(self, wait: Wait) -> None:
+        self._waiting.append(wait)
+        self._due = min(self._due, wait.deadline)
 
     def _go_through(self, stays: Callable[[Wait], bool]) -> None:
         """Wake the followers that wait, except those that stay."""
@@ -147,12 +180,15 @@ class ChannelBuffer:
             future.add_done_callback(lambda _: self._in_flight.pop(key))
         return await asyncio.shield(future)  # the follower that began it may be cancelled first
 
-    async def wait_for_change(self, deadline: float, deliver: Deliver | None = None) -> None:
+    async def wait_for_change(
+        self, deadline: float, deliver: Deliver | None = None, pass_deadline: Pass | None = None
+    ) -> None:
         """Wait for a change, or for the first tick after the deadline (`monotonic()`).
 
-        It waits on after an event for which `deliver` returns True. A timer for each wait would
-        cost more than all else that a follower does for an event.
+        It waits on after an event for which `deliver` returns True, and after a deadline for which
+        `pass_deadline` returns the next one. A timer for each wait would cost more than all else
+        that a follower does for an event.
         """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(Wait(deadline, future, deliver))
+        self._wait(Wait(deadline, future, deliver, pass_deadline))
         await future

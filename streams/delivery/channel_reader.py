@@ -101,12 +101,14 @@ class ChannelReader:
         try:
             page = await buffer.single_flight(cursor, lambda: in_thread(ask, of=channel))
         except LogUnavailable:
+            buffer.unreadable = True
             self._read_to_end = False
             self._retry_at = monotonic() + SOON
             return None
         except Superseded:
             buffer.delete()  # the message about the deletion was lost
             return None
+        buffer.unreadable = False
         metrics.REPLAYS.inc(cursor is not None)
         if page.reset:
             logger.info("the log of %s cannot continue: %s", channel, page.reset)

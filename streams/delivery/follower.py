@@ -8,6 +8,8 @@ cursor, the reader's page is `stream-reset` and a snapshot.
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import lru_cache
+from math import ceil
 from time import monotonic
 
 from django.conf import settings
@@ -16,12 +18,20 @@ from streams.access.authorization import Caller
 from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, closing_frames
-from streams.http.event_stream import Write
+from streams.http.event_stream import Write, as_chunk
 from streams.log.channels import channel_of
 from streams.models import Conversation
 from streams.observability import metrics
 from streams.protocol.sse import encode_frame, retry_field
 from streams.protocol.stream_frames import Heartbeat
+
+STEPS = 16  # in the time between two heartbeats, at which they are due
+
+
+@lru_cache(maxsize=256)
+def heartbeat_chunk(head: int | None) -> bytes:
+    """A heartbeat as one HTTP chunk, once for all readers of a channel."""
+    return as_chunk(encode_frame(Heartbeat(head=head)))
 
 
 class Follower:
@@ -98,7 +108,7 @@ class Follower:
         yield retry_field(*settings.STREAM_RETRY)
         self._delay_heartbeat()
         buffer = events.buffer
-        deliver = self._deliver if self._write_at_once else None
+        at_once = (self._deliver, self._pass_deadline) if self._write_at_once else (None, None)
         while self.end is None:
             version = buffer.version
             if piece := await self._next_piece(events):
@@ -114,15 +124,19 @@ class Follower:
             elif monotonic() >= self._ends_at:
                 self.close(StreamEnd.TOO_OLD)
             elif buffer.version == version:  # otherwise a change came while the log was read
-                due = min(self._heartbeat_at, self._ends_at)
-                due = min(due, events.due(until_idle=self._until_idle))
-                await buffer.wait_for_change(due, deliver)
+                await buffer.wait_for_change(self._due(events), *at_once)
         # Before the first frame, the stream has just sent its opening `retry` field.
         if last := closing_frames(self.end, events.cursor, retry=self._has_sent):
             yield last
 
+    def _due(self, events: ChannelReader) -> float:
+        due: float = min(self._heartbeat_at, self._ends_at)
+        return min(due, events.due(until_idle=self._until_idle))
+
     def _delay_heartbeat(self) -> None:
-        self._heartbeat_at = monotonic() + self._heartbeat_after
+        """Set when the next heartbeat is due, a little later so that one tick serves many."""
+        step = self._heartbeat_after / STEPS
+        self._heartbeat_at = ceil((monotonic() + self._heartbeat_after) / step) * step
 
     def _deliver(self, first: int, last: int, chunk: bytes) -> bool:
         """Write live events while the stream waits. False: the stream must wake, and do it."""
@@ -133,6 +147,24 @@ class Follower:
         self._has_sent = True
         self._delay_heartbeat()
         return True
+
+    def _pass_deadline(self, now: float) -> float | None:
+        """Write a heartbeat while the stream waits. Return the next deadline; None: it must wake.
+
+        While another follower reads the log for all, the heartbeat waits for it.
+        """
+        events, write = self._events, self._write_at_once
+        if not events or not write:
+            return None
+        if now >= self._heartbeat_at:
+            if not events.is_checked(self._heartbeat_after):
+                return None if events.buffer.may_check(now) else now
+            if not write(heartbeat_chunk(events.cursor)):
+                return None
+            self._has_sent = True
+            self._delay_heartbeat()
+        due = self._due(events)
+        return due if now < due else None
 
     async def _next_piece(self, events: ChannelReader) -> bytes:
         """The frames after the cursor; empty if there are none, or if Redis is away."""

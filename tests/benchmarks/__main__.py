@@ -1,30 +1,38 @@
-"""All benchmarks, each bounded in time: `make bench`, or `python -m tests.benchmarks --small`.
+"""All benchmarks, each bounded in time, then one table of aims and figures, and the plots.
 
-At their usual size they run one after the other, because each needs the machine to itself. Small
+`make bench`, or `python -m tests.benchmarks --small`. At their usual size they run one after the
+other, because each needs the machine to itself, and the plots are those of the documents. Small
 ones only show whether a benchmark works, so as many run at once as there are cores.
 """
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from tests.benchmarks import plots
+from tests.benchmarks.report import read_figures
+from tests.benchmarks.summary import summary
 
 # The longest first: where two run at once, neither is left over at the end.
 NOUNS = (
-    *("fanout", "growth", "publishing", "end_to_end", "pushpin"),
+    *("fanout", "growth", "publishing", "token_rates", "end_to_end", "pushpin"),
     *("wires", "reconnecting", "appending", "first_token", "duplicates", "agents", "opening"),
     "fairness",
 )
 SECONDS, SMALL_SECONDS = 8 * 60, 180  # for each; CI runs other parts beside small ones
 
 
-def run(noun: str) -> str | None:
+def run(noun: str, *, small: bool, file: Path) -> str | None:
     """Run one benchmark and print its rows. Returns the reason of a failure."""
-    small = "--small" in sys.argv[1:]
     seconds = SMALL_SECONDS if small else SECONDS
-    command = [sys.executable, "-m", f"tests.benchmarks.{noun}", *sys.argv[1:]]
+    command = [sys.executable, "-m", f"tests.benchmarks.{noun}", "--json", str(file)]
+    command += ["--small"] if small else []
     with tempfile.TemporaryFile() as kept:
         # The output of several at once would be mixed.
         words = kept if small else None
@@ -48,12 +56,22 @@ def run(noun: str) -> str | None:
 
 
 def main() -> int:
-    if {"-h", "--help"} & set(sys.argv):
-        print(f"{__doc__}\n--small, --json PATH: see tests/benchmarks/report.py")
-        return 0
-    at_once = (os.cpu_count() or 1) if "--small" in sys.argv[1:] else 1
-    with ThreadPoolExecutor(at_once) as pool:
-        faults = [fault for fault in pool.map(run, NOUNS) if fault]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--json", type=Path, help="add the results to this file, a line for each")
+    parser.add_argument("--small", action="store_true", help="tiny: does each work at all?")
+    asked = parser.parse_args()
+    at_once = (os.cpu_count() or 1) if asked.small else 1
+    with tempfile.TemporaryDirectory(prefix="unspool-bench-") as folder:
+        file = asked.json or Path(folder) / "figures.jsonl"
+        file.touch()
+        before = file.stat().st_size  # of earlier runs
+        with ThreadPoolExecutor(at_once) as pool:
+            run_one = partial(run, small=asked.small, file=file)
+            faults = [fault for fault in pool.map(run_one, NOUNS) if fault]
+        figures = read_figures(file, since=before)
+        print(summary(figures))
+        for drawn in plots.draw(figures, Path(folder) if asked.small else plots.FOLDER):
+            print(f"Drawn: {drawn}")
     for fault in faults:
         print(f"Failed: {fault}.", file=sys.stderr)
     return bool(faults)

@@ -103,7 +103,7 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     took = statistics.median(row[1] for row in rows)
     yield {"agent": f"read by the engine (at most {BAR})", "CPU µs a token": took, "times": ratio}
     for window in (0.02, 0):
-        for row in await written(wishes, wishes.size(10_000, 200), wishes.size(5, 1), window):
+        for row in await written(wishes, wishes.size(6_000, 200), wishes.size(3, 1), window):
             token = row["CPU µs a token"]
             assert isinstance(token, float)
             yield {**row, "times": token / bare}

@@ -29,8 +29,8 @@ class Cost:
         return int(self._process.io_counters().write_count) - self._written
 
     def _now(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        # `clock_getcpuclockid` of POSIX, which Python lacks: nanoseconds, where /proc has ticks.
+        return time.clock_gettime((~self._process.pid << 3) | 2)
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,7 @@
 """The whole way of a token, from the model's byte to the follower's, and what it adds to a reply.
 
-Twenty replies at a time, each with one follower, at fifty tokens a second; beside those who
-stream straight from the model to the one who asked.
+Twenty replies at a time, each with one follower, at fifty tokens a second; beside peers that
+stream from the model to the client that asked. The processes are web and worker, or the peer's one.
 """
 
 from __future__ import annotations
@@ -59,16 +59,26 @@ async def again(peer: Streamer, n: int, tokens: int) -> Told:
 
 
 async def row(
-    name: str, spent: list[Cost], tell: Callable[[int], Awaitable[Told]], least: float
+    name: str,
+    spent: list[Cost],
+    redis: Cost,
+    tell: Callable[[int], Awaitable[Told]],
+    least: float,
 ) -> Row:
     own = Cost().begin()
-    for cost in spent:
+    for cost in (*spent, redis):
         cost.begin()
     told = await asyncio.gather(*(tell(n) for n in range(REPLIES)))
-    whole = part([seconds for _, seconds in told], 0.5)
+    seconds = sum(cost.seconds for cost in spent)
+    whole = part([took for _, took in told], 0.5)
+    tokens = sum(len(reader.late) for reader, _ in told)
+    events = sum(reader.count for reader, _ in told)  # of the peers' none has an id
     return {
         "way": name,
-        "tokens": sum(len(reader.late) for reader, _ in told),
+        "tokens": tokens,
+        **({"events a token": round(events / tokens, 2)} if events else {}),
+        "processes µs a token": round(1e6 * seconds / tokens),
+        "Redis µs a token": round(1e6 * redis.seconds / tokens),
         **milliseconds(list(chain.from_iterable(reader.late for reader, _ in told))),
         "whole reply s": round(whole, 3),
         "over the model %": round(100 * (whole / least - 1), 2),
@@ -83,17 +93,17 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     async with service(wishes) as home:
         web = home.stack.web
         pin(MEASURED, web.pid)
-        pids = [web.pid, home.stack.worker.pid]
-        yield await row(OURS, list(map(Cost, pids)), lambda n: ours(home, n, tokens), least)
+        costs, redis = [Cost(web.pid), Cost(home.stack.worker.pid)], Cost(home.stack.valkey.pid)
+        yield await row(OURS, costs, redis, lambda n: ours(home, n, tokens), least)
         for name in (DJANGO, FASTAPI, RESUMABLE):
             async with streamer(name, home, wishes.place) as peer:
                 warm, _ = await directly(peer, 0, 5)
                 warm.drop()
                 costs = [Cost(peer.web.pid)]
-                yield await row(name, costs, partial(directly, peer, tokens=tokens), least)
+                yield await row(name, costs, redis, partial(directly, peer, tokens=tokens), least)
                 if name == RESUMABLE:
                     came = f"{name}, came back"
-                    yield await row(came, costs, partial(again, peer, tokens=tokens), least)
+                    yield await row(came, costs, redis, partial(again, peer, tokens=tokens), least)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ async def slow(home: Service, *, beside: int, seconds: int) -> Row:
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    seconds = wishes.size(15, 3)
+    seconds = wishes.size(10, 3)
     async with service(wishes) as home:
         for beside in (0, wishes.size(20, 3)):
             yield await slow(home, beside=beside, seconds=seconds)

@@ -97,15 +97,15 @@ async def waits(home: Service, wishes: Wishes) -> dict[str, float]:
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     many = wishes.size(500, 40)
-    few = await each_delivery(wishes, followers=many // 10, channels=1, events=400, rate=20)
-    more = await each_delivery(wishes, followers=many, channels=1, events=40, rate=20)
+    few = await each_delivery(wishes, followers=many // 10, channels=1, events=100, rate=20)
+    more = await each_delivery(wishes, followers=many, channels=1, events=10, rate=20)
     yield grown(f"followers of a channel, to {many}", "web CPU µs a delivery", few, more)
     all_of = {"followers": many, "channels": many}
     tenth = {"followers": many // 10, "channels": many // 10}
-    more = await each_delivery(wishes, **all_of, events=40, rate=2)
-    few = await each_delivery(wishes, **tenth, events=40, rate=2)
+    more = await each_delivery(wishes, **all_of, events=10, rate=2)
+    few = await each_delivery(wishes, **tenth, events=10, rate=2)
     yield grown(f"channels followed, to {many}, each as lively", "the same", few, more)
-    few = await each_delivery(wishes, **tenth, events=400, rate=20)
+    few = await each_delivery(wishes, **tenth, events=100, rate=20)
     yield grown(f"channels followed, to {many}, as much said in all", "the same", few, more)
     async with service(wishes) as home:
         pin(MEASURED, home.stack.web.pid)

@@ -68,7 +68,9 @@ async def saying(
         model = source.share
         row = {
             "replies": replies,
+            "rate": rate,
             "tokens/s": round(heard / (seconds - 1)),
+            "of the model's %": round(100 * heard / ((seconds - 1) * rate * replies)),
             "events a token": round(ear.events / max(1, heard), 3),
             "worker CPU µs/token": round(1e6 * spent / max(1, heard)),
             "worker % of a core": round(share, 1),
@@ -83,18 +85,23 @@ async def saying(
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    seconds = wishes.size(15, 2)
+    seconds, start = wishes.size(10, 2), wishes.size(START, SMALL_START)
+    shares: dict[int, float] = {}  # of a core, in percent, by the number of replies
     async with service(wishes) as home:
         for replies in (wishes.size(16, 2), wishes.size(64, 4)):
-            start = wishes.size(START, SMALL_START)
             row = await saying(home, replies=replies, seconds=seconds, start=start)
-            only = await reading(home, replies=replies, seconds=seconds)
-            spent = row["worker CPU µs/token"]
+            only = await reading(home, replies=replies, seconds=min(seconds, 5))
+            spent, share = row["worker CPU µs/token"], row["worker % of a core"]
             assert isinstance(spent, int)
+            assert isinstance(share, float)
+            shares[replies] = share
             yield {**row, "reading alone": round(only), "ours µs/token": round(spent - only)}
-        for replies in (wishes.size(16, 2), wishes.size(64, 4)):
-            start, some = wishes.size(START, SMALL_START), wishes.size(8, 2)
-            yield await saying(home, replies=replies, seconds=some, start=start, rate=FAST)
+        for replies, slow in shares.items():
+            some = wishes.size(8, 2)
+            row = await saying(home, replies=replies, seconds=some, start=start, rate=FAST)
+            share = row["worker % of a core"]
+            assert isinstance(share, float)
+            yield {**row, f"cost × at {RATE}/s": round(share / max(0.1, slow), 2)}
 
 
 if __name__ == "__main__":

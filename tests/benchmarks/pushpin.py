@@ -103,9 +103,9 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     fresh, crowd = wishes.size(500, 20), wishes.size(1000, 40)
     yield await load(
-        wishes, followers=2 * fresh, channels=fresh, events=wishes.size(20, 4), rate=2 * fresh
+        wishes, followers=2 * fresh, channels=fresh, events=wishes.size(10, 4), rate=2 * fresh
     )
-    yield await load(wishes, followers=crowd, channels=1, events=wishes.size(200, 40), rate=20)
+    yield await load(wishes, followers=crowd, channels=1, events=wishes.size(100, 40), rate=20)
     # As docs/scale.md plans for it: each reader with its own reply at 50 tokens a second, and
     # Pushpin has requested the next URL, as it does a second after it subscribes to a channel.
     for replies in (wishes.size(40, 4), wishes.size(80, 8)):

@@ -16,9 +16,10 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -72,29 +73,64 @@ def benchmark(noun: str, measure: Measure) -> None:
             file.write(json.dumps(result) + "\n")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The rows of each benchmark, of its latest run."""
+
+    rows: Mapping[str, Sequence[Row]]
+    small: bool  # of some run: then the figures mean nothing
+    origin: str = ""  # machine, Python, day and load
+
+    def find(self, noun: str, wanted: Row) -> list[Row]:
+        """The rows of the benchmark that have these values."""
+        return [row for row in self.rows.get(noun, ()) if wanted.items() <= row.items()]
+
+
+def read_figures(file: Path, *, since: int = 0) -> Figures:
+    """What `--json` has stored, from this byte of the file on."""
+    results = [json.loads(line) for line in file.read_bytes()[since:].splitlines()]
+    latest = {result["benchmark"]: result for result in results}
+    return Figures(
+        rows={noun: result["rows"] for noun, result in latest.items()},
+        small=any(result["small"] for result in latest.values()),
+        origin=_origin(list(latest.values())),
+    )
+
+
+def _origin(results: Sequence[Mapping[str, Any]]) -> str:
+    if not results:
+        return ""
+    first, loads = results[0], [result["load"] for result in results]
+    return (
+        f"{first['machine']}, Python {first['python']}, {first['date'][:10]};"
+        f" load before a benchmark {min(loads):.1f} to {max(loads):.1f}"
+    )
+
+
 async def _measured(measure: Measure, wishes: Wishes) -> list[Row]:
     rows = []
     async for row in measure(wishes):
         rows.append(row)
-        print("  ".join(f"{name} {_cell(value)}" for name, value in row.items()), file=sys.stderr)
+        print("  ".join(f"{name} {cell(value)}" for name, value in row.items()), file=sys.stderr)
     return rows
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows under the names of their columns, numbers to the right."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [columns, *([_cell(row.get(name, "")) for name in columns] for row in rows)]
+    lines = [columns, *([cell(row.get(name, "")) for name in columns] for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if n == 0 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+            text.ljust(width) if n == 0 else text.rjust(width)
+            for n, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as people read it: three digits or so, thousands apart."""
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -29,7 +29,7 @@ WITHIN = 120.0  # seconds
 async def cost(home: Service, wire: str, *, readers: int, tokens: int) -> float:
     """Processor time of the web process in µs, for each token of each reader."""
     address, end = WIRES[wire]
-    asked = await home.client.ask(tokens=tokens, rate=RATE, first=2)
+    asked = await home.client.ask(tokens=tokens, rate=RATE, first=1.5)
     path = address.format(conversation=asked.conversation, run=asked.run)
     reading = [home.client.reads(path) for _ in range(readers)]
     await connected(reading, within=60)
@@ -43,8 +43,8 @@ async def cost(home: Service, wire: str, *, readers: int, tokens: int) -> float:
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    rounds, readers = wishes.size(10, 1), wishes.size(50, 3)
-    tokens = wishes.size(400, 20)
+    rounds, readers = wishes.size(4, 1), wishes.size(50, 3)
+    tokens = wishes.size(100, 20)
     async with service(wishes) as home:
         spent: dict[str, list[float]] = {wire: [] for wire in WIRES}
         for _ in range(rounds):

@@ -1,6 +1,7 @@
 """How a live event reaches a reader: written where it arrives, or by the stream that wakes."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
@@ -14,6 +15,7 @@ from streams.delivery.channel_buffer import CHUNK_BYTES
 from streams.delivery.open_streams import OpenStreams
 from streams.delivery.stream_end import StreamEnd
 from streams.log.channel_log import ChannelLog
+from streams.log.errors import LogUnavailable
 from tests.integration.support.listener import data_of, frames
 from tests.integration.support.published_run import VISITOR, PublishedRun, published_run
 
@@ -200,6 +202,58 @@ async def test_the_log_is_read_once_a_heartbeat_for_all_readers_of_a_channel(
     heartbeats = sum(len(client.types()) for client in clients) - sum(before)
     assert heartbeats >= 30
     assert len(asked) <= heartbeats / 5
+
+
+async def test_of_many_waiting_streams_one_wakes_for_a_heartbeat(
+    crowd: OpenStreams, settings: Any
+) -> None:
+    settings.STREAM_HEARTBEAT = 1.0
+    story = await published_run()
+    clients = [Client(crowd, story) for _ in range(20)]
+    await waiting(crowd, 20)
+    for client in clients:
+        await client.until(lambda c=client: len(c.types()) >= 3)  # type: ignore[misc]
+    woken = sum(len(client.types()) - len(client.at_once) for client in clients)
+    assert 2 <= woken <= 6
+    last = await sync_to_async(story.publish_deltas)(1)
+    for client in clients:
+        await client.until(lambda c=client: c.ids() == [last])  # type: ignore[misc]
+        heads = [
+            json.loads(one.data)["head"] for one in frames(client.body) if one.type == "heartbeat"
+        ]
+        assert set(heads[:3]) == {story.first}
+
+
+async def test_a_heartbeat_for_a_full_connection_wakes_its_stream(
+    crowd: OpenStreams, settings: Any
+) -> None:
+    settings.STREAM_HEARTBEAT = 0.3
+    story = await published_run()
+    client, other = Client(crowd, story), Client(crowd, story)
+    client.full = True  # so its stream waits for the server, which may end it as stalled
+    for one in (client, other):
+        await one.until(lambda one=one: len(one.types()) >= 3)  # type: ignore[misc]
+    assert not client.at_once
+
+
+async def test_all_streams_send_heartbeats_while_the_log_cannot_be_read(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.STREAM_HEARTBEAT = 1.0
+    story = await published_run()
+    clients = [Client(crowd, story) for _ in range(20)]
+    await waiting(crowd, 20)
+
+    def fails(log: ChannelLog, cursor: int, **named: Any) -> Any:
+        raise LogUnavailable
+
+    monkeypatch.setattr(ChannelLog, "read_after", fails)
+    began = monotonic()
+    for client in clients:
+        await client.until(lambda c=client: len(c.types()) >= 3)  # type: ignore[misc]
+    assert monotonic() - began < 6
+    for client in clients:
+        assert json.loads(frames(client.body)[-1].data)["head"] is None
 
 
 async def test_the_heartbeat_that_finds_a_lost_event_tells_all_readers(

@@ -44,6 +44,7 @@ from workers.agents.reply import reply_of
 from workers.agents.testing import Reply, run, turn_of
 from workers.agents.turn import Control
 from workers.agents.watchdog import Watchdog
+from workers.delta_window import LONGEST
 
 SECRET = "the exception's own text"
 
@@ -269,10 +270,45 @@ async def test_a_reader_that_is_slow_is_not_the_agents_silence(settings: Any) ->
     settings.MODEL_READ_TIMEOUT = 0.2
     turn = turn_of("Go")
     async with aclosing(reply_of(saying(*"abcdefgh" * 20), turn)) as items:
-        await anext(items)
+        first = await anext(items)
         await asyncio.sleep(1.5)  # the reader's own delay, which is what is tested
-        heard = [item async for item in items]
-    assert len(heard) == 160
+        *texts, _ = [first, *[item async for item in items]]
+    assert "".join(str(text) for text in texts) == "abcdefgh" * 20
+
+
+async def test_text_in_one_tick_of_the_window_is_taken_as_one_piece(settings: Any) -> None:
+    settings.DELTA_WINDOW = 2.0
+    items = [*"abcdefgh", Data("n", 1), *"ij"]
+    time, last = asyncio.get_running_loop().time, ReasoningPart(text="Hm.")
+
+    async def agent(turn: Turn) -> AsyncIterator[Any]:
+        for item in items:
+            yield item
+            await asyncio.sleep(0)  # so that the reader is asked after each item
+        await asyncio.sleep(1)
+        yield Reasoning("Hm.")
+
+    async with aclosing(reply_of(agent, turn_of("Go"))) as reply:
+        began, taken = time(), [await anext(reply) for _ in range(3)]
+        assert taken == ["a", "bcdefgh", DataPart(name="n", data=1)]
+        assert time() - began < 0.4  # a part does not wait, nor does the text before it
+        assert await anext(reply) == "ij"
+        assert 0.4 <= time() - began < 1
+        assert await anext(reply) == last
+
+
+async def test_without_a_window_each_text_is_a_piece(settings: Any) -> None:
+    settings.DELTA_WINDOW = 0
+    async with aclosing(reply_of(saying(*"abcd"), turn_of("Go"))) as items:
+        assert [item async for item in items][:-1] == [*"abcd"]
+
+
+async def test_joined_text_has_a_longest_length() -> None:
+    pieces = ["a" * 1000] * 10
+    async with aclosing(reply_of(saying(*pieces), turn_of("Go"))) as items:
+        lengths = [len(str(item)) async for item in items][:-1]
+    assert max(lengths) <= LONGEST
+    assert sum(lengths) == 10_000
 
 
 class TestUnsafeCalls:

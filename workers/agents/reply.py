@@ -2,6 +2,9 @@
 
 The task reads the agent and leaves checked items for the attempt to take. So the attempt can stop,
 and end the run, while an agent that does not return goes on without being heard.
+
+Text that follows text within a tick of the delta window waits for that tick's end, and is taken as
+one piece. So the two tasks do not take turns for each token of a fast model.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ from workers.agents.errors import AgentError
 from workers.agents.parts import Part, ToolCall
 from workers.agents.threads import DaemonThreads
 from workers.agents.turn import CURRENT, Turn
+from workers.delta_window import LONGEST, TICKS
 from workers.generators.errors import ModelError
 from workers.reply_items import Completion, ReplyItem
 
@@ -59,6 +63,7 @@ class _Reply:
         self._items: deque[ReplyItem | asyncio.Future[None]] = deque()
         self._waiting: set[asyncio.Future[None]] = set()
         self._more, self._room = asyncio.Event(), asyncio.Event()
+        self._tick: asyncio.TimerHandle | None = None  # until which text waits for more of it
         self._end: Completion | Exception | None = None
         self._asked_at: float | None = None  # since when the agent has owed an item
         self._loop = asyncio.get_running_loop()
@@ -89,14 +94,35 @@ class _Reply:
                 return self._end
             self._more.clear()
             await self._more.wait()
-        if len(self._items) == AHEAD // 2:
+        item = self._items.popleft()
+        if isinstance(item, str) and settings.DELTA_WINDOW:
+            item = self._with_text_after(item)
+            if not (self._items or self._tick):
+                tick = settings.DELTA_WINDOW / TICKS
+                self._tick = self._loop.call_later(tick, self._end_tick)
+        if len(self._items) < AHEAD // 2:
             self._room.set()
-        return self._items.popleft()
+        return item
+
+    def _with_text_after(self, text: str) -> str:
+        """The text, and what follows it without another part between them, up to LONGEST."""
+        items = self._items
+        while items and isinstance(more := items[0], str) and len(text) + len(more) <= LONGEST:
+            text += more
+            items.popleft()
+        return text
+
+    def _end_tick(self) -> None:
+        self._tick = None
+        if self._items:
+            self._more.set()
 
     async def stop(self) -> None:
         """Cancel the agent, unless its reply is complete, and abandon it after PATIENCE."""
         self._control.over = True
         self._clock.cancel()
+        if self._tick:
+            self._tick.cancel()
         for said in self._waiting:
             if not said.done():
                 said.set_exception(Superseded())
@@ -153,8 +179,10 @@ class _Reply:
 
     async def _put(self, item: ReplyItem) -> None:
         self._items.append(item)
-        self._more.set()
-        if len(self._items) >= AHEAD:
+        full = len(self._items) >= AHEAD
+        if full or not (self._tick and isinstance(item, str)):
+            self._more.set()
+        if full:
             self._room.clear()
             await self._room.wait()
 

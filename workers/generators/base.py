@@ -4,14 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import cast
 
 import aiohttp
 import httpx2
 import openai
-from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage, convert_to_messages
 
-from streams.protocol.events import Usage
 from streams.protocol.parts import ReasoningPart
 from streams.protocol.sse import clean
 from workers.generators.errors import ModelError as ModelError
@@ -85,22 +83,13 @@ async def _stream_once(
 ) -> AsyncGenerator[ReplyItem, None]:
     finish_reason, usage = "stop", None
     # Not `astream`: its callbacks and tracing may send prompts to other services.
-    async with aclosing(llm._astream(messages)) as chunks:
+    async with llm.chunks(messages) as chunks:
         async for chunk in chunks:
-            message = cast(AIMessageChunk, chunk.message)
-            reasoning = message.additional_kwargs.get("reasoning_content", "")
-            if reasoning:
-                yield ReasoningPart(text=clean(reasoning))
-            if message.content:
-                yield clean(str(message.content))
-            if chunk.generation_info:
-                finish_reason = clean(chunk.generation_info["finish_reason"])
-            if message.usage_metadata:
-                counts = message.usage_metadata
-                usage = Usage(
-                    input_tokens=counts["input_tokens"],
-                    output_tokens=counts["output_tokens"],
-                    total_tokens=counts["total_tokens"],
-                    estimated=False,
-                )
+            if chunk.reasoning:
+                yield ReasoningPart(text=clean(chunk.reasoning))
+            if chunk.text:
+                yield clean(chunk.text)
+            if chunk.finish_reason is not None:
+                finish_reason = clean(chunk.finish_reason)
+            usage = chunk.usage or usage
     yield Completion(finish_reason, usage)

@@ -10,6 +10,8 @@ from contextlib import aclosing
 import httpx2
 from django.conf import settings
 
+from workers.generators.waits import waits_of
+
 LONGEST_LINE = 1024 * 1024  # bytes of one line, and of the data of one event
 READS = 3  # in half a delta window; then the reader rests until it is over
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -89,7 +91,8 @@ class LineReader:
 
         Raises `TimeoutError`, `LineTooLong`, and the errors of the HTTP client.
         """
-        clock = asyncio.get_running_loop().time
+        waits = waits_of(asyncio.get_running_loop())
+        clock = waits.time
         splitter = LineSplitter()
         period, began_period, reads = settings.DELTA_WINDOW / 2, 0.0, 0
         # Raw bytes cost less per token, and the request asks for `Accept-Encoding: identity`.
@@ -98,7 +101,7 @@ class LineReader:
         async with aclosing(source):
             while True:
                 began = clock()
-                async with asyncio.timeout(self._patience - self._waited):
+                with waits.limit(self._patience - self._waited):
                     part = await anext(source, None)
                 if part is None:
                     break

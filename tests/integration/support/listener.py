@@ -19,7 +19,7 @@ from django.conf import settings
 
 from streams.access.authorization import Caller
 from streams.delivery import channel_reader, follower
-from streams.delivery.channel_buffer import ChannelBuffer, Deliver
+from streams.delivery.channel_buffer import ChannelBuffer, Deliver, Pass
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hub, Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
@@ -51,9 +51,11 @@ class ObservedBuffer(ChannelBuffer):
         super().__init__(BUFFER)
         self.idle = asyncio.Event()
 
-    async def wait_for_change(self, deadline: float, deliver: Deliver | None = None) -> None:
+    async def wait_for_change(
+        self, deadline: float, deliver: Deliver | None = None, pass_deadline: Pass | None = None
+    ) -> None:
         self.idle.set()
-        await super().wait_for_change(deadline, deliver)
+        await super().wait_for_change(deadline, deliver, pass_deadline)
 
 
 class WebProcess(Hub):
