@@ -14,7 +14,8 @@ import pytest
 
 from tests.faults.conftest import RELEASE, Judge, Size, Stacks
 from tests.support.agents import noted
-from tests.support.chaos import Breaker, Crowd
+from tests.support.breaker import Breaker
+from tests.support.crowd import Crowd
 
 ASKERS = 3  # that post at the same time
 
