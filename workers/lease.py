@@ -77,12 +77,9 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
     if run.model not in names(kind):
         return ClaimResult.FOREIGN
     needs_room = not run.attempt  # a run that had a place and lost it continues at once
-    # Counted first without the transaction, so that a refused claim holds no lock while it counts.
-    if needs_room and not has_room(run.owner, worker, kind):
-        return _refuse(run)
     try:
         with transaction.atomic():
-            if needs_room and not has_room(run.owner, worker, kind, lock=True):
+            if needs_room and not has_room(run.owner, worker, kind):
                 return _refuse(run)
             claimed = same.filter(free, retryable(), cancel_asked=False).update(
                 status=Run.Status.RUNNING,

@@ -3,6 +3,9 @@
 A batch is one round trip to Redis ("trip"). It takes one piece from each reply in turn, so a fast
 reply delays no other. Each piece stays an event of its own, and a reply's pieces stay in order.
 
+A trip costs as much as several pieces. So the next one begins a tick of the delta window after the
+one before, at the earliest, and takes what has come meanwhile. A piece after a pause goes at once.
+
 While Redis is away, the writer repeats the batch. That is safe, because the log does not append a
 piece twice. After a failover the writer first verifies the log against the recorded heads.
 """
@@ -13,8 +16,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from time import sleep
+from time import monotonic, sleep
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from streams.chat.publisher import append, verify
@@ -22,6 +26,7 @@ from streams.log.errors import LogUnavailable, LogUnverified
 from streams.log.slots import payload_of
 from streams.log.values import Append, Watermark
 from streams.protocol.events import TextSnapshot
+from workers.delta_window import TICKS
 
 logger = logging.getLogger(__name__)
 BATCH = 256  # pieces at most
@@ -41,6 +46,7 @@ class LogWriter(threading.Thread):
         self._queued: SimpleQueue[Write | None] = SimpleQueue()
         self._turns = Turns()
         self._stopped = False
+        self._tick_ends_at = 0.0
         self.away = threading.Event()  # set while Redis accepts no batch
 
     def write(self, piece: Append, on_result: OnResult) -> None:
@@ -61,6 +67,10 @@ class LogWriter(threading.Thread):
         """The next batch. Waits until there is one; empty once the writer must end."""
         if not self._turns:
             batch = self._take_queued()
+            if batch and (rest := self._tick_ends_at - monotonic()) > 0:
+                sleep(rest)
+                batch += self._take_queued(block=False, most=BATCH - len(batch))
+            self._tick_ends_at = monotonic() + settings.DELTA_WINDOW / TICKS
             if len(batch) < BATCH and sum([size(piece) for piece, _ in batch]) <= TRIP_BYTES:
                 return batch  # it holds all waiting pieces, so no reply waits for another
             self._turns.add(batch)
@@ -68,12 +78,12 @@ class LogWriter(threading.Thread):
             self._turns.add(more)
         return self._turns.trip()
 
-    def _take_queued(self, *, block: bool = True) -> list[Write]:
-        """The pieces that `write` has queued, at most BATCH."""
+    def _take_queued(self, *, block: bool = True, most: int = BATCH) -> list[Write]:
+        """The pieces that `write` has queued, at most `most`."""
         batch: list[Write] = []
         get = self._queued.get
         try:
-            while len(batch) < BATCH and not self._stopped:
+            while len(batch) < most and not self._stopped:
                 write = get(block=block and not batch)
                 if write is None:
                     self._stopped = True

@@ -9,14 +9,18 @@ wait for the free places, each owner gets an equal share. An owner without a pla
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q
+from django.conf import settings
+from django.db.models import Case, CharField, F, Func, IntegerField, Q, QuerySet, UUIDField, When
 
 from streams.chat.leases import held
-from streams.chat.model_names import Kind, of_kind, places_of
+from streams.chat.model_names import Kind, names, of_kind, places_of
 from streams.chat.owner_lock import OwnerWork, lock_owner
 from streams.chat.waiting_runs import Waiting, busy, waiting, waiting_in_turn
+from streams.compiled_query import CompiledQuery, Parameter
 from streams.models import Run
 
 PER_FREE_PLACE = 3  # places that one owner may hold for each free place
@@ -43,29 +47,46 @@ def room(load: Load) -> int:
     return max(more, 0 if load.own else 1)
 
 
-def has_room(owner: str, worker: UUID, kind: Kind, *, lock: bool = False) -> bool:
+def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
     """Return whether one more run of the owner may start in this process, which writes this kind.
 
-    With `lock`, call it within a transaction: until that ends, no other process starts a run of
-    this owner.
+    Call it within a transaction: until that ends, no other process starts a run of this owner.
     """
-    if lock:
-        lock_owner(owner, OwnerWork.CLAIM)
-    own = Q(owner=owner)
+    lock_owner(owner, OwnerWork.CLAIM)
+    query = _load(kind, (*names(kind), settings.RUN_LEASE, settings.RUN_ATTEMPTS))
+    counts = query.row(owner=owner, worker=worker)
+    assert counts
+    workers, running, own, owners, others = counts
+    places = (workers + 1) * places_of(kind)  # plus this process, which may hold no run yet
+    load = Load(places=places, running=running, own=own, owners=owners, others=others)
+    return room(load) > 0
+
+
+@lru_cache(maxsize=4)
+def _load(kind: Kind, values: tuple[object, ...]) -> CompiledQuery:
+    """The query of `Load`, with the other workers first. Its SQL holds these values of settings."""
+    return CompiledQuery(partial(_counted, kind))
+
+
+def _counted(kind: Kind) -> QuerySet[Run, Any]:
+    own = Q(owner=Parameter("owner", CharField()))
+    other = ~Q(worker=Parameter("worker", UUIDField()))
     startable = waiting() & ~Q(conversation__in=busy())
-    now = (
-        Run.active()
-        .filter(of_kind(kind))
-        .aggregate(
-            workers=Count("worker", distinct=True, filter=held() & ~Q(worker=worker)),
-            running=Count("pk", filter=held()),
-            own=Count("pk", filter=held() & own),
-            owners=Count("owner", distinct=True),
-            others=Count("conversation", distinct=True, filter=startable & ~own),
-        )
-    )
-    workers = now.pop("workers") + 1  # plus this process, which may hold no run yet
-    return room(Load(places=workers * places_of(kind), **now)) > 0
+    counts = {
+        "_workers": _count("worker", held() & other),
+        "_running": _count("pk", held()),
+        "_own": _count("pk", held() & own),
+        "_owners": _count("owner"),
+        "_others": _count("conversation", startable & ~own),
+    }
+    runs = Run.active().filter(of_kind(kind)).order_by()
+    return runs.annotate(**counts).values_list(*counts)
+
+
+def _count(column: str, where: Q | None = None) -> Func:
+    """Count the distinct values of the column. Not `Count`, for which the ORM groups the rows."""
+    value = Case(When(where, then=F(column))) if where else F(column)
+    return Func(value, template="COUNT(DISTINCT %(expressions)s)", output_field=IntegerField())
 
 
 def startable_runs(kind: Kind) -> list[Waiting]:

@@ -44,19 +44,14 @@ def lock_turns(conversation: Conversation, *, interrupts: bool) -> Turns:
     No other request adds a run meanwhile. `interrupts`: cancel its active runs. Raises
     `DoesNotExist` if the conversation was deleted.
     """
-    if LOCK.row(conversation=conversation.id) is None:
-        raise Conversation.DoesNotExist
+    rows = Conversation.objects.select_for_update().filter(pk=conversation.id)
+    rows.order_by().values_list("pk").get()
     if interrupts:
         # In the transaction that creates the new run: the conversation is never idle between.
         cancel_unbegun(conversation)
         conversation.runs.filter(status__in=Run.ACTIVE).update(cancel_asked=True)
     last, active, unpublished = TURNS.row(conversation=conversation.id) or (0, 0, 0)
     return Turns(last=last or 0, active=active, unpublished=unpublished)
-
-
-def _locked() -> QuerySet[Conversation, Any]:
-    rows = Conversation.objects.select_for_update().filter(pk=CONVERSATION)
-    return rows.order_by().values_list("pk")
 
 
 def _last() -> QuerySet[Message, Any]:
@@ -73,5 +68,4 @@ def _unpublished() -> QuerySet[Run, Any]:
     return count(Run.objects.filter(UNPUBLISHED, conversation=CONVERSATION))
 
 
-LOCK = CompiledQuery(_locked)
 TURNS = CompiledQuery(_last, _active, _unpublished)

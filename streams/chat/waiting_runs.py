@@ -111,6 +111,9 @@ def dispatch_refused(ended: Run) -> None:
     kind = kind_of(ended.model)
     if kind is None:
         return
-    refused = in_turn(kind).filter(owner=ended.owner, dispatched_at=None)
-    if found := refused.values_list("pk", "model").first():
+    refused = {"owner": ended.owner, "dispatched_at": None}
+    # Asked first, because it takes the ORM a fifth of the time, and most owners have none.
+    if not Run.active().filter(**refused).order_by().exists():
+        return
+    if found := in_turn(kind).filter(**refused).values_list("pk", "model").first():
         dispatch_run(*found)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
-from django.db.models import Max, UUIDField
+from django.db.models import Count, Max, Q, UUIDField
 from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -20,8 +20,11 @@ from django.test.utils import CaptureQueriesContext
 from streams.access import api_tokens, authorization
 from streams.access.api_tokens import create_token, digest_of, find_token, valid_tokens
 from streams.access.authorization import Caller, readable_conversation
-from streams.chat import limits, snapshot, turns
+from streams.chat import fair_share, limits, snapshot, turns
+from streams.chat.leases import held, new_lease
 from streams.chat.limits import NO_CONVERSATION
+from streams.chat.model_names import Kind, of_kind
+from streams.chat.waiting_runs import busy, waiting
 from streams.compiled_query import CompiledQuery, Parameter
 from streams.database_time import from_now
 from streams.models import UNPUBLISHED, Conversation, Message, Run
@@ -34,8 +37,8 @@ HOT = (
     authorization.CONVERSATION,
     snapshot.RECORDED_HEAD,
     limits.COUNTS,
-    turns.LOCK,
     turns.TURNS,
+    fair_share._load(Kind.MODEL, ()),
 )
 
 
@@ -46,7 +49,7 @@ def test_the_compiled_queries_are_these_six() -> None:
 
 
 def uses_in(file: Path) -> list[str]:
-    return re.findall(r"= CompiledQuery\(", file.read_text())
+    return re.findall(r"(?:=|return) CompiledQuery\(", file.read_text())
 
 
 @pytest.fixture
@@ -132,19 +135,42 @@ def test_the_turns_of_a_conversation_are_the_orms(talks: list[Conversation]) -> 
         )
         assert turns.TURNS.row(conversation=talk.id) == expected
         with transaction.atomic():
-            assert turns.LOCK.row(conversation=talk.id) == (talk.id,)
             found = turns.lock_turns(talk, interrupts=False)
         assert (found.last, found.active, found.unpublished) == (expected[0] or 0, *expected[1:])
-    with transaction.atomic():
-        assert turns.LOCK.row(conversation=uuid4()) is None
+    missing = Conversation(id=uuid4())
+    with pytest.raises(Conversation.DoesNotExist), transaction.atomic():
+        turns.lock_turns(missing, interrupts=False)
 
 
-def test_the_lock_of_a_conversation_is_one() -> None:
+def test_the_lock_of_a_conversation_is_one(talks: list[Conversation]) -> None:
     with transaction.atomic(), CaptureQueriesContext(connection) as asked:
-        turns.LOCK.row(conversation=uuid4())
-    (query,) = asked.captured_queries
+        turns.lock_turns(talks[0], interrupts=False)
     locks = connection.features.has_select_for_update
-    assert query["sql"].endswith("FOR UPDATE") == locks
+    assert asked.captured_queries[0]["sql"].endswith("FOR UPDATE") == locks
+
+
+def test_the_load_of_the_places_is_the_orms(talks: list[Conversation], settings: Any) -> None:
+    settings.LLM_MODELS = ["m"]
+    workers = [uuid4(), uuid4()]
+    for run, worker in zip(Run.objects.filter(status="running"), workers, strict=False):
+        Run.objects.filter(pk=run.pk).update(attempt=1, worker=worker, **new_lease())
+    assert Run.objects.filter(held()).count() == 2
+    seen = set()
+    for owner in ("user:1", "user:2", "user:3"):
+        for worker in (*workers, uuid4()):
+            runs, own = Run.active().filter(of_kind(Kind.MODEL)), Q(owner=owner)
+            startable = waiting() & ~Q(conversation__in=busy())
+            expected = runs.aggregate(
+                workers=Count("worker", distinct=True, filter=held() & ~Q(worker=worker)),
+                running=Count("pk", filter=held()),
+                own=Count("pk", filter=held() & own),
+                owners=Count("owner", distinct=True),
+                others=Count("conversation", distinct=True, filter=startable & ~own),
+            )
+            given = fair_share._load(Kind.MODEL, ("m",)).row(owner=owner, worker=worker)
+            assert given == tuple(expected.values())
+            seen.add(given)
+    assert len(seen) == 4
 
 
 def test_a_token_is_the_orms_row() -> None:

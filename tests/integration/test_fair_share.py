@@ -143,8 +143,8 @@ def test_a_run_refused_while_the_owners_last_run_ends_is_claimed(
     begun = claimed(runs[:6])
     has_room = lease.has_room
 
-    def ends_after(owner: str, worker: UUID, kind: Kind, *, lock: bool = False) -> bool:
-        allowed = has_room(owner, worker, kind, lock=lock)
+    def ends_after(owner: str, worker: UUID, kind: Kind) -> bool:
+        allowed = has_room(owner, worker, kind)
         if not allowed:
             monkeypatch.setattr(lease, "has_room", has_room)
             Run.objects.filter(pk=begun[0].pk).update(status="cancelled", worker=None)
