@@ -47,7 +47,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackSc
     return StackScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes half a minute or more, so it comes first")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first: begun last, one would leave the other test processes without work."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if item.path.parent.name in WITH_PROCESSES and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600 if RELEASE else 300))

@@ -6,6 +6,7 @@ RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice com
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from openai import AsyncOpenAI
 
 from tests.support.openai_client import User
 from tests.support.sizes import RELEASE, SEED
+from tests.support.stack import Stack
 from tests.support.stack_fixtures import Stacks, chance, database, size, stacks
-from tests.support.vendors import install
+from tests.support.vendors import install_once
+from tests.support.visitor import Visitor
 
 __all__ = ["Stacks", "chance", "database", "size", "stacks"]
 
@@ -27,25 +30,29 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def installed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Installed:
     """`installed({"openai": "7.59.0"})`: a folder with these packages of npm, made once."""
-    directory, folders = tmp_path_factory.mktemp("npm"), dict[str, Path]()
-
-    def folder(packages: Mapping[str, str]) -> Path:
-        name = str(sorted(packages.items()))
-        if name not in folders:
-            folders[name] = install(directory / f"project{len(folders)}", packages)
-        return folders[name]
-
-    return folder
+    own = tmp_path_factory.getbasetemp()
+    return partial(install_once, own if worker_id == "master" else own.parent)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def user(stacks: Stacks) -> AsyncIterator[User]:
-    async with stacks() as stack:
-        user = await User.of(stack)
-        yield user
-        await user.visitor.close()
+async def stack(stacks: Stacks, request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    """One stack for the module, with the wishes that its `STACK` names."""
+    async with stacks(**getattr(request.module, "STACK", {})) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(stack: Stack) -> Visitor:
+    return await stack.visitor()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def user(stack: Stack) -> AsyncIterator[User]:
+    user = await User.of(stack)
+    yield user
+    await user.visitor.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

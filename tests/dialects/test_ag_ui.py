@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.dialects.conftest import Stacks
+from tests.dialects.conftest import Installed, Stacks
 from tests.support.ag_ui import PACKAGES, SCRIPT, AgUiPage
 from tests.support.ports import HOST
 from tests.support.script import expected
 from tests.support.stack import CHECKOUT, Stack
 from tests.support.tcp_proxy import Proxy
-from tests.support.vendors import VendorProcess, install
+from tests.support.vendors import VendorProcess
 from tests.support.visitor import Visitor, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+STACK = {"agents": 1}
 TOOLS = {"model": "tools"}  # what the page says, so that the scripted agent replies
 ALL_KINDS = json.dumps(
     [
@@ -41,20 +42,14 @@ ALL_KINDS = json.dumps(
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("npm") / "ag-ui", PACKAGES)
+def project(installed: Installed) -> Path:
+    return installed(PACKAGES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(project: Path) -> AsyncIterator[VendorProcess]:
     async with VendorProcess(SCRIPT, project) as process:
         yield process
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks(agents=1) as one:
-        yield one
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -313,7 +308,7 @@ async def test_the_example_of_the_document_shows_the_reply(
     example, connecting = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert connecting in SCRIPT.read_text()  # which the other tests run
     asked = "What is a river?"
-    headers = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
+    headers = visitor.write_credentials()
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         given = {"headers": headers, "threadId": "from-the-docs"}
         prelude = "process.on('unhandledRejection', () => {})\n" + "".join(

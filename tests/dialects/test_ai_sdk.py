@@ -34,12 +34,6 @@ async def clients(installed: Installed) -> AsyncIterator[Clients]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks() as one:
-        yield one
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 

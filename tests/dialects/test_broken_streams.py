@@ -7,104 +7,41 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
-from tests.support.dialect_stream import (
-    UNREADABLE,
-    WIRES,
-    StreamRead,
-    Wire,
-    question,
-    read_stream,
+from tests.support.all_wires import (
+    LONG,
+    SHORT,
+    asked,
+    asked_in_all,
+    breaks_with,
+    check_cancelled,
+    check_complete,
+    check_whole,
+    complete,
 )
+from tests.support.dialect_stream import WIRES, StreamRead, Wire, question, read_stream
 from tests.support.nginx import nginx_before
+from tests.support.openai_client import User
 from tests.support.ports import HOST
-from tests.support.process import Process
 from tests.support.pushpin_stack import PushpinStack
+from tests.support.raw_requests import request, sent_without_reading
+from tests.support.shell_code import REVOKE_TOKENS
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-LONG = script(tokens=2000, rate=50)
-SHORT = script(tokens=60, rate=40)
 STALLED = "is not read"  # in the log
 in_each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
-SETTINGS = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks(proxied=True, also=SETTINGS) as one:
-        yield one
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def visitor(stack: Stack) -> Visitor:
-    return await stack.visitor()
-
-
-async def asked(visitor: Visitor, wire: Wire, text: str, **also: Any) -> StreamRead:
-    """Ask, and return what the POST's stream said."""
-    return await read_stream(visitor, "POST", wire.path, body=wire.body(text), **also)
-
-
-async def stored_text(visitor: Visitor, read: StreamRead) -> str:
-    return str((await visitor.run(read.run))["text"])
-
-
-async def check_whole(visitor: Visitor, wire: Wire, begun: StreamRead) -> None:
-    """Come back until the run has ended, and compare with what is stored."""
-    for _ in range(100):
-        read = await read_stream(visitor, "GET", wire.back.format(run=begun.run))
-        if read.complete:
-            assert read.text == await stored_text(visitor, begun)
-            return
-    raise AssertionError("the run did not end")
-
-
-async def asked_in_all(
-    visitor: Visitor, text: str, act: Callable[[list[StreamRead]], Awaitable[object]]
-) -> dict[str, StreamRead]:
-    """Ask in all wires, and `act` when each has some text. Returns what each stream said."""
-    begun: list[StreamRead] = []
-
-    async def begin(read: StreamRead) -> None:
-        begun.append(read)
-        if len(begun) == len(WIRES):
-            await act(begun)
-
-    reads = await asyncio.gather(*(asked(visitor, wire, text, after_text=begin) for wire in WIRES))
-    return {wire.name: read for wire, read in zip(WIRES, reads, strict=True)}
-
-
-def complete(reads: dict[str, StreamRead]) -> list[str]:
-    """The wires whose streams came to an orderly end."""
-    return [name for name, read in reads.items() if read.complete]
-
-
-async def check_complete(visitor: Visitor, reads: dict[str, StreamRead]) -> None:
-    """Whether each stream came to its orderly end, with the stored text."""
-    assert complete(reads) == list(reads)
-    assert {read.status for read in reads.values()} == {200}
-    stored = {name: await stored_text(visitor, read) for name, read in reads.items()}
-    assert {name: read.text for name, read in reads.items()} == stored
-
-
-async def check_cancelled(visitor: Visitor, reads: dict[str, StreamRead]) -> None:
-    """End these runs, and come back to each."""
-    for wire in WIRES:
-        await visitor.cancel(reads[wire.name].run)
-        await check_whole(visitor, wire, reads[wire.name])
+STACK = {
+    "proxied": True,
+    "also": {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"},
+}
 
 
 async def test_a_complete_reply_ends_in_order(visitor: Visitor) -> None:
@@ -126,11 +63,7 @@ async def test_a_stream_breaks_when_its_web_process_stops(stack: Stack) -> None:
 
 
 async def test_a_stream_breaks_at_its_greatest_age(stack: Stack) -> None:
-    stack.also["STREAM_MAX_AGE"] = "0.5"
-    try:
-        web = await stack.add_web()
-    finally:
-        del stack.also["STREAM_MAX_AGE"]
+    web = await stack.add_web(STREAM_MAX_AGE="0.5")
     visitor = await stack.visitor(web)
     reads = {wire.name: await asked(visitor, wire, LONG) for wire in WIRES}
     assert complete(reads) == []
@@ -151,21 +84,11 @@ async def test_a_stream_breaks_when_its_conversation_is_deleted(visitor: Visitor
         assert (again.status, again.data) == (wire.deleted, [])
 
 
-async def test_a_stream_breaks_when_access_is_revoked(stack: Stack, visitor: Visitor) -> None:
-    name = f"u{uuid4().hex[:8]}"
-    make = f"from django.contrib.auth.models import User; User.objects.create_user({name!r})"
-    await stack.manage("shell", "-c", make)
-    token = (await stack.manage("token", "create", name, "--name", "t")).split()[-1]
-    reader = Visitor(HOST, visitor.port)
-    reader.use_token(token)
+async def test_a_stream_breaks_when_access_is_revoked(stack: Stack) -> None:
+    reader = (await User.of(stack)).visitor
 
     async def revoke(_: list[StreamRead]) -> None:
-        revoking = (
-            "from streams.service_models import ApiToken; "
-            "from django.db.models.functions import Now; "
-            f"ApiToken.objects.filter(user__username={name!r}).update(revoked_at=Now())"
-        )
-        await stack.manage("shell", "-c", revoking)
+        await stack.manage("shell", "-c", REVOKE_TOKENS)
 
     reads = await asked_in_all(reader, LONG, revoke)
     assert complete(reads) == []
@@ -180,21 +103,10 @@ async def test_a_stream_breaks_when_its_reader_stalls(
     stack: Stack, visitor: Visitor, wire: Wire
 ) -> None:
     body = json.dumps(wire.body(script(tokens=60_000, seed=wire.name))).encode()
-    head = [
-        f"POST {wire.path} HTTP/1.1",
-        "Host: localhost",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        f"X-CSRFToken: {visitor.http.headers['X-CSRFToken']}",
-        *(f"{name}: {value}" for name, value in visitor.credentials().items()),
-    ]
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before the window is offered
-    small.connect((HOST, visitor.port))
-    reading, writing = await asyncio.open_connection(sock=small, limit=4096)
+    asking = request(visitor, f"POST {wire.path} HTTP/1.1", "Host: localhost", body=body)
+    reading, writing = await sent_without_reading(visitor.port, asking)
     stalled = stack.web.log.read_text().count(STALLED)
     try:
-        writing.write("\r\n".join([*head, "", ""]).encode() + body)
         await reading.readuntil(b"data: ")
         first = StreamRead(status=200, data=[(await reading.readline()).decode()])
         await until(
@@ -244,33 +156,12 @@ async def test_a_stream_ends_with_the_stored_text_though_redis_was_emptied(
 
 
 async def test_http_1_0_is_refused_before_anything_is_stored(visitor: Visitor) -> None:
-    reading, writing = await asyncio.open_connection(HOST, visitor.port)
     body = json.dumps(question("Hello", chat="old")).encode()
-    head = [
-        "POST /api/chat HTTP/1.0",
-        "Host: localhost",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        f"X-CSRFToken: {visitor.http.headers['X-CSRFToken']}",
-        *(f"{name}: {value}" for name, value in visitor.credentials().items()),
-    ]
-    writing.write("\r\n".join([*head, "", ""]).encode() + body)
+    reading, writing = await asyncio.open_connection(HOST, visitor.port)
+    writing.write(request(visitor, "POST /api/chat HTTP/1.0", "Host: localhost", body=body))
     assert b" 505 " in (await reading.read()).split(b"\r\n")[0]
     writing.close()
     assert await visitor.conversations() == []
-
-
-async def breaks_with(web: Process, through: Visitor) -> dict[str, StreamRead]:
-    """Check whole streams of all wires, and ones that break with their web process: the latter."""
-    whole = {wire.name: await asked(through, wire, SHORT) for wire in WIRES}
-    await check_complete(through, whole)
-
-    async def terminate(_: list[StreamRead]) -> None:
-        web.terminate()
-
-    reads = await asked_in_all(through, LONG, terminate)
-    assert [name for name in complete(reads) if reads[name].data[-1] != UNREADABLE] == []
-    return reads
 
 
 async def test_a_stream_breaks_through_nginx(stack: Stack, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext
 
 from tests.browser.support.chromium import chromium
-from tests.dialects.conftest import Installed, Stacks
+from tests.dialects.conftest import Installed
 from tests.support.ai_sdk import PACKAGES
 from tests.support.chat_page import BUNDLER, ChatPage, bundle
 from tests.support.ports import HOST
@@ -25,12 +25,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest.fixture(scope="module")
 def page_script(installed: Installed) -> Path:
     return bundle(installed({**PACKAGES["7"], **BUNDLER}))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks() as one:
-        yield one
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -14,13 +14,13 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from tests.dialects.conftest import Stacks
+from tests.dialects.conftest import Installed, Stacks
 from tests.support.langgraph import MODES, PACKAGES, SCRIPT, check, human
 from tests.support.openai_client import User
 from tests.support.ports import HOST
 from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
-from tests.support.vendors import VendorProcess, install
+from tests.support.vendors import VendorProcess
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -55,8 +55,8 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("npm") / "langgraph", PACKAGES)
+def project(installed: Installed) -> Path:
+    return installed(PACKAGES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

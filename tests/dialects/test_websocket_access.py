@@ -45,11 +45,6 @@ async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
         assert "Traceback" not in one.web.log.read_text()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def visitor(stack: Stack) -> Visitor:
-    return await stack.visitor()
-
-
 def signed(owner: str, *, scope: str) -> str:
     return jwt.encode(claims_for(owner, scope=scope), KEY, "HS256")
 

@@ -3,55 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
 from tests.support.caddy import caddy_before
-from tests.support.checker import Truth, check
+from tests.support.checker import check
 from tests.support.nginx import nginx_before
+from tests.support.openai_client import User
 from tests.support.ports import HOST
 from tests.support.pushpin_stack import PushpinStack
 from tests.support.script import expected
-from tests.support.shell_code import CREATE_USER, END_SESSION
+from tests.support.shell_code import END_SESSION, REVOKE_TOKENS
 from tests.support.socket_client import SocketFollower, opened, refusal, unread_socket
 from tests.support.stack import Stack
+from tests.support.truths import truths
 from tests.support.visitor import AcceptedRun, Visitor, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LONG = script(tokens=2000, rate=50)
 SHORT = script(tokens=60, rate=40)
-SETTINGS = {
-    "STREAM_WRITE_TIMEOUT": "1",
-    "ACCESS_CHECK_INTERVAL": "0.3",
-    "STREAM_HEARTBEAT": "1",
-    "RUN_LEASE": "2",
-    "SWEEP_INTERVAL": "0.5",
+STACK = {
+    "proxied": True,
+    "also": {
+        "STREAM_WRITE_TIMEOUT": "1",
+        "ACCESS_CHECK_INTERVAL": "0.3",
+        "STREAM_HEARTBEAT": "1",
+        "RUN_LEASE": "2",
+        "SWEEP_INTERVAL": "0.5",
+    },
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks(proxied=True, also=SETTINGS) as one:
-        yield one
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def visitor(stack: Stack) -> Visitor:
-    return await stack.visitor()
-
-
 async def check_rest(
-    visitor: Visitor,
-    asked: AcceptedRun,
-    reader: SocketFollower,
-    *,
-    lost: bool = False,
+    visitor: Visitor, asked: AcceptedRun, reader: SocketFollower, *, lost: bool = False
 ) -> None:
     """Let the reader come back until it is idle, and compare what it received with what is stored.
 
@@ -59,12 +47,8 @@ async def check_rest(
     """
     async with asyncio.timeout(60):
         recording = await reader.follow()
-    truth = Truth(
-        conversation=await visitor.conversation(asked.conversation),
-        runs={asked.run: await visitor.run(asked.run)},
-        scripts={asked.run: expected(asked.script)},
-    )
-    report = check("socket", [recording], {asked.conversation: truth}, resets_allowed=lost)
+    found = await truths(visitor, asked)
+    report = check("socket", [recording], found, resets_allowed=lost)
     assert report.clean, report
 
 
@@ -88,11 +72,7 @@ async def test_a_socket_is_asked_to_reconnect_when_its_web_process_stops(stack: 
 
 
 async def test_a_socket_is_asked_to_reconnect_at_its_greatest_age(stack: Stack) -> None:
-    stack.also["STREAM_MAX_AGE"] = "0.5"
-    try:
-        web = await stack.add_web()
-    finally:
-        del stack.also["STREAM_MAX_AGE"]
+    web = await stack.add_web(STREAM_MAX_AGE="0.5")
     visitor = await stack.visitor(web)
     asked = await visitor.ask(script(tokens=60, rate=20))
     async with opened(visitor, asked.conversation) as client:
@@ -124,30 +104,18 @@ async def test_a_socket_closes_when_its_session_ends(stack: Stack, visitor: Visi
 
 
 async def test_a_socket_closes_when_its_token_is_revoked(stack: Stack) -> None:
-    await stack.manage("shell", "-c", CREATE_USER)
-    token = (await stack.manage("token", "create", "ann", "--name", "t")).split()[-1]
-    reader = Visitor(HOST, stack.ports[stack.web.name])
-    reader.use_token(token)
+    reader = (await User.of(stack)).visitor
     asked = await reader.ask(LONG)
-    revoking = (
-        "from streams.service_models import ApiToken; "
-        "from django.db.models.functions import Now; "
-        "ApiToken.objects.filter(user__username='ann').update(revoked_at=Now())"
-    )
     async with opened(reader, asked.conversation) as client:
         await client.wait_for_type("text.delta")
-        await stack.manage("shell", "-c", revoking)
+        await stack.manage("shell", "-c", REVOKE_TOKENS)
         assert await client.closed() == (4403, "forbidden")
     assert (await refusal(reader, asked.conversation)).data["problem"]["status"] == 401
     await reader.close()
 
 
 async def test_a_socket_breaks_when_its_reader_stalls(stack: Stack) -> None:
-    stack.also["STREAM_HEARTBEAT"] = "60"  # no ping comes before the reader is found
-    try:
-        web = await stack.add_web()
-    finally:
-        stack.also["STREAM_HEARTBEAT"] = SETTINGS["STREAM_HEARTBEAT"]
+    web = await stack.add_web(STREAM_HEARTBEAT="60")  # no ping comes before the reader is found
     visitor = await stack.visitor(web)
     asked = await visitor.ask(script(tokens=60_000, seed=1))
     reading, writing = await unread_socket(visitor, asked.conversation)

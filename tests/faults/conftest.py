@@ -5,24 +5,28 @@ RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice com
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.checker import Truth, check
+from tests.support.checker import check
 from tests.support.follower import Follower
 from tests.support.npm import install
-from tests.support.openai_server import expected
+from tests.support.pushpin_stack import PushpinStack
 from tests.support.report import Report
 from tests.support.sizes import RELEASE, SEED
+from tests.support.stack import Stack
 from tests.support.stack_fixtures import Size, Stacks, chance, database, size, stacks
+from tests.support.truths import truths
 from tests.support.visitor import AcceptedRun, Visitor
 
 __all__ = ["RELEASE", "SEED", "Size", "Stacks", "chance", "database", "size", "stacks"]
 
 Judge = Callable[..., Awaitable[Report]]
+Grip = Callable[..., AbstractAsyncContextManager[tuple[Stack, PushpinStack]]]
 
 CHECKED = "what the checker found"
 
@@ -57,22 +61,30 @@ def judge(request: pytest.FixtureRequest) -> Judge:
         followers: Iterable[Follower],
         **known: Any,
     ) -> Report:
-        runs: dict[str, list[AcceptedRun]] = {}
-        for one in asked:
-            runs.setdefault(one.conversation, []).append(one)
-        truths = {
-            conversation: Truth(
-                conversation=await visitor.conversation(conversation),
-                runs={one.run: await visitor.run(one.run) for one in those},
-                scripts={one.run: expected(one.script) for one in those},
-            )
-            for conversation, those in runs.items()
-        }
         recordings = [follower.recording for follower in followers]
-        report = check(request.node.name, recordings, truths, **known)
+        report = check(request.node.name, recordings, await truths(visitor, *asked), **known)
         request.node.user_properties.extend(
             (CHECKED, line) for line in (str(report), report.json())
         )
         return report
 
     return judged
+
+
+@pytest.fixture
+def grip(stacks: Stacks) -> Grip:
+    """`async with grip(pushpins=2) as (stack, gripped)`."""
+
+    @asynccontextmanager
+    async def one(
+        *, also: Any = None, proxied: bool = False, **wishes: Any
+    ) -> AsyncIterator[tuple[Stack, PushpinStack]]:
+        chosen = PushpinStack.shared_settings()
+        settings = {**chosen, **(also or {})}
+        async with (
+            stacks(pushpin=False, also=settings, proxied=proxied) as stack,
+            PushpinStack(stack, chosen, **wishes) as gripped,
+        ):
+            yield stack, gripped
+
+    return one

@@ -108,6 +108,7 @@ SINGLE: tuple[Blow, ...] = (killed, frozen, drained, emptied, away)
 BLOWS: tuple[Blow, ...] = (*SINGLE, frozen_and_emptied, killed_and_away)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 async def test_an_unrepeatable_tool_is_called_at_most_once_in_a_run_whatever_happens(
     stacks: Stacks, size: Size[int], chance: random.Random, tmp_path: Path
@@ -233,6 +234,7 @@ async def stopped(visitor: Visitor, record: Path) -> list[Follower]:
     return followers
 
 
+@pytest.mark.alone
 async def test_chats_are_as_punctual_while_agents_block_their_loop(
     stacks: Stacks, tmp_path: Path
 ) -> None:

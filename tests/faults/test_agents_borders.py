@@ -106,6 +106,7 @@ async def drained(stack: Stack) -> None:
     await asyncio.gather(leaver.ended(within=30), stack.add_agents())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", [killed, frozen, drained], ids=lambda lost: lost.__name__)
 async def test_a_process_lost_at_any_border_leaves_whole_parts_and_a_history_that_is_accepted(
     stacks: Stacks,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.databases import CHECKOUT
 from tests.support.many_followers import delta, following, wait_for_all
@@ -53,6 +55,7 @@ async def test_rabbitmq_reports_how_many_tasks_wait(
         assert await asyncio.to_thread(in_a_process, LENGTH, url) == "None"
 
 
+@pytest.mark.long
 async def test_with_rabbitmq_nothing_is_lost_when_any_process_dies(
     stacks: Stacks, judge: Judge, size: Size[int], tmp_path: Path
 ) -> None:

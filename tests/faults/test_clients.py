@@ -8,11 +8,11 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.browser.support.chromium import chromium
 from tests.faults.conftest import Stacks
@@ -21,6 +21,7 @@ from tests.support.replayer import Replayer
 from tests.support.script import expected
 from tests.support.sse_blocks import Splitter
 from tests.support.stack import CHECKOUT, Stack
+from tests.support.stack_fixtures import shared_stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.waiting import until
 
@@ -63,14 +64,20 @@ async def cut_in_mid_reply(stack: Stack, proxy: Proxy) -> None:
     proxy.throttle(None)
 
 
-@asynccontextmanager
-async def asked_first(stacks: Stacks) -> AsyncIterator[tuple[Stack, Proxy]]:
-    """A service whose worker is frozen, until `cut_in_mid_reply`."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(stacks: Stacks) -> AsyncIterator[Stack]:
     also = {"DELTA_WINDOW": "0"}  # a delta for each token, so that there is a middle to cut in
-    async with stacks(also=also) as stack, Proxy((HOST, stack.ports[stack.web.name])) as proxy:
-        await stack.warm()
-        stack.worker.freeze()
-        yield stack, proxy
+    async with shared_stack(stacks, also=also) as stack:
+        yield stack
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def proxy(service: Stack) -> AsyncIterator[Proxy]:
+    """A proxy before the service, whose worker is frozen until `cut_in_mid_reply`."""
+    async with Proxy((HOST, service.ports[service.web.name])) as proxy:
+        service.worker.freeze()
+        yield proxy
+        service.worker.thaw()
 
 
 async def run(stack: Stack, proxy: Proxy, place: Path, *command: str) -> str:
@@ -101,18 +108,22 @@ def test_an_example_is_read_at_a_glance(language: str) -> None:
     assert [line for line in lines if len(line) > WIDTH] == []
 
 
-async def test_the_python_example_prints_the_reply(stacks: Stacks, tmp_path: Path) -> None:
-    async with asked_first(stacks) as (stack, proxy):
-        program = tmp_path / "example.py"
-        program.write_text(example("python", proxy.port))
-        assert await run(stack, proxy, tmp_path, sys.executable, str(program)) == REPLY + "\n"
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_python_example_prints_the_reply(
+    service: Stack, proxy: Proxy, tmp_path: Path
+) -> None:
+    program = tmp_path / "example.py"
+    program.write_text(example("python", proxy.port))
+    assert await run(service, proxy, tmp_path, sys.executable, str(program)) == REPLY + "\n"
 
 
-async def test_the_curl_example_prints_every_event_once(stacks: Stacks, tmp_path: Path) -> None:
-    async with asked_first(stacks) as (stack, proxy):
-        program = tmp_path / "example.sh"
-        program.write_text(example("sh", proxy.port))
-        out = await run(stack, proxy, tmp_path, "sh", str(program))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_curl_example_prints_every_event_once(
+    service: Stack, proxy: Proxy, tmp_path: Path
+) -> None:
+    program = tmp_path / "example.sh"
+    program.write_text(example("sh", proxy.port))
+    out = await run(service, proxy, tmp_path, "sh", str(program))
     blocks = [block for block in Splitter().feed(out.encode()) if block.event]
     ids = [block.id for block in blocks if block.id]
     told = Replayer()
@@ -121,14 +132,15 @@ async def test_the_curl_example_prints_every_event_once(stacks: Stacks, tmp_path
     assert [told.text(run) for run in told.runs] == [REPLY]
 
 
-async def test_the_javascript_example_shows_the_reply(stacks: Stacks) -> None:
-    async with asked_first(stacks) as (stack, proxy), chromium() as browser:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_javascript_example_shows_the_reply(service: Stack, proxy: Proxy) -> None:
+    async with chromium() as browser:
         page = await browser.new_page()
         logged: list[tuple[str, str]] = []
         page.on("console", lambda said: logged.append((said.type, said.text)))
         await page.goto(f"http://{HOST}:{proxy.port}/", wait_until="networkidle")
         async with asyncio.timeout(2 * ENDED_WITHIN):
-            cutting = asyncio.create_task(cut_in_mid_reply(stack, proxy))
+            cutting = asyncio.create_task(cut_in_mid_reply(service, proxy))
             await page.evaluate(f"async () => {{ {example('js', proxy.port)} }}")
             await until(lambda: "log" in dict(logged), within=ENDED_WITHIN, what="the ending")
             await cutting

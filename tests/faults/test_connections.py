@@ -50,11 +50,12 @@ async def test_followers_that_drop_at_random_receive_everything_once(
         assert report.connections >= readers * (drops + 1)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # a connection for each byte of the stream
 async def test_a_stream_cut_at_every_byte_is_resumed_without_loss(
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
-    tokens = size(20, 56)
+    tokens = size(6, 56)
     lanes = 8  # at once; each has a proxy of its own to cut at its byte
     also = {"DELTA_WINDOW": "0"}  # a delta for each token
     async with stacks(also=also) as stack, AsyncExitStack() as proxies:
@@ -99,7 +100,7 @@ async def answer_length(follower: Follower) -> int:
 async def test_readers_at_any_moment_with_any_cursor_receive_the_rest_once(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
-    waves, readers, tokens, rate = size(1, 10), 200, 1200, 100
+    waves, readers, tokens, rate = size(1, 10), size(100, 200), 1200, 100
     async with stacks() as stack:
         visitor = await stack.visitor()
         for wave in range(waves):

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 
 from tests.faults.conftest import Judge
 from tests.support.many_followers import delta, final_event, following, wait_for_all
@@ -132,6 +133,7 @@ async def test_terminated_backends_refuse_some_requests_and_lose_no_accepted_rep
         assert report.clean, report
 
 
+@pytest.mark.long
 async def test_without_a_free_connection_requests_are_refused_in_time_and_streams_continue(
     judge: Judge,
 ) -> None:

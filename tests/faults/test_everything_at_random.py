@@ -14,11 +14,13 @@ import pytest
 
 from tests.faults.conftest import RELEASE, Judge, Size, Stacks
 from tests.support.agents import noted
-from tests.support.chaos import Breaker, Crowd
+from tests.support.breaker import Breaker
+from tests.support.crowd import Crowd
 
 ASKERS = 3  # that post at the same time
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600 if RELEASE else 420)
 @pytest.mark.parametrize("pushpin", [False, True], ids=["directly", "behind Pushpin"])
 @pytest.mark.parametrize("lossy", [False, True], ids=["nothing lost", "history lost"])
@@ -31,7 +33,7 @@ async def test_random_faults_lose_and_repeat_nothing(
     lossy: bool,
     pushpin: bool,
 ) -> None:
-    seconds = size(20, 200) if lossy else size(45, 600)
+    seconds = size(20, 200) if lossy else size(30, 600)
     record = tmp_path / "record"
     wishes: dict[str, Any] = {"webs": 2, "workers": 2, "agents": 2, "proxied": True}
     also = {"RUN_LEASE": "4", "AGENT_DRAIN": "2"}

@@ -94,8 +94,8 @@ async def test_an_unwanted_body_is_refused_before_it_is_sent(
     service: Stack, head: bytes, status: bytes
 ) -> None:
     visitor = await service.visitor()
-    known = {**visitor.credentials(), "X-CSRFToken": visitor.http.headers["X-CSRFToken"]}
-    who = "".join(f"{name}: {value}\r\n" for name, value in known.items())
+    credentials = visitor.write_credentials().items()
+    who = "".join(f"{name}: {value}\r\n" for name, value in credentials)
     reader, writer = await asyncio.open_connection(HOST, service.ports[service.web.name])
     try:
         writer.write(POST + head + who.encode() + b"\r\n")

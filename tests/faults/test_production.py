@@ -144,6 +144,7 @@ async def test_production_works_from_sign_in_to_the_last_log_line(stacks: Stacks
             ] == ["the-one-to-follow"]
 
 
+@pytest.mark.long
 async def test_a_machine_set_up_by_the_documents_serves_at_once(
     judge: Judge, size: Size[int], chance: random.Random
 ) -> None:

@@ -35,10 +35,11 @@ async def ask_when_there_is_room(visitor: Visitor, message: str) -> AcceptedRun:
             await asyncio.sleep(int(answer.headers["Retry-After"]))
 
 
+@pytest.mark.long
 async def test_an_outage_of_redis_loses_nothing(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
-    rounds = size(7, 60)
+    rounds = size(len(OUTAGES), 60)
     long_ones = -(-rounds // 3)
     seconds = [chance.uniform(8, size(12, 20)) for _ in range(long_ones)]
     seconds += [chance.uniform(0.2, 8) for _ in range(rounds - long_ones)]

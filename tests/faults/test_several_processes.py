@@ -28,6 +28,7 @@ async def postgresql() -> AsyncIterator[PostgreSQL]:
         yield server
 
 
+@pytest.mark.long
 async def test_with_two_of_every_process_each_can_die_in_turn(
     postgresql: PostgreSQL, tmp_path: Path, judge: Judge, size: Size[int]
 ) -> None:

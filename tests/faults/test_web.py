@@ -18,6 +18,7 @@ BACK_WITHIN = 10.0  # seconds until all followers are connected again
 LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 
 
+@pytest.mark.long
 async def test_readers_of_a_web_process_that_is_killed_lose_nothing(
     stacks: Stacks, judge: Judge, size: Size[int]
 ) -> None:
@@ -31,7 +32,7 @@ async def test_readers_of_a_web_process_that_is_killed_lose_nothing(
         kills: list[float] = []
         async with following(followers, within=30):
             await wait_for_all(followers, delta(0), within=30)
-            for _ in range(size(10, 100)):
+            for _ in range(size(6, 100)):
                 kills.append(time.monotonic())
                 stack.web.kill()
                 stack.web.start()

@@ -51,13 +51,14 @@ async def each_at(followers: list[Follower], chance: random.Random, most: int) -
     await followers[0].wait_for(delta(chance.randrange(most)), within=30)
 
 
+@pytest.mark.long
 @WINDOWS
 async def test_the_replies_of_a_killed_worker_are_written_by_another(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, window: str
 ) -> None:
     async with stacks(also={**LEASED, "DELTA_WINDOW": window}) as stack:
         visitor = await stack.visitor()
-        for wave in range(size(2, 30)):
+        for wave in range(size(1, 30)):
             asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(120))
             async with following(followers, within=90):
                 await each_at(followers, chance, 80)
@@ -90,6 +91,7 @@ async def test_a_running_worker_takes_over_the_runs_of_a_killed_one(
         assert max(heard.at for heard in taken) - killed_at <= TAKEN_UP_WITHIN
 
 
+@pytest.mark.long
 @WINDOWS
 async def test_a_frozen_worker_that_wakes_up_publishes_nothing_more(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, window: str
@@ -160,6 +162,7 @@ async def test_a_task_delivered_five_times_at_once_runs_once(
             stack.workers.clear()
 
 
+@pytest.mark.alone
 async def test_a_freed_place_is_taken_at_once(stacks: Stacks) -> None:
     async with stacks(also={"WORKER_CONCURRENCY": "2"}) as stack:
         visitor = await stack.visitor()

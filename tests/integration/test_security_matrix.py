@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ KEY = "k" * 32
 Send = Callable[[str, str], HttpResponse]
 
 
+@cache
 def routes() -> list[str]:
     """Every URL in the OpenAPI document, and the pages."""
     return [*api.get_openapi_schema()["paths"], *PAGES]

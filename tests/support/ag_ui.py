@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.support.vendors import VendorProcess
+from tests.support.vendors import VendorPage, VendorProcess
 from tests.support.visitor import Visitor
 
 SCRIPT = Path(__file__).parents[1] / "dialects" / "clients" / "ag_ui.mjs"
@@ -21,14 +20,10 @@ Part = dict[str, Any]
 
 
 @dataclass(kw_only=True)
-class AgUiPage:
-    """One thread in the vendor's client, at this port."""
+class AgUiPage(VendorPage):
+    """One thread in the vendor's client."""
 
-    client: VendorProcess
-    visitor: Visitor
-    port: int
     thread: str
-    name: str
 
     @classmethod
     async def open(
@@ -41,32 +36,14 @@ class AgUiPage:
         messages: list[dict[str, Any]] | None = None,
         props: dict[str, Any] | None = None,
     ) -> AgUiPage:
-        headers = {**visitor.credentials()}
-        with suppress(KeyError):
-            headers["X-CSRFToken"] = visitor.http.headers["X-CSRFToken"]
         page = cls(
             client=client,
             visitor=visitor,
             port=port or visitor.port,
             thread=thread or str(uuid4()),
-            name=uuid4().hex,
         )
-        await client.do(
-            "open",
-            name=page.name,
-            url=f"http://{visitor.host}:{page.port}/ag-ui",
-            threadId=page.thread,
-            headers=headers,
-            messages=messages or [],
-            props=props or {},
-        )
+        await page.begin("/ag-ui", threadId=page.thread, messages=messages or [], props=props or {})
         return page
-
-    async def do(self, op: str, **order: Any) -> dict[str, Any]:
-        return await self.client.do(op, name=self.name, **order)
-
-    async def send(self, text: str, **order: Any) -> dict[str, Any]:
-        return await self.do("send", text=text, **order)
 
     async def stop(self) -> None:
         answer = await self.visitor.http.post(f"/ag-ui/stop/{self.thread}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.support.vendors import VendorProcess
+from tests.support.vendors import VendorPage, VendorProcess
 from tests.support.visitor import Visitor
 
 SCRIPT = Path(__file__).parents[1] / "dialects" / "clients" / "ai_sdk.mjs"
@@ -49,15 +48,11 @@ CLIENTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(kw_only=True)
-class Page:
-    """One chat in one of `CLIENTS`, at this port."""
+class Page(VendorPage):
+    """One chat in one of `CLIENTS`."""
 
-    client: VendorProcess
-    visitor: Visitor
     kind: str
-    port: int
     id: str
-    name: str
 
     @classmethod
     async def open(
@@ -74,36 +69,22 @@ class Page:
         """Open a chat. `body` has the page's own fields of each request."""
         options = dict(CLIENTS[kind])
         version, says = options.pop("version"), options.pop("says", False)
-        headers = {**visitor.credentials()}
-        with suppress(KeyError):
-            headers["X-CSRFToken"] = visitor.http.headers["X-CSRFToken"]
-        if says:
-            headers["x-ai-sdk-version"] = version
         page = cls(
             client=client,
             visitor=visitor,
             kind=kind,
             port=port or visitor.port,
             id=id or uuid4().hex[:16],
-            name=uuid4().hex,
         )
-        await client.do(
-            "open",
-            name=page.name,
+        await page.begin(
+            "/api/chat",
+            also={"x-ai-sdk-version": version} if says else {},
             id=page.id,
-            api=f"http://{visitor.host}:{page.port}/api/chat",
-            headers=headers,
             messages=messages or [],
             body=body or {},
             **options,
         )
         return page
-
-    async def do(self, op: str, **order: Any) -> dict[str, Any]:
-        return await self.client.do(op, name=self.name, **order)
-
-    async def send(self, text: str, **order: Any) -> dict[str, Any]:
-        return await self.do("send", text=text, **order)
 
     async def chat(self) -> str:
         """The chat's name at the service: a `WorkflowChatTransport` sends none by itself."""

@@ -15,13 +15,13 @@ import httpx
 
 from tests.support import ag_ui, langgraph
 from tests.support.ai_sdk import PACKAGES, SCRIPT, Page
-from tests.support.checker import Truth, check
+from tests.support.checker import check
 from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST
 from tests.support.recording import Recording
 from tests.support.response_loop import CUT, ResponseLoop
-from tests.support.script import expected
 from tests.support.socket_client import SocketFollower
+from tests.support.truths import truths
 from tests.support.vendors import VendorProcess
 from tests.support.visitor import AcceptedRun
 
@@ -73,15 +73,10 @@ async def _websocket(run: OneRun, _: VendorProcess | None) -> str:
 
 async def _checked(name: str, run: OneRun, recording: Recording) -> str:
     """Check the events of the service's own stream. Returns the text that they add up to."""
-    visitor = run.user.visitor
-    truth = Truth(
-        conversation=await visitor.conversation(run.asked.conversation),
-        runs={run.asked.run: await run.stored()},
-        scripts={run.asked.run: expected(run.asked.script)},
-    )
-    report = check(name, [recording], {run.asked.conversation: truth})
+    found = await truths(run.user.visitor, run.asked)
+    report = check(name, [recording], found)
     assert report.faults == []
-    return truth.content(run.asked.run)
+    return found[run.asked.conversation].content(run.asked.run)
 
 
 def _ai_sdk(kind: str) -> Callable[[OneRun, VendorProcess | None], Awaitable[str]]:

@@ -3,6 +3,10 @@
 END_SESSION = (
     "from django.contrib.sessions.models import Session; Session.objects.get(pk='{key}').delete()"
 )
+REVOKE_TOKENS = (
+    "from django.db.models.functions import Now; "
+    "from streams.service_models import ApiToken; ApiToken.objects.update(revoked_at=Now())"
+)
 CREATE_USER = (
     "from django.contrib.auth import get_user_model; get_user_model().objects.create_user('ann')"
 )

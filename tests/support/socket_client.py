@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.support.ports import HOST
+from tests.support.raw_requests import request, sent_without_reading
 from tests.support.recording import Connection, Ended, Received, Recording
 from tests.support.sse_blocks import parse
 from tests.support.visitor import Visitor
@@ -144,7 +144,8 @@ async def unread_socket(
     visitor: Visitor, conversation: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A socket whose client reads nothing, not even the handshake's response."""
-    head = [
+    opening = request(
+        visitor,
         f"GET /api/conversations/{conversation}/socket/ HTTP/1.1",
         f"Host: {HOST}:{visitor.port}",
         f"Origin: http://{HOST}:{visitor.port}",
@@ -152,14 +153,8 @@ async def unread_socket(
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        *(f"{name}: {value}" for name, value in visitor.credentials().items()),
-    ]
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before the window is offered
-    small.connect((HOST, visitor.port))
-    reading, writing = await asyncio.open_connection(sock=small, limit=1024)
-    writing.write("\r\n".join([*head, "", ""]).encode())
-    return reading, writing
+    )
+    return await sent_without_reading(visitor.port, opening)
 
 
 class SocketFollower:

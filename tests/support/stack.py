@@ -138,12 +138,15 @@ class Stack:
     def worker(self) -> Process:
         return self.workers[0]
 
-    async def add_web(self) -> Process:
-        """One more web process, ready, and known to the balancer in front."""
+    async def add_web(self, **also: str) -> Process:
+        """One more web process, ready, and known to the balancer in front.
+
+        `also` are settings for it alone.
+        """
         port = free_port()
         name = f"web{len(self.ports)}"
         self.ports[name] = port
-        settings = self._settings(self.web_redis) | {"HOST": HOST, "PORT": str(port)}
+        settings = self._settings(self.web_redis) | {"HOST": HOST, "PORT": str(port)} | also
         web = self._part(name, command_of("web"), settings)
         self.webs.append(web)
         web.start()

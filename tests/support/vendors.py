@@ -1,18 +1,27 @@
-"""The vendors' own clients of other wires: npm packages, and Node processes that a test directs."""
+"""The vendors' own clients of other wires: npm packages, and Node processes that a test directs.
+
+A Node process has any number of pages, each with a name.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from tests.support.npm import INSTALLED_WITHIN
+from tests.support.visitor import Visitor
 
 ANSWERED_WITHIN = 90.0  # seconds; a test with a tighter bound measures it itself
 LINE = 32 * 1024 * 1024  # bytes of one answer, which holds a whole chat
@@ -29,11 +38,23 @@ def install(project: Path, packages: Mapping[str, str]) -> Path:
     return project
 
 
+def install_once(directory: Path, packages: Mapping[str, str]) -> Path:
+    """The same, once for all test processes that share `directory`: the others wait for it."""
+    name = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()[:16]
+    project = directory / name
+    with (directory / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not project.exists():
+            install(directory / f"{name}.new", packages).rename(project)
+    return project
+
+
 class VendorProcess:
     """`async with VendorProcess(script, project) as client`: a Node script, directed by JSON."""
 
     def __init__(self, script: Path, project: Path) -> None:
-        self._script = project / script.name  # Node looks for packages beside the script
+        # Node looks for packages beside the script, and above it.
+        self._script = Path(tempfile.mkdtemp(dir=project)) / script.name
         shutil.copy(script, self._script)
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -79,3 +100,28 @@ class VendorProcess:
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(AssertionError("the client's process ended"))
+
+
+@dataclass(kw_only=True)
+class VendorPage:
+    """One page in a vendor's client, whose requests go to this port in the visitor's name."""
+
+    client: VendorProcess
+    visitor: Visitor
+    port: int
+    name: str = field(default_factory=lambda: uuid4().hex)
+
+    async def begin(
+        self, path: str, *, also: Mapping[str, str] | None = None, **order: Any
+    ) -> None:
+        """Open the page in the client. `also` has further headers of each request."""
+        headers = {**self.visitor.write_credentials(), **(also or {})}
+        await self.do(
+            "open", url=f"http://{self.visitor.host}:{self.port}{path}", headers=headers, **order
+        )
+
+    async def do(self, op: str, **order: Any) -> dict[str, Any]:
+        return await self.client.do(op, name=self.name, **order)
+
+    async def send(self, text: str, **order: Any) -> dict[str, Any]:
+        return await self.do("send", text=text, **order)

@@ -88,6 +88,11 @@ class Visitor:
         cookies = "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
         return {"Cookie": cookies}
 
+    def write_credentials(self) -> dict[str, str]:
+        """The headers that authenticate a request that changes something."""
+        token = self.http.headers.get("X-CSRFToken")
+        return self.credentials() | ({"X-CSRFToken": token} if token else {})
+
     def follower(self, conversation: str, **wishes: Any) -> Follower:
         """A follower of the conversation in this visitor's name; see `Follower` for the rest."""
         where: dict[str, Any] = {"host": self.host, "port": self.port, "tls": self.tls}

@@ -8,7 +8,7 @@ const chats = new Map()
 const TRIES = 200
 console.error = () => {} // the transports say there what they recover from
 
-async function transportOf({ kind, api, headers, prepared, body }) {
+async function transportOf({ kind, url: api, headers, prepared, body }) {
   if (kind !== 'workflow') return new DefaultChatTransport({ api, headers, body })
   const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client')
   const own = (input, init) => fetch(input, { ...init, headers: { ...init?.headers, ...headers } })
