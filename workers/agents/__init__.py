@@ -11,16 +11,8 @@ chat model. The setting AGENTS names each agent by its dotted path.
 
 from workers.agents.chat_model import chat
 from workers.agents.graph import graph
-from workers.agents.parts import (
-    Data,
-    Finish,
-    Part,
-    Reasoning,
-    Source,
-    ToolCall,
-    ToolResult,
-    Usage,
-)
+from workers.agents.parts import *  # noqa: F403  # each kind is named once, in its module
+from workers.agents.parts import __all__ as _parts
 from workers.agents.reply import Agent
 from workers.agents.runnable import runnable
 from workers.agents.turn import Turn, current_turn
@@ -28,18 +20,11 @@ from workers.prompt.messages import PromptMessage
 
 __all__ = [
     "Agent",
-    "Data",
-    "Finish",
-    "Part",
     "PromptMessage",
-    "Reasoning",
-    "Source",
-    "ToolCall",
-    "ToolResult",
     "Turn",
-    "Usage",
     "chat",
     "current_turn",
     "graph",
     "runnable",
+    *_parts,
 ]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import uuid4
 
+__all__ = ["Data", "Finish", "Part", "Reasoning", "Source", "ToolCall", "ToolResult", "Usage"]
+
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
