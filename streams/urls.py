@@ -61,7 +61,7 @@ if langgraph in dialects:
 urlpatterns = [
     path("api/", include((api, "unspool"))),
     *root,
-    *([path("v1/", include([*v1, re_path("", not_found_view)]))] if v1 else []),
+    *([path("v1/", include(v1)), re_path("^v1(?:/|$)", not_found_view)] if v1 else []),
     path("accounts/", include(accounts)),
     path("health/live", live),
     path("health/ready", ready),

@@ -97,7 +97,7 @@ def problem_of(error: Exception) -> Problem:
         case Http404() | ObjectDoesNotExist() | Superseded():  # deleted after it was found
             return not_found()
         case ConversationBusy():
-            detail = "A reply is being written. Send when_busy: queue or interrupt."
+            detail = "A reply is being written. Wait for its end, or cancel it."
             return Problem(409, "conversation_busy", detail)
         case NotLastTurn():
             return Problem(409, "not_last_turn", "Only the last turn can be answered again.")

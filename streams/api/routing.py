@@ -27,8 +27,9 @@ def wrapped(
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
     """The 404 of unknown paths of all APIs; it tells when only the final slash is missing."""
-    slashed = resolve(f"{request.path_info}/").func
-    return refusal(request.path, not_found() if slashed is not_found_view else UNSLASHED)
+    path = request.path_info
+    is_unslashed = path[-1] != "/" and resolve(f"{path}/").func is not not_found_view
+    return refusal(request.path, UNSLASHED if is_unslashed else not_found())
 
 
 def _wrap(view: View, refuse: Callable[[Problem], HttpResponse]) -> View:

@@ -115,8 +115,9 @@ def ui_parts(parts: Iterable[AnyPart]) -> list[dict[str, Any]]:
             case TextPart(text=text) | ReasoningPart(text=text):
                 shown.append({"type": part.type, "text": text, "state": "done"})
             case ToolCallPart(call=call, name=name, input=input):
-                tool = {"type": "dynamic-tool", "toolName": name, "toolCallId": call}
-                tools[call] = {**tool, "state": "input-available", "input": input}
+                names = {"type": "dynamic-tool", "toolName": name, "toolCallId": call}
+                state = {"state": "input-available", "input": input, "providerExecuted": True}
+                tools[call] = {**names, **state}
                 shown.append(tools[call])
             case ToolResultPart(call=call, output=output, error=error) if call in tools:
                 tools[call] |= (

@@ -9,7 +9,7 @@ from ninja import Router
 
 from streams.api.authentication import ApiRequest
 from streams.chat import ask, finish
-from streams.chat.idempotency import IdempotencyKey, forget, recall
+from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
 from streams.chat.origin import ClientNames, Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
@@ -52,7 +52,10 @@ def _run_of(owner: str, body: ChatRequest, text: str) -> UUID:
     conversation = conversation_named(owner, DIALECT, body.chat)
     newest = newest_run(conversation) if conversation else None
     key = body.key(owner, _regenerated(body, newest))
-    kept = recall(key)
+    try:
+        kept = recall(key)
+    except KeyReused:
+        raise contradiction("An earlier message of this chat cannot be changed.") from None
     if kept and Run.objects.filter(pk=kept["run"]).exists():
         return UUID(kept["run"])
     if kept:

@@ -1,6 +1,7 @@
 """A request of another client, compared with the stored history of its conversation."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -89,7 +90,19 @@ def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Pla
             raise contradiction("An earlier message of this chat cannot be changed.")
     if count == len(sent):
         return Place(stored=expected[-1])
+    if _names_any(conversation, [one.id for one in sent[count:]]):
+        raise contradiction("This chat has gone on elsewhere.")
     return Place(stored=None, earlier=earlier(sent[count:-1]))
+
+
+def _names_any(conversation: Conversation, names: Sequence[str]) -> bool:
+    """Whether any of these ids is that of a stored message of the user."""
+    ids = []
+    for name in names:
+        with suppress(NotCanonical):
+            ids.append(parse_uuid(name))
+    stored = conversation.messages.filter(role=Message.Role.USER)
+    return stored.filter(Q(client_id__in=names) | Q(pk__in=ids)).exists()
 
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {

@@ -81,7 +81,7 @@ def detail_refusal(problem: Problem) -> HttpResponse:
 
 
 FORMS = (
-    (compile("/v1/"), openai_refusal),
+    (compile("/v1(/|$)"), openai_refusal),
     (compile("/(api/chat|ag-ui)(/|$)"), text_refusal),
     (compile("/(threads|runs)(/|$)"), detail_refusal),
 )

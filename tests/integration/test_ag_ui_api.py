@@ -259,6 +259,15 @@ def test_what_contradicts_the_stored_history_is_refused(
     assert page.stored() == [("user", "Hello"), ("user", "Two")]
 
 
+@pytest.mark.parametrize("text", ["Hello", "Other"])
+def test_an_old_message_alone_is_not_stored_twice(page: Page, text: str) -> None:
+    for turn in range(1, 5):
+        page.run(user(str(turn)), run=f"r{turn}")
+    stored = page.stored()
+    assert page.post(user("1", text), run="r9").status_code == 409
+    assert page.stored() == stored
+
+
 @pytest.mark.parametrize(
     ("status", "sent"),
     [

@@ -72,8 +72,26 @@ def test_the_same_request_gets_the_same_run(page: Page) -> None:
 def test_a_message_under_the_same_name_but_with_other_text_is_refused(page: Page) -> None:
     page.run(user("1"))
     for also in ({}, {"messageId": "1"}):
-        assert page.post(user("1", "Other"), **also).status_code in (409, 422)
+        refused = page.post(user("1", "Other"), **also)
+        assert refused.status_code == 409
+        assert b"Idempotency-Key" not in refused.content  # the client sent none
     assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize("text", ["Hello", "Other"])
+@pytest.mark.parametrize("trigger", ["submit-message", "regenerate-message"])
+def test_an_old_message_alone_is_not_stored_twice(page: Page, text: str, trigger: str) -> None:
+    """However long the chat is since, the message's name is taken."""
+    for turn in range(1, 5):
+        page.run(user(str(turn)))
+    stored = page.stored()
+    IdempotencyRecord.objects.all().delete()  # expired
+    assert page.post(user("1", text), trigger=trigger).status_code == 409
+    new = [user("4"), user("1", text), user("5")]
+    assert page.post(*new, trigger=trigger).status_code == 409
+    row = Message.objects.earliest("created_at")
+    assert page.post(user(str(row.pk), text), trigger=trigger).status_code == 409
+    assert page.stored() == stored
 
 
 def test_a_new_message_interrupts_the_reply_that_is_written(page: Page) -> None:

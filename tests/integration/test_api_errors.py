@@ -200,6 +200,14 @@ def test_a_path_without_its_final_slash_says_so(path: str, slash: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/none", "/v1/models/"])
+def test_an_unknown_path_of_openais_wires_is_refused_in_their_form(path: str) -> None:
+    answer = Client().get(path)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (404, "not_found_error")
+    assert error["message"] == "There is nothing here, or it is not yours."
+
+
 def test_until_accepts_only_idle(browser: ApiClient) -> None:
     events = f"{conversation(browser.begin()['conversation'])}events/"
     for wrong in ("foo", "IDLE", "idle%20", "%00", "idle&until=never"):

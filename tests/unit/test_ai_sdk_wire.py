@@ -56,7 +56,8 @@ class UiMessage:
             case "tool-input-available":
                 tool = {"type": "dynamic-tool", "toolName": chunk["toolName"]}
                 tool |= {"toolCallId": chunk["toolCallId"], "state": "input-available"}
-                self.parts.append({**tool, "input": chunk["input"]})
+                given = {name: chunk[name] for name in ("input", "providerExecuted")}
+                self.parts.append({**tool, **given})
             case "tool-output-available" | "tool-output-error":
                 self._answer(chunk)
             case "finish":
