@@ -58,6 +58,14 @@ class HeldText:
     def __bool__(self) -> bool:
         return bool(self._pieces)
 
+    def begin_window(self, now: float) -> None:
+        """An event is sent. If the timer was late, the window still begins when the last one ended.
+
+        Otherwise the tokens of a model whose pace is the window's would each wait for the timer.
+        """
+        is_late = now - settings.DELTA_WINDOW / TICKS <= self.due <= now
+        self.due = (self.due if is_late else now) + settings.DELTA_WINDOW
+
     @property
     def full(self) -> bool:
         return self._length >= LONGEST

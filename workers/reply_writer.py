@@ -137,7 +137,7 @@ class ReplyWriter:
 
     def _publish(self, event: Piece | TextSnapshot, write: SlotWrite | None) -> None:
         self.events += 1
-        self._held.due = self._window.time() + settings.DELTA_WINDOW
+        self._held.begin_window(self._window.time())
         append = Append(channel=self._channel, event=event, write=write, min_head=self.head)
         length = size(append)
         self._unconfirmed.add(length)

@@ -76,7 +76,7 @@ async def theirs(peer: Streamer, tokens: int) -> Row:
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    tokens = wishes.size(50_000, 2_000)
+    tokens = wishes.size(40_000, 2_000)
     async with service(wishes) as home:
         async for row in ours(home, tokens):
             yield row

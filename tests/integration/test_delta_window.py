@@ -107,6 +107,22 @@ def test_a_piece_after_a_longer_pause_goes_at_once(replies: SteppedReplies) -> N
     assert replies.time.timers_set == 0
 
 
+def test_a_model_whose_pace_is_the_windows_is_not_held_by_a_late_timer(
+    replies: SteppedReplies,
+) -> None:
+    """Its first token was a little early, and the timer late. Those after it do not wait."""
+    reply, time = replies.reply(), replies.time
+    reply.append("a ")
+    time.step(0.9 * WINDOW)
+    reply.append("b ")
+    time.step(0.3 * WINDOW)  # the timer sends it within a tick after the window's end
+    assert heard(reply) == ["a ", "b "]
+    for number in range(2, 8):
+        time.step(WINDOW if number > 2 else 0.8 * WINDOW)
+        reply.append(f"{number} ")
+        assert heard(reply)[-1] == f"{number} "
+
+
 def test_no_piece_waits_longer_than_the_window_and_one_tick(replies: SteppedReplies) -> None:
     """Whenever it arrives, also in the window of an event that was itself held."""
     reply, arrived = replies.reply(), dict[str, float]()
