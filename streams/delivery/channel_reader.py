@@ -14,7 +14,7 @@ from functools import partial
 from time import monotonic
 from uuid import UUID
 
-from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.channel_buffer import NEVER, ChannelBuffer
 from streams.delivery.replay import Pending, ReplayPage, pending, read_page, snapshot_page
 from streams.delivery.threads import in_thread
 from streams.log.channels import channel_of
@@ -23,7 +23,6 @@ from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
 SOON = 0.2  # seconds until the next try: Redis is away, or a final event is unpublished
-NEVER = float("inf")
 
 
 class ChannelReader:

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from streams.delivery import channel_reader
-from streams.delivery.channel_buffer import ChannelBuffer
-from streams.delivery.channel_reader import NEVER, ChannelReader
+from streams.delivery.channel_buffer import NEVER, ChannelBuffer
+from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.replay import ReplayPage
 from streams.log.errors import LogUnavailable
 
