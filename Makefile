@@ -62,7 +62,7 @@ test-release: environment-dev
 again: environment-dev
 	$(call MINUTES,10) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none tests
 
-# These tests wait most of the time.
+# These tests also wait, so more of them than processors run beside each other.
 faults-beside: PROCESSES = 4
 faults-beside: environment-dev
 	$(call MINUTES,40) $(PYTHON) -m pytest $(BESIDE) -m "not alone" tests/faults

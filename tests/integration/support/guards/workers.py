@@ -13,6 +13,14 @@ from workers.reply_writer import ReplyWriter
 
 GUARDS = [
     Guard(
+        name="a late timer does not move the next window (`HeldText.begin_window`)",
+        promise="5, how long held text waits",
+        remove=source(HeldText, "begin_window", "self.due if is_late else now", "now"),
+        checks=(
+            "test_delta_window: test_a_model_whose_pace_is_the_windows_is_not_held_by_a_late_timer",
+        ),
+    ),
+    Guard(
         name="a claim is refused beyond its owner's share (`has_room`)",
         promise="9, owners get places in turn",
         remove=lambda patch: patch.setattr(lease, "has_room", lambda *_, **__: True),
