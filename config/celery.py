@@ -1,6 +1,7 @@
 """The Celery app: its tasks carry run ids to the workers, and nothing else."""
 
 import os
+import sys
 from typing import Any
 
 from celery import Celery
@@ -15,6 +16,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("unspool")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.imports = ("workers.tasks",)
+# Tasks release their connections (workers/tasks.py). Celery would close SQLite's after each task.
+app.conf.CELERY_DB_REUSE_MAX = sys.maxsize
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.celery_transport:Transport")
 
 

@@ -1,20 +1,21 @@
-"""Queries of the hottest requests, whose SQL the ORM compiles once in place of at each call.
+"""Queries and updates of every POST and every run, whose SQL the ORM compiles once.
 
-Compiling such a query takes the ORM five to twenty times as long as the database takes to answer.
-The ORM still writes the SQL, for the database at hand, and its converters make the values. Every
-use of this module is listed in tests/integration/test_compiled_queries.py, which compares each
-with the ORM's own rows.
+Compiling such a statement takes the ORM five to twenty times as long as the database takes to
+answer. The ORM still writes the SQL, for the database at hand, and its converters make the values.
+Every use of this module is listed in tests/integration/test_compiled_queries.py. The tests compare
+each with the ORM's own rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Expression, F, Field, Func, IntegerField, QuerySet
+from django.db.models.sql import UpdateQuery
 
 Row = tuple[Any, ...]
 Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
@@ -42,41 +43,86 @@ class _Compiled:
     parameters: list[Any]  # of the SQL: each a `Parameter`, or a constant
     converters: list[tuple[int, Any, list[Converter]]]  # of a column: its number, its expression
 
+    def run(self, values: dict[str, Any]) -> tuple[list[Row], int]:
+        """The converted rows, and how many rows the statement found or changed."""
+        connection = connections[self.alias]
+        parameters = [
+            each.prepare(values[each.name], connection) if isinstance(each, Parameter) else each
+            for each in self.parameters
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql, parameters)
+            found = cursor.fetchall() if cursor.description else []
+            changed = cursor.rowcount
+        return [self._convert(row, connection) for row in found], changed
+
+    def _convert(self, found: Row, connection: BaseDatabaseWrapper) -> Row:
+        row = list(found)
+        for column, expression, converters in self.converters:
+            for convert in converters:
+                row[column] = convert(row[column], expression, connection)
+        return tuple(row)
+
 
 class CompiledQuery:
-    """A query of one row, or several queries of one value each, which become one statement.
+    """A query, or several queries of one value each, which become one statement.
 
-    `queries` are called once, when the first row is asked for. Each returns a `values_list()` with
-    a `Parameter` for each value that differs between calls.
+    `queries` are called once, at the first use. Each returns a `values_list()` with a `Parameter`
+    for each value that differs between calls.
     """
 
     def __init__(self, *queries: Callable[[], QuerySet[Any, Any]]) -> None:
         self._queries = queries
         self._compiled: _Compiled | None = None
 
+    def rows(self, **values: Any) -> list[Row]:
+        """The rows with these values of the parameters."""
+        compiled = self._compiled = self._compiled or _compile([make() for make in self._queries])
+        return compiled.run(values)[0]
+
     def row(self, **values: Any) -> Row | None:
         """The first row with these values of the parameters; None if there is none."""
-        compiled = self._compiled = self._compiled or _compile([make() for make in self._queries])
-        connection = connections[compiled.alias]
-        parameters = [
-            each.prepare(values[each.name], connection) if isinstance(each, Parameter) else each
-            for each in compiled.parameters
-        ]
-        with connection.cursor() as cursor:
-            cursor.execute(compiled.sql, parameters)
-            found = cursor.fetchone()
-        if found is None:
-            return None
-        row = list(found)
-        for column, expression, converters in compiled.converters:
-            for convert in converters:
-                row[column] = convert(row[column], expression, connection)
-        return tuple(row)
+        rows = self.rows(**values)
+        return rows[0] if rows else None
 
     def value(self, **values: Any) -> Any:
         """The first column of `row`; None if there is no row."""
         row = self.row(**values)
         return row[0] if row else None
+
+
+class CompiledUpdate:
+    """A `QuerySet.update`, which also returns columns of the changed row.
+
+    `rows` and `columns` are called once, at the first use. They hold a `Parameter` for each value
+    that differs between calls.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[], QuerySet[Any, Any]],
+        columns: Callable[[], dict[str, Any]],
+        *,
+        returning: Sequence[str] = (),
+    ) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._returning = returning
+        self._compiled: _Compiled | None = None
+
+    def run(self, **values: Any) -> int:
+        """Update the rows; return how many there were."""
+        return self._run(values)[1]
+
+    def row(self, **values: Any) -> Row | None:
+        """Update a row; return its columns `returning`, as they are now. None if there is none."""
+        rows, _ = self._run(values)
+        return rows[0] if rows else None
+
+    def _run(self, values: dict[str, Any]) -> tuple[list[Row], int]:
+        if self._compiled is None:
+            self._compiled = _compile_update(self._rows(), self._columns(), self._returning)
+        return self._compiled.run(values)
 
 
 def count(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
@@ -99,10 +145,31 @@ def _compile(queries: list[QuerySet[Any, Any]]) -> _Compiled:
         expressions += [expression for expression, *_ in compiler.select]
     # Of several queries, each is one value of the one row.
     sql = texts[0] if len(texts) == 1 else "SELECT " + ", ".join(f"({text})" for text in texts)
-    converters = compiler.get_converters(expressions)
     return _Compiled(
-        alias=alias,
-        sql=sql,
-        parameters=parameters,
-        converters=[(column, each, functions) for column, (functions, each) in converters.items()],
+        alias=alias, sql=sql, parameters=parameters, converters=_converters(compiler, expressions)
     )
+
+
+def _compile_update(
+    rows: QuerySet[Any, Any], columns: dict[str, Any], returning: Sequence[str]
+) -> _Compiled:
+    query = cast("UpdateQuery", rows.order_by().query.chain(UpdateQuery))
+    query.add_update_values(columns)
+    compiler = query.get_compiler(rows.db)
+    sql, parameters = compiler.as_sql()
+    options = rows.model._meta
+    returned = [options.get_field(name).get_col(options.db_table) for name in returning]
+    if returned:  # both databases have it; the ORM uses it for inserts alone
+        names = (compiler.quote_name_unless_alias(each.target.column) for each in returned)
+        sql += f" RETURNING {', '.join(names)}"
+    return _Compiled(
+        alias=rows.db,
+        sql=sql,
+        parameters=list(parameters),
+        converters=_converters(compiler, returned),
+    )
+
+
+def _converters(compiler: Any, expressions: list[Any]) -> list[tuple[int, Any, list[Converter]]]:
+    converters = compiler.get_converters(expressions)
+    return [(column, each, functions) for column, (functions, each) in converters.items()]

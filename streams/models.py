@@ -7,32 +7,17 @@ transaction writes a conversation's row before the rows of its runs, otherwise t
 
 from __future__ import annotations
 
-import json
 import uuid
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from streams import service_models as service_models  # Django finds an app's models by this module
+from streams.compiled_query import CompiledUpdate, Parameter
 from streams.protocol.events import Usage
-
-
-def number(digits: str) -> float:
-    """The integer; beyond 64 bits the float as which it was stored.
-
-    PostgreSQL writes 1e300 as 301 digits, and no JSON of a response may have such an integer.
-    """
-    value = int(digits) if len(digits) <= 20 else float(digits)
-    return value if -(2**63) <= value < 2**64 else float(value)
-
-
-class JsonDecoder(json.JSONDecoder):
-    """Reads the JSON that a database has kept."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(parse_int=number, **options)
+from streams.stored_json import JsonDecoder
 
 
 class Conversation(models.Model):
@@ -68,8 +53,17 @@ class Conversation(models.Model):
 
     def advance_head(self, id: int) -> None:
         """Record that event `id` was appended: a log whose head is below it has lost events."""
-        Conversation.objects.filter(pk=self.pk, head__lt=id).update(head=id)
+        ADVANCE_HEAD.run(conversation=self.pk, head=id)
         self.head = max(self.head, id)
+
+
+HEAD = Parameter("head", models.BigIntegerField())
+ADVANCE_HEAD = CompiledUpdate(
+    lambda: Conversation.objects.filter(
+        pk=Parameter("conversation", models.UUIDField()), head__lt=HEAD
+    ),
+    lambda: {"head": HEAD},
+)
 
 
 class DeletedConversation(models.Model):
@@ -142,7 +136,10 @@ class Run(models.Model):
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
     UNFINISHED: ClassVar = (Status.CANCELLED, Status.FAILED)
-    abandoned = False  # whether the attempt before was abandoned: set by a claim, not stored
+    # Set by a claim, not stored: whether the attempt before was abandoned, and whether an event of
+    # the conversation that comes before this run's start may be unpublished.
+    abandoned = False
+    follows_unpublished = True
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="runs")

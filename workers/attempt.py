@@ -10,8 +10,9 @@ from time import monotonic
 from django.conf import settings
 
 from streams.chat.finish import complete, fail, fail_after_call, finish_cancelled
+from streams.chat.snapshot import RECORDED_HEAD
 from streams.log.errors import Superseded
-from streams.models import Conversation, Run
+from streams.models import Run
 from streams.observability import metrics
 from streams.observability.tracing import record_first_token
 from workers.agents.errors import AgentError
@@ -102,11 +103,10 @@ class Attempt:
 
     def finish(self, outcome: End) -> None:
         """Store and publish how the run ended. Raises `Superseded`, `LogUnavailable`."""
-        conversation = Conversation.objects.filter(pk=self._run.conversation_id).first()
-        if conversation is None:
-            raise Superseded  # it was deleted
-        self._run.conversation = conversation
-        self._run.conversation.head = max(self._run.conversation.head, self.writer.head)
+        head = RECORDED_HEAD.value(id=self._run.conversation_id)
+        if head is None:
+            raise Superseded  # the conversation was deleted
+        self._run.conversation.head = max(head, self.writer.head)
         match outcome:
             case Outcome.FINISHED:
                 reason, usage = self._finish.finish_reason, self._finish.usage

@@ -1,7 +1,9 @@
-"""kombu's Redis transport, but it logs and drops queue entries that are not Celery messages.
+"""kombu's Redis transport, without acknowledgements; unreadable queue entries are dropped.
 
-An unreadable entry ends a worker with kombu's own transport. No run is lost with a dropped entry,
-because the run's row is the queue of record.
+An unreadable entry ends a worker with kombu's own transport. kombu keeps each task that a worker
+has taken in Redis until it is acknowledged, which takes two trips. A worker acknowledges a task as
+soon as it has it, so this would only bring back a task whose worker died within a millisecond, an
+hour later. In both cases no run is lost, because the run's row is the queue of record.
 """
 
 import logging
@@ -27,9 +29,18 @@ class Message(virtual.Message):
 
 
 class Channel(redis.Channel):
-    """kombu's Redis channel, but it survives an unreadable queue entry."""
+    """kombu's Redis channel without acknowledgements, which survives an unreadable queue entry."""
 
     Message = Message
+
+    def basic_consume(self, queue: str, **options: Any) -> Any:
+        return super().basic_consume(queue, **options | {"no_ack": True})
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Do nothing: a task that was taken is no longer in Redis."""
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Do nothing, as `basic_ack`; no task is put back."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

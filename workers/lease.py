@@ -8,15 +8,15 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from streams.chat.dispatch import dispatch
 from streams.chat.fair_share import has_room
-from streams.chat.leases import abandoned, held, new_lease, retryable
 from streams.chat.model_names import Kind, names
 from streams.chat.waiting_runs import next_without_place
 from streams.models import Run
+from workers.claim_rows import first_active, update_claimed
 from workers.claim_turn import claim_turn
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,16 @@ def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
     nothing, therefore `claim` tries twice.
     """
     for _ in range(2):
-        # In turn order; the conversation's runs are all of one kind.
-        active = Run.active().filter(conversation__runs=run)
-        first = active.annotate(held=ExpressionWrapper(held(), BooleanField())).first()
-        if first is None or (first.pk == run and first.held):
+        found = first_active(run)
+        if found is None:
+            return None
+        first, is_held = found
+        if first.pk == run and is_held:
             return None
         if first.pk == run:
             match _try_claim(first, worker, kind):
                 case ClaimResult.CLAIMED:
-                    return _load_claimed(first, worker)
+                    return first
                 case ClaimResult.TAKEN | ClaimResult.FOREIGN:
                     return None
                 case ClaimResult.NO_ROOM:
@@ -72,8 +73,7 @@ def claim_in_turn(worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
 
 
 def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
-    same = Run.objects.filter(pk=run.pk, attempt=run.attempt)
-    free = Q(status=Run.Status.QUEUED) | abandoned()
+    """Claim the run if it is free and its owner has room. Then `run` has the row's new values."""
     if run.model not in names(kind):
         return ClaimResult.FOREIGN
     needs_room = not run.attempt  # a run that had a place and lost it continues at once
@@ -81,18 +81,12 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
         with transaction.atomic():
             if needs_room and not has_room(run.owner, worker, kind):
                 return _refuse(run)
-            claimed = same.filter(free, retryable(), cancel_asked=False).update(
-                status=Run.Status.RUNNING,
-                attempt=F("attempt") + 1,
-                worker=worker,
-                started_at=Now(),
-                first_token_at=None,
-                started_event_id=None,
-                **new_lease(),
-            )
+            if not update_claimed(run, worker):
+                return ClaimResult.TAKEN
     except IntegrityError:
         return ClaimResult.TAKEN
-    return ClaimResult.CLAIMED if claimed else ClaimResult.TAKEN
+    logger.info("run %s claimed for attempt %s", run.pk, run.attempt)
+    return ClaimResult.CLAIMED
 
 
 def _refuse(run: Run) -> ClaimResult:
@@ -101,16 +95,6 @@ def _refuse(run: Run) -> ClaimResult:
         queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.QUEUED)
         queued.update(dispatched_at=None)
     return ClaimResult.NO_ROOM
-
-
-def _load_claimed(before: Run, worker: UUID) -> Run | None:
-    logger.info("run %s claimed for attempt %s", before.pk, before.attempt + 1)
-    claimed = Run.objects.select_related("conversation", "message").get(pk=before.pk)
-    # The log may hold events that the row does not record: the last attempt's worker died, or
-    # the attempt was released before its start was recorded.
-    unstarted = before.attempt > 0 and before.started_event_id is None
-    claimed.abandoned = unstarted or before.status == Run.Status.RUNNING
-    return claimed if claimed.worker == worker else None
 
 
 def still_held(run: Run) -> bool:

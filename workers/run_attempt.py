@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from streams.chat.finish import fail
 from streams.chat.model_names import Kind
@@ -60,10 +60,10 @@ def _write(run: Run, process: Runtime) -> None:
     reply: Reply | None = None
     with attempt_span(run), process.keeper.hold(run, attempt.stop, writer.watermark) as hold:
         try:
-            writer.head = _publish_start(run, process)
             fit_prompt = fit_with_tools if process.kind is Kind.AGENT else fit
             turns = fit_prompt(history(run), settings.PROMPT_MAX_TOKENS)
             run.input_tokens = tokens_of(turns)
+            writer.head = _publish_start(run, process)
             reply = process.source(
                 run,
                 turns,
@@ -71,8 +71,8 @@ def _write(run: Run, process: Runtime) -> None:
                 called=partial(_store_call, attempt, hold),
                 draining=lambda: process.draining,
             )
+            close_old_connections()  # a reply that waits for its model holds none of the pool
             writing = process.start(attempt.write(reply.items, hold))
-            _store_input_tokens(attempt, run)  # while the model begins
             outcome = _outcome_of(attempt, writing)
             name = outcome if isinstance(outcome, str) else outcome.code
             with finish_span(name, writer.events):
@@ -136,7 +136,7 @@ def _wait_until_returned(run: Run, reply: Reply, process: Runtime) -> None:
     """
     if reply.has_returned(LOOK):
         return
-    connection.close()
+    close_old_connections()
     logger.warning("run %s attempt %s: its agent still works", run.id, run.attempt)
     with metrics.AGENTS_OUTLIVING_RUN.track_inprogress():
         while not (reply.has_returned(LOOK) or process.draining):
@@ -164,17 +164,3 @@ def _finish(attempt: Attempt, outcome: End, process: Runtime) -> None:
             if process.draining:
                 raise LogUnavailable from error
             sleep(PAUSE)
-
-
-def _store_input_tokens(attempt: Attempt, run: Run) -> None:
-    """Store the count for who ends the run if this process does not. Stops the attempt if it fails.
-
-    Then close the connection: a reply that waits for its model holds none.
-    """
-    try:
-        Run.objects.filter(pk=run.pk).update(input_tokens=run.input_tokens)
-    except BaseException:
-        attempt.stop()
-        raise
-    finally:
-        connection.close()

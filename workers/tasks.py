@@ -10,6 +10,7 @@ from uuid import UUID
 from celery import current_app, shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
+from django.db import close_old_connections
 
 from streams.chat.dispatch import TASK
 from streams.chat.model_names import Kind, queue_of
@@ -43,8 +44,11 @@ def generate(task: Any, run: str) -> None:
     except (ValueError, AttributeError, TypeError):
         logger.warning("task ignored: it names no run")
         return
-    with task_span(id, task.request.get(PARENT)):
-        write(id, this_runtime())
+    try:
+        with task_span(id, task.request.get(PARENT)):
+            write(id, this_runtime())
+    finally:
+        close_old_connections()  # a pooled one returns to its pool; SQLite's stays open
 
 
 @worker_ready.connect

@@ -11,25 +11,22 @@ import logging
 from contextlib import suppress
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Greatest, Now
+from django.db.models.functions import Now
 
 from streams.chat.final_events import close_calls
 from streams.chat.leases import held
-from streams.chat.message_view import stored_parts
-from streams.chat.publisher import RUNS_PER_REQUEST, publish_pending
+from streams.chat.publisher import RUNS_PER_REQUEST, publish_final, publish_pending
+from streams.chat.stored_ending import rest_of, store
 from streams.chat.waiting_runs import dispatch_next, dispatch_refused
 from streams.log.errors import LogUnavailable, LogUnverified, Superseded
 from streams.log.event_log import log_of
 from streams.log.values import OnUnverified, SealedReply
-from streams.models import UNPUBLISHED, Conversation, Message, Run
+from streams.models import UNPUBLISHED, Conversation, Run
 from streams.observability import metrics
 from streams.protocol.events import Usage
-from streams.protocol.parts import Part, text_of
+from streams.protocol.parts import Part
 
 logger = logging.getLogger(__name__)
-CHARS_PER_TOKEN = 4  # roughly; a usage that is counted by it is marked as estimated
 
 
 def complete(run: Run, parts: tuple[Part, ...], *, finish_reason: str, usage: Usage | None) -> None:
@@ -124,55 +121,20 @@ def _finish(
             parts = sealed.parts  # the worker may hold more, which is not published
     parts = close_calls(parts, status=status, code=outcome.get("code", ""))
     store(run, parts, usage, status=status, **outcome)
+    rest = rest_of(run)
     try:
-        publish_pending(run.conversation, most=RUNS_PER_REQUEST)
+        if rest.is_alone:
+            publish_final(run, run.conversation, sealed=sealed)
+        else:
+            publish_pending(run.conversation, most=RUNS_PER_REQUEST)
     except LogUnavailable:
         # The sweep publishes it.
         logger.warning("run %s ended, final event not yet published", run.id)
     else:
-        dispatch_next(run.conversation_id)
-    dispatch_refused(run)
-
-
-def store(
-    run: Run, parts: tuple[Part, ...], usage: Usage | None, *, status: str, **outcome: str
-) -> None:
-    """Store how the run ended, and its reply. Raises `Superseded` if the attempt has lost it.
-
-    Without `usage`, an estimate is stored.
-    """
-    text = text_of(parts)
-    used = usage or _estimate(run, text)
-    own_attempt = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=Run.ACTIVE)
-    with transaction.atomic():
-        head = Greatest(F("head"), run.conversation.head)
-        Conversation.objects.filter(pk=run.conversation_id).update(head=head)
-        ended = own_attempt.update(
-            status=status,
-            **outcome,
-            ended_at=Now(),
-            worker=None,
-            lease_until=None,
-            lease_length=None,
-            first_token_at=run.first_token_at or F("first_token_at"),
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
-            total_tokens=used.total_tokens,
-            estimated=used.estimated,
-        )
-        if not ended:
-            raise Superseded  # another worker has claimed the run, or it has ended
-        if parts or status == Run.Status.COMPLETED:
-            reply = Message.objects.create(
-                conversation_id=run.conversation_id,
-                role=Message.Role.ASSISTANT,
-                content=text,
-                parts=stored_parts(parts),
-                turn=run.message.turn,
-                reply_to_id=run.message_id,
-            )
-            Run.objects.filter(pk=run.pk).update(reply=reply)
-    metrics.RUNS_ENDED.labels(status, outcome.get("code", "")).inc()
+        if not rest.is_alone:
+            dispatch_next(run.conversation_id)
+    if rest.refused:
+        dispatch_refused(run)
 
 
 def cancel_unbegun(conversation: Conversation) -> None:
@@ -184,13 +146,3 @@ def cancel_unbegun(conversation: Conversation) -> None:
     unbegun = conversation.runs.filter(UNPUBLISHED, status=Run.Status.QUEUED, attempt=0)
     ended = unbegun.update(status=Run.Status.CANCELLED, cancel_asked=True, ended_at=Now())
     metrics.RUNS_ENDED.labels(Run.Status.CANCELLED, "").inc(ended)
-
-
-def _estimate(run: Run, text: str) -> Usage:
-    output = -(-len(text) // CHARS_PER_TOKEN)  # rounded up
-    return Usage(
-        input_tokens=run.input_tokens,
-        output_tokens=output,
-        total_tokens=run.input_tokens + output,
-        estimated=True,
-    )

@@ -11,13 +11,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import BigIntegerField, IntegerField, UUIDField
 
 from streams.chat.final_events import final_event_of, missing_events
 from streams.chat.message_view import message_view
+from streams.compiled_query import CompiledUpdate, Parameter
 from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable, LogUnverified, ReplyChanged, Superseded
 from streams.log.event_log import log_of, the_log
-from streams.log.values import Append, Watermark
+from streams.log.values import Append, SealedReply, Watermark
 from streams.models import UNPUBLISHED, Conversation, DeletedConversation, Message, Run
 from streams.observability import metrics
 from streams.protocol.events import (
@@ -30,6 +32,20 @@ from streams.protocol.events import (
 logger = logging.getLogger(__name__)
 # Runs whose events one request publishes. The worker or the sweep publishes those of the others.
 RUNS_PER_REQUEST = 20
+
+ROW = Parameter("id", UUIDField())
+EVENT = Parameter("event", BigIntegerField())
+RECORD_QUEUED = CompiledUpdate(
+    lambda: Run.objects.filter(pk=ROW), lambda: {"queued_event_id": EVENT}
+)
+RECORD_START = CompiledUpdate(
+    lambda: Run.objects.filter(
+        pk=ROW, attempt=Parameter("attempt", IntegerField()), status=Run.Status.RUNNING
+    ),
+    lambda: {"started_event_id": EVENT, "input_tokens": Parameter("tokens", IntegerField())},
+)
+RECORD_FINAL = CompiledUpdate(lambda: Run.objects.filter(pk=ROW), lambda: {"ended_event_id": EVENT})
+RECORD_MESSAGE = CompiledUpdate(lambda: Message.objects.filter(pk=ROW), lambda: {"event": EVENT})
 
 
 def append(appends: Sequence[Append]) -> list[int | Exception]:
@@ -57,11 +73,13 @@ def verify(watermarks: Sequence[Watermark]) -> None:
 def publish_start(run: Run) -> int:
     """Append run.started and raise the fence. Returns the event's id.
 
-    Raises `Superseded`, `LogUnavailable`.
+    Its id is recorded together with the run's `input_tokens`, for whoever ends the run if its
+    process does not. Raises `Superseded`, `LogUnavailable`.
     """
-    # Appending run.started verifies the log. The sweep then publishes what is skipped here.
-    with suppress(LogUnverified):
-        publish_pending(run.conversation)
+    if run.follows_unpublished:
+        # Appending run.started verifies the log. The sweep then publishes what is skipped here.
+        with suppress(LogUnverified):
+            publish_pending(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
     id, recorded_id = _append_start(run, event), 0
     while id != recorded_id:
@@ -81,8 +99,7 @@ def _append_start(run: Run, event: RunStarted) -> int:
 
 
 def _record_start(run: Run, id: int) -> None:
-    own_attempt = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.RUNNING)
-    if not own_attempt.update(started_event_id=id):
+    if not RECORD_START.run(id=run.pk, attempt=run.attempt, event=id, tokens=run.input_tokens):
         if not Run.active().filter(pk=run.pk).exists():
             # The run has ended and its log was lost since, so the log accepted this attempt.
             log_of(run.conversation_id).release_run(run.id)
@@ -127,34 +144,38 @@ def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> N
     ids = log_of(conversation.id, conversation.head).append_once(*events, run=run.id)
     with transaction.atomic():
         conversation.advance_head(ids[-1])
-        Run.objects.filter(pk=run.pk).update(queued_event_id=ids[-1])
+        RECORD_QUEUED.run(id=run.pk, event=ids[-1])
         if len(ids) > 1:
-            Message.objects.filter(pk=run.message_id).update(event=ids[0])
+            RECORD_MESSAGE.run(id=run.message_id, event=ids[0])
 
 
-def publish_final(run: Run, conversation: Conversation) -> None:
+def publish_final(
+    run: Run, conversation: Conversation, *, sealed: SealedReply | None = None
+) -> None:
     """Append the final event of a run that has ended, and record its id in the rows.
 
-    Raises `LogUnavailable`, `Superseded`.
+    `sealed` is what the caller's own seal of this attempt returned. Raises `LogUnavailable`,
+    `Superseded`.
     """
     log = log_of(conversation.id, conversation.head)
-    id = _append_final(run, log)
+    id = _append_final(run, log, sealed)
     with transaction.atomic():
         conversation.advance_head(id)
-        Run.objects.filter(pk=run.pk).update(ended_event_id=id)
+        RECORD_FINAL.run(id=run.pk, event=id)
         if run.reply_id:
-            Message.objects.filter(pk=run.reply_id).update(event=id)
+            RECORD_MESSAGE.run(id=run.reply_id, event=id)
     log.release_run(run.id)
     logger.info("run %s attempt %s %s, published as event %s", run.id, run.attempt, run.status, id)
 
 
-def _append_final(run: Run, log: ChannelLog) -> int:
+def _append_final(run: Run, log: ChannelLog, sealed: SealedReply | None) -> int:
     """Append the final event after what its readers lack. Returns the final event's id."""
     for _ in range(3):
-        sealed = log.seal(run.id, run.attempt, ended=True)
+        sealed = sealed or log.seal(run.id, run.attempt, ended=True)
         before = missing_events(run, sealed)
         with suppress(ReplyChanged):  # a new epoch began in between
             return log.append_final(final_event_of(run), *before, token=sealed.token)
+        sealed = None
     raise ReplyChanged
 
 

@@ -103,6 +103,11 @@ def dispatch_next(conversation: UUID) -> None:
         dispatch_run(first.pk, first.model)
 
 
+def undispatched(owner: object) -> QuerySet[Run]:
+    """Select the active runs of the owner that have no task in the queue."""
+    return Run.active().filter(owner=owner, dispatched_at=None)
+
+
 def dispatch_refused(ended: Run) -> None:
     """Dispatch the oldest run that could start in the place of this one and has no task queued.
 
@@ -111,9 +116,6 @@ def dispatch_refused(ended: Run) -> None:
     kind = kind_of(ended.model)
     if kind is None:
         return
-    refused = {"owner": ended.owner, "dispatched_at": None}
-    # Asked first, because it takes the ORM a fifth of the time, and most owners have none.
-    if not Run.active().filter(**refused).order_by().exists():
-        return
-    if found := in_turn(kind).filter(**refused).values_list("pk", "model").first():
+    refused = in_turn(kind).filter(owner=ended.owner, dispatched_at=None)
+    if found := refused.values_list("pk", "model").first():
         dispatch_run(*found)

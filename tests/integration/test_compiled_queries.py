@@ -1,4 +1,7 @@
-"""The compiled queries give the ORM's own rows, and requests make few statements."""
+"""The compiled queries give the ORM's own rows, and requests make few statements.
+
+test_compiled_run.py has the queries and updates of a run.
+"""
 
 import json
 import re
@@ -17,10 +20,11 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from streams import models
 from streams.access import api_tokens, authorization
 from streams.access.api_tokens import create_token, digest_of, find_token, valid_tokens
 from streams.access.authorization import Caller, readable_conversation
-from streams.chat import fair_share, limits, snapshot, turns
+from streams.chat import fair_share, limits, publisher, snapshot, stored_ending, turns
 from streams.chat.leases import held, new_lease
 from streams.chat.limits import NO_CONVERSATION
 from streams.chat.model_names import Kind, of_kind
@@ -29,9 +33,11 @@ from streams.compiled_query import CompiledQuery, Parameter
 from streams.database_time import from_now
 from streams.models import UNPUBLISHED, Conversation, Message, Run
 from streams.service_models import ApiToken
+from workers import claim_rows
+from workers.prompt import history
 
 pytestmark = pytest.mark.django_db(transaction=True)
-STREAMS = Path(__file__).resolve().parents[2] / "streams"
+CHECKOUT = Path(__file__).resolve().parents[2]
 HOT = (
     api_tokens.BY_DIGEST,
     authorization.CONVERSATION,
@@ -39,17 +45,31 @@ HOT = (
     limits.COUNTS,
     turns.TURNS,
     fair_share._load(Kind.MODEL, ()),
+    claim_rows._first_active(),
+    history.MESSAGES,
+    stored_ending.REST,
+)
+UPDATES = (
+    models.ADVANCE_HEAD,
+    publisher.RECORD_QUEUED,
+    publisher.RECORD_START,
+    publisher.RECORD_FINAL,
+    publisher.RECORD_MESSAGE,
+    stored_ending.KEEP_HEAD,
+    stored_ending.STORE,
+    claim_rows._claim(()),
 )
 
 
-def test_the_compiled_queries_are_these_six() -> None:
-    """Each hides a query from the ORM, so the list stays closed."""
-    made = [file for file in STREAMS.rglob("*.py") for _ in uses_in(file)]
-    assert len(made) == len(HOT) == 6
+def test_the_compiled_queries_are_these_nine_and_the_updates_these_eight() -> None:
+    """Each hides a statement from the ORM, so the list stays closed."""
+    files = [file for name in ("streams", "workers") for file in (CHECKOUT / name).rglob("*.py")]
+    made = [kind for file in files for kind in uses_in(file)]
+    assert (made.count("Query"), made.count("Update")) == (len(HOT), len(UPDATES)) == (9, 8)
 
 
 def uses_in(file: Path) -> list[str]:
-    return re.findall(r"(?:=|return) CompiledQuery\(", file.read_text())
+    return re.findall(r"(?:=|return) Compiled(Query|Update)\(", file.read_text())
 
 
 @pytest.fixture

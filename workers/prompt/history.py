@@ -1,17 +1,20 @@
 """The messages of a conversation that go into a run's prompt, before the budget cuts them."""
 
+from collections.abc import Iterable
 from itertools import count, groupby
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
+from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import BooleanField, ExpressionWrapper, IntegerField, Q, QuerySet, UUIDField
 
+from streams.compiled_query import CompiledQuery, Parameter
 from streams.models import Message, Run
 from streams.protocol.parts import AnyPart, TextPart, part_of
 from workers.prompt.messages import PromptMessage
 from workers.prompt.replies import has_calls, messages_of
 
-LATEST = 400  # messages; older ones would not fit a model's context
+LATEST = 800  # messages; older ones would not fit a model's context
 LATEST_WITH_PARTS = 50  # replies whose tool calls are read; of older ones the text alone
 # A failed run's partial text does not help the model. What its tools did happened all the same.
 WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)
@@ -24,12 +27,16 @@ def history(run: Run) -> list[PromptMessage]:
     reply counts if it holds a tool call, whatever its run's status. Messages that a client brought
     along, which no run has written, are in the prompt too.
     """
-    messages = run.conversation.messages
-    system = messages.filter(role=Message.Role.SYSTEM)
-    questions = messages.filter(role=Message.Role.USER, turn__lte=run.message.turn)
-    replies = _replies(run)
-    prompt = [PromptMessage("system", text) for text in system.values_list("content", flat=True)]
-    asked = dict(questions.order_by("-turn").values_list("turn", "content")[:LATEST])
+    rows = [
+        _Row(*row) for row in MESSAGES.rows(conversation=run.conversation_id, turn=run.message.turn)
+    ]
+    system = [row.content for row in reversed(rows) if row.role == Message.Role.SYSTEM]
+    if len(rows) == LATEST:  # the system message is the oldest
+        messages = run.conversation.messages.filter(role=Message.Role.SYSTEM)
+        system = list(messages.values_list("content", flat=True))
+    asked = {row.turn: row.content for row in rows if row.role == Message.Role.USER}
+    replies = _replies([row for row in rows if row.role == Message.Role.ASSISTANT])
+    prompt = [PromptMessage("system", text) for text in system]
     numbers = count(1)
     for turn in sorted(asked.keys() | replies.keys()):
         if turn in asked:
@@ -39,23 +46,53 @@ def history(run: Run) -> list[PromptMessage]:
     return prompt
 
 
-def _replies(run: Run) -> dict[int, list[tuple[AnyPart, ...]]]:
-    """The parts of the reply in each turn before this run's, or of those that a client brought."""
-    assistants = run.conversation.messages.filter(role=Message.Role.ASSISTANT)
-    earlier = assistants.filter(turn__lt=run.message.turn)
+def _newest_first() -> QuerySet[Message, Any]:
+    """The messages up to a turn, as `_Row` has them; of that turn no reply."""
+    turn = Parameter("turn", IntegerField())
     worth_reading = Q(written_by__status__in=WORTH_KEEPING) | Q(parts__isnull=False)
-    latest = earlier.filter(worth_reading | Q(written_by=None))
-    newest_first = latest.order_by("-turn", "-created_at", "-id")
-    rows = newest_first.values_list("turn", "written_by__status", "pk", "content")[:LATEST]
-    newest = [pk for _, _, pk, _ in list(rows)[:LATEST_WITH_PARTS]]
-    stored = dict(Message.objects.filter(pk__in=newest).values_list("pk", "parts"))
+    reply = Q(role=Message.Role.ASSISTANT, turn__lt=turn) & (worth_reading | Q(written_by=None))
+    messages = Message.objects.filter(
+        reply | Q(role__in=(Message.Role.SYSTEM, Message.Role.USER)),
+        conversation=Parameter("conversation", UUIDField()),
+        turn__lte=turn,
+    )
+    has_parts = ExpressionWrapper(Q(parts__isnull=False), output_field=BooleanField())
+    rows = messages.annotate(_has_parts=has_parts).order_by("-turn", "-created_at", "-id")
+    return rows.values_list("role", "turn", "written_by__status", "pk", "content", "_has_parts")[
+        :LATEST
+    ]
+
+
+MESSAGES = CompiledQuery(_newest_first)
+
+
+class _Row(NamedTuple):
+    role: str
+    turn: int
+    status: str | None  # of the run that wrote the reply
+    id: UUID
+    content: str
+    has_parts: bool
+
+
+def _replies(rows: list[_Row]) -> dict[int, list[tuple[AnyPart, ...]]]:
+    """The parts of the reply in each turn, or of those that a client brought; newest first."""
+    stored = _stored_parts(row.id for row in rows[:LATEST_WITH_PARTS] if row.has_parts)
     chosen: dict[int, list[tuple[AnyPart, ...]]] = {}
-    for turn, replies in groupby(rows, key=itemgetter(0)):
-        tried = [(status, _parts(stored.get(pk), content)) for _, status, pk, content in replies]
+    for turn, replies in groupby(rows, key=attrgetter("turn")):
+        tried = [(row.status, _parts(stored.get(row.id), row.content)) for row in replies]
         written = [(status, parts) for status, parts in tried if status]
         brought = [parts for status, parts in reversed(tried) if not status]
         chosen[turn] = [_latest(written)] if written else brought
     return chosen
+
+
+def _stored_parts(ids: Iterable[UUID]) -> dict[UUID, list[Any]]:
+    wanted = list(ids)
+    if not wanted:  # most replies are text alone
+        return {}
+    rows = Message.objects.filter(pk__in=wanted, parts__isnull=False).order_by()
+    return {id: parts or [] for id, parts in rows.values_list("pk", "parts")}
 
 
 def _latest(replies: list[tuple[str, tuple[AnyPart, ...]]]) -> tuple[AnyPart, ...]:
