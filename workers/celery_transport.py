@@ -33,8 +33,8 @@ class Channel(redis.Channel):
 
     Message = Message
 
-    def basic_consume(self, queue: str, **options: Any) -> Any:
-        return super().basic_consume(queue, **options | {"no_ack": True})
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> str:
+        return super().basic_consume(queue, True, *args, **options)
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """Do nothing: a task that was taken is no longer in Redis."""
