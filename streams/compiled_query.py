@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from django.db import connections
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Expression, F, Field, Func, IntegerField, QuerySet
-from django.db.models.sql import UpdateQuery
+from django.db.models import Expression, F, Field, Func, IntegerField, Model, QuerySet
+from django.db.models.sql import InsertQuery, UpdateQuery
 
 Row = tuple[Any, ...]
 Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
@@ -33,7 +33,7 @@ class Parameter(Expression):
 
     def prepare(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
         """The value as the database's driver takes it."""
-        return self.output_field.get_db_prep_value(value, connection)
+        return self.output_field.get_db_prep_save(value, connection)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +125,30 @@ class CompiledUpdate:
         return self._compiled.run(values)
 
 
+class CompiledInsert:
+    """Inserts rows of a model, as `save(force_insert=True)` does, but sends no signals.
+
+    A field whose value is an expression has the same expression in each row.
+    """
+
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
+        self._compiled: dict[tuple[str, ...], _Compiled] = {}  # by fields that have expressions
+
+    def insert(self, row: Model) -> None:
+        """Insert the row; set what the database chose."""
+        fields = self._model._meta.concrete_fields
+        values = {field.attname: field.pre_save(row, add=True) for field in fields}
+        fixed = {name: value for name, value in values.items() if hasattr(value, "as_sql")}
+        compiled = self._compiled.get(tuple(fixed))
+        if compiled is None:
+            compiled = self._compiled[tuple(fixed)] = _compile_insert(self._model, fixed)
+        (chosen,), _ = compiled.run(values)
+        for field, value in zip(_chosen_by_database(self._model), chosen, strict=True):
+            setattr(row, field.attname, value)
+        row._state.adding, row._state.db = False, compiled.alias
+
+
 def count(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
     """A query of one value: how many rows there are."""
     counted = Func(F("pk"), function="COUNT", output_field=IntegerField())
@@ -168,6 +192,28 @@ def _compile_update(
         parameters=list(parameters),
         converters=_converters(compiler, returned),
     )
+
+
+def _compile_insert(model: type[Model], fixed: dict[str, Any]) -> _Compiled:
+    fields = model._meta.concrete_fields
+    row = model(**{f.attname: fixed.get(f.attname, Parameter(f.attname, f)) for f in fields})
+    query = InsertQuery(model)
+    query.insert_values(list(fields), [row])
+    alias = router.db_for_write(model)
+    compiler = query.get_compiler(alias)
+    compiler.returning_fields = _chosen_by_database(model)
+    ((sql, parameters),) = compiler.as_sql()
+    returned = [field.get_col(model._meta.db_table) for field in compiler.returning_fields]
+    return _Compiled(
+        alias=alias,
+        sql=sql,
+        parameters=list(parameters),
+        converters=_converters(compiler, returned),
+    )
+
+
+def _chosen_by_database(model: type[Model]) -> list[Field[Any, Any]]:
+    return list(model._meta.db_returning_fields)
 
 
 def _converters(compiler: Any, expressions: list[Any]) -> list[tuple[int, Any, list[Converter]]]:

@@ -32,9 +32,19 @@ class Channel(redis.Channel):
     """kombu's Redis channel without acknowledgements, which survives an unreadable queue entry."""
 
     Message = Message
+    _client_kept: Any = None
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> str:
-        return super().basic_consume(queue, True, *args, **options)
+        tag: str = super().basic_consume(queue, True, *args, **options)
+        return tag
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """The client of the channel's connections. Making one takes longer than its command."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs lack it
+        if self._client_kept is None or self._client_kept.connection_pool is not self.pool:
+            self._client_kept = super()._create_client()  # type: ignore[misc]
+        return self._client_kept
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """Do nothing: a task that was taken is no longer in Redis."""

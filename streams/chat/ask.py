@@ -19,6 +19,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
+from streams.chat import new_rows
 from streams.chat.dispatch import dispatch
 from streams.chat.errors import ConversationBusy, NotLastTurn
 from streams.chat.finish import cancel_unheld
@@ -83,7 +84,7 @@ def begin(
         origin.apply(conversation)
 
     def make() -> NewRun:
-        conversation.save(force_insert=True)
+        new_rows.CONVERSATIONS.insert(conversation)
         if system:
             conversation.messages.create(role=Message.Role.SYSTEM, content=system, turn=0)
         turn = origin.store_earlier(conversation) if origin else 1
@@ -168,7 +169,7 @@ def _accept(
         if not new.before.active and cursor is not None:
             # Set before the task is sent. If the task is lost, the sweep dispatches the run again.
             run.dispatched_at = Now()
-        run.save(force_insert=True)
+        new_rows.RUNS.insert(run)
         queued = QueuedRun(
             conversation=conversation.id, message=run.message_id, run=run.id, cursor=cursor
         )
@@ -219,9 +220,14 @@ def _question(
     turn: int,
     names: ClientNames,
 ) -> Run:
-    message = conversation.messages.create(
-        role=Message.Role.USER, content=text, turn=turn, client_id=names.message
+    message = Message(
+        conversation=conversation,
+        role=Message.Role.USER,
+        content=text,
+        turn=turn,
+        client_id=names.message,
     )
+    new_rows.MESSAGES.insert(message)
     return _run(conversation, message, metadata, names)
 
 

@@ -17,6 +17,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce, Greatest, Now
 
+from streams.chat import new_rows
 from streams.chat.message_view import stored_parts
 from streams.chat.waiting_runs import undispatched
 from streams.compiled_query import CompiledQuery, CompiledUpdate, Parameter, count
@@ -113,7 +114,7 @@ def store(
         if not STORE.run(**own, **stored):
             raise Superseded  # another worker has claimed the run, or it has ended
         if has_reply:
-            reply.save(force_insert=True)
+            new_rows.MESSAGES.insert(reply)
     for name, value in stored.items():
         setattr(run, name, value)
     run.reply = reply if has_reply else None

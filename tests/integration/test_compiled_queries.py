@@ -24,7 +24,7 @@ from streams import models
 from streams.access import api_tokens, authorization
 from streams.access.api_tokens import create_token, digest_of, find_token, valid_tokens
 from streams.access.authorization import Caller, readable_conversation
-from streams.chat import fair_share, limits, publisher, snapshot, stored_ending, turns
+from streams.chat import fair_share, limits, new_rows, publisher, snapshot, stored_ending, turns
 from streams.chat.leases import held, new_lease
 from streams.chat.limits import NO_CONVERSATION
 from streams.chat.model_names import Kind, of_kind
@@ -61,15 +61,19 @@ UPDATES = (
 )
 
 
-def test_the_compiled_queries_are_these_nine_and_the_updates_these_eight() -> None:
+INSERTS = (new_rows.CONVERSATIONS, new_rows.MESSAGES, new_rows.RUNS)
+
+
+def test_the_compiled_statements_are_these_twenty() -> None:
     """Each hides a statement from the ORM, so the list stays closed."""
     files = [file for name in ("streams", "workers") for file in (CHECKOUT / name).rglob("*.py")]
     made = [kind for file in files for kind in uses_in(file)]
     assert (made.count("Query"), made.count("Update")) == (len(HOT), len(UPDATES)) == (9, 8)
+    assert made.count("Insert") == len(INSERTS) == 3
 
 
 def uses_in(file: Path) -> list[str]:
-    return re.findall(r"(?:=|return) Compiled(Query|Update)\(", file.read_text())
+    return re.findall(r"(?:=|return) Compiled(Query|Update|Insert)\(", file.read_text())
 
 
 @pytest.fixture
