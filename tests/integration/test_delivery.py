@@ -11,13 +11,13 @@ import redis
 from asgiref.sync import sync_to_async
 
 from streams.delivery import hub
-from streams.delivery.channel_buffer import CHUNK_BYTES
+from streams.delivery.channel_buffer import BATCH_BYTES
 from streams.delivery.follower import STEPS
 from streams.delivery.open_streams import OpenStreams
 from streams.delivery.stream_end import StreamEnd
 from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
-from tests.integration.support.listener import data_of, frames
+from tests.integration.support.listener import frames
 from tests.integration.support.published_run import VISITOR, PublishedRun, published_run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -42,6 +42,7 @@ class Client:
         stream = crowd.admit(VISITOR, story.conversation, cursor, until_idle=until_idle)
         stream.write_with(self._write)
         self.full = False
+        self.fails = False
         self.at_once = list[bytes]()  # what was written without the stream's task
         self.body = b""
         self.reading = asyncio.create_task(self._read(stream))
@@ -50,11 +51,13 @@ class Client:
         async for piece in pieces:
             self.body += piece
 
-    def _write(self, chunk: bytes) -> bool:
+    def _write(self, piece: bytes) -> bool:
+        if self.fails:
+            raise ValueError
         if self.full:
             return False
-        self.at_once.append(data_of(chunk))
-        self.body += data_of(chunk)
+        self.at_once.append(piece)
+        self.body += piece
         return True
 
     def ids(self) -> list[int | None]:
@@ -117,7 +120,7 @@ async def test_a_full_connection_wakes_the_stream_and_nothing_is_lost_or_repeate
     assert client.at_once
 
 
-async def test_events_that_arrive_together_are_one_chunk(crowd: OpenStreams) -> None:
+async def test_events_that_arrive_together_are_written_together(crowd: OpenStreams) -> None:
     story = await published_run()
     client = Client(crowd, story)
     await waiting(crowd)
@@ -128,15 +131,29 @@ async def test_events_that_arrive_together_are_one_chunk(crowd: OpenStreams) -> 
     assert len(client.at_once) == 1
 
 
-async def test_a_chunk_too_long_for_a_buffer_waits_for_its_reader(crowd: OpenStreams) -> None:
+async def test_what_is_too_long_for_a_buffer_waits_for_its_reader(crowd: OpenStreams) -> None:
     story = await published_run()
     client = Client(crowd, story)
     await waiting(crowd)
     (buffer,) = crowd._hubs._hubs[0]._buffers.values()
-    data = b"x" * CHUNK_BYTES
+    data = b"x" * BATCH_BYTES
     buffer.push(story.first + 1, b"event: a\ndata: %b\nid: %d\n\n" % (data, story.first + 1))
     await client.until(lambda: client.ids() == [story.first + 1])
     assert not client.at_once
+
+
+async def test_a_stream_that_cannot_be_written_to_keeps_nothing_from_the_others(
+    crowd: OpenStreams,
+) -> None:
+    story = await published_run()
+    clients = [Client(crowd, story) for _ in range(3)]
+    await waiting(crowd, 3)
+    (buffer,) = crowd._hubs._hubs[0]._buffers.values()
+    clients[0].fails = True
+    buffer.push(story.first + 1, b"event: a\ndata: {}\nid: %d\n\n" % (story.first + 1))
+    for client in clients:
+        await client.until(lambda client=client: client.ids() == [story.first + 1])
+    assert [len(client.at_once) for client in clients] == [0, 1, 1]
 
 
 async def test_a_stream_that_ends_writes_nothing_after_its_end(crowd: OpenStreams) -> None:

@@ -82,13 +82,6 @@ class Frame:
     data: str
 
 
-def data_of(chunk: bytes) -> bytes:
-    """The data of one chunk of an HTTP body (RFC 9112 §7.1)."""
-    size, rest = chunk.split(b"\r\n", 1)
-    assert rest[int(size, 16) :] == b"\r\n"
-    return rest[:-2]
-
-
 def frames(piece: bytes) -> list[Frame]:
     """The blocks of a piece that name an event."""
     found = []
@@ -115,7 +108,7 @@ class SteppedReader:
     frames_left: int | None = None  # frames that still arrive before the connection is cut
     _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
-    _chunks: int = 0  # that were to be written at once
+    _pieces: int = 0  # that were to be written at once
 
     def __post_init__(self) -> None:
         self._awaits_snapshot = self.cursor is None
@@ -209,12 +202,12 @@ class SteppedReader:
         async for piece in pieces:
             self._receive(piece)
 
-    def _write(self, chunk: bytes) -> bool:
-        """Its connection, which is full at each fourth chunk."""
-        self._chunks += 1
-        if self._chunks % 4 == 0:
+    def _write(self, piece: bytes) -> bool:
+        """Its connection, which is full at each fourth piece."""
+        self._pieces += 1
+        if self._pieces % 4 == 0:
             return False
-        self._receive(data_of(chunk))
+        self._receive(piece)
         return True
 
     def _receive(self, piece: bytes) -> None:
