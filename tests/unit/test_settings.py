@@ -57,6 +57,9 @@ from tests.unit.conftest import Read
             "MODEL_TOKEN_LIMIT_PARAM must be auto, max_tokens or max_completion_tokens, not 'max'.",
         ),
         ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1, not '0'."),
+        ("MAX_REPLY_BYTES", "4000001", "MAX_REPLY_BYTES must be at most 4000000, not '4000001'."),
+        ("MAX_PARTS", "1501", "MAX_PARTS must be at most 1500, not '1501'."),
+        ("MAX_TOOL_CALLS", "501", "MAX_TOOL_CALLS must be at most 500, not '501'."),
         ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
         ("AGENTS", "a", "AGENTS must be name=value pairs with commas between, not 'a'."),
         (
