@@ -27,6 +27,7 @@ from streams.models import Conversation
 from streams.protocol.events import Event, Snapshot
 from streams.protocol.sse import decode
 from streams.protocol.stream_frames import Heartbeat, StreamError, StreamReset
+from tests.integration.support.stream_frames import Frame, frames
 from tests.support.fold import ConversationState, fold
 
 READER = Caller(owner="visitor:a")
@@ -71,26 +72,6 @@ class WebProcess(Hub):
 
     def receive(self, message: str) -> None:
         self._receive(self.buffer, message)
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One block as it was sent."""
-
-    id: int | None
-    type: str
-    data: str
-
-
-def frames(piece: bytes) -> list[Frame]:
-    """The blocks of a piece that name an event."""
-    found = []
-    for block in piece.decode().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
-        if "event" in fields:
-            id = int(fields["id"]) if "id" in fields else None
-            found.append(Frame(id, fields["event"], fields["data"]))
-    return found
 
 
 @dataclass(eq=False)
