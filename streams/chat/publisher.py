@@ -73,8 +73,8 @@ def verify(watermarks: Sequence[Watermark]) -> None:
 def publish_start(run: Run) -> int:
     """Append run.started and raise the fence. Returns the event's id.
 
-    Its id is recorded together with the run's `input_tokens`, for whoever ends the run if its
-    process does not. Raises `Superseded`, `LogUnavailable`.
+    The id is recorded together with the run's `input_tokens`, which another process needs if it
+    ends the run. Raises `Superseded`, `LogUnavailable`.
     """
     if run.follows_unpublished:
         # Appending run.started verifies the log. The sweep then publishes what is skipped here.
@@ -99,12 +99,18 @@ def _append_start(run: Run, event: RunStarted) -> int:
 
 
 def _record_start(run: Run, id: int) -> None:
-    if not RECORD_START.run(id=run.pk, attempt=run.attempt, event=id, tokens=run.input_tokens):
+    with transaction.atomic():  # one commit; the conversation's row is locked first
+        run.conversation.advance_head(id)
+        recorded = RECORD_START.run(
+            id=run.pk, attempt=run.attempt, event=id, tokens=run.input_tokens
+        )
+        if not recorded:
+            transaction.set_rollback(True)
+    if not recorded:
         if not Run.active().filter(pk=run.pk).exists():
             # The run has ended and its log was lost since, so the log accepted this attempt.
             log_of(run.conversation_id).release_run(run.id)
         raise Superseded
-    run.conversation.advance_head(id)
 
 
 def publish_pending(
