@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from tests.benchmarks.cost import MEASURED, pin
+from tests.benchmarks.cost import MEASURED, Cost, pin
 from tests.benchmarks.peer_servers import OURS
 from tests.benchmarks.peer_streamers import DJANGO, FASTAPI, Streamer, streamer
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds, part
@@ -78,8 +78,17 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     async with service(wishes) as home:
         pin(MEASURED, home.stack.web.pid)
         model = part(await by_the_model(home, questions), 0.5)
-        yield {"way": "POST to 202", "who": OURS, **milliseconds(await accepted(home, questions))}
-        await asyncio.sleep(1)
+        web, worker = Cost(home.stack.web.pid).begin(), Cost(home.stack.worker.pid).begin()
+        took = await accepted(home, questions)
+        posts = web.seconds
+        await asyncio.sleep(1)  # until the last replies have ended
+        yield {
+            "way": "POST to 202",
+            "who": OURS,
+            **milliseconds(took),
+            "web CPU ms": round(1e3 * posts / questions, 1),
+            "worker CPU ms, a reply of 5 tokens": round(1e3 * worker.seconds / questions, 1),
+        }
         waits = {OURS: await answered(home, questions)}
         for name in (DJANGO, FASTAPI):
             async with streamer(name, home, wishes.place) as peer:
