@@ -137,8 +137,8 @@ def test_a_log_lost_after_the_last_delta_ends_with_the_whole_text(
         .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
     )
     assert isinstance(page, Page)
-    assert heard_from(page, run) == text
     assert [type for _, type, _ in page.entries] == ["text.snapshot", "run.completed"]
+    assert heard_from(page, run) == text
 
 
 @WINDOW

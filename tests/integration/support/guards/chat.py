@@ -10,8 +10,10 @@ from django.db.models import Q
 
 from streams.chat import final_events, finish, leases, publisher, sweep
 from streams.chat.final_events import missing_events
+from streams.chat.stored_ending import Rest
 from streams.chat.turns import NewRun
 from streams.database_time import from_now
+from streams.log.channel_log import ChannelLog
 from streams.log.values import SealedReply
 from streams.models import Run
 from streams.protocol.events import RunStarted
@@ -32,6 +34,12 @@ def missing_events_of(instead: Callable[..., Any]) -> Callable[[pytest.MonkeyPat
 def without_the_start(run: Run, sealed: SealedReply) -> list[Any]:
     events = missing_events(run, sealed)
     return [event for event in events if not isinstance(event, RunStarted)]
+
+
+def append_final_once(run: Run, log: ChannelLog, sealed: SealedReply | None) -> int:
+    sealed = sealed or log.seal(run.id, run.attempt, ended=True)
+    before = missing_events(run, sealed)
+    return log.append_final(final_events.final_event_of(run), *before, token=sealed.token)
 
 
 def without_a_latest_end(patch: pytest.MonkeyPatch) -> None:
@@ -72,6 +80,25 @@ GUARDS = [
         checks=(
             "test_lost_history_cancels: "
             "test_a_cancel_between_claim_and_start_is_published_in_order",
+        ),
+    ),
+    Guard(
+        name="a final event that the log refuses as changed is prepared again (`_append_final`)",
+        promise="4, the invariant",
+        remove=lambda patch: patch.setattr(publisher, "_append_final", append_final_once),
+        checks=(
+            "test_run_attempt_lost_log: "
+            "test_a_log_lost_after_the_last_delta_ends_with_the_whole_text",
+        ),
+    ),
+    Guard(
+        name="a final event comes after all that is unpublished before it (`rest_of`)",
+        promise="1, in order",
+        remove=lambda patch: patch.setattr(
+            finish, "rest_of", lambda _: Rest(is_alone=True, refused=0)
+        ),
+        checks=(
+            "test_publishing: TestAcceptedMessages.test_a_retry_does_not_publish_its_message_again",
         ),
     ),
     Guard(

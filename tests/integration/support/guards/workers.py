@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from django.db.models import Q
 
 from streams.chat.model_names import Kind, names
+from streams.models import Run
 from tests.integration.support.guards.guard import Guard, source
 from workers import claim_rows, lease
 from workers.attempt import Attempt
@@ -18,7 +21,23 @@ def without_retryable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(claim_rows, "_claim", claim_rows._claim.__wrapped__)  # compiled before
 
 
+def first_active_alone(run: UUID) -> tuple[Run, bool] | None:
+    found = claim_rows.first_active(run)
+    if found:
+        found[0].follows_unpublished = False
+    return found
+
+
 GUARDS = [
+    Guard(
+        name="a start comes after all that is unpublished before it (`first_active`)",
+        promise="1, in order",
+        remove=lambda patch: patch.setattr(lease, "first_active", first_active_alone),
+        checks=(
+            "test_publishing: "
+            "TestAcceptedMessages.test_an_unpublished_message_is_published_before_the_run_starts",
+        ),
+    ),
     Guard(
         name="a late timer does not move the next window (`HeldText.begin_window`)",
         promise="5, how long held text waits",
