@@ -9,9 +9,16 @@ from tests.integration.support.guards.guard import Guard, source
 from workers import lease
 from workers.attempt import Attempt
 from workers.delta_window import HeldText
+from workers.generators import sse_lines
 from workers.reply_writer import ReplyWriter
 
 GUARDS = [
+    Guard(
+        name="a reader that rests leaves packets in the kernel (`transport_of`)",
+        promise="5, what a token of a fast model costs",
+        remove=lambda patch: patch.setattr(sse_lines, "transport_of", lambda _: None),
+        checks=("test_model_rest: test_the_packets_of_a_rest_are_received_in_one_read",),
+    ),
     Guard(
         name="a late timer does not move the next window (`HeldText.begin_window`)",
         promise="5, how long held text waits",
