@@ -5,6 +5,7 @@ response. Half a head could keep a connection for ever, and an endless head coul
 """
 
 import asyncio
+from functools import lru_cache
 
 import httptools
 from django.conf import settings
@@ -17,11 +18,22 @@ from streams.http.request import Send
 from streams.http.request_limits import HEAD, SOCKET
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
+CHUNKS = 16  # that are kept: what arrives is written to all readers in one go
 TOO_LARGE = Problem(431, "head_too_large", f"The head of a request may have at most {HEAD} bytes.")
 
 
 class HeadTooLarge(Exception):
     """The head is longer than `HEAD`. Raised in a callback of the parser, to stop the parser."""
+
+
+@lru_cache(maxsize=CHUNKS)
+def as_chunk(data: bytes) -> bytes:
+    """A chunk of a body with `Transfer-Encoding: chunked` (RFC 9112 §7.1), once for all readers.
+
+    Without data it would be the body's end.
+    """
+    assert data
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -99,10 +111,10 @@ class HttpConnection(HttpToolsProtocol):
         return self.write_at_once if self.cycle and send == self.cycle.send else None
 
     def write_at_once(self, data: bytes) -> bool:
-        """Write bytes of the response's body, framed already. False: the client must read first."""
+        """Write bytes of the response's body, as a chunk. False: the client must read first."""
         if self.flow.write_paused or self.transport.is_closing():
             return False
-        self.transport.write(data)
+        self.transport.write(as_chunk(data))
         return True
 
     def _parse(self, data: bytes) -> None:

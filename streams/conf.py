@@ -149,8 +149,9 @@ class StreamSettings(Environment):
     AGENT_CONCURRENCY: Count = setting(16, "replies", "at once in one agents process")
     AGENT_DRAIN: Seconds = setting(25.0, "s", "after SIGTERM, for runs that have called a tool")
     TOOL_TIMEOUT: Period = setting(300.0, "s", "without a part while a tool call is open")
-    MAX_TOOL_CALLS: Count = setting(200, "calls", "in one reply")
-    MAX_PARTS: Count = setting(1000, "parts", "of one reply")
+    # The most of these, and of MAX_REPLY_BYTES, is what a position in another wire can count.
+    MAX_TOOL_CALLS: Annotated[int, Field(ge=1, le=500)] = setting(200, "calls", "in one reply")
+    MAX_PARTS: Annotated[int, Field(ge=1, le=1500)] = setting(1000, "parts", "of one reply")
     MAX_PART_BYTES: Annotated[int, Field(ge=1024)] = setting(
         64 * 1024, "bytes of JSON", "in one part that is not text"
     )
@@ -205,7 +206,9 @@ class StreamSettings(Environment):
     MAX_REPEATS: Count = setting(in_production(120, otherwise=600), "requests", "repeated a minute")
     MAX_STREAMS: Count = setting(1000, "streams", "open at once in one web process")
     MAX_MESSAGE_CHARS: Count = setting(200_000, "characters", "of one message")
-    MAX_REPLY_BYTES: Count = setting(1024 * 1024, "bytes of UTF-8", "of a reply and its reasoning")
+    MAX_REPLY_BYTES: Annotated[int, Field(ge=1, le=4_000_000)] = setting(
+        1024 * 1024, "bytes of UTF-8", "of a reply and its reasoning"
+    )
     IDEMPOTENCY_TTL: Count = setting(24 * 3600, "s", "that an Idempotency-Key is remembered")
 
     # ── Access ───────────────────────────────────────────────────────────────────────────────

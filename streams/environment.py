@@ -89,9 +89,9 @@ KINDS = {  # by pydantic's types of errors
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "finite_number": "a number",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "more than {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "less_than_equal": "at most {le:.12g}",
     "literal_error": "{expected}",
 }
 S = TypeVar("S", bound=Environment)

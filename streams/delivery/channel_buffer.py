@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from streams.delivery.deadline_timer import NEVER
-from streams.http.event_stream import as_chunk
 
 T = TypeVar("T")
-Deliver = Callable[[int, int, bytes], bool]  # first and last id of events, as one HTTP chunk
+Deliver = Callable[[int, int, bytes], bool]  # first and last id of events, and their frames
 Pass = Callable[[float], float | None]  # `monotonic()` → the next deadline
-CHUNK_BYTES = 64 * 1024  # limit for a chunk: a longer one waits until its reader reads
+BATCH_BYTES = 64 * 1024  # limit for what is written at once: more waits until its reader reads
 KEPT_BYTES = 1024 * 1024  # limit for the frames of one channel: a follower may get them at once
 CHECK = 0.5  # seconds that one follower may take to read the log for all
 
@@ -93,11 +92,10 @@ class ChannelBuffer:
         self._batch_open = False
         first, last = self._batch_after + 1, self.last
         joined = b"".join(self.after(first - 1) or ())
-        if not joined or len(joined) > CHUNK_BYTES:
+        if not joined or len(joined) > BATCH_BYTES:
             self._go_through(lambda _: False)
             return
-        chunk = as_chunk(joined)  # once for all readers
-        self._go_through(lambda wait: bool(wait.deliver and wait.deliver(first, last, chunk)))
+        self._go_through(lambda wait: bool(wait.deliver and wait.deliver(first, last, joined)))
 
     def _drop(self, count: int) -> None:
         self._bytes -= sum(map(len, self._blocks[:count]))

@@ -6,6 +6,7 @@ cursor, the reader's page is `stream-reset` and a snapshot.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from functools import lru_cache
@@ -18,20 +19,21 @@ from streams.access.authorization import Caller
 from streams.delivery.channel_reader import ChannelReader
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, closing_frames
-from streams.http.event_stream import Write, as_chunk
+from streams.http.event_stream import Write
 from streams.log.channels import channel_of
 from streams.models import Conversation
 from streams.observability import metrics
 from streams.protocol.sse import encode_frame, retry_field
 from streams.protocol.stream_frames import Heartbeat
 
+logger = logging.getLogger(__name__)
 STEPS = 16  # in the time between two heartbeats, at which they are due
 
 
 @lru_cache(maxsize=256)
-def heartbeat_chunk(head: int | None) -> bytes:
-    """A heartbeat as one HTTP chunk, once for all readers of a channel."""
-    return as_chunk(encode_frame(Heartbeat(head=head)))
+def heartbeat_frame(head: int | None) -> bytes:
+    """A heartbeat's frame, once for all readers of a channel."""
+    return encode_frame(Heartbeat(head=head))
 
 
 class Follower:
@@ -95,8 +97,19 @@ class Follower:
                 self._has_sent = piece.endswith(b"\n\n")
 
     def write_with(self, write: Write) -> None:
-        """Write a live event with `write`, as a chunk, when it arrives and the stream waits."""
-        self._write_at_once = write
+        """Write live frames with `write` when they arrive while the stream waits.
+
+        Where it fails, the stream wakes and meets the fault itself: it is no other stream's.
+        """
+
+        def write_or_wake(frames: bytes) -> bool:
+            try:
+                return write(frames)
+            except Exception:
+                logger.exception("writing at once to a stream of conversation %s", self.reader[1])
+                return False
+
+        self._write_at_once = write_or_wake
 
     def close(self, end: StreamEnd) -> None:
         """End the stream for this reason, unless it ends for another one already."""
@@ -138,10 +151,10 @@ class Follower:
         step = self._heartbeat_after / STEPS
         self._heartbeat_at = ceil((monotonic() + self._heartbeat_after) / step) * step
 
-    def _deliver(self, first: int, last: int, chunk: bytes) -> bool:
+    def _deliver(self, first: int, last: int, frames: bytes) -> bool:
         """Write live events while the stream waits. False: the stream must wake, and do it."""
         events, write = self._events, self._write_at_once
-        if not events or not write or not events.is_next(first) or not write(chunk):
+        if not events or not write or not events.is_next(first) or not write(frames):
             return False
         events.cursor = last
         self._has_sent = True
@@ -159,7 +172,7 @@ class Follower:
         if now >= self._heartbeat_at:
             if not events.is_checked(self._heartbeat_after):
                 return None if events.buffer.may_check(now) else now
-            if not write(heartbeat_chunk(events.cursor)):
+            if not write(heartbeat_frame(events.cursor)):
                 return None
             self._has_sent = True
             self._delay_heartbeat()
@@ -180,7 +193,7 @@ class Follower:
         One follower of the channel reads the log for all. Where it finds events, all of them read.
         """
         if events.is_checked(self._heartbeat_after):
-            return encode_frame(Heartbeat(head=events.cursor))
+            return heartbeat_frame(events.cursor)
         page = None
         if events.buffer.connected and events.cursor is not None:
             page = await events.read()
@@ -188,4 +201,4 @@ class Follower:
             metrics.GAPS_RECOVERED.inc()
             events.buffer.distrust()
         head = events.cursor if page else None
-        return (page.joined if page else b"") + encode_frame(Heartbeat(head=head))
+        return (page.joined if page else b"") + heartbeat_frame(head)

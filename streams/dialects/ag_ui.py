@@ -64,6 +64,7 @@ class AgUiWire:
     """
 
     dialect = "ag-ui"
+    variant = None
 
     def __init__(
         self,

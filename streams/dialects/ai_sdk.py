@@ -47,6 +47,7 @@ class UiMessageWire:
     """
 
     dialect = "ai-sdk"
+    variant = None
 
     def __init__(self, *, resets: bool, continues: bool = False) -> None:
         self._resets = resets

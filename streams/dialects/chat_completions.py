@@ -4,7 +4,7 @@ This wire has no way back, and no words for text that is void. So another attemp
 ends the stream with an error, as a failure does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import orjson
@@ -34,6 +34,10 @@ class ChatCompletionWire:
     def __init__(self, run: Run, *, usage: bool) -> None:
         self._head = head_of(run) | {"object": "chat.completion.chunk"}
         self._usage = usage
+
+    @property
+    def variant(self) -> Hashable:
+        return self._usage
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`. Raises `LastFrames` for what cannot be said."""

@@ -15,7 +15,8 @@ from streams.api.json import Parser, Renderer
 from streams.api.routing import wrapped
 from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
-from streams.dialects.wire import Wire, open_run
+from streams.dialects.run_stream import open_run
+from streams.dialects.wire import Wire
 from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
 from streams.http.refusals import Refuse

@@ -5,7 +5,7 @@ The id of each frame is the reader's position, so the SDKs come back by themselv
 removes the messages of the one before, and writes new ones under other ids.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +76,10 @@ class LangGraphWire:
         self._thread = thread
         self._modes = modes
         self._after = after
+
+    @property
+    def variant(self) -> Hashable:
+        return self._thread.thread, tuple(self._modes)
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`.

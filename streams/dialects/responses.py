@@ -6,7 +6,7 @@ with no content, and adds new ones. So does an attempt that lost what was sent, 
 the log was lost, and what ended the run had less of the text. Sources and data have no words here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,10 @@ class ResponseWire:
         self._run = run
         self._after = after
         self._edition = 0  # of what was sent
+
+    @property
+    def variant(self) -> Hashable:
+        return self._edition, self._after
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`."""

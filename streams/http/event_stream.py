@@ -17,7 +17,7 @@ from streams.http.request import Scope, Send
 CONNECTION = "unspool.connection"
 PART = 64 * 1024  # bytes
 CONTENT: property = vars(StreamingHttpResponse)["streaming_content"]
-Write = Callable[[bytes], bool]  # writes a chunk of the body at once; returns whether it did
+Write = Callable[[bytes], bool]  # writes bytes of the body at once; returns whether it did
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class WritesAtOnce(Protocol):
     """Pieces of which some need not be iterated, because they are written when they arrive."""
 
     def write_with(self, write: Write) -> None:
-        """From now on, chunks may be written with `write` while the next piece is awaited."""
+        """From now on, frames may be written with `write` while the next piece is awaited."""
         ...
 
 
@@ -80,8 +80,3 @@ class EventStreamResponse(StreamingHttpResponse):
         write = server["writer"](send) if server else None
         if write and isinstance(self._pieces, WritesAtOnce) and "Content-Length" not in self:
             self._pieces.write_with(write)
-
-
-def as_chunk(data: bytes) -> bytes:
-    """A chunk of a body with `Transfer-Encoding: chunked` (RFC 9112 §7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)

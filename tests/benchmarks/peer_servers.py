@@ -16,7 +16,8 @@ from tests.benchmarks.readers import Place, Reader
 from tests.support.databases import migrated
 from tests.support.ports import HOST, essentials, free_port, listens
 from tests.support.process import Process
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.procfile import CHECKOUT
+from tests.support.stack import Stack
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
 

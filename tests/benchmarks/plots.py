@@ -23,7 +23,7 @@ from tests.benchmarks.nchan import NCHAN
 from tests.benchmarks.peer_servers import BARE, OURS, REDIS_STORAGE
 from tests.benchmarks.peer_streamers import DJANGO, FASTAPI, RESUMABLE
 from tests.benchmarks.report import Figures, Row, read_figures
-from tests.support.stack import CHECKOUT
+from tests.support.procfile import CHECKOUT
 
 Points = list[tuple[float, float]]
 

@@ -14,7 +14,7 @@ from tests.benchmarks.cost import MEASURED, Cost, pin
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 from tests.benchmarks.service import Ear, Service, service
 from tests.support.ports import essentials
-from tests.support.stack import CHECKOUT
+from tests.support.procfile import CHECKOUT
 
 RATE, FAST = 50, 1000  # tokens a second and reply
 # Seconds until the first token: all requests are waiting by then.

@@ -23,8 +23,9 @@ from tests.benchmarks.readers import Place, connected, heard
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 from tests.support.databases import migrated
 from tests.support.process import Process
+from tests.support.procfile import CHECKOUT
 from tests.support.pushpin_stack import PushpinStack
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.stack import Stack
 
 PATIENCE = 60  # seconds from the first event until what has not arrived counts as lost
 

@@ -20,6 +20,7 @@ NATIVE = "EventSource"
 WIRES = {
     NATIVE: ("/api/conversations/{conversation}/events/?until=idle", b"run.completed"),
     "AI SDK": ("/api/chat/{conversation}/stream", b"[DONE]"),
+    "LangGraph": ("/threads/{conversation}/runs/{run}/stream", b"event: end"),
     "Responses": ("/v1/responses/resp_{run}?stream=true", b"response.completed"),
 }
 RATE = 50  # tokens a second

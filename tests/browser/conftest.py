@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.browser.support.chromium import chromium
 from tests.browser.support.modules import modules
-from tests.browser.support.reader import Reader
+from tests.browser.support.reader import Reader, Readers
+from tests.browser.support.scripted import Scripted
 from tests.support.ports import HOST
 from tests.support.stack import Stack
 from tests.support.stack_fixtures import Stacks, chance, database, shared_stack, size, stacks
 
-__all__ = ["chance", "database", "size", "stacks"]
-
-Readers = Callable[..., Awaitable[Reader]]
+__all__ = ["Readers", "chance", "database", "size", "stacks"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -56,3 +55,11 @@ async def bare(browser: Browser) -> AsyncIterator[Page]:
     page = await modules(browser)
     yield page
     await page.context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def story() -> AsyncIterator[Scripted]:
+    """A conversation that the test writes."""
+    one = Scripted()
+    yield one
+    await one.close()

@@ -10,8 +10,9 @@ from playwright.async_api import BrowserContext
 
 from tests.browser.support.chromium import wait_for_fact
 from tests.support.ports import HOST
+from tests.support.procfile import CHECKOUT
 from tests.support.script import expected
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 

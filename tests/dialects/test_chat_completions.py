@@ -72,7 +72,7 @@ async def test_the_history_of_a_call_reaches_the_model_and_no_list(
     told = [{"role": "system", "content": "Be kind."}, *messages("One?", "One.", "Two?")]
     await client.chat.completions.create(model="scripted", messages=told)
     assert await user.visitor.conversations() == []
-    last = user.stack.model_last()
+    last = user.stack.model.last()
     assert last["messages"] == told
 
 
@@ -87,13 +87,13 @@ async def test_a_completion_whose_connection_breaks_is_repeated_and_joined(
     user: User, reset: bool
 ) -> None:
     asked = script(tokens=20, seed=f"again {reset}", rate=20)
-    begun = user.stack.model_stats()["requests"]
+    begun = user.stack.model.stats()["requests"]
     async with Proxy((HOST, user.stack.ports[user.stack.web.name])) as proxy:
         proxy.cut_next_answer_after(30, reset=reset)
         async with user.client(port=proxy.port, retries=2) as client:
             whole = await client.chat.completions.create(model="scripted", messages=messages(asked))
     assert whole.choices[0].message.content == expected(asked)
-    assert user.stack.model_stats()["requests"] == begun + 1
+    assert user.stack.model.stats()["requests"] == begun + 1
 
 
 async def test_equal_calls_at_once_get_a_reply_each(user: User, client: AsyncOpenAI) -> None:
@@ -171,7 +171,7 @@ async def test_a_second_attempt_is_an_error_in_a_stream_and_none_in_a_whole_repl
             )
             streaming = asyncio.create_task(streamed(client, asked))
             await until(
-                lambda: stack.model_stats()["streaming"] == 2, within=30, what="both replies"
+                lambda: stack.model.stats()["streaming"] == 2, within=30, what="both replies"
             )
             await asyncio.sleep(0.5)
             stack.worker.kill()

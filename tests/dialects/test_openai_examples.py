@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.dialects.conftest import Installed, Stacks
 from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST, essentials
+from tests.support.procfile import CHECKOUT
 from tests.support.script import expected
-from tests.support.stack import CHECKOUT
 from tests.support.tcp_proxy import Proxy
 
 PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## OpenAI Chat Completions")[2]

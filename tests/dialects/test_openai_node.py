@@ -66,14 +66,14 @@ async def test_chat_completions_are_the_stored_replies(client: Client) -> None:
 async def test_a_completion_whose_connection_breaks_is_repeated_and_joined(client: Client) -> None:
     asked = script(tokens=30, seed=2, rate=20)
     stack = client.user.stack
-    begun = stack.model_stats()["requests"]
+    begun = stack.model.stats()["requests"]
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         body = {"model": MODEL, "messages": [{"role": "user", "content": asked}]}
         asking = asyncio.create_task(client.do("chat", port=proxy.port, retries=2, body=body))
-        await until(lambda: stack.model_stats()["requests"] > begun, within=30, what="the model")
+        await until(lambda: stack.model.stats()["requests"] > begun, within=30, what="the model")
         proxy.reset()
         await client.check(await asking, asked)
-    assert stack.model_stats()["requests"] == begun + 1
+    assert stack.model.stats()["requests"] == begun + 1
 
 
 async def test_a_loop_that_is_cut_at_random_bytes_has_the_stored_reply(
@@ -137,7 +137,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(
             asyncio.create_task(second.do("loop", body=body)),
             asyncio.create_task(second.do("accumulate", params=body)),
         ]
-        await until(lambda: stack.model_stats()["streaming"] == 2, within=30, what="both replies")
+        await until(lambda: stack.model.stats()["streaming"] == 2, within=30, what="both replies")
         await asyncio.sleep(0.5)
         stack.worker.kill()
         await stack.add_worker()

@@ -16,8 +16,9 @@ from tests.dialects.conftest import Installed, Stacks
 from tests.support.ai_sdk import PACKAGES
 from tests.support.chat_page import BUNDLER, ChatPage, bundle
 from tests.support.ports import HOST
+from tests.support.procfile import CHECKOUT
 from tests.support.script import expected
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 

@@ -5,38 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.dialects.conftest import Stacks
 from tests.support.openai_client import User
 from tests.support.ports import HOST
-from tests.support.pushpin_stack import PushpinStack
-from tests.support.response_loop import CUT, ResponseLoop
+from tests.support.response_loop import CUT, ResponseLoop, check, in_background
 from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-async def check(user: User, loop: ResponseLoop, asked: str) -> None:
-    """Whether the loop has the stored text, each frame once and in order."""
-    assert loop.text() == loop.final.output_text == expected(asked)
-    assert (await user.stored(loop.id))["text"] == expected(asked)
-    assert loop.numbers == sorted(set(loop.numbers))
-
-
-async def in_background(client: AsyncOpenAI, asked: str, **also: Any) -> Any:
-    return await client.responses.create(
-        model="scripted", input=asked, background=True, stream=True, **also
-    )
 
 
 async def test_a_response_is_the_stored_reply(user: User, client: AsyncOpenAI) -> None:
@@ -121,7 +104,7 @@ async def test_a_second_turn_builds_on_the_first(user: User, client: AsyncOpenAI
     second = await client.responses.create(
         model="scripted", input="Two?", previous_response_id=first.id
     )
-    assert user.stack.model_last()["messages"] == [
+    assert user.stack.model.last()["messages"] == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "One?"},
         {"role": "assistant", "content": first.output_text},
@@ -146,18 +129,18 @@ async def test_a_turn_whose_connection_breaks_is_repeated_and_joined(user: User)
         user.client(port=proxy.port, retries=2) as client,
     ):
         first = await client.responses.create(model="scripted", input="One?")
-        begun = user.stack.model_stats()["requests"]
+        begun = user.stack.model.stats()["requests"]
         asked = script(tokens=40, seed=6, rate=20)
         asking = asyncio.create_task(
             client.responses.create(model="scripted", input=asked, previous_response_id=first.id)
         )
         await until(
-            lambda: user.stack.model_stats()["requests"] > begun, within=30, what="the model"
+            lambda: user.stack.model.stats()["requests"] > begun, within=30, what="the model"
         )
         proxy.reset()
         response = await asking
     assert (response.status, response.output_text) == ("completed", expected(asked))
-    assert user.stack.model_stats()["requests"] == begun + 1
+    assert user.stack.model.stats()["requests"] == begun + 1
 
 
 async def test_a_response_in_the_background_is_cancelled(user: User, client: AsyncOpenAI) -> None:
@@ -218,79 +201,3 @@ async def test_what_is_not_offered_is_refused(client: AsyncOpenAI) -> None:
     response = await ask(model="scripted", input="Hello?")
     with pytest.raises(openai.BadRequestError):
         await client.responses.retrieve(response.id, stream=True, starting_after=2**53)
-
-
-async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
-        user = await User.of(stack)
-        asked = script(tokens=60, seed=7, rate=30, reasoning=3)
-        async with user.client() as client:
-            follows, comes_back = ResponseLoop(), ResponseLoop()
-            reading = asyncio.create_task(follows.read(await in_background(client, asked)))
-            await until(lambda: follows.text(), within=30, what="some text")
-            comes_back.id = follows.id
-            stream = await client.responses.retrieve(follows.id, stream=True)
-            async for event in stream:
-                comes_back.numbers.append(event.sequence_number)
-                if event.type == "response.output_text.delta":
-                    comes_back.texts[event.item_id] = event.delta
-                    break
-            await stream.close()
-            stack.worker.kill()
-            await stack.add_worker()
-            await reading
-            await comes_back.read_again(client)
-            for loop in (follows, comes_back):
-                await check(user, loop, asked)
-            assert (await user.stored(follows.id))["attempt"] == 2
-            async with client.responses.stream(response_id=follows.id) as late:
-                assert (await late.get_final_response()).output_text == expected(asked)
-        await user.visitor.close()
-
-
-async def test_a_response_passes_pushpin_and_goes_on_after_its_web_process_has_stopped(
-    stacks: Stacks,
-) -> None:
-    chosen = PushpinStack.shared_settings()
-    async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
-        user = await User.of(stack)
-        asked = script(tokens=300, seed=9, rate=30)
-        async with user.client(port=pushpin.port) as client:
-            whole = await client.responses.create(model="scripted", input="Why?")
-            assert whole.output_text == expected("Why?")
-            short, uncut, loop = script(tokens=20, seed=9), ResponseLoop(), ResponseLoop()
-            await uncut.read(await in_background(client, short))
-            await check(user, uncut, short)
-            reading = asyncio.create_task(loop.read(await in_background(client, asked)))
-            await until(lambda: loop.text(), within=30, what="some text")
-            stack.web.terminate()
-            with suppress(CUT, ValueError):  # Pushpin's last block is no JSON, if it arrives
-                await reading
-            assert loop.final is None
-        other = await stack.add_web()
-        async with user.client(port=stack.ports[other.name]) as client:
-            await loop.read_again(client)
-        await check(replace(user, visitor=user.visitor.at(stack.ports[other.name])), loop, asked)
-        await user.visitor.close()
-
-
-async def test_a_reader_that_has_more_than_is_stored_ends_with_what_is_stored(
-    stacks: Stacks,
-) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
-        user = await User.of(stack)
-        async with user.client() as client:
-            loop = ResponseLoop()
-            asked = script(tokens=10_000, seed=8, rate=50)
-            reading = asyncio.create_task(loop.read(await in_background(client, asked)))
-            await until(lambda: loop.text(), within=30, what="some text")
-            stack.worker.kill()
-            await stack.valkey.client.flushall()
-            await client.responses.cancel(loop.id)
-            with suppress(CUT):
-                await reading
-            await loop.read_again(client)
-            stored = await user.stored(loop.id)
-            assert loop.text() == loop.final.output_text == stored["text"]
-            assert loop.final.status == stored["status"] == "cancelled"
-        await user.visitor.close()

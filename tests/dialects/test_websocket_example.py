@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.dialects.conftest import Stacks
 from tests.support.openai_client import User
 from tests.support.ports import HOST, essentials
+from tests.support.procfile import CHECKOUT
 from tests.support.script import expected
-from tests.support.stack import CHECKOUT
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 

@@ -20,8 +20,8 @@ from tests.faults.conftest import Judge, Stacks
 from tests.support.many_followers import delta, following, wait_for_all
 from tests.support.ports import HOST, essentials, free_port
 from tests.support.process import Process
+from tests.support.procfile import CHECKOUT
 from tests.support.recording import Recording
-from tests.support.stack import CHECKOUT
 from tests.support.visitor import Visitor, script
 
 PATIENCE = 90.0  # seconds for each step; it bounds a busy machine and measures nothing

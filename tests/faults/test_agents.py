@@ -11,14 +11,13 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.conftest import Size, Stacks
-from tests.support import outages
+from tests.support.agent_faults import BLOWS, ENDS_WITHIN, PAID, PAYING, QUICK, ask, ended
 from tests.support.agents import noted
 from tests.support.follower import Follower
 from tests.support.many_followers import (
@@ -30,82 +29,12 @@ from tests.support.many_followers import (
     started,
     wait_for_all,
 )
-from tests.support.stack import Stack
-from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.visitor import Visitor, script
 
-LEASE = 3.0  # seconds
-QUICK = {"RUN_LEASE": str(LEASE), "WORKER_DRAIN": "0.2", "AGENT_DRAIN": "0.4"}
 RUNS = 6  # at once, so that one blow meets several moments of a run
-ENDS_WITHIN = 60.0  # seconds, on a machine that starts processes meanwhile
 STOPPED_WITHIN = 2.0  # seconds after the POST
 CHATS, RATE = 8, 20  # replies at once, and their tokens a second
 NOISE = 0.1  # seconds that a busy machine of two cores adds to each lateness
-
-PAYING = (
-    {"say": "One. "},
-    {"wait": 0.3},
-    {"call": "refund", "seconds": 0.4},
-    {"say": "Two. "},
-    {"call": "mail", "seconds": 0.4},
-    {"say": "Three."},
-)
-PAID = "One. Two. Three."
-
-
-async def ask(visitor: Visitor, record: Path, *steps: dict[str, Any]) -> AcceptedRun:
-    metadata = {"record": str(record)}
-    return await visitor.ask(json.dumps(steps), model="tools", metadata=metadata)
-
-
-async def ended(visitor: Visitor, asked: list[AcceptedRun]) -> list[dict[str, Any]]:
-    """The runs once all have ended."""
-    async with asyncio.timeout(ENDS_WITHIN):
-        while True:
-            runs = [await visitor.run(one.run) for one in asked]
-            if all(run["status"] not in ("queued", "running") for run in runs):
-                return runs
-            await asyncio.sleep(0.2)
-
-
-async def killed(stack: Stack, chance: random.Random) -> None:
-    stack.agents.pop(chance.randrange(len(stack.agents))).kill()
-    await stack.add_agents()
-
-
-async def frozen(stack: Stack, chance: random.Random) -> None:
-    """For longer than its leases last; then it wakes up and goes on with what it was doing."""
-    sleeper = chance.choice(stack.agents)
-    sleeper.freeze()
-    await asyncio.sleep(2 * LEASE)
-    sleeper.thaw()
-
-
-async def drained(stack: Stack, chance: random.Random) -> None:
-    leaver = stack.agents.pop(chance.randrange(len(stack.agents)))
-    leaver.terminate()
-    await asyncio.gather(leaver.ended(within=20), stack.add_agents())
-
-
-async def emptied(stack: Stack, chance: random.Random) -> None:
-    await outages.emptied(stack, chance)
-
-
-async def away(stack: Stack, chance: random.Random) -> None:
-    await outages.killed(stack, chance.uniform(0.5, 4.0))
-
-
-async def frozen_and_emptied(stack: Stack, chance: random.Random) -> None:
-    """What the sleeper wakes up to holds neither its events nor its fence."""
-    await asyncio.gather(frozen(stack, chance), emptied(stack, chance))
-
-
-async def killed_and_away(stack: Stack, chance: random.Random) -> None:
-    await asyncio.gather(killed(stack, chance), away(stack, chance))
-
-
-Blow = Callable[[Stack, random.Random], Awaitable[None]]
-SINGLE: tuple[Blow, ...] = (killed, frozen, drained, emptied, away)
-BLOWS: tuple[Blow, ...] = (*SINGLE, frozen_and_emptied, killed_and_away)
 
 
 @pytest.mark.long

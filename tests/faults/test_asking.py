@@ -32,7 +32,7 @@ async def test_posts_while_redis_is_down_are_accepted_and_run_once(
         )
         assert max(one.took for one in asked) <= ACCEPTED_WITHIN
         assert {one.cursor for one in asked} == {None}
-        before = stack.model_stats()["requests"]
+        before = stack.model.stats()["requests"]
         followers = [visitor.follower(one.conversation) for one in asked]
         async with following(followers, within=60):
             await asyncio.sleep(max(0.0, down_at + away - time.monotonic()))
@@ -43,7 +43,7 @@ async def test_posts_while_redis_is_down_are_accepted_and_run_once(
         assert report.clean, report
         runs = [await visitor.run(one.run) for one in asked]
         assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
-        assert stack.model_stats()["requests"] - before == len(asked)
+        assert stack.model.stats()["requests"] - before == len(asked)
 
 
 @pytest.mark.alone

@@ -36,7 +36,7 @@ async def stop_at_random(
 async def requests_closed(stack: Stack, count: int) -> None:
     """Wait until the model has seen so many of its requests closed by their client."""
     await until(
-        lambda: len(stack.model_stats()["closed_by_client"]) >= count,
+        lambda: len(stack.model.stats()["closed_by_client"]) >= count,
         within=CLOSED_WITHIN,
         what="the model's requests closed",
     )
@@ -55,7 +55,7 @@ async def test_a_reply_stops_at_any_token(
                 for n in range(50)
             ]
             followers = [visitor.follower(one.conversation) for one in asked]
-            closed = len(stack.model_stats()["closed_by_client"])
+            closed = len(stack.model.stats()["closed_by_client"])
             async with following(followers, within=30):
                 took = await asyncio.gather(
                     *(
@@ -109,7 +109,7 @@ async def test_a_reply_stops_before_any_worker_has_begun_it(stacks: Stacks, judg
         assert report.clean, report
         assert (await visitor.run(asked[0].run))["status"] == "cancelled"
         assert (await visitor.cancel(again[0].run))["status"] == "completed"
-        assert stack.model_stats()["requests"] == len(again)
+        assert stack.model.stats()["requests"] == len(again)
 
 
 async def test_a_late_cancel_does_not_hurt_a_newer_run(stacks: Stacks, judge: Judge) -> None:

@@ -17,10 +17,11 @@ import pytest_asyncio
 from tests.browser.support.chromium import chromium
 from tests.faults.conftest import Stacks
 from tests.support.ports import HOST, essentials
+from tests.support.procfile import CHECKOUT
 from tests.support.replayer import Replayer
 from tests.support.script import expected
 from tests.support.sse_blocks import Splitter
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.stack import Stack
 from tests.support.stack_fixtures import shared_stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.waiting import until

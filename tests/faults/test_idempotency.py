@@ -129,7 +129,7 @@ async def test_repeats_that_wait_for_one_run_share_its_looks(
         ) as http:
             waiting = [asyncio.create_task(http.post(TALKS, json={"message": message}))]
             await until(
-                lambda: stack.model_stats()["requests"], within=20, what="the model's request"
+                lambda: stack.model.stats()["requests"], within=20, what="the model's request"
             )
             alone = await processor_during(stack, seconds)
             for _ in range(count - 1):

@@ -9,7 +9,8 @@ import pytest
 
 from tests.faults.conftest import Judge, Stacks
 from tests.support.many_followers import final_event, following
-from tests.support.stack import KEY, Stack
+from tests.support.stack import Stack
+from tests.support.stack_settings import KEY
 from tests.support.visitor import script
 
 TIMES = 20
@@ -73,7 +74,7 @@ async def test_every_fault_of_the_model_ends_its_run_once(stacks: Stacks, judge:
 
 
 def leaves_no_socket(stack: Stack) -> None:
-    model = stack.model_stats()
+    model = stack.model.stats()
     assert model["open"] <= IDLE_CONNECTIONS, model
     states = [wire.status for wire in psutil.Process(stack.worker.pid).net_connections("tcp")]
     assert psutil.CONN_CLOSE_WAIT not in states

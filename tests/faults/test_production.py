@@ -21,8 +21,8 @@ from tests.support.caddy import caddy_before
 from tests.support.many_followers import delta, following, numbered_since, wait_for_all
 from tests.support.ports import HOST, essentials
 from tests.support.postgresql import UP_WITHIN
+from tests.support.procfile import CHECKOUT, command_of
 from tests.support.production_machine import NAME, Machine
-from tests.support.stack import CHECKOUT, command_of
 from tests.support.visitor import Visitor, script
 
 COMPLETE = {

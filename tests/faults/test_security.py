@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from tests.faults.conftest import Stacks
 from tests.support.many_followers import following
-from tests.support.stack import KEY, Stack
+from tests.support.stack import Stack
+from tests.support.stack_settings import KEY
 from tests.support.visitor import AcceptedRun, Visitor, script
 from tests.support.waiting import POLL_INTERVAL
 

@@ -6,21 +6,19 @@ import asyncio
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.faults.conftest import Stacks
-from tests.support.ports import HOST, free_port
+from tests.support.ports import free_port
 from tests.support.script import expected
 from tests.support.stack import Stack
 from tests.support.stack_fixtures import shared_stack
-from tests.support.tcp_proxy import Proxy
-from tests.support.terminal import CONTROL_C, CONTROL_D, Chat, visitor_of
-from tests.support.visitor import Visitor, script
+from tests.support.terminal import CONTROL_C, CONTROL_D, Chat
+from tests.support.terminal_session import being_written, cookies, same_person, stored, words
+from tests.support.visitor import script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,58 +28,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def service(stacks: Stacks) -> AsyncIterator[Stack]:
     async with shared_stack(stacks) as stack:
         yield stack
-
-
-@asynccontextmanager
-async def same_person(stack: Stack, data: Path) -> AsyncIterator[Visitor]:
-    visitor = visitor_of(stack, data)
-    try:
-        yield visitor
-    finally:
-        await visitor.close()
-
-
-def words(text: str) -> list[str]:
-    """The scripted model's words, without the line breaks."""
-    return re.findall(r"w\d+-[0-9a-f]{3}", text)
-
-
-def cookies(stack: Stack, data: Path) -> Path:
-    """The file of this chat's session."""
-    return data / f"chat-{HOST}-{stack.ports[stack.web.name]}.cookies"
-
-
-async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
-    """The run that this chat has just started, after so many deltas were published."""
-    await until(
-        lambda: cookies(stack, data).exists() and stack.model_stats()["streaming"],
-        within=30,
-        what="a reply",
-    )
-    async with same_person(stack, data) as visitor:
-        while True:
-            newest = (await visitor.conversations())[0]["id"]
-            for run in (await visitor.conversation(newest))["runs"]:
-                if len(words(run["text"])) >= pieces:
-                    return dict(run)
-
-
-async def stored(stack: Stack, data: Path) -> list[tuple[str, str]]:
-    """The role and text of each message in the conversation that this chat started last."""
-    async with same_person(stack, data) as visitor:
-        newest = (await visitor.conversations())[0]["id"]
-        messages = (await visitor.conversation(newest))["messages"]
-        return [(message["role"], message["content"]) for message in messages]
-
-
-async def restarted(stack: Stack, number: signal.Signals) -> None:
-    if number == signal.SIGKILL:
-        stack.web.kill()
-    else:
-        stack.web.terminate()
-        await stack.web.ended(within=10)
-    stack.web.start()
-    await stack.ready(stack.web)
 
 
 async def test_in_a_pipe_only_the_reply_is_printed(service: Stack, tmp_path: Path) -> None:
@@ -111,38 +57,6 @@ async def test_an_agents_calls_are_dim_lines_on_a_terminal_and_absent_from_a_pip
         ]
         async with Chat(stack, tmp_path, *question, piped="") as chat:
             assert (await chat.ended(), chat.out, chat.err) == (0, f"{lines[2]}\n", "")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_restart_of_the_web_process_during_a_reply_loses_nothing(
-    service: Stack, tmp_path: Path, number: signal.Signals
-) -> None:
-    asked = script(tokens=160, rate=20, seed=number.name)
-    async with Chat(service, tmp_path, piped=asked) as chat:
-        await being_written(service, tmp_path, 20)
-        await restarted(service, number)
-        assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
-        assert chat.err == "reconnecting…\nback, nothing lost\n"
-
-
-async def test_a_restart_during_a_reply_prints_each_word_once(
-    service: Stack, tmp_path: Path
-) -> None:
-    asked = script(tokens=200, rate=20, seed="t")
-    async with Chat(service, tmp_path) as chat:
-        await chat.wait_for_prompt()
-        chat.type(f"{asked}\r")
-        await chat.wait_for_text("w20-")
-        service.web.kill()
-        await chat.wait_for_text("reconnecting…")
-        service.web.start()
-        await service.ready(service.web)
-        await chat.wait_for_text("back, nothing lost", within=10)
-        await chat.wait_for_prompt()
-        assert words(str(chat.screen)) == words(expected(asked))
-        chat.type(CONTROL_D)
-        assert await chat.ended() == 0
-        assert "Continue with --conversation" in str(chat.screen)
 
 
 async def test_control_c_cancels_the_reply_and_the_chat_continues(
@@ -203,86 +117,6 @@ async def test_control_c_cancels_a_reply_that_no_worker_has_started(
             chat.type(CONTROL_D)
             assert await chat.ended() == 0
         assert await stored(stack, tmp_path) == [("user", "What is a river?")]
-
-
-async def test_a_post_whose_response_is_lost_is_accepted_once(
-    service: Stack, tmp_path: Path
-) -> None:
-    async with Proxy((HOST, service.ports[service.web.name])) as proxy:
-        async with Chat(service, tmp_path, port=proxy.port) as chat:
-            await chat.wait_for_prompt()
-            proxy.reset()  # what it kept open since it arrived: its next call is a new connection
-            proxy.cut_next_answer_after(1)
-            chat.type("What is a river?\r")
-            await chat.wait_for_text("12 tokens")
-            await chat.wait_for_prompt()
-            assert words(str(chat.screen)) == words(expected("What is a river?"))
-            chat.type(CONTROL_D)
-            await chat.ended()
-        cookies = tmp_path / f"chat-{HOST}-{proxy.port}.cookies"
-        cookies.rename(tmp_path / f"chat-{HOST}-{service.ports[service.web.name]}.cookies")
-    async with same_person(service, tmp_path) as visitor:
-        assert len(await visitor.conversations()) == 1
-
-
-async def test_a_message_typed_during_an_outage_is_sent_afterwards(
-    service: Stack, tmp_path: Path
-) -> None:
-    async with Chat(service, tmp_path) as chat:
-        await chat.wait_for_prompt()
-        service.web.kill()
-        chat.type("What is a river?\r")
-        await chat.wait_for_text("reconnecting…")
-        service.web.start()
-        await service.ready(service.web)
-        await chat.wait_for_text("12 tokens")
-    assert await stored(service, tmp_path) == [
-        ("user", "What is a river?"),
-        ("assistant", expected("What is a river?")),
-    ]
-
-
-async def test_an_attempt_that_was_lost_leaves_nothing_in_the_pipe(
-    service: Stack, tmp_path: Path
-) -> None:
-    asked = script(tokens=100, rate=20, seed="a")
-    async with Chat(service, tmp_path, piped=asked) as chat:
-        await being_written(service, tmp_path, 20)
-        service.worker.kill()
-        service.workers.pop(0)
-        await service.add_worker()
-        assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
-
-
-async def test_the_chat_waits_for_a_reply_during_an_outage_of_redis(
-    service: Stack, tmp_path: Path
-) -> None:
-    asked = script(tokens=20, rate=100, seed="away")
-    service.valkey.kill()
-    async with Chat(service, tmp_path, piped=asked) as chat:
-        await until(cookies(service, tmp_path).exists, within=30, what="a session")
-        async with same_person(service, tmp_path) as visitor:
-            while not await visitor.conversations():
-                await asyncio.sleep(0.1)
-        service.valkey.start()
-        assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
-
-
-async def test_a_lost_log_is_noted_and_the_reply_is_whole(service: Stack, tmp_path: Path) -> None:
-    asked = script(tokens=100, rate=20, seed="l")
-    async with Chat(service, tmp_path) as chat:
-        await chat.wait_for_prompt()
-        chat.type(f"{asked}\r")
-        await chat.wait_for_text("w20-")
-        await service.valkey.client.flushall()
-        service.web.kill()
-        service.web.start()
-        await service.ready(service.web)
-        await chat.wait_for_prompt()
-        assert "the event log was lost: this is the text as it is now" in chat.output
-    (_, text) = (await stored(service, tmp_path))[1]
-    assert text == expected(asked)
-    assert words(str(chat.screen))[-100:] == words(text)
 
 
 async def test_a_failure_is_noted_and_sets_the_exit_status(service: Stack, tmp_path: Path) -> None:

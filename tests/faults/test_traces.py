@@ -13,7 +13,8 @@ from tests.faults.conftest import Stacks
 from tests.support.many_followers import delta, following
 from tests.support.otlp_collector import collecting
 from tests.support.ports import HOST, essentials, free_port
-from tests.support.stack import CHECKOUT, KEY
+from tests.support.procfile import CHECKOUT
+from tests.support.stack_settings import KEY
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 from tests.support.waiting import until

@@ -148,7 +148,7 @@ async def test_a_task_delivered_five_times_at_once_runs_once(
             chance.shuffle(again)
             for queue, task in again:
                 await stack.valkey.redeliver(queue, task)
-            before = stack.model_stats()["requests"]
+            before = stack.model.stats()["requests"]
             async with following(followers, within=60):
                 for _ in range(2):
                     await stack.add_worker(ready=False)
@@ -156,7 +156,7 @@ async def test_a_task_delivered_five_times_at_once_runs_once(
             assert report.clean, report
             runs = [await visitor.run(one.run) for one in asked]
             assert {(run["status"], run["attempt"]) for run in runs} == {("completed", 1)}
-            assert stack.model_stats()["requests"] - before == count
+            assert stack.model.stats()["requests"] - before == count
             for worker in stack.workers:
                 worker.kill()
             stack.workers.clear()

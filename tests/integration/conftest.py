@@ -1,17 +1,31 @@
-"""Fixtures that clean up what the integration tests share."""
+"""Fixtures that several integration tests share, and that clean up after them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
+import redis
 from asgiref.sync import SyncToAsync
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.test import Client
 
+from streams.delivery.open_streams import OpenStreams
 from streams.delivery.threads import THREADS, threads
 from streams.web import health_checks
 from streams.web.health_checks import probes
+from tests.conftest import running_valkey
+from tests.integration.support.langgraph_requests import Json
+from tests.integration.support.logged_run import LoggedRun
+from tests.integration.support.published_run import PublishedRun
+from tests.integration.support.stepped_reply import SteppedReplies
+from tests.integration.support.two_servers import SERVERS, told_on
+from tests.integration.support.window_events import WINDOW
+from tests.support.openai_server import Running, serving
+from workers.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +75,92 @@ def _close_thread_connections(django_db_setup: None) -> Iterator[None]:
         for closing in [pool.submit(close) for _ in range(THREADS)]:
             closing.result(20)
     SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result(10)  # its own
+
+
+@pytest.fixture
+async def crowd() -> AsyncIterator[OpenStreams]:
+    followers = OpenStreams()
+    yield followers
+    await followers.close()
+
+
+@pytest.fixture(scope="session")
+def second_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_valkey(tmp_path_factory.mktemp("w")) as url:
+        yield url
+
+
+@pytest.fixture
+def two(valkey: "redis.Redis", second_url: str, settings: Any) -> Iterator[list["redis.Redis"]]:
+    """Both servers, as the settings name them."""
+    settings.REDIS_URL += f",{second_url}"
+    with redis.Redis.from_url(second_url, decode_responses=True) as second:
+        second.flushall()
+        yield [valkey, second]
+
+
+@pytest.fixture
+def pair(two: list["redis.Redis"]) -> list[PublishedRun]:
+    """A reply on each server."""
+    return [told_on(server) for server in SERVERS]
+
+
+@pytest.fixture
+def replies(settings: Any) -> Iterator[SteppedReplies]:
+    settings.DELTA_WINDOW = WINDOW
+    with SteppedReplies() as made:
+        yield made
+
+
+@pytest.fixture
+def stream(client: Client) -> Iterator[Callable[..., Any]]:
+    """Opens a stream of the module's client. It stays unread."""
+    opened = []
+
+    def open_stream(path: str, body: Json | None = None, **headers: str) -> Any:
+        if body is None:
+            response = client.get(path, headers=headers)
+        else:
+            response = client.post(path, body, content_type="application/json", headers=headers)
+        opened.append(response)
+        return response
+
+    yield open_stream
+    for response in opened:
+        response.close()
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Unix socket's path ends at 107 bytes."""
+    return tmp_path_factory.mktemp("b")
+
+
+@pytest.fixture
+def logged(valkey: "redis.Redis") -> LoggedRun:
+    return LoggedRun(valkey)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Running]:
+    """A scripted model."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def process(valkey: "redis.Redis", settings: Any, model: Running) -> Iterator[Runtime]:
+    """A worker's shared parts."""
+    settings.OPENAI_BASE_URL = model.url
+    settings.EMBEDDED_MODEL = False
+    settings.LEASE_CHECK_INTERVAL = 0.1
+    settings.SWEEP_INTERVAL = 3600
+    running = Runtime()
+    yield running
+    running.close()
+
+
+@pytest.fixture(params=[0.0, 0.1])
+def _window(settings: Any, request: pytest.FixtureRequest) -> None:
+    """With each piece an event of its own, and with some six pieces in one."""
+    settings.DELTA_WINDOW = request.param

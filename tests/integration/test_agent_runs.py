@@ -3,45 +3,27 @@
 import json
 import logging
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from streams.chat import ask, finish, publisher
+from streams.chat import ask, finish
 from streams.chat.model_names import Kind
-from streams.chat.sweep import sweep
-from streams.log.event_log import log_of
-from streams.log.values import Append
 from streams.models import Run
 from streams.observability import metrics
-from streams.protocol.parts import Part
+from tests.integration.support.agent_runs import asked, kinds, name_agents, now, published
 from tests.integration.support.written_runs import until, write_in_thread
-from tests.support import agents
-from tests.support.agents import TOOLS, noted
-from workers import lease, log_writer, run_attempt
+from tests.support.agents import noted
 from workers.agent_replies import AgentReplies, load_agents
-from workers.agents import Turn
 from workers.agents.errors import AgentMisconfigured
-from workers.agents.threads import DaemonThreads
-from workers.lease import claim, mark_called, release
 from workers.run_attempt import generate
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 ENDS_WITHIN = 3.0  # seconds: a look at the leases, the agent's patience, and a slow machine
-
-
-def name_agents(settings: Any) -> None:
-    """One agent, whose process looks at its leases often."""
-    settings.AGENTS = {"tools": TOOLS}
-    settings.LEASE_CHECK_INTERVAL = 0.1
-    settings.SWEEP_INTERVAL = 3600
 
 
 @pytest.fixture(autouse=True)
@@ -54,17 +36,6 @@ def process(_agents: None) -> Iterator[Runtime]:
     running = Runtime(Kind.AGENT, AgentReplies(load_agents()))
     yield running
     running.close()
-
-
-def asked(record: Path | None, *steps: dict[str, Any]) -> Run:
-    metadata = {"record": str(record)} if record else None
-    text = json.dumps(steps)
-    made = ask.begin(owner="visitor:a", text=text, model="tools", metadata=metadata)
-    return Run.objects.get(pk=made.run)
-
-
-def now(run: Run) -> Run:
-    return Run.objects.select_related("reply").get(pk=run.pk)
 
 
 def test_an_agent_replies_and_its_tool_is_called_once(process: Runtime, tmp_path: Path) -> None:
@@ -88,160 +59,6 @@ def test_an_agent_gets_the_calls_of_earlier_turns_with_their_results(process: Ru
     reply = Run.objects.get(pk=made.run).reply
     assert reply
     assert reply.content == "user assistant tool assistant user"
-
-
-def test_a_call_that_is_safe_to_repeat_is_not_stored(process: Runtime) -> None:
-    run = asked(None, {"call": "search", "repeat": True}, {"say": "Found."})
-    generate(run.id, process)
-    assert (now(run).status, now(run).called_at) == ("completed", None)
-
-
-def test_the_call_is_stored_before_the_tool_is_called(
-    process: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record, stored = tmp_path / "record", []
-
-    def look(run: Run) -> bool:
-        stored.append(noted(record))
-        return mark_called(run)
-
-    monkeypatch.setattr(run_attempt, "mark_called", look)
-    generate(asked(record, {"call": "refund"}).id, process)
-    assert stored == [[]]
-
-
-def killed(run: Run) -> None:
-    """Its process has died, and the sweep of another one finds the run."""
-    Run.objects.filter(pk=run.pk).update(lease_until="2026-01-01T00:00:00Z")
-    sweep()
-
-
-def cancelled(run: Run) -> None:
-    finish.cancel(run.pk)
-
-
-@pytest.mark.parametrize(("end", "closed"), [(cancelled, "cancelled"), (killed, "worker_lost")])
-@pytest.mark.parametrize("calls", [1, 2])
-def test_a_run_that_ends_as_its_tool_begins_keeps_the_call(
-    process: Runtime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    end: Callable[[Run], None],
-    closed: str,
-    calls: int,
-) -> None:
-    """The log is slow with each call, so that a tool which did not wait for it would be first."""
-    ended, record = threading.Event(), tmp_path / "record"
-
-    def slow(pieces: list[Append]) -> list[int | Exception]:
-        if any(piece.event.type == "tool.called" for piece in pieces):
-            ended.wait(0.5)
-        return publisher.append(pieces)
-
-    monkeypatch.setattr(log_writer, "append", slow)
-    steps = [{"call": f"tool {n}", "seconds": 60 * (n == calls - 1)} for n in range(calls)]
-    run = asked(record, {"say": "So far."}, *steps)
-    monkeypatch.setattr(agents, "_note", ended_at_call(calls, run, end, ended))
-    thread = write_in_thread(run, process)
-    thread.join(20)
-    assert kinds(now(run)) == [
-        "text",
-        *["tool_call", "tool_result"] * (calls - 1),
-        "tool_call",
-        closed,
-    ]
-
-
-def ended_at_call(
-    number: int, run: Run, end: Callable[[Run], None], ended: threading.Event
-) -> Callable[[Turn, str], None]:
-    """What the tools do when they begin: that of this number ends its run."""
-    numbers = count(1)
-
-    def begin(_turn: Turn, _name: str) -> None:
-        if next(numbers) == number:
-            DaemonThreads().submit(end, run).result()  # the event loop may not use the database
-            ended.set()
-
-    return begin
-
-
-def test_an_attempt_that_has_lost_its_run_calls_no_tool(
-    process: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after the process was frozen: another one has claimed the run meanwhile."""
-    record, run = tmp_path / "record", asked(tmp_path / "record", {"call": "refund"})
-
-    def superseded(own: Run) -> bool:
-        Run.objects.filter(pk=run.pk).update(attempt=2, worker=uuid4())
-        return mark_called(own)
-
-    monkeypatch.setattr(run_attempt, "mark_called", superseded)
-    generate(run.id, process)
-    assert noted(record) == []
-    assert (now(run).attempt, now(run).called_at) == (2, None)
-
-
-def test_a_run_whose_cancel_was_asked_for_calls_no_tool(
-    process: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record, run = tmp_path / "record", asked(tmp_path / "record", {"call": "refund"})
-
-    def cancelled(own: Run) -> bool:
-        Run.objects.filter(pk=run.pk).update(cancel_asked=True)
-        return mark_called(own)
-
-    monkeypatch.setattr(run_attempt, "mark_called", cancelled)
-    generate(run.id, process)
-    assert noted(record) == []
-    assert now(run).status == "cancelled"
-
-
-def abandoned(run: Run) -> Run:
-    """The run, as a process leaves it that dies."""
-    held = claim(run.id, uuid4(), Kind.AGENT)
-    assert held
-    return held
-
-
-def test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends(settings: Any) -> None:
-    name_agents(settings)
-    run = asked(None, {"call": "refund"})
-    held = abandoned(run)
-    assert mark_called(held)
-    Run.objects.update(lease_until="2026-01-01T00:00:00Z")
-    assert claim(run.id, uuid4(), Kind.AGENT) is None
-    sweep()
-    assert (now(run).status, now(run).code, now(run).attempt) == ("failed", "tools_called", 1)
-    again = ask.retry(now(run))  # the reader asks for it
-    assert again.run != run.id
-
-
-def test_a_run_that_has_called_no_tool_begins_anew() -> None:
-    run = asked(None, {"call": "search", "repeat": True})
-    abandoned(run)
-    Run.objects.update(lease_until="2026-01-01T00:00:00Z")
-    assert claim(run.id, uuid4(), Kind.AGENT)
-    assert (now(run).status, now(run).attempt) == ("running", 2)
-
-
-def test_an_attempt_that_has_lost_its_run_cannot_store_a_call(settings: Any) -> None:
-    name_agents(settings)
-    run = asked(None, {"call": "refund"})
-    held = abandoned(run)
-    Run.objects.update(lease_until="2026-01-01T00:00:00Z")
-    again = claim(run.id, uuid4(), Kind.AGENT)
-    assert again
-    assert not lease.mark_called(held)  # the process that was frozen wakes up
-    assert now(run).called_at is None
-    assert lease.mark_called(again)
-
-
-def test_a_run_that_has_called_a_tool_is_not_released() -> None:
-    held = abandoned(asked(None, {"call": "refund"}))
-    assert mark_called(held)
-    assert not release(held)
-    assert now(held).status == "running"
 
 
 def test_a_process_that_ends_waits_for_a_called_tool_and_releases_other_runs(
@@ -275,20 +92,6 @@ def test_a_called_tool_that_outlasts_the_drain_ends_its_run(
     assert ended.reply
     assert ended.reply.content == "So far."
     assert kinds(ended) == ["text", "tool_call", "worker_lost"]
-
-
-def kinds(run: Run) -> list[str]:
-    """The type of each stored part; of a failed result its error."""
-    assert run.reply
-    parts: list[dict[str, Any]] = run.reply.parts or []
-    return [part.get("error") or part["type"] for part in parts]
-
-
-def published(run: Run) -> tuple[Part, ...]:
-    """The parts that the log holds."""
-    state = log_of(run.conversation_id, 0).state()
-    progress = state.runs.get(run.id) if state else None
-    return progress.parts if progress else ()
 
 
 def cancelled_in(record: Path, process: Runtime, *steps: dict[str, Any]) -> tuple[Run, float]:

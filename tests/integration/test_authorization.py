@@ -1,25 +1,20 @@
 """What a request checks, an open stream checks as well, directly and behind Pushpin."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import aclosing
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
-from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from streams.access import authorization
-from streams.access.api_tokens import create_token
 from streams.access.authorization import Caller, Reader, Refusal, check_readers
 from streams.access.eventstream_adapter import ChannelManager
 from streams.delivery.open_streams import OpenStreams
@@ -28,24 +23,20 @@ from streams.log.channels import channel_of
 from streams.models import Conversation
 from streams.pushpin.hold import Hold
 from streams.pushpin.views import HoldResponse, next_page
-from streams.service_models import ApiToken
-from tests.integration.support.api_client import begin_conversation, client_with_token, conversation
-from tests.integration.support.signed_tokens import sign
+from tests.integration.support.api_client import begin_conversation, conversation
+from tests.integration.support.revoked_access import (
+    DIRECTORY,
+    WAYS,
+    Directory,
+    change_password,
+    holding,
+    of_directory,
+    passing,
+    signed_in,
+    visiting,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
-Way = Callable[[], None]
-
-
-class Directory(ModelBackend):
-    """Another application's users, known to it by their ids."""
-
-    shut_out = False
-
-    def get_user(self, user_id: Any) -> Any:
-        return None if self.shut_out else super().get_user(user_id)
-
-
-DIRECTORY = f"{__name__}.Directory"
 
 
 @pytest.fixture
@@ -54,81 +45,6 @@ def ada(settings: Any, monkeypatch: pytest.MonkeyPatch) -> User:
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", DIRECTORY]
     monkeypatch.setattr(Directory, "shut_out", False)
     return User.objects.create_user("ada", password="before")
-
-
-def change_password() -> None:
-    user = User.objects.get()
-    user.set_password("after")
-    user.save()
-
-
-def expire_sessions() -> None:
-    Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
-
-
-def end_sessions() -> None:
-    Session.objects.all().delete()
-
-
-def shut_user_out() -> None:
-    User.objects.update(is_active=False)
-
-
-def leave_directory() -> None:
-    Directory.shut_out = True
-
-
-def revoke_token() -> None:
-    ApiToken.objects.update(revoked_at=timezone.now())
-
-
-def expire_token() -> None:
-    ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-
-
-def take_scope() -> None:
-    ApiToken.objects.update(scopes="write")
-
-
-def signed_in(user: User, backend: str = "") -> Client:
-    client = Client()
-    client.force_login(user, backend or None)
-    return client
-
-
-def visiting(_: User) -> Client:
-    client = Client()
-    client.get("/")
-    return client
-
-
-def holding(user: User) -> Client:
-    return client_with_token(create_token(user, "job", scopes="read write"))
-
-
-def passing(user: User) -> Client:
-    return client_with_token(sign(f"user:{user.pk}", scope="read write"))
-
-
-def of_directory(user: User) -> Client:
-    return signed_in(user, DIRECTORY)
-
-
-WAYS: dict[str, tuple[Callable[[User], Client], Way]] = {
-    "the password is changed": (signed_in, change_password),
-    "the session expires": (signed_in, expire_sessions),
-    "the session is deleted": (signed_in, end_sessions),
-    "the user is shut out": (signed_in, shut_user_out),
-    "the other application's user is shut out there": (of_directory, leave_directory),
-    "the other application's user is shut out here": (of_directory, shut_user_out),
-    "the visitor's session is deleted": (visiting, end_sessions),
-    "the visitor's session expires": (visiting, expire_sessions),
-    "the token is revoked": (holding, revoke_token),
-    "the token expires": (holding, expire_token),
-    "the token loses its scope": (holding, take_scope),
-    "the token's user is shut out": (holding, shut_user_out),
-    "the signed token's user is shut out": (passing, shut_user_out),
-}
 
 
 def refusals(readers: set[Reader]) -> dict[Reader, Refusal]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.http.event_stream import CONNECTION, as_chunk
+from streams.http.event_stream import CONNECTION
 from streams.http.request_limits import HEAD
 from tests.integration.support.serving import serving
 
@@ -209,7 +209,7 @@ async def streamed(wrap: Callable[[Any], Any], read: Callable[[socket.socket], N
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
         for _ in range(200 if write else 0):
-            wrote.append(write(as_chunk(b"b" * 60_000)))
+            wrote.append(write(b"b" * 60_000))
             await asyncio.sleep(0)
         ended.set()
         await receive()

@@ -2,22 +2,15 @@
 
 import asyncio
 import random
-import threading
-import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 import redis
 from asgiref.sync import sync_to_async
-from django.contrib.sessions.models import Session
 from redis.asyncio.connection import AbstractConnection
 
-from streams.access.authorization import Caller
-from streams.chat import conversations
-from streams.delivery.follower import Follower
-from streams.delivery.open_streams import OpenStreams, StreamLimit
+from streams.delivery.open_streams import OpenStreams
 from streams.log.channel_log import ChannelLog
 from streams.log.errors import LogUnavailable
 from streams.models import Conversation
@@ -25,48 +18,9 @@ from streams.protocol.events import TextDelta
 from streams.protocol.sse import encode
 from tests.integration.support.listener import ManualClock, SteppedReader
 from tests.integration.support.published_run import VISITOR, published_run
+from tests.integration.support.received_events import connected, ids, whole
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
-
-
-@pytest.fixture
-async def crowd() -> AsyncIterator[OpenStreams]:
-    followers = OpenStreams()
-    yield followers
-    await followers.close()
-
-
-def caught_up(follower: Follower) -> bool:
-    return bool(follower._events and follower._events.caught_up)
-
-
-async def connected(crowd: OpenStreams) -> None:
-    """Wait until there is a stream, and every stream has sent all events of the log."""
-    async with asyncio.timeout(10):
-        while not (crowd._open and all(map(caught_up, crowd._open))):
-            await asyncio.sleep(0.01)
-
-
-async def ids(pieces: AsyncIterator[bytes], until: int) -> list[int]:
-    """The ids received, up to and including `until`."""
-    heard: list[int] = []
-    async with asyncio.timeout(20), aclosing(pieces) as said:
-        async for piece in said:
-            lines = piece.decode().splitlines()
-            heard += [int(line[4:]) for line in lines if line.startswith("id: ")]
-            if heard and heard[-1] >= until:
-                return heard
-    raise AssertionError(f"the stream ended after {heard[-3:]}")
-
-
-async def whole(pieces: AsyncIterator[bytes]) -> list[str]:
-    """The types of all events until the stream ends by itself."""
-    names: list[str] = []
-    async with asyncio.timeout(20), aclosing(pieces) as said:
-        async for piece in said:
-            lines = piece.decode().splitlines()
-            names += [line[7:] for line in lines if line.startswith("event: ")]
-    return names
 
 
 async def test_replay_and_live_events_meet_at_every_cursor(crowd: OpenStreams) -> None:
@@ -100,21 +54,6 @@ async def test_a_reader_without_a_cursor_gets_a_snapshot_and_the_events_after_it
     await connected(crowd)
     await sync_to_async(story.publish_deltas)(3)
     assert await reading == [last, last + 1, last + 2, last + 3]
-
-
-async def test_until_idle_ends_after_the_last_final_event_and_not_before(
-    crowd: OpenStreams,
-) -> None:
-    story = await published_run()
-    stream = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
-    reading = asyncio.create_task(whole(stream))
-    await connected(crowd)
-    await sync_to_async(story.publish_deltas)(2)
-    assert not reading.done()
-    await sync_to_async(story.complete)()
-    assert await reading == ["conversation.snapshot", "text.delta", "text.delta", "run.completed"]
-    again = crowd.admit(VISITOR, story.conversation, None, until_idle=True)
-    assert await whole(again) == ["conversation.snapshot"]
 
 
 async def test_a_cursor_of_another_epoch_gets_a_reset_and_a_snapshot(
@@ -223,160 +162,6 @@ async def test_a_stream_can_have_a_shorter_heartbeat(crowd: OpenStreams) -> None
     async with asyncio.timeout(5), aclosing(stream):  # STREAM_HEARTBEAT is 15 s
         await anext(stream)
         assert b"event: heartbeat" in await anext(stream)
-
-
-async def test_events_that_arrive_during_a_read_are_delivered_at_once(
-    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    story = await published_run()
-    read, last = ChannelLog.read_after, story.first + 3
-
-    def outrun(*asked: Any, **how: Any) -> Any:
-        page = read(*asked, **how)
-        if not story.index:
-            story.publish_deltas(3)
-            arrived = crowd._hubs._hubs[0]._buffers[story.channel]
-            while arrived.last != last:
-                time.sleep(0.001)
-        return page
-
-    monkeypatch.setattr(ChannelLog, "read_after", outrun)
-    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
-    async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
-        assert await ids(stream, last) == [story.first + 1, story.first + 2, last]
-
-
-async def test_concurrent_readers_of_one_cursor_share_one_read(
-    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    story = await published_run()
-    await sync_to_async(story.publish_deltas)(300)  # two pages
-    asked: list[int] = []
-    read = ChannelLog.read_after
-
-    def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
-        asked.append(cursor)
-        page = read(log, cursor, **named)
-        time.sleep(0.3)  # until all of them have come
-        return page
-
-    monkeypatch.setattr(ChannelLog, "read_after", slowly)
-    streams = [
-        crowd.admit(VISITOR, story.conversation, story.first, until_idle=False) for _ in range(20)
-    ]
-    async with asyncio.timeout(20):
-        heard = await asyncio.gather(*(ids(stream, story.first + 300) for stream in streams))
-    assert heard == [list(range(story.first + 1, story.first + 301))] * 20
-    assert len(asked) <= 4, asked
-
-
-async def test_a_read_started_before_an_event_is_not_shared_after_it(
-    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    story = await published_run()
-    read, asked, said = ChannelLog.read_after, list[int](), threading.Event()
-
-    def slowly(log: ChannelLog, cursor: int, **named: Any) -> Any:
-        page = read(log, cursor, **named)
-        asked.append(cursor)
-        assert said.wait(10)
-        return page
-
-    def reader() -> "asyncio.Task[list[int]]":
-        stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
-        return asyncio.create_task(ids(stream, story.first + 1))
-
-    monkeypatch.setattr(ChannelLog, "read_after", slowly)
-    readers = [reader()]
-    async with asyncio.timeout(5):  # the heartbeat, which would heal it, comes after 15 s
-        while not asked:
-            await asyncio.sleep(0.01)
-        await sync_to_async(story.publish_deltas)()
-        feed = crowd._hubs._hubs[0]._buffers[story.channel]
-        while feed.last != story.first + 1:
-            await asyncio.sleep(0.01)
-        readers.append(reader())
-        while feed.listeners < len(readers):
-            await asyncio.sleep(0.01)
-        said.set()
-        assert await asyncio.gather(*readers) == [[story.first + 1]] * 2
-
-
-async def test_many_readers_share_one_read_after_a_reconnect(
-    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, valkey: "redis.Redis"
-) -> None:
-    story = await published_run()
-    streams = [
-        crowd.admit(VISITOR, story.conversation, story.first, until_idle=True) for _ in range(100)
-    ]
-    readers = [asyncio.create_task(whole(stream)) for stream in streams]
-    read, asked = ChannelLog.read_after, list[int]()
-
-    def counted(log: ChannelLog, cursor: int, **named: Any) -> Any:
-        asked.append(cursor)
-        return read(log, cursor, **named)
-
-    async with asyncio.timeout(10):
-        while len(crowd._open) < len(readers) or not all(map(caught_up, crowd._open)):
-            await asyncio.sleep(0.01)
-        monkeypatch.setattr(ChannelLog, "read_after", counted)
-        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
-        while not asked or not all(map(caught_up, crowd._open)):
-            await sync_to_async(story.publish_deltas)()
-    await sync_to_async(story.complete)()
-    assert await asyncio.gather(*readers) == [
-        [*["text.delta"] * story.index, "run.completed"] for _ in readers
-    ]
-    assert len(asked) < len(readers) / 2  # for each page that they have missed, one
-
-
-async def test_deleting_the_conversation_ends_its_streams(crowd: OpenStreams) -> None:
-    story = await published_run()
-    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
-    reading = asyncio.create_task(whole(stream))
-    await connected(crowd)
-    await sync_to_async(conversations.delete)(story.conversation)
-    assert await reading == ["stream-error"]
-
-
-async def test_the_end_of_a_session_ends_its_streams(crowd: OpenStreams, settings: object) -> None:
-    settings.ACCESS_CHECK_INTERVAL = 0.2  # type: ignore[attr-defined]
-    story = await published_run()
-    caller = Caller(owner=VISITOR.owner, session="unknown-session")
-    stream = crowd.admit(caller, story.conversation, story.first, until_idle=False)
-    assert await whole(stream) == ["stream-error"]
-    assert not await Session.objects.aexists()
-
-
-async def test_the_streams_of_an_owner_are_limited(crowd: OpenStreams, settings: object) -> None:
-    settings.MAX_STREAMS = 1  # type: ignore[attr-defined]
-    story = await published_run()
-    first = crowd.admit(VISITOR, story.conversation, None, until_idle=False)
-    async with aclosing(first) as pieces:
-        await anext(pieces)
-        with pytest.raises(StreamLimit):
-            crowd.admit(VISITOR, story.conversation, None, until_idle=False)
-    crowd.admit(VISITOR, story.conversation, None, until_idle=False)
-
-
-async def test_draining_asks_every_reader_to_reconnect_without_a_final_event(
-    crowd: OpenStreams,
-) -> None:
-    story = await published_run()
-    stream = crowd.admit(VISITOR, story.conversation, story.first, until_idle=False)
-    pieces: list[bytes] = []
-
-    async def read() -> None:
-        async with aclosing(stream) as said:
-            pieces.extend([piece async for piece in said])
-
-    reading = asyncio.create_task(read())
-    await connected(crowd)
-    crowd.drain()
-    async with asyncio.timeout(5):
-        await reading
-    said = b"".join(pieces).split(b"\n")
-    assert [line.split(b":")[0] for line in said] == [b"retry", b"event", b"data", b"", b""]
 
 
 async def test_a_reader_that_connects_as_the_last_one_leaves_is_served(crowd: OpenStreams) -> None:

@@ -18,11 +18,6 @@ from tests.support.ports import HOST
 from tests.support.valkey import Valkey
 
 
-@pytest.fixture
-def logged(valkey: "redis.Redis") -> LoggedRun:
-    return LoggedRun(valkey)
-
-
 async def started(folder: Path, name: str) -> Valkey:
     server = Valkey(folder, folder / f"{name}.log", name=name)
     server.start()

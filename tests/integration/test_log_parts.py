@@ -1,6 +1,5 @@
 """The parts of a reply in the log: slots, seals, and the events that a reader lacks at the end."""
 
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,97 +7,16 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.chat import finish, publisher
-from streams.chat.final_events import close_calls
-from streams.chat.message_view import parts_of
-from streams.chat.run_status import run_status
 from streams.log import servers
-from streams.log.channel_log import ChannelLog
-from streams.log.channels import channel_of
 from streams.log.errors import ReplyChanged
-from streams.log.event_log import log_of
 from streams.log.library import Library
 from streams.log.slots import parts_in, slot_arguments
 from streams.log.values import Append, CursorGap, OnUnverified, Page
-from streams.models import Run
-from streams.protocol.events import (
-    PartAdded,
-    ReasoningDelta,
-    RunCancelled,
-    RunCompleted,
-    TextDelta,
-    TextSnapshot,
-)
-from streams.protocol.fold import Reply
-from streams.protocol.parts import (
-    DataPart,
-    Part,
-    ReasoningPart,
-    SourcePart,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-    add_part,
-    text_parts,
-)
-from streams.protocol.sse import decode
-from tests.integration.support.killed_processes import queued_run, started
+from streams.protocol.events import RunCompleted, TextSnapshot
+from streams.protocol.parts import DataPart, Part, ReasoningPart, TextPart, ToolCallPart
 from tests.integration.support.logged_run import USAGE, LoggedRun
-from tests.support.fold import ConversationState, fold
+from tests.integration.support.part_writer import PIECES, Writer, folded, reply_in
 from workers.reply_parts import ReplyParts
-
-CALL = ToolCallPart(call="c1", name="clock", input={"zone": "UTC", "deep": {"a": [1, None]}})
-RESULT = ToolResultPart(call="c1", output=None)
-PROGRESS = DataPart(name="progress", data=1, id="p")
-PIECES: list[Part] = [
-    ReasoningPart(text="Hm. "),
-    TextPart(text="So "),
-    PROGRESS,
-    TextPart(text="it is "),
-    CALL,
-    RESULT,
-    DataPart(name="progress", data=2, id="p"),
-    TextPart(text="late.\u2028"),
-    SourcePart(source="s", title="Time"),
-]
-
-
-class Writer:
-    """Writes the pieces of one reply as the worker's attempt does."""
-
-    def __init__(self, channel: str, run: Any, attempt: int = 1) -> None:
-        self.channel, self.run, self.attempt = channel, run, attempt
-        self.reply, self.index = ReplyParts(10**9), 0
-
-    def append_of(self, part: Part) -> Append:
-        place = {"run": self.run, "attempt": self.attempt, "index": self.index}
-        self.index += 1
-        match part:
-            case TextPart(text=text):
-                event, write = TextDelta(**place, text=text), self.reply.add_text(TextPart, text)
-            case ReasoningPart(text=text):
-                event = ReasoningDelta(**place, text=text)
-                write = self.reply.add_text(ReasoningPart, text)
-            case whole:
-                event, write = PartAdded(**place, part=whole), self.reply.add_part(whole)
-        return Append(channel=self.channel, event=event, write=write, min_head=0)
-
-
-def folded(pieces: list[Part]) -> tuple[Part, ...]:
-    parts: tuple[Part, ...] = ()
-    for piece in pieces:
-        parts = add_part(parts, piece)
-    return parts
-
-
-def reply_in(log: ChannelLog, run: Any, after: int = 0) -> Reply:
-    page = log.read_after(after)
-    assert isinstance(page, Page)
-    state = ConversationState()
-    for _, type, data in page.entries:
-        state = fold(state, decode(type, data))
-    return state.replies[run]
-
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 ANY_PIECE = st.one_of(
@@ -257,57 +175,3 @@ def test_the_events_of_a_channel_are_bounded_in_bytes(
     page = logged.at().read_after(id - 50)
     assert isinstance(page, Page)
     assert len(page.entries) == 50
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(
-    ("end", "error"),
-    [
-        (lambda run, parts: finish.finish_cancelled(run, parts), "cancelled"),
-        (lambda run, parts: finish.fail(run, parts, code="agent_error", reason="No."), "failed"),
-        (lambda run, parts: finish.fail(run, parts, code="worker_lost", reason="-"), "worker_lost"),
-        (lambda run, parts: finish.fail_after_call(run, parts), "worker_lost"),
-        (
-            lambda run, parts: finish.complete(run, parts, finish_reason="stop", usage=None),
-            "failed",
-        ),
-    ],
-)
-def test_whatever_ends_a_run_each_open_call_is_closed_first(
-    valkey: "redis.Redis", end: Any, error: str
-) -> None:
-    run = started(queued_run())
-    other = ToolCallPart(call="c2", name="search", input={})
-    writer = Writer(channel_of(run.conversation_id), run.id)
-    pieces = [TextPart(text="Let me see. "), CALL, other]
-    publisher.append([writer.append_of(piece) for piece in pieces])
-    end(run, writer.reply.parts)
-    closed = (
-        *writer.reply.parts,
-        ToolResultPart(call="c1", error=error),
-        ToolResultPart(call="c2", error=error),
-    )
-    run = Run.objects.select_related("reply", "conversation").get(pk=run.pk)
-    assert run.reply
-    assert (run.reply.content, parts_of(run.reply)) == ("Let me see. ", closed)
-    assert run_status(run).parts == closed
-    page = log_of(run.conversation_id).read_after(0)
-    assert isinstance(page, Page)
-    types = [type for _, type, _ in page.entries]
-    assert types[-3:-1] == ["tool.returned", "tool.returned"]
-    assert "text.snapshot" not in types
-    assert reply_in(log_of(run.conversation_id), run.id).parts == closed
-
-
-def test_a_closed_call_is_not_closed_again() -> None:
-    parts = (CALL, RESULT)
-    assert close_calls(parts, status="failed") == parts
-    assert close_calls(text_parts("So"), status="cancelled") == text_parts("So")
-
-
-def test_a_cancel_of_a_silent_run_has_no_parts(valkey: "redis.Redis") -> None:
-    logged = LoggedRun(valkey)
-    logged.queue()
-    event = RunCancelled(run=logged.run, attempt=0, reply=None, usage=USAGE)
-    logged.append_final("", event=event)
-    assert logged.types(0) == ["run.queued", "run.cancelled"]

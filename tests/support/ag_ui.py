@@ -103,3 +103,24 @@ def part_of(run: str, message: dict[str, Any]) -> Part:
             return {"type": "data", **content, "id": "1"}  # that of the tests' agent
         case _:
             return {"type": "text", "text": message["content"]}
+
+
+TOOLS = {"model": "tools"}  # what the page says, so that the scripted agent replies
+ALL_KINDS = json.dumps(
+    [
+        {"think": "Which tool?"},
+        {"say": "Let me look. "},
+        {"call": "find", "repeat": True, "seconds": 0.2},
+        {"call": "divide", "repeat": True},
+        {"data": {"done": 1}},
+        {"source": "rivers"},
+        {"say": "A river "},
+        {"wait": 0.2},
+        {"data": {"done": 2}},
+        {"say": "flows."},
+    ]
+)
+
+
+def kinds(parts: list[dict[str, Any]]) -> list[str]:
+    return [part["type"] for part in parts]

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from langchain_core.messages import AIMessageChunk
-from langgraph_sdk.client import LangGraphClient as Client
+from langgraph_sdk.client import LangGraphClient
 
 from tests.support.openai_client import User
 from tests.support.ports import HOST
@@ -23,7 +23,9 @@ Message = dict[str, Any]
 
 
 @asynccontextmanager
-async def langgraph_client(user: User, *, port: int | None = None) -> AsyncIterator[Client]:
+async def langgraph_client(
+    user: User, *, port: int | None = None
+) -> AsyncIterator[LangGraphClient]:
     """The SDK for Python, without a look at the machine's proxies."""
     port = port or user.stack.ports[user.stack.web.name]
     async with httpx.AsyncClient(
@@ -32,7 +34,7 @@ async def langgraph_client(user: User, *, port: int | None = None) -> AsyncItera
         timeout=httpx.Timeout(60),
         trust_env=False,
     ) as http:
-        yield Client(http)
+        yield LangGraphClient(http)
 
 
 def human(text: str, *, id: str | None = None) -> Message:
@@ -139,3 +141,12 @@ async def check(user: User, thread: str, run: str, shown: list[Message], asked: 
 
 
 KINDS = ("reasoning", "tool_call", "tool_result")
+
+
+async def begun(graph: LangGraphClient) -> str:
+    return str((await graph.threads.create())["thread_id"])
+
+
+def asked_in(graph: LangGraphClient, thread: str | None, text: str, **also: Any) -> Any:
+    options: Any = {"input": {"messages": [human(text)]}, "stream_mode": MODES, **also}
+    return graph.runs.stream(thread, "agent", **options)

@@ -13,6 +13,8 @@ from functools import cache
 from itertools import cycle
 from pathlib import Path
 
+import httpx
+
 HOST = "127.0.0.1"
 # Below the kernel's ephemeral ports, and none twice: a port that is free now must still
 # be free when a process listens there seconds later. So each test process has its own.
@@ -72,3 +74,11 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def answers(url: str) -> bool:
+    """Whether the URL is answered with 200."""
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -21,10 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.model_process import MODEL
 from tests.support.ports import HOST, essentials, free_port, listens
 from tests.support.postgresql import UP_WITHIN, PostgreSQL
 from tests.support.process import Process
-from tests.support.stack import CHECKOUT, KEY, MODEL
+from tests.support.procfile import CHECKOUT
+from tests.support.stack_settings import KEY
 from tests.support.waiting import until
 
 DEPLOY = CHECKOUT / "docs" / "deploy"

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from tests.support.ports import HOST, free_port, listens
 from tests.support.process import Process
-from tests.support.stack import CHECKOUT, READY_WITHIN, Stack, command_of
+from tests.support.procfile import CHECKOUT, command_of
+from tests.support.stack import READY_WITHIN, Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import Visitor
 from tests.support.waiting import until

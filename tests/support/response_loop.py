@@ -8,6 +8,9 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI
 
+from tests.support.openai_client import User
+from tests.support.script import expected
+
 CUT = openai.APIConnectionError
 ENDINGS = ("response.completed", "response.failed", "response.incomplete")
 
@@ -45,3 +48,16 @@ class ResponseLoop:
 
     def text(self) -> str:
         return "".join(self.texts.values())
+
+
+async def check(user: User, loop: ResponseLoop, asked: str) -> None:
+    """Whether the loop has the stored text, each frame once and in order."""
+    assert loop.text() == loop.final.output_text == expected(asked)
+    assert (await user.stored(loop.id))["text"] == expected(asked)
+    assert loop.numbers == sorted(set(loop.numbers))
+
+
+async def in_background(client: AsyncOpenAI, asked: str, **also: Any) -> Any:
+    return await client.responses.create(
+        model="scripted", input=asked, background=True, stream=True, **also
+    )

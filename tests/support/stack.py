@@ -13,35 +13,20 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import Self
 
 from tests.support.agents import TOOLS
-from tests.support.ports import HOST, essentials, free_port, listens
+from tests.support.model_process import ModelProcess
+from tests.support.ports import HOST, answers, essentials, free_port, listens
 from tests.support.process import Process
+from tests.support.procfile import CHECKOUT, command_of
+from tests.support.stack_settings import service_settings
 from tests.support.tcp_proxy import Proxy
 from tests.support.valkey import Valkey
 from tests.support.visitor import Visitor, script
 from tests.support.waiting import until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-KEY = "sk-acceptance-never-shown"  # the model's key: no log and no answer may hold it
 READY_WITHIN = 60.0  # seconds; a cold interpreter on a busy machine
-MODEL = (sys.executable, "-m", "tests.support.openai_server")
-
-
-def procfile() -> dict[str, str]:
-    """The Procfile's lines by name."""
-    lines = (CHECKOUT / "Procfile").read_text().splitlines()
-    pairs = (line.split(":", 1) for line in lines if line.strip() and not line.startswith("#"))
-    return {name.strip(): command.strip() for name, command in pairs}
-
-
-def command_of(line: str) -> list[str]:
-    """A Procfile's line under the shell, which steps aside so that signals reach the program."""
-    command = procfile()[line]
-    return ["/bin/sh", "-c", command if command.startswith("exec ") else f"exec {command}"]
 
 
 class Stack:
@@ -88,12 +73,7 @@ class Stack:
         self._secret = secrets.token_hex()
         self._visitors: list[Visitor] = []
         self._proxies = AsyncExitStack()
-        self._model_port = free_port()
-        self.model = self._part(
-            "model",
-            [*MODEL, "--port", str(self._model_port), "--ready-file", str(self.data / "ready")],
-            {},
-        )
+        self.model = ModelProcess(self.data, self.logs / "model.log")
 
     async def __aenter__(self) -> Self:
         try:
@@ -180,7 +160,7 @@ class Stack:
         """Wait until this web process is ready."""
         url = f"http://{HOST}:{self.ports[web.name]}/health/ready"
         await until(
-            lambda: not web.running or _answers(url), within=READY_WITHIN, what=f"{web.name} ready"
+            lambda: not web.running or answers(url), within=READY_WITHIN, what=f"{web.name} ready"
         )
         if not web.running:
             raise RuntimeError(f"{web.name} ended before it was ready")
@@ -216,15 +196,6 @@ class Stack:
         for one in asked:
             await visitor.follower(one.conversation).follow()
 
-    def model_stats(self) -> dict[str, Any]:
-        url = f"http://{HOST}:{self._model_port}/stats"
-        return dict(httpx.get(url, trust_env=False).json())
-
-    def model_last(self) -> dict[str, Any]:
-        """The body of the last request to the model."""
-        url = f"http://{HOST}:{self._model_port}/last"
-        return dict(httpx.get(url, trust_env=False).json())
-
     async def _start(self) -> None:
         for proxy in (self.web_redis, self.worker_redis, self.front):
             await self._proxies.enter_async_context(proxy)
@@ -235,7 +206,7 @@ class Stack:
         self.model.start()
         for valkey in self.valkeys:
             await valkey.answers()
-        await until(lambda: listens(self._model_port), within=READY_WITHIN, what="the model")
+        await until(lambda: listens(self.model.port), within=READY_WITHIN, what="the model")
         webs, workers, agents = self._counts
         for _ in range(agents):
             await self.add_agents(ready=False)
@@ -267,29 +238,8 @@ class Stack:
         )
 
     def _settings(self, redis_proxy: Proxy) -> dict[str, str]:
-        copy = f"sqlite:///{self.data / 'db.sqlite3'}"
-        database = copy if isinstance(self.database, Path) else self.database
         ports = [valkey.port for valkey in self.valkeys]
         if self.proxied:
             ports[0] = redis_proxy.port
-        return {
-            "DATA_DIR": str(self.data),
-            "SECRET_KEY": self._secret,
-            "DATABASE_URL": database,
-            "REDIS_URL": ",".join(f"redis://{HOST}:{port}/0" for port in ports),
-            "OPENAI_BASE_URL": f"http://{HOST}:{self._model_port}/v1",
-            "OPENAI_API_KEY": KEY,
-            "LLM_MODEL": "scripted",
-            "ALLOW_ANONYMOUS": "true",
-            # Some replies last until the test cancels them.
-            "MAX_OUTPUT_TOKENS": "1000000",
-            "RUN_TIMEOUT": "36000",
-            **self.also,
-        }
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
+        settings = service_settings(self.data, self.database, ports, self.model.port)
+        return {**settings, "SECRET_KEY": self._secret, **self.also}

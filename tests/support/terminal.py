@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.ports import HOST, essentials
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.procfile import CHECKOUT
+from tests.support.stack import Stack
 from tests.support.visitor import Visitor
 from tests.support.waiting import until
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.support.scripted_service import Open, Terminal
+
 BASE = Path(__file__).resolve().parents[2] / "config" / "settings" / "base.py"
 Read = Callable[..., dict[str, Any]]
 
@@ -25,3 +27,16 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
         return runpy.run_path(str(BASE))
 
     return settings
+
+
+@pytest.fixture
+def terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Open:
+    return lambda service, **how: Terminal(service, capsys, tmp_path, monkeypatch, **how)
+
+
+@pytest.fixture
+def agent_limits(settings: Any) -> None:
+    """How long an agent may be silent."""
+    settings.MODEL_READ_TIMEOUT = settings.TOOL_TIMEOUT = 5.0

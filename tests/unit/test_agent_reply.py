@@ -1,10 +1,8 @@
 """An agent at work: what of its output becomes the reply, and how each of its faults ends."""
 
 import asyncio
-import logging
-import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +15,6 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableGenerator
 
-from streams.log.errors import Superseded
 from streams.protocol.events import Usage as Counts
 from streams.protocol.parts import (
     DataPart,
@@ -27,8 +24,8 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from tests.unit.support.agents import saying
 from workers.agents import (
-    Agent,
     Data,
     Finish,
     Reasoning,
@@ -37,31 +34,13 @@ from workers.agents import (
     ToolResult,
     Turn,
     Usage,
-    current_turn,
     runnable,
 )
 from workers.agents.reply import reply_of
 from workers.agents.testing import Reply, run, turn_of
-from workers.agents.turn import Control
-from workers.agents.watchdog import Watchdog
 from workers.delta_window import LONGEST
 
-SECRET = "the exception's own text"
-
-
-@pytest.fixture(autouse=True)
-def _limits(settings: Any) -> None:
-    settings.MODEL_READ_TIMEOUT = settings.TOOL_TIMEOUT = 5.0
-
-
-def saying(*items: Any) -> Agent:
-    """An agent that yields these."""
-
-    async def agent(turn: Turn) -> AsyncIterator[Any]:
-        for item in items:
-            yield item
-
-    return agent
+pytestmark = pytest.mark.usefixtures("agent_limits")
 
 
 async def test_every_kind_of_part_arrives_in_order() -> None:
@@ -196,86 +175,6 @@ async def test_long_text_is_split_and_hostile_text_is_cleaned() -> None:
     assert data == DataPart(name="d", data=["\ufffd\ufffd"])
 
 
-def _exits() -> None:
-    sys.exit(SECRET)
-
-
-def _raises() -> None:
-    raise ValueError(SECRET)
-
-
-@pytest.mark.parametrize("fail", [_raises, _exits])
-@pytest.mark.parametrize("where", ["agent", "thread"])
-async def test_an_exception_ends_the_reply_and_its_text_is_in_the_log_alone(
-    fail: Callable[[], None], where: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def agent(turn: Turn) -> AsyncIterator[str]:
-        yield "before"
-        await sync_to_async(fail, thread_sensitive=True)() if where == "thread" else fail()
-
-    reply = await run(agent, "Go")
-    assert (reply.text, reply.code) == ("before", "agent_error")
-    assert SECRET in caplog.text
-
-
-@pytest.mark.parametrize("where", ["a task", "a task that is not awaited", "a thread of a task"])
-def test_an_agent_whose_own_task_exits_ends_alone(
-    where: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def work() -> None:
-        await asyncio.sleep(0)
-        await asyncio.to_thread(_exits) if where == "a thread of a task" else _exits()
-
-    async def agent(_: Turn) -> AsyncIterator[str]:
-        yield "before"
-        tasks = [asyncio.create_task(work()), asyncio.create_task(work())]
-        tasks[1].cancel()  # it never begins
-        if where == "a task that is not awaited":
-            await asyncio.Event().wait()
-        await tasks[0]
-
-    with asyncio.Runner() as runner:
-        Watchdog(runner.get_loop())
-        reply = runner.run(run(agent, "Go"))
-        assert runner.run(run(saying("another"), "Go")).text == "another"
-    assert (reply.text, reply.code) == ("before", "agent_error")
-    assert SECRET in caplog.text
-
-
-async def test_an_agent_that_cancels_itself_is_an_error() -> None:
-    async def agent(turn: Turn) -> AsyncIterator[str]:
-        yield "before"
-        raise asyncio.CancelledError
-
-    assert (await run(agent, "Go")).code == "agent_error"
-
-
-@pytest.mark.parametrize(
-    ("items", "code"), [(["a"], "model_silent"), ([ToolCall("slow", {})], "tool_silent")]
-)
-async def test_silence_is_bounded(settings: Any, items: list[Any], code: str) -> None:
-    settings.MODEL_READ_TIMEOUT, settings.TOOL_TIMEOUT = 0.2, 0.4
-
-    async def agent(turn: Turn) -> AsyncIterator[Any]:
-        for item in items:
-            yield item
-        await asyncio.Event().wait()
-
-    began = asyncio.get_running_loop().time()
-    assert (await run(agent, "Go")).code == code
-    assert asyncio.get_running_loop().time() - began < 2
-
-
-async def test_a_reader_that_is_slow_is_not_the_agents_silence(settings: Any) -> None:
-    settings.MODEL_READ_TIMEOUT = 0.2
-    turn = turn_of("Go")
-    async with aclosing(reply_of(saying(*"abcdefgh" * 20), turn)) as items:
-        first = await anext(items)
-        await asyncio.sleep(1.5)  # the reader's own delay, which is what is tested
-        *texts, _ = [first, *[item async for item in items]]
-    assert "".join(str(text) for text in texts) == "abcdefgh" * 20
-
-
 async def test_text_in_one_tick_of_the_window_is_taken_as_one_piece(settings: Any) -> None:
     settings.DELTA_WINDOW = 2.0
     items = [*"abcdefgh", Data("n", 1), *"ij"]
@@ -311,153 +210,6 @@ async def test_joined_text_has_a_longest_length() -> None:
     assert sum(lengths) == 10_000
 
 
-class TestUnsafeCalls:
-    """`called` is stored before the tool of an unsafe call begins, and a loss stops the agent."""
-
-    @pytest.mark.parametrize(("repeat", "expected"), [(False, ["stored", "ran"]), (True, ["ran"])])
-    async def test_the_generator_resumes_after_the_call_is_stored(
-        self, repeat: bool, expected: list[str]
-    ) -> None:
-        order: list[str] = []
-
-        async def agent(turn: Turn) -> AsyncIterator[Any]:
-            for n in range(2):
-                yield ToolCall("refund", {}, f"c{n}", repeat=repeat)
-                order.append("ran")
-                yield ToolResult(f"c{n}", "done")
-
-        control = Control(lambda: not order.append("stored"))  # type: ignore[func-returns-value]
-        reply = await run(agent, turn_of("Go", control=control))
-        assert (reply.code, order) == (None, [*expected, "ran"])
-
-    async def test_the_generator_resumes_after_the_log_has_confirmed_each_call(self) -> None:
-        order: list[str] = []
-
-        async def agent(turn: Turn) -> AsyncIterator[Any]:
-            for n in range(2):
-                yield ToolCall("refund", {}, f"c{n}")
-                order.append(f"ran c{n}")
-                yield ToolResult(f"c{n}", "done")
-
-        async def confirm() -> None:
-            order.append("confirmed")
-
-        def took(item: object) -> None:
-            order.append(type(item).__name__)
-
-        control = Control(lambda: not order.append("stored"), confirm)  # type: ignore[func-returns-value]
-        async with aclosing(reply_of(agent, turn_of("Go", control=control))) as items:
-            async for item in items:
-                took(item)
-        first = ["ToolCallPart", "confirmed", "stored", "ran c0", "ToolResultPart"]
-        second = ["ToolCallPart", "confirmed", "ran c1", "ToolResultPart"]
-        assert order == [*first, *second, "Completion"]
-
-    async def test_a_stop_ends_the_wait_for_the_log_and_the_tool_is_not_called(self) -> None:
-        ran, waits = [], asyncio.Event()
-
-        async def agent(turn: Turn) -> AsyncIterator[Any]:
-            yield ToolCall("refund", {}, "c")
-            ran.append("refund")
-
-        async def confirm() -> None:
-            waits.set()
-            await asyncio.Event().wait()  # Redis is away
-
-        control = Control(confirm=confirm)
-
-        async def read() -> None:
-            async with aclosing(reply_of(agent, turn_of("Go", control=control))) as items:
-                assert isinstance(await anext(items), ToolCallPart)
-                await anext(items)
-
-        reading = asyncio.create_task(read())
-        await waits.wait()
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert not ran
-        assert control.returned.is_set()
-
-    async def test_a_superseded_attempt_calls_nothing(self) -> None:
-        ran = []
-
-        async def agent(turn: Turn) -> AsyncIterator[Any]:
-            yield ToolCall("refund", {}, "c")
-            ran.append("refund")
-
-        turn = turn_of("Go", control=Control(lambda: False))
-        with pytest.raises(Superseded):
-            async with aclosing(reply_of(agent, turn)) as items:
-                assert [type(item) async for item in items] == [ToolCallPart]
-        assert not ran
-        assert not turn.alive()
-
-
-class TestStopping:
-    """A stop reaches the agent at once, and the reply does not wait for one that ignores it."""
-
-    async def test_the_agent_is_cancelled_and_cleans_up(self) -> None:
-        ends: list[str] = []
-
-        async def agent(turn: Turn) -> AsyncIterator[str]:
-            try:
-                yield "a"
-                await asyncio.Event().wait()
-            finally:
-                await asyncio.sleep(0)
-                ends.append("cleaned up")
-
-        turn = turn_of("Go")
-        async with aclosing(reply_of(agent, turn)) as items:
-            assert await anext(items) == "a"
-        assert ends == ["cleaned up"]
-        assert turn.control.returned.is_set()
-
-    async def test_one_that_swallows_cancellation_is_abandoned_and_unheard(self) -> None:
-        release = asyncio.Event()
-
-        async def agent(turn: Turn) -> AsyncIterator[str]:
-            yield "a"
-            while not release.is_set():
-                try:
-                    await release.wait()
-                except asyncio.CancelledError:
-                    assert not turn.alive()
-            yield "unheard"
-
-        turn = turn_of("Go")
-        items = reply_of(agent, turn)
-        assert await anext(items) == "a"
-        began = asyncio.get_running_loop().time()
-        await items.aclose()
-        assert 0.9 < asyncio.get_running_loop().time() - began < 1.5
-        assert not turn.control.returned.is_set()
-        release.set()
-        assert await asyncio.to_thread(turn.control.returned.wait, 5)
-
-    async def test_a_thread_that_blocks_keeps_the_place_and_not_the_run(self) -> None:
-        release, running = threading.Event(), threading.Event()
-
-        def block() -> None:
-            assert current_turn() is turn
-            running.set()
-            assert release.wait(10)
-
-        async def agent(_: Turn) -> AsyncIterator[str]:
-            yield "a"
-            await sync_to_async(block)()
-
-        turn = turn_of("Go")
-        items = reply_of(agent, turn)
-        assert await anext(items) == "a"
-        assert await asyncio.to_thread(running.wait, 5)
-        await asyncio.wait_for(items.aclose(), 1)
-        assert not turn.control.returned.is_set()
-        release.set()
-        assert await asyncio.to_thread(turn.control.returned.wait, 5)
-
-
 async def test_two_agents_do_not_wait_for_each_others_database_calls() -> None:
     meet = threading.Barrier(2)
 
@@ -478,40 +230,3 @@ async def test_a_chain_of_prompt_model_and_parser() -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "Be kind."), ("user", "{question}")])
     chain = prompt | RunnableGenerator(speak) | StrOutputParser()
     assert (await run(runnable(chain), "a b c")).text == "abc"
-
-
-@pytest.mark.parametrize("in_task", [False, True])
-def test_the_watchdog_names_the_run_that_holds_the_event_loop(
-    caplog: pytest.LogCaptureFixture, in_task: bool
-) -> None:
-    class Named(logging.Handler):
-        """Lets the agent go on once the log names it."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            named.set()
-
-    named = threading.Event()
-    turn = turn_of("Go")
-
-    async def agent(_: Turn) -> AsyncIterator[str]:
-        async def block() -> None:
-            assert named.wait(10)
-
-        # LangGraph's nodes are tasks of their own.
-        await (asyncio.create_task(block()) if in_task else block())
-        yield "done"
-
-    with asyncio.Runner() as runner:
-        watchdog = Watchdog(runner.get_loop(), held=0.2)
-        watchdog.start()
-        handler = Named()
-        logging.getLogger("workers.agents.watchdog").addHandler(handler)
-        try:
-            reply = runner.run(run(agent, turn))
-        finally:
-            logging.getLogger("workers.agents.watchdog").removeHandler(handler)
-            watchdog.stop()
-            watchdog.join(5)
-    assert reply.text == "done"
-    assert f"run {turn.run} attempt 1 holds the event loop" in caplog.text
-    assert "in block" in caplog.text

@@ -2,107 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.support.checker import Truth, check
-from tests.support.recording import Connection, Ended, Received, Recording
-from tests.support.report import Report
-from tests.support.sse_blocks import Block, Splitter, parse
-
-TALK, RUN, MESSAGE, REPLY = "conversation-1", "run-1", "message-1", "reply-1"
-WORDS = ("Hel", "lo ", "you")
-TEXT = "".join(WORDS)
-
-
-def wire(event: str, number: int | None = None, **payload: Any) -> bytes:
-    lines = [f"event: {event}", f"data: {json.dumps(payload)}"]
-    lines += [] if number is None else [f"id: {number}"]
-    return "\n".join(lines).encode()
-
-
-def delta(number: int, index: int, text: str, attempt: int = 1) -> bytes:
-    return wire("text.delta", number, run=RUN, attempt=attempt, index=index, text=text)
-
-
-def started(number: int, attempt: int = 1) -> bytes:
-    return wire("run.started", number, run=RUN, attempt=attempt, model="m")
-
-
-def completed(number: int, attempt: int = 1) -> bytes:
-    return wire("run.completed", number, run=RUN, attempt=attempt, reply=REPLY)
-
-
-def texts(text: str) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": text}] if text else []
-
-
-QUESTION = {"id": MESSAGE, "role": "user", "content": "?", "parts": texts("?"), "run": None}
-SAID = {"id": REPLY, "role": "assistant", "content": TEXT, "parts": texts(TEXT), "run": RUN}
-
-STORY = [
-    wire("message.created", 1, message={"id": MESSAGE}),
-    wire("run.queued", 2, run=RUN, message=MESSAGE),
-    started(3),
-    *(delta(4 + n, n, word) for n, word in enumerate(WORDS)),
-    completed(7),
-]
-
-
-def snapshot(cursor: int | None, *, text: str | None = None, status: str = "running") -> bytes:
-    """Before the end with the text so far, or after it with the reply among the messages."""
-    live = {"id": RUN, "status": status, "attempt": 1, "text": text, "parts": texts(text or "")}
-    payload: dict[str, Any] = {
-        "id": TALK,
-        "messages": [QUESTION],
-        "runs": [],
-        "cursor": cursor,
-    }
-    if text is None:
-        payload["messages"].append(SAID)
-    else:
-        payload["runs"].append(live)
-    return wire("conversation.snapshot", cursor, **payload)
-
-
-def recording(*connections: tuple[str | None, list[bytes]], whole: bool = True) -> Recording:
-    kept = [
-        Connection(
-            requested_at=10.0 * n,
-            cursor=cursor,
-            status=200,
-            received=[Received(parse(raw), 10.0 * n + i) for i, raw in enumerate(raws)],
-            ended=Ended.DROPPED,
-        )
-        for n, (cursor, raws) in enumerate(connections)
-    ]
-    return Recording(TALK, kept, whole)
-
-
-TRUTH = Truth(
-    conversation={
-        "id": TALK,
-        "cursor": 7,
-        "messages": [QUESTION, SAID],
-    },
-    runs={RUN: {"id": RUN, "status": "completed", "reply": REPLY}},
-    scripts={RUN: TEXT},
+from tests.support.checker import check
+from tests.support.recording import Received
+from tests.support.sse_blocks import parse
+from tests.unit.support.wire_recordings import (
+    REPLY,
+    RUN,
+    STORY,
+    TALK,
+    TEXT,
+    TRUTH,
+    WORDS,
+    completed,
+    delta,
+    heard,
+    judged,
+    numbers,
+    recording,
+    snapshot,
+    started,
+    texts,
+    wire,
 )
-
-
-def judged(*recordings: Recording, truth: Truth = TRUTH, resets: bool = False) -> Report:
-    return check("a test", recordings, {TALK: truth}, resets_allowed=resets)
-
-
-def heard(*raws: bytes, cursor: str | None = "0", whole: bool = True) -> Report:
-    return judged(recording((cursor, list(raws)), whole=whole))
-
-
-def numbers(report: Report) -> tuple[int, int, int]:
-    return report.lost, report.repeated, report.out_of_order
 
 
 def test_a_whole_recording_is_clean() -> None:
@@ -258,78 +184,6 @@ def test_a_stream_that_is_refused_is_a_fault(status: int) -> None:
     assert not judged(told).clean
 
 
-CALL = {"call": "c", "name": "clock", "input": {}}
-RESULT = {"call": "c", "output": "noon"}
-PARTS = [
-    {"type": "data", "name": "found", "id": "a", "data": 2},
-    {"type": "text", "text": "Hello "},
-    {"type": "tool_call", **CALL},
-    {"type": "tool_result", **RESULT},
-    {"type": "text", "text": "you"},
-]
-PIECES: list[tuple[str, dict[str, Any]]] = [
-    ("data.updated", {"name": "found", "id": "a", "data": 1}),
-    ("text.delta", {"text": "Hel"}),
-    ("text.delta", {"text": "lo "}),
-    ("tool.called", CALL),
-    ("data.updated", {"name": "found", "id": "a", "data": 2}),
-    ("tool.returned", RESULT),
-    ("text.delta", {"text": "you"}),
-]
-TOLD = [
-    *STORY[:3],
-    *(
-        wire(event, 4 + n, run=RUN, attempt=1, index=n, **fields)
-        for n, (event, fields) in enumerate(PIECES)
-    ),
-    completed(11),
-]
-
-
-def with_parts(parts: list[dict[str, Any]]) -> Truth:
-    messages = [QUESTION, {**SAID, "parts": parts}]
-    return replace(TRUTH, conversation={"id": TALK, "cursor": 11, "messages": messages})
-
-
-@pytest.mark.parametrize("cursor", range(11))
-def test_a_reply_of_parts_is_clean_from_every_cursor(cursor: int) -> None:
-    report = judged(recording((str(cursor), TOLD[cursor:])), truth=with_parts(PARTS))
-    assert (report.clean, report.faults) == (True, [])
-
-
-@pytest.mark.parametrize("place", range(len(PARTS)))
-def test_a_part_that_differs_from_the_stored_one_is_a_fault(place: int) -> None:
-    other: dict[str, Any] = {"type": "source", "source": "s", "title": "A source"}
-    stored = [*PARTS[:place], other, *PARTS[place:]]
-    report = judged(recording(("0", TOLD)), truth=with_parts(stored))
-    assert any("as it was told differs" in fault for fault in report.faults)
-
-
-def test_an_open_call_in_the_stored_reply_is_a_fault() -> None:
-    report = judged(recording(("0", TOLD)), truth=with_parts(PARTS[:3] + PARTS[4:]))
-    assert any("call c is open" in fault for fault in report.faults)
-
-
-def test_a_missing_part_is_a_fault_even_with_perfect_ids() -> None:
-    missing = wire("heartbeat", head=7)
-    told = [*TOLD[:6], missing, *TOLD[7:]]
-    report = judged(recording(("0", told)), truth=with_parts(PARTS))
-    assert any("index 4 after 2" in fault for fault in report.faults)
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [
-        {"status": "running", "reply": None},
-        {"status": "cancelled", "reply": REPLY},
-        {"status": "completed", "reply": REPLY},
-    ],
-)
-def test_the_rows_are_checked_as_well(stored: dict[str, Any]) -> None:
-    truth = replace(TRUTH, runs={RUN: stored}, scripts={RUN: "Hello me"})
-    assert not judged(truth=truth).clean
-
-
 def test_a_cancelled_reply_keeps_its_text_so_far() -> None:
     truth = replace(
         TRUTH, runs={RUN: {"status": "cancelled", "reply": REPLY}}, scripts={RUN: TEXT + " all"}
@@ -344,49 +198,3 @@ def test_a_recovery_lasts_from_the_break_to_the_next_event() -> None:
     assert report.recoveries == [8.0]
     assert report.numbers()["recovery"] == {"p50": 8.0, "p95": 8.0, "max": 8.0}
     assert "recovery max 8.00 s" in str(report)
-
-
-GOOD = wire("text.delta", 4, run=RUN, attempt=1, index=0, text="Hel")
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        GOOD.replace(b"\n", b"\r\n"),
-        GOOD.replace(b"\nid: 4", b""),
-        GOOD.replace(b"id: 4", b"id: conversation-1:4"),
-        GOOD.replace(b"id: 4", b"id:4"),
-        GOOD.replace(b"id: 4", b"id: 9007199254740992"),
-        b"id: 4\n" + GOOD.replace(b"\nid: 4", b""),
-        GOOD.replace(b"text.delta", b"text.epsilon"),
-        GOOD.replace(b"event: text.delta\n", b""),
-        GOOD + b"\ndata: {}",
-        GOOD + b"\n: a comment",
-        GOOD.replace(b"Hel", b"\xff"),
-        b"\xef\xbb\xbf" + GOOD,
-        b"event: keep-alive\ndata:",
-        b"event: heartbeat\ndata: ",
-        b'event: heartbeat\ndata: {"head": 4}\nid: 4',
-        b": padding",
-        b"",
-    ],
-)
-def test_a_block_that_some_parsers_read_differently_is_a_fault(raw: bytes) -> None:
-    assert parse(raw).faults
-
-
-@pytest.mark.parametrize(
-    "raw", [GOOD, b"retry: 1500", b'event: heartbeat\ndata: {"head": null}', b"retry: 5\n" + GOOD]
-)
-def test_a_block_of_the_allowed_form_has_no_fault(raw: bytes) -> None:
-    assert parse(raw).faults == ()
-
-
-def test_the_blocks_are_the_same_at_every_split() -> None:
-    stream = b"\n\n".join([*STORY, b""])
-    whole = [parse(raw) for raw in STORY]
-    for size in (1, 2, 3, 7, 50, len(stream)):
-        splitter, blocks = Splitter(), list[Block]()
-        for at in range(0, len(stream), size):
-            blocks += splitter.feed(stream[at : at + size])
-        assert (blocks, splitter.rest) == (whole, b"")

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from annotated_types import Le
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.conf import StreamSettings
 from streams.dialects.changes import (
     Change,
     Closed,
@@ -16,7 +18,7 @@ from streams.dialects.changes import (
     TakenBack,
     changes,
 )
-from streams.dialects.position import Position, reply_at
+from streams.dialects.position import END, Position, reply_at
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     AnyPart,
@@ -145,6 +147,21 @@ def test_a_part_that_is_read_from_the_database_is_the_same_at_its_position() -> 
     stored = replace(part, input={"a": 2, "bb": 1})
     position = Position.within(Reply(run=RUN, attempt=1, parts=(part,)), 0)
     assert reply_at(position, Reply(run=RUN, attempt=1, parts=(stored,)))
+
+
+def most(setting: str) -> int:
+    metadata = StreamSettings.model_fields[setting].metadata
+    return next(int(str(bound.le)) for bound in metadata if isinstance(bound, Le))
+
+
+def test_the_longest_reply_that_the_settings_allow_has_positions() -> None:
+    # A run that ends adds a result for each call that has none.
+    whole = most("MAX_PARTS") + most("MAX_TOOL_CALLS")
+    text = TextPart(text="a" * most("MAX_REPLY_BYTES"))
+    reply = Reply(run=RUN, attempt=1, parts=(*[SourcePart(source="s", title="t")] * whole, text))
+    position = Position.after_text(reply, whole, 3)
+    assert Position.of(int(position)) == position
+    assert position < Position(attempt=1, place=END - 1, offset=0)
 
 
 def test_positions_ascend_and_fit_a_number_of_javascript() -> None:

@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 
 from streams.delivery.open_streams import OpenStream
-from streams.dialects import wire
+from streams.dialects import run_stream
 from streams.dialects.langgraph import LangGraphWire, ThreadBefore
-from streams.dialects.wire import KEEP_ALIVE
+from streams.dialects.run_stream import KEEP_ALIVE, RunStream
 from streams.models import Run
 from streams.protocol.events import RunCancelled, RunStarted, TextDelta
 from streams.protocol.fold import Reply
@@ -47,7 +47,7 @@ def delta(run: UUID, index: int) -> bytes:
 async def told(*pieces: bytes) -> list[bytes]:
     """The frames of a run that waits when its reader comes, without those of its head."""
     stream = cast("OpenStream", Pieces(retry_field(1, 2), *pieces))
-    frames = wire._frames(LangGraphWire(Run(id=RUN), THREAD), stream, Reply(run=RUN))
+    frames = RunStream(LangGraphWire(Run(id=RUN), THREAD), stream, Reply(run=RUN))
     return [frame async for frame in frames][1:]
 
 
@@ -73,5 +73,5 @@ async def test_a_run_that_waits_is_not_silent_while_another_one_writes(
     others = [delta(OTHER, index) for index in range(5)]
     assert events(await told(*others, ENDED)) == ["values", "end"]
     now = iter(range(0, 100, 3))  # seconds, so 12 have passed with the third event
-    monkeypatch.setattr(wire, "monotonic", lambda: next(now))
+    monkeypatch.setattr(run_stream, "monotonic", lambda: next(now))
     assert events(await told(*others, ENDED)) == [": keep-alive", "values", "end"]

@@ -2,19 +2,16 @@
 
 import json
 from dataclasses import replace
-from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.dialects.langgraph import MODES, LangGraphWire, ThreadBefore, status_of
-from streams.dialects.langgraph_messages import Json, plain_message, reply_messages
-from streams.dialects.position import Position
+from streams.dialects.langgraph import MODES, LangGraphWire, status_of
+from streams.dialects.langgraph_messages import reply_messages
 from streams.http.disconnect import StreamBroken
 from streams.models import Run
-from streams.protocol.events import RunCancelled, RunFailed
+from streams.protocol.events import RunCancelled
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
     DataPart,
@@ -27,83 +24,9 @@ from streams.protocol.parts import (
     part_json,
 )
 from tests.support.reply_histories import RUN, USAGE, any_histories, histories
+from tests.unit.support.langgraph_reader import ASKED, THREAD, Reader, check, wire
 
 MIXES = (MODES, ("messages-tuple",), ("values", "messages-tuple"))
-ASKED = plain_message("human", "m1", "Why?")
-THREAD = ThreadBefore(thread=str(UUID(int=2)), messages=(ASKED,))
-
-
-class Reader:
-    """What a client makes of the frames: chunks are added up by the id of their message."""
-
-    def __init__(self) -> None:
-        self.last: int | None = None
-        self.ids: list[int] = []
-        self.messages: dict[str, Json] = {}
-        self.state: list[Json] | None = None
-        self.custom: list[Json] = []
-        self.error: Json | None = None
-        self.status: str | None = None
-
-    def read(self, frame: bytes) -> None:
-        assert self.status is None
-        id, event, data, end = frame.split(b"\n", 3)
-        assert end == b"\n"
-        self.last = int(id.removeprefix(b"id: "))
-        self.ids.append(self.last)
-        self.hear(event.removeprefix(b"event: ").decode(), json.loads(data[6:]))
-
-    def hear(self, event: str, data: Any) -> None:
-        match event:
-            case "values":
-                self.state = data["messages"]
-            case "messages":
-                self.add(data[0])
-            case "custom":
-                self.custom = [one for one in self.custom if not replaces(data, one)] + [data]
-            case "error":
-                self.error = data
-            case "end":
-                self.status = data["status"]
-
-    def add(self, message: Json) -> None:
-        id = message["id"]
-        if message["type"] == "remove":
-            self.messages.pop(id, None)
-        elif message["type"] == "tool":
-            assert id not in self.messages
-            self.messages[id] = message
-        else:
-            add_chunk(self.messages.setdefault(id, plain_message("ai", id, "")), message)
-
-
-def replaces(data: Json, other: Json) -> bool:
-    names = ("type", "name", "id")
-    return data.get("id") is not None and all(data.get(n) == other.get(n) for n in names)
-
-
-def add_chunk(message: Json, chunk: Json) -> None:
-    message["content"] += chunk["content"]
-    kwargs = message["additional_kwargs"]
-    for name, text in chunk["additional_kwargs"].items():
-        kwargs[name] = kwargs.get(name, "") + text
-    for call in chunk.get("tool_call_chunks", []):
-        assert call["index"] == len(message["tool_calls"])
-        called = {"name": call["name"], "args": json.loads(call["args"]), "id": call["id"]}
-        message["tool_calls"].append({"type": "tool_call", **called})
-    message["response_metadata"] |= chunk["response_metadata"]
-    if "usage_metadata" in chunk:
-        assert "usage_metadata" not in message
-        message["usage_metadata"] = chunk["usage_metadata"]
-
-
-def wire(reader: Reader, modes: tuple[str, ...] = MODES) -> LangGraphWire:
-    after = None if reader.last is None else Position.of(reader.last)
-    return LangGraphWire(Run(id=RUN), THREAD, modes=modes, after=after)
-
-
-def expected(now: Reply) -> list[Json]:
-    return [*map(dict, reply_messages(now.run, now.attempt, now.parts, now.ending))]
 
 
 @given(
@@ -121,15 +44,6 @@ def test_an_uninterrupted_reader_has_the_stored_messages(
         before = now
     check(reader, replies[-1], modes)
     assert reader.ids == sorted(reader.ids)
-
-
-def check(reader: Reader, last: Reply, modes: tuple[str, ...]) -> None:
-    assert [*reader.messages.values()] == expected(last)
-    if "values" in modes:
-        assert reader.state == [ASKED, *expected(last)]
-    assert reader.status == status_of(last)
-    failed = isinstance(last.ending, RunFailed)
-    assert (reader.error is not None) == failed
 
 
 @given(any_histories(), st.data())

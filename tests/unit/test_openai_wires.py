@@ -2,89 +2,33 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.dialects.chat_completions import DONE, ChatCompletionWire, completion
+from streams.dialects.chat_completions import ChatCompletionWire, completion
 from streams.dialects.editions import edition_of
 from streams.dialects.responses import ResponseWire
 from streams.dialects.responses_body import response_body
 from streams.dialects.wire import LastFrames
-from streams.models import Run
 from streams.protocol.events import RunCancelled, RunCompleted, RunFailed
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from tests.support.reply_histories import RUN, USAGE, histories, shortened
+from tests.unit.support.openai_readers import ChatReader, ResponseReader, run
 
-MADE = datetime(2026, 1, 2, tzinfo=UTC)
 CLOSERS = (
     TextPart(text="abc"),
     ReasoningPart(text="abc"),
     ToolResultPart(call="c", output="found"),
     ToolResultPart(call="c", error="lost"),
 )
-VOID_CALL = ("mcp_call", "incomplete")
-TERMINAL = {"response.completed", "response.failed", "response.incomplete"}
-
-
-def run() -> Run:
-    return Run(id=RUN, model="m", created_at=MADE, conversation_id=UUID(int=2), reader=RUN)
 
 
 def whole(reply: Reply) -> dict[str, Any]:
     """The response as `GET` shows it."""
     return response_body(run(), replace(reply, attempt=edition_of(reply.attempt)))
-
-
-def data_of(frame: bytes) -> dict[str, Any]:
-    *_, data, end = frame.split(b"\n", 2)
-    assert end == b"\n"
-    return dict(json.loads(data.removeprefix(b"data: ")))
-
-
-class ResponseReader:
-    """What a client of the Responses API makes of the frames, each of which it gets once."""
-
-    def __init__(self) -> None:
-        self.last: int | None = None
-        self.items: dict[int, dict[str, Any]] = {}
-        self.final: dict[str, Any] | None = None
-
-    def read(self, frame: bytes) -> None:
-        assert self.final is None
-        data = data_of(frame)
-        assert frame.startswith(f"event: {data['type']}\n".encode())
-        assert self.last is None or data["sequence_number"] > self.last
-        self.last = data["sequence_number"]
-        index = data.get("output_index")
-        match data["type"]:
-            case "response.output_item.added":
-                assert index not in self.items
-                self.items[index] = data["item"] | {"so_far": "", "done": False}
-            case "response.output_text.delta" | "response.reasoning_text.delta":
-                item = self.items[index]
-                assert item["id"] == data["item_id"]
-                item["so_far"] += data["delta"]
-            case "response.output_text.done" | "response.reasoning_text.done":
-                assert self.items[index]["so_far"] == data["text"]
-            case "response.output_item.done":
-                is_void = data["item"]["status"] == "incomplete"
-                assert is_void or not self.items[index]["done"]
-                self.items[index] = data["item"] | {"done": True}
-            case type if type in TERMINAL:
-                self.final = data["response"]
-
-    def valid_items(self, *, without_voided_calls: bool = False) -> list[dict[str, Any]]:
-        """The items with content; a void one has none."""
-        done = [self.items[index] for index in sorted(self.items)]
-        assert all(item.pop("done") for item in done)
-        if without_voided_calls:
-            done = [one for one in done if (one["type"], one["status"]) != VOID_CALL]
-        return [item for item in done if item["type"] == "mcp_call" or item["content"]]
 
 
 def read_with_cuts(replies: list[Reply], data: st.DataObject) -> ResponseReader:
@@ -193,33 +137,6 @@ def test_a_response_shows_a_tool_that_ran_here_as_a_call_of_the_server() -> None
             "content": [{"type": "output_text", "text": "Two.", "annotations": [], "logprobs": []}],
         },
     ]
-
-
-class ChatReader:
-    """What a client of Chat Completions makes of the frames."""
-
-    def __init__(self) -> None:
-        self.text = self.reasoning = ""
-        self.finish_reason: str | None = None
-        self.usage: dict[str, Any] | None = None
-        self.error: dict[str, Any] | None = None
-        self.done = False
-
-    def read(self, frame: bytes) -> None:
-        assert not self.done
-        assert self.error is None
-        if frame == DONE:
-            self.done = True
-            return
-        data = json.loads(frame.removeprefix(b"data: "))
-        if "error" in data:
-            self.error = data["error"]
-            return
-        for choice in data["choices"]:
-            self.text += choice["delta"].get("content", "")
-            self.reasoning += choice["delta"].get("reasoning_content", "")
-            self.finish_reason = self.finish_reason or choice["finish_reason"]
-        self.usage = data["usage"] or self.usage
 
 
 @given(histories(paired=True), st.data())

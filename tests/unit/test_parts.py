@@ -2,29 +2,13 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, get_args
-from uuid import UUID
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.protocol.events import (
-    EVENTS,
-    Event,
-    LiveRun,
-    PartAdded,
-    ReasoningDelta,
-    RunCompleted,
-    RunQueued,
-    RunStarted,
-    Snapshot,
-    TextDelta,
-    TextSnapshot,
-    Usage,
-)
-from streams.protocol.fold import Reply
+from streams.protocol.events import EVENTS, PartAdded, TextSnapshot
 from streams.protocol.parts import (
     AnyPart,
     DataPart,
@@ -35,52 +19,14 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
     WholePart,
-    add_part,
     part_json,
     part_of,
     reasoning_of,
     text_of,
     text_parts,
 )
-from streams.protocol.sse import clean, decode, encode
-from tests.support.fold import ConversationState, fold
-
-RUN, MESSAGE, REPLY = UUID(int=1), UUID(int=2), UUID(int=3)
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-USAGE = Usage(input_tokens=1, output_tokens=2, total_tokens=3, estimated=True)
-
-texts = st.text(st.characters(exclude_categories=[]), max_size=6).map(clean)
-names = st.sampled_from(["a", "b"])
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-results = st.builds(ToolResultPart, call=names, output=json_values, truncated=st.booleans())
-errors = st.builds(ToolResultPart, call=names, error=texts)
-whole_parts: st.SearchStrategy[WholePart] = st.one_of(
-    st.builds(
-        ToolCallPart,
-        call=names,
-        name=texts,
-        input=st.dictionaries(texts, json_values, max_size=3),
-        executed=st.sampled_from(["provider", None]),
-    ),
-    results,
-    errors,
-    st.builds(SourcePart, source=texts, title=texts, url=st.none() | texts),
-    st.builds(DataPart, name=names, data=json_values, id=st.none() | names),
-)
-parts: st.SearchStrategy[Part] = st.one_of(
-    st.builds(TextPart, text=texts), st.builds(ReasoningPart, text=texts), whole_parts
-)
-
-
-def joined(*added: Part) -> tuple[Part, ...]:
-    reply: tuple[Part, ...] = ()
-    for part in added:
-        reply = add_part(reply, part)
-    return reply
+from streams.protocol.sse import decode, encode
+from tests.unit.support.part_strategies import RUN, joined, parts, whole_parts
 
 
 def test_a_part_is_one_json_object_without_the_fields_that_have_no_value() -> None:
@@ -211,93 +157,3 @@ def test_a_snapshot_of_the_parts_is_one_line_and_decodes_to_the_same(added: list
     line = encode(event)
     assert line.splitlines() == [line]
     assert decode(event.type, line) == event
-
-
-@st.composite
-def stories(draw: st.DrawFn) -> tuple[list[Event], tuple[Part, ...]]:
-    """The events of one run as its log has them, and the parts of its last attempt."""
-    events: list[Event] = [RunQueued(run=RUN, message=MESSAGE)]
-    reply: tuple[Part, ...] = ()
-    attempts = draw(st.integers(1, 3))
-    for attempt in range(1, attempts + 1):
-        events.append(RunStarted(run=RUN, attempt=attempt, model="m"))
-        reply = ()
-        for index, part in enumerate(draw(st.lists(parts, max_size=8))):
-            reply = add_part(reply, part)
-            where = {"run": RUN, "attempt": attempt, "index": index}
-            match part:
-                case _ if draw(st.integers(0, 9)) == 9:
-                    events.append(TextSnapshot(**where, text=text_of(reply), parts=reply))
-                case TextPart():
-                    events.append(TextDelta(**where, text=part.text))
-                case ReasoningPart():
-                    events.append(ReasoningDelta(**where, text=part.text))
-                case _:
-                    events.append(PartAdded(**where, part=part))
-    if draw(st.booleans()):
-        events.append(
-            RunCompleted(run=RUN, attempt=attempts, reply=REPLY, finish_reason="stop", usage=USAGE)
-        )
-    return events, reply
-
-
-def folded(state: ConversationState, events: list[Event]) -> ConversationState:
-    for event in events:
-        received = decode(event.type, encode(event))
-        state = fold(state, received)
-    return state
-
-
-def snapshot_of(state: ConversationState) -> Snapshot:
-    def live(reply: Reply) -> LiveRun:
-        return LiveRun(
-            id=reply.run,
-            status="running" if reply.attempt else "queued",
-            attempt=reply.attempt,
-            message=reply.message or MESSAGE,
-            text=reply.text,
-            reasoning=reply.reasoning,
-            parts=reply.parts,
-        )
-
-    runs = tuple(live(reply) for reply in state.replies.values())
-    snapshot = Snapshot(
-        id=UUID(int=9),
-        title="",
-        model="",
-        created_at=NOW,
-        messages=(),
-        earlier=None,
-        runs=runs,
-        unanswered=(),
-        cursor=5,
-    )
-    decoded = decode(snapshot.type, encode(snapshot))
-    assert decoded == snapshot
-    return snapshot
-
-
-@given(stories(), st.data())
-def test_a_reader_that_gets_a_snapshot_at_any_point_folds_the_same_parts(
-    story: tuple[list[Event], tuple[Part, ...]], data: st.DataObject
-) -> None:
-    events, reply = story
-    whole = folded(ConversationState(), events)
-    assert whole.replies[RUN].parts == reply
-    before_the_end = len(events) - isinstance(events[-1], RunCompleted)
-    cut = data.draw(st.integers(0, before_the_end))
-    heard = data.draw(st.integers(0, cut))
-    current = folded(ConversationState(), events[:cut])
-    for known in (ConversationState(), folded(ConversationState(), events[:heard])):
-        resumed = folded(fold(known, snapshot_of(current)), events[cut:])
-        assert resumed.replies == whole.replies
-
-
-@given(stories(), st.data())
-def test_a_reader_that_resumes_at_any_cut_folds_the_same_parts(
-    story: tuple[list[Event], tuple[Part, ...]], data: st.DataObject
-) -> None:
-    events, _ = story
-    cut = data.draw(st.integers(0, len(events)))
-    resumed = folded(folded(ConversationState(), events[:cut]), events[cut:])
-    assert resumed == folded(ConversationState(), events)

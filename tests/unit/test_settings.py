@@ -57,6 +57,9 @@ from tests.unit.conftest import Read
             "MODEL_TOKEN_LIMIT_PARAM must be auto, max_tokens or max_completion_tokens, not 'max'.",
         ),
         ("MAX_REPLY_BYTES", "0", "MAX_REPLY_BYTES must be at least 1, not '0'."),
+        ("MAX_REPLY_BYTES", "4000001", "MAX_REPLY_BYTES must be at most 4000000, not '4000001'."),
+        ("MAX_PARTS", "1501", "MAX_PARTS must be at most 1500, not '1501'."),
+        ("MAX_TOOL_CALLS", "501", "MAX_TOOL_CALLS must be at most 500, not '501'."),
         ("MAX_REPLY_BYTES", "1MB", "MAX_REPLY_BYTES must be a whole number, not '1MB'."),
         ("AGENTS", "a", "AGENTS must be name=value pairs with commas between, not 'a'."),
         (
@@ -221,34 +224,3 @@ def test_two_processes_that_start_at_once_share_one_key(
     kept = tmp_path / "secret_key"
     assert list(tmp_path.iterdir()) == [kept]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-
-
-def test_agents_are_read_as_names_with_paths(read: Read) -> None:
-    named = read(AGENTS="support=shop.agents.support, weather=shop.agents.weather,")
-    assert named["AGENTS"] == {
-        "support": "shop.agents.support",
-        "weather": "shop.agents.weather",
-    }
-
-
-def test_only_a_development_copy_without_agents_of_its_own_offers_demonstrations(
-    read: Read,
-) -> None:
-    demonstrations = read()["AGENTS"]
-    assert list(demonstrations) == ["demo-tools", "demo-chain"]
-    assert read()["AGENT_SUGGESTIONS"].keys() == demonstrations.keys()
-    assert read(AGENTS="")["AGENTS"] == {}
-    production = {
-        "PRODUCTION": "true",
-        "SECRET_KEY": "s" * 50,
-        "ALLOWED_HOSTS": "chat.example",
-        "DATABASE_URL": "postgres://127.0.0.1/unspool",
-        "REDIS_URL": "redis://127.0.0.1/0",
-        "OPENAI_API_KEY": "sk-key",
-    }
-    assert read(**production)["AGENTS"] == {}
-
-
-def test_suggestions_are_read_as_json(read: Read) -> None:
-    named = read(AGENT_SUGGESTIONS='{"support": ["Where is my order?"]}')
-    assert named["AGENT_SUGGESTIONS"] == {"support": ["Where is my order?"]}

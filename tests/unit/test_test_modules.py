@@ -1,12 +1,13 @@
-"""The tests keep their own rules: what tests share is in support modules."""
+"""The tests keep their own rules: short modules, and what they share in support modules."""
 
 import ast
 from pathlib import Path
 
-from tests.unit.support.source import CHECKOUT
+from tests.unit.support.source import CHECKOUT, PACKAGES
 
 TESTS = CHECKOUT / "tests"
 RELATIVE = "a relative import"
+LONGEST = 250  # lines
 
 
 def imported_modules(path: Path) -> list[str]:
@@ -36,3 +37,12 @@ def test_no_module_imports_a_test_module() -> None:
         for path in TESTS.rglob("*.py")
     }
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_no_module_is_longer_than_the_bound() -> None:
+    lines = {
+        str(path.relative_to(CHECKOUT)): len(path.read_text().splitlines())
+        for folder in (*PACKAGES, "tests")
+        for path in (CHECKOUT / folder).rglob("*.py")
+    }
+    assert {path: count for path, count in lines.items() if count > LONGEST} == {}

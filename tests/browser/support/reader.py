@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,3 +142,6 @@ class Reader:
         # A connection that was cut on purpose is logged by the browser itself.
         if message.type == "error" and "net::ERR" not in message.text:
             self.seen.errors.append(f"{message.text} {message.location['url']}")
+
+
+Readers = Callable[..., Awaitable[Reader]]

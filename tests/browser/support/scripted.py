@@ -40,6 +40,7 @@ from streams.protocol.events import (
 from streams.protocol.fold import Reply
 from streams.protocol.parts import Part, ReasoningPart, TextPart, text_of, text_parts
 from streams.protocol.sse import encode, encode_frame
+from tests.browser.support.run_body import run_body
 from tests.support.fold import ConversationState, fold
 from tests.support.ports import HOST
 
@@ -228,32 +229,6 @@ class Scripted:
         return self._is_closed or len(self._events) > cursor
 
     async def _status(self, route: Route) -> None:
-        reply = self._reply
-        status = "running" if reply.ending is None else reply.ending.type.removeprefix("run.")
-        run = {
-            "id": str(self.run),
-            "conversation": str(self.id),
-            "message": str(self.message),
-            "reply": None,
-            "status": status,
-            "attempt": reply.attempt,
-            "model": "a-model",
-            "text": reply.text,
-            "reasoning": reply.reasoning,
-            "finish_reason": "stop",
-            "error": None,
-            "usage": {
-                "input_tokens": USAGE.input_tokens,
-                "output_tokens": USAGE.output_tokens,
-                "total_tokens": USAGE.total_tokens,
-                "estimated": USAGE.estimated,
-            },
-            "timings": {
-                "queued_at": "2026-01-01T12:00:00Z",
-                "started_at": "2026-01-01T12:00:00.1Z",
-                "first_token_at": "2026-01-01T12:00:00.4Z",
-                "ended_at": "2026-01-01T12:00:03Z",
-            },
-        }
+        body = run_body(self.id, self.run, self.message, self._reply, USAGE)
         with suppress(Error):
-            await route.fulfill(body=json.dumps(run), content_type="application/json")
+            await route.fulfill(body=json.dumps(body), content_type="application/json")

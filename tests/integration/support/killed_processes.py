@@ -20,6 +20,8 @@ from streams.protocol.events import TextDelta
 from tests.support.appends import text_append
 from workers.lease import claim
 
+ASKED = ["message.created", "run.queued"]  # the events of an accepted message
+
 
 class ProcessKilled(BaseException):
     """The process was killed."""

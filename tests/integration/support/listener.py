@@ -27,6 +27,7 @@ from streams.models import Conversation
 from streams.protocol.events import Event, Snapshot
 from streams.protocol.sse import decode
 from streams.protocol.stream_frames import Heartbeat, StreamError, StreamReset
+from tests.integration.support.stream_frames import Frame, frames
 from tests.support.fold import ConversationState, fold
 
 READER = Caller(owner="visitor:a")
@@ -73,33 +74,6 @@ class WebProcess(Hub):
         self._receive(self.buffer, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One block as it was sent."""
-
-    id: int | None
-    type: str
-    data: str
-
-
-def data_of(chunk: bytes) -> bytes:
-    """The data of one chunk of an HTTP body (RFC 9112 §7.1)."""
-    size, rest = chunk.split(b"\r\n", 1)
-    assert rest[int(size, 16) :] == b"\r\n"
-    return rest[:-2]
-
-
-def frames(piece: bytes) -> list[Frame]:
-    """The blocks of a piece that name an event."""
-    found = []
-    for block in piece.decode().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
-        if "event" in fields:
-            id = int(fields["id"]) if "id" in fields else None
-            found.append(Frame(id, fields["event"], fields["data"]))
-    return found
-
-
 @dataclass(eq=False)
 class SteppedReader:
     """One reader over all its connections. Broken promises are listed in `violations`."""
@@ -115,7 +89,7 @@ class SteppedReader:
     frames_left: int | None = None  # frames that still arrive before the connection is cut
     _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
-    _chunks: int = 0  # that were to be written at once
+    _pieces: int = 0  # that were to be written at once
 
     def __post_init__(self) -> None:
         self._awaits_snapshot = self.cursor is None
@@ -209,12 +183,12 @@ class SteppedReader:
         async for piece in pieces:
             self._receive(piece)
 
-    def _write(self, chunk: bytes) -> bool:
-        """Its connection, which is full at each fourth chunk."""
-        self._chunks += 1
-        if self._chunks % 4 == 0:
+    def _write(self, piece: bytes) -> bool:
+        """Its connection, which is full at each fourth piece."""
+        self._pieces += 1
+        if self._pieces % 4 == 0:
             return False
-        self._receive(data_of(chunk))
+        self._receive(piece)
         return True
 
     def _receive(self, piece: bytes) -> None:

@@ -62,7 +62,10 @@ GUARDS = [
         name="a final event publishes a missing start first",
         promise="5, nothing of an attempt before its start",
         remove=missing_events_of(without_the_start),
-        checks=("test_lost_history: test_a_cancel_between_claim_and_start_is_published_in_order",),
+        checks=(
+            "test_lost_history_cancels: "
+            "test_a_cancel_between_claim_and_start_is_published_in_order",
+        ),
     ),
     Guard(
         name="a sweep counts the queued tasks (`queue_length`)",

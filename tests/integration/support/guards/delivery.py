@@ -94,7 +94,7 @@ GUARDS = [
         promise="3.2, heartbeats and the maximum age",
         remove=lambda patch: patch.setattr(ChannelBuffer, "tick", lambda *_: NEVER),
         checks=(
-            "test_delivery: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
+            "test_heartbeats: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
         ),
     ),
     Guard(
@@ -102,26 +102,26 @@ GUARDS = [
         promise="3.2, heartbeats and the maximum age",
         remove=lambda patch: patch.setattr(DeadlineTimer, "wake_at", lambda *_: None),
         checks=(
-            "test_delivery: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
+            "test_heartbeats: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
         ),
     ),
     Guard(
         name="one follower of a channel reads the log for a heartbeat (`may_check`)",
         promise="3.2, what a waiting stream costs",
         remove=lambda patch: patch.setattr(ChannelBuffer, "may_check", lambda *_: True),
-        checks=("test_delivery: test_of_many_waiting_streams_one_wakes_for_a_heartbeat",),
+        checks=("test_heartbeats: test_of_many_waiting_streams_one_wakes_for_a_heartbeat",),
     ),
     Guard(
         name="no heartbeat waits for a log that cannot be read (`may_check`)",
         promise="3.2, heartbeats while Redis is away",
         remove=source(ChannelBuffer, "may_check", "not self.unreadable", "True"),
-        checks=("test_delivery: test_all_streams_send_heartbeats_while_the_log_cannot_be_read",),
+        checks=("test_heartbeats: test_all_streams_send_heartbeats_while_the_log_cannot_be_read",),
     ),
     Guard(
         name="a heartbeat that finds a lost event has all readers read (`Follower._heartbeat`)",
         promise="1, a silent subscription is noticed within seconds",
         remove=lambda patch: patch.setattr(Follower, "_heartbeat", read_for_oneself),
-        checks=("test_delivery: test_the_heartbeat_that_finds_a_lost_event_tells_all_readers",),
+        checks=("test_heartbeats: test_the_heartbeat_that_finds_a_lost_event_tells_all_readers",),
     ),
     Guard(
         name="sockets count as streams of their owner (`OpenStreams.admit`)",
@@ -136,5 +136,13 @@ GUARDS = [
         promise="a WebSocket's client may come back",
         remove=lambda patch: patch.setattr(OpenStream, "close", lambda _: None),
         checks=("test_websocket_access: test_an_owner_may_open_so_many_sockets",),
+    ),
+    Guard(
+        name="what fails for one stream wakes only that one (`Follower.write_with`)",
+        promise="1, no gap: a fault of one stream is no other's",
+        remove=source(Follower, "write_with", "except Exception:", "except TimeoutError:"),
+        checks=(
+            "test_delivery: test_a_stream_that_cannot_be_written_to_keeps_nothing_from_the_others",
+        ),
     ),
 ]

@@ -1,4 +1,4 @@
-"""The guards of streams.dialects: a WebSocket's handshake and frames."""
+"""The guards of streams.dialects: a WebSocket's handshake and frames, text written at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from streams.access import authentication
 from streams.dialects import websocket, websocket_api
+from streams.dialects.live_events import Arrival
 from streams.dialects.websocket import Socket
 from streams.dialects.websocket_api import check_origin
 from tests.integration.support.guards.guard import Guard, source
@@ -71,5 +72,22 @@ GUARDS = [
         promise="1, no repeat and no gap over a WebSocket",
         remove=source(Socket, "_handshake", 'if field[0] == b"last-event-id"', "if False"),
         checks=("test_websocket_access: test_a_socket_resumes_after_the_last_id",),
+    ),
+    Guard(
+        name="what is more than text is left to the stream's task (`Arrival._with_text`)",
+        promise="a stream of another wire ends with its run, or breaks",
+        remove=source(
+            Arrival,
+            "_with_text",
+            "not isinstance(event, Delta) or event.attempt != reply.attempt",
+            "False",
+        ),
+        checks=("unit.test_live_events: test_an_ending_ends_the_stream",),
+    ),
+    Guard(
+        name="a wire's options are part of what its frames are shared by (`Arrival.frames`)",
+        promise="each wire's client ends with the stored reply",
+        remove=source(Arrival, "frames", "wire.variant", "None"),
+        checks=("unit.test_live_events: test_wires_of_a_kind_that_differ_get_frames_of_their_own",),
     ),
 ]

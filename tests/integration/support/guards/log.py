@@ -23,7 +23,7 @@ GUARDS = [
         remove=script(("tonumber(fence) ~= attempt or sealed", "sealed")),
         checks=(
             "test_event_log: test_a_superseded_attempt_is_refused_and_the_newer_one_starts_over",
-            "test_publishing: TestFence.test_an_older_attempt_appends_nothing_after_a_newer_one",
+            "test_fences: TestFence.test_an_older_attempt_appends_nothing_after_a_newer_one",
         ),
     ),
     Guard(

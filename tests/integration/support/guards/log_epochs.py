@@ -17,27 +17,27 @@ GUARDS = [
         name="a lost tail begins a new epoch",
         promise="2, never another epoch's events after an old cursor",
         remove=script(("at > 0 and at >= min_head", "at > 0")),
-        checks=("test_event_log: test_a_lost_tail_is_never_continued",),
+        checks=("test_log_epochs: test_a_lost_tail_is_never_continued",),
     ),
     Guard(
         name="an epoch begins above every published id",
         promise="2, with the clock set back",
         remove=script(("math.max(now, above + MARGIN + now % MARGIN)", "now")),
         checks=(
-            "test_event_log: test_an_epoch_begins_above_published_ids_with_the_clock_set_back",
+            "test_log_epochs: test_an_epoch_begins_above_published_ids_with_the_clock_set_back",
         ),
     ),
     Guard(
         name="two epochs never begin at the same id",
         promise="2, when the log is lost twice within a second",
         remove=script((" + now % MARGIN", "")),
-        checks=("test_event_log: test_two_epochs_never_begin_at_the_same_id",),
+        checks=("test_log_epochs: test_two_epochs_never_begin_at_the_same_id",),
     ),
     Guard(
         name="the start of an attempt on another server process begins a new epoch",
         promise="2, when worker and Redis die together",
         remove=script(("(field('server') or here) ~= here", "false")),
-        checks=("test_event_log: test_an_attempt_on_another_redis_process_begins_an_epoch",),
+        checks=("test_log_epochs: test_an_attempt_on_another_redis_process_begins_an_epoch",),
     ),
     Guard(
         name="a log on another server process is unverified",
@@ -46,8 +46,8 @@ GUARDS = [
             ("if not verified or verified == server_id() then return nil end", "do return nil end")
         ),
         checks=(
-            "test_event_log: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
-            "test_event_log: test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch",
+            "test_log_epochs: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
+            "test_log_epochs: test_on_another_redis_process_a_seal_without_attempt_begins_an_epoch",
         ),
     ),
     Guard(
@@ -63,8 +63,8 @@ GUARDS = [
         promise="2, when Redis fails over during a reply",
         remove=lambda patch: patch.setattr(EventLog, "verify", lambda *_: None),
         checks=(
-            "test_event_log: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
-            "test_event_log: test_an_attempt_that_verifies_detects_a_lost_tail",
+            "test_log_epochs: test_on_another_redis_process_only_an_attempt_can_verify_the_log",
+            "test_log_epochs: test_an_attempt_that_verifies_detects_a_lost_tail",
         ),
     ),
     Guard(
@@ -104,13 +104,13 @@ GUARDS = [
         promise="2, a loss is reported",
         remove=script(("elseif cursor < epoch_start - 1 then", "elseif false then")),
         checks=(
-            "test_event_log: test_an_epoch_begins_above_published_ids_with_the_clock_set_back",
+            "test_log_epochs: test_an_epoch_begins_above_published_ids_with_the_clock_set_back",
         ),
     ),
     Guard(
         name="a cursor before the first kept event is a gap",
         promise="2, a loss is reported",
         remove=script(("elseif cursor < first - 1 then", "elseif false then")),
-        checks=("test_event_log: test_a_trimmed_log_reports_expired_and_its_rest_is_readable",),
+        checks=("test_log_pages: test_a_trimmed_log_reports_expired_and_its_rest_is_readable",),
     ),
 ]

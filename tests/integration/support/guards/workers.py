@@ -55,14 +55,14 @@ GUARDS = [
         promise="10, no tool twice",
         remove=lambda patch: patch.setattr(lease, "retryable", lambda: Q(attempt__lt=9)),
         checks=(
-            "test_agent_runs: test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends",
+            "test_agent_calls: test_a_run_that_has_called_a_tool_is_never_claimed_again_and_ends",
         ),
     ),
     Guard(
         name="only the attempt that holds the run stores a call (`mark_called`)",
         promise="10, no tool twice",
         remove=lambda patch: patch.setattr(lease, "mark_called", lambda _: True),
-        checks=("test_agent_runs: test_an_attempt_that_has_lost_its_run_cannot_store_a_call",),
+        checks=("test_agent_calls: test_an_attempt_that_has_lost_its_run_cannot_store_a_call",),
     ),
     Guard(
         name="held text precedes another part (`ReplyWriter.append`)",
@@ -86,15 +86,15 @@ GUARDS = [
         name="a run that takes too long flushes held text (`Attempt.write`)",
         promise="4, a failed reply keeps its text",
         remove=source(Attempt, "write", "self.writer.flush()", "pass"),
-        checks=("test_delta_window: test_a_run_that_takes_too_long_keeps_what_waits",),
+        checks=("test_delta_window_runs: test_a_run_that_takes_too_long_keeps_what_waits",),
     ),
     Guard(
         name="a stop drops held text (`ReplyWriter.stop`)",
         promise="7, a cancel keeps the published reply",
         remove=source(ReplyWriter, "stop", "self._held.take()", "pass"),
         checks=(
-            "test_delta_window: test_a_cancelled_reply_drops_what_waits",
-            "test_delta_window: test_a_released_reply_drops_what_waits",
+            "test_delta_window_endings: test_a_cancelled_reply_drops_what_waits",
+            "test_delta_window_endings: test_a_released_reply_drops_what_waits",
         ),
     ),
     Guard(
@@ -102,7 +102,7 @@ GUARDS = [
         promise="1, all parts come before the next delta",
         remove=source(ReplyWriter, "flush", "if not self._refused:", "if True:"),
         checks=(
-            "test_delta_window: "
+            "test_delta_window_endings: "
             "test_text_that_becomes_due_before_a_lost_log_is_restored_comes_with_all_parts",
         ),
     ),
@@ -110,7 +110,9 @@ GUARDS = [
         name="nothing is held while a lost log is restored (`ReplyWriter._restore`)",
         promise="1, all parts come before the next delta",
         remove=source(ReplyWriter, "_restore", "self.flush()", "pass"),
-        checks=("test_delta_window: test_all_parts_come_before_text_that_becomes_due_meanwhile",),
+        checks=(
+            "test_delta_window_endings: test_all_parts_come_before_text_that_becomes_due_meanwhile",
+        ),
     ),
     Guard(
         name="text is held until the window is over (`HeldText.due`)",

@@ -1,0 +1,57 @@
+"""What a chat at the terminal has made at the service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.ports import HOST
+from tests.support.stack import Stack
+from tests.support.terminal import visitor_of
+from tests.support.visitor import Visitor
+from tests.support.waiting import until
+
+
+@asynccontextmanager
+async def same_person(stack: Stack, data: Path) -> AsyncIterator[Visitor]:
+    visitor = visitor_of(stack, data)
+    try:
+        yield visitor
+    finally:
+        await visitor.close()
+
+
+def words(text: str) -> list[str]:
+    """The scripted model's words, without the line breaks."""
+    return re.findall(r"w\d+-[0-9a-f]{3}", text)
+
+
+def cookies(stack: Stack, data: Path) -> Path:
+    """The file of this chat's session."""
+    return data / f"chat-{HOST}-{stack.ports[stack.web.name]}.cookies"
+
+
+async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
+    """The run that this chat has just started, after so many deltas were published."""
+    await until(
+        lambda: cookies(stack, data).exists() and stack.model.stats()["streaming"],
+        within=30,
+        what="a reply",
+    )
+    async with same_person(stack, data) as visitor:
+        while True:
+            newest = (await visitor.conversations())[0]["id"]
+            for run in (await visitor.conversation(newest))["runs"]:
+                if len(words(run["text"])) >= pieces:
+                    return dict(run)
+
+
+async def stored(stack: Stack, data: Path) -> list[tuple[str, str]]:
+    """The role and text of each message in the conversation that this chat started last."""
+    async with same_person(stack, data) as visitor:
+        newest = (await visitor.conversations())[0]["id"]
+        messages = (await visitor.conversation(newest))["messages"]
+        return [(message["role"], message["content"]) for message in messages]
