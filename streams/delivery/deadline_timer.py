@@ -38,6 +38,9 @@ class DeadlineTimer:
 
     def _end(self) -> None:
         self._timer, self._ends_at = None, -NEVER  # a deadline that is set meanwhile is returned
-        due = self._pass_deadlines(monotonic())
-        self._ends_at = NEVER
-        self.wake_at(due)
+        due = (now := monotonic()) + TICK  # after a fault, the others' deadlines are still passed
+        try:
+            due = self._pass_deadlines(now)
+        finally:
+            self._ends_at = NEVER
+            self.wake_at(due)

@@ -80,3 +80,20 @@ async def test_a_closed_timer_ends_no_more() -> None:
     async with asyncio.timeout(10):
         await other.empty.wait()
     assert deadlines.passes == 0
+
+
+async def test_after_a_fault_the_next_deadlines_are_passed() -> None:
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    passed = asyncio.Event()
+
+    def fail_once(_: float) -> float:
+        if not faults:
+            raise OSError("one stream cannot be written to")
+        passed.set()
+        return NEVER
+
+    DeadlineTimer(fail_once).wake_at(monotonic())
+    async with asyncio.timeout(10):
+        await passed.wait()
+    assert len(faults) == 1
