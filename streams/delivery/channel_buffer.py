@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from streams.delivery.deadline_timer import NEVER
+
 T = TypeVar("T")
 Deliver = Callable[[int, int, bytes], bool]  # first and last id of events, and their frames
 Pass = Callable[[float], float | None]  # `monotonic()` → the next deadline
 BATCH_BYTES = 64 * 1024  # limit for what is written at once: more waits until its reader reads
 KEPT_BYTES = 1024 * 1024  # limit for the frames of one channel: a follower may get them at once
 CHECK = 0.5  # seconds that one follower may take to read the log for all
-NEVER = float("inf")
 
 
 class Wait(NamedTuple):
@@ -33,7 +34,8 @@ class Wait(NamedTuple):
 class ChannelBuffer:
     """The newest frames of one channel, as they arrive in this process."""
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, wake_at: Callable[[float], None]) -> None:
+        """`wake_at` is called with each deadline before which nothing else is due: see `tick`."""
         self.connected = False  # subscribed: events published from now on arrive
         self.subscription = 0  # counts subscriptions: after each, followers must read the log again
         self.version = 0  # counts changes: a follower that was busy during one must not wait
@@ -43,6 +45,7 @@ class ChannelBuffer:
         self.last_final = 0
         self.listeners = 0
         self._keep = keep
+        self._wake_at = wake_at
         self._first = 0
         self._blocks: list[bytes] = []
         self._bytes = 0  # total size of these blocks
@@ -125,10 +128,10 @@ class ChannelBuffer:
         self.version += 1
         self._go_through(lambda _: False)
 
-    def tick(self, now: float) -> None:
-        """Have the followers pass their deadline, or wake. `Hubs` calls it every `TICK` seconds."""
+    def tick(self, now: float) -> float:
+        """Have the followers pass their deadline, or wake. Returns the next deadline."""
         if now < self._due:
-            return
+            return self._due
         waiting, self._waiting, self._due = self._waiting, [], NEVER
         for wait in waiting:
             if wait.future.done():
@@ -140,6 +143,7 @@ class ChannelBuffer:
                 wait.future.set_result(None)
             else:
                 self._wait(wait if due == wait.deadline else wait._replace(deadline=due))
+        return self._due
 
     def may_check(self, now: float) -> bool:
         """Whether the caller is to read the log for all followers. One at a time is, if it can."""
@@ -151,7 +155,9 @@ class ChannelBuffer:
 
     def _wait(self, wait: Wait) -> None:
         self._waiting.append(wait)
-        self._due = min(self._due, wait.deadline)
+        if wait.deadline < self._due:
+            self._due = wait.deadline
+            self._wake_at(self._due)
 
     def _go_through(self, stays: Callable[[Wait], bool]) -> None:
         """Wake the followers that wait, except those that stay."""
@@ -189,8 +195,7 @@ class ChannelBuffer:
         """Wait for a change, or for the first tick after the deadline (`monotonic()`).
 
         It waits on after an event for which `deliver` returns True, and after a deadline for which
-        `pass_deadline` returns the next one. A timer for each wait would cost more than all else
-        that a follower does for an event.
+        `pass_deadline` returns the next one.
         """
         future = asyncio.get_running_loop().create_future()
         self._wait(Wait(deadline, future, deliver, pass_deadline))

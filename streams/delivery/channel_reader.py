@@ -14,7 +14,8 @@ from functools import partial
 from time import monotonic
 from uuid import UUID
 
-from streams.delivery.channel_buffer import NEVER, ChannelBuffer
+from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.deadline_timer import NEVER
 from streams.delivery.replay import Pending, ReplayPage, pending, read_page, snapshot_page
 from streams.delivery.threads import in_thread
 from streams.log.channels import channel_of

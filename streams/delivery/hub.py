@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 
@@ -15,6 +15,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from streams.delivery.channel_buffer import ChannelBuffer
+from streams.delivery.deadline_timer import NEVER, DeadlineTimer
 from streams.log.sharding import server_of, server_urls
 from streams.observability.metrics import set_subscription
 from streams.protocol.events import ENDINGS
@@ -24,39 +25,37 @@ logger = logging.getLogger(__name__)
 PING = 1.0  # seconds between two PINGs on the connection
 TIMEOUT = 3.0  # seconds without any reply after which the connection counts as lost
 RECONNECT = (0.1, 0.6)  # seconds until the next try to connect, minimum and maximum
-TICK = 0.1  # seconds between two looks at the deadlines of the followers
 
 
 class Hubs:
-    """One hub for each Redis server, and the one clock of all that wait in this process."""
+    """One hub for each Redis server, and the one timer of all that wait in this process."""
 
     def __init__(self, *, keep: int) -> None:
-        self._hubs = [Hub(url, index, keep=keep) for index, url in enumerate(server_urls())]
-        self._clock: asyncio.Task[None] | None = None
+        self._timer = DeadlineTimer(self._tick)
+        self._hubs = [
+            Hub(url, index, keep=keep, wake_at=self._timer.wake_at)
+            for index, url in enumerate(server_urls())
+        ]
 
     def listen(self, channel: str) -> AbstractContextManager[ChannelBuffer]:
         """The channel's buffer. It stays subscribed while a context is open."""
-        if self._clock is None:
-            self._clock = asyncio.create_task(self._tick())
         return self._hubs[server_of(channel)].listen(channel)
 
     async def close(self) -> None:
-        if self._clock:
-            self._clock.cancel()
+        self._timer.close()
         for hub in self._hubs:
             await hub.close()
 
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            for hub in self._hubs:
-                hub.tick(monotonic())
+    def _tick(self, now: float) -> float:
+        return min(hub.tick(now) for hub in self._hubs)
 
 
 class Hub:
     """The buffers of one Redis server, and the one connection that feeds them."""
 
-    def __init__(self, url: str, index: int = 0, *, keep: int) -> None:
+    def __init__(
+        self, url: str, index: int, *, keep: int, wake_at: Callable[[float], None]
+    ) -> None:
         # redis-py sets no time-out: in Python 3.11 its `wait_for` can swallow a cancellation.
         self._pool = ConnectionPool.from_url(
             url,
@@ -66,6 +65,7 @@ class Hub:
             decode_responses=True,
         )
         self._keep = keep
+        self._wake_at = wake_at
         self._server = index  # of the server, in `server_urls()`
         self._buffers: dict[str, ChannelBuffer] = {}
         self._asked: set[str] = set()
@@ -79,7 +79,7 @@ class Hub:
         """The channel's buffer. It stays subscribed while a context is open."""
         if self._task is None:
             self._task = asyncio.create_task(self._stay_connected())
-        buffer = self._buffers.setdefault(channel, ChannelBuffer(self._keep))
+        buffer = self._buffers.setdefault(channel, ChannelBuffer(self._keep, self._wake_at))
         buffer.listeners += 1
         self._changed.set()
         try:
@@ -89,9 +89,9 @@ class Hub:
             if not buffer.listeners:
                 self._changed.set()  # kept until unsubscribed: a new listener may come before
 
-    def tick(self, now: float) -> None:
-        for buffer in self._buffers.values():
-            buffer.tick(now)
+    def tick(self, now: float) -> float:
+        """Have all followers pass their deadlines. Returns the next one."""
+        return min((buffer.tick(now) for buffer in self._buffers.values()), default=NEVER)
 
     async def close(self) -> None:
         if self._task:

@@ -13,7 +13,7 @@ from time import monotonic
 
 from django.conf import settings
 
-from streams.access.authorization import Caller
+from streams.access.authorization import Caller, Reader
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
@@ -66,6 +66,7 @@ class OpenStreams:
     def __init__(self) -> None:
         self._hubs = Hubs(keep=settings.STREAM_BUFFER)
         self._open: set[Follower] = set()
+        self._readers: Counter[Reader] = Counter()  # how many of these streams each has open
         self._counts: Counter[str] = Counter()
         self._watcher: asyncio.Task[None] | None = None
         self.draining = False
@@ -136,6 +137,7 @@ class OpenStreams:
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch())
         self._open.add(follower)
+        self._readers[follower.reader] += 1
         metrics.OPEN_STREAMS.inc()
         if self.draining:
             follower.close(StreamEnd.DRAINING)
@@ -144,6 +146,9 @@ class OpenStreams:
                 yield piece
         finally:
             self._open.discard(follower)
+            self._readers[follower.reader] -= 1
+            if not self._readers[follower.reader]:
+                del self._readers[follower.reader]
             metrics.OPEN_STREAMS.dec()
 
     async def _watch(self) -> None:
@@ -162,8 +167,8 @@ class OpenStreams:
                 follower.task.cancel()
 
     async def _close_revoked(self) -> None:
-        ends = await revoked({follower.reader for follower in self._open})
-        for follower in self._open:
+        ends = await revoked(set(self._readers))
+        for follower in self._open if ends else ():
             if end := ends.get(follower.reader):
                 follower.close(end)
 

@@ -42,6 +42,16 @@ PAGE_BYTES = 1024 * 1024  # bytes in one page of events, unless a single event i
 ONCE_PER_RUN = {MessageCreated.type: "message", RunQueued.type: "queued"}
 
 
+def state_key(channel: str) -> str:
+    """The key of a call. The braces put all keys of a channel into one slot of a Redis Cluster."""
+    return f"{{{channel}}}:state"
+
+
+def log_limits() -> str:
+    """How many events a log keeps, the seconds until they expire, and until its state does."""
+    return f"{settings.LOG_EVENTS} {settings.LOG_TTL} {settings.LOG_STATE_TTL}"
+
+
 class ChannelLog:
     """The log of one channel.
 
@@ -191,10 +201,8 @@ class ChannelLog:
 
     def call(self, run: UUID | None, *rest: Any) -> Arguments:
         """The key and the arguments of one call, as prelude.lua lists them."""
-        # The braces put all keys of a channel into one slot of a Redis Cluster.
-        key = f"{{{self._channel}}}:state"
-        bounds = f"{settings.LOG_EVENTS} {settings.LOG_TTL} {settings.LOG_STATE_TTL}"
-        return [1, key, self._min_head, self._servers.clock(), bounds, str(run or ""), *rest]
+        now, run_id = self._servers.clock(), str(run or "")
+        return [1, state_key(self._channel), self._min_head, now, log_limits(), run_id, *rest]
 
     def _run(self, operation: Operation, run: UUID | None, *rest: Any) -> Answer:
         (answer,) = self._servers.run(self._channel, operation, [self.call(run, *rest)])

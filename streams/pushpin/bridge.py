@@ -15,8 +15,8 @@ from uuid import UUID
 
 from django.conf import settings
 
-from streams.delivery.channel_buffer import NEVER
 from streams.delivery.channel_reader import SOON, ChannelReader
+from streams.delivery.deadline_timer import NEVER
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, closing_frames, revoked
 from streams.log.channels import conversation_of

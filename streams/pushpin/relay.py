@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from uuid import UUID
 
-from streams.delivery.channel_buffer import NEVER
 from streams.delivery.channel_reader import ChannelReader
+from streams.delivery.deadline_timer import NEVER
 from streams.delivery.replay import ReplayPage
 from streams.log.channels import channel_of
 from streams.log.event_log import log_of

@@ -45,10 +45,11 @@ class Running:
         return self._page("/stats")
 
     def last(self) -> dict[str, Any]:
+        """The last request; empty before the first one."""
         return self._page("/last")
 
     def _page(self, path: str) -> dict[str, Any]:
-        return dict(httpx.get(self.url.removesuffix("/v1") + path, trust_env=False).json())
+        return dict(httpx.get(self.url.removesuffix("/v1") + path, trust_env=False).json() or {})
 
 
 @contextmanager

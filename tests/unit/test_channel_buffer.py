@@ -10,7 +10,7 @@ from streams.delivery.channel_buffer import KEPT_BYTES, ChannelBuffer
 
 
 def feed(*frames: bytes, keep: int = 512) -> ChannelBuffer:
-    made = ChannelBuffer(keep)
+    made = ChannelBuffer(keep, lambda _: None)
     made.subscribed()
     for id, frame in enumerate(frames, 1):
         made.push(id, frame)

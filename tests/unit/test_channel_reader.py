@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from streams.delivery import channel_reader
-from streams.delivery.channel_buffer import NEVER, ChannelBuffer
+from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
+from streams.delivery.deadline_timer import NEVER
 from streams.delivery.replay import ReplayPage
 from streams.log.errors import LogUnavailable
 
@@ -21,7 +22,7 @@ def buffer(monkeypatch: pytest.MonkeyPatch) -> ChannelBuffer:
         return ask()
 
     monkeypatch.setattr(channel_reader, "in_thread", at_once)
-    buffer = ChannelBuffer(4)
+    buffer = ChannelBuffer(4, lambda _: None)
     buffer.subscribed()
     return buffer
 

@@ -49,7 +49,7 @@ class ObservedBuffer(ChannelBuffer):
     """A channel buffer with an event for "the follower is idle"."""
 
     def __init__(self) -> None:
-        super().__init__(BUFFER)
+        super().__init__(BUFFER, lambda _: None)
         self.idle = asyncio.Event()
 
     async def wait_for_change(
@@ -63,7 +63,7 @@ class WebProcess(Hub):
     """A web process that receives only the messages that a test delivers."""
 
     def __init__(self) -> None:
-        super().__init__("redis://redis.invalid", keep=BUFFER)
+        super().__init__("redis://redis.invalid", 0, keep=BUFFER, wake_at=lambda _: None)
         self.buffer = ObservedBuffer()
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from streams.delivery import replay
 from streams.delivery.channel_buffer import ChannelBuffer
 from streams.delivery.channel_reader import ChannelReader
+from streams.delivery.deadline_timer import NEVER, DeadlineTimer
 from streams.delivery.follower import Follower
 from streams.delivery.open_streams import OpenStream, OpenStreams
 from streams.protocol.sse import encode_frame
@@ -89,9 +90,17 @@ GUARDS = [
         checks=(stories.a_final_event_lost_by_a_failover_is_reported,),
     ),
     Guard(
-        name="one tick a process wakes the readers whose deadline has passed (`tick`)",
+        name="one timer a process wakes the readers whose deadline has passed (`tick`)",
         promise="3.2, heartbeats and the maximum age",
-        remove=lambda patch: patch.setattr(ChannelBuffer, "tick", lambda *_: None),
+        remove=lambda patch: patch.setattr(ChannelBuffer, "tick", lambda *_: NEVER),
+        checks=(
+            "test_heartbeats: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
+        ),
+    ),
+    Guard(
+        name="a wait with an earlier deadline than all others sets the timer (`wake_at`)",
+        promise="3.2, heartbeats and the maximum age",
+        remove=lambda patch: patch.setattr(DeadlineTimer, "wake_at", lambda *_: None),
         checks=(
             "test_heartbeats: test_a_silent_stream_sends_heartbeats_and_ends_at_its_maximum_age",
         ),
@@ -115,10 +124,10 @@ GUARDS = [
         checks=("test_heartbeats: test_the_heartbeat_that_finds_a_lost_event_tells_all_readers",),
     ),
     Guard(
-        name="sockets count as streams of their owner (`OpenStreams.admit`)",
+        name="sockets count as streams of their owner (`OpenStreams.reserve`)",
         promise="a WebSocket's client is bounded",
         remove=source(
-            OpenStreams, "admit", "self._counts[caller.owner] >= settings.MAX_STREAMS", "False"
+            OpenStreams, "reserve", "self._counts[owner] >= settings.MAX_STREAMS", "False"
         ),
         checks=("test_websocket_access: test_an_owner_may_open_so_many_sockets",),
     ),

@@ -13,6 +13,7 @@ from tests.integration.support.guards.guard import Guard, source
 from workers import claim_rows, lease
 from workers.attempt import Attempt
 from workers.delta_window import HeldText
+from workers.generators import sse_lines
 from workers.reply_writer import ReplyWriter
 
 
@@ -37,6 +38,12 @@ GUARDS = [
             "test_publishing: "
             "TestAcceptedMessages.test_an_unpublished_message_is_published_before_the_run_starts",
         ),
+    ),
+    Guard(
+        name="a reader that rests leaves packets in the kernel (`transport_of`)",
+        promise="5, what a token of a fast model costs",
+        remove=lambda patch: patch.setattr(sse_lines, "transport_of", lambda _: None),
+        checks=("test_model_rest: test_the_packets_of_a_rest_are_received_in_one_read",),
     ),
     Guard(
         name="a late timer does not move the next window (`HeldText.begin_window`)",
