@@ -16,7 +16,7 @@ from streams.models import Run
 from streams.observability import metrics
 from tests.integration.support.agent_runs import asked, kinds, name_agents, now, published
 from tests.integration.support.written_runs import until, write_in_thread
-from tests.support.agents import noted
+from tests.support.agent_paths import noted
 from workers.agent_replies import AgentReplies, load_agents
 from workers.agents.errors import AgentMisconfigured
 from workers.run_attempt import generate
