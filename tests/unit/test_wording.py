@@ -6,8 +6,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SUFFIXES = (".py", ".md", ".js", ".mjs", ".lua", ".html", ".css", ".toml", ".json", ".conf", ".env")
+OLD_NAMES_IN = "CHANGELOG.md"  # it tells users of them
 LEFT_OUT = {
-    "CHANGELOG.md",  # tells users of old names
     "config/settings/renamed.py",  # has each old name of a setting
     "tests/unit/test_settings.py",  # uses them
     "tests/unit/test_wording.py",
@@ -25,6 +25,7 @@ NAMES = (
     "Doubtful|Spoilt|Unfenced|NotLast|TooManyRuns|TooManyPosts|TooManyStreams|ModelFault|Teller"
 )
 BANNED = re.compile(rf"\b(?:{PRONOUNS}|{SETTINGS}|{NAMES})\b", re.IGNORECASE)
+BANNED_PRONOUN = re.compile(rf"\b(?:{PRONOUNS})\b", re.IGNORECASE)
 
 
 def written_files() -> list[Path]:
@@ -49,7 +50,7 @@ def test_no_file_has_a_banned_word() -> None:
         f"{path.relative_to(CHECKOUT)}:{number}: {match[0]}"
         for path in written_files()
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        for match in BANNED.finditer(line)
+        for match in (BANNED_PRONOUN if path.name == OLD_NAMES_IN else BANNED).finditer(line)
         if (str(path.relative_to(CHECKOUT)), match[0]) not in ALLOWED
     ]
     assert found == []
