@@ -227,7 +227,7 @@ def test_what_an_agent_raises_stays_in_the_log(
         ("tests.support.agents.no_such_agent", "cannot be imported"),
         ("tests.support.agents.no_generator", "is not an agent"),
         ("tests.support.agents.no_turn", "is not an agent"),
-        ("tests.support.agents.TOOLS", "is not an agent"),
+        ("tests.support.agent_paths.TOOLS", "is not an agent"),
     ],
 )
 def test_what_is_no_agent_is_refused_with_a_sentence(
