@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import httptools
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from config.refusal import UNREADABLE, encoded_refusal
 from streams.http.event_stream import CONNECTION, Write
@@ -50,6 +50,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._cycles: list[RequestResponseCycle] = []  # whose responses have not ended
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +90,10 @@ class HttpConnection(HttpToolsProtocol):
             CONNECTION: {"abort": self.transport.abort, "writer": self.writer_of}
         }
         super().on_headers_complete()
+        # A client may send its next request before the response to this one has ended.
+        self._cycles = [one for one in self._cycles if not one.response_complete]
+        if self.cycle:
+            self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._reported = True
@@ -102,13 +107,19 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        for cycle in self._cycles:  # uvicorn tells the newest only
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def writer_of(self, send: Send) -> Write | None:
         """What writes a chunk of the body at once. None if `send` is not the server's own.
 
-        Another `send` belongs to ASGI middleware, which must see each part of the body.
+        Another `send` belongs to ASGI middleware, which must see each part of the body. None as
+        well for a response without a body (RFC 9110 §9.3.2).
         """
-        return self.write_at_once if self.cycle and send == self.cycle.send else None
+        if self.cycle is None or send != self.cycle.send or self.cycle.scope["method"] == "HEAD":
+            return None
+        return self.write_at_once
 
     def write_at_once(self, data: bytes) -> bool:
         """Write bytes of the response's body, as a chunk. False: the client must read first."""

@@ -44,7 +44,7 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
 def logged_problem(request: HttpRequest, error: Exception) -> Problem:
     """The problem that tells the caller about this exception. An error of the service is logged."""
     problem = problem_of(error)
-    if problem.status >= 500:
+    if problem.status >= 500 and problem.status != 505:  # the client's HTTP/1.0 is no error of ours
         logger.error("%s %s refused", request.method, request.path, exc_info=error)
     return problem
 

@@ -16,6 +16,11 @@ UNSLASHED = Problem(
 )
 
 
+def is_head(request: HttpRequest) -> bool:
+    """Whether only the head of the response is wanted. The view gets such a request as a GET."""
+    return bool(request.META.get("REQUEST_METHOD") == "HEAD")
+
+
 def wrapped(
     address: URLPattern, refuse: Callable[[Problem], HttpResponse] = problem_response
 ) -> URLPattern:

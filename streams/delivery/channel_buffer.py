@@ -6,6 +6,7 @@ not reach back to the cursor, the reader reads the log. So a slow reader costs n
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -174,8 +175,13 @@ class ChannelBuffer:
         future: asyncio.Future[T] | None = self._in_flight.get(key)
         if future is None:
             future = self._in_flight[key] = asyncio.ensure_future(read())
-            future.add_done_callback(lambda _: self._in_flight.pop(key))
+            future.add_done_callback(partial(self._landed, key))
         return await asyncio.shield(future)  # the follower that began it may be cancelled first
+
+    def _landed(self, key: tuple[int, int | None], read: asyncio.Future[Any]) -> None:
+        del self._in_flight[key]
+        if not read.cancelled():
+            read.exception()  # taken note of, even if all that waited for it have left
 
     async def wait_for_change(
         self, deadline: float, deliver: Deliver | None = None, pass_deadline: Pass | None = None

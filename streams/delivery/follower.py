@@ -40,6 +40,7 @@ class Follower:
     """One open stream of one reader."""
 
     __slots__ = (
+        "_check_at",
         "_cursor",
         "_ends_at",
         "_events",
@@ -47,6 +48,7 @@ class Follower:
         "_heartbeat_after",
         "_heartbeat_at",
         "_hubs",
+        "_is_regular",
         "_until_idle",
         "_write_at_once",
         "end",
@@ -64,20 +66,23 @@ class Follower:
         cursor: int | None,
         until_idle: bool,
         heartbeat: float,
+        is_regular: bool = False,
     ) -> None:
+        """`heartbeat`: seconds without an event until one; `is_regular`: also between events."""
         self.reader = (caller, conversation.id)
         self.task: asyncio.Task[object] | None = None
-        # When the web server took the piece that it is still writing; None if it writes none.
+        # When the web server took a part of the piece that it is still writing; None if none.
         self.write_started_at: float | None = None
         self._events: ChannelReader | None = None
         self._write_at_once: Write | None = None
-        self._heartbeat_at = 0.0
+        self._heartbeat_at = self._check_at = 0.0
         self._hubs = hubs
         self._cursor = cursor  # of the reader when it came
         self._has_sent = False  # whether a complete frame was sent
         self.end: StreamEnd | None = None  # why the stream ends; None while it goes on
         self._until_idle = until_idle
-        self._heartbeat_after = heartbeat  # seconds without an event
+        self._heartbeat_after = heartbeat
+        self._is_regular = is_regular
         self._ends_at = monotonic() + settings.STREAM_MAX_AGE * random.uniform(0.8, 1.2)
 
     async def frames(self) -> AsyncIterator[bytes]:
@@ -111,6 +116,11 @@ class Follower:
 
         self._write_at_once = write_or_wake
 
+    def note_progress(self) -> None:
+        """The web server has taken a part of the piece."""
+        if self.write_started_at is not None:
+            self.write_started_at = monotonic()
+
     def close(self, end: StreamEnd) -> None:
         """End the stream for this reason, unless it ends for another one already."""
         self.end = self.end or end
@@ -119,7 +129,7 @@ class Follower:
 
     async def _write(self, events: ChannelReader) -> AsyncIterator[bytes]:
         yield retry_field(*settings.STREAM_RETRY)
-        self._delay_heartbeat()
+        self._heartbeat_at = self._check_at = self._next_heartbeat()
         buffer = events.buffer
         at_once = (self._deliver, self._pass_deadline) if self._write_at_once else (None, None)
         while self.end is None:
@@ -133,7 +143,7 @@ class Follower:
                 self.close(StreamEnd.IDLE)
             elif monotonic() >= self._heartbeat_at:
                 yield await self._heartbeat(events)
-                self._delay_heartbeat()
+                self._heartbeat_at = self._next_heartbeat()
             elif monotonic() >= self._ends_at:
                 self.close(StreamEnd.TOO_OLD)
             elif buffer.version == version:  # otherwise a change came while the log was read
@@ -146,10 +156,20 @@ class Follower:
         due: float = min(self._heartbeat_at, self._ends_at)
         return min(due, events.due(until_idle=self._until_idle))
 
-    def _delay_heartbeat(self) -> None:
-        """Set when the next heartbeat is due, a little later so that one tick serves many."""
+    def _next_heartbeat(self) -> float:
+        """When it is due: a little later than it could be, so that one tick serves many."""
         step = self._heartbeat_after / STEPS
-        self._heartbeat_at = ceil((monotonic() + self._heartbeat_after) / step) * step
+        return ceil((monotonic() + self._heartbeat_after) / step) * step
+
+    def _delay_heartbeat(self) -> None:
+        """An event has come, so the subscription works. The next heartbeat may be later, too."""
+        self._check_at = self._next_heartbeat()
+        if not self._is_regular:
+            self._heartbeat_at = self._check_at
+
+    def _is_checked(self, events: ChannelReader) -> bool:
+        """Whether a heartbeat needs no look at the log, because nothing can be missing."""
+        return monotonic() < self._check_at or events.is_checked(self._heartbeat_after)
 
     def _deliver(self, first: int, last: int, frames: bytes) -> bool:
         """Write live events while the stream waits. False: the stream must wake, and do it."""
@@ -170,12 +190,12 @@ class Follower:
         if not events or not write:
             return None
         if now >= self._heartbeat_at:
-            if not events.is_checked(self._heartbeat_after):
+            if not self._is_checked(events):
                 return None if events.buffer.may_check(now) else now
             if not write(heartbeat_frame(events.cursor)):
                 return None
             self._has_sent = True
-            self._delay_heartbeat()
+            self._heartbeat_at = self._next_heartbeat()
         due = self._due(events)
         return due if now < due else None
 
@@ -192,7 +212,7 @@ class Follower:
 
         One follower of the channel reads the log for all. Where it finds events, all of them read.
         """
-        if events.is_checked(self._heartbeat_after):
+        if self._is_checked(events):
             return heartbeat_frame(events.cursor)
         page = None
         if events.buffer.connected and events.cursor is not None:

@@ -36,6 +36,7 @@ class OpenStream:
         self._follower = follower
         self._pieces = pieces
         self.write_with = follower.write_with
+        self.note_progress = follower.note_progress
         self._release: Callable[[], None] | None = release
 
     @property
@@ -87,12 +88,10 @@ class OpenStreams:
     ) -> OpenStream:
         """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`.
 
-        `heartbeat`: seconds without an event until one, if not STREAM_HEARTBEAT.
+        `heartbeat`: seconds between two, also while events come; without it, there is one after
+        STREAM_HEARTBEAT seconds without an event.
         """
-        with self._lock:
-            if self._counts[caller.owner] >= settings.MAX_STREAMS:
-                raise StreamLimit
-            self._counts[caller.owner] += 1
+        release = self.reserve(caller.owner)
         follower = Follower(
             self._hubs,
             caller=caller,
@@ -100,9 +99,20 @@ class OpenStreams:
             cursor=cursor,
             until_idle=until_idle,
             heartbeat=heartbeat or settings.STREAM_HEARTBEAT,
+            is_regular=heartbeat is not None,
         )
-        release = partial(self._release, caller.owner)
         return OpenStream(follower, self._stream(follower), release)
+
+    def reserve(self, owner: str) -> Callable[[], None]:
+        """Count a stream of this owner until what is returned is called. Thread-safe.
+
+        Raises `StreamLimit`.
+        """
+        with self._lock:
+            if self._counts[owner] >= settings.MAX_STREAMS:
+                raise StreamLimit
+            self._counts[owner] += 1
+        return partial(self._release, owner)
 
     def _release(self, owner: str) -> None:
         with self._lock:

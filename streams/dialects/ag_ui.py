@@ -10,8 +10,6 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from streams.dialects.ag_ui_messages import (
     ACTIVITIES,
     Message,
@@ -47,6 +45,7 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from streams.protocol.sse import json_line
 
 KEPT = 64 * 1024  # bytes of a thread that a stream keeps for a second attempt
 # Of the activities that a snapshot lacks, the client drops those of these types.
@@ -205,4 +204,4 @@ def _close(message: str, part: AnyPart) -> Iterator[Event]:
 
 
 def _frame(event: Event) -> bytes:
-    return b"data: " + orjson.dumps(event) + b"\n\n"
+    return b"data: " + json_line(event) + b"\n\n"

@@ -4,7 +4,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from django.db import IntegrityError
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
@@ -22,7 +22,7 @@ from streams.dialects.history import (
     newest_run,
     place_of,
 )
-from streams.dialects.http import HEADERS, DialectApi, check_stream, stream_run
+from streams.dialects.http import HEADERS, Answer, DialectApi, check_stream, stream_run
 from streams.dialects.plain_text import BODY, documented, refuse
 from streams.http.problems import not_found
 from streams.models import Conversation, Run
@@ -35,7 +35,7 @@ router = Router(tags=[DIALECT])
 
 
 @router.post("/ag-ui", openapi_extra=documented(BODY, STREAM))
-def run_agent(request: ApiRequest, body: AgUiRequest) -> StreamingHttpResponse:
+def run_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
     owner = request.auth.owner
     check_stream(request, request.auth)  # before anything is stored
     try:
@@ -46,7 +46,7 @@ def run_agent(request: ApiRequest, body: AgUiRequest) -> StreamingHttpResponse:
 
 
 @router.post("/ag-ui/connect", openapi_extra=documented(BODY, STREAM))
-def connect_agent(request: ApiRequest, body: AgUiRequest) -> HttpResponse | StreamingHttpResponse:
+def connect_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
     conversation = conversation_named(request.auth.owner, DIALECT, body.threadId)
     run = newest_run(conversation) if conversation else None
     if run is None:
@@ -119,7 +119,7 @@ def _queued(owner: str, conversation: Conversation | None, body: AgUiRequest) ->
 
 def _stream(
     request: ApiRequest, body: AgUiRequest, run: UUID, *, name: str, is_new: bool = False
-) -> StreamingHttpResponse:
+) -> Answer:
     """The run's stream. It begins with the thread, unless the run is new and the client has it."""
     state = reply_state(run)
     had, thread = body.had, None

@@ -9,8 +9,6 @@ GET  /api/chat/<id>/messages the conversation as UI messages
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
-
 from streams.dialects.changes import (
     Change,
     Closed,
@@ -34,6 +32,7 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from streams.protocol.sse import json_line
 
 FINISH_REASONS = ("stop", "length", "content-filter", "tool-calls", "error")
 DONE = b"data: [DONE]\n\n"
@@ -153,4 +152,4 @@ def _ending(ending: Ending) -> Iterator[dict[str, Any]]:
 
 
 def _frame(chunk: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+    return b"data: " + json_line(chunk) + b"\n\n"

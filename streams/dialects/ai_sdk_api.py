@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
@@ -22,7 +22,7 @@ from streams.dialects.history import (
     newest_run,
     place_of,
 )
-from streams.dialects.http import DialectApi, TextAuthentication, check_stream, stream_run
+from streams.dialects.http import Answer, DialectApi, TextAuthentication, check_stream, stream_run
 from streams.dialects.plain_text import BODY, documented, refuse
 from streams.http.problems import not_found
 from streams.models import Conversation, Run
@@ -36,7 +36,7 @@ router = Router(tags=["ai-sdk"])
 
 
 @router.post("/chat", openapi_extra=documented(BODY, STREAM))
-def chat(request: ApiRequest, body: ChatRequest) -> StreamingHttpResponse:
+def chat(request: ApiRequest, body: ChatRequest) -> Answer:
     owner = request.auth.owner
     check_stream(request, request.auth)  # before anything is stored
     text = body.check()
@@ -124,7 +124,7 @@ def resume(
     request: ApiRequest,
     name: str,
     startIndex: int | None = None,  # noqa: N803  # the name in the query
-) -> HttpResponse | StreamingHttpResponse:
+) -> Answer:
     owner = request.auth.owner
     run = _run(owner, name)
     if run is None and (conversation := conversation_named(owner, DIALECT, name)):
@@ -169,7 +169,7 @@ def _run(owner: str, name: str) -> Run | None:
         return None
 
 
-def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> StreamingHttpResponse:
+def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Answer:
     """The run's stream. `start`: sent by `WorkflowChatTransport`, which is of version 7."""
     continues = start is not None
     resets = continues or request.headers.get(VERSION, "").startswith("7")

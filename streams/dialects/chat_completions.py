@@ -7,14 +7,13 @@ ends the stream with an error, as a failure does.
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-import orjson
-
 from streams.dialects.changes import Ended, Grown, TakenBack, changes
 from streams.dialects.wire import LastFrames
 from streams.models import Run
 from streams.protocol.events import RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart
+from streams.protocol.sse import json_line
 
 FINISH_REASONS = ("stop", "length", "content_filter")
 DONE = b"data: [DONE]\n\n"
@@ -128,4 +127,4 @@ def error_frame(error: dict[str, str | None]) -> bytes:
 
 
 def frame(data: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(data) + b"\n\n"
+    return b"data: " + json_line(data) + b"\n\n"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from ninja import Router
 from pydantic import BaseModel, Field
 
@@ -18,7 +18,7 @@ from streams.chat import ask
 from streams.chat.origin import Origin
 from streams.chat.reply_state import ReplyState
 from streams.dialects.chat_completions import ChatCompletionWire, completion, failure
-from streams.dialects.http import DialectApi, check_stream
+from streams.dialects.http import Answer, DialectApi, check_stream
 from streams.dialects.openai_http import ERRORS, repeatable
 from streams.dialects.openai_input import InputMessage, split
 from streams.dialects.text_input import no_tools
@@ -65,9 +65,7 @@ router = Router(tags=["OpenAI"])
 @router.post(
     "/chat/completions", summary="A reply, in OpenAI's Chat Completions", openapi_extra=ERRORS
 )
-def chat_completions(
-    request: ApiRequest, body: ChatCompletionRequest
-) -> PendingResponse | StreamingHttpResponse:
+def chat_completions(request: ApiRequest, body: ChatCompletionRequest) -> PendingResponse | Answer:
     no_tools(body.tools, body.functions)
     if body.n not in (None, 1):
         raise Problem(400, "not_offered", "Only one choice is written: send no `n`.")

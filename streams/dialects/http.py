@@ -12,7 +12,7 @@ from streams.access.authorization import Caller
 from streams.api.authentication import Authentication
 from streams.api.errors import forget_frames, logged_problem
 from streams.api.json import Parser, Renderer
-from streams.api.routing import wrapped
+from streams.api.routing import is_head, wrapped
 from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.run_stream import open_run
@@ -21,6 +21,7 @@ from streams.http.event_stream import EventStreamResponse
 from streams.http.problems import Problem
 from streams.http.refusals import Refuse
 
+Answer = HttpResponse | StreamingHttpResponse
 SYNTAX = 256 * 1024  # bytes outside of strings in a body, which may hold a list of messages
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 HTTP_1_0 = Problem(
@@ -98,14 +99,17 @@ def stream_run(
     *,
     headers: dict[str, str] | None = None,
     on_close: Callable[[bool], None] | None = None,
-) -> StreamingHttpResponse:
+) -> Answer:
     """The response that streams the run in this wire. `on_close`: see `RunStream`.
 
-    Raises `Problem`.
+    A HEAD request opens no stream. Raises `Problem`.
     """
     check_stream(request, caller)
+    fields = {**HEADERS, **(headers or {})}
+    if is_head(request):
+        return HttpResponse(content_type="text/event-stream", headers=fields)
     try:
         frames = open_run(wire, caller, state, on_close)
     except StreamLimit:
         raise TOO_MANY from None
-    return EventStreamResponse(frames, headers={**HEADERS, **(headers or {})})
+    return EventStreamResponse(frames, headers=fields)

@@ -9,8 +9,6 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from streams.dialects.changes import Ended, Grown, Opened, Replaced, TakenBack, changes
 from streams.dialects.langgraph_messages import (
     SHOWN,
@@ -38,6 +36,7 @@ from streams.protocol.parts import (
     ToolResultPart,
     part_json,
 )
+from streams.protocol.sse import json_line
 
 VALUES, MESSAGES, CUSTOM = "values", "messages-tuple", "custom"
 MODES = (VALUES, MESSAGES, CUSTOM)
@@ -90,7 +89,7 @@ class LangGraphWire:
         if waited and (now.attempt or now.ending):
             raise StreamBroken
         for position, event, data in self._events(before, now):
-            encoded = orjson.dumps(data)
+            encoded = json_line(data)
             yield b"id: %d\nevent: %b\ndata: %b\n\n" % (int(position), event.encode(), encoded)
 
     def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:

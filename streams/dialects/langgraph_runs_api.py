@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import urlencode
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from ninja import Query, Router
 
 from streams.api.authentication import ApiRequest
@@ -11,7 +11,7 @@ from streams.api.json import dump_json
 from streams.chat import finish
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
-from streams.dialects.http import check_stream, stream_run
+from streams.dialects.http import Answer, check_stream, stream_run
 from streams.dialects.langgraph import MODES, LangGraphWire
 from streams.dialects.langgraph_ask import run_in_hidden_thread, run_in_thread
 from streams.dialects.langgraph_http import documented, position_of
@@ -37,7 +37,7 @@ def create_run(request: ApiRequest, thread: str, body: RunRequest) -> HttpRespon
 
 
 @router.post("/threads/{thread}/runs/stream", summary="Ask, and stream", openapi_extra=STREAM)
-def create_run_stream(request: ApiRequest, thread: str, body: RunRequest) -> StreamingHttpResponse:
+def create_run_stream(request: ApiRequest, thread: str, body: RunRequest) -> Answer:
     return _asked_stream(request, thread, body)
 
 
@@ -52,7 +52,7 @@ def create_hidden_run(request: ApiRequest, body: RunRequest) -> HttpResponse:
 
 
 @router.post("/runs/stream", summary="Ask there, and stream", openapi_extra=STREAM)
-def create_hidden_run_stream(request: ApiRequest, body: RunRequest) -> StreamingHttpResponse:
+def create_hidden_run_stream(request: ApiRequest, body: RunRequest) -> Answer:
     return _asked_stream(request, None, body)
 
 
@@ -73,7 +73,7 @@ def join_run_stream(
     run: str,
     stream_mode: Annotated[list[str], Query([])],
     cancel_on_disconnect: str = "0",
-) -> StreamingHttpResponse:
+) -> Answer:
     joined = _run(request, thread, run)
     modes = checked_modes([mode for mode in stream_mode if mode]) or MODES
     after, cancels = position_of(request), cancel_on_disconnect.lower() in YES
@@ -130,9 +130,7 @@ def _asked(request: ApiRequest, thread: str | None, body: RunRequest) -> Run:
     return Run.objects.select_related("conversation", "message").get(pk=run)
 
 
-def _asked_stream(
-    request: ApiRequest, thread: str | None, body: RunRequest
-) -> StreamingHttpResponse:
+def _asked_stream(request: ApiRequest, thread: str | None, body: RunRequest) -> Answer:
     check_stream(request, request.auth)  # before anything is stored
     run = _asked(request, thread, body)
     return _stream(request, run, body.modes, cancels=body.on_disconnect == "cancel")
@@ -155,7 +153,7 @@ def _stream(
     *,
     after: Position | None = None,
     cancels: bool = False,
-) -> StreamingHttpResponse:
+) -> Answer:
     """The run's stream. If it `cancels`, the run ends if the client leaves.
 
     `Location` is where the SDKs come back to. They add the API's prefix, and send nothing again.

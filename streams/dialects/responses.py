@@ -10,8 +10,6 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from streams.dialects.changes import Closed, Ended, Grown, Opened, TakenBack, changes
 from streams.dialects.editions import attempt_of, edition_of, next_edition
 from streams.dialects.position import END, FRAMES, OFFSET_BITS, Position, reply_at
@@ -25,6 +23,7 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from streams.protocol.sse import json_line
 
 TOP = 2**OFFSET_BITS - 1
 TERMINAL = {
@@ -56,7 +55,7 @@ class ResponseWire:
         for position, type, fields in self._events(sent, self._edited(sent, now)):
             number = int(position)
             if self._after is None or number > self._after:
-                data = orjson.dumps({"type": type, "sequence_number": number, **fields})
+                data = json_line({"type": type, "sequence_number": number, **fields})
                 yield b"event: " + type.encode() + b"\ndata: " + data + b"\n\n"
 
     def _edited(self, sent: Reply | None, now: Reply) -> Reply:

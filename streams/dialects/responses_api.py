@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from ninja import Router
 from pydantic import BaseModel, Field
 
@@ -23,7 +23,7 @@ from streams.chat.origin import EarlierMessage, Origin
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import keep
 from streams.dialects.editions import edition_of
-from streams.dialects.http import DialectApi, check_stream, stream_run
+from streams.dialects.http import Answer, DialectApi, check_stream, stream_run
 from streams.dialects.openai_http import ERRORS, repeatable
 from streams.dialects.openai_input import InputMessage, split
 from streams.dialects.position import Position
@@ -39,7 +39,6 @@ from streams.protocol.fold import Reply
 from streams.protocol.ids import NotCanonical, parse_uuid
 
 DIALECT = "responses"
-Answer = HttpResponse | StreamingHttpResponse
 
 
 class ConversationId(BaseModel):

@@ -9,7 +9,6 @@ take an orderly end for a finished reply.
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from time import monotonic
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -30,7 +29,9 @@ from streams.protocol.fold import Reply
 from streams.protocol.sse import decode
 
 KEEP_ALIVE = b": keep-alive\n\n"
-SILENCE = 10.0  # seconds at most: LangGraph's client takes a longer silence for a lost connection
+# Seconds between two comments. LangGraph's client takes a silence of more than 10 for a lost
+# connection, and a heartbeat may come a sixteenth later.
+SILENCE = 9.0
 
 
 class RunStream:
@@ -46,14 +47,15 @@ class RunStream:
         stream: OpenStream | None,
         reply: Reply,
         on_close: Callable[[bool], None] | None = None,
+        release: Callable[[], None] | None = None,
     ) -> None:
         self._wire = wire
         self._stream = stream
+        self._release = release
         self._reply = reply  # of which the reader has all frames
         self._on_close = on_close
         self._left = True  # until the stream has ended otherwise
-        self._said_at = 0.0  # when the reader was last sent anything
-        self._write: Write | None = None
+        self._write: Write = lambda _: False
         self._frames = self._read()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -69,6 +71,9 @@ class RunStream:
     def close(self) -> None:
         if self._stream:
             self._stream.close()
+        release, self._release = self._release, None
+        if release:
+            release()
         on_close, self._on_close = self._on_close, None
         if on_close:
             on_close(self._left)
@@ -79,36 +84,29 @@ class RunStream:
         if self._stream:
             self._stream.write_with(self._write_at_once)
 
+    def note_progress(self) -> None:
+        if self._stream:
+            self._stream.note_progress()
+
     def _write_at_once(self, piece: bytes) -> bool:
         """Write what live events say to this reader. False: the stream must wake, and do it."""
         arrival = arrival_of(piece)
         if arrival.is_silent:
-            return self._say(KEEP_ALIVE)
+            return self._write(KEEP_ALIVE)
         now = arrival.reply_after(self._reply)
         if now is None:
             return False
         frames = arrival.frames(self._wire, self._reply, now)
-        if not (self._say(frames) if frames else self._may_be_silent()):
+        if frames and not self._write(frames):
             return False
         self._reply = now
         return True
-
-    def _say(self, frames: bytes) -> bool:
-        if self._write is None or not self._write(frames):
-            return False
-        self._said_at = monotonic()
-        return True
-
-    def _may_be_silent(self) -> bool:
-        """A run that waits would otherwise be silent for as long as another one writes."""
-        return monotonic() < self._said_at + SILENCE
 
     async def _read(self) -> AsyncGenerator[bytes]:
         with metrics.DIALECT_STREAMS.labels(self._wire.dialect).track_inprogress():
             try:
                 async for frames in self._follow():
                     yield frames
-                    self._said_at = monotonic()
             except LastFrames as last:
                 self._left = False
                 yield b"".join(last.frames)
@@ -122,7 +120,6 @@ class RunStream:
             yield frames
         if self._stream is None:
             return
-        self._said_at = monotonic()
         async with aclosing(self._stream):
             async for piece in self._stream:
                 blocks = blocks_of(piece)
@@ -131,7 +128,7 @@ class RunStream:
                 frames = b"".join(self._wire.frames(before, self._reply)) if changed else b""
                 if frames:
                     yield frames
-                elif is_silent(blocks) or not self._may_be_silent():
+                elif is_silent(blocks):
                     yield KEEP_ALIVE
                 if self._reply.ending:
                     return
@@ -148,13 +145,16 @@ def open_run(
 
     Call it in a request's thread, and iterate it in the event loop. Raises `StreamLimit`.
     """
-    stream = None
-    if state.reply.ending is None:
-        conversation = state.run.conversation
-        heartbeat = min(SILENCE, settings.STREAM_HEARTBEAT)
-        stream = open_streams().admit(
-            caller, conversation, state.cursor, until_idle=False, heartbeat=heartbeat
-        )
+    if state.reply.ending:
+        release = open_streams().reserve(caller.owner)
+        return RunStream(wire, None, state.reply, on_close, release)
+    stream = open_streams().admit(
+        caller,
+        state.run.conversation,
+        state.cursor,
+        until_idle=False,
+        heartbeat=min(SILENCE, settings.STREAM_HEARTBEAT),
+    )
     return RunStream(wire, stream, state.reply, on_close)
 
 

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.db import DatabaseError, close_old_connections
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 
 from streams.api.authentication import ApiRequest
 from streams.api.errors import forget_frames, logged_problem
 from streams.api.prefer_wait import endings
+from streams.api.routing import is_head
 from streams.chat.reply_state import ReplyState, reply_state
 from streams.chat.waiting_reader import bind, leave
 from streams.delivery.open_streams import open_streams
 from streams.delivery.threads import in_thread, threads
-from streams.dialects.http import stream_run
+from streams.dialects.http import Answer, stream_run
 from streams.dialects.wire import Wire
 from streams.http.pending_response import PendingResponse
 from streams.http.problems import Problem, not_found
@@ -42,15 +43,19 @@ def stream_waiting(
     run: UUID,
     *,
     headers: dict[str, str] | None = None,
-) -> StreamingHttpResponse:
-    """The response that streams the run, which ends if the client leaves. Raises `Problem`."""
-    on_close = _on_close(run)
+) -> Answer:
+    """The response that streams the run, which ends if the client leaves. Raises `Problem`.
+
+    A HEAD request does not wait for the run.
+    """
+    on_close = None if is_head(request) else _on_close(run)
     state = reply_state(run)
     try:
         wire = wire_of(state.run)
         return stream_run(request, wire, request.auth, state, headers=headers, on_close=on_close)
     except Problem:  # the client repeats the request, or leaves
-        on_close(True)
+        if on_close:
+            on_close(True)
         raise
 
 

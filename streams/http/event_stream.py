@@ -21,11 +21,15 @@ Write = Callable[[bytes], bool]  # writes bytes of the body at once; returns whe
 
 
 @runtime_checkable
-class WritesAtOnce(Protocol):
+class LivePieces(Protocol):
     """Pieces of which some need not be iterated, because they are written when they arrive."""
 
     def write_with(self, write: Write) -> None:
         """From now on, frames may be written with `write` while the next piece is awaited."""
+        ...
+
+    def note_progress(self) -> None:
+        """The server has taken a part of the piece, so the client reads."""
         ...
 
 
@@ -63,12 +67,15 @@ class EventStreamResponse(StreamingHttpResponse):
             }
         )
         self.headers = type(self.headers)({})
+        live = self._pieces if isinstance(self._pieces, LivePieces) else None
         async with aclosing(self._pieces) as pieces:
             async for piece in pieces:
                 # In parts, because the server waits for a slow client between two of them.
                 for start in range(0, len(piece), PART):
                     part = piece[start : start + PART]
                     await send({"type": "http.response.body", "body": part, "more_body": True})
+                    if live:
+                        live.note_progress()
         await send({"type": "http.response.body"})
 
     def connect(self, scope: Scope, send: Send) -> None:
@@ -78,5 +85,5 @@ class EventStreamResponse(StreamingHttpResponse):
         """
         server = scope.get("extensions", {}).get(CONNECTION)
         write = server["writer"](send) if server else None
-        if write and isinstance(self._pieces, WritesAtOnce) and "Content-Length" not in self:
+        if write and isinstance(self._pieces, LivePieces) and "Content-Length" not in self:
             self._pieces.write_with(write)

@@ -36,7 +36,7 @@ PIECE = 16_384  # characters that `clean` replaces in one call
 
 # The standard does not take these for line ends, but clients that split lines as Python's
 # `str.splitlines` does. JSON has them only inside strings, where they can be escaped.
-_LINE_SEPARATORS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_LINE_SEPARATORS = {end.encode(): b"\\u%04x" % ord(end) for end in "\x85\u2028\u2029"}
 
 
 def clean(text: str) -> str:
@@ -53,12 +53,20 @@ def encode(frame: Frame) -> str:
     options = orjson.OPT_UTC_Z
     if isinstance(frame, HOLDS_PARTS):
         options |= orjson.OPT_PASSTHROUGH_DATACLASS
-    line = orjson.dumps(frame, default=as_json, option=options).decode()
-    if not line.isascii():
+    return _one_line(orjson.dumps(frame, default=as_json, option=options)).decode()
+
+
+def json_line(value: object) -> bytes:
+    """The value as one line of JSON, for any client of a stream."""
+    return _one_line(orjson.dumps(value))
+
+
+def _one_line(json: bytes) -> bytes:
+    if not json.isascii():
         for end, escaped in _LINE_SEPARATORS.items():
-            if end in line:  # these are rare, and a search is quicker
-                line = line.replace(end, escaped)
-    return line
+            if end in json:  # these are rare, and a search is quicker
+                json = json.replace(end, escaped)
+    return json
 
 
 def as_json(value: Any) -> dict[str, Any]:

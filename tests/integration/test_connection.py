@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
-from streams.http.event_stream import CONNECTION
 from streams.http.request_limits import HEAD
 from tests.integration.support.serving import serving
 
@@ -197,54 +195,3 @@ async def test_a_head_that_arrives_slowly_is_refused_in_time(port: int, settings
                 writer.write(b"x")
                 await writer.drain()
                 await asyncio.sleep(0.05)
-
-
-async def streamed(wrap: Callable[[Any], Any], read: Callable[[socket.socket], None]) -> list[bool]:
-    """What writing at once returned, for an application whose `send` is wrapped."""
-    wrote, ended = list[bool](), asyncio.Event()
-
-    async def stream(scope: Any, receive: Any, send: Any) -> None:
-        send = wrap(send)
-        write = scope["extensions"][CONNECTION]["writer"](send)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
-        for _ in range(200 if write else 0):
-            wrote.append(write(b"b" * 60_000))
-            await asyncio.sleep(0)
-        ended.set()
-        await receive()
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    async with serving(stream) as port:
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"GET / HTTP/1.1\r\n" + HEADERS + b"\r\n")
-            await asyncio.wait_for(ended.wait(), WITHIN)
-            await asyncio.to_thread(read, client)
-    return wrote
-
-
-async def test_a_chunk_written_at_once_is_a_part_of_the_body() -> None:
-    def read(client: socket.socket) -> None:
-        body = b""
-        while not body.count(b"b" * 60_000):
-            body += client.recv(65_536)
-        assert b"\r\n1\r\na\r\nea60\r\n" + b"b" * 60_000 in body
-
-    assert (await streamed(lambda send: send, read))[0]
-
-
-async def test_a_client_that_does_not_read_is_not_written_to() -> None:
-    wrote = await streamed(lambda send: send, lambda _: None)
-    assert wrote[0]
-    assert not wrote[-1]
-
-
-async def test_nothing_is_written_past_asgi_middleware() -> None:
-    def counted(send: Any) -> Any:
-        async def pass_on(message: Any) -> None:
-            await send(message)
-
-        return pass_on
-
-    assert await streamed(counted, lambda _: None) == []

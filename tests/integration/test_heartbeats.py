@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -48,6 +49,25 @@ async def test_a_live_event_delays_the_heartbeat(crowd: OpenStreams, settings: A
     await asyncio.sleep(0)
     assert client.at_once
     assert follower._heartbeat_at > due
+
+
+async def test_a_regular_heartbeat_comes_also_between_events(
+    crowd: OpenStreams, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    story = await published_run()
+    client = Client(crowd, story, heartbeat=0.4)
+    await waiting(crowd)
+    (buffer,) = crowd._hubs._hubs[0]._buffers.values()
+    looks = list[int]()
+    monkeypatch.setattr(ChannelLog, "read_after", lambda _, cursor, **__: looks.append(cursor))
+    ends_at = monotonic() + WITHIN
+    for id in count(story.first + 1):
+        buffer.push(id, b"event: a\ndata: {}\nid: %d\n\n" % id)
+        await asyncio.sleep(0.05)
+        if client.types().count("heartbeat") == 3:
+            break
+        assert monotonic() < ends_at, client.types()
+    assert looks == []  # the events show that the subscription works
 
 
 async def test_the_log_is_read_once_a_heartbeat_for_all_readers_of_a_channel(
@@ -138,7 +158,9 @@ async def test_the_heartbeat_that_finds_a_lost_event_tells_all_readers(
     last = await sync_to_async(story.publish_deltas)(1)
     (buffer,) = crowd._hubs._hubs[0]._buffers.values()
     first = next(iter(crowd._open))
-    first._heartbeat_at = 0.0  # its heartbeat is due, and the log was read long ago
+    first._heartbeat_at = first._check_at = (
+        0.0  # its heartbeat is due, and the log was read long ago
+    )
     buffer.log_end = (None, 0.0)
     buffer.wake()
     for client in clients:

@@ -1,5 +1,9 @@
 """What a web process keeps of one channel is bounded by count and by bytes, and has no holes."""
 
+import asyncio
+import gc
+from typing import Any
+
 import pytest
 
 from streams.delivery.channel_buffer import KEPT_BYTES, ChannelBuffer
@@ -39,3 +43,24 @@ def test_after_a_gap_the_byte_count_starts_again() -> None:
         made.push(id, b"y" * 60_000)
     assert made.after(49) == [b"y" * 60_000] * 10
     assert made.after(10) is None
+
+
+async def test_a_shared_read_may_fail_after_all_that_waited_for_it_have_left() -> None:
+    buffer, fails = feed(), asyncio.Event()
+    faults = list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+
+    async def read() -> None:
+        await fails.wait()
+        raise ValueError
+
+    waiting = asyncio.create_task(buffer.single_flight(1, read))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    fails.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert waiting.cancelled()
+    assert faults == []

@@ -4,10 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import UUID
 
-import pytest
-
 from streams.delivery.open_streams import OpenStream
-from streams.dialects import run_stream
 from streams.dialects.langgraph import LangGraphWire, ThreadBefore
 from streams.dialects.run_stream import KEEP_ALIVE, RunStream
 from streams.models import Run
@@ -65,13 +62,3 @@ async def test_a_heartbeat_is_a_comment() -> None:
     frames = await told(encode_frame(Heartbeat(head=1)), started, delta(RUN, 0), ENDED)
     assert frames[0] == KEEP_ALIVE
     assert events(frames) == [": keep-alive", "messages", "messages", "values", "end"]
-
-
-async def test_a_run_that_waits_is_not_silent_while_another_one_writes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    others = [delta(OTHER, index) for index in range(5)]
-    assert events(await told(*others, ENDED)) == ["values", "end"]
-    now = iter(range(0, 100, 3))  # seconds, so 12 have passed with the third event
-    monkeypatch.setattr(run_stream, "monotonic", lambda: next(now))
-    assert events(await told(*others, ENDED)) == [": keep-alive", "values", "end"]

@@ -13,6 +13,7 @@ class Pieces:
         self.rest = [piece]
         self.write: Write | None = None
         self.closed = 0
+        self.progress = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -27,6 +28,9 @@ class Pieces:
 
     def write_with(self, write: Write) -> None:
         self.write = write
+
+    def note_progress(self) -> None:
+        self.progress += 1
 
 
 async def sent_by(response: EventStreamResponse) -> list[Mapping[str, Any]]:
@@ -55,6 +59,7 @@ async def test_it_sends_its_head_and_each_piece_in_parts() -> None:
     }
     assert [len(message.get("body", b"")) for message in body] == [65_536, 34_464, 0]
     assert [message.get("more_body", False) for message in body] == [True, True, False]
+    assert pieces.progress == 2  # a client that reads slowly, but reads
     assert pieces.closed == 1
     assert not list(response.items())  # nothing of the head is kept
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import cast
@@ -13,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.delivery.open_streams import OpenStream
-from streams.dialects import run_stream
 from streams.dialects.ag_ui import AgUiWire
 from streams.dialects.ai_sdk import UiMessageWire
 from streams.dialects.chat_completions import ChatCompletionWire
@@ -223,10 +223,13 @@ def test_wires_of_a_kind_that_differ_get_frames_of_their_own() -> None:
         assert arrival.frames(wire, before, now) == own
 
 
-async def test_a_run_that_waits_is_not_silent_while_another_one_writes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(run_stream, "SILENCE", -1.0)
-    others = [piece_of(text(word, run=OTHER)) for word in "abc"]
-    (reader,) = await read(WIRES["AI SDK 7"], [*others, piece_of(ENDED)], [False])
-    assert reader.body.count(KEEP_ALIVE) == len(others)
+@pytest.mark.parametrize("name", sorted(WIRES))
+def test_no_frame_has_a_line_end_that_some_clients_split_at(name: str) -> None:
+    words = "a\x85b\u2028c\u2029d"
+    ended = Reply(run=RUN, attempt=3, parts=(TextPart(text=words),), ending=ENDED)
+    frames = b"".join(WIRES[name]().frames(None, ended)).decode()
+    lines = [line for line in frames.splitlines() if line]
+    assert all(line.startswith(("data: ", "event: ", "id: ")) for line in lines)
+    said = [line.removeprefix("data: ") for line in lines if line.startswith("data: {")]
+    if name not in ("LangGraph, custom", "LangGraph, messages", "Responses, continued"):
+        assert words in json.dumps([json.loads(one) for one in said], ensure_ascii=False)

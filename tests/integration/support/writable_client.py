@@ -15,10 +15,17 @@ class Client:
     """A reader with a connection that can be written at once, unless it is full."""
 
     def __init__(
-        self, crowd: OpenStreams, story: PublishedRun, *, until_idle: bool = False
+        self,
+        crowd: OpenStreams,
+        story: PublishedRun,
+        *,
+        until_idle: bool = False,
+        heartbeat: float | None = None,
     ) -> None:
         cursor = story.first
-        stream = crowd.admit(VISITOR, story.conversation, cursor, until_idle=until_idle)
+        stream = crowd.admit(
+            VISITOR, story.conversation, cursor, until_idle=until_idle, heartbeat=heartbeat
+        )
         stream.write_with(self._write)
         self.full = False
         self.fails = False

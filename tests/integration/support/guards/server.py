@@ -5,7 +5,7 @@ from __future__ import annotations
 from config import socket_connection
 from config.connection import HttpConnection
 from config.socket_connection import SocketConnection
-from tests.integration.support.guards.guard import Guard
+from tests.integration.support.guards.guard import Guard, source
 
 GUARDS = [
     Guard(
@@ -16,7 +16,7 @@ GUARDS = [
             "write_at_once",
             lambda self, data: self.transport.write(data) is None,
         ),
-        checks=("test_connection: test_a_client_that_does_not_read_is_not_written_to",),
+        checks=("test_write_at_once: test_a_client_that_does_not_read_is_not_written_to",),
     ),
     Guard(
         name="all that is sent passes middleware that wants to see it (`writer_of`)",
@@ -24,7 +24,7 @@ GUARDS = [
         remove=lambda patch: patch.setattr(
             HttpConnection, "writer_of", lambda self, _: self.write_at_once
         ),
-        checks=("test_connection: test_nothing_is_written_past_asgi_middleware",),
+        checks=("test_write_at_once: test_nothing_is_written_past_asgi_middleware",),
     ),
     Guard(
         name="a socket's text is UTF-8 (`is_utf8`)",
@@ -59,5 +59,13 @@ GUARDS = [
         promise="a WebSocket's client is bounded",
         remove=lambda patch: patch.delattr(SocketConnection, "keepalive_timeout"),
         checks=("test_socket_connection: test_a_client_that_answers_no_ping_is_disconnected",),
+    ),
+    Guard(
+        name="nothing is written behind the response to a HEAD (`writer_of`)",
+        promise="a connection's next response is where its client looks for it",
+        remove=source(HttpConnection, "writer_of", 'self.cycle.scope["method"] == "HEAD"', "False"),
+        checks=(
+            "test_write_at_once: test_nothing_is_written_after_the_head_that_a_client_asked_for",
+        ),
     ),
 ]
