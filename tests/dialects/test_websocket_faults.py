@@ -28,21 +28,14 @@ from tests.support.visitor import AcceptedRun, Visitor, script
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LONG = script(tokens=2000, rate=50)
 SHORT = script(tokens=60, rate=40)
-WISHES = {
-    "proxied": True,
-    "also": {
-        "STREAM_WRITE_TIMEOUT": "1",
-        "ACCESS_CHECK_INTERVAL": "0.3",
-        "STREAM_HEARTBEAT": "1",
-        "RUN_LEASE": "2",
-        "SWEEP_INTERVAL": "0.5",
-    },
-}
+QUICK = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks(**WISHES) as one:
+    async with stacks(
+        proxied=True, also={**QUICK, "RUN_LEASE": "2", "SWEEP_INTERVAL": "0.5"}
+    ) as one:
         yield one
 
 
