@@ -5,6 +5,7 @@ its cancellation delays no model's reply. Only this process imports the agents; 
 be imported, or an object that is no agent, ends it at its start.
 """
 
+import gc
 import os
 import sys
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Take runs until SIGTERM. Sleeps if the settings name no agent."""
     if not settings.AGENTS:
         idle("The agents process", "AGENTS names no agent")
+    gc.disable()  # config.celery enables it when all modules are imported
     django.setup()
     # Imported here, because its models need Django set up.
     from workers.agent_replies import load_agents

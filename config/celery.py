@@ -1,11 +1,12 @@
 """The Celery app: its tasks carry run ids to the workers, and nothing else."""
 
+import gc
 import os
 import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_ready
+from celery.signals import import_modules, setup_logging, worker_init, worker_ready
 from kombu.transport import TRANSPORT_ALIASES
 
 from config import telemetry
@@ -29,6 +30,18 @@ def _keep_logging(**_: Any) -> None:
 def writes_agents() -> bool:
     """Whether this process is the agents process: it consumes the queue of the agents' runs."""
     return queue_of(Kind.AGENT) in app.amqp.queues.consume_from
+
+
+@import_modules.connect
+def _pause_collector(**_: Any) -> None:
+    """Imported objects stay alive: visits of the garbage collector are a fifth of the start."""
+    gc.disable()
+
+
+@worker_init.connect
+def _resume_collector(**_: Any) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @worker_init.connect

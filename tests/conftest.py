@@ -1,5 +1,6 @@
 """What all tests have: time limits, places, reports; most have a real Valkey and a database."""
 
+import gc
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackSc
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # its visits of what is imported are a fifth of the collection
     config.addinivalue_line("markers", "long: takes half a minute or more, so it comes first")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""What every browser test gets: one browser and one service a module, and readers at it."""
+"""What every browser test gets: one browser and one service a test process, and readers at it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.support.stack_fixtures import Stacks, chance, database, shared_stack,
 __all__ = ["Readers", "chance", "database", "size", "stacks"]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as one:
         yield one
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def service(stacks: Stacks) -> AsyncIterator[Stack]:
     async with shared_stack(stacks) as stack:
         yield stack
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def session(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A browser's profile of its own: one visitor's cookies, tabs and storage."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
@@ -38,7 +38,7 @@ async def session(browser: Browser) -> AsyncIterator[BrowserContext]:
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def reader(service: Stack, session: BrowserContext) -> Readers:
     """`await reader("/c/…")`: one more tab of this session, at the service."""
     origin = f"http://{HOST}:{service.ports[service.web.name]}"
@@ -49,7 +49,7 @@ async def reader(service: Stack, session: BrowserContext) -> Readers:
     return one
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def bare(browser: Browser) -> AsyncIterator[Page]:
     """The page's modules alone, without the service."""
     page = await modules(browser)
@@ -57,7 +57,7 @@ async def bare(browser: Browser) -> AsyncIterator[Page]:
     await page.context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def story() -> AsyncIterator[Scripted]:
     """A conversation that the test writes."""
     one = Scripted()

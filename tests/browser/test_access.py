@@ -10,7 +10,7 @@ from tests.browser.support.axe import findings
 from tests.browser.support.chromium import wait_for_fact
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REPLY = """# A reply
 

@@ -12,7 +12,7 @@ from tests.browser.conftest import Readers
 from tests.browser.support.axe import findings
 from tests.browser.support.chromium import wait_for_fact
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_first_screen_offers_agents_and_their_ideas(

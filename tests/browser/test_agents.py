@@ -11,12 +11,12 @@ from tests.browser.conftest import Readers
 from tests.support.stack import Stack
 from tests.support.stack_fixtures import Stacks
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TOOLS = {"AGENTS": "demo-tools=workers.agents.demos.tools.agent"}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def service(stacks: Stacks) -> AsyncIterator[Stack]:
     """The graph calls tools without a model, so no worker is needed."""
     async with stacks(workers=0, agents=1, also=TOOLS) as stack:

@@ -11,7 +11,7 @@ from tests.support.script import expected
 from tests.support.stack import Stack
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def nothing_was_lost(one: Reader, asked: str) -> None:

@@ -14,7 +14,7 @@ from tests.faults.conftest import Size
 from tests.support.script import expected
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LONG = 100_000  # tokens: a reply that lasts until it is cancelled
 

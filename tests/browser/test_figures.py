@@ -12,7 +12,11 @@ from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
 from tests.support.visitor import script
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.alone]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(600),
+    pytest.mark.alone,
+]
 
 BEFORE_PAINT = 200 * 1024  # bytes
 FRAME_P99 = 50.0  # ms

@@ -14,7 +14,7 @@ from streams.protocol.parts import Part, add_part, part_json, part_of, text_of
 from streams.protocol.sse import decode
 from tests.support.fold import ConversationState, fold
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CONVERSATION = str(UUID(int=1))
 USAGE = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "estimated": False}

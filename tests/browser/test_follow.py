@@ -9,7 +9,7 @@ from playwright.async_api import Page
 
 from tests.browser.support.chromium import wait_for_fact
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # A fake EventSource without a connection: the test sends the service's events.
 DOUBLE = """

@@ -8,7 +8,7 @@ from tests.browser.conftest import Readers
 from tests.browser.support.hostile import MUTATIONS, PAYLOADS
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def cut(text: str, size: int) -> list[str]:

@@ -9,7 +9,7 @@ from tests.browser.support.hostile import MUTATIONS, PAYLOADS
 from tests.browser.support.markdown_scripts import QUADRATIC, TEXT, WRITTEN
 from tests.browser.support.readings import MORE, PIECEWISE, READINGS
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_no_reply_becomes_active_markup_at_any_cut(bare: Page) -> None:

@@ -14,7 +14,7 @@ from tests.browser.support.chromium import wait_for_fact
 from tests.browser.support.reply_parts import CLOCK, NOON, SHOWN, read, state_of, text
 from tests.browser.support.scripted import Scripted
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_call_is_one_line_that_opens_to_its_input_and_result(

@@ -21,7 +21,7 @@ from tests.browser.support.hostile import ELSEWHERE, MUTATIONS, PAYLOADS
 from tests.browser.support.reply_parts import CLOCK, NOON, read, state_of, text
 from tests.browser.support.scripted import Scripted
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def hostile_parts(evil: str, number: int) -> list[Part]:

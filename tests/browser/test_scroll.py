@@ -9,7 +9,7 @@ from tests.browser.support.chromium import wait_for_fact
 from tests.browser.support.reader import WRITTEN_WITHIN, Reader
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BLOCK = [
     *("A paragraph, of several words, that is long enough to fill two lines of the page. " * 3)

@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## WebSocket")[2]
 BEGIN = """async (message) => {
     const token = document.cookie.match(/csrftoken=([^;]+)/)[1]

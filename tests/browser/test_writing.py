@@ -8,7 +8,7 @@ from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # Safari ends a composition before the key that ended it; only the key's code shows this.
 COMPOSING = [{"keyCode": 229, "isComposing": False}, {"keyCode": 13, "isComposing": True}]

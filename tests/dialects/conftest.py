@@ -36,26 +36,26 @@ def installed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Insta
     return partial(install_once, own if worker_id == "master" else own.parent)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks, request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
-    """One stack for the module, with the wishes that its `STACK` names."""
-    async with stacks(**getattr(request.module, "STACK", {})) as one:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
+    """One stack for all modules of a test process that need no settings of their own."""
+    async with stacks(agents=1) as one:
         yield one
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def user(stack: Stack) -> AsyncIterator[User]:
     user = await User.of(stack)
     yield user
     await user.visitor.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(user: User) -> AsyncIterator[AsyncOpenAI]:
     async with user.client() as client:
         yield client

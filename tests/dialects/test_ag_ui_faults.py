@@ -17,7 +17,7 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.vendors import VendorProcess
 from tests.support.visitor import Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def project(installed: Installed) -> Path:
     return installed(PACKAGES)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def client(project: Path) -> AsyncIterator[VendorProcess]:
     async with VendorProcess(SCRIPT, project) as process:
         yield process
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 

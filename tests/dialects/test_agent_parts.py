@@ -17,7 +17,7 @@ from tests.support.openai_client import User
 from tests.support.response_loop import ResponseLoop
 from tests.support.vendors import VendorProcess
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 KINDS = ("5", "6", "7")
 BEGIN: list[dict[str, Any]] = [
     {"think": "Where may it be? "},
@@ -32,7 +32,7 @@ END: list[dict[str, Any]] = [{"call": "close", "repeat": True}, {"say": "at last
 SHOWN = ["reasoning", "text", "dynamic-tool", "source-url", "data-data", "text", "dynamic-tool"]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def clients(installed: Installed) -> AsyncIterator[dict[str, VendorProcess]]:
     async with AsyncExitStack() as stack:
         yield {
@@ -41,7 +41,7 @@ async def clients(installed: Installed) -> AsyncIterator[dict[str, VendorProcess
         }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def agents(stacks: Stacks) -> AsyncIterator[User]:
     """A user with a token, where an agent replies."""
     async with stacks(workers=0, agents=1, also={"RUN_LEASE": "2"}) as stack:

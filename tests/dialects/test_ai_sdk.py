@@ -18,12 +18,12 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.vendors import VendorProcess
 from tests.support.visitor import Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 Clients = dict[str, VendorProcess]
 clients_of = pytest.mark.parametrize("kind", CLIENTS)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def clients(installed: Installed) -> AsyncIterator[Clients]:
     """A process with the vendor's packages, by version."""
     async with AsyncExitStack() as stack:
@@ -33,7 +33,7 @@ async def clients(installed: Installed) -> AsyncIterator[Clients]:
         }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 

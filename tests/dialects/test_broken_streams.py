@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
 from tests.support.all_wires import (
@@ -35,13 +37,19 @@ from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 STALLED = "is not read"  # in the log
 in_each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
-STACK = {
+WISHES = {
     "proxied": True,
     "also": {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"},
 }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with stacks(**WISHES) as one:
+        yield one
 
 
 async def test_a_complete_reply_ends_in_order(visitor: Visitor) -> None:

@@ -19,7 +19,7 @@ from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +27,19 @@ def page_script(installed: Installed) -> Path:
     return bundle(installed({**PACKAGES["7"], **BUNDLER}))
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def context() -> AsyncIterator[BrowserContext]:
     async with chromium() as browser:
         yield await browser.new_context()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
     async with Proxy((HOST, stack.ports[stack.web.name])) as one:
         yield one
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(context: BrowserContext, page_script: Path, proxy: Proxy) -> ChatPage:
     return await ChatPage.open(context, page_script, proxy.port)
 

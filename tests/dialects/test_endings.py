@@ -14,19 +14,19 @@ from tests.support.socket_client import opened
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 LONG = script(tokens=10_000, rate=20)
 FAILS = script(tokens=30, rate=100, fault="error", fault_at=20)
 in_each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
     async with stacks(also={"RUN_TIMEOUT": "4"}) as one:
         yield one
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 

@@ -16,17 +16,17 @@ from tests.support.socket_client import opened
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 SHORT = script(tokens=20, reasoning=2, rate=100)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
     async with stacks(also={"LOG_TTL": "1"}) as one:
         yield one
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visitor(stack: Stack) -> Visitor:
     return await stack.visitor()
 

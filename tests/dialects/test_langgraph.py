@@ -26,10 +26,10 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def graph(user: User) -> AsyncIterator[LangGraphClient]:
     async with langgraph_client(user) as client:
         yield client

@@ -15,7 +15,7 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 AGENT = [
     {"think": "Hm. "},
     {"say": "One. "},
@@ -28,23 +28,20 @@ AGENT = [
 ]
 
 
-async def test_an_agents_parts_are_messages_and_data(stacks: Stacks) -> None:
-    async with stacks(agents=1) as stack:
-        user = await User.of(stack)
-        async with langgraph_client(user) as graph:
-            thread, fold = await begun(graph), Fold()
-            messages = [human(json.dumps(AGENT))]
-            await fold.read(
-                graph.runs.stream(thread, "tools", input={"messages": messages}, stream_mode=MODES)
-            )
-            assert [one["type"] for one in fold.messages] == ["ai", "tool", "ai", "tool", "ai"]
-            await check(user, thread, fold.run, fold.state)
-            await check(user, thread, fold.run, [*fold.state[:1], *fold.messages])
-            stored = (await user.visitor.run(fold.run))["parts"]
-            kinds = ("source", "data")
-            told = [one for one in fold.custom if one.get("data") != {"half": True}]
-            assert told == [one for one in stored if one["type"] in kinds]
-        await user.visitor.close()
+async def test_an_agents_parts_are_messages_and_data(user: User) -> None:
+    async with langgraph_client(user) as graph:
+        thread, fold = await begun(graph), Fold()
+        messages = [human(json.dumps(AGENT))]
+        await fold.read(
+            graph.runs.stream(thread, "tools", input={"messages": messages}, stream_mode=MODES)
+        )
+        assert [one["type"] for one in fold.messages] == ["ai", "tool", "ai", "tool", "ai"]
+        await check(user, thread, fold.run, fold.state)
+        await check(user, thread, fold.run, [*fold.state[:1], *fold.messages])
+        stored = (await user.visitor.run(fold.run))["parts"]
+        kinds = ("source", "data")
+        told = [one for one in fold.custom if one.get("data") != {"half": True}]
+        assert told == [one for one in stored if one["type"] in kinds]
 
 
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:

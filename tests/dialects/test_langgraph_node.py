@@ -23,7 +23,7 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.vendors import VendorProcess
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @dataclass
@@ -59,12 +59,10 @@ def project(installed: Installed) -> Path:
     return installed(PACKAGES)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(stacks: Stacks, project: Path) -> AsyncIterator[Client]:
-    async with stacks(agents=1) as stack, VendorProcess(SCRIPT, project) as process:
-        user = await User.of(stack)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def client(user: User, project: Path) -> AsyncIterator[Client]:
+    async with VendorProcess(SCRIPT, project) as process:
         yield Client(process, user)
-        await user.visitor.close()
 
 
 async def test_turns_end_with_what_is_stored(client: Client) -> None:

@@ -7,13 +7,16 @@ import re
 import sys
 from pathlib import Path
 
-from tests.dialects.conftest import Installed, Stacks
+import pytest
+
+from tests.dialects.conftest import Installed
 from tests.support.openai_client import NODE_PACKAGES, User
 from tests.support.ports import HOST, essentials
 from tests.support.procfile import CHECKOUT
 from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## OpenAI Chat Completions")[2]
 PAGE = PAGE.partition("## LangGraph")[0]
 ASKED = "What is a river?"
@@ -47,25 +50,22 @@ async def printed(user: User, port: int, *command: str) -> str:
 
 
 async def test_the_examples_print_the_reply(
-    stacks: Stacks, installed: Installed, tmp_path: Path
+    user: User, installed: Installed, tmp_path: Path
 ) -> None:
     chat, responses = examples("python")
     (node,) = examples("js")
     folder = installed(NODE_PACKAGES)
-    async with stacks() as stack:
-        user = await User.of(stack)
-        for program, source, is_cut in (
-            (tmp_path / "chat.py", chat, False),
-            (tmp_path / "responses.py", responses, True),
-            (folder / "responses.mjs", node, True),
-        ):
-            program.write_text(source)
-            interpreter = "node" if program.suffix == ".mjs" else sys.executable
-            # One proxy each: a cut that is left would meet the next one's POST.
-            async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
-                for cut, reset in CUTS if is_cut else ():
-                    proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
-                    proxy.cut_next_answer_after(cut, reset=reset)
-                command = (interpreter, str(program))
-                assert await printed(user, proxy.port, *command) == expected(ASKED)
-        await user.visitor.close()
+    for program, source, is_cut in (
+        (tmp_path / "chat.py", chat, False),
+        (tmp_path / "responses.py", responses, True),
+        (folder / "responses.mjs", node, True),
+    ):
+        program.write_text(source)
+        interpreter = "node" if program.suffix == ".mjs" else sys.executable
+        # One proxy each: a cut that is left would meet the next one's POST.
+        async with Proxy((HOST, user.stack.ports[user.stack.web.name])) as proxy:
+            for cut, reset in CUTS if is_cut else ():
+                proxy.cut_next_answer_after(10_000)  # the answer to the POST passes
+                proxy.cut_next_answer_after(cut, reset=reset)
+            command = (interpreter, str(program))
+            assert await printed(user, proxy.port, *command) == expected(ASKED)

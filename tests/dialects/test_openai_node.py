@@ -20,7 +20,7 @@ from tests.support.vendors import VendorProcess
 from tests.support.visitor import script
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 SCRIPT = Path(__file__).parent / "clients" / "openai.mjs"
 MODEL = "scripted"
 
@@ -46,16 +46,14 @@ class Client:
             assert told["output"] == told["text"]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(stacks: Stacks, installed: Installed) -> AsyncIterator[Client]:
-    async with stacks() as stack, VendorProcess(SCRIPT, installed(NODE_PACKAGES)) as process:
-        user = await User.of(stack)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def client(user: User, installed: Installed) -> AsyncIterator[Client]:
+    async with VendorProcess(SCRIPT, installed(NODE_PACKAGES)) as process:
         yield Client(process, user)
-        await user.visitor.close()
 
 
 async def test_chat_completions_are_the_stored_replies(client: Client) -> None:
-    assert (await client.do("models"))["names"] == [MODEL]
+    assert (await client.do("models"))["names"] == [MODEL, "tools"]
     for number, op in enumerate(("chat", "chatStream")):
         asked = script(tokens=30, seed=number, reasoning=2, rate=100)
         messages = [{"role": "user", "content": asked}]

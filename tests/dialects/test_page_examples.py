@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext
 
 from tests.browser.support.chromium import chromium, wait_for_fact
-from tests.dialects.conftest import Installed, Stacks
+from tests.dialects.conftest import Installed
 from tests.support.ai_sdk import PACKAGES
 from tests.support.chat_page import BUNDLER, ChatPage, bundle
 from tests.support.ports import HOST
@@ -22,7 +22,7 @@ from tests.support.stack import Stack
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 DOCUMENT = (CHECKOUT / "docs/dialects.md").read_text()
 ASKED = script(tokens=60, rate=30)
 CUTS = ((900, True), (400, False), (1_500, True))  # bytes of a response, and whether by RST
@@ -53,13 +53,7 @@ def example(wire: str) -> str:
     return found[1]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    async with stacks() as one:
-        yield one
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def context() -> AsyncIterator[BrowserContext]:
     async with chromium() as browser:
         yield await browser.new_context()

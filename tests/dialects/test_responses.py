@@ -19,7 +19,7 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_response_is_the_stored_reply(user: User, client: AsyncOpenAI) -> None:

@@ -16,7 +16,7 @@ from tests.support.script import expected
 from tests.support.visitor import script
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:

@@ -21,7 +21,7 @@ from tests.support.tcp_proxy import Proxy
 from tests.support.truths import truths
 from tests.support.visitor import Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 LONG = script(tokens=2000, rate=50)
 SHORT = script(tokens=40, rate=40)
 QUEUED = {"when_busy": "queue"}

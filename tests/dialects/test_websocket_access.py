@@ -19,7 +19,7 @@ from tests.support.socket_client import opened, refusal
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 SHORT = script(tokens=3)
 TRUSTED = "https://app.example.org"
 KEY = "k" * 32
@@ -33,7 +33,7 @@ SETTINGS = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
     async with stacks(also=SETTINGS) as one:
         await one.manage("shell", "-c", CREATE_USER)

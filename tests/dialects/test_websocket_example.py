@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.dialects.conftest import Stacks
+import pytest
+
 from tests.support.openai_client import User
 from tests.support.ports import HOST, essentials
 from tests.support.procfile import CHECKOUT
@@ -15,17 +16,17 @@ from tests.support.script import expected
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import script
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 PAGE = (CHECKOUT / "docs/dialects.md").read_text().partition("## WebSocket")[2]
 ENDED_WITHIN = 60.0  # seconds
 
 
-async def test_the_example_prints_the_reply(stacks: Stacks, tmp_path: Path) -> None:
+async def test_the_example_prints_the_reply(user: User, tmp_path: Path) -> None:
     found = re.search(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert found
     program = tmp_path / "example.py"
     program.write_text(found[1])
-    async with stacks() as stack, Proxy((HOST, stack.ports[stack.web.name])) as proxy:
-        user = await User.of(stack)
+    async with Proxy((HOST, user.stack.ports[user.stack.web.name])) as proxy:
         asked = await user.visitor.ask(script(tokens=100, rate=50))
         for cut, reset in ((700, True), (300, True), (2_000, False), (3_000, True)):
             proxy.cut_next_answer_after(cut, reset=reset)
@@ -48,4 +49,3 @@ async def test_the_example_prints_the_reply(stacks: Stacks, tmp_path: Path) -> N
                 process.kill()
                 await process.wait()
         assert (process.returncode, out.decode()) == (0, expected(asked.script))
-        await user.visitor.close()

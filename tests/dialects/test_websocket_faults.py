@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
 from tests.support.caddy import caddy_before
@@ -23,19 +25,18 @@ from tests.support.stack import Stack
 from tests.support.truths import truths
 from tests.support.visitor import AcceptedRun, Visitor, script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 LONG = script(tokens=2000, rate=50)
 SHORT = script(tokens=60, rate=40)
-STACK = {
-    "proxied": True,
-    "also": {
-        "STREAM_WRITE_TIMEOUT": "1",
-        "ACCESS_CHECK_INTERVAL": "0.3",
-        "STREAM_HEARTBEAT": "1",
-        "RUN_LEASE": "2",
-        "SWEEP_INTERVAL": "0.5",
-    },
-}
+QUICK = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
+    async with stacks(
+        proxied=True, also={**QUICK, "RUN_LEASE": "2", "SWEEP_INTERVAL": "0.5"}
+    ) as one:
+        yield one
 
 
 async def check_rest(

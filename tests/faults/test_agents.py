@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults.conftest import Size, Stacks
 from tests.support.agent_faults import BLOWS, ENDS_WITHIN, PAID, PAYING, QUICK, ask, ended
-from tests.support.agents import noted
+from tests.support.agent_paths import noted
 from tests.support.follower import Follower
 from tests.support.many_followers import (
     delta,

@@ -16,9 +16,8 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support import anthropic_server
-from tests.support.agents import noted
+from tests.support.agent_paths import THEN_ANTHROPIC, THEN_OPENAI, noted
 from tests.support.follower import Follower
-from tests.support.graph_agents import THEN_ANTHROPIC, THEN_OPENAI
 from tests.support.many_followers import following, started
 from tests.support.part_list import PartJson
 from tests.support.recording import Received

@@ -12,9 +12,8 @@ from typing import Any
 import httpx
 
 from tests.faults.conftest import Judge, Stacks
-from tests.support.agents import TOOLS
+from tests.support.agent_paths import THREE_TOOLS, TOOLS
 from tests.support.follower import Follower
-from tests.support.graph_agents import THREE_TOOLS
 from tests.support.many_followers import delta, final_event, following, started, wait_for_all
 from tests.support.part_list import PartJson
 from tests.support.ports import HOST, free_port

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.conftest import Judge, Size, Stacks
-from tests.support.graph_agents import THREE_TOOLS
+from tests.support.agent_paths import THREE_TOOLS
 from tests.support.many_followers import following
 from tests.support.recording import Ended
 from tests.support.visitor import Visitor, script

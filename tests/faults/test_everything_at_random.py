@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import RELEASE, Judge, Size, Stacks
-from tests.support.agents import noted
+from tests.support.agent_paths import noted
 from tests.support.breaker import Breaker
 from tests.support.crowd import Crowd
 

@@ -28,7 +28,7 @@ from tests.integration.support.agent_runs import (
 )
 from tests.integration.support.written_runs import write_in_thread
 from tests.support import agents
-from tests.support.agents import noted
+from tests.support.agent_paths import noted
 from workers import lease, log_writer, run_attempt
 from workers.agent_replies import AgentReplies, load_agents
 from workers.agents import Turn

@@ -16,7 +16,7 @@ from streams.models import Run
 from streams.observability import metrics
 from tests.integration.support.agent_runs import asked, kinds, name_agents, now, published
 from tests.integration.support.written_runs import until, write_in_thread
-from tests.support.agents import noted
+from tests.support.agent_paths import noted
 from workers.agent_replies import AgentReplies, load_agents
 from workers.agents.errors import AgentMisconfigured
 from workers.run_attempt import generate
@@ -227,7 +227,7 @@ def test_what_an_agent_raises_stays_in_the_log(
         ("tests.support.agents.no_such_agent", "cannot be imported"),
         ("tests.support.agents.no_generator", "is not an agent"),
         ("tests.support.agents.no_turn", "is not an agent"),
-        ("tests.support.agents.TOOLS", "is not an agent"),
+        ("tests.support.agent_paths.TOOLS", "is not an agent"),
     ],
 )
 def test_what_is_no_agent_is_refused_with_a_sentence(

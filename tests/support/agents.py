@@ -27,12 +27,9 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from workers.agents import Data, Part, Reasoning, Source, ToolCall, ToolResult, Turn
-
-TOOLS = "tests.support.agents.scripted"  # its dotted path, for the setting AGENTS
 
 
 async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
@@ -93,12 +90,6 @@ def _note(turn: Turn, name: str) -> None:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, line)
         os.close(file)
-
-
-def noted(record: Path) -> list[tuple[str, int, str]]:
-    """The calls in the record: run, attempt and tool."""
-    lines = record.read_text().splitlines() if record.exists() else []
-    return [(run, int(attempt), name) for run, attempt, name in map(str.split, lines)]
 
 
 async def _swallow(seconds: float) -> None:

@@ -25,10 +25,6 @@ from pydantic import SecretStr
 from tests.support.agents import scripted
 from workers.agents import Part, Source, Turn, current_turn, graph
 
-THREE_TOOLS = "tests.support.graph_agents.three_tools"  # dotted paths, for the setting AGENTS
-THEN_OPENAI = "tests.support.graph_agents.then_openai"
-THEN_ANTHROPIC = "tests.support.graph_agents.then_anthropic"
-
 
 @tool
 def clock(zone: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from tests.support.ports import HOST
-from tests.support.shell_code import CREATE_USER
+from tests.support.shell_code import CREATE_USER_WITH_TOKEN
 from tests.support.stack import Stack
 from tests.support.visitor import Visitor
 
@@ -27,8 +27,7 @@ class User:
 
     @classmethod
     async def of(cls, stack: Stack) -> User:
-        await stack.manage("shell", "-c", CREATE_USER)
-        made = await stack.manage("token", "create", "ann", "--name", "the OpenAI clients")
+        made = await stack.manage("shell", "-c", CREATE_USER_WITH_TOKEN)
         token = made.splitlines()[-1]
         visitor = Visitor(HOST, stack.ports[stack.web.name])
         visitor.use_token(token)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.agents import TOOLS
+from tests.support.agent_paths import TOOLS
 from tests.support.model_process import ModelProcess
 from tests.support.ports import HOST, answers, essentials, free_port, listens
 from tests.support.process import Process

@@ -19,20 +19,30 @@ PROCESSES = sorted(
     if MAIN in file.read_text()
 )
 IMPORTED = "import importlib, sys; importlib.import_module(sys.argv[1])"
+COLLECTS = "import gc; {}; assert gc.isenabled(); assert gc.get_freeze_count() > 100_000"
 
 
 @pytest.mark.parametrize("module", PROCESSES)
 def test_each_process_imports_its_modules_in_a_fresh_interpreter(
     module: str, tmp_path: Path
 ) -> None:
+    run([IMPORTED, module], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "begun", ["import config.asgi", "from config.celery import app; app.Worker()"]
+)
+def test_the_garbage_collector_runs_once_all_modules_are_imported(
+    begun: str, tmp_path: Path
+) -> None:
+    run([COLLECTS.format(begun)], tmp_path)
+
+
+def run(program: list[str], data: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTED, module],
+        [sys.executable, "-c", *program],
         cwd=CHECKOUT,
-        env={
-            **os.environ,
-            "DATA_DIR": str(tmp_path),
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-        },
+        env={**os.environ, "DATA_DIR": str(data), "DJANGO_SETTINGS_MODULE": "config.settings"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,7 +11,7 @@ from streams.chat.sweep import sweep
 from streams.log.event_log import log_of
 from streams.models import Run
 from streams.protocol.parts import Part
-from tests.support.agents import TOOLS
+from tests.support.agent_paths import TOOLS
 from workers.lease import claim
 
 
