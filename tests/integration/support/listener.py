@@ -144,6 +144,7 @@ class SteppedReader:
 
     async def deliver(self, kept: list[bool]) -> None:
         """Deliver messages, but lose those whose flag is false."""
+        self.time.now = self._now  # another reader may have set it since
         arriving, self.inbox = self.inbox[: len(kept)], self.inbox[len(kept) :]
         for said, arrives in zip(arriving, kept, strict=False):
             if arrives:
