@@ -1,9 +1,12 @@
 """Django's settings of a database, made of its URL."""
 
+import sqlite3
 from typing import Any
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
+OLDEST_SQLITE = (3, 35)  # it has `RETURNING`
 SQLITE = {
     "transaction_mode": "IMMEDIATE",  # a transaction waits for the lock at its start
     "timeout": 20,  # seconds
@@ -13,9 +16,17 @@ SQLITE = {
 
 
 def database(url: str, *, connections: int) -> dict[str, Any]:
-    """Return Django's settings of this database. Raises `ValueError` if the URL is malformed."""
+    """Return Django's settings of this database. Raises `ValueError` if the URL is malformed.
+
+    Raises `ImproperlyConfigured` if Python's SQLite is too old.
+    """
     settings: dict[str, Any] = {**dj_database_url.parse(url)}
     if settings["ENGINE"] == "django.db.backends.sqlite3":
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise ImproperlyConfigured(
+                f"This Python has SQLite {sqlite3.sqlite_version}, and 3.35 or later is needed."
+                " Name a PostgreSQL database in DATABASE_URL, or take a newer Python."
+            )
         return settings | {"CONN_MAX_AGE": None, "OPTIONS": SQLITE}  # a thread keeps its connection
     pool = {
         "min_size": 1,

@@ -7,6 +7,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config.settings import secret_key
+from config.settings.database import database
 from config.settings.env import ServiceSettings
 from config.settings.renamed import RENAMED
 from config.settings.secret_key import development_key
@@ -200,6 +201,13 @@ def test_a_setting_under_its_old_name_ends_the_start_with_its_new_name(read: Rea
 def test_each_old_name_leads_to_an_existing_setting() -> None:
     assert set(RENAMED.values()) <= ServiceSettings.model_fields.keys()
     assert RENAMED.keys() & ServiceSettings.model_fields.keys() == set()
+
+
+def test_a_sqlite_that_is_too_old_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
+    with pytest.raises(ImproperlyConfigured, match=r"3\.35 or later is needed"):
+        database("sqlite:///a.sqlite3", connections=1)
+    assert database("postgres://u:p@h/n", connections=1)["ENGINE"].endswith("postgresql")
 
 
 def test_the_database_is_in_the_data_folder_under_any_name(read: Read, tmp_path: Path) -> None:

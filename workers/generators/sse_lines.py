@@ -6,10 +6,10 @@ WHATWG HTML §9.2.5: a line ends with LF, CR LF or CR, and a byte order mark may
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import cast
 
 import aiohttp
 import httpx2
+from aiohttp.base_protocol import BaseProtocol
 from django.conf import settings
 
 from workers.generators.waits import waits_of
@@ -130,23 +130,23 @@ class LineReader:
 
         Without the pause, the event loop receives and parses each packet when it arrives.
         """
-        transport = transport_of(self._response)
-        if transport:
-            transport.pause_reading()
+        connection = connection_of(self._response)
+        if connection:
+            connection.pause_reading()
         try:
             await asyncio.sleep(seconds)
         finally:
-            if transport and not transport.is_closing():
-                transport.resume_reading()
+            if connection and connection.transport and not connection.transport.is_closing():
+                connection.resume_reading()
 
 
-def transport_of(response: httpx2.Response) -> asyncio.ReadTransport | None:
-    """The transport of the response's connection; None after the end, or if there is none.
+def connection_of(response: httpx2.Response) -> BaseProtocol | None:
+    """The response's connection, which also pauses while too much waits to be read.
 
-    httpx2 has no public name for it. A test fails if a new version has it elsewhere.
+    None after the end, or if there is none. httpx2 has no public name for it. A test fails if a new
+    version has it elsewhere.
     """
     stream = getattr(getattr(response, "stream", None), "_stream", None)
     inner: aiohttp.ClientResponse | None = getattr(stream, "_aiohttp_response", None)
     connection = inner and inner.connection
-    transport = connection and connection.transport
-    return cast(asyncio.ReadTransport | None, transport)
+    return connection.protocol if connection else None

@@ -40,9 +40,9 @@ GUARDS = [
         ),
     ),
     Guard(
-        name="a reader that rests leaves packets in the kernel (`transport_of`)",
+        name="a reader that rests leaves packets in the kernel (`connection_of`)",
         promise="5, what a token of a fast model costs",
-        remove=lambda patch: patch.setattr(sse_lines, "transport_of", lambda _: None),
+        remove=lambda patch: patch.setattr(sse_lines, "connection_of", lambda _: None),
         checks=("test_model_rest: test_the_packets_of_a_rest_are_received_in_one_read",),
     ),
     Guard(
