@@ -46,11 +46,11 @@ class HttpConnection(HttpToolsProtocol):
     _in_head = False
     _head = 0  # bytes of the head that the parser has reported so far
     _reported = False  # whether this piece of data began or ended a message, or held body bytes
+    _overtaken: tuple[RequestResponseCycle, ...] = ()  # behind which another request has come
     _unreported = 0  # bytes that the parser has taken since its last report
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._cycles: list[RequestResponseCycle] = []  # whose responses have not ended
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
@@ -89,11 +89,12 @@ class HttpConnection(HttpToolsProtocol):
         self.scope["extensions"] = {
             CONNECTION: {"abort": self.transport.abort, "writer": self.writer_of}
         }
+        before = self.cycle
         super().on_headers_complete()
-        # A client may send its next request before the response to this one has ended.
-        self._cycles = [one for one in self._cycles if not one.response_complete]
-        if self.cycle:
-            self._cycles.append(self.cycle)
+        if before and not before.response_complete:
+            # The client has sent its next request before the response to this one has ended.
+            behind = (*self._overtaken, before)
+            self._overtaken = tuple(one for one in behind if not one.response_complete)
 
     def on_body(self, body: bytes) -> None:
         self._reported = True
@@ -107,7 +108,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
-        for cycle in self._cycles:  # uvicorn tells the newest only
+        for cycle in self._overtaken:  # uvicorn tells the newest only
             cycle.disconnected = True
             cycle.message_event.set()
 

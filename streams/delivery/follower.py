@@ -106,15 +106,7 @@ class Follower:
 
         Where it fails, the stream wakes and meets the fault itself: it is no other stream's.
         """
-
-        def write_or_wake(frames: bytes) -> bool:
-            try:
-                return write(frames)
-            except Exception:
-                logger.exception("writing at once to a stream of conversation %s", self.reader[1])
-                return False
-
-        self._write_at_once = write_or_wake
+        self._write_at_once = write
 
     def note_progress(self) -> None:
         """The web server has taken a part of the piece."""
@@ -173,8 +165,8 @@ class Follower:
 
     def _deliver(self, first: int, last: int, frames: bytes) -> bool:
         """Write live events while the stream waits. False: the stream must wake, and do it."""
-        events, write = self._events, self._write_at_once
-        if not events or not write or not events.is_next(first) or not write(frames):
+        events = self._events
+        if not events or not events.is_next(first) or not self._has_written(frames):
             return False
         events.cursor = last
         self._has_sent = True
@@ -186,18 +178,25 @@ class Follower:
 
         While another follower reads the log for all, the heartbeat waits for it.
         """
-        events, write = self._events, self._write_at_once
-        if not events or not write:
+        events = self._events
+        if not events:
             return None
         if now >= self._heartbeat_at:
             if not self._is_checked(events):
                 return None if events.buffer.may_check(now) else now
-            if not write(heartbeat_frame(events.cursor)):
+            if not self._has_written(heartbeat_frame(events.cursor)):
                 return None
             self._has_sent = True
             self._heartbeat_at = self._next_heartbeat()
         due = self._due(events)
         return due if now < due else None
+
+    def _has_written(self, frames: bytes) -> bool:
+        try:
+            return bool(self._write_at_once and self._write_at_once(frames))
+        except Exception:
+            logger.exception("writing at once to a stream of conversation %s", self.reader[1])
+            return False
 
     async def _next_piece(self, events: ChannelReader) -> bytes:
         """The frames after the cursor; empty if there are none, or if Redis is away."""

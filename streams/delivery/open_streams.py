@@ -17,6 +17,7 @@ from streams.access.authorization import Caller, Reader
 from streams.delivery.follower import Follower
 from streams.delivery.hub import Hubs
 from streams.delivery.stream_end import StreamEnd, revoked
+from streams.http.event_stream import Write
 from streams.models import Conversation
 from streams.observability import metrics
 
@@ -30,19 +31,25 @@ class StreamLimit(Exception):
 class OpenStream:
     """A stream's bytes. It counts toward its owner's limit until closed, even if never iterated."""
 
+    __slots__ = ("_follower", "_pieces", "_release")
+
     def __init__(
         self, follower: Follower, pieces: AsyncGenerator[bytes], release: Callable[[], None]
     ) -> None:
         self._follower = follower
         self._pieces = pieces
-        self.write_with = follower.write_with
-        self.note_progress = follower.note_progress
         self._release: Callable[[], None] | None = release
 
     @property
     def end(self) -> StreamEnd | None:
         """Why the stream has ended; None while it goes on."""
         return self._follower.end
+
+    def write_with(self, write: Write) -> None:
+        self._follower.write_with(write)
+
+    def note_progress(self) -> None:
+        self._follower.note_progress()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

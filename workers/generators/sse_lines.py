@@ -131,12 +131,12 @@ class LineReader:
         Without the pause, the event loop receives and parses each packet when it arrives.
         """
         connection = connection_of(self._response)
-        if connection:
+        if connection is not None:  # one without waiting data is false
             connection.pause_reading()
         try:
             await asyncio.sleep(seconds)
         finally:
-            if connection and connection.transport and not connection.transport.is_closing():
+            if connection is not None and connection.transport:
                 connection.resume_reading()
 
 

@@ -138,9 +138,9 @@ GUARDS = [
         checks=("test_websocket_access: test_an_owner_may_open_so_many_sockets",),
     ),
     Guard(
-        name="what fails for one stream wakes only that one (`Follower.write_with`)",
+        name="what fails for one stream wakes only that one (`Follower._has_written`)",
         promise="1, no gap: a fault of one stream is no other's",
-        remove=source(Follower, "write_with", "except Exception:", "except TimeoutError:"),
+        remove=source(Follower, "_has_written", "except Exception:", "except TimeoutError:"),
         checks=(
             "test_delivery: test_a_stream_that_cannot_be_written_to_keeps_nothing_from_the_others",
         ),
