@@ -96,6 +96,9 @@ async def theirs(peer: Streamer, home: Service, wishes: Wishes) -> AsyncIterator
         await reader.connect()
         return reader
 
+    first = await ask("first", {"tokens": 2, "rate": 50, "first": 0.0, "seed": 0})
+    await first.hears(lambda said: b"data:" in said, within=60)  # what is imported once, is now
+    first.drop()
     costs = {"processes": [Cost(peer.web.pid)], "Redis": [Cost(home.stack.valkey.pid)]}
     for rate in RATES:
         yield {"way": peer.name, **await steady(wishes, ask, costs, rate)}
