@@ -1,4 +1,4 @@
-"""How late an event is for readers whom Pushpin holds, and what it costs the bridge.
+"""How late an event is for readers that Pushpin holds, and what it costs the bridge.
 
 Many new channels, with two readers each; one channel with a thousand.
 Everything may run on every core: Pushpin alone is three busy threads.

@@ -1,4 +1,4 @@
-"""Bytes that are written past a response's task: to whom, and what a client that leaves ends."""
+"""Bytes that are written past a response's task, and what a client ends when it leaves."""
 
 import asyncio
 import socket

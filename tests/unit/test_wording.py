@@ -14,7 +14,7 @@ LEFT_OUT = {
 }
 ALLOWED = {("docs/settings.md", "RUN_LIFE")}  # its example of an old name
 # A sentence is about a component that has a name. "He" in quotes is the start of a "Hello".
-PRONOUNS = r"(?:who|whom)ever|(?:every|some|no|any)body|him|himself|his|(?<!\")he(?!\")"
+PRONOUNS = r"whoever|whom(?:ever)?|(?:every|some|no|any)body|him|himself|his|(?<!\")he(?!\")"
 SETTINGS = (
     "RUN_LIFE|STREAM_LIFE|LOG_LIFE|LOG_MEMORY|STREAM_STALL|STREAM_ACCESS|STREAM_RING|RUN_WATCH|"
     "RUN_SWEEP|RUN_RING|MODEL_SILENCE|MODEL_CONNECT|MODEL_TRIES|WORKER_REPLIES|ANSWERS_KEPT|"
