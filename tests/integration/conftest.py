@@ -20,11 +20,13 @@ from streams.web.health_checks import probes
 from tests.conftest import running_valkey
 from tests.integration.support.langgraph_requests import Json
 from tests.integration.support.logged_run import LoggedRun
+from tests.integration.support.model_calls import name_model
 from tests.integration.support.published_run import PublishedRun
 from tests.integration.support.stepped_reply import SteppedReplies
 from tests.integration.support.two_servers import SERVERS, told_on
 from tests.integration.support.window_events import WINDOW
 from tests.support.openai_server import Running, serving
+from workers.generators.openai import close_client
 from workers.runtime import Runtime
 
 
@@ -146,6 +148,16 @@ def model() -> Iterator[Running]:
     """A scripted model."""
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+async def called_model(
+    model: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """The settings name the scripted model. Afterwards its client is closed."""
+    name_model(settings, monkeypatch, model.url)
+    yield
+    await close_client()
 
 
 @pytest.fixture

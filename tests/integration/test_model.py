@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,14 @@ from tests.integration.support.model_calls import (
     become,
     hear,
     hear_until_fault,
-    name_model,
     script,
 )
-from tests.support.openai_server import Running, expected, pieces, serving
+from tests.support.openai_server import Running, expected, pieces
 from workers.generators.base import generate
-from workers.generators.openai import close_client
 from workers.prompt.messages import PromptMessage
 from workers.reply_items import Completion
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-async def line(
-    server: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[None]:
-    name_model(settings, monkeypatch, server.url)
-    yield
-    await close_client()
+pytestmark = pytest.mark.usefixtures("called_model")
 
 
 async def test_each_chunk_is_yielded_as_it_was_sent() -> None:
@@ -55,11 +39,11 @@ async def test_a_provider_without_token_counts_gives_no_usage() -> None:
     assert (await hear(script(tokens=2, usage=False)))[-1] == Completion("stop", None)
 
 
-async def test_the_request_has_the_history_and_the_question(server: Running, settings: Any) -> None:
+async def test_the_request_has_the_history_and_the_question(model: Running, settings: Any) -> None:
     settings.MODEL_TEMPERATURE = 0.5
     turns = [*ask("one"), PromptMessage("assistant", "two"), PromptMessage("user", "three")]
     assert [said async for said in generate(turns, model="m-1")]
-    assert server.last() == {
+    assert model.last() == {
         "model": "m-1",
         "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
         "stream": True,
@@ -70,7 +54,7 @@ async def test_the_request_has_the_history_and_the_question(server: Running, set
 
 
 async def test_the_embedded_model_is_called_at_its_current_port(
-    server: Running, settings: Any, tmp_path: Path
+    model: Running, settings: Any, tmp_path: Path
 ) -> None:
     settings.EMBEDDED_MODEL = True
     settings.OPENAI_API_KEY = settings.OPENAI_BASE_URL = None
@@ -79,10 +63,10 @@ async def test_the_embedded_model_is_called_at_its_current_port(
     said, fault = await hear_until_fault("hello")
     assert (said, fault.code, fault.transient) == ([], "model_unreachable", True)
     settings.MODEL_CONNECT_TIMEOUT, settings.MODEL_MAX_TRIES = 5.0, 1
-    loading = threading.Timer(1, settings.MODEL_URL_FILE.write_text, [server.url + "\n"])
+    loading = threading.Timer(1, settings.MODEL_URL_FILE.write_text, [model.url + "\n"])
     loading.start()
     assert (await hear("hello"))[0] == pieces("hello")[0]
-    body = server.last()
+    body = model.last()
     asked = {name: body[name] for name in ("temperature", "max_tokens", "repeat_penalty")}
     assert asked == {"temperature": 0.3, "max_tokens": 512, "repeat_penalty": 1.05}
 
@@ -122,10 +106,10 @@ async def test_a_slow_consumer_does_not_count_as_the_models_silence(settings: An
     ],
 )
 async def test_a_cancelled_reply_closes_the_models_request(
-    server: Running, wishes: dict[str, Any]
+    model: Running, wishes: dict[str, Any]
 ) -> None:
     told = script(**wishes, seed="cancelled")
-    closed = len(server.stats()["closed_by_client"])
+    closed = len(model.stats()["closed_by_client"])
     fourth = asyncio.Event()
 
     async def listen() -> None:
@@ -135,20 +119,20 @@ async def test_a_cancelled_reply_closes_the_models_request(
 
     listening = asyncio.ensure_future(listen())
     if "first" in wishes:
-        await become(lambda: server.last().get("messages", [{}])[-1].get("content"), told)
+        await become(lambda: model.last().get("messages", [{}])[-1].get("content"), told)
     else:
         await asyncio.wait_for(fourth.wait(), 5)
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await listening
-    await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
+    await become(lambda: len(model.stats()["closed_by_client"]), closed + 1)
 
 
-async def test_a_consumer_that_stops_closes_the_models_request(server: Running) -> None:
-    closed = len(server.stats()["closed_by_client"])
+async def test_a_consumer_that_stops_closes_the_models_request(model: Running) -> None:
+    closed = len(model.stats()["closed_by_client"])
     async with aclosing(generate(ask(script(tokens=9999, rate=50)), model="test")) as said:
         assert await anext(said) == pieces(script())[0]
-    await become(lambda: len(server.stats()["closed_by_client"]), closed + 1)
+    await become(lambda: len(model.stats()["closed_by_client"]), closed + 1)
 
 
 async def test_hostile_text_passes_and_invalid_characters_are_replaced() -> None:
@@ -170,7 +154,7 @@ async def test_sixty_four_concurrent_replies_do_not_mix() -> None:
     assert await asyncio.gather(*map(whole, scripts)) == [expected(told) for told in scripts]
 
 
-async def test_a_local_connection_is_not_kept_open(server: Running) -> None:
+async def test_a_local_connection_is_not_kept_open(model: Running) -> None:
     for message in ("one", "another"):
         await hear(message)
-        await become(lambda: server.stats()["open"], 1)  # the one that asks
+        await become(lambda: model.stats()["open"], 1)  # the one that asks

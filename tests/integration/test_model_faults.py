@@ -5,7 +5,6 @@ import json
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,28 +15,13 @@ from tests.integration.support.model_calls import (
     become,
     hear,
     hear_until_fault,
-    name_model,
     script,
 )
-from tests.support.openai_server import Running, pieces, serving
+from tests.support.openai_server import Running, pieces
 from workers.generators import sse_lines
 from workers.generators.base import ModelError
-from workers.generators.openai import close_client
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-async def line(
-    server: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[None]:
-    name_model(settings, monkeypatch, server.url)
-    yield
-    await close_client()
+pytestmark = pytest.mark.usefixtures("called_model")
 
 
 @pytest.mark.parametrize(
@@ -61,13 +45,13 @@ async def line(
     ],
 )
 async def test_each_fault_before_the_first_chunk_has_its_code(
-    server: Running, fault: str, code: str, transient: bool
+    model: Running, fault: str, code: str, transient: bool
 ) -> None:
-    before = server.stats()["requests"]
+    before = model.stats()["requests"]
     said, caught = await hear_until_fault(script(fault=fault))
     assert (said, caught.code, caught.transient) == ([], code, transient)
     tries = 3 if transient else 1
-    assert server.stats()["requests"] - before == tries + (fault == "refuse")
+    assert model.stats()["requests"] - before == tries + (fault == "refuse")
 
 
 @pytest.mark.parametrize(
@@ -83,27 +67,27 @@ async def test_each_fault_before_the_first_chunk_has_its_code(
     ],
 )
 async def test_a_fault_during_the_stream_keeps_the_text_and_is_not_retried(
-    server: Running, settings: Any, fault: str, code: str
+    model: Running, settings: Any, fault: str, code: str
 ) -> None:
     settings.MODEL_READ_TIMEOUT = 1.3
     told = script(tokens=9, fault=fault, fault_at=4)
-    before = server.stats()["requests"]
+    before = model.stats()["requests"]
     said, caught = await hear_until_fault(told)
     assert said == pieces(told)[:4]
     assert caught.code == code
-    assert server.stats()["requests"] - before == 1
-    await become(lambda: server.stats()["streaming"], 0)
+    assert model.stats()["requests"] - before == 1
+    await become(lambda: model.stats()["streaming"], 0)
 
 
 @pytest.mark.parametrize("fault", ["refuse", "429", "500", "reset", "truncated", "silence"])
 async def test_a_transient_fault_before_the_first_chunk_is_retried(
-    server: Running, settings: Any, fault: str, request: pytest.FixtureRequest
+    model: Running, settings: Any, fault: str, request: pytest.FixtureRequest
 ) -> None:
     settings.MODEL_READ_TIMEOUT = 0.5
     told = script(tokens=5, fault=fault, times=2, seed=request.node.name)
-    before = server.stats()["requests"]
+    before = model.stats()["requests"]
     assert (await hear(told))[:-1] == pieces(told)
-    assert server.stats()["requests"] - before == 3
+    assert model.stats()["requests"] - before == 3
 
 
 async def test_a_request_on_a_closed_pooled_connection_is_repeated_at_once(settings: Any) -> None:
@@ -140,11 +124,11 @@ async def test_the_retry_waits_for_retry_after(request: pytest.FixtureRequest) -
     assert time.monotonic() - began >= 1
 
 
-async def test_a_retry_after_that_is_too_long_ends_the_run(server: Running) -> None:
-    before = server.stats()["requests"]
+async def test_a_retry_after_that_is_too_long_ends_the_run(model: Running) -> None:
+    before = model.stats()["requests"]
     _, fault = await hear_until_fault(script(fault="429", retry_after=3600))
     assert (fault.code, fault.retry_after) == ("model_rate_limited", 3600)
-    assert server.stats()["requests"] - before == 1
+    assert model.stats()["requests"] - before == 1
 
 
 async def test_a_server_that_does_not_listen_is_unreachable(settings: Any) -> None:

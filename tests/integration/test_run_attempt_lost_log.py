@@ -33,6 +33,15 @@ from workers.runtime import Runtime
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+def since_the_loss(run: Run, valkey: "redis.Redis") -> Page:
+    """The events of the epoch that began when the log was lost."""
+    channel = channel_of(run.conversation_id)
+    begins = int(valkey.hget(f"{{{channel}}}:state", "epoch_start"))
+    page = the_log().channel(channel).read_after(begins - 1)
+    assert isinstance(page, Page)
+    return page
+
+
 @WINDOW
 def test_a_log_lost_during_a_reply_gets_the_whole_text_again(
     process: Runtime, valkey: "redis.Redis"
@@ -47,13 +56,7 @@ def test_a_log_lost_during_a_reply_gets_the_whole_text_again(
     assert run.reply.content == text
     now = snapshot(run.conversation)
     assert now.runs == ()
-    channel = channel_of(run.conversation_id)
-    page = (
-        the_log()
-        .channel(channel)
-        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
-    )
-    assert isinstance(page, Page)
+    page = since_the_loss(run, valkey)
     assert page.entries[0][1] == "text.snapshot"
     assert heard_from(page, run) == text
 
@@ -77,13 +80,7 @@ def test_a_lost_log_gets_the_whole_text_before_the_next_delta(
     valkey.flushall()
     thread.join(20)
     assert unanswered == []
-    channel = channel_of(run.conversation_id)
-    page = (
-        the_log()
-        .channel(channel)
-        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
-    )
-    assert isinstance(page, Page)
+    page = since_the_loss(run, valkey)
     assert page.entries[0][1] == "text.snapshot"
     assert heard_from(page, run) == text
 
@@ -130,13 +127,7 @@ def test_a_log_lost_after_the_last_delta_ends_with_the_whole_text(
 
     monkeypatch.setattr(finish, "store", commit_and_lose)
     generate(run.id, process)
-    channel = channel_of(run.conversation_id)
-    page = (
-        the_log()
-        .channel(channel)
-        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
-    )
-    assert isinstance(page, Page)
+    page = since_the_loss(run, valkey)
     assert [type for _, type, _ in page.entries] == ["text.snapshot", "run.completed"]
     assert heard_from(page, run) == text
 
@@ -165,13 +156,7 @@ def test_reasoning_and_text_are_published_again_in_one_snapshot(
     until(says(run, 10))
     valkey.flushall()
     thread.join(20)
-    channel = channel_of(run.conversation_id)
-    page = (
-        the_log()
-        .channel(channel)
-        .read_after(int(valkey.hget(f"{{{channel}}}:state", "epoch_start")) - 1)
-    )
-    assert isinstance(page, Page)
+    page = since_the_loss(run, valkey)
     known = ConversationState()
     for _, type, data in page.entries:
         known = fold(known, decode(type, data))
