@@ -1,4 +1,4 @@
-"""One attempt's reply, from the model or the agent to its end: read it, write it, end the run."""
+"""Reads one attempt's reply from the model or the agent, writes it to the log, and ends the run."""
 
 import asyncio
 import threading
@@ -37,7 +37,7 @@ class Attempt:
         self._finish = Completion("stop", None)
         self._task: asyncio.Task[object] | None = None
         self._tools = ToolCalls(run.model, process.tool_names)
-        self.reading = True  # from the model or the agent
+        self.reading = True  # False once the model or the agent has ended its reply
         self.stopped = False
         self.over = threading.Event()  # the reply has ended, or was stopped
         self._begun_at = monotonic()
@@ -45,7 +45,7 @@ class Attempt:
         self._started_at = run.started_at
 
     def stop(self) -> None:
-        """Stop at once: another attempt has the run, or the process ends. From any thread."""
+        """Stop at once. Another attempt has the run, or the process ends. Works in any thread."""
         self.stopped = True
         self.over.set()
         self._process.loop.call_soon_threadsafe(self._stop)
@@ -62,7 +62,7 @@ class Attempt:
         """
         self._task = asyncio.current_task()
         if self.stopped:
-            return Outcome.LOST  # before the reply began
+            return Outcome.LOST  # it was stopped before the reply began
         try:
             async with asyncio.timeout(settings.RUN_TIMEOUT):
                 outcome = await self._relay(items, hold)
@@ -120,12 +120,13 @@ class Attempt:
                 fail(self._run, self.writer.parts, code=outcome.code, reason=outcome.reason)
 
     def resign(self) -> None:
-        """Leave the run. If this attempt still holds it, cancel it if asked, otherwise release it.
+        """Give up the run. If this attempt still holds it, cancel it if requested, else release it.
 
-        A run that must not begin anew fails instead. Raises `Superseded`, `LogUnavailable`.
+        If the run has called a tool that must not be called twice, it fails instead of being
+        released. Raises `Superseded`, `LogUnavailable`.
         """
         now = Run.objects.select_related("conversation", "message").filter(pk=self._run.pk).first()
-        if self._run.first_token_at:  # another process may have ended the run without it
+        if self._run.first_token_at:  # another process that ended the run did not know it
             same_attempt = Run.objects.filter(pk=self._run.pk, attempt=self._run.attempt)
             same_attempt.filter(first_token_at=None).update(first_token_at=self._run.first_token_at)
         if now is None or now.attempt != self._run.attempt or now.status != Run.Status.RUNNING:

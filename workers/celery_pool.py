@@ -1,8 +1,8 @@
-"""Celery's consumer and thread pool: malformed tasks are rejected, free threads used at once.
+"""Celery's consumer and thread pool, made to reject malformed tasks and use free threads at once.
 
-A malformed task ends Celery's own consumer, and the broker delivers the task again to the next
-one. Here the worker logs and rejects it. No run is lost, because the run's row is the queue of
-record.
+A malformed task ends Celery's own consumer, and the broker then delivers the task to the next
+consumer. This consumer logs and rejects the task instead. No run is lost, because the run's row is
+the queue of record.
 """
 
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Consumer(consumer.Consumer):
-    """Celery's consumer, but a forged or malformed message cannot end the worker."""
+    """Celery's consumer, changed so that a forged or malformed message cannot end the worker."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         handle = super().create_task_handler(*args, **kwargs)
@@ -34,9 +34,9 @@ class Consumer(consumer.Consumer):
 
 
 class Pool(thread.TaskPool):
-    """Celery's thread pool, but it wakes the event loop whenever a thread becomes free.
+    """Celery's thread pool, changed to wake the event loop whenever a thread becomes free.
 
-    By itself the consumer checks for free threads once a second.
+    Otherwise the consumer would check for free threads only once a second.
     """
 
     _loop: Any  # always set, because the transports of Redis and RabbitMQ use the event loop
@@ -51,4 +51,4 @@ class Pool(thread.TaskPool):
 
 
 def _wake_up() -> None:
-    """Do nothing: each callback lets the loop run once, and it then checks for free threads."""
+    """Do nothing. Any callback makes the loop run once, and then it checks for free threads."""

@@ -1,9 +1,12 @@
 """kombu's Redis transport, without acknowledgements; unreadable queue entries are dropped.
 
-An unreadable entry ends a worker with kombu's own transport. kombu keeps each task that a worker
-has taken in Redis until it is acknowledged, which takes two trips. A worker acknowledges a task as
-soon as it has it, so this would only bring back a task whose worker died within a millisecond, an
-hour later. In both cases no run is lost, because the run's row is the queue of record.
+With kombu's own transport, an unreadable entry ends the worker.
+
+kombu's own transport also keeps each task in Redis until the worker acknowledges it, which takes
+two round trips. But a worker acknowledges each task at once. So this would save a task only if the
+worker died within a millisecond, and the task would come back an hour later.
+
+In both cases no run is lost, because the run's row is the queue of record.
 """
 
 import logging
@@ -23,7 +26,7 @@ class Message(virtual.Message):
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         if not isinstance(payload["properties"]["delivery_tag"], str):
-            # Otherwise Redis refuses the tag, which kombu takes for a lost connection.
+            # Otherwise Redis refuses the tag, and kombu mistakes this error for a lost connection.
             raise TypeError
         super().__init__(payload, channel, **kwargs)
 
@@ -39,7 +42,7 @@ class Channel(redis.Channel):
         return tag
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """The client of the channel's connections. Making one takes longer than its command."""
+        """Return the channel's client. It is cached: creating one takes longer than its command."""
         if asynchronous:
             return super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs lack it
         if self._client_kept is None or self._client_kept.connection_pool is not self.pool:
@@ -47,10 +50,10 @@ class Channel(redis.Channel):
         return self._client_kept
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        """Do nothing: a task that was taken is no longer in Redis."""
+        """Do nothing, because Redis no longer holds a task that was taken."""
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Do nothing, as `basic_ack`; no task is put back."""
+        """Do nothing, like `basic_ack`. No task is put back."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -61,6 +64,6 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """kombu's Redis transport with that channel, for `redis:` and `rediss:` URLs."""
+    """kombu's Redis transport with this module's channel, for `redis:` and `rediss:` URLs."""
 
     Channel = Channel

@@ -29,10 +29,10 @@ MESSAGE = [field.attname for field in Message._meta.concrete_fields]
 
 
 def first_active(run: UUID) -> tuple[Run, bool] | None:
-    """The first active run of this run's conversation, and whether a worker holds it.
+    """Return the first active run of this run's conversation, and whether a worker holds it.
 
-    None without an active run. It comes with its conversation, its message, and whether it follows
-    unpublished events.
+    Returns None if no run is active. The run has its conversation and message loaded, and
+    `follows_unpublished` says whether it follows unpublished events.
     """
     row = _first_active().row(run=run)
     if row is None:
@@ -49,16 +49,17 @@ def first_active(run: UUID) -> tuple[Run, bool] | None:
 
 
 def update_claimed(run: Run, worker: UUID) -> bool:
-    """Begin another attempt at the run, by this worker. Then `run` has the row's new values.
+    """Begin the run's next attempt for this worker, and copy the row's new values to `run`.
 
-    False if the run is not as it was read: it is held, has ended, or is cancelled.
+    Returns False if the row has changed since it was read: another worker holds the run, or it has
+    ended or is cancelled.
     """
     update = _claim((settings.RUN_LEASE, settings.RUN_ATTEMPTS))
     row = update.row(id=run.pk, attempt=run.attempt, worker=worker)
     if row is None:
         return False
-    # The log may hold events that the row does not record: the last attempt's worker died, or
-    # the attempt was released before its start was recorded.
+    # If the last attempt's worker died, or the run was released before its start was recorded, the
+    # log may hold events that the row does not record.
     unstarted = run.attempt > 0 and run.started_event_id is None
     run.abandoned = unstarted or run.status == Run.Status.RUNNING
     for name, value in zip(RUN, row, strict=True):
@@ -72,7 +73,7 @@ def _first_active() -> CompiledQuery:
 
 
 def _first_active_rows() -> QuerySet[Run, Any]:
-    # In turn order; the conversation's runs are all of one kind.
+    # Runs are sorted by turn. All runs of a conversation are of one kind, model or agent.
     active = Run.active().filter(conversation__runs=Parameter("run", UUIDField()))
     others = Run.objects.filter(UNPUBLISHED, conversation=OuterRef("conversation"))
     rows: QuerySet[Run, Any] = active.annotate(
@@ -89,7 +90,7 @@ def _first_active_rows() -> QuerySet[Run, Any]:
 
 @lru_cache(maxsize=4)
 def _claim(values: tuple[object, ...]) -> CompiledUpdate:
-    """The update that claims a run. Its SQL holds these values of settings."""
+    """The update that claims a run, cached for these values of the settings in its SQL."""
     return CompiledUpdate(_claimable, _claimed, returning=RUN)
 
 

@@ -1,4 +1,4 @@
-"""One claim at a time in a worker process, where the database has a single writer."""
+"""Lets only one thread of a worker process claim at a time, if the database has a single writer."""
 
 import threading
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ turn = threading.Lock()
 def claim_turn() -> Iterator[None]:
     """Wait until no other thread of this process claims a run, if the database is SQLite.
 
-    The threads share one interpreter. Where many claimed at once, each kept SQLite's one lock for
-    writers for long, and the lease keeper renewed this process's leases too late.
+    The threads share one interpreter. When many threads claimed at once, each held SQLite's only
+    write lock for long, and the lease keeper renewed the process's leases too late.
     """
     with turn if connection.vendor == "sqlite" else nullcontext():
         yield

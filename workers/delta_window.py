@@ -1,8 +1,8 @@
 """The delta window: text that arrives shortly after a reply's last event waits for more of it.
 
-A fast model says a thousand tokens a second, and a reader sees some forty changes. So all text that
-arrives within DELTA_WINDOW of a reply's last event becomes one event. A piece after a longer pause
-is not held back. One timer serves all replies of a process.
+A fast model sends a thousand tokens a second, but a reader sees only about forty changes. So all
+text that arrives within DELTA_WINDOW of a reply's last event becomes one event. A piece after a
+longer pause is not held back. One timer serves all replies of a process.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from django.conf import settings
 
 from streams.protocol.parts import ReasoningPart, TextPart
 
-LONGEST = 4096  # characters that may wait for one reply: at most 16 KB in UTF-8
-TICKS = 4  # of the timer in one window
+LONGEST = 4096  # characters of one reply that may wait, at most 16 KB in UTF-8
+TICKS = 4  # ticks of the timer in one window
 
 TextKind = type[TextPart | ReasoningPart]
 
@@ -28,7 +28,7 @@ class DeltaWindow:
         self._timer: asyncio.TimerHandle | None = None
 
     def flush_later(self, held: "HeldText", flush: Callable[[], None]) -> None:
-        """Call `flush` once the held text is due, unless nothing waits any more by then."""
+        """Call `flush` once the held text is due, unless it was flushed before."""
         self._waiting[held] = flush
         if self._timer is None:
             self._timer = self._loop.call_later(settings.DELTA_WINDOW / TICKS, self._tick)
@@ -47,10 +47,10 @@ class DeltaWindow:
 
 
 class HeldText:
-    """The text of one reply that waits, all of one kind. It is no part of the reply yet."""
+    """The waiting text of one reply, all of one kind. It is not part of the reply yet."""
 
     def __init__(self) -> None:
-        self.due = 0.0  # the loop's time from which nothing waits
+        self.due = 0.0  # the loop's time after which no text waits
         self._kind: TextKind = TextPart
         self._pieces: list[str] = []
         self._length = 0
@@ -59,9 +59,10 @@ class HeldText:
         return bool(self._pieces)
 
     def begin_window(self, now: float) -> None:
-        """An event is sent. If the timer was late, the window still begins when the last one ended.
+        """Begin a window, because an event is sent.
 
-        Otherwise the tokens of a model whose pace is the window's would each wait for the timer.
+        If the timer was late, the window begins where the last one ended. Otherwise, if a model
+        sends one token per window, each token would wait for the timer.
         """
         is_late = now - settings.DELTA_WINDOW / TICKS <= self.due <= now
         self.due = (self.due if is_late else now) + settings.DELTA_WINDOW
@@ -71,7 +72,7 @@ class HeldText:
         return self._length >= LONGEST
 
     def takes(self, kind: TextKind, text: str) -> bool:
-        """Whether one event can hold what waits and this text."""
+        """Whether one event can hold the waiting text together with this text."""
         return not self._pieces or (kind is self._kind and self._length + len(text) <= LONGEST)
 
     def add(self, kind: TextKind, text: str) -> None:
@@ -80,7 +81,7 @@ class HeldText:
         self._length += len(text)
 
     def take(self) -> tuple[TextKind, str]:
-        """What waits, which is then no longer held."""
+        """Return the kind of the held text and the text, and hold it no longer."""
         text = "".join(self._pieces)
         self._pieces.clear()
         self._length = 0

@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 
 
 class ClaimResult(StrEnum):
-    """What a try to claim a run came to."""
+    """The result of trying to claim a run."""
 
     CLAIMED = "claimed"
     TAKEN = "taken"  # by another worker, by another run of the conversation, or by a cancel
-    FOREIGN = "foreign"  # this process does not have its model: the sweep sends it to one that has
+    FOREIGN = "foreign"  # this process lacks the run's model; the sweep finds a process that has it
     NO_ROOM = "no room"  # its owner's share is used up; `dispatched_at` is cleared
 
 
 @claim_turn()
 def claim(run: UUID, worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
-    """Claim the run for a new attempt. None if another worker holds it, it must wait, or has ended.
+    """Claim the run for a new attempt. Returns None if it is held, must wait, or has ended.
 
     A run is claimed only by a process of its kind (`streams.chat.model_names`), and never again
     once it has called a tool that must not be called twice (`called_at`).
     A run must wait while an earlier run of its conversation is active. A new run must also wait
-    while its owner's share of the places is used up. Then `claim` clears `dispatched_at`, so that
-    the next run that ends dispatches the waiting run. A run may end just before that and dispatch
-    nothing, therefore `claim` tries twice.
+    while its owner's share of the places is used up. For a run that must wait, `claim` clears
+    `dispatched_at`, so that the next run that ends dispatches it. A run may end just before
+    `dispatched_at` is cleared, and dispatch nothing. Therefore `claim` tries twice.
     """
     for _ in range(2):
         found = first_active(run)
@@ -73,7 +73,7 @@ def claim_in_turn(worker: UUID, kind: Kind = Kind.MODEL) -> Run | None:
 
 
 def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
-    """Claim the run if it is free and its owner has room. Then `run` has the row's new values."""
+    """Claim the run if it is free and its owner has room. `run` gets the row's new values."""
     if run.model not in names(kind):
         return ClaimResult.FOREIGN
     needs_room = not run.attempt  # a run that had a place and lost it continues at once
@@ -91,31 +91,31 @@ def _try_claim(run: Run, worker: UUID, kind: Kind) -> ClaimResult:
 
 def _refuse(run: Run) -> ClaimResult:
     """Clear `dispatched_at`, so that the next run that ends dispatches this one."""
-    if run.dispatched_at is not None:  # a write without effect would also wait for the lock
+    if run.dispatched_at is not None:  # even a write without effect waits for the lock
         queued = Run.objects.filter(pk=run.pk, attempt=run.attempt, status=Run.Status.QUEUED)
         queued.update(dispatched_at=None)
     return ClaimResult.NO_ROOM
 
 
 def still_held(run: Run) -> bool:
-    """Whether this attempt still holds the run, by the run's row."""
+    """Whether this attempt still holds the run, according to the run's row."""
     return _own(run).exists()
 
 
 def mark_called(run: Run) -> bool:
     """Store that this attempt is about to call a tool which must not be called twice.
 
-    From then on the run never begins anew. False if the attempt has lost the run, or the run's
-    cancel was requested: do not call the tool.
+    After that the run never begins again. Returns False if the attempt has lost the run or a cancel
+    was requested; then the tool must not be called.
     """
     uncancelled = _own(run).filter(cancel_asked=False)
     return bool(uncancelled.update(called_at=Coalesce(F("called_at"), Now())))
 
 
 def release(run: Run, *, head: int = 0, redispatch: bool = True) -> bool:
-    """Release the run for another worker. The interrupted attempt stays uncounted.
+    """Release the run for another worker. The interrupted attempt does not count.
 
-    `head` is the highest event id in the log that the attempt knows of. Without `redispatch`, the
+    `head` is the highest event id in the log that the attempt knows. Without `redispatch`, the
     sweep dispatches the run once the log answers. Does nothing and returns False if the attempt has
     lost the run, or has called a tool that must not be called twice.
     """
@@ -127,7 +127,8 @@ def release(run: Run, *, head: int = 0, redispatch: bool = True) -> bool:
         worker=None,
         lease_until=None,
         lease_length=None,
-        # Also without a dispatch: the sweep must wait, otherwise it floods a log that fails.
+        # Set even if nothing is dispatched. Otherwise the sweep would dispatch the run at once,
+        # again and again while the log fails.
         dispatched_at=Now(),
     )
     if released:

@@ -35,7 +35,7 @@ class HeldRun:
     lost: Callable[[], None]  # stops the attempt
     watermark: Callable[[], Watermark]
     first_token: timedelta | None = field(default=None)  # from the claim until the first token
-    called: bool = False  # it has called a tool, or is about to, that must not be called twice
+    called: bool = False  # it has called, or is about to call, a tool that must not be called twice
 
 
 class LeaseKeeper(threading.Thread):
@@ -55,7 +55,8 @@ class LeaseKeeper(threading.Thread):
     ) -> Iterator[HeldRun]:
         """Renew the run's lease while the context lasts.
 
-        Once another attempt has the run, or it has ended, `lost` is called at every check.
+        If another attempt has the run, or the run has ended or is to be cancelled, every check
+        calls `lost`.
         """
         hold = self._held[run.id] = HeldRun(run=run, lost=lost, watermark=watermark)
         try:
@@ -68,8 +69,8 @@ class LeaseKeeper(threading.Thread):
     def release_all(self, *, called: bool) -> None:
         """Stop the attempts of this process, so that each releases its run.
 
-        `called`: also those that have called a tool which must not be called twice. Their runs
-        end, because they must not begin anew.
+        With `called`, this stops also the attempts that have called a tool which must not be called
+        twice. Their runs end, because they must not begin again.
         """
         for hold in list(self._held.values()):
             if called or not hold.called:
@@ -97,12 +98,12 @@ class LeaseKeeper(threading.Thread):
                 connection.close()
 
     def _renew(self) -> None:
-        # Only runs with an attempt here: a claimed run whose attempt failed must expire.
+        # Only runs that have an attempt here. The lease of a run whose attempt failed must expire.
         held = Run.objects.filter(pk__in=list(self._held), worker=self.worker)
         held.filter(status=Run.Status.RUNNING).update(**new_lease())
 
     def _verify(self) -> None:
-        """Verify that the logs hold what the attempts appended: Redis may have failed over."""
+        """Verify that the logs hold what the attempts appended, as Redis may have failed over."""
         watermarks = [hold.watermark() for hold in list(self._held.values())]
         verify([watermark for watermark in watermarks if watermark.head])
 
@@ -118,7 +119,10 @@ class LeaseKeeper(threading.Thread):
         self._store_first_tokens([hold for id, hold in holds.items() if id in held])
 
     def _store_first_tokens(self, holds: list[HeldRun]) -> None:
-        """Store when the first token came, in one statement: each waits for the database's lock."""
+        """Store when each run's first token came.
+
+        One statement does it for all runs, because each statement waits for the database's lock.
+        """
         seen = self._first_token_stored
         new = [h for h in holds if h.first_token is not None and h.run.id not in seen]
         seen.update(hold.run.id for hold in new)

@@ -1,10 +1,11 @@
-"""The log writer: a thread that appends the pieces of all of a process's replies, in batches.
+"""The log writer: a thread that appends the pieces of all replies of a process, in batches.
 
 A batch is one round trip to Redis ("trip"). It takes one piece from each reply in turn, so a fast
 reply delays no other. Each piece stays an event of its own, and a reply's pieces stay in order.
 
-A trip costs as much as several pieces. So the next one begins a tick of the delta window after the
-one before, at the earliest, and takes what has come meanwhile. A piece after a pause goes at once.
+A trip costs as much as several pieces. So two trips begin at least one tick of the delta window
+apart, and a trip takes all pieces that have arrived since the last one. A piece that arrives after
+a pause is sent at once.
 
 While Redis is away, the writer repeats the batch. That is safe, because the log does not append a
 piece twice. After a failover the writer first verifies the log against the recorded heads.
@@ -60,11 +61,11 @@ class LogWriter(threading.Thread):
     def run(self) -> None:
         while batch := self._next_batch():
             results = append_all([piece for piece, _ in batch], self.away)
-            connection.close()  # `verify` may have opened one: keep none between batches
+            connection.close()  # `verify` may have opened it; none stays open between batches
             self._loop.call_soon_threadsafe(_deliver, [callback for _, callback in batch], results)
 
     def _next_batch(self) -> list[Write]:
-        """The next batch. Waits until there is one; empty once the writer must end."""
+        """Wait for the next batch and return it. It is empty once the writer must end."""
         if not self._turns:
             batch = self._take_queued()
             if batch and (rest := self._tick_ends_at - monotonic()) > 0:
@@ -95,9 +96,9 @@ class LogWriter(threading.Thread):
 
 
 class Turns:
-    """The pieces that wait, in one queue a channel, whose turns alternate.
+    """The waiting pieces, in one queue for each channel. A batch takes from all queues in turn.
 
-    A channel has one reply at a time, so its queue is that reply's.
+    A channel has one reply at a time, so each queue holds the pieces of one reply.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from workers.generators.errors import ModelError
 
 
 class Outcome(StrEnum):
-    """Why an attempt reads no more of its reply, other than by an error."""
+    """Why an attempt stopped reading its reply, if not because of an error."""
 
     FINISHED = "finished"
     LOST = "lost"  # another attempt has the run, it has ended, or this process ends
@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too large"  # the reply exceeds MAX_REPLY_BYTES
 
 
-# The code and the reason of a run that fails by such an outcome.
+# The code and the reason of a run that fails with such an outcome.
 FAILURES = {
     Outcome.TOO_LONG: ("run_too_long", "The reply took too long and was ended."),
     Outcome.TOO_LARGE: ("reply_too_long", "The reply became too long and was ended."),

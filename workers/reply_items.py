@@ -1,4 +1,4 @@
-"""What a chat model or an agent yields as its reply: pieces, then one completion."""
+"""The items of a reply from a chat model or an agent: pieces, then one completion."""
 
 from dataclasses import dataclass
 

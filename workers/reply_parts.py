@@ -5,15 +5,15 @@ from io import StringIO
 from streams.log.slots import SlotWrite, payload_of
 from streams.protocol.parts import DataPart, Part, ReasoningPart, TextPart, WholePart
 
-PUBLISHED_PER_KEPT = 8  # an attempt may publish so often what a reply may hold: data is replaced
+PUBLISHED_PER_KEPT = 8  # an attempt may publish this many times `max_bytes`, as data is replaced
 
 
 class ReplyTooLong(Exception):
-    """The reply would hold more than it may, or its attempt publish more: read no more of it."""
+    """The reply, or all that its attempt has published, is too long: read no more of it."""
 
 
 class OpenPart:
-    """A text or reasoning part that pieces are added to."""
+    """A text or reasoning part to which pieces are added."""
 
     def __init__(self, kind: type[TextPart | ReasoningPart]) -> None:
         self.kind = kind
@@ -27,8 +27,8 @@ class OpenPart:
 class ReplyParts:
     """The parts of one reply, at most `max_bytes` of UTF-8 together, as the log keeps them.
 
-    They are those that `add_part` gives (streams/protocol/parts.py), but a piece costs the same
-    however long the reply is. The number of a part is its slot in the log.
+    They equal the parts that `add_part` of streams/protocol/parts.py returns. But here the cost of
+    a piece does not grow with the reply. The number of a part is its slot in the log.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -43,7 +43,7 @@ class ReplyParts:
         return tuple(part.part() if isinstance(part, OpenPart) else part for part in self._parts)
 
     def fit(self, text: str) -> str:
-        """Return the beginning of the text that still fits. All of it counts against the limit.
+        """Return the beginning of the text that still fits. The whole text counts for the limit.
 
         If some of the text did not fit, `check` raises from now on.
         """
@@ -58,7 +58,7 @@ class ReplyParts:
             raise ReplyTooLong
 
     def add_text(self, kind: type[TextPart | ReasoningPart], text: str) -> SlotWrite:
-        """Add a piece of text or reasoning, which is not empty."""
+        """Add a piece of text or reasoning. The piece must not be empty."""
         last = self._parts[-1] if self._parts else None
         if not isinstance(last, OpenPart) or last.kind is not kind:
             last = OpenPart(kind)
@@ -70,9 +70,9 @@ class ReplyParts:
         return SlotWrite(slot=len(self._parts) - 1, payload=payload, append=True)
 
     def add_part(self, part: WholePart) -> SlotWrite:
-        """Add a part that arrives whole; data with an id takes the place of that before it.
+        """Add a part that arrives whole. Data with an id replaces data of the same name and id.
 
-        Raises `ReplyTooLong` if it does not fit; it is not added then.
+        If the part does not fit, raises `ReplyTooLong` and does not add it.
         """
         payload = payload_of(part)
         size, slot = _bytes(payload), len(self._parts)

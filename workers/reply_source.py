@@ -1,4 +1,4 @@
-"""Whose replies a process writes: a language model's here, agents' in `workers.agent_replies`."""
+"""Where a process gets its replies: from a language model (here) or `workers.agent_replies`."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from workers.reply_items import ReplyItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A reply to read. `items` is closed with `aclosing`.
+    """A reply to read. Close `items` with `aclosing`.
 
-    `has_returned` waits so many seconds and says whether nothing works at the reply any more. A
-    reply that was stopped may still run, for example in a tool that blocks its thread.
+    `has_returned` waits for at most this many seconds, and returns whether all code of the reply
+    has returned. Some code may still run after a stop, for example a tool that blocks its thread.
     """
 
     items: AsyncGenerator[ReplyItem, None]
@@ -23,11 +23,12 @@ class Reply:
 
 
 class ReplySource(Protocol):
-    """Begins replies. Nothing is asked of a model or an agent before the first item is read.
+    """Begins replies. The model or the agent is not asked before the first item is read.
 
     `confirm` waits until the log has confirmed every item that was read; only the task that reads
     the items calls it. `called` stores that a tool which must not be called twice is about to be
-    called; False means that it must not be. `draining` says whether the process ends soon.
+    called; if it returns False, the tool must not be called. `draining` says whether the process
+    ends soon.
     """
 
     def __call__(

@@ -16,7 +16,7 @@ HIGHEST = 2**31 - 1  # of `attempt` and `index`: their digits count as data
 
 
 def split_text(text: str) -> Iterator[str]:
-    """Yield pieces whose events have at most LARGEST_DATA bytes of data. None if text is empty."""
+    """Yield pieces whose events have at most LARGEST_DATA bytes of data. An empty text has none."""
     if len(text) < LARGEST_DATA // (2 * LONGEST_ESCAPE):
         if text:
             yield text  # the usual case: too short to need measuring

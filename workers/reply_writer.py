@@ -1,10 +1,11 @@
 """Writes one attempt's reply to the log, piece by piece, and tracks what the log has confirmed.
 
-A piece does not wait for the one before it. The log's results arrive on the event loop. If the log
-has lost the reply, the writer restores the attempt's fence and appends all parts again.
+A piece does not wait until the piece before it is confirmed. The log's results arrive on the event
+loop. If the log has lost the reply, the writer restores the attempt's fence and appends all parts
+again.
 
-Text that arrives shortly after the last event is held, and becomes one event with what follows it
-(workers/delta_window.py). It is no part of the reply until it is flushed.
+Text that arrives shortly after the last event is held, and becomes one event together with the text
+that follows (workers/delta_window.py). It is not part of the reply until it is flushed.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ class ReplyWriter:
         on_superseded: Callable[[], None],
     ) -> None:
         self.head = 0  # the highest event id in the log that this attempt knows of
-        self.events = 0  # that it has sent to the log
+        self.events = 0  # events that this attempt has sent to the log
         self._run = run
         self._channel = channel_of(run.conversation_id)
         self._log_writer = log_writers[server_of(self._channel)]
@@ -66,20 +67,20 @@ class ReplyWriter:
         return self._reply.parts
 
     def watermark(self) -> Watermark:
-        """How far the log has confirmed this attempt. From any thread."""
+        """How far the log has confirmed this attempt. Works in any thread."""
         run = self._run
         return Watermark(channel=self._channel, run=run.id, attempt=run.attempt, head=self.head)
 
     def stop(self) -> None:
-        """Append nothing more: another attempt has the run, or the process ends.
+        """Append nothing more, because another attempt has the run, or the process ends.
 
-        Held text is dropped, because the reply is what readers have received.
+        Held text is dropped, because a reply must not have text that readers did not receive.
         """
         self._refused = self._refused or Superseded()
         self._held.take()
 
     async def append(self, item: str | ReasoningPart | WholePart) -> None:
-        """Append one piece. Raises `ReplyTooLong` after the part of it that still fits."""
+        """Append one piece. Raises `ReplyTooLong` if it is too long, after the text that fits."""
         match item:
             case str():
                 await self._append_text(TextPart, item)
@@ -98,7 +99,7 @@ class ReplyWriter:
             return
         kind, text = self._held.take()
         write = self._reply.add_text(kind, text)
-        if not self._refused:  # otherwise it is among all parts, which come next
+        if not self._refused:  # otherwise `_restore` appends it with all parts
             self._publish(DELTAS[kind](**self._place(), text=text), write)
 
     async def confirm(self) -> None:
@@ -126,7 +127,8 @@ class ReplyWriter:
                 self._window.flush_later(held, self.flush)
 
     async def _wait_for_room(self) -> None:
-        # The log may hold the fence though its answer was lost. So all parts come first.
+        # If the answer to `restore_fence` was lost, the log already accepts pieces again. So all
+        # parts must be appended before a new piece.
         while self._refused:
             await self._restore()
         await self._unconfirmed.wait_for_room()

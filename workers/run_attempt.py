@@ -2,7 +2,7 @@
 
     claim → run.started → append each piece of the model's reply → final event
 
-An attempt that finds that another one has its run stops, and appends nothing more.
+If an attempt finds that another attempt has its run, it stops and appends nothing more.
 """
 
 import logging
@@ -34,22 +34,22 @@ from workers.reply_source import Reply
 from workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-HELD = 2.0  # seconds that a stopped reply may take to end before the event loop counts as held
-LOOK = 0.5  # seconds between two looks whether the process ends
+HELD = 2.0  # seconds for a stopped reply to end; after them the event loop counts as blocked
+LOOK = 0.5  # seconds between two checks whether the process ends
 PATIENCE = 5.0  # seconds that a run keeps its place while the log refuses its start
 
 
 def generate(run_id: UUID, process: Runtime) -> None:
     """Claim the run and write its reply. If it cannot be claimed, try `claim_in_turn` instead.
 
-    Returns when the attempt is over: the run has ended, was released, or is another attempt's.
+    Returns when the attempt is over: the run has ended, was released, or another attempt has it.
     """
     worker = process.keeper.worker
     if run := claim(run_id, worker, process.kind):
         _write(run, process)
     # The run has ended, must wait, or another worker holds it (Celery delivers at least once).
     elif instead := claim_in_turn(worker, process.kind):
-        adopt_request_id(None)  # the task named another request's run
+        adopt_request_id(None)  # the task came from another run's request
         with task_span(instead.id, None):
             _write(instead, process)
 
@@ -71,7 +71,7 @@ def _write(run: Run, process: Runtime) -> None:
                 called=partial(_store_call, attempt, hold),
                 draining=lambda: process.draining,
             )
-            close_old_connections()  # a reply that waits for its model holds none of the pool
+            close_old_connections()  # a reply that waits for its model uses no connection
             writing = process.start(attempt.write(reply.items, hold))
             outcome = _outcome_of(attempt, writing)
             name = outcome if isinstance(outcome, str) else outcome.code
@@ -95,11 +95,11 @@ def _write(run: Run, process: Runtime) -> None:
 
 
 def _store_call(attempt: Attempt, hold: HeldRun) -> bool:
-    """Store that a tool is about to be called that must not be called twice. In any thread.
+    """Store that a tool which must not be called twice is about to be called. Works in any thread.
 
-    False if it must not be called at all: the attempt was stopped, or has lost its run.
+    Returns False if the tool must not be called, because the attempt was stopped or lost its run.
     """
-    hold.called = True  # before it is stored, so that a process that ends waits for it
+    hold.called = True  # set before it is stored, so that a draining process waits for the run
     while not attempt.stopped:
         try:
             return mark_called(hold.run)
@@ -111,11 +111,11 @@ def _store_call(attempt: Attempt, hold: HeldRun) -> bool:
 
 
 def _outcome_of(attempt: Attempt, writing: Future[End]) -> End:
-    """Wait for what `write` returns. Not on the event loop.
+    """Wait for the outcome that `write` returns. Must not run on the event loop.
 
-    An agent that blocks the event loop keeps `write` from returning. So a stopped attempt is LOST
-    after HELD seconds, and one that reads for longer than RUN_TIMEOUT is TOO_LONG. Whatever such an
-    agent yields later is refused by the log.
+    An agent that blocks the event loop prevents `write` from returning. So a stopped attempt is
+    LOST after HELD seconds, and an attempt that reads for longer than RUN_TIMEOUT is TOO_LONG. The
+    log refuses whatever such an agent yields later.
     """
     writing.add_done_callback(lambda _: attempt.over.set())
     if not attempt.over.wait(settings.RUN_TIMEOUT + HELD) and attempt.reading:
@@ -129,10 +129,9 @@ def _outcome_of(attempt: Attempt, writing: Future[End]) -> End:
 
 
 def _wait_until_returned(run: Run, reply: Reply, process: Runtime) -> None:
-    """Keep the place of a reply that does not return though its run has ended.
+    """Keep the run's place occupied while its agent still works, though the run has ended.
 
-    So a process never has more agents at work than it has places. A process that ends does not
-    wait for them.
+    So a process never runs more agents than it has places. A draining process does not wait.
     """
     if reply.has_returned(LOOK):
         return

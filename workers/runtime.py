@@ -33,11 +33,11 @@ class Runtime:
     """The shared threads of this process. They are daemons, so they end with it."""
 
     def __init__(self, kind: Kind = Kind.MODEL, source: ReplySource = model_reply) -> None:
-        self.kind = kind  # it claims runs of this kind alone
+        self.kind = kind  # this process claims only runs of this kind
         self.source = source
         self.draining = False
         self.loop = uvloop.new_event_loop()
-        # One for each Redis server, so that one that is away does not delay the others.
+        # One for each Redis server, so that a server that is away does not delay the others.
         self.writers = [LogWriter(self.loop) for _ in server_urls()]
         self.window = DeltaWindow(self.loop)
         self.keeper = LeaseKeeper(kind)
@@ -79,5 +79,5 @@ class Runtime:
             except (
                 SystemExit,
                 KeyboardInterrupt,
-            ):  # of a callback: it would end the replies of all runs
+            ):  # raised by a callback; leaving the loop would end the replies of all runs
                 logger.exception("code on the event loop has exited; the loop continues")

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def this_runtime() -> Runtime:
     """The runtime of this process; the first call starts its threads.
 
-    The queue that the process consumes decides whose runs it claims: models' or agents'.
+    The queue that the process consumes decides whether it claims runs of models or of agents.
     """
     if queue_of(Kind.AGENT) in current_app.amqp.queues.consume_from:
         return Runtime(Kind.AGENT, AgentReplies(load_agents()))
@@ -48,7 +48,7 @@ def generate(task: Any, run: str) -> None:
         with task_span(id, task.request.get(PARENT)):
             write(id, this_runtime())
     finally:
-        close_old_connections()  # a pooled one returns to its pool; SQLite's stays open
+        close_old_connections()  # a pooled connection returns to its pool; SQLite's stays open
 
 
 @worker_ready.connect
@@ -56,7 +56,7 @@ def _ready(**_: Any) -> None:
     this_runtime()
     metrics.serve()
     gc.collect()
-    gc.freeze()  # imported modules stay alive, and collections that visit them delay tokens
+    gc.freeze()  # collections skip the imported modules now; visiting them delays tokens
 
 
 @worker_shutting_down.connect
@@ -70,5 +70,5 @@ def _drain(**_: Any) -> None:
     process.draining = True
     for seconds, called in ((settings.WORKER_DRAIN, False), (settings.AGENT_DRAIN, True)):
         timer = threading.Timer(seconds, partial(process.keeper.release_all, called=called))
-        timer.daemon = True  # once all replies have finished, the process need not wait for it
+        timer.daemon = True  # once all replies have finished, the process ends without waiting
         timer.start()

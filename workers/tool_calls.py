@@ -18,13 +18,13 @@ OTHER = "other"
 
 
 class ToolNames:
-    """The names of tools that the metrics of this process have, bounded in number."""
+    """The names of tools in the metrics of this process, limited to MOST_NAMES."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def label(self, name: str) -> str:
-        """Return the name, or OTHER if it is no usual name or one too many."""
+        """Return the name, or OTHER if the name is unusual or MOST_NAMES are known."""
         if name not in self._known:
             if not NAME.fullmatch(name) or len(self._known) >= MOST_NAMES:
                 return OTHER
@@ -40,7 +40,7 @@ class ToolCalls:
         self._open: dict[str, tuple[str, float, ToolSpan]] = {}
 
     def note(self, item: ReplyItem) -> None:
-        """Record what begins or ends with this item of the reply."""
+        """Record the call that begins or ends with this item, if any."""
         match item:
             case ToolCallPart():
                 tool = self._names.label(item.name)
@@ -49,7 +49,7 @@ class ToolCalls:
                 self._end(item.call, "returned" if item.error is None else "failed")
 
     def end(self) -> None:
-        """The reply is over: record the calls without a result."""
+        """Record the calls without a result, because the reply is over."""
         for call in list(self._open):
             self._end(call, "open")
 

@@ -5,13 +5,13 @@ An agent is an asynchronous generator that gets a `Turn` and yields text and par
     async def support(turn: Turn) -> AsyncIterator[str | Part]:
         yield f"You asked: {turn.question}"
 
-`runnable`, `graph` and `chat` make one of a LangChain Runnable, a LangGraph graph and a LangChain
-chat model. The setting AGENTS names each agent by its dotted path.
+`runnable`, `graph` and `chat` turn a LangChain Runnable, a LangGraph graph or a LangChain chat
+model into an agent. The setting AGENTS names each agent by its dotted path.
 """
 
 from workers.agents.chat_model import chat
 from workers.agents.graph import graph
-from workers.agents.parts import *  # noqa: F403  # each kind is named once, in its module
+from workers.agents.parts import *  # noqa: F403  # the types are listed once, in their module
 from workers.agents.parts import __all__ as _parts
 from workers.agents.reply import Agent
 from workers.agents.runnable import runnable

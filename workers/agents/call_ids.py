@@ -1,6 +1,6 @@
-"""The ids of the calls of one attempt: unique for readers, whatever the agent's own ids are.
+"""The ids of one attempt's tool calls. Readers get unique ids, even if the agent's ids repeat.
 
-Servers repeat ids such as `call_0`. A result belongs to the oldest open call with its id.
+Model servers repeat ids such as `call_0`. A result belongs to the oldest open call with its id.
 """
 
 from collections import defaultdict, deque
@@ -18,11 +18,11 @@ class CallIds:
     def __init__(self) -> None:
         self.open = 0
         self.made = 0
-        self._taken: set[str] = set()  # as readers see them
+        self._taken: set[str] = set()  # ids that were given to readers
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)  # by the agent's own id
 
     def begin(self, id: str) -> str:
-        """The call begins. Return its id for readers."""
+        """Record that a call begins. Return its id for readers."""
         unique, number = id[:LONGEST_ID], 1
         while unique in self._taken:
             number += 1
@@ -34,7 +34,7 @@ class CallIds:
         return unique
 
     def end(self, id: str) -> str | None:
-        """The call has its result. Return its id for readers; None if it had a result before.
+        """Record a call's result. Return the call's id for readers, or None if it had a result.
 
         Raises `UnknownCall`.
         """

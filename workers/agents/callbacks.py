@@ -1,7 +1,8 @@
-"""LangChain's callbacks: they count tokens, and hold each tool back until its call is stored.
+"""LangChain callbacks that count tokens, and hold each tool back until its call is stored.
 
-LangChain awaits asynchronous handlers where a tool begins with `ainvoke`. Where it begins with
-`invoke`, in a thread or on the loop, LangChain ignores their errors, so a synchronous one acts.
+If a tool is started with `ainvoke`, LangChain awaits asynchronous handlers. If it is started with
+`invoke`, in a thread or on the loop, LangChain ignores the errors of asynchronous handlers. So a
+synchronous handler stores the calls of such tools.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ from workers.agents.parts import Usage
 from workers.agents.threads import DaemonThreads
 from workers.agents.turn import Control
 
-HELD = 2.0  # seconds that the event loop may be held until a tool begins without it
+HELD = 2.0  # seconds that a tool waits for a blocked event loop; then it begins unconfirmed
 
-Repeat = bool | Collection[str]  # tools that may be called twice: all, none, or those of a name
+Repeat = bool | Collection[str]  # tools that may be called twice: all, none, or the named ones
 
 
 def may_repeat(repeat: Repeat, tool: str | None) -> bool:
@@ -35,7 +36,7 @@ def callbacks_of(control: Control, repeat: Repeat) -> tuple["TokenCounter", list
 
 
 class TokenCounter(BaseCallbackHandler):
-    """Adds up the tokens of all models beneath, said or not."""
+    """Adds up the tokens of all models in the agent, also of those whose text is hidden."""
 
     run_inline = True
     ignore_chain = True
@@ -84,8 +85,9 @@ class _Calls:
     def confirm(self) -> None:
         """Wait until the log has confirmed the call, unless the event loop waits for this tool.
 
-        In a thread. A tool that is invoked on the loop, or in a thread that the loop waits for,
-        cannot wait: the stored reply of such a run may lack the call. Raises `Superseded`.
+        The log's confirmation arrives on the event loop. So a tool that runs on the loop, or in a
+        thread for which the loop waits, begins without it. If such a run is interrupted, its stored
+        reply may lack the call. Raises `Superseded`.
         """
         running = threading.Event()
 
@@ -108,11 +110,11 @@ class _Calls:
 
 
 class _ToolsAwaited(AsyncCallbackHandler):
-    """Stores the call of a tool that is awaited."""
+    """Stores the calls of tools that are started with `ainvoke`."""
 
     raise_error = True  # a tool whose call was not stored does not begin
     run_inline = True
-    ignore_llm = True  # it would cost some µs a token
+    ignore_llm = True  # handling each token would cost some µs
     ignore_chain = True
 
     def __init__(self, calls: _Calls) -> None:
@@ -123,14 +125,14 @@ class _ToolsAwaited(AsyncCallbackHandler):
     ) -> None:
         """Store the call. Raises `Superseded`."""
         if asyncio.get_running_loop() is not self._calls.loop:
-            return  # it was invoked, and `_ToolsInvoked` has stored the call
+            return  # the tool was started with `invoke`; `_ToolsInvoked` has stored the call
         if not self._calls.is_safe(serialized):
             await self._calls.control.begin_call()
         self._calls.begin(run_id)
 
 
 class _ToolsInvoked(BaseCallbackHandler):
-    """Stores the call of a tool that is invoked. Notes the end of every tool."""
+    """Stores the calls of tools that are started with `invoke`. Records the end of every tool."""
 
     raise_error = True
     run_inline = True
@@ -145,10 +147,10 @@ class _ToolsInvoked(BaseCallbackHandler):
     ) -> None:
         """Store the call. Raises `Superseded`."""
         if run_id in self._calls:
-            return  # it is awaited, and `_ToolsAwaited` has stored the call
+            return  # the tool was started with `ainvoke`; `_ToolsAwaited` has stored the call
         if not self._calls.is_safe(serialized):
             self._calls.confirm()
-            # A thread, because a tool that is invoked on the event loop blocks it.
+            # In another thread, because Django refuses queries in the thread of a running loop.
             DaemonThreads().submit(self._calls.control.store_call).result()
         self._calls.begin(run_id)
 

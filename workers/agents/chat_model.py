@@ -1,4 +1,4 @@
-"""Makes an agent of any LangChain chat model, and repeats requests that fail before it speaks."""
+"""Turns any LangChain chat model into an agent. Repeats requests that fail before the reply."""
 
 import asyncio
 import logging
@@ -19,11 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def chat(model: Runnable[Any, Any], *, repeat: Repeat = False) -> Generator:
-    """Make an agent of a chat model, such as `init_chat_model("anthropic:…")`.
+    """Turn a chat model, such as `init_chat_model("anthropic:…")`, into an agent.
 
-    The model gets the texts of the conversation. A request that fails for a passing reason before
-    the first piece is repeated, MODEL_MAX_TRIES times in all; so give the model `max_retries=0`.
-    `repeat` says which tools of the provider may be called twice for one question.
+    The model gets the texts of the conversation. If a request fails with a transient error before
+    the first piece of the reply, it is repeated, up to MODEL_MAX_TRIES requests in all. So create
+    the model with `max_retries=0`. `repeat` says which tools of the provider may be called twice
+    for one question.
     """
     once = runnable(model, repeat=repeat)
 
@@ -45,7 +46,7 @@ def chat(model: Runnable[Any, Any], *, repeat: Repeat = False) -> Generator:
                 logger.warning("%s at %s, try %d: %s", error.code, turn.model, tried, kind)
             pause = None if begun else pause_before_retry(error, tried)
             if pause is None:
-                raise error  # outside of `except`: the text of `cause` may hold the prompt
+                raise error  # outside of `except`, because a chained `cause` may hold the prompt
             await asyncio.sleep(pause)
 
     return agent

@@ -1,7 +1,8 @@
-"""Checks what an agent yields and turns it into the parts of the protocol, within the limits.
+"""Checks the items that an agent yields, and converts them to the parts of the protocol.
 
-Each item of an agent comes through `Checks.check`. What it gives out can be stored and sent as it
-is: call ids are unique, each result has its call, text is Unicode, JSON is plain.
+`Checks.check` checks every item against the rules and the limits. The pieces and parts that it
+returns can be stored and sent unchanged: call ids are unique, each result has its call, text is
+Unicode, JSON is plain.
 """
 
 import logging
@@ -29,35 +30,35 @@ from workers.agents.parts import Data, Finish, Reasoning, Source, ToolCall, Tool
 from workers.reply_items import Completion, ReplyItem
 from workers.reply_text import split_text
 
-SHORT = 1024  # characters of text that needs no splitting
-LONGEST_REASON = 40  # characters: the database's column
+SHORT = 1024  # characters; a shorter text needs no splitting
+LONGEST_REASON = 40  # characters that the database's column holds
 ENGINE_ERRORS = ("cancelled", "worker_lost", "failed")  # `error` of a call that the engine closes
-SAID_PER_KEPT = 8  # an attempt may say so many times what a reply may keep: data is replaced
+SAID_PER_KEPT = 8  # an attempt may yield this many times MAX_REPLY_BYTES, as data is replaced
 MOST_TOKENS = 1_000_000_000  # of one count; the database's column holds twice as many
 
 logger = logging.getLogger(__name__)
 
 
 class Checks:
-    """What one attempt's agent has yielded so far, as far as the rules need it."""
+    """The checks of one attempt, with the ids, sizes and counts of the items so far."""
 
     def __init__(self, run: UUID, attempt: int) -> None:
         self._name = f"run {run} attempt {attempt}"
         self.calls = CallIds()
-        self._data: dict[tuple[str, str], int] = {}  # bytes of the data that can be replaced
-        self._last: type | None = None  # of the part that stands last
+        self._data: dict[tuple[str, str], int] = {}  # bytes of each data part that can be replaced
+        self._last: type | None = None  # the type of the last part
         self._parts = self._kept = self._said = 0
         self._usage: Usage | None = None
-        self.completion: Completion | None = None  # set by `Finish`: what follows does not count
+        self.completion: Completion | None = None  # set by `Finish`; later items are ignored
 
     def check(self, item: object) -> Iterable[ReplyItem]:
-        """The item as the reply holds it. Raises `AgentError` where it breaks a rule."""
+        """Return the item as pieces and parts. Raises `AgentError` if it breaks a rule."""
         if self._last is str and type(item) is str and 0 < len(item) < SHORT:
             text = clean(item)
             size = _size(text)
             if self._kept + size <= settings.MAX_REPLY_BYTES:
                 self._count_bytes(size)
-                return (text,)  # the usual case, without generators in generators
+                return (text,)  # the usual case, without nested generators
         return self._check(item)
 
     def _check(self, item: object) -> Iterator[ReplyItem]:
@@ -83,7 +84,7 @@ class Checks:
                 raise self._wrong(f"the agent yielded {_type(item)}, which is no part")
 
     def finish(self, reason: str = "stop") -> Completion:
-        """The reply is complete."""
+        """Record that the reply is complete, and return its completion."""
         usage = None
         if counted := self._usage:
             usage = events.Usage(
@@ -99,7 +100,10 @@ class Checks:
         return self._pieces(str(text), str)
 
     def _pieces(self, text: str, kind: type) -> Iterator[str]:
-        """Pieces that each fit into an event; those that fit into the reply, then an error."""
+        """Yield pieces that each fit into one event.
+
+        If not all of the text fits into the reply, yields what fits, then raises `AgentError`.
+        """
         text = clean(text)
         if not text:
             return
@@ -127,7 +131,7 @@ class Checks:
         )
 
     def _result(self, result: ToolResult) -> ToolResultPart | None:
-        """The result; None if its call has one already."""
+        """Return the result as a part, or None if its call already has a result."""
         try:
             call = self.calls.end(self._string(result.call, "the call of a result"))
         except UnknownCall:
@@ -223,7 +227,7 @@ class Checks:
         return clean(text)
 
     def _wrong(self, what: str) -> AgentError:
-        """The error for an agent that breaks a rule; the log alone says which."""
+        """Return the error for an agent that broke a rule. Only the process log names the rule."""
         logger.error("%s: %s", self._name, what)
         return AgentError("agent_error")
 

@@ -1,4 +1,4 @@
-"""How an agent's reply ends if it does not end well: a stable code, and a sentence for readers."""
+"""Errors that end an agent's reply: each has a stable code, and a sentence for readers."""
 
 from typing import Literal
 
@@ -23,7 +23,10 @@ REASONS: dict[Code, str] = {
 
 
 class AgentError(Exception):
-    """End the run with `code` and `reason`. Neither holds text of the agent."""
+    """The agent's reply broke a rule or a limit: end the run with `code` and `reason`.
+
+    Neither contains text of the agent.
+    """
 
     def __init__(self, code: Code) -> None:
         super().__init__(code)
@@ -32,4 +35,4 @@ class AgentError(Exception):
 
 
 class AgentMisconfigured(Exception):
-    """AGENTS names something that is no agent. The text tells the operator what it is."""
+    """AGENTS names something that is not an agent. The text tells the operator what it is."""

@@ -1,10 +1,12 @@
-"""Makes an agent of a LangGraph graph, such as one of `create_agent`.
+"""Turns a LangGraph graph, such as one that `create_agent` returns, into an agent.
 
-    messages → text and reasoning      updates → the tool calls of whole messages
+Each stream mode of the graph gives other parts of the reply:
+
+    messages → text and reasoning      updates → the tool calls of complete messages
     tools    → tools that begin        custom  → data, or parts of `workers.agents`
 
-The graph's own events are not passed on, because they hold prompts. This module needs LangChain's
-core alone: the graph brings LangGraph with it.
+Readers never get the graph's own events, because these contain prompts. This module imports only
+LangChain's core; the code that builds the graph imports LangGraph.
 """
 
 import logging
@@ -38,16 +40,16 @@ def graph(
     nodes: Collection[str] | None = None,
     input: Callable[[Turn], Any] | None = None,
 ) -> Generator:
-    """Make an agent of a LangGraph graph.
+    """Turn a LangGraph graph into an agent.
 
     `repeat` says which tools may be called twice for one question: all (True), none, or those with
-    these names. `hidden` names tools that readers are not told of. `nodes` names the nodes whose
-    text they are told, with all that runs inside them; by default every node's is. Models with the
-    tag `nostream` are never said.
+    these names. `hidden` names tools whose calls readers do not see. `nodes` names the nodes whose
+    text readers see, including the text of subgraphs inside them; by default they see the text of
+    every node. Readers never see the text of models with the tag `nostream`.
 
-    The graph gets `input(turn)`, by default the conversation as `messages`. With a checkpointer
-    each attempt has a thread of its own, `<run>:<attempt>`, which is deleted at the end, because
-    the history is the service's.
+    The graph gets `input(turn)`, by default the conversation as `messages`. If the graph has a
+    checkpointer, each attempt uses its own thread, `<run>:<attempt>`. The thread is deleted at the
+    end, because the service itself stores the history.
     """
     give = input or _messages
 
@@ -62,7 +64,7 @@ def graph(
         options: dict[str, Any] = {"stream_mode": MODES, "version": "v2", "subgraphs": True}
         if graph.checkpointer:
             options["durability"] = "sync"
-        await _delete_threads(graph, turn, range(1, turn.attempt))  # of attempts that were killed
+        await _delete_threads(graph, turn, range(1, turn.attempt))  # left by killed attempts
         try:
             astream: Any = graph.astream  # its types do not know the mode `tools`
             async with aclosing(astream(given, config, **options)) as events:
@@ -80,7 +82,7 @@ def graph(
 
 
 def _messages(turn: Turn) -> dict[str, list[BaseMessage]]:
-    """The conversation, with ids: a node that returns such a message says nothing new."""
+    """The conversation as messages with ids. If a node returns one of them, it is not repeated."""
     messages = convert_to_messages(turn.messages())
     for number, message in enumerate(messages):
         message.id = f"{turn.run}:{number}"
@@ -97,7 +99,7 @@ def _thread(turn: Turn, attempt: int) -> str:
 
 
 async def _delete_threads(graph: "Graph", turn: Turn, attempts: Iterable[int]) -> None:
-    """Delete the checkpoints of these attempts, if the graph keeps any."""
+    """Delete the checkpoints of these attempts, if the graph stores checkpoints."""
     if delete := getattr(graph.checkpointer, "adelete_thread", None):
         for attempt in attempts:
             try:

@@ -1,8 +1,8 @@
-"""The tool calls of a graph: those that its messages name, and tools that begin without a message.
+"""The tool calls of a graph: calls in messages, and tools that a node starts without a message.
 
-The servers of models repeat ids such as `call_0`, also in parallel subgraphs. So a call is known by
-its subgraph and its id. The graph's callbacks have stored a call before its tool begins, therefore
-every call is yielded as one that may be repeated.
+Model servers repeat ids such as `call_0`, also in parallel subgraphs. So a call is identified by
+its subgraph and its id. Every call is yielded with `repeat=True`, because the graph's callbacks
+store the calls that must not be repeated, before their tools begin.
 """
 
 from collections.abc import Collection, Iterator
@@ -23,14 +23,14 @@ class GraphCalls:
 
     def __init__(self, hidden: Collection[str], known: Collection[str]) -> None:
         self._hidden = hidden
-        self._read = set(known)  # ids of messages whose calls and results are said
-        self._open: dict[Key, list[str]] = {}  # the ids under which they are said
-        self._unnamed: set[Key] = set()  # open calls that no message has named
+        self._read = set(known)  # ids of messages whose calls and results were yielded
+        self._open: dict[Key, list[str]] = {}  # the ids under which they were yielded
+        self._unnamed: set[Key] = set()  # open calls that are in no message
         self._silent: list[Key] = []  # open calls of hidden tools
         self._numbers = count(2)
 
     def of_message(self, namespace: Namespace, message: AIMessage) -> Iterator[Part]:
-        """Yield the calls of a whole message."""
+        """Yield the calls of a complete message."""
         if str(message.id) in self._read:
             return
         self._read.add(str(message.id))
@@ -39,7 +39,7 @@ class GraphCalls:
             yield from self._begin(key, call["name"], call["args"])
 
     def of_result(self, namespace: Namespace, message: ToolMessage) -> Iterator[Part]:
-        """Yield the result that a tool's message holds; nothing for a call that was not said."""
+        """Yield the result in a tool's message, or nothing if the call was not yielded."""
         if str(message.id) in self._read:
             return
         self._read.add(str(message.id))
@@ -50,7 +50,7 @@ class GraphCalls:
             yield self._end(key, message)
 
     def of_tool(self, namespace: Namespace, event: dict[str, Any]) -> Iterator[Part]:
-        """Yield a call that no message has named, and its result."""
+        """Yield a call that is in no message, or the result of such a call."""
         key = self._find((namespace, event["tool_call_id"]))
         match event["event"]:
             case "tool-started" if key not in self._open and key not in self._silent:
@@ -64,7 +64,7 @@ class GraphCalls:
                     yield self._end(key, event.get("output"), event["event"] == "tool-error")
 
     def _find(self, key: Key) -> Key:
-        """The open call of this key; otherwise one of another subgraph with the same id."""
+        """Return the key if its call is open, otherwise an open key with the same id, if any."""
         if key in self._open or key in self._silent:
             return key
         same_id = (other for other in (*self._open, *self._silent) if other[1] == key[1])
@@ -90,7 +90,7 @@ class GraphCalls:
 
 
 def _content_of(message: ToolMessage) -> Any:
-    """The content as text, if it is text alone."""
+    """The content as one string if it consists of text only, otherwise unchanged."""
     content = message.content
     if isinstance(content, list) and all(
         isinstance(block, dict) and block.get("type") == "text" for block in content

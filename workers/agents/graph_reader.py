@@ -14,8 +14,8 @@ from workers.agents.parts import Data, Finish, Part
 class GraphReader:
     """Reads the events of one run of a graph.
 
-    `known` holds the ids of the messages that the graph was given: a node that returns them
-    calls nothing.
+    `known` holds the ids of the graph's input messages. If a node returns one of these, its tool
+    calls are ignored.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class GraphReader:
         self._calls = GraphCalls(hidden, known)
 
     def read(self, event: dict[str, Any]) -> Iterator[str | Part]:
-        """Yield what the event says."""
+        """Yield the text and parts that the event contains."""
         namespace, data = event["ns"], event["data"]
         match event["type"]:
             case "messages":
@@ -50,12 +50,12 @@ class GraphReader:
                 yield from self._parts(_custom(data))
 
     def end(self) -> Iterator[str | Part]:
-        """The graph has ended: yield all that waits."""
+        """Yield all text that still waits, then `Finish`. Call it once the graph has ended."""
         yield from self._texts.end()
         yield Finish(self._texts.reason or "stop")
 
     def _updates(self, namespace: Namespace, data: dict[str, Any]) -> Iterator[str | Part]:
-        """The calls of the messages that nodes returned: only now are they whole."""
+        """Yield the calls and results in the messages that nodes returned, which are complete."""
         if "__interrupt__" in data:
             raise NotImplementedError("a graph that waits for a person cannot be an agent yet")
         for update in data.values():
@@ -72,13 +72,13 @@ class GraphReader:
             yield part
 
     def _is_said(self, namespace: Namespace, node: str) -> bool:
-        """Whether readers are told what this node says: it, or one around it, is in `nodes`."""
+        """Whether readers see this node's text: `nodes` has the node or a node around it."""
         around = [segment.split(":")[0] for segment in namespace]
         return self._nodes is None or any(name in self._nodes for name in (*around, node))
 
 
 def _messages_in(update: Any) -> Iterator[BaseMessage]:
-    """The messages in what a node returned: one, a list, a state, or several states."""
+    """Yield the messages in a node's return value: a message, a list, or one or several states."""
     match update:
         case BaseMessage():
             yield update
@@ -93,7 +93,7 @@ def _messages_in(update: Any) -> Iterator[BaseMessage]:
 
 
 def _custom(data: Any) -> Iterator[Part]:
-    """What a node or tool wrote: a part as it is, each key of a dict as data, replaced in place."""
+    """Yield a part as it is, and any other value as data that replaces data of the same name."""
     if isinstance(data, get_args(Part)):
         yield data
     elif isinstance(data, dict):

@@ -1,7 +1,7 @@
-"""The texts of a graph's models, one message at a time.
+"""The texts of a graph's models, one message after another.
 
-Models that run in parallel speak at the same time. One message is said as it comes; the chunks of
-the others wait until that one is whole.
+Models that run in parallel stream at the same time. The chunks of one message are yielded as they
+arrive. The chunks of the other messages wait until that message is complete.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,37 +14,37 @@ from workers.agents.errors import AgentError
 from workers.agents.message_reader import MessageReader, finish_reason_of
 from workers.agents.parts import Part
 
-BETWEEN = "\n\n"  # between the texts of two messages with nothing else between them
+BETWEEN = "\n\n"  # separates the texts of two messages that have no other part between them
 
 
 class GraphTexts:
-    """What the models of one run of a graph have said, and what waits to be said."""
+    """The messages of one run of a graph: those that were yielded, and those that wait."""
 
     def __init__(self, repeat: Repeat) -> None:
-        self.reason: str | None = None  # why the model stopped that was said last
+        self.reason: str | None = None  # finish reason of the last yielded message
         self._repeat = repeat
-        self._heard: set[str] = set()  # ids of messages; LangGraph knows those it was given
+        self._heard: set[str] = set()  # ids of messages; LangGraph omits the input's
         self._readers: dict[str, MessageReader] = {}
         self._tasks: dict[str, str] = {}  # by message: the task of the graph that made it
         self._speaking: tuple[str, str] | None = None
         self._waiting: dict[str, list[tuple[AIMessage, str]]] = {}
         self._waiting_size = 0
-        self._last_text_of: str | None = None  # the message whose text stands last in the reply
+        self._last_text_of: str | None = None  # the message whose text ends the reply so far
 
     def read(self, message: AIMessage, task: str) -> Iterable[str | Part]:
-        """What the message, or the next chunk of it, says now. Raises `AgentError`."""
+        """Return the items that the message, or its next chunk, adds now. Raises `AgentError`."""
         if (
             message.id == self._last_text_of
             and self._speaking
             and message.id == self._speaking[0]
             and _is_text_alone(message)
         ):
-            return (str(message.content),)  # the usual case, without generators in generators
+            return (str(message.content),)  # the usual case, without nested generators
         return self._read(str(message.id), message, task)
 
     def _read(self, id: str, message: AIMessage, task: str) -> Iterator[str | Part]:
         if id in self._heard and not (isinstance(message, AIMessageChunk) and id in self._readers):
-            return  # said in chunks before
+            return  # its chunks were already read
         self._heard.add(id)
         self._tasks[id] = task
         self._readers.setdefault(id, MessageReader(self._repeat))
@@ -58,9 +58,9 @@ class GraphTexts:
         yield from self._continue()
 
     def release(self, message: AIMessage) -> Iterator[str | Part]:
-        """The task that made this message has ended, so none of its messages keeps others waiting.
+        """Record that this message's task has ended, and yield the messages that waited for it.
 
-        A message that broke off, and was begun anew by the same task, is never whole.
+        If the task broke a message off and began again, the first message never becomes complete.
         """
         task = self._tasks.get(str(message.id))
         if self._speaking and self._speaking[1] == task:
@@ -68,17 +68,17 @@ class GraphTexts:
             yield from self._continue()
 
     def end(self) -> Iterator[str | Part]:
-        """The graph has ended: yield all that waits."""
+        """Yield all messages that still wait. Call it once the graph has ended."""
         while self._speaking or self._waiting:
             self._speaking = None
             yield from self._continue()
 
     def interrupt(self) -> None:
-        """Something that is no text is said."""
+        """Record that the reply does not end with text any more."""
         self._last_text_of = None
 
     def _continue(self) -> Iterator[str | Part]:
-        """Say what waits, until a message speaks that is not whole yet."""
+        """Yield the waiting messages in order, up to one that is not complete yet."""
         while self._waiting and not self._speaking:
             id = next(iter(self._waiting))
             for message, task in self._waiting.pop(id):
@@ -106,7 +106,7 @@ class GraphTexts:
 
 
 def _is_text_alone(message: AIMessage) -> bool:
-    """Whether the chunk is a piece of text, and neither more nor the last one."""
+    """Whether the chunk holds text only and is not the last chunk of its message."""
     return bool(
         type(message.content) is str
         and message.content

@@ -1,4 +1,4 @@
-"""JSON that agents give: made plain, made storable, and cut to a size."""
+"""Converts the values that agents yield to JSON that can be stored, and cuts long texts."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,16 +7,17 @@ import orjson
 
 from streams.protocol.sse import clean
 
-MOST_LEVELS = 50  # of lists and objects: parsers of other languages refuse more than 64
+MOST_LEVELS = 50  # of nested lists and objects; parsers of other languages refuse more than 64
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def plain(value: Any) -> tuple[Any, int]:
-    """The value as plain JSON that can be stored, and its size in bytes.
+    """Return the value as plain JSON that can be stored, and its size in bytes.
 
-    Dataclasses, dates, UUIDs, enums and pydantic's models become what their JSON is, keys become
-    strings, NaN and Infinity null. Raises `TypeError`, `ValueError` or `RecursionError` for what
-    has no JSON: cycles, more than MOST_LEVELS, integers beyond 64 bits.
+    Dataclasses, dates, UUIDs, enums and pydantic's models take their usual JSON form. Keys become
+    strings; NaN and Infinity become null. Raises `TypeError`, `ValueError` or `RecursionError` for
+    a value without a JSON form, such as one with a cycle, with more than MOST_LEVELS levels, or
+    with an integer beyond 64 bits.
     """
     try:
         encoded = orjson.dumps(value, default=_of_model, option=OPTIONS)
@@ -25,7 +26,7 @@ def plain(value: Any) -> tuple[Any, int]:
             raise
         encoded = orjson.dumps(_clean(value), default=_of_model, option=OPTIONS)
     made = orjson.loads(encoded)
-    if b"\\u0000" in encoded:  # or an escaped backslash before "u0000", which cleaning keeps
+    if b"\\u0000" in encoded:  # NUL, or a backslash before "u0000", which `_clean` keeps
         made = _clean(made)
     if encoded.count(b"[") + encoded.count(b"{") > MOST_LEVELS:
         _check_levels(made)
@@ -33,15 +34,15 @@ def plain(value: Any) -> tuple[Any, int]:
 
 
 def cut(text: str, most_bytes: int) -> str:
-    """The beginning of the text that fits into `most_bytes` of JSON. Cuts between characters."""
+    """Return a beginning of the text that fits into `most_bytes` of JSON, in whole characters."""
     kept = text.encode()[:most_bytes].decode(errors="ignore")
     while kept and len(orjson.dumps(kept)) - 2 > most_bytes:
-        kept = kept[: len(kept) * 3 // 4]  # characters that JSON escapes take up to six bytes
+        kept = kept[: len(kept) * 3 // 4]  # JSON escapes some characters, with up to six bytes
     return kept
 
 
 def _of_model(value: Any) -> Any:
-    """pydantic's models, sets and tuples' relatives. Raises `TypeError` for anything else."""
+    """Convert pydantic's models and sets. Raises `TypeError` for anything else."""
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if isinstance(value, set | frozenset):

@@ -1,6 +1,7 @@
-"""Reads what a LangChain message says, chunk by chunk: text, reasoning, sources, provider's calls.
+"""Reads a LangChain message, chunk by chunk: text, reasoning, sources, and the provider's calls.
 
-Calls of tools that this process runs are not in it: an agent says those when they are whole.
+It leaves out the calls of tools that run in this process. `graph_calls` yields those once they are
+complete.
 """
 
 from collections.abc import Iterator
@@ -13,19 +14,19 @@ from langchain_core.messages import BaseMessage
 from workers.agents.callbacks import Repeat, may_repeat
 from workers.agents.parts import Part, Reasoning, Source, ToolCall, ToolResult
 
-REASONS = {  # of Anthropic, in OpenAI's words
+REASONS = {  # Anthropic's finish reasons, with OpenAI's word for each
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-FAILED = "The tool reported an error."  # its own text may hold an exception's
+FAILED = "The tool reported an error."  # its own text may contain an exception
 
 
 @dataclass(slots=True)
 class _Begun:
-    """A call that the provider executes, as far as its chunks have come."""
+    """A call that the provider executes, from the chunks that have arrived."""
 
     id: str
     name: str
@@ -37,11 +38,11 @@ class MessageReader:
 
     def __init__(self, repeat: Repeat = False) -> None:
         self._repeat = repeat
-        self._begun: dict[object, _Begun] = {}  # by the index of their blocks
+        self._begun: dict[object, _Begun] = {}  # by the index of the call's block
         self._sources: set[str] = set()
 
     def read(self, message: BaseMessage) -> Iterator[str | Part]:
-        """Yield what the message, or the next chunk of it, says."""
+        """Yield the text and parts of the message, or of its next chunk."""
         content = message.content
         if isinstance(content, str):
             if message.additional_kwargs:
@@ -55,7 +56,7 @@ class MessageReader:
                 yield from self._read_block(block)
 
     def end(self) -> Iterator[ToolCall]:
-        """The message is whole: yield the provider's calls that have no result in it."""
+        """Yield the provider's calls without a result. Call it once the message is complete."""
         for key in list(self._begun):
             yield self._call(self._begun.pop(key))
 

@@ -1,6 +1,6 @@
-"""What an agent yields besides text: reasoning, tool calls and results, sources, data, usage.
+"""The items that an agent yields besides text, such as reasoning, tool calls and sources.
 
-These are the public types. `workers.agents.checks` turns them into the parts of the protocol.
+These are the public types. `workers.agents.checks` converts them to the parts of the protocol.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ __all__ = ["Data", "Finish", "Part", "Reasoning", "Source", "ToolCall", "ToolRes
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's reasoning. Readers see it folded; no model ever gets it again."""
+    """A piece of the model's reasoning. Readers see it collapsed. No later prompt contains it."""
 
     text: str
 
@@ -22,9 +22,10 @@ class Reasoning:
 class ToolCall:
     """The agent is about to call a tool. Yield it before the call, and a `ToolResult` after it.
 
-    `repeat`: the tool may be called twice for one question, so a run that loses its worker begins
-    anew. Otherwise such a run ends as `tools_called`. `executed`: `provider` if the model's server
-    runs the tool itself. `call` is any text; it needs to be unique among the open calls only.
+    `call` is any text that is unique among the open calls. With `repeat`, the tool may be called
+    twice for one question, so a run that loses its worker begins again. After a call without
+    `repeat`, such a run ends as `tools_called`. `executed` is `provider` if the model's server
+    runs the tool itself.
     """
 
     name: str
@@ -36,7 +37,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What the call with this id returned: JSON, or an `error` that readers may see."""
+    """The result of the call with this id: JSON, or an `error` that readers may see."""
 
     call: str
     output: Any = None
@@ -45,7 +46,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source that the reply rests on. `url` must be http or https.
+    """A source that the reply is based on. `url` must be http or https.
 
     `source` identifies it among the sources of the reply; by default it is the url or the title.
     """
@@ -57,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """JSON for the reader's application. One with the same `name` and `id` replaces it in place."""
+    """JSON for the reader's application. Later data with the same `name` and `id` replaces it."""
 
     name: str
     data: Any
@@ -66,7 +67,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that one request to a model took. The usages of one attempt are added up."""
+    """The tokens of one request to a model. The usages of one attempt are added up."""
 
     input_tokens: int
     output_tokens: int

@@ -1,10 +1,11 @@
-"""Runs an agent for one turn, as a task of its own, and yields its checked reply.
+"""Runs an agent for one turn, in its own task, and yields its checked reply.
 
-The task reads the agent and leaves checked items for the attempt to take. So the attempt can stop,
-and end the run, while an agent that does not return goes on without being heard.
+The task queues the agent's checked items, and the attempt takes them from this queue. So the
+attempt can end the run even if the agent does not return. Later items of the agent are dropped.
 
-Text that follows text within a tick of the delta window waits for that tick's end, and is taken as
-one piece. So the two tasks do not take turns for each token of a fast model.
+If text follows other text within a tick of the delta window, the attempt takes it at the end of the
+tick, as one piece. Otherwise the loop would switch between the tasks for each token of a fast
+model.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ Agent = Callable[[Turn], AsyncIterator[str | Part]]
 
 AHEAD = 32  # items that the agent may be ahead of the attempt
 PATIENCE = 1.0  # seconds that an agent has to return once its reply is over
-LOOK = 1.0  # seconds between two looks at the clock, at most
+LOOK = 1.0  # seconds, at most, between two checks whether the agent is silent
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,10 @@ logger = logging.getLogger(__name__)
 async def reply_of(agent: Agent, turn: Turn) -> AsyncGenerator[ReplyItem, None]:
     """Yield the pieces and parts of the agent's reply, then one `Completion`.
 
-    Use `contextlib.aclosing`: closing stops the agent. It is cancelled, and abandoned if it does
-    not return within PATIENCE; `turn.control.returned` is set once it and its threads have. Raises
-    `AgentError`, `ModelError` (of the agent's chat model), and `Superseded` if `control.called`
-    says that the run is another attempt's.
+    Use `contextlib.aclosing`, because closing stops the agent: its task is cancelled, and abandoned
+    if it does not return within PATIENCE. `turn.control.returned` is set once the agent and all its
+    threads have returned. Raises `AgentError`, `ModelError` (from the agent's chat model), and
+    `Superseded` if `control.called` reports that another attempt has the run.
     """
     reply = _Reply(agent, turn)
     try:
@@ -53,33 +54,33 @@ async def reply_of(agent: Agent, turn: Turn) -> AsyncGenerator[ReplyItem, None]:
 
 
 class _Reply:
-    """One agent at work: its task, its clock, and the items that wait to be taken."""
+    """One running agent: its task, its timer, and the items that the attempt has not taken yet."""
 
     def __init__(self, agent: Agent, turn: Turn) -> None:
         self._agent, self._turn, self._control = agent, turn, turn.control
         self._checks = Checks(turn.run, turn.attempt)
         self._name = f"run {turn.run} attempt {turn.attempt}"
-        # A future among the items: a call waits until the log has confirmed all items before it.
+        # A future stands for a call that waits until the log has confirmed all items before it.
         self._items: deque[ReplyItem | asyncio.Future[None]] = deque()
         self._waiting: set[asyncio.Future[None]] = set()
         self._more, self._room = asyncio.Event(), asyncio.Event()
-        self._tick: asyncio.TimerHandle | None = None  # until which text waits for more of it
+        self._tick: asyncio.TimerHandle | None = None  # while it runs, text waits for more text
         self._end: Completion | Exception | None = None
-        self._asked_at: float | None = None  # since when the agent has owed an item
+        self._asked_at: float | None = None  # when the agent was asked for its next item
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.call_later(LOOK, self._look_at_clock)
         self._control.superseded = self._supersede
         self._control.failed = lambda: self._end_with(AgentError("agent_error"))
         self._control.said = self._said
         self._control.begin_work()
-        token = CURRENT.set(turn)  # the task, and the watchdog at its creation, take it over
+        token = CURRENT.set(turn)  # for the task, and for the watchdog, which creates it
         self._task = self._loop.create_task(self._run(), name=f"run {turn.run}")
         CURRENT.reset(token)
         self._task.add_done_callback(lambda _: self._control.end_work())
-        self._control.task = self._task  # the loop alone would let an abandoned task be collected
+        self._control.task = self._task  # the loop itself has only weak references to tasks
 
     async def next(self) -> ReplyItem:
-        """The next item. Raises what ended the reply, after all items before."""
+        """Return the next item. After the last one, raises the error that ended the reply."""
         while isinstance(item := await self._next(), asyncio.Future):
             await self._control.confirm()
             if not item.done():
@@ -105,7 +106,7 @@ class _Reply:
         return item
 
     def _with_text_after(self, text: str) -> str:
-        """The text, and what follows it without another part between them, up to LONGEST."""
+        """Return the text joined with the text items right after it, up to LONGEST characters."""
         items = self._items
         while items and isinstance(more := items[0], str) and len(text) + len(more) <= LONGEST:
             text += more
@@ -142,7 +143,8 @@ class _Reply:
 
     async def _run(self) -> None:
         try:
-            # Django's asynchronous queries of this agent then wait for no other agent's.
+            # Gives this agent its own thread for Django's asynchronous queries. Otherwise they
+            # would wait for the queries of other agents.
             async with ThreadSensitiveContext(executor=DaemonThreads(serial=True)):
                 await self._read()
             self._end_with(self._checks.finish())
@@ -167,7 +169,7 @@ class _Reply:
             async for item in items:
                 self._asked_at = None
                 if self._control.over:
-                    return  # it swallowed its cancellation
+                    return  # the agent ignored its cancellation
                 for checked in checks.check(item):
                     await self._put(checked)
                 if checks.completion:

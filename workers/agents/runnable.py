@@ -1,4 +1,4 @@
-"""Makes an agent of any LangChain Runnable, such as `prompt | model | parser`."""
+"""Turns any LangChain Runnable, such as `prompt | model | parser`, into an agent."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -22,11 +22,11 @@ def runnable(
     repeat: Repeat = False,
     input: Callable[[Turn], Any] | None = None,
 ) -> Generator:
-    """Make an agent of a Runnable that streams text, messages, or parts of `workers.agents`.
+    """Turn a Runnable that streams text, messages, or parts of `workers.agents` into an agent.
 
-    The chain gets `input(turn)`. By default it gets a dict, of which a prompt takes what it names:
-    `question` and `input` are the question, `history` the messages before it, `messages` both. A
-    chain that begins with a model gets the messages.
+    The chain gets `input(turn)`. By default this is a dict with variables for a prompt: `question`
+    and `input` hold the question, `history` the messages before it, `messages` all messages. If the
+    chain begins with a model, the default is the list of all messages.
 
     `repeat` says which tools inside may be called twice for one question: all (True), none, or
     those with these names.

@@ -1,10 +1,10 @@
-"""Runs an agent in a test: against a turn that the test writes, without database, queue or log.
+"""Runs an agent in a test, with a turn that the test makes, without database, queue or log.
 
     reply = await run(support, "Where is my parcel?")
     assert reply.text == "It is on its way."
 
 The agent runs as it does in the agents process, with the same checks and limits. Django's settings
-must be there; a database is needed only by what the agent itself does with one.
+must be configured. A database is needed only if the agent's own code uses one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,11 +36,11 @@ from workers.reply_items import Completion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the agent replied: the parts as the database would hold them, and how it ended.
+    """The agent's reply: the parts as the database would store them, and how it ended.
 
-    `code` is that of the failed run, such as `agent_error`; None if the reply is complete.
-    `called` says whether a tool began that must not be called twice: after it, a run that loses
-    its worker ends as `tools_called`.
+    `code` is the error code that the run would have, such as `agent_error`, or None if the reply is
+    complete. `called` says whether the agent called a tool that must not be called twice. After
+    such a call, a run that loses its worker ends as `tools_called`.
     """
 
     parts: tuple[AnyPart, ...]
@@ -51,7 +51,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The text, without what stands between its pieces."""
+        """All text parts, joined."""
         return text_of(self.parts)
 
     @property
@@ -76,7 +76,7 @@ class Reply:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data by name; of several with one name the last."""
+        """The data by name: for each name the last data part."""
         return {part.name: part.data for part in self.parts if isinstance(part, DataPart)}
 
 

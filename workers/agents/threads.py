@@ -1,7 +1,7 @@
 """Daemon threads for the synchronous code of agents, one for each call.
 
-A call that blocks for ever keeps neither its run nor the process from ending, and delays no other
-call. Each call closes the database connections that it opened, because its thread ends with it.
+So the run and the process can end even if a call blocks for ever, and no call delays another. Each
+call closes the database connections that it opened, because its thread ends with the call.
 """
 
 import threading
@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 
 class DaemonThreads(ThreadPoolExecutor):
-    """Runs each call in a daemon thread of its own, counted as work of the turn that submits it.
+    """Runs each call in its own daemon thread, and counts it as work of the turn that submits it.
 
-    `serial`: one call at a time, as code that asgiref calls thread-sensitive expects. asyncio takes
-    a subclass of ThreadPoolExecutor alone as a loop's own executor; none of its threads is used.
+    With `serial`, one call runs at a time, as asgiref's thread-sensitive code requires. The base
+    class is there only because asyncio accepts no other default executor of a loop. The threads of
+    the base class are not used.
     """
 
     def __init__(self, *, serial: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The turn that an agent answers, and what the engine and the agent share while it does."""
+"""The turn that an agent answers, and the state that the engine and the agent share meanwhile."""
 
 import asyncio
 import threading
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 
 async def _confirmed() -> None:
-    """There is no log to wait for."""
+    """Return at once, because there is no log to wait for."""
 
 
 class Control:
     """The engine's side of one turn. An agent does not use it.
 
     `confirm` waits until the log has confirmed every piece that the attempt has taken.
-    `called` stores that a tool which must not be called twice is about to be called. It is
-    synchronous and runs in a thread, because tools begin on the event loop and in threads. It
-    returns False if the run is another attempt's by now. `draining`: whether the process ends soon.
+    `called` stores that a tool which must not be called twice is about to be called. It returns
+    False if another attempt has the run now. It is synchronous and is called in a thread, because
+    tools begin both on the event loop and in threads. `draining` says whether the process ends
+    soon.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Control:
         self.called = called
         self.confirm = confirm
         self.draining = draining
-        self.over = False  # the agent's output counts no more
+        self.over = False  # the agent's further output is ignored
         self.returned = threading.Event()  # the agent has returned, and so have all its threads
         self.task: asyncio.Task[None] | None = None
         self.superseded: Callable[[], None] = lambda: None  # ends the reply; from any thread
@@ -50,8 +51,8 @@ class Control:
         )  # ends the reply as `agent_error`; on the loop
         # Waits until the log has confirmed what the agent has yielded. Raises `Superseded`.
         self.said: Callable[[], Awaitable[None]] = _confirmed
-        self.tools = 0  # that a framework runs, said or not
-        self.storing = 0  # calls of `called` that have not answered yet
+        self.tools = 0  # tools that a framework is running, also hidden ones
+        self.storing = 0  # calls of `called` that have not returned yet
         self._lock = threading.Lock()
         self._working = 0
         self._stored = False
@@ -70,9 +71,9 @@ class Control:
                 self.returned.set()
 
     def store_call(self) -> None:
-        """Store, once, that a tool is about to be called. Not on the event loop: it may block.
+        """Store, once, that a tool is about to be called. It may block, so not on the event loop.
 
-        Raises `Superseded` if the attempt does not hold its run any more: do not call the tool.
+        Raises `Superseded` if the attempt has lost its run; then the tool must not be called.
         """
         if self._stored:
             return
@@ -90,7 +91,8 @@ class Control:
     async def begin_call(self) -> None:
         """Wait until the log has confirmed the call, then store that it is about to be made.
 
-        So the stored reply has the call, however the run ends. Raises `Superseded`: do not call.
+        So the stored reply contains the call, however the run ends. Raises `Superseded` if the tool
+        must not be called.
         """
         await self.said()
         if not self._stored:
@@ -99,12 +101,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Turn:
-    """One question that an agent is to answer, in the attempt that asks it.
+    """One question for an agent, in one attempt at its run.
 
-    `owner` is `user:<id>`, `visitor:<uuid>` or `external:<id>`. `model` is the name that the
-    request gave to the agent. `history` holds the messages before the question, the oldest first;
-    its tool calls and results are whole pairs. `metadata` is the JSON object that came with the
-    request.
+    `owner` is `user:<id>`, `visitor:<uuid>` or `external:<id>`. `model` is the agent's name in the
+    request. `history` holds the messages before the question, the oldest first; each of its tool
+    calls has its result. `metadata` is the JSON object that came with the request.
     """
 
     run: UUID
@@ -118,10 +119,10 @@ class Turn:
     control: Control = field(default_factory=Control, repr=False)
 
     def messages(self, *, tools: bool = True) -> list[dict[str, Any]]:
-        """The history and the question, in OpenAI's form, which LangChain takes as well.
+        """The history and the question, in OpenAI's form, which LangChain accepts too.
 
-        Without `tools` it holds text alone: some providers refuse tool messages in a request that
-        offers no tools.
+        With `tools=False` it contains text only, because some providers refuse tool messages in a
+        request that offers no tools.
         """
         return as_dicts((*self.history, PromptMessage("user", self.question)), tools=tools)
 
@@ -134,12 +135,12 @@ class Turn:
         return await users.filter(pk=owner.name, is_active=True).afirst()
 
     def alive(self) -> bool:
-        """Whether the reply still counts: False once it was stopped. From any thread."""
+        """Whether the reply is still wanted; False once it was stopped. Works in any thread."""
         return not self.control.over
 
     @property
     def draining(self) -> bool:
-        """Whether this process ends soon: begin nothing long."""
+        """Whether this process ends soon. If so, the agent should begin nothing long."""
         return self.control.draining()
 
 

@@ -1,7 +1,7 @@
-"""Names the run whose code holds the event loop of the agents, in the process log.
+"""Writes to the process log which run's code blocks the event loop of the agents.
 
-An agent that computes, or waits without `await`, keeps all other agents of its process from
-running, and is not stopped before it lets go of the loop.
+An agent that computes for long, or waits without `await`, blocks all other agents of its process.
+It cannot be stopped before it returns to the loop.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from weakref import WeakKeyDictionary
 
 from workers.agents.turn import CURRENT, Turn
 
-HELD = 5.0  # seconds without the loop until the log names the run
-LOOK = 1.0  # seconds between two signs of life
+HELD = 5.0  # seconds that the loop may be blocked before a warning names the run
+LOOK = 1.0  # seconds between two checks of the loop
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class AgentExited(Exception):
-    """The agent's code has called `sys.exit()` in a task: its reply has ended as `agent_error`."""
+    """The agent's code called `sys.exit()` in a task. Its reply has ended as `agent_error`."""
 
 
 async def _contained(work: Coroutine[Any, Any, T], turn: Turn) -> T:
-    """Await the work of an agent's task. asyncio would stop the loop at a `SystemExit`."""
+    """Await the work of an agent's task. Otherwise a `SystemExit` in it would stop the loop."""
     try:
         return await work
     except (SystemExit, KeyboardInterrupt) as error:
@@ -37,7 +37,7 @@ async def _contained(work: Coroutine[Any, Any, T], turn: Turn) -> T:
 
 
 class Watchdog(threading.Thread):
-    """Watches one event loop. Create it before the loop runs, because it names the loop's tasks."""
+    """Watches one event loop. Create it before the loop runs, as it creates the loop's tasks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, held: float = HELD) -> None:
         super().__init__(name="watchdog", daemon=True)
@@ -46,14 +46,14 @@ class Watchdog(threading.Thread):
         self._loop_thread: int | None = None
         self._alive = threading.Event()
         self._stopped = threading.Event()
-        loop.set_task_factory(self._task)  # type: ignore[arg-type]  # the stubs' is narrower
+        loop.set_task_factory(self._task)  # type: ignore[arg-type]  # the stubs' type is narrower
 
     def stop(self) -> None:
         """End the thread."""
         self._stopped.set()
 
     def run(self) -> None:
-        """Write one warning for each time that the loop is held."""
+        """Write one warning each time the loop is blocked."""
         while not self._stopped.wait(min(LOOK, self._held)):
             self._alive.clear()
             try:
@@ -67,13 +67,13 @@ class Watchdog(threading.Thread):
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
-        """Create a task, and note the turn that it belongs to. It cannot end the process."""
+        """Create a task and record its turn. A `SystemExit` in the task cannot end the process."""
         self._loop_thread = threading.get_ident()
         turn = CURRENT.get()
         if turn is None:
             return asyncio.Task(work, loop=loop, **options)
         task = asyncio.Task(_contained(work, turn), loop=loop, **options)
-        task.add_done_callback(lambda _: work.close())  # it never began if it was cancelled before
+        task.add_done_callback(lambda _: work.close())  # in case it was cancelled before it began
         self._turns[task] = turn
         return task
 

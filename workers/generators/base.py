@@ -36,7 +36,7 @@ async def generate(
     """
     messages = convert_to_messages([(turn.role, turn.content) for turn in turns])
     llm: FastChatOpenAI | None = None
-    parameters: Parameters | None = None  # None: those that the server is known to accept
+    parameters: Parameters | None = None  # None means those that the server is known to accept
     refused: frozenset[str] = frozenset()
     begun, tried, reconnected = False, 0, False
     while True:
@@ -62,11 +62,11 @@ async def generate(
                 parameters, tried = instead, tried - 1  # the refused request does not count
                 continue
         if not begun and not reconnected and is_connection_lost:
-            reconnected, tried = True, tried - 1  # it does not count either
+            reconnected, tried = True, tried - 1  # this request does not count either
             continue
         pause = None if begun else pause_before_retry(error, tried)
         if pause is None:
-            raise error  # outside of `except`: the text of `cause` may hold the prompt
+            raise error  # outside of `except`, because a chained `cause` may hold the prompt
         await asyncio.sleep(pause)
 
 
@@ -82,7 +82,7 @@ async def _stream_once(
     llm: FastChatOpenAI, messages: list[BaseMessage]
 ) -> AsyncGenerator[ReplyItem, None]:
     finish_reason, usage = "stop", None
-    # Not `astream`: its callbacks and tracing may send prompts to other services.
+    # `astream` is not used, because its callbacks and tracing may send prompts to other services.
     async with llm.chunks(messages) as chunks:
         async for chunk in chunks:
             if chunk.reasoning:

@@ -12,7 +12,7 @@ from streams.protocol.events import Usage
 
 DEEPEST = 8  # levels of lists and objects around a text
 MOST_TOKENS = 1_000_000_000  # of one count; the database's column holds twice as many
-REASONING_PARTS = ("thinking", "reasoning")  # in a part's type: "reasoning.text" is one, too
+REASONING_PARTS = ("thinking", "reasoning")  # how a part's type begins, such as "reasoning.text"
 TEXT_PARTS = ("text", "output_text", "refusal")
 GOOD_CODES = ("0", "200", "ok", "success")  # codes next to a message that is not an error
 NO_REASON = ("", "null", "none")
@@ -32,7 +32,7 @@ class Chunk:
     error: object = None
 
     def join(self, other: "Chunk") -> bool:
-        """Add the next chunk if both hold text alone, or reasoning alone. Whether it was added."""
+        """Add the next chunk if both hold only text, or only reasoning. Returns whether it did."""
         if not (self._is_plain and other._is_plain and bool(self.text) == bool(other.text)):
             return False
         self.text += other.text

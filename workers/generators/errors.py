@@ -1,4 +1,4 @@
-"""Errors of a model server: a stable code each, and a sentence that readers may see."""
+"""Errors of a model server: each has a stable code, and a sentence that readers may see."""
 
 import re
 from datetime import UTC, datetime
@@ -49,8 +49,8 @@ TRANSIENT: set[Code] = {
     "model_rate_limited",
 }
 
-# How an error gets its code, as an HTTP response or inside a stream. Statuses with one meaning
-# come first, then the wordings in their order, then statuses that a wording may correct.
+# An error, in an HTTP response or inside a stream, gets its code from the first of these that
+# matches: a status in CERTAIN, then WORDINGS in their order, then a status in USUAL.
 CERTAIN: dict[int, Code] = {
     401: "model_unauthorized",
     402: "model_quota",
@@ -119,7 +119,7 @@ TRANSPORT_ERRORS = (OSError, httpx.HTTPError, httpx2.HTTPError, aiohttp.ClientEr
 REFUSED = re.compile(r"invalid[ _]?(?:request|argument)|badrequest|unprocessable", re.IGNORECASE)
 
 PARAMETERS = ("stream_options", "max_tokens", "max_completion_tokens")
-NOT_TAKEN = re.compile(  # unlike "max_tokens is too large", which is about the value
+NOT_TAKEN = re.compile(  # does not match "max_tokens is too large", which is about the value
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|forbidden"
     r"|not allowed|not implemented|instead",
     re.IGNORECASE,
@@ -131,7 +131,7 @@ class ModelError(Exception):
 
     `transient` means that the same request may succeed later. `retry_after` is the wait in seconds,
     if the server gave one. `refuses` names the PARAMETERS without which the request may succeed at
-    once. No attribute holds text of the server.
+    once. No attribute contains text of the server.
     """
 
     def __init__(
@@ -161,10 +161,10 @@ def model_error_of(error: Exception) -> ModelError:
 
 
 def provider_error_of(error: Exception, *, begun: bool) -> ModelError | None:
-    """The error for an exception of any provider's client; None if it is not the server's.
+    """The error for an exception of any provider's client; None if the server did not cause it.
 
-    The clients of OpenAI and Anthropic, and those made like them, give the status and the decoded
-    body. A broken connection is among the causes of their errors.
+    The exceptions of OpenAI's, Anthropic's and similar clients have the status and the decoded
+    body. If the connection broke, the transport's exception is among their causes.
     """
     if isinstance(error, ModelError):
         return error

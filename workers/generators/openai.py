@@ -1,8 +1,8 @@
 """The chat model on any OpenAI-compatible server, through LangChain.
 
 LangChain builds the request, the SDK sends it, and `workers.generators.reply_stream` reads the
-response. The SDK's own reader makes several pydantic objects of each token, and LangChain more.
-With them a token costs three to four times as much processor time (docs/performance.md).
+response. If the SDK and LangChain read the response, they would create several pydantic objects for
+each token, and a token would cost three to four times the processor time (docs/performance.md).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from workers.generators.reply_stream import ReplyStream
 from workers.generators.sse_lines import LineReader
 
 OPENAI = "https://api.openai.com/v1"
-CONNECTIONS = 1024  # to the model, per process: more than a worker has replies at once
+CONNECTIONS = 1024  # to the model's server, per process; more than a worker has replies
 
 # At DEBUG these loggers write prompts, and the headers with the API key.
 for _verbose in ("openai", "httpx2", "httpcore2", "langchain_openai", "langchain_core"):
@@ -44,8 +44,8 @@ class FastChatOpenAI(ChatOpenAI):
         payload[self.parameters.token_limit] = payload.pop("max_completion_tokens")
         if not self.parameters.stream_usage:
             payload.pop("stream_options", None)
-        # The SDK visits each part of each message, which takes 50 ms for 200 turns, and changes
-        # none. It sends `extra_body` as it is.
+        # In `messages`, the SDK would visit each part of each message and change none, which takes
+        # 50 ms for 200 turns. It sends `extra_body` as it is.
         extra_body = {**(payload.get("extra_body") or {}), "messages": payload["messages"]}
         return {**payload, "messages": [], "extra_body": extra_body}
 
@@ -53,9 +53,10 @@ class FastChatOpenAI(ChatOpenAI):
     async def chunks(
         self, messages: list[BaseMessage]
     ) -> AsyncIterator[AsyncGenerator[Chunk, None]]:
-        """Request a reply. Its chunks raise `ModelError`.
+        """Request a reply, and give its chunks. Reading them raises `ModelError`.
 
-        They are not LangChain's, because one of those costs ten times as much as its parsing.
+        The chunks are not LangChain's, because creating one of those costs ten times as much as
+        parsing the data.
         """
         options = {"stream": True, "stream_options": {"include_usage": True}}
         request = self.async_client.with_streaming_response.create(
@@ -124,7 +125,7 @@ def _cached_model(
         # llama.cpp promises to keep the connection, but closes it after each reply. A new local
         # connection costs less than a request on a closed one.
         headers["Connection"] = "close"
-    is_embedded = settings.EMBEDDED_MODEL  # without a penalty it repeats itself and never stops
+    is_embedded = settings.EMBEDDED_MODEL  # it repeats itself for ever without a penalty
     return FastChatOpenAI(
         parameters=parameters,
         model=model,

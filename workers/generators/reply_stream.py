@@ -19,11 +19,11 @@ from workers.generators.sse_lines import LineReader, LineTooLong
 from workers.generators.surrogates import SurrogateJoiner
 
 LAST_WORDS = 2.0  # seconds after the finish reason for the token counts and the end
-LAST_BYTES = 0.2  # seconds after [DONE] for the body's end: a connection needs it for reuse
+LAST_BYTES = 0.2  # seconds after [DONE] for the end of the body, so the connection can be reused
 
 
 class ReplyEnd:
-    """What the finish reasons so far say about the end of the reply.
+    """The state of the reply's end, from the finish reasons so far.
 
     `may_end`     a reason or [DONE] came: if the body ends in order, the reply is complete
     `is_complete` the reply is complete, whatever follows: chunks without a reason came before it
@@ -86,10 +86,10 @@ class ReplyStream:
         yield Chunk(text=self._texts.rest(), reasoning=self._reasonings.rest())
 
     def _join(self, lines: list[bytes]) -> Iterator[Chunk]:
-        """The chunks in these lines, which arrived together.
+        """Yield the chunks in these lines, which arrived together.
 
-        With a delta window, neighbouring chunks of text are joined: handing a chunk on costs more
-        than parsing it, and their texts become one event anyway.
+        With a delta window, neighbouring chunks of text are joined, because passing a chunk on
+        costs more than parsing it. Their texts become one event anyway.
         """
         joined: Chunk | None = None
         try:

@@ -15,8 +15,8 @@ from django.conf import settings
 from workers.generators.waits import waits_of
 
 LONGEST_LINE = 1024 * 1024  # bytes of one line, and of the data of one event
-READS = 3  # in half a delta window; then the reader rests until it is over
-EVENT_LINES = 2  # of one event: after a rest that brought more, the reader rests again
+READS = 3  # reads in half a delta window, after which the reader rests until its end
+EVENT_LINES = 2  # lines of one event; if a rest brought more lines, the reader rests again
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -29,7 +29,7 @@ class LineSplitter:
 
     def __init__(self) -> None:
         self.is_too_long = False  # the line after those returned is longer than LONGEST_LINE
-        self._rest = bytearray()  # of a line whose end has not arrived
+        self._rest = bytearray()  # the beginning of a line whose end has not arrived
         self._after_cr = False
         self._is_first = True
 
@@ -71,8 +71,8 @@ class LineReader:
     `read` raises `TimeoutError` if the next line takes longer than `patience` seconds to arrive.
     The time that the caller needs between two reads does not count.
 
-    A fast model sends each token in a packet of its own. The reader takes what a delta window
-    brings in a few reads, because a read costs several times as much as a token.
+    A fast model sends each token in its own packet. So the reader rests between reads, and gets
+    many packets at once, because a read costs several times as much as a token.
     """
 
     def __init__(self, response: httpx2.Response, *, patience: float) -> None:
@@ -126,12 +126,12 @@ class LineReader:
         yield [splitter.rest(), b""]
 
     async def _rest(self, seconds: float) -> None:
-        """Let packets gather in the kernel, which then gives them in one read.
+        """Let packets gather in the kernel, so that one read returns all of them.
 
-        Without the pause, the event loop receives and parses each packet when it arrives.
+        Without `pause_reading`, the event loop would receive and parse each packet on arrival.
         """
         connection = connection_of(self._response)
-        if connection is not None:  # one without waiting data is false
+        if connection is not None:  # a connection without waiting data is false
             connection.pause_reading()
         try:
             await asyncio.sleep(seconds)
@@ -141,10 +141,10 @@ class LineReader:
 
 
 def connection_of(response: httpx2.Response) -> BaseProtocol | None:
-    """The response's connection, which also pauses while too much waits to be read.
+    """Return the response's connection, or None if it has ended or does not exist.
 
-    None after the end, or if there is none. httpx2 has no public name for it. A test fails if a new
-    version has it elsewhere.
+    aiohttp itself also pauses it while too much data waits to be read. httpx2 has no public name
+    for the connection. A test fails if a new version stores it elsewhere.
     """
     stream = getattr(getattr(response, "stream", None), "_stream", None)
     inner: aiohttp.ClientResponse | None = getattr(stream, "_aiohttp_response", None)

@@ -12,7 +12,7 @@ class SurrogateJoiner:
         self._half = ""
 
     def join(self, piece: str) -> str:
-        """Return the kept half and `piece` joined, and keep a first half at its end.
+        """Return the kept half joined with `piece`. A first half at the end is kept instead.
 
         `piece` must not be empty.
         """

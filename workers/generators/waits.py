@@ -1,8 +1,8 @@
 """Limits the waits of many tasks with one timer.
 
-`asyncio.timeout` makes and closes a timer for each wait: 4 µs with uvloop, for each token of each
-reply, though hardly any wait reaches its limit. Here the timer is set for the earliest limit that
-is known, and looks for the next one when it ends.
+`asyncio.timeout` creates and closes a timer for each wait. With uvloop this takes 4 µs for each
+token of each reply, though hardly any wait reaches its limit. Here one timer is set for the
+earliest known limit. When it fires, it is set for the next one.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from types import TracebackType
 
 
 class Wait:
-    """A context in which the current task waits, for so many seconds at most.
+    """A context in which the current task waits, for `seconds` at most.
 
-    Raises `TimeoutError` at its end if the task was cancelled for the limit, as `asyncio.timeout`.
+    Like `asyncio.timeout`, it raises `TimeoutError` at its end if the task reached the limit.
     """
 
     def __init__(self, waits: "Waits", seconds: float) -> None:
@@ -39,7 +39,7 @@ class Wait:
             raise TimeoutError from error
 
     def end(self) -> None:
-        """The limit is reached: cancel the task."""
+        """Cancel the task, because the limit is reached."""
         self._is_over = True
         self._task.cancel()
 
@@ -54,7 +54,7 @@ class Waits:
         self._timer: asyncio.TimerHandle | None = None
 
     def limit(self, seconds: float) -> Wait:
-        """A context in which the current task waits for so many seconds at most."""
+        """A context in which the current task waits for `seconds` at most."""
         return Wait(self, seconds)
 
     def add(self, wait: Wait) -> None:

@@ -15,9 +15,9 @@ NO_REPLY = PromptMessage("assistant", "(No reply.)")  # stands in for a missing 
 def fit(turns: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
     """Return the system turn and as many of the newest other turns as the budget holds, as text.
 
-    The oldest turns are dropped first, never in part. The last turn is the question: it stays at
-    any cost. After the system turn comes a user's turn, and roles alternate. No content is blank.
-    Some servers refuse anything else.
+    The oldest turns are dropped first, never in part. The last turn is the question, which is
+    always kept. After the system turn comes a user's turn, and roles alternate. No content is
+    blank. Some servers refuse prompts of any other form.
     """
     turns = text_only(turns)
     system = _merge([turn for turn in turns if turn.role == "system"])
@@ -35,8 +35,8 @@ def fit(turns: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessag
 def fit_with_tools(messages: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
     """Return the system message, the question, and the newest turns before it that fit.
 
-    A turn is a question with all that answered it, so a call is never cut from its result. A turn
-    that does not fit with its tool calls is kept as text alone, if that fits.
+    A turn is a question and all messages of its reply, so a call is never separated from its
+    result. If a turn fits only without its tool calls, its text is kept without them.
     """
     system = _merge([message for message in messages if message.role == "system"])
     turns = _turns(message for message in messages if message.role != "system")

@@ -15,23 +15,24 @@ from workers.prompt.messages import PromptMessage
 from workers.prompt.replies import has_calls, messages_of
 
 LATEST = 800  # messages; older ones would not fit a model's context
-LATEST_WITH_PARTS = 50  # replies whose tool calls are read; of older ones the text alone
-# A failed run's partial text does not help the model. What its tools did happened all the same.
+LATEST_WITH_PARTS = 50  # replies whose tool calls are read; older ones give only their text
+# A failed run's partial text does not help the model. A reply with tool calls is kept whatever its
+# run's status, because its tools have already done something.
 WORTH_KEEPING = (Run.Status.COMPLETED, Run.Status.CANCELLED)
 
 
 def history(run: Run) -> list[PromptMessage]:
     """Return the system message, and each question up to this run's with its latest reply.
 
-    A completed reply takes precedence over the partial text of a cancelled one. But the latest
-    reply counts if it holds a tool call, whatever its run's status. Messages that a client brought
-    along, which no run has written, are in the prompt too.
+    Of several replies to one question, a completed one takes precedence over the partial text of a
+    cancelled one. But if the latest reply contains a tool call, it is the one that counts, whatever
+    its run's status. Messages that a client sent along, which no run wrote, are included too.
     """
     rows = [
         _Row(*row) for row in MESSAGES.rows(conversation=run.conversation_id, turn=run.message.turn)
     ]
     system = [row.content for row in reversed(rows) if row.role == Message.Role.SYSTEM]
-    if len(rows) == LATEST:  # the system message is the oldest
+    if len(rows) == LATEST:  # the oldest message, the system message, may be missing
         messages = run.conversation.messages.filter(role=Message.Role.SYSTEM)
         system = list(messages.values_list("content", flat=True))
     asked = {row.turn: row.content for row in rows if row.role == Message.Role.USER}
@@ -47,7 +48,7 @@ def history(run: Run) -> list[PromptMessage]:
 
 
 def _newest_first() -> QuerySet[Message, Any]:
-    """The messages up to a turn, as `_Row` has them; of that turn no reply."""
+    """The columns of `_Row` for the messages up to a turn, without the replies of that turn."""
     turn = Parameter("turn", IntegerField())
     worth_reading = Q(written_by__status__in=WORTH_KEEPING) | Q(parts__isnull=False)
     reply = Q(role=Message.Role.ASSISTANT, turn__lt=turn) & (worth_reading | Q(written_by=None))
@@ -76,7 +77,10 @@ class _Row(NamedTuple):
 
 
 def _replies(rows: list[_Row]) -> dict[int, list[tuple[AnyPart, ...]]]:
-    """The parts of the reply in each turn, or of those that a client brought; newest first."""
+    """Map each turn to the parts of its reply that counts, or of all replies that a client sent.
+
+    `rows` are the replies, newest first.
+    """
     stored = _stored_parts(row.id for row in rows[:LATEST_WITH_PARTS] if row.has_parts)
     chosen: dict[int, list[tuple[AnyPart, ...]]] = {}
     for turn, replies in groupby(rows, key=attrgetter("turn")):
@@ -96,10 +100,10 @@ def _stored_parts(ids: Iterable[UUID]) -> dict[UUID, list[Any]]:
 
 
 def _latest(replies: list[tuple[str, tuple[AnyPart, ...]]]) -> tuple[AnyPart, ...]:
-    """The reply to one question that counts, of those with their run's status, newest first."""
+    """Choose the reply that counts of those to one question: statuses and parts, newest first."""
     if has_calls(replies[0][1]):
         return replies[0][1]
-    by_status = dict(reversed(replies))  # of several with one status the newest
+    by_status = dict(reversed(replies))  # the newest reply of each status
     return next((by_status[status] for status in WORTH_KEEPING if status in by_status), ())
 
 

@@ -29,13 +29,13 @@ def encode_input(call: ToolCallPart) -> str:
 
 
 def text_only(messages: Iterable[PromptMessage]) -> list[PromptMessage]:
-    """The messages without tool calls and results. One without text is left out."""
+    """The messages without tool calls and results. Messages without text are left out."""
     texts = [PromptMessage(message.role, message.content) for message in messages]
     return [text for text in texts if text.role != "tool" and text.content.strip()]
 
 
 def as_dicts(messages: Iterable[PromptMessage], *, tools: bool) -> list[dict[str, Any]]:
-    """The messages in OpenAI's form; without `tools` their text alone."""
+    """The messages in OpenAI's form. With `tools=False`, only their text."""
     return [_as_dict(message) for message in (messages if tools else text_only(messages))]
 
 

@@ -1,7 +1,8 @@
-"""What a stored reply says to a model: texts, and tool calls with their results, in whole pairs.
+"""Converts a stored reply to prompt messages: texts, and tool calls, each with its result.
 
 A model's server refuses a call without a result, a result without its call, an id that occurs
-twice, and names of other characters. So calls are paired and numbered here, whatever is stored.
+twice, and names with other characters than letters, digits, `_` and `-`. So this module pairs and
+numbers the calls, whatever is stored.
 """
 
 import re
@@ -21,7 +22,7 @@ LONGEST_NAME = 64  # characters
 def messages_of(parts: Iterable[AnyPart], numbers: Iterator[int]) -> list[PromptMessage]:
     """The assistant's messages and the tools' results of one reply.
 
-    `numbers` makes the ids of the calls, which are thus unique in the prompt. Reasoning, sources
+    The ids of the calls come from `numbers`, so they are unique in the prompt. Reasoning, sources
     and data are left out, and so are calls that the provider executed.
     """
     parts = list(parts)
@@ -29,7 +30,7 @@ def messages_of(parts: Iterable[AnyPart], numbers: Iterator[int]) -> list[Prompt
     messages: list[PromptMessage] = []
     texts: list[str] = []
     calls: list[ToolCallPart] = []
-    answered = False  # a result stood after the calls, so the model's next words came after it
+    answered = False  # a result followed the calls, so the model wrote the next text after it
     for part in parts:
         match part:
             case TextPart() | ToolCallPart(executed=None) if answered and calls:
@@ -51,7 +52,7 @@ def _round(
     results: dict[str, ToolResultPart],
     numbers: Iterator[int],
 ) -> list[PromptMessage]:
-    """One message of the assistant, and the results of all its calls."""
+    """One message of the assistant, and the results of all its calls. Empty if it says nothing."""
     if not calls and not "".join(texts).strip():
         return []
     named = [

@@ -1,1 +1,1 @@
-"""Demonstrations: two small agents that run without a key, beside the embedded model."""
+"""Demonstrations: two small agents that need no API key, as they can use the embedded model."""

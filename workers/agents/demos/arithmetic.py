@@ -23,7 +23,7 @@ PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?(?:%|per ?cent) of (\d+(?:\.\d+)?)")
 
 
 def find(text: str) -> str | None:
-    """The first arithmetic expression with an operator in the text, or a percentage of a number."""
+    """Find a percentage of a number, or the first expression with an operator. None if absent."""
     if share := PERCENT.search(text[:2000]):
         return f"{share[1]} / 100 * {share[2]}"
     for match in EXPRESSION.finditer(text[:2000]):
@@ -34,7 +34,7 @@ def find(text: str) -> str | None:
 
 
 def evaluate(expression: str) -> int | float:
-    """The value of the expression. Raises `ValueError` for anything but small arithmetic."""
+    """The value of the expression. Raises `ValueError` if it is not small, plain arithmetic."""
     try:
         value = _value(ast.parse(expression[:LONGEST], mode="eval").body)
     except (SyntaxError, ArithmeticError, MemoryError, RecursionError) as error:

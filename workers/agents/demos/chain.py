@@ -16,7 +16,8 @@ from workers.generators.openai import chat_model
 async def speak(prompts: AsyncIterator[PromptValue]) -> AsyncIterator[AIMessageChunk]:
     """Stream the reply of the model that LLM_MODEL names.
 
-    A step instead of the model itself: the embedded model has another port after each start.
+    The chain has this step instead of a model, because the embedded model has a different port
+    after each start. So the step looks the model up for each prompt.
     """
     async for prompt in prompts:
         model = await chat_model(settings.LLM_MODEL)

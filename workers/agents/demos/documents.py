@@ -12,7 +12,7 @@ WORD = re.compile(r"[a-z][a-z0-9_]{2,}")
 # Blocks of code, drawings and tables.
 NO_PROSE = re.compile(r"^```.*?^```$|^\|.*$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,4} +(.*)$", re.MULTILINE)
-# Words that many sections hold and that say nothing of their subject.
+# Words that many sections contain and that say nothing about a section's subject.
 COMMON = frozenset(
     {
         *("the", "and", "for", "that", "this", "with", "are", "not", "but", "you", "how", "what"),
@@ -34,7 +34,7 @@ class Section:
 
 
 def search(query: str, most: int = 3) -> list[Section]:
-    """The sections that fit the query best, the best first: rare words and headings count most."""
+    """The sections that match the query best, best first. Rare words and headings count most."""
     wanted = set(WORD.findall(query.lower())) - COMMON
     sections = _sections()
     found = []
@@ -56,7 +56,7 @@ def _sections() -> tuple[Section, ...]:
     sections = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         if not path.exists():
-            continue  # installed without its documents
+            continue  # this installation lacks the documents
         name, text = str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
         starts = list(HEADING.finditer(text))
         for start, end in zip(

@@ -1,7 +1,7 @@
 """Demonstration: a LangGraph graph with a clock, a calculator and a search in the documents.
 
-A model as small as the embedded one cannot choose tools. So a node with plain rules does, and the
-model answers alone what no tool can.
+The embedded model is too small to choose tools. So a node with plain rules chooses the tool. The
+model answers only the questions for which there is no tool.
 """
 
 import re
@@ -37,8 +37,8 @@ SEARCH = re.compile(
     r"conversation|run|cursor|resume|lease|epoch|fence|deploy|pushpin)s?\b",
     re.I,
 )
-SHOWN = 400  # characters of a section
-BRIEF = 60  # characters of a section among the results
+SHOWN = 400  # characters of the best section, in the answer
+BRIEF = 60  # characters of each section, in the tool's result
 
 
 @tool
@@ -75,7 +75,7 @@ def search_documents(query: str) -> list[dict[str, str]]:
 
 
 def choose(state: MessagesState) -> dict[str, Any]:
-    """Call the tool that the question asks for; none if there is no such tool."""
+    """Return a call of the tool that fits the question, or no message if no tool fits."""
     question = state["messages"][-1].text
     if expression := arithmetic.find(question):
         call = ("calculator", {"expression": expression})
@@ -92,13 +92,13 @@ def choose(state: MessagesState) -> dict[str, Any]:
 
 
 def was_called(state: MessagesState) -> str:
-    """The next node: the tools, or the model."""
+    """Return the next node: the tools if one was called, otherwise the model."""
     last = state["messages"][-1]
     return "tools" if isinstance(last, AIMessage) and last.tool_calls else "model"
 
 
 def answer(state: MessagesState) -> dict[str, Any]:
-    """Say what the tool found."""
+    """Answer with the tool's result."""
     result = state["messages"][-1]
     assert isinstance(result, ToolMessage)
     if result.name == "clock":
