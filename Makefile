@@ -3,8 +3,8 @@
 # make test    unit, integration and one end-to-end test; RINGS="tests/unit" runs these paths only
 # make test-faults, test-browser, test-dialects, test-all, test-release   the other tests: see CONTRIBUTING.md
 # make check   style, types and the direction of imports
-# make bench   the benchmarks, beside other projects, a table of the aims, and the plots of the
-#              documents, in about 18 minutes; BENCH="--json FILE" writes JSON lines,
+# make bench   the benchmarks of Unspool and of other projects, a table of the aims, and the plots of
+#              the documents, in about 18 minutes; BENCH="--json FILE" writes JSON lines,
 #              BENCH=--small shows within minutes whether each benchmark works
 # make format  formats the code and applies the linter's fixes
 # make lock    makes requirements*.lock from pyproject.toml
@@ -23,7 +23,7 @@ ALONE = $(if $(shell command -v flock),flock requirements.lock)
 .SILENT:
 .NOTPARALLEL:
 
-# It applies the migrations itself, because it chooses the data folder.
+# config.dev.run applies the migrations itself, because it chooses the data folder.
 run: environment
 	exec $(PYTHON) -m config.dev.run
 
@@ -32,7 +32,7 @@ setup: environment
 	$(call MINUTES,10) $(PYTHON) manage.py migrate --noinput --verbosity 0
 	echo "Ready: run make run, or start single lines of the Procfile with $(VENV)/bin on the PATH."
 
-# Chosen paths run in one process, so the same seed gives the same order. RINGS may give `-n`, too.
+# Chosen paths run in one process, so the same seed gives the same order. RINGS may also have `-n`.
 test: environment-dev
 ifdef RINGS
 	$(call MINUTES,48) $(PYTHON) -m pytest $(RINGS)
@@ -47,7 +47,7 @@ test-faults:
 test-browser:
 	$(MAKE) -k browser-beside browser-alone
 
-# With the vendors' npm packages, which the tests install by name and version.
+# These tests use the vendors' npm packages, and install them by name and version.
 test-dialects: environment-dev
 	$(call MINUTES,15) $(PYTHON) -m pytest $(BESIDE) tests/dialects
 
@@ -58,11 +58,11 @@ test-all:
 test-release: environment-dev
 	RELEASE=1 $(PYTHON) -m pytest tests
 
-# What failed in the latest run, one test after the other.
+# The tests that failed in the latest run, one after the other.
 again: environment-dev
 	$(call MINUTES,10) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none tests
 
-# These tests also wait, so more of them than processors run beside each other.
+# These tests wait much of their time, so more tests than processors run in parallel.
 faults-beside: PROCESSES = 4
 faults-beside: environment-dev
 	$(call MINUTES,40) $(PYTHON) -m pytest $(BESIDE) -m "not alone" tests/faults

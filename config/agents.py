@@ -1,8 +1,8 @@
 """The agents process: `python -m config.agents` writes the replies of the agents in AGENTS.
 
-It is a Celery worker with a queue of its own. So an agent that blocks its event loop or ignores
-its cancellation delays no model's reply. Only this process imports the agents; a path that cannot
-be imported, or an object that is no agent, ends it at its start.
+It is a Celery worker with its own queue. So an agent that blocks the event loop or ignores its
+cancellation does not delay the replies of models. Only this process imports the agents. It exits at
+its start if a path cannot be imported, or if the object there is not an agent.
 """
 
 import gc
@@ -21,7 +21,7 @@ def main() -> None:
     """Take runs until SIGTERM. Sleeps if the settings name no agent."""
     if not settings.AGENTS:
         idle("The agents process", "AGENTS names no agent")
-    gc.disable()  # config.celery enables it when all modules are imported
+    gc.disable()  # config.celery enables it again once all modules are imported
     django.setup()
     # Imported here, because its models need Django set up.
     from workers.agent_replies import load_agents

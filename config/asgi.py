@@ -1,4 +1,4 @@
-"""The ASGI application of the service: the threads of the app answer every request."""
+"""The ASGI application of the service, whose own threads answer every request."""
 
 import gc
 import os
@@ -6,7 +6,7 @@ import os
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-gc.disable()  # imported objects stay alive: its visits are a fifth of the start
+gc.disable()  # imported objects stay alive, and collections would take a fifth of the start
 django.setup()
 
 from streams.asgi import wrap  # noqa: E402  # it needs the models

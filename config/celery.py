@@ -17,24 +17,25 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("unspool")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.imports = ("workers.tasks",)
-# Tasks release their connections (workers/tasks.py). Celery would close SQLite's after each task.
+# Tasks release their connections (workers/tasks.py). By default, Celery would close SQLite's
+# connection after each task.
 app.conf.CELERY_DB_REUSE_MAX = sys.maxsize
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.celery_transport:Transport")
 
 
 @setup_logging.connect
 def _keep_logging(**_: Any) -> None:
-    """Keep the logging of Django's settings: with a receiver here, Celery sets up none."""
+    """Keep the logging of Django's settings. If the signal has a receiver, Celery sets up none."""
 
 
 def writes_agents() -> bool:
-    """Whether this process is the agents process: it consumes the queue of the agents' runs."""
+    """Whether this is the agents process, which consumes the queue of the agents' runs."""
     return queue_of(Kind.AGENT) in app.amqp.queues.consume_from
 
 
 @import_modules.connect
 def _pause_collector(**_: Any) -> None:
-    """Imported objects stay alive: visits of the garbage collector are a fifth of the start."""
+    """Disable the garbage collector. It would free nothing, and take a fifth of the start."""
     gc.disable()
 
 
@@ -51,6 +52,6 @@ def _begin_tracing(**_: Any) -> None:
 
 @worker_ready.connect
 def _print_ready(**_: Any) -> None:
-    # Celery logs the same at INFO, so a higher LOG_LEVEL hides it. `make run` waits for this line.
+    # `make run` waits for this line. Celery's own line is hidden if LOG_LEVEL is higher than INFO.
     process = "agents process" if writes_agents() else "worker"
     print(f"The {process} takes runs", flush=True)

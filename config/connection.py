@@ -1,7 +1,8 @@
 """The HTTP/1.1 connection of a client: uvicorn's, with bounds on the size and time of a head.
 
 The head is the request line and the header fields. uvicorn bounds only the idle time after a
-response. Half a head could keep a connection for ever, and an endless head could fill the memory.
+response. With uvicorn alone, half a head could keep a connection open for ever, and an endless head
+could fill the memory.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from streams.http.request import Send
 from streams.http.request_limits import HEAD, SOCKET
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
-CHUNKS = 16  # that are kept: what arrives is written to all readers in one go
+CHUNKS = 16  # chunks in the cache; few, because an event is written to all readers in one go
 TOO_LARGE = Problem(431, "head_too_large", f"The head of a request may have at most {HEAD} bytes.")
 
 
@@ -28,9 +29,10 @@ class HeadTooLarge(Exception):
 
 @lru_cache(maxsize=CHUNKS)
 def as_chunk(data: bytes) -> bytes:
-    """A chunk of a body with `Transfer-Encoding: chunked` (RFC 9112 §7.1), once for all readers.
+    """Encode a chunk of a body with `Transfer-Encoding: chunked` (RFC 9112 §7.1).
 
-    Without data it would be the body's end.
+    It is cached, because all readers of a channel get the same data. `data` must not be empty,
+    because an empty chunk ends the body.
     """
     assert data
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -46,7 +48,7 @@ class HttpConnection(HttpToolsProtocol):
     _in_head = False
     _head = 0  # bytes of the head that the parser has reported so far
     _reported = False  # whether this piece of data began or ended a message, or held body bytes
-    _overtaken: tuple[RequestResponseCycle, ...] = ()  # behind which another request has come
+    _overtaken: tuple[RequestResponseCycle, ...] = ()  # older unfinished requests
     _unreported = 0  # bytes that the parser has taken since its last report
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,7 +63,7 @@ class HttpConnection(HttpToolsProtocol):
             self._parse(data[start : start + HEAD])
         if self.transport.get_protocol() is not self:
             return
-        # What is left is half a head, a blank line, or the rest of a refused body.
+        # The parser has only half a head, a blank line, or the rest of a refused body.
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and self._timer is None and not self.transport.is_closing():
             self._start_timer()
@@ -78,7 +80,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + FIELD)
-        if self._in_head:  # else it is a trailer: RFC 9110 §6.5.1 forbids merging it
+        if self._in_head:  # otherwise it is a trailer, which RFC 9110 §6.5.1 forbids to merge
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -108,22 +110,22 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
-        for cycle in self._overtaken:  # uvicorn tells the newest only
+        for cycle in self._overtaken:  # uvicorn itself tells only the newest request
             cycle.disconnected = True
             cycle.message_event.set()
 
     def writer_of(self, send: Send) -> Write | None:
-        """What writes a chunk of the body at once. None if `send` is not the server's own.
+        """Return a function that writes a chunk of the body at once, or None if none may do so.
 
-        Another `send` belongs to ASGI middleware, which must see each part of the body. None as
-        well for a response without a body (RFC 9110 §9.3.2).
+        None if `send` is not the server's own. It then belongs to ASGI middleware, which must see
+        each part of the body. None also for HEAD, whose response has no body (RFC 9110 §9.3.2).
         """
         if self.cycle is None or send != self.cycle.send or self.cycle.scope["method"] == "HEAD":
             return None
         return self.write_at_once
 
     def write_at_once(self, data: bytes) -> bool:
-        """Write bytes of the response's body, as a chunk. False: the client must read first."""
+        """Write bytes of the response's body, as a chunk. False if the client must read first."""
         if self.flow.write_paused or self.transport.is_closing():
             return False
         self.transport.write(as_chunk(data))
@@ -140,8 +142,8 @@ class HttpConnection(HttpToolsProtocol):
             too_large = isinstance(error.__context__, HeadTooLarge)
             self._refuse(TOO_LARGE if too_large else UNREADABLE)
             return
-        # The parser reports a field only when it is complete. An endless header field, trailer or
-        # chunk extension shows as bytes that went in without any report.
+        # The parser reports a field only when it is complete. So an endless header field, trailer
+        # or chunk extension shows as many bytes without a report.
         self._unreported = 0 if self._reported else self._unreported + len(data)
         if self._unreported > HEAD:
             self._refuse(TOO_LARGE)

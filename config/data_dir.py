@@ -35,7 +35,7 @@ def socket_path(folder: Path, name: str, *, longest: int = 100) -> Path:
     """Return the path of a Unix socket, or of a folder of sockets.
 
     It is in the data folder if that path is plain and has at most `longest` bytes; otherwise it is
-    in the folder for temporary files. Linux allows 107 bytes: 36 Chinese characters are more.
+    in the folder for temporary files. Linux allows 107 bytes; 36 Chinese characters take more.
     Raises `ImproperlyConfigured` if neither folder allows it.
     """
     if _fits(folder / name, longest):

@@ -16,11 +16,11 @@ def listener(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # A successor listens before its predecessor ends, and several processes share the port.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    # By default the kernel grows it to megabytes for each reader that does not read.
+    # By default the kernel grows this buffer to megabytes for each reader that does not read.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     if sys.platform == "linux":
-        # The kernel drops a peer that is dead or never reads. asyncio would wait for ever for its
-        # own buffer to drain before it closed the connection.
+        # With this option the kernel drops a peer that is dead or never reads. Otherwise asyncio
+        # would wait for ever for its own buffer to drain, before it closes the connection.
         milliseconds = int(settings.CONNECTION_TIMEOUT * 1000)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     sock.bind((host, port))

@@ -1,7 +1,7 @@
 """The check for a database of an older Unspool, whose tables have other names.
 
-The tables of the first versions began with `streams_`. No migration leads from them to today's.
-`migrate` finds them by a Django system check, the web process and the worker when they start.
+The tables of the first versions began with `streams_`. No migration converts them. A Django system
+check finds them before `migrate`. The web process and the worker look for them at their start.
 """
 
 import sys
@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error as DatabaseError
 
 OLD_TABLE = "streams_run"
-CONNECT_TIMEOUT = 2  # seconds; a process starts as well while its database is away
+CONNECT_TIMEOUT = 2  # seconds; a process also starts while its database is away
 
 
 @register(Tags.database)
@@ -47,15 +47,15 @@ def old_tables(database: BaseDatabaseWrapper) -> str | None:
 def exit_on_old_tables(**_: Any) -> None:
     """Exit with a sentence if the database has the old tables.
 
-    The connection is separate and short: it takes none from the pool. A database that is away is
-    no reason to exit.
+    It opens a short connection of its own, outside the pool. It does not exit if the database is
+    away.
     """
     probe = connection.copy()
     probe.settings_dict = deepcopy(connection.settings_dict)
     options = probe.settings_dict["OPTIONS"]
     if probe.vendor == "sqlite":
         if not Path(probe.settings_dict["NAME"]).exists():
-            return  # to connect would create it
+            return  # connecting would create the file
     else:
         options.pop("pool", None)
         options.setdefault("connect_timeout", CONNECT_TIMEOUT)

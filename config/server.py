@@ -35,7 +35,7 @@ BLOCK = 128 * 1024  # bytes: glibc returns a freed block of this size or more to
 
 
 class Web(uvicorn.Server):
-    """uvicorn's server; at the signal it accepts no new connection, and its time is bounded."""
+    """uvicorn's server. After the signal it accepts no new connection, and exits within EXIT."""
 
     loop: asyncio.AbstractEventLoop  # set by `startup`
     exiting: asyncio.Event  # set by the signal
@@ -68,7 +68,7 @@ class Web(uvicorn.Server):
     async def main_loop(self) -> None:
         """Tick once a second, which renews the `Date` header, and at the signal.
 
-        uvicorn's own ticks ten times a second, which is a third of what an idle process costs.
+        uvicorn's own loop ticks ten times a second, which is a third of an idle process's cost.
         """
         while not await self.on_tick(0):
             with suppress(TimeoutError):
@@ -108,8 +108,8 @@ def server_config() -> uvicorn.Config:
 def return_memory() -> None:
     """Make glibc return the memory of a long body to the kernel when it is freed.
 
-    By default glibc raises this threshold to the longest body that it has seen, and keeps that much
-    memory in each arena. Other C libraries always return it.
+    By default glibc raises its M_MMAP_THRESHOLD to the longest body that it has seen, and keeps
+    that much memory in each arena. Other C libraries always return it.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
@@ -131,8 +131,8 @@ def serve() -> None:
     return_memory()
     metrics.serve()
     telemetry.begin("web")
-    # Threads that replay the log for many readers give way to the event loop sooner than after
-    # Python's default of 5 ms.
+    # Makes threads that replay the log for many readers give way to the event loop after 1 ms.
+    # Python's default is 5 ms.
     sys.setswitchinterval(0.001)
     web = Web(server_config())
     try:

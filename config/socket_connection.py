@@ -1,7 +1,8 @@
 """The connection of a WebSocket: uvicorn's protocol, with bounds on what its client may send.
 
-uvicorn bounds the size of a message. It does not bound the time for one, the messages that wait, or
-the pongs for a client that does not read, and it logs a traceback for text that is not UTF-8.
+uvicorn bounds the size of a message. It does not bound the time for a message, the number of
+waiting messages, or the pongs for a client that does not read. It logs a traceback for text that is
+not UTF-8.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ TOO_SLOW, TOO_MANY, NOT_UTF8, TOO_BIG = 4408, 4429, 1007, 1009  # the codes of a
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
-    """uvicorn's protocol with these bounds; the application ends its sockets at a shutdown."""
+    """uvicorn's protocol with these bounds. At a shutdown the application ends the sockets."""
 
     _timer: asyncio.TimerHandle | None = None  # for the rest of a message
 
@@ -38,7 +39,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
             if self.transport.is_closing():
                 return
             super().data_received(data[start : start + SLICE])
-        if not self.handshake_initiated:  # `websockets` could not read the head, and says nothing
+        if not self.handshake_initiated:  # `websockets` could not read the head, and is silent
             self.transport.write(encoded_refusal(UNREADABLE))
             self.transport.close()
         elif self._timer is None and (self.frames or self.conn.reader.buffer):
@@ -70,7 +71,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         if self.writable.is_set():
             super().handle_ping()
         else:
-            self.conn.data_to_send()  # drop the pong: its client reads nothing
+            self.conn.data_to_send()  # drop the pong, because the client reads nothing
 
     def keepalive_timeout(self) -> None:
         self.pong_timer = self.pending_ping_payload = None
@@ -78,7 +79,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await self.writable.wait()
-        if self.close_sent:  # by this connection, before the application knows
+        if self.close_sent:  # this connection was closed, and the application does not know yet
             raise ClientDisconnected
         await super().send(message)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """Return a `preexec_fn`: the kernel sends the child this signal when its parent has ended.
+    """Return a `preexec_fn` that makes the kernel send the child this signal at its parent's end.
 
     Only Linux can do this. Elsewhere a child outlives a parent that was killed.
     """

@@ -23,13 +23,13 @@ from config.dev.idle import idle
 MODEL_SLOTS = 4  # replies at once; further requests wait their turn
 MODEL_CONTEXT = 2048  # tokens of one slot: 23 KB of memory each
 MODEL_REQUESTS = 72  # connections at once, including those that wait for a slot
-MODEL_OUTPUT = 1024  # tokens of one reply: a model of this size may never stop by itself
+MODEL_OUTPUT = 1024  # tokens of one reply; a model of this size may never stop by itself
 MODEL_PROMPTS = 64  # MiB of cached prompts, for the next turns of their conversations
 RELEASE_TIME = 1.0  # seconds that the worker needs to release its runs after WORKER_DRAIN
 
 
 def acquire(lock: int) -> bool:
-    """Return whether this process gets the lock. Waits 3 s, for a child of a killed server."""
+    """Return whether this process gets the lock. Waits 3 s for a killed server's child to end."""
     for _ in range(30):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -66,7 +66,8 @@ def reserve(host: str, port: int) -> socket.socket:
         reserved.bind((host, port))
     except OSError as error:
         sys.exit(f"Port {port} cannot be had ({error.strerror}): choose another with PORT=… .")
-    # Without it, a second copy cannot bind. SO_REUSEPORT lets the web process share the port.
+    # Without SO_REUSEADDR, a second copy cannot bind. SO_REUSEPORT lets the web process share the
+    # port.
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return reserved

@@ -1,7 +1,7 @@
 """The supervisor of `make run`: starts the lines of the Procfile, prints their output, stops them.
 
-Each line runs in a session of its own, so Ctrl-C reaches the supervisor alone. If the supervisor is
-killed, the kernel sends SIGTERM to each process (Linux).
+Each line runs in its own session, so Ctrl-C reaches only the supervisor. If the supervisor is
+killed, the kernel sends SIGTERM to each process (Linux only).
 """
 
 import os
@@ -42,7 +42,7 @@ class Supervisor:
             line.split(": ", 1) for line in (checkout / "Procfile").read_text().splitlines()
         )
         self.lines = {name: deque[str](maxlen=LAST_LINES) for name in commands}
-        self.ready: set[str] = set()  # the processes that have printed so; Valkey never does
+        self.ready: set[str] = set()  # processes that have printed a READY line; Valkey never does
         self.loud = False  # whether the processes' lines are printed as they arrive
         self._changed = Condition()
         # A preexec_fn is safe only without other threads, so the readers start after all processes.
@@ -115,7 +115,7 @@ class Supervisor:
             for line in lines:
                 text = line.rstrip("\n")
                 if self.loud:
-                    # In one write with its end, because the other readers print meanwhile.
+                    # One write for text and line end, because other threads print meanwhile.
                     moment = time.strftime("%H:%M:%S")
                     print(f"{moment} {prefix}{text}\n", end="", flush=True)
                 with self._changed:
@@ -129,8 +129,8 @@ class Supervisor:
 
 def _start(command: str, checkout: Path, lock: int) -> tuple["subprocess.Popen[bytes]", int]:
     """Start a line of the Procfile. Return the process and the reading end of its output."""
-    # The process inherits both ends. If the supervisor is killed, it can still write, and so it
-    # stops in order instead of dying at its first line.
+    # The process inherits both ends of the pipe. So it can still write after the supervisor was
+    # killed, and stops in order instead of dying at its next line of output.
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         command,

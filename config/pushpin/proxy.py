@@ -1,9 +1,9 @@
 """The proxy between Pushpin and the web processes: it hides a web process that has died.
 
-An EventSource stops at any status but 200, and Pushpin answers 502 if a web process is away or ends
-too early. So the proxy passes a response on only when it is complete. In place of an incomplete one
-it asks the reader of a stream to reconnect. A stream in another client's wire is passed on as it
-comes, because Pushpin does not hold it.
+An EventSource stops at any status other than 200, and Pushpin answers 502 if a web process is away
+or ends too early. So the proxy forwards a response only when it is complete. If the response to the
+reader of a stream is incomplete, the proxy asks the reader to reconnect instead. A stream in
+another client's wire is forwarded as it arrives, because Pushpin does not hold it.
 
 All API requests come through here, except the next pages of a stream, which Pushpin requests from
 the web processes. `config.pushpin.run` starts the proxy with a listening socket.
@@ -39,7 +39,7 @@ from streams.http.problems import Problem, problem_response
 from streams.http.request_limits import HEAD, max_bytes
 from streams.http.unavailable import unavailable_response
 
-HELD = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)")  # streams of Pushpin's own
+HELD = re.compile(r"^/api/(conversations/[^/]+/events|streams/next)")  # streams that Pushpin holds
 UNREADABLE = b"\n\ndata: {\n\n"
 REACH = 5.0  # seconds until a web process has accepted the connection
 # RFC 9110 §7.6.1: these fields concern one connection only.
@@ -74,7 +74,7 @@ class Proxy:
         self._origin = origin
 
     async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Return the web process's response, or the one that stands in for it."""
+        """Return the web process's response, or a response in its place."""
         try:
             async with self._session.request(
                 request.method,
@@ -96,11 +96,11 @@ class Proxy:
 
 
 async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
-    """Send the stream as it comes. If it breaks, the last block is no JSON, and the body ends.
+    """Forward the stream as it arrives. If it breaks, end it with a block that is not JSON.
 
-    Pushpin ends its response in order even if the connection to it breaks, and may then drop what
-    came last. Most clients would take that for the end of the reply. With such a block each of them
-    reports an error.
+    If the proxy broke its connection instead, Pushpin would end its own response in order, and
+    might drop the last bytes. Most clients would mistake this for the end of the reply. At the
+    block without JSON, each client reports an error.
     """
     response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
     response.headers.setdefault("Server", "Unspool")
@@ -115,12 +115,12 @@ async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.Strea
 
 
 def reads_body(request: web.BaseRequest) -> bool:
-    """Whether the web process reads the body. It refuses one that is too long by its length."""
+    """Whether the web process reads the body. It refuses a body whose length is over the limit."""
     return request.body_exists and (request.content_length or 0) <= max_bytes(request.path)
 
 
 def stand_in(request: web.BaseRequest, problem: Problem) -> web.Response:
-    """Return the response in place of the one that the web process did not give."""
+    """Return the response that replaces the missing response of the web process."""
     origin = request.headers.get("Origin", "")
     return to_aiohttp(unavailable_response(request.method, request.path, origin, problem))
 

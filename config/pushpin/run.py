@@ -1,9 +1,9 @@
 """The Pushpin process: `python -m config.pushpin.run` runs Pushpin and the proxy on this machine.
 
 Pushpin holds the readers' connections. This module runs the four programs of Debian's package as an
-ordinary user, with a configuration in the data folder. Pushpin's own runner gives each program a
-process group: if that runner is killed, the programs stay and block the next start. If GRIP_URL is
-not set, or names another machine, this process sleeps.
+ordinary user, with a configuration in the data folder. Pushpin's own runner gives each program its
+own process group. If that runner is killed, the programs keep running and block the next start. If
+GRIP_URL is not set, or names another machine, this process sleeps.
 """
 
 import fcntl
@@ -101,7 +101,8 @@ def routes(proxy: int) -> str:
     """Return Pushpin's routes. The route with the longest matching path wins.
 
     Pushpin requests the next page of a stream from the web processes directly, because it retries
-    that request itself. WebSockets go there directly, because the proxy serves HTTP alone.
+    that request itself. WebSockets go to the web processes directly, because the proxy serves only
+    HTTP.
     """
     origin = settings.PUSHPIN_ORIGIN
     lines = [
@@ -116,12 +117,12 @@ def routes(proxy: int) -> str:
 def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
     """Return the command of each Pushpin program, and the name of the last socket that it makes.
 
-    The listener is first. Each other program follows those to whose sockets it connects.
+    The listener comes first. Each other program comes after the programs to which it connects.
     """
     config = f"--config={home / 'pushpin.conf'}"
     common = ["--ipc-prefix=pushpin-", "--loglevel=1"]
     host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
-    # Readers must outlast some heartbeats that come late.
+    # A connection must survive some heartbeats that arrive late.
     idle_timeout = max(settings.PUSHPIN_IDLE_TIMEOUT, round(5 * settings.STREAM_HEARTBEAT))
     listener = [
         "condure",
@@ -141,7 +142,7 @@ def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
 
 
 def lock_folder(home: Path) -> int:
-    """Lock the folder: two Pushpins would take each other's sockets. Exits if it is locked."""
+    """Lock the folder, as two Pushpins would take each other's sockets. Exits if it is locked."""
     lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -200,14 +201,14 @@ def run_here() -> NoReturn:
         for command, last in programs(home, run):
             parts.append(start(command, run / f"pushpin-{last}"))
             # Before the last program is ready, Pushpin answers 503, and a browser's EventSource
-            # does not reconnect after that. So stop the listener: clients wait at its port.
-            # (Use os.kill: Popen.send_signal would reap a dead program, and os.wait miss it.)
+            # does not reconnect after that. So the listener is paused, and clients wait at its
+            # port. (Popen.send_signal would reap a dead program, and os.wait would miss it.)
             os.kill(parts[0].pid, signal.SIGSTOP)
         parts.append(start_proxy(proxy))
         os.kill(parts[0].pid, signal.SIGCONT)
         print(f"Pushpin listens on {settings.HOST} port {settings.PUSHPIN_PORT}", flush=True)
         gone, status = os.wait()
-        # The other programs would wait for the one that has ended.
+        # The other programs would only wait for the one that has ended.
         name = [*PROGRAMS, "The proxy"][[part.pid for part in parts].index(gone)]
         sys.exit(f"{name} has exited with status {os.waitstatus_to_exitcode(status)}.")
     finally:

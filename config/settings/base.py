@@ -1,8 +1,8 @@
-"""Django's settings, made of those of the service and its apps.
+"""Django's settings, made from the settings of the service and its apps.
 
-Without any variable in the environment this is a development copy: embedded servers, a key of its
-own, and visitors without an account. `PRODUCTION=true` requires some settings and names those that
-are missing.
+If the environment sets none, this is a development copy, with embedded servers, its own secret key,
+and visitors without an account. `PRODUCTION=true` requires some settings, and an error names those
+that are missing.
 """
 
 import os
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from config.data_dir import make_writable, socket_path
 from config.settings.database import database
 from config.settings.env import REQUIRED, ServiceSettings
-from config.settings.framework import *  # noqa: F403  # what is the same in every copy
+from config.settings.framework import *  # noqa: F403  # the same in every copy
 from config.settings.redis_urls import broker_url, redis_urls
 from config.settings.renamed import refuse_old_names
 from config.settings.secret_key import development_key
@@ -20,12 +20,12 @@ from streams.environment import load
 
 refuse_old_names(os.environ)
 env = load(ServiceSettings)
-values = env.model_dump(exclude={"CELERY_QUEUE"})  # Celery would take it for one of its own names
+values = env.model_dump(exclude={"CELERY_QUEUE"})  # Celery would read it as its own setting
 globals().update(values)  # the code reads each as `django.conf.settings.NAME`
 
 # ── The data folder ──────────────────────────────────────────────────────────────────────────
 DATA_DIR = env.DATA_DIR.resolve()
-# If one of these is not set, its replacement keeps files in the data folder.
+# If one of these is not set, its replacement stores files in the data folder.
 unset = [names for names in REQUIRED if not env.model_fields_set.intersection(names)]
 if unset not in ([], [("ALLOWED_HOSTS",)]) or not DATA_DIR.is_dir():
     make_writable(DATA_DIR)
@@ -38,7 +38,7 @@ DATABASES = {"default": database(DATABASE_URL, connections=env.DATABASE_CONNECTI
 
 # ── The model ────────────────────────────────────────────────────────────────────────────────
 EMBEDDED_MODEL = is_embedded(values)  # SmolLM2, on this machine's CPU
-MODEL_URL_FILE = DATA_DIR / "model.url"  # here the embedded model writes its URL
+MODEL_URL_FILE = DATA_DIR / "model.url"  # the embedded model writes its URL to this file
 # Bytes of the longest body: a message and a system text in JSON, as in request_limits.py.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 12 * env.MAX_MESSAGE_CHARS + 16_384
 # Django would write a longer body to a file, and all streams would wait for the disk.
@@ -63,7 +63,7 @@ if CELERY_BROKER_URL.startswith("redis"):
 
 # ── Pushpin: it can hold the readers' connections ────────────────────────────────────────────
 PUSHPIN_ORIGIN = env.PUSHPIN_ORIGIN or f"127.0.0.1:{env.PORT}"
-# The folder of Pushpin's internal sockets, whose names add up to 35 bytes.
+# The folder of Pushpin's internal sockets, whose names have at most 35 bytes.
 PUSHPIN_RUN = socket_path(DATA_DIR, "pushpin-run", longest=70)
 BRIDGE_BIND = env.BRIDGE_BIND or f"ipc://{socket_path(DATA_DIR, 'bridge.sock')}"
 BRIDGE_URLS = env.BRIDGE_URLS or [BRIDGE_BIND]

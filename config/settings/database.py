@@ -1,4 +1,4 @@
-"""Django's settings of a database, made of its URL."""
+"""Django's settings of a database, made from its URL."""
 
 import sqlite3
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-OLDEST_SQLITE = (3, 35)  # it has `RETURNING`
+OLDEST_SQLITE = (3, 35)  # the first with `RETURNING`
 SQLITE = {
     "transaction_mode": "IMMEDIATE",  # a transaction waits for the lock at its start
     "timeout": 20,  # seconds
@@ -32,8 +32,9 @@ def database(url: str, *, connections: int) -> dict[str, Any]:
         "min_size": 1,
         "max_size": connections,  # of one process
         "timeout": 10,  # seconds to wait for a free connection
-        # Seconds that one attempt to connect lasts. Its pauses double, and no other attempt starts
-        # meanwhile. With the default of 300 s, a database that is back stays unused for minutes.
+        # Seconds that one series of tries to connect lasts. The pauses between tries double, and no
+        # other series starts meanwhile. With the default of 300 s, a database that is back would
+        # stay unused for minutes.
         "reconnect_timeout": 5,
     }
     options = settings.get("OPTIONS", {}) | {"pool": pool}

@@ -1,7 +1,7 @@
-"""The settings of the service beside those of its apps: deployment, addresses, Redis, database.
+"""The settings of the service itself: deployment, addresses, Redis, database.
 
 `streams/conf.py` has the settings of the apps. `config/settings/base.py` makes Django's settings
-of both.
+from both.
 """
 
 import logging
@@ -30,7 +30,7 @@ from streams.environment import (
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 YEAR = 31_536_000  # seconds
-REQUIRED = {  # in production; of several names in one key one is enough
+REQUIRED = {  # in production; if a key has several names, one of them is enough
     ("SECRET_KEY",): "it signs sessions; make one of 50 random characters.",
     ("ALLOWED_HOSTS",): "the host names that the service answers to.",
     ("DATABASE_URL",): "it stores the conversations; postgres://user:password@host:port/name.",
@@ -58,7 +58,7 @@ def demonstrations(values: Values) -> dict[str, str]:
 
 
 def networks(proxies: list[str]) -> list[str]:
-    """Refuse what is no address or network with `ValueError`."""
+    """Return the proxies. Raises `ValueError` if one is not an address or a network."""
     for proxy in proxies:
         try:
             ip_network(proxy)
@@ -70,14 +70,14 @@ def networks(proxies: list[str]) -> list[str]:
 
 
 def log_level(name: str) -> str:
-    """Refuse a word that is not the name of a level with `ValueError`."""
+    """Return the name. Raises `ValueError` if it is not the name of a level."""
     if name not in logging.getLevelNamesMapping():
         raise ValueError("must be DEBUG, INFO, WARNING or ERROR.")
     return name
 
 
 def database_url(url: str) -> str:
-    """Refuse a URL that cannot be read with `ValueError`. The sentence never has the password."""
+    """Return the URL. Raises `ValueError`, without the password, if it cannot be read."""
     try:
         database(url, connections=1)
     except ValueError:

@@ -68,7 +68,7 @@ CELERY_WORKER_CONSUMER = "workers.celery_pool:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # retry for ever
 CELERY_BROKER_CONNECTION_TIMEOUT = 1.0  # seconds
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # treat a full Redis like one that is away
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # treat a full Redis as if it were away
 
 # ── django-eventstream ───────────────────────────────────────────────────────────────────────
 EVENTSTREAM_STORAGE_CLASS = "streams.log.eventstream_storage.EventLogStorage"
@@ -87,7 +87,7 @@ ACCOUNT_RATE_LIMITS = {"login_failed": "5/10s/key,10/m/key,20/10m/key,30/m/ip"}
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        # A full cache drops counts. With Django's default of 300, one address could flush its own.
+        # A full cache drops counts. With Django's default of 300, one address could drop its own.
         "OPTIONS": {"MAX_ENTRIES": 20_000},
     }
 }
@@ -106,7 +106,7 @@ CORS_ALLOW_HEADERS = [
 CORS_EXPOSE_HEADERS = [
     *("location", "retry-after", "idempotency-replayed", "preference-applied", "x-request-id"),
     *("content-location", "x-should-retry"),  # LangGraph's SDK, OpenAI's
-    *("x-workflow-run-id", "x-workflow-stream-tail-index"),  # without the first, `ai` reads nothing
+    *("x-workflow-run-id", "x-workflow-stream-tail-index"),  # the package `ai` needs the first
 ]
 CORS_URLS_REGEX = "^/(api/|v1/|ag-ui|threads|runs)"
 SESSION_ENGINE = "streams.access.sessions"  # stores a visitor's session only when needed

@@ -1,7 +1,7 @@
 """Redis URLs in a form that redis-py and Celery's transport (kombu) both understand.
 
-The two spell a database, a socket and the certificate check differently. Each fails late at an
-option that only the other knows. So an unknown option is refused at the start.
+The two spell a database, a socket and the certificate check differently. With an option that only
+one of them knows, the other fails late. So an unknown option is refused at the start.
 """
 
 import re
@@ -20,7 +20,7 @@ SOME = "ssl_cert_reqs, ssl_check_hostname, ssl_ca_certs, ssl_certfile and ssl_ke
 
 
 def redis_url(text: str) -> str:
-    """Return the URL as redis-py reads it. Raises `ValueError` with the rest of a sentence."""
+    """Return the URL as redis-py reads it. The text of `ValueError` follows the setting's name."""
     try:
         url = urlsplit(text)
         _ = url.port  # raises if it is not a number
@@ -71,12 +71,12 @@ def redis_urls(text: str) -> str:
 
 
 def celery_url(text: str) -> str:
-    """Return the broker's URL; other brokers than Redis read theirs themselves."""
+    """Return the broker's URL. Only a URL of Redis is checked. Raises `ValueError`."""
     return redis_url(text) if re.fullmatch("(redis|rediss|unix)://[^;]+", text) else text
 
 
 def broker_url(url: str) -> str:
-    """Return the URL as kombu reads it: it spells a socket and its database differently."""
+    """Return the URL as kombu reads it. kombu spells a socket and its database differently."""
     if not url.startswith("unix://"):
         return url
     return f"redis+socket{url[4:]}".replace("?db=", "?virtual_host=")

@@ -1,4 +1,4 @@
-"""The old names of settings: a process whose environment holds one refuses to start.
+"""The old names of settings. A process refuses to start if its environment has one of them.
 
 Otherwise the process would ignore the old name and run with the default of the new one.
 """
