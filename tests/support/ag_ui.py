@@ -1,4 +1,4 @@
-"""Pages of AG-UI for tests: the vendor's client in Node, and what it must end with."""
+"""Pages of AG-UI for tests: the vendor's client in Node, and a check of its messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.visitor import Visitor
 SCRIPT = Path(__file__).parents[1] / "dialects" / "clients" / "ag_ui.mjs"
 PACKAGES: Mapping[str, str] = {"@ag-ui/client": "1.0.0"}
 UUID_LENGTH = 36
-VOID = "No message found with ID"  # the client says so when words that are void are closed
+VOID = "No message found with ID"  # the client's warning when a message ends that it no longer has
 Part = dict[str, Any]
 
 
@@ -50,11 +50,11 @@ class AgUiPage(VendorPage):
         assert answer.status_code == 204
 
     async def check(self) -> list[Part]:
-        """Compare the page with what is stored. Returns the parts of the last reply."""
+        """Compare the page with the stored messages. Returns the parts of the last reply."""
         told = await self.do("look")
         run = await self.visitor.run(told["run"])
         stored = (await self.visitor.conversation(run["conversation"]))["messages"]
-        last = {one["reply_to"]: one["id"] for one in stored}  # of several replies to a message
+        last = {one["reply_to"]: one["id"] for one in stored}  # the last reply to each message
         expected = [
             (one["role"], one["parts"] if one["role"] == "assistant" else one["content"])
             for one in stored
@@ -66,7 +66,7 @@ class AgUiPage(VendorPage):
 
 
 def turns(messages: list[dict[str, Any]]) -> list[tuple[str, Any]]:
-    """The messages of a client as roles with text, and each reply with its parts in order."""
+    """The messages of a client: each role with its text, or a reply's parts in order."""
     found: list[tuple[str, Any]] = []
     replies: dict[str, dict[int, Part]] = {}
     for message in messages:
@@ -100,12 +100,12 @@ def part_of(run: str, message: dict[str, Any]) -> Part:
         case {"activityType": "unspool-source", "content": content}:
             return {"type": "source", **content}
         case {"activityType": "unspool-data", "content": content}:
-            return {"type": "data", **content, "id": "1"}  # that of the tests' agent
+            return {"type": "data", **content, "id": "1"}  # the id that the tests' agent uses
         case _:
             return {"type": "text", "text": message["content"]}
 
 
-TOOLS = {"model": "tools"}  # what the page says, so that the scripted agent replies
+TOOLS = {"model": "tools"}  # the page sends it, so that the scripted agent replies
 ALL_KINDS = json.dumps(
     [
         {"think": "Which tool?"},

@@ -1,7 +1,7 @@
-"""The fold of AG-UI's client, for tests: what `@ag-ui/client` 1.0 makes of a run's events.
+"""The fold of AG-UI's client, for tests: how `@ag-ui/client` 1.0 folds a run's events.
 
-`verify` and `defaultApplyEvents` of that package in the few events that this service sends. An
-event that the client refuses raises `AssertionError`.
+It does what `verify` and `defaultApplyEvents` of that package do, for the few events that this
+service sends. An event that the client would refuse raises `AssertionError`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AgUiClient:
         return next((one for one in self.messages if one["id"] == id), None)
 
     def _owner(self, call: str) -> int:
-        """Where the message with this call is; -1 if there is none."""
+        """The index of the message with this call, or -1 if there is none."""
         owners = [
             place
             for place, one in enumerate(self.messages)

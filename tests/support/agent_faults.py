@@ -1,4 +1,4 @@
-"""Runs of the scripted agent, and the faults that befall its processes."""
+"""Runs of the scripted agent, and faults of its processes and of Redis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASE = 3.0  # seconds
 QUICK = {"RUN_LEASE": str(LEASE), "WORKER_DRAIN": "0.2", "AGENT_DRAIN": "0.4"}
 
 
-ENDS_WITHIN = 60.0  # seconds, on a machine that starts processes meanwhile
+ENDS_WITHIN = 60.0  # seconds; the machine starts processes meanwhile
 
 
 PAYING = (
@@ -52,7 +52,7 @@ async def killed(stack: Stack, chance: random.Random) -> None:
 
 
 async def frozen(stack: Stack, chance: random.Random) -> None:
-    """For longer than its leases last; then it wakes up and goes on with what it was doing."""
+    """Freeze a process for longer than its leases last. Then it continues where it was."""
     sleeper = chance.choice(stack.agents)
     sleeper.freeze()
     await asyncio.sleep(2 * LEASE)
@@ -74,7 +74,7 @@ async def away(stack: Stack, chance: random.Random) -> None:
 
 
 async def frozen_and_emptied(stack: Stack, chance: random.Random) -> None:
-    """What the sleeper wakes up to holds neither its events nor its fence."""
+    """Freeze a process and empty Redis, which then has neither its events nor its fence."""
     await asyncio.gather(frozen(stack, chance), emptied(stack, chance))
 
 

@@ -1,6 +1,6 @@
 """The dotted paths of the tests' agents, for the setting AGENTS, and the calls that they record.
 
-A test process that names an agent need not import it, nor LangChain.
+With these paths, a test process need not import the agents or LangChain.
 """
 
 from pathlib import Path

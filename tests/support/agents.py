@@ -5,20 +5,20 @@ The question is a JSON list of steps, each an object with one of these keys:
     say      text
     think    reasoning
     source   the title of a source
-    data     a value that replaces the one before
-    call     the name of a tool: the call is said, the tool runs, its result is said
-    recall   says the roles of the messages in its history
+    data     a value that replaces the last value
+    call     the name of a tool: yields the call, runs the tool, yields its result
+    recall   yields the roles of the messages in its history
     wait     seconds of silence
-    hold     in attempt 1, says nothing more
+    hold     in attempt 1, yields nothing more
     yield    yields this JSON value as it is
     swallow  seconds for which it ignores its cancellation
     block    seconds for which it blocks the event loop
-    fail     raises an exception with this text, read backwards: readers see their question
+    fail     raises an exception with this text, reversed, because readers see the question itself
 
 A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes), `thread` (the
 tool blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the
-size of its output), `fail` (it raises, as above) and `times` (so many calls). Each tool notes its
-call in the file `record` of the metadata before anything else, so that a test can count calls
+size of its output), `fail` (it raises, as above) and `times` (the number of calls). Before anything
+else, each tool appends its call to the file `record` of the metadata. So a test can count calls
 whatever happens to this process.
 """
 
@@ -60,7 +60,7 @@ async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
             case {"swallow": seconds}:
                 await _swallow(seconds)
             case {"block": seconds}:
-                time.sleep(seconds)  # it is what the step is for
+                time.sleep(seconds)  # this step is meant to block
             case {"fail": text}:
                 raise RuntimeError(text[::-1])
 
@@ -102,10 +102,10 @@ async def _swallow(seconds: float) -> None:
 
 
 def no_generator(turn: Turn) -> str:
-    """It is no agent: it only returns a text."""
+    """Not an agent, because it returns a text."""
     return turn.question
 
 
 async def no_turn() -> AsyncIterator[str]:
-    """It is no agent: it takes no turn."""
+    """Not an agent, because it takes no turn."""
     yield "?"

@@ -1,4 +1,4 @@
-"""Pages of the AI SDK for tests: the vendor's client in Node, and what it must end with."""
+"""Pages of the AI SDK for tests: the vendor's client in Node, and a check of its messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
         "zod": "4.1.13",
     },
 }
-# Each with the options of its page.
+# The clients, each with the options of its page.
 CLIENTS: Mapping[str, Mapping[str, Any]] = {
     "5": {"version": "5", "drops": True},
     "6": {"version": "6"},
@@ -87,7 +87,7 @@ class Page(VendorPage):
         return page
 
     async def chat(self) -> str:
-        """The chat's name at the service: a `WorkflowChatTransport` sends none by itself."""
+        """The chat's name at the service. For a `WorkflowChatTransport`, the first message's id."""
         if self.kind == "workflow":
             return str((await self.do("look"))["messages"][0]["id"])
         return self.id
@@ -97,7 +97,7 @@ class Page(VendorPage):
         return list(answer.raise_for_status().json())
 
     async def check(self) -> list[dict[str, Any]]:
-        """Compare the page with what is stored. Returns the messages."""
+        """Compare the page with the stored messages. Returns the messages."""
         shown = comparable((await self.do("look"))["messages"])
         stored = comparable(await self.stored())
         assert shown == stored, (shown, stored)
@@ -105,7 +105,7 @@ class Page(VendorPage):
 
 
 def comparable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages without what only a page keeps: steps and metadata."""
+    """The messages without steps and metadata, which only a page keeps."""
     return [
         {
             "id": message["id"],

@@ -1,4 +1,4 @@
-"""Runs in all wires at once: what each stream said, and that its reader has the whole reply."""
+"""Runs in all wires at once: reads the streams, and checks that each reader has the whole reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT = script(tokens=60, rate=40)
 
 
 async def asked(visitor: Visitor, wire: Wire, text: str, **also: Any) -> StreamRead:
-    """Ask, and return what the POST's stream said."""
+    """Ask, and read the POST's stream to its end."""
     return await read_stream(visitor, "POST", wire.path, body=wire.body(text), **also)
 
 
@@ -24,7 +24,7 @@ async def stored_text(visitor: Visitor, read: StreamRead) -> str:
 
 
 async def check_whole(visitor: Visitor, wire: Wire, begun: StreamRead) -> None:
-    """Come back until the run has ended, and compare with what is stored."""
+    """Reconnect until the run has ended, and compare the text with the stored text."""
     for _ in range(100):
         read = await read_stream(visitor, "GET", wire.back.format(run=begun.run))
         if read.complete:
@@ -36,7 +36,7 @@ async def check_whole(visitor: Visitor, wire: Wire, begun: StreamRead) -> None:
 async def asked_in_all(
     visitor: Visitor, text: str, act: Callable[[list[StreamRead]], Awaitable[object]]
 ) -> dict[str, StreamRead]:
-    """Ask in all wires, and `act` when each has some text. Returns what each stream said."""
+    """Ask in all wires, and call `act` once each has some text. Returns the streams by wire."""
     begun: list[StreamRead] = []
 
     async def begin(read: StreamRead) -> None:
@@ -54,7 +54,7 @@ def complete(reads: dict[str, StreamRead]) -> list[str]:
 
 
 async def check_complete(visitor: Visitor, reads: dict[str, StreamRead]) -> None:
-    """Whether each stream came to its orderly end, with the stored text."""
+    """Check that each stream came to its orderly end, with the stored text."""
     assert complete(reads) == list(reads)
     assert {read.status for read in reads.values()} == {200}
     stored = {name: await stored_text(visitor, read) for name, read in reads.items()}
@@ -62,14 +62,14 @@ async def check_complete(visitor: Visitor, reads: dict[str, StreamRead]) -> None
 
 
 async def check_cancelled(visitor: Visitor, reads: dict[str, StreamRead]) -> None:
-    """End these runs, and come back to each."""
+    """Cancel these runs, reconnect to each, and compare its text with the stored text."""
     for wire in WIRES:
         await visitor.cancel(reads[wire.name].run)
         await check_whole(visitor, wire, reads[wire.name])
 
 
 async def breaks_with(web: Process, through: Visitor) -> dict[str, StreamRead]:
-    """Check whole streams of all wires, and ones that break with their web process: the latter."""
+    """Check whole streams of all wires, then return streams that break with their web process."""
     whole = {wire.name: await asked(through, wire, SHORT) for wire in WIRES}
     await check_complete(through, whole)
 

@@ -21,7 +21,7 @@ from tests.support.script import is_question, question_of, script_of
 
 @dataclass
 class Anthropic:
-    """The server, and what it was asked."""
+    """The server, and the requests that it received."""
 
     url: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Anthropic:
         if faulty and str(script.fault or "").isdigit():
             return _error(int(str(script.fault)), "api_error", f"the prompt was {message}")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        response.force_close()  # LangChain's client is not closed
+        response.force_close()  # because LangChain's client is never closed
         await response.prepare(request)
         async for event in _events(body, message):
             line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
@@ -87,7 +87,7 @@ async def _events(body: dict[str, Any], message: str) -> AsyncIterator[dict[str,
 
 
 def dangling(messages: list[dict[str, Any]]) -> str | None:
-    """What Anthropic says to calls and results that are no pairs, and to an id that comes twice."""
+    """Anthropic's error for calls and results that are not pairs, or for a repeated id; or None."""
     open: set[str] = set()
     seen: set[str] = set()
     for message in messages:

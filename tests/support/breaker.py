@@ -11,7 +11,7 @@ from tests.support.outages import LOSSES, OUTAGES
 from tests.support.ports import HOST
 from tests.support.stack import Stack
 
-FREEZE = 8.0  # seconds at most: twice the lease that the test gives
+FREEZE = 8.0  # seconds at most, twice the lease in the test's settings
 Fault = Callable[[], Awaitable[None]]
 
 
@@ -108,7 +108,7 @@ class Breaker:
         sleeper.thaw()
 
     async def _holder_killed(self) -> None:
-        """A bridge or a Pushpin."""
+        """Kill a bridge or a Pushpin, and start it again."""
         holder = self.chance.choice(self.stack.holders)
         self.done[-1] += f" {holder.name}"
         holder.kill()

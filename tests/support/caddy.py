@@ -11,7 +11,7 @@ from tests.support.waiting import until
 
 
 async def caddy_before(port: int, place: Path) -> tuple[Process, int]:
-    """The process, which listens, and its port. Kill it in the end."""
+    """Start Caddy, and return its process and its port. The caller must kill the process."""
     own = free_port()
     shipped = (DEPLOY / "Caddyfile").read_text()
     for said, meant in ((NAME, f"http://{HOST}:{own}"), ("127.0.0.1:8000", f"{HOST}:{port}")):

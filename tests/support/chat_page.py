@@ -1,4 +1,4 @@
-"""A small page of useChat in a browser: bundled from npm's packages, and what it shows."""
+"""A small page with useChat in a browser: its bundle of npm packages, and the messages on it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bundle(project: Path, source: Path = SOURCE) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatPage:
-    """One tab with one chat. The service answers everything but the page and its script."""
+    """One tab with one chat. The test serves the page and its script, the service the rest."""
 
     page: Page
     chat: str
@@ -79,7 +79,7 @@ class ChatPage:
         )
 
     async def wait_for_text(self, count: int) -> None:
-        """Wait until the last reply has as many characters."""
+        """Wait until the last reply has at least `count` characters."""
         await self.wait_for(
             "n => [...document.querySelectorAll('.assistant')].at(-1)?.textContent.length >= n",
             count,
@@ -97,7 +97,7 @@ class ChatPage:
         return str(await self.page.locator("output").text_content())
 
     async def stored(self) -> list[dict[str, str]]:
-        """The same of the messages that the service has."""
+        """The messages that the service has stored, in the same form."""
         messages: list[dict[str, Any]] = await self.page.evaluate(
             "chat => fetch(`/api/chat/${chat}/messages`).then((answer) => answer.json())",
             self.chat,
@@ -114,7 +114,7 @@ class ChatPage:
         ]
 
     async def check(self) -> str:
-        """Compare the page with what is stored. Returns the last message's text."""
+        """Compare the page with the stored messages. Returns the last message's text."""
         shown, stored = await asyncio.gather(self.shown(), self.stored())
         assert shown == stored
         return shown[-1]["text"]

@@ -1,6 +1,6 @@
 """The checker: compares the events of all followers with the database and the scripts.
 
-It is pure, rests on the contract alone, and has its own fold.
+It does no I/O, relies only on the contract in docs/design.md, and has its own fold.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Truth:
     scripts: Mapping[str, str]
 
     def reply(self, run: str) -> list[PartJson] | None:
-        """The parts of the message that the run wrote."""
+        """The parts of the message that the run wrote, or None if there is no message."""
         message = self._message(run)
         return list(message["parts"]) if message else None
 
     def content(self, run: str) -> str:
-        """The text of the message that the run wrote."""
+        """The text of the message that the run wrote. Empty if there is no message."""
         message = self._message(run)
         return str(message["content"]) if message else ""
 
@@ -55,9 +55,9 @@ def check(
     resets_allowed: bool = False,
     resets_in: Container[str] = (),
 ) -> Report:
-    """Judge the recordings. `broken_at` are the moments (monotonic seconds) from which followers
-    had to recover; `resets_allowed` where history was really lost, `resets_in` in which
-    conversations a loss could not be ruled out.
+    """Check the recordings. `broken_at` has the moments (monotonic seconds) of the faults from
+    which followers had to recover. `resets_allowed` means that history was really lost.
+    `resets_in` has the conversations in which a loss cannot be ruled out.
     """
     report = Report(name=name)
     said: dict[tuple[str, int], Block] = {}
@@ -98,7 +98,7 @@ def _check_recording(
 
 
 def _without_retry(block: Block) -> bytes:
-    """Its bytes without `retry`, which differs between connections."""
+    """The block's bytes without `retry`, which differs between connections."""
     return re.sub(rb"^retry: [0-9]+\n", b"", block.raw)
 
 
@@ -116,7 +116,7 @@ class FollowerCheck:
         self.replayer = Replayer()
 
     def open(self, connection: Connection) -> None:
-        """After a valid cursor the events follow; without one the stream begins with a snapshot."""
+        """With a cursor, expect the events after it. Without a cursor, expect a snapshot first."""
         if connection.status == 200 and connection.cursor is None:
             self.awaits_snapshot = True
         elif connection.status == 200 and self.last is None and connection.cursor != "0":
@@ -148,7 +148,7 @@ class FollowerCheck:
                     self._add_faults(self.replayer.apply(block))
 
     def compare(self, *, whole: bool) -> None:
-        """Each ended reply has the stored parts; with `whole`, every run has ended."""
+        """Check that each ended reply has the stored parts. With `whole`, every run has ended."""
         tip = self.truth.conversation["cursor"]
         if whole and self.last is not None and tip is not None and self.last < tip:
             self.report.lost += tip - self.last
@@ -166,7 +166,7 @@ class FollowerCheck:
         """Count lost, repeated and unordered events; a repeated one is not applied again."""
         number = block.id
         if number is None:
-            return False  # which is reported as a fault of form
+            return False  # `parse` has reported the missing id
         if self.last is not None and number <= self.last:
             if number in self.ids or not self.ids:
                 self.report.repeated += 1
@@ -194,7 +194,7 @@ class FollowerCheck:
 
 
 def _check_truth(truth: Truth, report: Report) -> None:
-    """Each stored reply has the script's text, or its beginning, and no open call."""
+    """Check that each stored reply has the script's text, or its beginning, and no open call."""
     for run, stored in truth.runs.items():
         report.runs += 1
         script, status = truth.scripts[run], stored["status"]
@@ -213,7 +213,7 @@ def _check_truth(truth: Truth, report: Report) -> None:
 def _check_final_events(
     conversation: str, truth: Truth, said: Mapping[tuple[str, int], Block], report: Report
 ) -> None:
-    """Within one epoch, all followers together have received one final event of each run."""
+    """Check that all followers together have received at most one final event of each run."""
     for run in truth.runs:
         ids = [
             number

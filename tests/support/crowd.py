@@ -17,7 +17,7 @@ from tests.support.many_followers import following
 from tests.support.visitor import AcceptedRun, Visitor, script
 
 CONVERSATIONS = 12  # conversations of one visitor; after that it continues an old one
-AGENTS_SHARE = 0.4  # of the conversations are an agent's
+AGENTS_SHARE = 0.4  # the share of the conversations that are with the agent
 RETRY_FOR = 60.0  # seconds for which a POST is retried
 IDLE_WITHIN = 120.0  # seconds after the last fault until all runs have ended
 
@@ -25,7 +25,7 @@ IDLE_WITHIN = 120.0  # seconds after the last fault until all runs have ended
 class Crowd:
     """One visitor in many tabs: the accepted runs, and their followers.
 
-    Some ask the agent of tests/support/agents.py, whose tools note their calls in `record`.
+    Some runs ask the agent of tests/support/agents.py, whose tools append their calls to `record`.
     """
 
     def __init__(self, visitor: Visitor, chance: random.Random, record: Path) -> None:
@@ -43,7 +43,7 @@ class Crowd:
             await asyncio.sleep(self.chance.uniform(0, 2))
 
     async def stop_until(self, end: float) -> None:
-        """Cancel what is live, and what has long ended."""
+        """Cancel runs, also runs that ended long ago."""
         while time.monotonic() < end:
             await asyncio.sleep(self.chance.uniform(0, 3))
             if self.asked:
@@ -84,7 +84,7 @@ class Crowd:
             answer = await self._post(f"/api/conversations/{talk}/messages/", body)
         message = body["message"]
         if answer.status_code == 409:
-            return  # it is busy, and the message was not to interrupt
+            return  # the conversation is busy, and `when_busy` is `reject`
         assert answer.status_code == 202, answer.text[:300]
         one = AcceptedRun.of(answer, message)
         self.asked.append(one)
@@ -108,7 +108,7 @@ class Crowd:
 
     def _step(self) -> dict[str, Any]:
         word, seconds = secrets.token_hex(4), self.chance.choice([0, 0.1, 0.5])
-        # Each call has a name of its own, so that a second one is seen in the record.
+        # Each call has its own name, so that the record shows a repeated call.
         call = {"call": f"tool-{word}", "seconds": seconds, "repeat": self.chance.random() < 0.5}
         kinds = [{"say": word}, {"think": word}, {"source": word}, {"data": word}]
         return self.chance.choice([*kinds, {"say": word}, {"wait": seconds}, call])

@@ -1,7 +1,7 @@
 """A migrated database for each stack: a copy of one that was migrated once.
 
-SQLite by default; TEST_DATABASE_URL names a PostgreSQL server (and a database on it to begin
-from) where the service is to be tried on that.
+By default it is an SQLite file. To test with PostgreSQL, TEST_DATABASE_URL names a server, and a
+database to which the first connection goes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def migrated(directory: Path) -> Iterator[Path | str]:
 
 @contextmanager
 def copied(database: Path | str) -> Iterator[Path | str]:
-    """One stack's own copy. An SQLite file is copied by the stack, into its data folder."""
+    """A copy for one stack. An SQLite file is not copied here: the stack itself copies it."""
     if isinstance(database, Path):
         yield database
         return

@@ -13,7 +13,7 @@ import httpx
 from tests.support.visitor import Visitor
 
 TEXT = ("text-delta", "response.output_text.delta", "TEXT_MESSAGE_CONTENT")
-UNREADABLE = "{"  # the last data behind Pushpin, where the web process broke the stream
+UNREADABLE = "{"  # the last data behind Pushpin if the web process broke the stream
 
 
 @dataclass(kw_only=True)
@@ -34,12 +34,12 @@ class StreamRead:
 
     @property
     def takes_back(self) -> bool:
-        """Whether a frame says that earlier text is void, so that `text` is not the reply's."""
+        """Whether a frame says that earlier text is void. Then `text` is not the reply's text."""
         return any(map(takes_back, self.chunks))
 
     @property
     def run(self) -> str:
-        """The run's id, which the first frame says in each wire."""
+        """The run's id, which is in the first frame of each wire."""
         match self.chunks[0]:
             case {"messageId": str(run)} | {"metadata": {"run": str(run)}} | {"run_id": str(run)}:
                 return run
@@ -75,9 +75,9 @@ def takes_back(chunk: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """A wire whose streams break. A further one is added to `WIRES`.
+    """A wire whose streams the tests break. Add a new wire to `WIRES`.
 
-    `back` is the address at which the run's stream can be had again, in this or another wire.
+    `back` is the path at which the run's stream can be read again, in this or another wire.
     """
 
     name: str
@@ -95,7 +95,7 @@ async def read_stream(
     body: object = None,
     after_text: Callable[[StreamRead], Awaitable[object]] | None = None,
 ) -> StreamRead:
-    """Read to the end. `after_text` is awaited once, when the first text has arrived."""
+    """Read the stream to its end. `after_text` is awaited once, when the first text has arrived."""
     async with visitor.http.stream(method, path, json=body, timeout=60) as answer:
         read = StreamRead(status=answer.status_code)
         try:

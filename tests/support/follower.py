@@ -1,7 +1,7 @@
-"""A reader on a raw socket that records every block as it came, and reconnects.
+"""A reader on a raw socket that records every block as received, and reconnects.
 
 Like an EventSource it remembers the last id of a complete block, never dispatches an incomplete
-one, waits as `retry:` says, and takes any status but 200 as final.
+block, waits as `retry:` says, and stops at any status other than 200.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from tests.support.recording import Connection, Ended, Received, Recording
 from tests.support.sse_blocks import Splitter
 
-SILENT_AT_MOST = 45.0  # seconds; three heartbeats: a stream with longer silence hangs
+SILENT_AT_MOST = 45.0  # seconds, three heartbeats; a stream that is silent for longer hangs
 HEAD_WITHIN = 30.0  # seconds until a status line
 PORTION = 65_536  # bytes read at once
 Condition = Callable[[Received], bool]
@@ -25,8 +25,8 @@ Condition = Callable[[Received], bool]
 class Follower:
     """Follows `path` from `cursor` on until the stream is over (204), refused, or `stop()`.
 
-    Each of `cuts` is the number of body bytes after which the reader drops one more connection.
-    `pause` is what the reader waits between two reads of `portion` bytes.
+    For each number in `cuts`, the reader drops one connection, after this many bytes of its body.
+    The reader waits `pause` seconds between two reads of `portion` bytes.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Follower:
         return self.recording
 
     def drop(self) -> None:
-        """Lose the connection now, at whatever byte it is; one that is being opened, too."""
+        """Drop the connection now, at any byte, also while it is being opened."""
         connections = self.recording.connections
         if connections and connections[-1].ended is Ended.OPEN:
             connections[-1].ended = Ended.DROPPED
@@ -94,7 +94,7 @@ class Follower:
         self.drop()
 
     async def wait_for(self, condition: Condition, *, within: float) -> Received:
-        """The first block, received or to come, for which `condition` is true."""
+        """Wait for the first block, also among those received, for which `condition` is true."""
         for heard in self.recording.received():
             if condition(heard):
                 return heard
@@ -111,7 +111,7 @@ class Follower:
             return
         try:
             if connection.ended is Ended.DROPPED:
-                return  # before it was open
+                return  # it was dropped before it was open
             self._writer.write(self.request(connection.cursor))
             async with asyncio.timeout(HEAD_WITHIN):
                 await _read_head(reader, connection)
@@ -179,7 +179,7 @@ class Follower:
 
 
 class Body:
-    """An answer's body, chunked, of known length, or until the end (RFC 9112 §6.3)."""
+    """A response's body: chunked, of known length, or up to the close (RFC 9112 §6.3)."""
 
     def __init__(
         self, reader: asyncio.StreamReader, headers: Mapping[str, str], portion: int

@@ -90,7 +90,7 @@ three_tools = graph(
 )
 anthropic = graph(
     create_agent(
-        ChatAnthropic(  # type: ignore[call-arg]  # its own names are aliases
+        ChatAnthropic(  # type: ignore[call-arg]  # mypy does not know the aliases of its fields
             model="scripted",
             base_url=os.environ.get("ANTHROPIC_BASE_URL", "http://127.0.0.1:9"),
             api_key=UNUSED,

@@ -1,4 +1,4 @@
-"""Frames that no good client of the WebSocket sends, and what each is answered."""
+"""Frames that no correct client of the WebSocket sends, and the response to each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HOSTILE: list[tuple[str | bytes, int, str | None]] = [
 
 
 def raw(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
-    """A frame that the client's library would not send so."""
+    """The bytes of a frame that the client's library would not send."""
     return WireFrame(opcode, data, fin=fin).serialize(mask=True)
 
 
@@ -62,4 +62,4 @@ ENDS = {
     "an unknown opcode": (b"\x8b\x80\0\0\0\0", 1002),
     "no mask": (b"\x81\x02{}", 1002),
 }
-STILL_SENDING = ("a flood", "larger than any message")  # it may get a reset before the close
+STILL_SENDING = ("a flood", "larger than any message")  # may get a reset before the close

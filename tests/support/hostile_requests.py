@@ -1,4 +1,4 @@
-"""Bodies that are refused, each as long as the route that begins a conversation takes."""
+"""Bodies that are refused. Each has the greatest length that a new conversation may have."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ PORTION = LONGEST - 100
 
 
 def text(piece: bytes) -> bytes:
-    """A message of this, over and over."""
+    """A message that repeats this piece."""
     return b'{"message": "' + piece * (PORTION // len(piece)) + b'"}'
 
 
 def nested(piece: bytes) -> bytes:
-    """A list of this, over and over, where the message belongs."""
+    """A list that repeats this piece, in place of the message."""
     return b'{"message": [' + piece * (PORTION // len(piece)) + b"0]}"
 
 

@@ -1,4 +1,4 @@
-"""Hostile values, and a valid body with such values in its places: by hand, and by Hypothesis."""
+"""Hostile values, and valid bodies with such values inserted: systematically, and by Hypothesis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POSITIONS += ["9" * 5_000, "x" * 5_000, *(str(2**n) for n in (24, 35, 52, 53, 63
 BAD_JSON = [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 50_000, b'{"model": NaN}']
 BAD_JSON += [b'{"a":' * 50_000, b'{"model": ' + b"1" * 5_000 + b"}", b'{"id": 1, "id": "\\ud83d"}']
 
-# Text of any code points: NUL, lone surrogates, and what a JSON parser or a database may refuse.
+# Text of any code points, also of those that a JSON parser or a database may refuse, such as NUL.
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=8)
 ODD = st.sampled_from([*SCALARS, *NESTED, *NAMES])
 JSON_VALUES = st.recursive(
@@ -39,7 +39,7 @@ Place = tuple[str | int, ...]  # the keys and indexes that lead to a value
 
 
 def variants(value: Any, others: Sequence[Any] = (*SCALARS, *NESTED)) -> Iterator[Any]:
-    """The value with each of the others in each place in turn, and with each place left out."""
+    """Yield the value with one place left out, or replaced by one of `others`; each in turn."""
     yield from others
     if isinstance(value, dict):
         for name in value:

@@ -1,4 +1,4 @@
-"""LangGraph's clients in tests: what they must end with, and the documented fold for Python."""
+"""LangGraph's clients in tests: a check of their messages, and the documented fold for Python."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Message = dict[str, Any]
 async def langgraph_client(
     user: User, *, port: int | None = None
 ) -> AsyncIterator[LangGraphClient]:
-    """The SDK for Python, without a look at the machine's proxies."""
+    """The SDK for Python, which ignores the machine's proxy settings."""
     port = port or user.stack.ports[user.stack.web.name]
     async with httpx.AsyncClient(
         base_url=f"http://{HOST}:{port}",
@@ -43,7 +43,7 @@ def human(text: str, *, id: str | None = None) -> Message:
 
 @dataclass
 class Fold:
-    """What a program makes of a stream: chunks of one id are added, as LangChain adds them."""
+    """A program's fold of a stream. It adds up the chunks of one id, as LangChain does."""
 
     run: str = ""
     ids: list[int] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Fold:
 
 
 def comparable(messages: list[Message]) -> list[Message]:
-    """What the wire says of each message, without what a client adds to it."""
+    """The fields of each message that the wire sends, without those that a client adds."""
     shown = []
     for message in messages:
         kwargs = message.get("additional_kwargs") or {}
@@ -122,7 +122,7 @@ def comparable(messages: list[Message]) -> list[Message]:
 
 
 async def check(user: User, thread: str, run: str, shown: list[Message], asked: str = "") -> None:
-    """Whether the client's messages are the thread's, and its reply the stored one."""
+    """Check that the client has the thread's messages, and that its reply is the stored one."""
     answer = await user.visitor.http.get(f"/threads/{thread}/state")
     state = comparable(answer.raise_for_status().json()["values"]["messages"])
     assert comparable(shown) == state

@@ -1,4 +1,4 @@
-"""Many followers at once: started together, waited for with a bound, and their lateness."""
+"""Many followers at once: starts them, waits for them with a limit, and measures their lateness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIECE = re.compile(r"\bw(\d+)-")  # how tests/support/script.py numbers its piec
 
 @asynccontextmanager
 async def following(followers: Iterable[Follower], *, within: float) -> AsyncIterator[None]:
-    """Followers follow while the body runs, and then for up to `within` seconds to their end."""
+    """Let followers follow while the body runs, then wait up to `within` seconds for their end."""
     crowd = list(followers)
     tasks = [asyncio.create_task(follower.follow()) for follower in crowd]
     try:
@@ -69,14 +69,14 @@ async def wait_for_all(
 
 
 def numbered_since(moment: float) -> Callable[[Received], bool]:
-    """True of an event of the log that arrives after `moment` (monotonic seconds)."""
+    """A condition: an event of the log that arrives after `moment` (monotonic seconds)."""
     return lambda heard: heard.at > moment and heard.block.id is not None
 
 
 def delta(number: int, run: str | None = None) -> Callable[[Received], bool]:
-    """True of the text with the script's piece of this number, or a later one, of this run or any.
+    """A condition: text that has the script's piece of this number, or a later piece.
 
-    A text without numbered pieces counts as piece 0.
+    A text without numbered pieces counts as piece 0. Without `run`, the text of any run counts.
     """
     return lambda heard: (
         heard.block.event in ("text.delta", "text.snapshot")
@@ -95,7 +95,7 @@ def final_event(run: str | None = None) -> Callable[[Received], bool]:
 
 
 def started(attempt: int, run: str | None = None) -> Callable[[Received], bool]:
-    """True of a run's start with this attempt or a later one."""
+    """A condition: a run's start with this attempt or a later attempt."""
     return lambda heard: (
         heard.block.event == "run.started"
         and heard.block.payload["attempt"] >= attempt
@@ -104,9 +104,9 @@ def started(attempt: int, run: str | None = None) -> Callable[[Received], bool]:
 
 
 def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
-    """Seconds that each piece of the script was late, if the model sends `rate` a second.
+    """How many seconds each piece of the script was late, if the model sends `rate` a second.
 
-    Its time is counted from the piece that came earliest for its number.
+    The piece that arrived earliest, in relation to its number, counts as in time.
     """
     offsets = [
         heard.at - number / rate
@@ -120,6 +120,6 @@ def lateness(recordings: Iterable[Recording], rate: float) -> list[float]:
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """The value that this part of all does not pass: 0.95 gives the p95."""
+    """The value that this share of all values does not exceed. A `part` of 0.95 gives the p95."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]

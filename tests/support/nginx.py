@@ -14,7 +14,7 @@ PLACES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 async def nginx_before(port: int, place: Path) -> tuple[Process, int]:
-    """The process, which listens, and its port. Kill it in the end."""
+    """Start nginx, and return its process and its port. The caller must kill the process."""
     own = free_port()
     shipped = (CHECKOUT / "docs" / "deploy" / "nginx.conf").read_text()
     shipped = shipped.replace("127.0.0.1:8000", f"{HOST}:{port}")

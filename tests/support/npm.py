@@ -1,4 +1,4 @@
-"""Readers of the npm registry: a small project of them, and what one of them makes of streams."""
+"""Event stream clients from npm: installs a project with them, and reads streams with one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1] / "faults" / "readers"
 INSTALLED_WITHIN = 120.0  # seconds for npm
-Event = tuple[str, str, str]  # its name, its data, and the last event id with it
+Event = tuple[str, str, str]  # its name, its data, and the client's last event id
 
 
 def install(directory: Path) -> Path:
-    """The project, installed by names and versions beside the checkout and not in it."""
+    """Install the project's packages, by name and version, in a folder outside the checkout."""
     project = directory / "readers"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("node_modules"))
     flags = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
@@ -42,7 +42,7 @@ async def events_read_by(
         raise
     assert process.returncode == 0, complaint.decode()[-2000:]
     heard: list[list[Event]] = [[] for _ in urls]
-    for line in out.decode().split("\n")[:-1]:  # not splitlines: U+2028 is no end of a line here
+    for line in out.decode().split("\n")[:-1]:  # not `splitlines`, which also cuts at U+2028
         type, data, id, which = json.loads(line)
         heard[which].append((type, data, id))
     return heard

@@ -1,9 +1,9 @@
 """A model server that streams scripted replies over OpenAI's wire.
 
-POST /v1/chat/completions streams what tests/support/script.py reads out of the last user message.
-GET /stats counts requests, open connections, replies that are being streamed, and those whose
-connection the client closed in mid-stream (with their times, in seconds since the epoch);
-GET /last is the body of the last request.
+POST /v1/chat/completions streams the reply that the last user message scripts
+(tests/support/script.py). GET /stats counts requests, open connections and replies that are being
+streamed, and has the times at which a client closed a connection in mid-stream (in seconds since
+the epoch). GET /last is the body of the last request.
 
     python -m tests.support.openai_server --port 0 --ready-file PATH
 
@@ -56,7 +56,7 @@ class Running:
 def serving(*, closes: bool = False) -> Iterator[Running]:
     """A server in a thread of its own, for tests with or without a loop.
 
-    `closes`: it closes each connection after its answer, for clients that stay open.
+    With `closes`, it closes each connection after its response, because some clients never do.
     """
     ready: list[str] = []
     listening, over = threading.Event(), threading.Event()

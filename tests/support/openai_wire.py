@@ -1,7 +1,7 @@
-"""One connection to the scripted model: HTTP/1.1 and OpenAI's stream, spoken by hand.
+"""One connection to the scripted model: HTTP/1.1 and OpenAI's stream, without a framework.
 
-By hand because half of the scripts break the rules that a server's framework would keep, and
-because it must pace 3,000 pieces a second beside what is measured.
+Half of the scripts break rules that a framework would keep. And it must pace 3,000 pieces a second
+with little processor time, because other processes are measured meanwhile.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ JSON_HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length:
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n%s\r\n"
 )
-CLOSE = b"Connection: close\r\n"  # unsaid, a client would keep the connection and find it dead
+CLOSE = b"Connection: close\r\n"  # without it, a client would keep the dead connection
 
 
 def _chunk(payload: bytes) -> bytes:
@@ -32,7 +32,7 @@ def _line(body: dict[str, Any]) -> bytes:
 
 
 def dangling(messages: list[dict[str, Any]]) -> str | None:
-    """What OpenAI says to calls without results, and to results without calls."""
+    """OpenAI's error for calls without results, or for results without calls; or None."""
     open: list[str] = []
     for message in messages:
         if message["role"] == "tool":
@@ -67,9 +67,9 @@ def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 
 @dataclass
 class Model:
-    """What the server knows of all its connections."""
+    """The state that all connections of the server share."""
 
-    closes: bool = False  # each connection after its answer, so that clients need not
+    closes: bool = False  # the server closes each connection after its response
     requests: int = 0
     open: int = 0
     streaming: int = 0
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is not registered as one
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
         self.model.open += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
             await asyncio.sleep(dripping)
 
     async def inject(self, fault: str) -> bool:
-        """False where the reply is over with it."""
+        """Cause the fault. Returns False if it ends the reply."""
         match fault:
             case "reset":
                 await asyncio.sleep(0.05)  # a RST overtakes what is still under way

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector that keeps what it is given: OTLP over HTTP, in protobuf."""
+"""An OpenTelemetry collector that keeps all spans: OTLP over HTTP, in protobuf."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.ports import HOST
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One span as it came, ids in hex, times in nanoseconds."""
+    """One span as received, ids in hex, times in nanoseconds."""
 
     service: str
     name: str
@@ -30,13 +30,13 @@ class Span:
 
 @dataclass
 class Collector:
-    """Listens at `url`; `bodies` are the deliveries, unpacked."""
+    """Listens at `url`. `bodies` has the uncompressed body of each request."""
 
     url: str
     bodies: list[bytes] = field(default_factory=list)
 
     def spans(self, trace: str) -> list[Span]:
-        """All of the trace, as they came."""
+        """All spans of the trace, in the order in which they arrived."""
         return [span for body in self.bodies for span in _read(body, trace)]
 
 

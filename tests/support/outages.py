@@ -44,7 +44,7 @@ async def unreachable(stack: Stack, seconds: float) -> None:
 
 
 async def swallowed(stack: Stack, seconds: float) -> None:
-    """A black hole: connections are taken and nothing is answered, then all are reset."""
+    """The proxies accept connections and answer nothing, then reset all of them."""
     for proxy in (stack.web_redis, stack.worker_redis):
         proxy.stall()
     await asyncio.sleep(seconds)
@@ -54,7 +54,7 @@ async def swallowed(stack: Stack, seconds: float) -> None:
 
 
 async def full(stack: Stack, seconds: float) -> None:
-    """Out of memory: it answers, and refuses every write."""
+    """Redis is out of memory. It answers, but refuses every write."""
     await stack.valkey.client.config_set("maxmemory", 1)
     await asyncio.sleep(seconds)
     await stack.valkey.client.config_set("maxmemory", 0)
@@ -94,7 +94,7 @@ def cut_off(stack: Stack) -> None:
 
 
 async def taken_over(stack: Stack, replica: Valkey) -> None:
-    """The primary is dead, and its address leads to what was its replica."""
+    """Kill the primary, and let the service's proxies lead to its former replica."""
     stack.valkey.kill()
     await replica.promote()
     for proxy in (stack.web_redis, stack.worker_redis):

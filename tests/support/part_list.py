@@ -7,7 +7,7 @@ from typing import Any
 
 PartJson = dict[str, Any]
 
-TYPES = {  # of the part that each event brings
+TYPES = {  # the type of the part in each event
     "text.delta": "text",
     "reasoning.delta": "reasoning",
     "tool.called": "tool_call",
@@ -15,12 +15,12 @@ TYPES = {  # of the part that each event brings
     "source.added": "source",
     "data.updated": "data",
 }
-OF_THE_EVENT = ("run", "attempt", "index")  # fields that are no part's
+OF_THE_EVENT = ("run", "attempt", "index")  # fields that do not belong to the part
 JOINED = ("text", "reasoning")
 
 
 def part_in(event: str, payload: Mapping[str, Any]) -> PartJson:
-    """The part that the event brings."""
+    """The part in the event."""
     fields = {name: value for name, value in payload.items() if name not in OF_THE_EVENT}
     return {"type": TYPES[event], **fields}
 
@@ -42,9 +42,10 @@ def text_of(parts: Iterable[PartJson]) -> str:
 
 
 def ends_with(parts: Sequence[PartJson], tail: Sequence[PartJson]) -> bool:
-    """Whether `tail` is what a reader has who began in the middle of these parts.
+    """Whether a reader that began in the middle of these parts can have the parts in `tail`.
 
-    Data that a later value replaces stands where it first was, which such a reader has not heard.
+    Data that is replaced keeps its first place, which such a reader does not know. So data with an
+    id is ignored.
     """
     whole, heard = _without_replaced(parts), _without_replaced(tail)
     if not heard:
@@ -59,7 +60,7 @@ def ends_with(parts: Sequence[PartJson], tail: Sequence[PartJson]) -> bool:
 
 
 def faults_of(parts: Iterable[PartJson]) -> list[str]:
-    """What no ended reply may hold: calls without a result, or results without a call."""
+    """The faults of an ended reply: calls without a result, or results without a call."""
     faults: list[str] = []
     open: set[str] = set()
     made: set[str] = set()
@@ -79,7 +80,7 @@ def faults_of(parts: Iterable[PartJson]) -> list[str]:
 
 
 def _name(part: PartJson) -> tuple[str, str] | None:
-    """By which later data replaces it."""
+    """The name and id by which later data replaces the part, or None."""
     if part["type"] != "data" or part.get("id") is None:
         return None
     return part["name"], part["id"]

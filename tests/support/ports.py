@@ -1,4 +1,4 @@
-"""Where the processes of a test live: their ports, and the environment that they get."""
+"""The ports of a test's processes, and the environment that they get."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 
 HOST = "127.0.0.1"
-# Below the kernel's ephemeral ports, and none twice: a port that is free now must still
-# be free when a process listens there seconds later. So each test process has its own.
+# Below the kernel's ephemeral ports. A port that is free now must still be free when a process
+# listens on it seconds later. So each test process has its own share of the ports.
 PORTS = range(20_000, 32_000)
 SHARE = 500  # ports of one test process
 
@@ -58,9 +58,9 @@ def free(port: int) -> bool:
 
 
 def essentials() -> dict[str, str]:
-    """What any child needs, and nothing of the tests' own environment.
+    """The environment that any child needs, without the rest of the tests' own environment.
 
-    By UNSPOOL_CI, `.ci/run` finds what is left of a part that it has stopped.
+    `.ci/run` uses UNSPOOL_CI to find the processes that a stopped part has left behind.
     """
     names = ("HOME", "LANG", "TZ", "UNSPOOL_CI")
     kept = {name: os.environ[name] for name in names if name in os.environ}
@@ -77,7 +77,7 @@ def listens(port: int) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether the URL is answered with 200."""
+    """Whether a GET of the URL gets status 200."""
     try:
         return httpx.get(url, timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:

@@ -1,4 +1,4 @@
-"""A private PostgreSQL server of the system's package, which can be killed and restarted."""
+"""A private PostgreSQL server from the system's package, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OWNER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--
 
 
 class PostgreSQL(Process):
-    """Made in `directory`, which a user other than root must be able to enter.
+    """A server with its files in `directory`, which other users than root must be able to enter.
 
-    Its socket accepts every user; TCP requires `method`.
+    Its Unix socket accepts every user. Over TCP, users authenticate with `method`.
     """
 
     def __init__(self, directory: Path, *, method: str = "scram-sha-256") -> None:
@@ -80,7 +80,7 @@ class PostgreSQL(Process):
         return f"postgres://postgres@{HOST}:{self.port}/postgres"
 
     async def answers(self) -> None:
-        """Wait until it accepts a connection: it listens some time before that."""
+        """Wait until it accepts a connection, which is some time after it listens."""
         await until(self._accepts, within=UP_WITHIN, what="PostgreSQL")
 
     def _accepts(self) -> bool:
@@ -91,7 +91,7 @@ class PostgreSQL(Process):
         return True
 
     async def kill_all(self) -> None:
-        """SIGKILL, and wait for its children: groups of their own, which end when they notice."""
+        """Kill the server, and wait for its children, which end by themselves when they notice."""
         children = psutil.Process(self.pid).children()
         self.kill()
         await until(

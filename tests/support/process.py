@@ -1,4 +1,4 @@
-"""One real process of the service: started, killed, frozen and replaced on its own."""
+"""One real process of the service, which a test can start, kill, freeze and replace."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Process:
         return time.monotonic() - begun
 
     async def wait_for_log(self, text: str, *, within: float) -> None:
-        """Wait until `text` is in the log, from any start of the process."""
+        """Wait until `text` is in the log. Text from an earlier start counts too."""
         await until(
             lambda: self.log.exists() and text in self.log.read_text(errors="replace"),
             within=within,
@@ -88,7 +88,7 @@ class Process:
         )
 
     def memory(self) -> int:
-        """Bytes resident, with all children."""
+        """The resident memory in bytes, with all children."""
         process = psutil.Process(self.pid)
         return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
 

@@ -13,6 +13,6 @@ def procfile() -> dict[str, str]:
 
 
 def command_of(line: str) -> list[str]:
-    """A Procfile's line under the shell, which steps aside so that signals reach the program."""
+    """A shell command for a line of the Procfile. It uses `exec`, so signals reach the program."""
     command = procfile()[line]
     return ["/bin/sh", "-c", command if command.startswith("exec ") else f"exec {command}"]

@@ -1,7 +1,7 @@
-"""A fresh machine as docs/deploy wants it: PostgreSQL, Redis and nginx of the system's packages.
+"""A fresh machine as docs/deploy describes it, with the system's PostgreSQL, Redis and nginx.
 
-Each is an ordinary process with a folder of its own, on the files that the documents ship: only
-ports, places and the certificate are others.
+Each is an ordinary process with its own folder. It uses the configuration that the documents ship,
+with other ports, folders and certificate.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tests.support.stack_settings import KEY
 from tests.support.waiting import until
 
 DEPLOY = CHECKOUT / "docs" / "deploy"
-NAME = "chat.example.org"  # as the shipped files call it
-PLACES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # where nginx puts what is large
+NAME = "chat.example.org"  # the host name in the shipped files
+PLACES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # nginx's folders for large bodies
 
 
 class Machine:
-    """`async with Machine() as machine`: the parts around the service run, the service not yet."""
+    """`async with Machine() as machine`: everything but the service itself has been started."""
 
     def __init__(self) -> None:
-        # Not below a folder that root alone may enter: PostgreSQL refuses to be root.
+        # Not below a folder that only root may enter, because PostgreSQL refuses to run as root.
         self.directory = Path(tempfile.mkdtemp(prefix="machine"))
         self.directory.chmod(0o755)
         self.port, self.http, self.https = free_port(), free_port(), free_port()
@@ -80,7 +80,7 @@ class Machine:
         return self._begin(f"{line}{number}", words, also={**self.settings, **own})
 
     async def front(self) -> Process:
-        """nginx, on its package's own configuration and the one that is shipped."""
+        """Start nginx with its package's configuration and the shipped one."""
         place = self.directory / "nginx"
         (place / "conf.d").mkdir(parents=True)
         self._certificate(place)
@@ -114,11 +114,11 @@ class Machine:
         return nginx
 
     def reload(self, nginx: Process) -> None:
-        """Let nginx read its files anew, as `systemctl reload` does."""
+        """Let nginx read its files again, as `systemctl reload` does."""
         self._do([*nginx.command[:5], "-s", "reload"])
 
     def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The output of a command with the settings of the service; it must succeed."""
+        """Run a command with the settings of the service. The command must succeed."""
         return self._do([sys.executable, "manage.py", *words], also=self.settings)
 
     def _settings(self) -> dict[str, str]:
@@ -146,7 +146,7 @@ class Machine:
             await until(partial(listens, port), within=UP_WITHIN, what=what)
 
     def _redis(self) -> None:
-        """With the configuration of docs/operations.md."""
+        """Start Redis with the configuration in docs/operations.md."""
         page = (CHECKOUT / "docs" / "operations.md").read_text()
         asked = re.search(r"```\n(appendonly yes\n.*?)```", page, re.DOTALL)
         assert asked
@@ -157,7 +157,7 @@ class Machine:
         self._begin("redis", ["redis-server", str(file)])
 
     async def _postgresql(self) -> None:
-        """With the user and the database that the shipped steps make."""
+        """Start PostgreSQL, and create the user and the database with the shipped steps."""
         self.parts.append(self.database)
         self.database.start()
         await self.database.answers()
@@ -178,7 +178,7 @@ class Machine:
 
     @property
     def certificate(self) -> Path:
-        """What a browser must trust."""
+        """The certificate that a browser must trust."""
         return self.directory / "nginx" / "fullchain.pem"
 
     def _do(
@@ -212,7 +212,7 @@ class Machine:
 
     async def _end(self) -> None:
         for part in reversed(self.parts):
-            if part is self.database:  # its children are groups of their own
+            if part is self.database:  # its children are in other process groups
                 part.terminate()
                 await part.ended(within=20)
             part.kill()

@@ -23,9 +23,9 @@ from tests.support.waiting import until
 class PushpinStack:
     """`async with PushpinStack(stack, settings)`: bridges, Pushpins, and a proxy in front of them.
 
-    The stack must have been started with `settings` of this class. Each Pushpin hears each bridge,
-    or with `cut` the first one alone, over `bridge_proxy`. With `apart` the bridges do not reach
-    Valkey over the web processes' proxy.
+    The stack must have been started with `shared_settings` of this class. Each Pushpin connects to
+    each bridge, or with `cut` only to the first bridge, over `bridge_proxy`. With `apart` the
+    bridges connect to Valkey directly, not over the web processes' proxy.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PushpinStack:
         return self.ports[0]
 
     async def visitor(self) -> Visitor:
-        """A new visitor at the first Pushpin itself."""
+        """A new visitor whose requests go directly to the first Pushpin."""
         return await self.stack.visitor(port=self.port)
 
     async def ready(self) -> None:

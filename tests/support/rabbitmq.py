@@ -1,4 +1,4 @@
-"""A real RabbitMQ of our own, on ports and in a folder of its own, that can be killed."""
+"""A private RabbitMQ server, with its own ports and folder, which can be killed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.ports import HOST, essentials, free_port
 from tests.support.process import Process
 from tests.support.waiting import until
 
-# Debian's wrapper on the path would hand it to a user of its own.
+# Debian's wrapper on the path would run the server as another user.
 PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 UP_WITHIN = 60.0  # seconds
 
 
 class RabbitMQ(Process):
-    """`async with RabbitMQ(directory) as broker`: it runs, and `url` is where."""
+    """`async with RabbitMQ(directory) as broker`: the broker runs at `broker.url`."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -45,7 +45,7 @@ class RabbitMQ(Process):
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                     "-kernel inet_dist_use_interface {127,0,0,1}"
                 ),
-                # Erlang's daemon for names: it outlives its node, and is ended by its own command.
+                # Erlang's daemon for names outlives its node, so `_end` ends it with a command.
                 "ERL_EPMD_PORT": str(free_port()),
                 "ERL_EPMD_ADDRESS": HOST,
             },
@@ -85,7 +85,7 @@ class RabbitMQ(Process):
     async def _end(self) -> None:
         self.kill()
         end = ["epmd", "-port", self.environment["ERL_EPMD_PORT"], "-kill"]
-        await until(  # it refuses until it has noticed that its node is gone
+        await until(  # epmd refuses until it has noticed that its node is gone
             lambda: b"Killed" in subprocess.run(end, capture_output=True, check=False).stdout,
             within=10,
             what="the end of epmd",

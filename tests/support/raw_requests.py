@@ -1,4 +1,4 @@
-"""Requests as bytes, for clients that do with a connection what no library does."""
+"""Requests as bytes, for clients that use a connection in ways that no library does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def request(visitor: Visitor, line: str, *fields: str, body: bytes = b"") -> byt
 async def sent_without_reading(
     port: int, request: bytes
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection with small buffers, on which nothing is read before the test does."""
+    """Send the request on a connection with small buffers, and leave the reading to the test."""
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # before the window is offered
     small.connect((HOST, port))

@@ -1,4 +1,4 @@
-"""The record of one follower: every block of all its connections, as it came."""
+"""The record of one follower: every block of all its connections, as received."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.support.sse_blocks import Block
 
 
 class Ended(StrEnum):
-    """How a connection came to its end, seen from the reader."""
+    """How a connection ended, as its reader saw it."""
 
     OPEN = "open"
     CLOSED = "closed"  # by the server, with its last chunk
-    BROKEN = "broken"  # in the middle, by a fault between the two
+    BROKEN = "broken"  # in the middle of a response, by a fault
     DROPPED = "dropped"  # by the reader
     UNANSWERED = "unanswered"  # refused, or lost before a status line
 
@@ -54,7 +54,7 @@ class Recording:
             yield from connection.received
 
     def cursor(self) -> int | None:
-        """The last id received, as an EventSource would remember it."""
+        """The last id received, as an EventSource would remember it. None if there is none."""
         for connection in reversed(self.connections):
             for heard in reversed(connection.received):
                 if heard.block.id is not None:

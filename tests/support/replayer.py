@@ -1,4 +1,4 @@
-"""A second fold, written from the contract alone, to check the service's own."""
+"""A second fold, written from the contract alone, to check the service's own fold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.sse_blocks import ENDINGS, Block
 
 @dataclass(slots=True)
 class ReplayedRun:
-    """One run as far as its events go. `index` is None if the one before is unknown."""
+    """One run, folded from its events. `index` is that of its last piece, None if unknown."""
 
     attempt: int = 0
     parts: list[PartJson] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Replayer:
             return [f"{name} by attempt {attempt}, after attempt {told.attempt}"]
         match block.event:
             case "run.queued":
-                # A snapshot has it before its event if the log was unavailable at its POST.
+                # If the log was unavailable at the POST, a snapshot has the run before this event.
                 return [f"{name}, though it was started"] if told.attempt else []
             case "run.started":
                 again = known and attempt == told.attempt > 0
@@ -103,7 +103,7 @@ class Replayer:
         return faults
 
     def _add(self, name: str, told: ReplayedRun, block: Block) -> list[str]:
-        """All pieces of an attempt count together."""
+        """Add a piece. `index` counts all pieces of an attempt, of any type."""
         faults, index = _begun(name, told, block), block.payload["index"]
         if told.index is not None and index != told.index + 1:
             faults.append(f"{name} with index {index} after {told.index}")

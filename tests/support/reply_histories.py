@@ -51,9 +51,9 @@ def histories(draw: st.DrawFn, *, paired: bool = False) -> list[Reply]:
 
 @st.composite
 def shortened(draw: st.DrawFn) -> list[Reply]:
-    """The states of a reply whose last attempt ended with less than it had.
+    """The states of a reply whose last attempt ended with fewer parts than it had.
 
-    Calls without a result get one after what is kept, as at the end of each run.
+    As at the end of each run, calls without a result get a result after the other parts.
     """
     *running, last = draw(histories(paired=True))
     had = running[-1].parts
@@ -65,7 +65,7 @@ def shortened(draw: st.DrawFn) -> list[Reply]:
 
 
 def any_histories() -> st.SearchStrategy[list[Reply]]:
-    """Paired ones, with and without a lost log."""
+    """Paired histories, with and without a lost log."""
     return st.one_of(histories(paired=True), shortened())
 
 
@@ -74,7 +74,7 @@ def _and(reply: Reply, piece: AnyPart) -> Reply:
 
 
 def _may_follow(parts: tuple[AnyPart, ...], piece: AnyPart) -> bool:
-    """Whether a call is new, and a result the first of its call."""
+    """Whether the piece is allowed here: a call must be new, a result the first of its call."""
     match piece:
         case ToolCallPart(call=call):
             return all(part.call != call for part in parts if isinstance(part, ToolCallPart))

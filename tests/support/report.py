@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Report:
-    """The counts of a check, and its faults; `clean` without any."""
+    """The counts of a check, and its faults. `clean` if there is no fault."""
 
     name: str
     runs: int = 0
@@ -31,7 +31,7 @@ class Report:
     def recovery(self, share: float) -> float:
         """The recovery time, in seconds, within which this share of the followers was back.
 
-        Infinite without a measurement, so that a bar is never met by accident.
+        Infinite without a measurement, so that no limit is met by accident.
         """
         ordered = sorted(self.recoveries)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.inf

@@ -1,4 +1,4 @@
-"""What a developer writes to follow a response with OpenAI's client for Python."""
+"""The code that a developer writes to follow a response with OpenAI's client for Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDINGS = ("response.completed", "response.failed", "response.incomplete")
 
 @dataclass
 class ResponseLoop:
-    """The plain loop that a developer writes: it adds up deltas, and keeps the last number."""
+    """A developer's plain loop: it adds up deltas, and keeps the last `sequence_number`."""
 
     texts: dict[str, str] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class ResponseLoop:
                 self.final = event.response
 
     async def read_again(self, client: AsyncOpenAI) -> None:
-        """Read what follows the last number, over as many connections as that takes."""
+        """Read the events after the last number, over as many connections as needed."""
         while self.final is None:
             after: Any = {"starting_after": self.numbers[-1]} if self.numbers else {}
             try:
@@ -51,7 +51,7 @@ class ResponseLoop:
 
 
 async def check(user: User, loop: ResponseLoop, asked: str) -> None:
-    """Whether the loop has the stored text, each frame once and in order."""
+    """Check that the loop has the stored text, and received each frame once and in order."""
     assert loop.text() == loop.final.output_text == expected(asked)
     assert (await user.stored(loop.id))["text"] == expected(asked)
     assert loop.numbers == sorted(set(loop.numbers))

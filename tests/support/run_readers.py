@@ -1,6 +1,6 @@
-"""Readers of one run, each by another wire: what they need, and how each reads to the end.
+"""Readers of one run, each of a different wire: what each needs, and how it reads to the end.
 
-A further wire adds its reader to `READERS`.
+Add the reader of a new wire to `READERS`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class OneRun:
 class RunReader:
     """How a client of one wire follows a run to its end, however often its connection is cut.
 
-    `read` checks what is particular to the wire, and returns the text that the client ends with.
-    The vendor's process is given to those that have a `script`.
+    `read` checks the rules of its wire, and returns the text that the client has at the end. Only a
+    reader with a `script` gets the vendor's process.
     """
 
     name: str
@@ -72,7 +72,7 @@ async def _websocket(run: OneRun, _: VendorProcess | None) -> str:
 
 
 async def _checked(name: str, run: OneRun, recording: Recording) -> str:
-    """Check the events of the service's own stream. Returns the text that they add up to."""
+    """Check the events of the service's own stream. Returns the text of the reply."""
     found = await truths(run.user.visitor, run.asked)
     report = check(name, [recording], found)
     assert report.faults == []
@@ -105,7 +105,7 @@ async def _openai_python(run: OneRun, _: VendorProcess | None) -> str:
 
 
 async def _openai_accumulator(run: OneRun, _: VendorProcess | None) -> str:
-    """The SDK's own accumulator, which is begun anew after each cut."""
+    """The SDK's own accumulator, which begins again after each cut."""
     async with run.user.client(port=run.port) as client:
         after: dict[str, Any] = {}
         while True:
@@ -139,7 +139,7 @@ async def _ag_ui(run: OneRun, client: VendorProcess | None) -> str:
 
 
 async def _langgraph(run: OneRun, _: VendorProcess | None) -> str:
-    """The SDK comes back by itself, unless the head of its first answer is cut."""
+    """The SDK reconnects by itself, unless the head of its first response is cut."""
     thread, fold = run.asked.conversation, langgraph.Fold()
     async with langgraph.langgraph_client(run.user, port=run.port) as client:
         while fold.status is None:

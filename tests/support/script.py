@@ -2,31 +2,31 @@
 
 The script is the LAST user message. If that is a JSON object, these keys of it are followed:
 
-    tokens       how many pieces of text (20)
+    tokens       the number of pieces of text (20)
     seed         changes every piece, so that two replies are never alike (0)
-    text         a list: exactly these pieces instead, hostile ones included
-    reasoning    so many pieces of reasoning before the text (0)
+    text         a list of the pieces to send instead, also hostile ones
+    reasoning    the number of pieces of reasoning before the text (0)
     rate         pieces a second; 0 is as fast as possible (0)
     first        seconds before the first piece (0)
-    pause_at, pause   before this piece of text, be silent for so many seconds (0, 0)
-    usage        false: no token counts, though they were asked for (true)
+    pause_at, pause   the piece of text before which it is silent, and for how many seconds (0, 0)
+    usage        false: no token counts, though the request asked for them (true)
     fault        one of those below
     fault_at     the piece of text before which it happens (0)
-    times        the fault happens to the first so many requests with this same message (always)
+    times        the number of requests with this message that get the fault, the first ones (all)
     retry_after  seconds, the header of a 429 or 500 (none)
     calls        a list of rounds of tool calls, each a list of [name, input], or [name, input, id].
                  A request that already holds n answered rounds gets round n, without the text; the
-                 request after the last round gets the text. The id is `call_0`, `call_1`, … anew in
-                 each round, as some servers have it.
+                 request after the last round gets the text. In each round the ids are `call_0`,
+                 `call_1`, … again, as on some servers.
 
 Faults instead of an answer: `refuse` (closes the connection), `context` (400: too long) and any
 status such as `401`, `404`, `429`, `500`. In mid-stream: `reset` (RST), `cut` (closed inside the
 body), `truncated` (half a line, then an orderly end), `no_finish` (an orderly end, too early),
-`error` (an error object as a line), `silence` (says nothing more, and stays), `drip` (the rest at
-one byte a second). Oddities that a reply survives: `no_done`, `empty_choices`, `big` (a piece of
-512 KB), `half_surrogate` (a piece that is no Unicode text).
+`error` (an error object as a line), `silence` (sends nothing more, and stays connected), `drip`
+(the rest at one byte a second). Oddities that a reply survives: `no_done`, `empty_choices`, `big`
+(a piece of 512 KB), `half_surrogate` (a piece that is not valid Unicode).
 
-Any other message gets a short text that depends on the message alone.
+Any other message gets a short text that depends only on the message.
 """
 
 import json
@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zlib import crc32
 
-BIG = 512 * 1024  # characters: within one line's bound and one reply's
+BIG = 512 * 1024  # characters, which fit into one line and one reply
 
 
 class Call(NamedTuple):
@@ -89,9 +89,9 @@ class Script:
 
 
 def is_question(message: dict[str, Any]) -> bool:
-    """Whether the message holds what a person wrote.
+    """Whether the message contains text that a person wrote.
 
-    Anthropic's results of tools come as the user's, too, and may stand in one message with the
+    With Anthropic, results of tools also have the role `user`, and may be in one message with the
     next question.
     """
     if message["role"] != "user":
@@ -122,10 +122,10 @@ def pieces(message: str) -> list[str]:
 
 
 def expected(message: str) -> str:
-    """The whole text as it must reach a reader: what is no Unicode text is U+FFFD.
+    """The whole text as it must reach a reader. NUL and lone surrogates become U+FFFD.
 
     Halves of a surrogate pair in two neighbouring pieces are one character. A JSON list is an
-    agent's script (tests/support/agents.py), whose text is what it says.
+    agent's script (tests/support/agents.py), whose text is that of its `say` steps.
     """
     said = _said(message)
     units = "".join(pieces(message) if said is None else said).encode("utf-16-le", "surrogatepass")

@@ -1,6 +1,6 @@
-"""How much the tests try: small sizes, CI's, or a release's, and the seed of all random choices.
+"""The sizes of the tests (small, CI's, or a release's), and the seed of all random choices.
 
-THOROUGH=1 gives the generated tests the budget of CI, RELEASE=1 all tests the sizes of a release.
+With THOROUGH=1 the generated tests have CI's size. With RELEASE=1 all tests have a release's size.
 """
 
 from __future__ import annotations

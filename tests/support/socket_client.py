@@ -1,4 +1,4 @@
-"""A client of the WebSocket: its frames as they came, and a follower that comes back."""
+"""A client of the WebSocket: its frames as received, and a follower that reconnects."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class SocketClient:
         return await self.response(name)
 
     async def closed(self) -> tuple[int, str]:
-        """Read to the end. Returns the close's code and reason; 1006 without a close frame."""
+        """Read to the end. Returns the close's code and reason, or 1006 without a close frame."""
         try:
             async with asyncio.timeout(WITHIN):
                 while True:
@@ -109,9 +109,9 @@ async def opened(
     origin: str | None = "",
     **options: Any,
 ) -> AsyncIterator[SocketClient]:
-    """The conversation's socket, opened by a page of the service in this visitor's name.
+    """Open the conversation's socket in this visitor's name, as a page of the service does.
 
-    `headers` and `origin` are others in place of the visitor's and the service's; None: no origin.
+    `headers` replaces the visitor's, `origin` the service's. If `origin` is None, none is sent.
     """
     place = f"{HOST}:{port or visitor.port}"
     shown = {**(visitor.credentials() if headers is None else headers)}
@@ -121,7 +121,7 @@ async def opened(
         f"ws://{place}/api/conversations/{conversation}/socket/{query}",
         additional_headers=shown,
         max_size=None,
-        max_queue=None,  # otherwise a client that waits for something else answers no ping
+        max_queue=None,  # otherwise a client answers no ping while the test does not read
         proxy=None,
         compression=None,
         user_agent_header=None,
@@ -131,7 +131,7 @@ async def opened(
 
 
 async def refusal(visitor: Visitor, conversation: str, query: str = "", **how: Any) -> Frame:
-    """The only frame of a socket that is refused, whose close has the same reason."""
+    """Open a socket that is refused. Returns its only frame. The close has the same status."""
     async with opened(visitor, conversation, query, **how) as client:
         code, _ = await client.closed()
     (frame,) = client.frames

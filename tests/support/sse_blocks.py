@@ -1,7 +1,7 @@
-"""The blocks of an event stream as they came over the wire, and the form they must have.
+"""The blocks of an event stream as received, and the form that they must have.
 
-Client libraries agree only on a subset of WHATWG HTML §9.2; a block outside it has
-`faults`, even if this parser would understand it.
+Client libraries agree only on a subset of WHATWG HTML §9.2. A block outside this subset has
+`faults`, even if this parser understands the block.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENDINGS = frozenset({"run.completed", "run.cancelled", "run.failed"})
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block between two blank lines. `payload` is empty where `data` is not a JSON object."""
+    """One block between two blank lines. `payload` is empty if `data` is not a JSON object."""
 
     raw: bytes
     id: int | None
@@ -49,7 +49,7 @@ class Block:
 
 @lru_cache(maxsize=65_536)  # a thousand followers of one channel receive equal blocks
 def parse(raw: bytes) -> Block:
-    """Read one block, without its closing blank line, and note each rule of form it breaks."""
+    """Read one block, without its closing blank line, and note each rule that it breaks."""
     faults: list[str] = []
     fields: dict[str, list[str]] = {}
     if b"\r" in raw or b"\0" in raw:
@@ -70,7 +70,7 @@ def parse(raw: bytes) -> Block:
     number = _digits(fields.get("id"), faults, "an id")
     retry = _digits(fields.get("retry"), faults, "a retry")
     payload = _payload(fields.get("data"), faults)
-    if fields.keys() != {"retry"}:  # which may stand alone
+    if fields.keys() != {"retry"}:  # a `retry` may stand alone
         faults += _contradictions(event, number, payload)
     return Block(raw, number, event, payload, retry, tuple(faults))
 
@@ -117,7 +117,7 @@ def _contradictions(event: str, number: int | None, payload: dict[str, Any]) -> 
 
 
 class Splitter:
-    """Takes the stream's bytes in any portions, and gives the blocks that are complete."""
+    """Takes the stream's bytes in any portions, and returns the blocks that are complete."""
 
     def __init__(self) -> None:
         self.rest = b""

@@ -32,8 +32,9 @@ READY_WITHIN = 60.0  # seconds; a cold interpreter on a busy machine
 class Stack:
     """`async with Stack(directory, database) as stack`; `also` are settings for web and workers.
 
-    `agents` counts the agents processes, which have the agent `tests.support.agents.scripted` as
-    "tools". `proxied`: all reach the first Valkey over proxies of their own, to be cut off alone.
+    `agents` is the number of agents processes, which have the agent "tools", that is
+    `tests.support.agents.scripted`. With `proxied`, web processes and workers connect to the first
+    Valkey over two proxies, so that a test can cut off either.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Stack:
         self.worker_redis = Proxy((HOST, self.valkey.port))
         self.front = Proxy()
         self.outer_proxy: Proxy | None = None  # in front of `front`, if there is one
-        self.holders: list[Process] = []  # what holds readers in front of the web processes
+        self.holders: list[Process] = []  # bridges and Pushpins in front of the web processes
         self.webs: list[Process] = []
         self.workers: list[Process] = []
         self.agents: list[Process] = []
@@ -99,12 +100,12 @@ class Stack:
 
     @property
     def valkey(self) -> Valkey:
-        """The first, which is the broker, too."""
+        """The first Valkey, which is also the broker."""
         return self.valkeys[0]
 
     @property
     def entrance(self) -> Proxy:
-        """The balancer before the web processes, or before what holds their readers."""
+        """The balancer in front of the web processes, or in front of Pushpin if there is one."""
         return self.outer_proxy or self.front
 
     def log_tails(self) -> str:

@@ -1,6 +1,6 @@
-"""What each test with real processes gets: a size, its share of the one seed, and stacks.
+"""Fixtures for tests with real processes: sizes, random choices and stacks.
 
-BEHIND_PUSHPIN=1 has two Pushpins hold every reader that a test does not send elsewhere.
+With BEHIND_PUSHPIN=1, two Pushpins hold all readers that a test does not connect elsewhere.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ BEHIND_PUSHPIN = os.environ.get("BEHIND_PUSHPIN") == "1"
 
 @pytest.fixture
 def size() -> Size[Any]:
-    """`size(10, 100)`: as many as CI has time for, or as a release is held to."""
+    """`size(10, 100)` is 10, or 100 in the tests of a release."""
     return lambda ci, release: release if RELEASE else ci
 
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """This test's own share of the one seed, whichever tests run beside it."""
+    """This test's random choices, which depend only on the seed and the test's name."""
     return random.Random(f"{SEED}/{request.node.name}")
 
 
@@ -47,7 +47,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | str]:
 
 @pytest.fixture(scope="session")
 def stacks(database: Path | str, tmp_path_factory: pytest.TempPathFactory) -> Stacks:
-    """`async with stacks(webs=2) as stack`: see `Stack` for the wishes, or wish for `pushpin`."""
+    """`async with stacks(webs=2) as stack`. It takes the arguments of `Stack`, and `pushpin`."""
     directory, numbers = tmp_path_factory.mktemp("stacks"), count()
 
     @asynccontextmanager

@@ -13,7 +13,10 @@ KEY = "sk-acceptance-never-shown"  # the model's key: no log and no answer may h
 def service_settings(
     data: Path, database: Path | str, redis: Iterable[int], model: int
 ) -> dict[str, str]:
-    """For a database file that was copied into the folder `data`, or a URL; by ports."""
+    """The settings for a URL of a database, or for a database file copied to the folder `data`.
+
+    `redis` and `model` are ports.
+    """
     copy = f"sqlite:///{data / 'db.sqlite3'}"
     return {
         "DATA_DIR": str(data),

@@ -1,7 +1,6 @@
-"""A TCP proxy that breaks connections on purpose, in front of web or of Redis.
+"""A TCP proxy that breaks connections on purpose, in front of web processes or of Redis.
 
-It forwards everything until a method changes that, for the open connections
-and for new ones.
+It forwards everything until a method changes that, for open connections and for new ones.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import Self
 
 Upstream = tuple[str, int] | Path
 PORTION = 65_536  # bytes read at once
-STEPS_PER_SECOND = 20  # of a throttled connection: fine enough to be a slow line, not bursts
+STEPS_PER_SECOND = 20  # of a throttled connection, so many that it is a slow line without bursts
 
 
 class Proxy:
-    """Listens on 127.0.0.1:`port`. With several upstreams, each connection takes the next alive."""
+    """Listens on 127.0.0.1:`port`. Connections go to the upstreams that are alive, in turn."""
 
     def __init__(self, *upstreams: Upstream, port: int = 0) -> None:
         self.upstreams = list(upstreams)
@@ -47,7 +46,7 @@ class Proxy:
     ) -> None:
         self.refuse()
         self.flow()
-        for _ in range(5):  # one that was just accepted is ours some turns of the loop later
+        for _ in range(5):  # an accepted connection reaches `_pass` some turns of the loop later
             await asyncio.sleep(0)
         self.reset()
         for passage in self.open[:]:
@@ -73,14 +72,14 @@ class Proxy:
             passage.reset()
 
     def stall(self) -> None:
-        """Hold everything both ways; connections stay open and new ones are taken."""
+        """Hold all bytes in both directions. Connections stay open, and new ones are accepted."""
         self.flowing.clear()
 
     def flow(self) -> None:
         self.flowing.set()
 
     def stall_after_answers(self, count: int) -> None:
-        """Let so many more answers through, and then hold everything."""
+        """Let `count` more answers through, then hold everything."""
         self._answers_left = count
 
     def answered(self) -> None:
@@ -95,7 +94,7 @@ class Proxy:
     def cut_next_answer_after(self, count: int, *, reset: bool = False) -> None:
         """Close the next connection once exactly `count` bytes of its answer have been passed.
 
-        `reset`: by RST, not by FIN.
+        With `reset`, close it by RST, not by FIN.
         """
         self._cuts.append((count, reset))
 
@@ -124,12 +123,12 @@ class Proxy:
                     return await asyncio.open_unix_connection(upstream)
                 return await asyncio.open_connection(*upstream)
             except OSError:
-                continue  # this one is down: a load balancer tries the next
+                continue  # this one is down; like a load balancer, try the next
         return None
 
 
 class ProxiedConnection:
-    """One connection through the proxy: a reader's side, and the side of what it reads from."""
+    """One connection through the proxy: the client's side and the upstream's side."""
 
     def __init__(
         self, proxy: Proxy, reader_side: asyncio.StreamWriter, cut: tuple[int | None, bool]
@@ -150,7 +149,7 @@ class ProxiedConnection:
         asking = asyncio.create_task(self._pump(asked, far_side.write, far_side))
         answering = asyncio.create_task(self._pump(answered, self._answer, near_side))
         try:
-            await answering  # ends with `asking` too, which closes the far side
+            await answering  # also ends after `asking`, which closes the far side
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
@@ -189,7 +188,7 @@ class ProxiedConnection:
         except OSError:
             self.reset()
         finally:
-            # In order: a RST would overtake bytes that are still under way.
+            # Not by RST, which would overtake bytes that are still under way.
             side.close()
 
     async def _portion(self, source: asyncio.StreamReader) -> bytes:

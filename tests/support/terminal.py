@@ -32,7 +32,7 @@ _STEP = re.compile(
 
 
 class Screen:
-    """All lines of a terminal, with those that scrolled away."""
+    """All lines of a terminal, including those that scrolled away."""
 
     def __init__(self) -> None:
         self.lines = [""]
@@ -58,7 +58,7 @@ class Screen:
 
     @property
     def line(self) -> str:
-        """Where the cursor stands."""
+        """The line of the cursor."""
         return self.lines[self._row].rstrip()
 
     def __str__(self) -> str:
@@ -68,7 +68,8 @@ class Screen:
 class Chat:
     """`async with Chat(stack, data, "--follow") as chat`: one process, killed at the end.
 
-    At a terminal, unless `piped` is the input of a pipe. `data` is the folder of its session.
+    It runs at a terminal, or with a pipe whose input is `piped`. `data` is the folder of its
+    session.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Chat:
         self.command = [sys.executable, "manage.py", "chat", "--url", url, *arguments]
         self.environment = essentials() | {"DATA_DIR": str(data), "TERM": "xterm-256color"}
         self.piped = piped
-        self.output = ""  # to the terminal, as it came
+        self.output = ""  # all that it wrote to the terminal
         self.screen = Screen()
         self._own = Path(tempfile.mkdtemp(dir=data))
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -137,7 +138,7 @@ class Chat:
 
     @property
     def out(self) -> str:
-        """What it has written into its pipe."""
+        """All that it has written into its pipe."""
         return (self._own / "out").read_text()
 
     @property

@@ -1,4 +1,4 @@
-"""What a chat at the terminal has made at the service."""
+"""The conversations and runs that a chat at the terminal has created."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cookies(stack: Stack, data: Path) -> Path:
 
 
 async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
-    """The run that this chat has just started, after so many deltas were published."""
+    """The run that this chat has just started, once `pieces` pieces of text were published."""
     await until(
         lambda: cookies(stack, data).exists() and stack.model.stats()["streaming"],
         within=30,

@@ -1,4 +1,4 @@
-"""What is stored of conversations at the end, for the checker."""
+"""The stored state of conversations at the end, for the checker."""
 
 from __future__ import annotations
 

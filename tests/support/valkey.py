@@ -50,7 +50,7 @@ class Valkey(Process):
         await self.client.ping()
 
     async def replicate(self, primary: Valkey) -> None:
-        """Be its replica from now on, and wait until all that it holds is here."""
+        """Become a replica of `primary`, and wait until all of its data is copied."""
         await self.client.replicaof(HOST, primary.port)
         async with asyncio.timeout(20):
             while not await self.holds_all_of(primary):
@@ -63,28 +63,29 @@ class Valkey(Process):
         return linked and bool(here["slave_repl_offset"] == there["master_repl_offset"])
 
     async def promote(self) -> None:
-        """Be a primary, with what has been copied so far."""
+        """Become a primary, with the data that has been copied so far."""
         await self.client.replicaof("NO", "ONE")
 
     def tail_file(self) -> Path:
-        """The append-only file that grows: bytes cut off its end are writes that are lost."""
+        """The append-only file that grows. If bytes are cut off its end, writes are lost."""
         return max(self.data.glob("appendonlydir/*.incr.aof"))
 
     def cut_tail(self, count: int) -> None:
-        """While it is down: lose its last `count` bytes, as a failover may, and an event at least.
+        """Cut off the last `count` bytes, and at least one event, as a failover may lose them.
 
-        What is written after the last event, when a run is settled, is more than a thousand bytes.
+        Valkey must be down. The commands that follow the last event of a run take more than a
+        thousand bytes.
         """
         file = self.tail_file()
         written = file.read_bytes()
         os.truncate(file, max(0, min(len(written) - count, written.rfind(b"XADD"))))
 
     async def cut_subscriptions(self) -> None:
-        """Close every connection that listens."""
+        """Close every connection that has subscriptions."""
         await self.client.client_kill_filter(_type="pubsub")
 
     async def queued_tasks(self) -> list[tuple[str, bytes]]:
-        """What waits in the broker's queues: the queue's name and one task."""
+        """The tasks in the broker's queues, each with its queue's name."""
         waiting: list[tuple[str, bytes]] = []
         async for key in self.client.scan_iter(_type="LIST"):
             tasks = await self.client.lrange(key, 0, -1)

@@ -39,7 +39,7 @@ def install(project: Path, packages: Mapping[str, str]) -> Path:
 
 
 def install_once(directory: Path, packages: Mapping[str, str]) -> Path:
-    """The same, once for all test processes that share `directory`: the others wait for it."""
+    """Install the packages once for all test processes that share `directory`. The others wait."""
     name = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()[:16]
     project = directory / name
     with (directory / f"{name}.lock").open("w") as lock:
@@ -81,7 +81,7 @@ class VendorProcess:
         await self._reading
 
     async def do(self, op: str, **order: Any) -> dict[str, Any]:
-        """The answer to this order. Raises `AssertionError` with what the script raised."""
+        """Send an order, and return its answer. Raises `AssertionError` with the script's error."""
         number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin

@@ -12,7 +12,7 @@ import httpx
 
 from tests.support.follower import Follower
 
-ANSWER_WITHIN = 30.0  # seconds; the tests with a tighter bar measure it themselves
+ANSWER_WITHIN = 30.0  # seconds; tests with a tighter limit measure the time themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class AcceptedRun:
 
 
 def script(**wishes: object) -> str:
-    """A message that makes the scripted model write this."""
+    """A message with this script for the scripted model."""
     return json.dumps(wishes)
 
 
@@ -105,12 +105,12 @@ class Visitor:
         return await self._start("/api/conversations/", message, {"message": message, **also})
 
     async def send(self, conversation: str, message: str, **also: object) -> AcceptedRun:
-        """The next message of a conversation."""
+        """Send the next message of a conversation."""
         path = f"/api/conversations/{conversation}/messages/"
         return await self._start(path, message, {"message": message, **also})
 
     async def retry(self, run: str, message: str) -> AcceptedRun:
-        """Another reply to the same `message`."""
+        """Ask for another reply to the same `message`."""
         return await self._start(f"/api/runs/{run}/retry/", message, {})
 
     async def cancel(self, run: str) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Visitor:
         return snapshot
 
     async def conversations(self) -> list[dict[str, Any]]:
-        """The newest of this visitor's conversations: one page."""
+        """The first page of this visitor's conversations, the newest first."""
         page = (await self.http.get("/api/conversations/")).raise_for_status().json()
         return list(page["items"] if isinstance(page, dict) else page)
 

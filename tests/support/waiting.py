@@ -1,4 +1,4 @@
-"""Waiting for facts, never for time alone, and never for ever."""
+"""Waits until a fact is true, for a limited time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_INTERVAL = 0.02  # seconds; short beside everything that is measured with it
+POLL_INTERVAL = 0.02  # seconds; short compared with all times that are measured with it
 
 
 async def until(fact: Callable[[], T], *, within: float, what: str) -> T:
-    """What `fact` gives as soon as it is true; raises TimeoutError, naming it, after `within`."""
+    """Wait until `fact` returns a true value, and return it. Raises TimeoutError after `within`."""
     deadline = time.monotonic() + within
     while True:
         if seen := fact():
