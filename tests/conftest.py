@@ -1,4 +1,4 @@
-"""What all tests have: time limits, places, reports; most have a real Valkey and a database."""
+"""Set-up of all tests: time limits, order, reports, and for most a real Valkey and a database."""
 
 import gc
 import subprocess
@@ -23,8 +23,8 @@ from tests.support.sizes import EXAMPLES, RELEASE
 # No deadline for one example, because the machine may be busy.
 hypothesis.settings.register_profile("unspool", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("unspool")
-# Seconds. A busy machine may stop Valkey for longer than the service's users may wait, and no unit
-# or integration test is about a Redis that does not answer in time.
+# Seconds. A busy machine may stop Valkey for longer than REDIS_TIMEOUT, and no unit or integration
+# test is about a Redis that does not answer in time.
 ANSWERED_WITHIN = 30.0
 
 WITH_PROCESSES = ("faults", "browser", "dialects")  # folders of tests with stacks of processes
@@ -33,9 +33,9 @@ django_settings.AGENTS = {}  # a test that needs an agent names it
 
 
 class StackScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
-    """Sends each test of `WITH_PROCESSES` to a test process of its own choice, others by file.
+    """Sends the tests of `WITH_PROCESSES` to test processes one by one, all others by file.
 
-    The tests of a file that has fixtures for the whole module stay together.
+    The tests of a file with module-scoped fixtures stay together.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -49,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackSc
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    gc.disable()  # its visits of what is imported are a fifth of the collection
+    gc.disable()  # its visits of imported objects would take a fifth of the collection
     config.addinivalue_line("markers", "long: takes half a minute or more, so it comes first")
 
 
@@ -64,7 +64,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests come first: begun last, one would leave the other test processes without work."""
+    """Put long tests first. A long test at the end would leave the other processes without work."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if item.path.parent.name in WITH_PROCESSES and not item.get_closest_marker("timeout"):
@@ -73,9 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make each report fit for pytest-xdist, which sends it as UTF-8.
+    """Escape each report for pytest-xdist, which sends it as UTF-8.
 
-    Tests log and compare lone surrogates, which UTF-8 cannot hold.
+    Tests log and compare lone surrogates, which UTF-8 cannot encode.
     """
     report = yield
     report.sections = [(name, _encodable(text)) for name, text in report.sections]
@@ -90,14 +90,14 @@ def _encodable(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Valkey of this test run's own."""
+    """The URL of a Valkey that this test process has started."""
     with running_valkey(tmp_path_factory.mktemp("v")) as url:
         yield url
 
 
 @contextmanager
 def running_valkey(folder: Path) -> Iterator[str]:
-    """The URL of one that runs meanwhile."""
+    """Run a Valkey while the context lasts. Yields its URL."""
     socket = folder / "s"
     server = subprocess.Popen(
         [get_binary_path(), "--port", "0", "--unixsocket", str(socket), "--save", ""],
@@ -129,7 +129,7 @@ def _wait_for_ping(url: str) -> None:
 def django_db_modify_db_settings(
     tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
-    """A database for each test process: a file, because several threads write to it."""
+    """Give each test process its own SQLite file. Several threads write, so not in memory."""
     database = django_settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("db") / "db.sqlite3")
@@ -137,7 +137,7 @@ def django_db_modify_db_settings(
 
 @pytest.fixture
 def valkey(valkey_url: str, settings: object) -> Iterator["redis.Redis"]:
-    """The Valkey, empty, and where the settings point."""
+    """A client of the Valkey, which is empty, and which the settings name."""
     settings.REDIS_URL = valkey_url  # type: ignore[attr-defined]
     settings.REDIS_TIMEOUT = ANSWERED_WITHIN  # type: ignore[attr-defined]
     current_app.conf["broker_url"] = valkey_url.replace("unix://", "redis+socket://")

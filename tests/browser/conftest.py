@@ -1,4 +1,4 @@
-"""What every browser test gets: one browser and one service a test process, and readers at it."""
+"""Fixtures of the browser tests: one browser and one service for each test process, and readers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def service(stacks: Stacks) -> AsyncIterator[Stack]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def session(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A browser's profile of its own: one visitor's cookies, tabs and storage."""
+    """A new browser profile, with one visitor's cookies, tabs and storage."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     yield context
     await context.close()
@@ -40,7 +40,7 @@ async def session(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def reader(service: Stack, session: BrowserContext) -> Readers:
-    """`await reader("/c/…")`: one more tab of this session, at the service."""
+    """`await reader("/c/…")` opens one more tab of this session at the service."""
     origin = f"http://{HOST}:{service.ports[service.web.name]}"
 
     async def one(path: str = "/", context: BrowserContext | None = None) -> Reader:

@@ -1,6 +1,7 @@
-"""What the tests of dialects get: stacks of real processes, sizes, one seed, vendors' packages.
+"""Fixtures of the dialects' tests: stacks of real processes, sizes, one seed, vendors' packages.
 
-RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice comes from it.
+RELEASE=1 chooses the release sizes. All random choices come from SEED, so the same SEED repeats a
+run.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Installed:
-    """`installed({"openai": "7.59.0"})`: a folder with these packages of npm, made once."""
+    """`installed({"openai": "7.59.0"})` is a folder with these npm packages, installed once."""
     own = tmp_path_factory.getbasetemp()
     return partial(install_once, own if worker_id == "master" else own.parent)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
-    """One stack for all modules of a test process that need no settings of their own."""
+    """One stack for all modules of a test process that need no special settings."""
     async with stacks(agents=1) as one:
         yield one
 

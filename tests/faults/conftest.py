@@ -1,6 +1,7 @@
-"""What the tests of faults get: stacks of real processes, sizes, one seed, and the judge.
+"""Fixtures of the faults' tests: stacks of real processes, sizes, one seed, and the judge.
 
-RELEASE=1 chooses the release sizes. SEED repeats a run: every random choice comes from it.
+RELEASE=1 chooses the release sizes. All random choices come from SEED, so the same SEED repeats a
+run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What the checker found in each test, whichever test process ran it."""
+    """Print the checker's results of each test, from all test processes."""
     tests = [one for those in terminalreporter.stats.values() for one in those]
     calls = [one for one in tests if getattr(one, "when", "") == "call"]
     found = [line for one in calls for name, line in one.user_properties if name == CHECKED]
@@ -53,7 +54,7 @@ def npm_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
-    """Read the database, run the checker, and keep its report for the summary."""
+    """Reads the stored state, runs the checker, and keeps its report for the summary."""
 
     async def judged(
         visitor: Visitor,

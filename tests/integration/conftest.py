@@ -1,4 +1,4 @@
-"""Fixtures that several integration tests share, and that clean up after them."""
+"""Fixtures that several integration tests share, and clean-up after the tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -32,9 +32,9 @@ from workers.runtime import Runtime
 
 @pytest.fixture(autouse=True)
 def _clear_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A probe that still waits for an earlier test's Redis would be shared with the next test.
+    """Forget probes. The next test would share a probe that still waits for an earlier Redis.
 
-    On a busy machine the answer of a part that is there takes longer than `PATIENCE`.
+    On a busy machine, a part that works may answer later than after the usual `PATIENCE`.
     """
     monkeypatch.setattr(health_checks, "PATIENCE", 30.0)
     probes.cache_clear()
@@ -44,10 +44,10 @@ def _clear_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def close_connections() -> Iterator[None]:
-    """Close the connections that the test opens in any thread, for threads that end with it.
+    """Close all connections that the test opens. For tests whose threads end with them.
 
-    A thread of a `ThreadedHandler` keeps its SQLite connection. From Python 3.13 on, a connection
-    that is dropped unclosed is a ResourceWarning, in whichever test runs when its memory is freed.
+    A thread of a `ThreadedHandler` keeps its SQLite connection open. Since Python 3.13, freeing an
+    open connection causes a ResourceWarning, which may appear in a later test.
     """
     opened: list[BaseDatabaseWrapper] = []
 
@@ -65,7 +65,7 @@ def close_connections() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _close_thread_connections(django_db_setup: None) -> Iterator[None]:
-    """Close the connection of each thread: PostgreSQL drops no database that is in use."""
+    """Close the connection of each thread, because PostgreSQL drops no database in use."""
     yield
     for pool in (threads(None), threads(0), threads(1)):
         barrier = Barrier(THREADS)
@@ -76,7 +76,7 @@ def _close_thread_connections(django_db_setup: None) -> Iterator[None]:
 
         for closing in [pool.submit(close) for _ in range(THREADS)]:
             closing.result(20)
-    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result(10)  # its own
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result(10)  # of asgiref
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def second_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def two(valkey: "redis.Redis", second_url: str, settings: Any) -> Iterator[list["redis.Redis"]]:
-    """Both servers, as the settings name them."""
+    """Clients of two servers, which the settings name."""
     settings.REDIS_URL += f",{second_url}"
     with redis.Redis.from_url(second_url, decode_responses=True) as second:
         second.flushall()
@@ -116,7 +116,7 @@ def replies(settings: Any) -> Iterator[SteppedReplies]:
 
 @pytest.fixture
 def stream(client: Client) -> Iterator[Callable[..., Any]]:
-    """Opens a stream of the module's client. It stays unread."""
+    """Opens a stream with the module's client. Its response is not read."""
     opened = []
 
     def open_stream(path: str, body: Json | None = None, **headers: str) -> Any:
@@ -134,7 +134,7 @@ def stream(client: Client) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Unix socket's path ends at 107 bytes."""
+    """A folder with a short path, because a Unix socket's path has at most 107 bytes."""
     return tmp_path_factory.mktemp("b")
 
 
@@ -154,7 +154,7 @@ def model() -> Iterator[Running]:
 async def called_model(
     model: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
-    """The settings name the scripted model. Afterwards its client is closed."""
+    """Let the settings name the scripted model, and close its client afterwards."""
     name_model(settings, monkeypatch, model.url)
     yield
     await close_client()
@@ -174,5 +174,5 @@ def process(valkey: "redis.Redis", settings: Any, model: Running) -> Iterator[Ru
 
 @pytest.fixture(params=[0.0, 0.1])
 def _window(settings: Any, request: pytest.FixtureRequest) -> None:
-    """With each piece an event of its own, and with some six pieces in one."""
+    """Run the test twice: with one piece in each event, and with about six pieces."""
     settings.DELTA_WINDOW = request.param

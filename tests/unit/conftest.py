@@ -1,4 +1,4 @@
-"""What several unit tests share."""
+"""Fixtures that several unit tests share."""
 
 import os
 import runpy
@@ -16,7 +16,7 @@ Read = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
-    """Return a function that reads the settings from an environment that holds only these."""
+    """A function that reads the settings from an environment with only its arguments."""
 
     def settings(**environment: str) -> dict[str, Any]:
         for name in os.environ:
@@ -38,5 +38,5 @@ def terminal(
 
 @pytest.fixture
 def agent_limits(settings: Any) -> None:
-    """How long an agent may be silent."""
+    """Let an agent be silent for 5 s."""
     settings.MODEL_READ_TIMEOUT = settings.TOOL_TIMEOUT = 5.0

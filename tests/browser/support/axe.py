@@ -1,4 +1,4 @@
-"""What axe-core finds on the page."""
+"""Checks the page's accessibility with axe-core."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.browser.support.reader import Reader
 
 
 async def findings(one: Reader) -> list[str]:
-    """What axe-core calls serious or critical; it is run past the page's policy, as a tester."""
+    """The violations that axe-core calls serious or critical. It bypasses the page's policy."""
     found: dict[str, Any] = (await Axe().run(one.page)).response
     return [
         f"{rule['id']}: {node['html'][:120]} {node.get('failureSummary', '')}"

@@ -63,8 +63,8 @@ PAYLOADS = [
     "{{constructor.constructor('alert(1)')()}} ${alert(1)} <%= alert(1) %>",
 ]  # fmt: skip
 
-# Text that one parser takes for harmless and another, or the same a second time, does not: kinds
-# of mutation that sanitisers test themselves with (DOMPurify's fixtures name them), rewritten.
+# Text that is harmless for one parser but not for another, or not when the same parser reads the
+# result again. DOMPurify's fixtures have these kinds of mutation; the texts are rewritten.
 MUTATIONS = [
     # A closing tag within an attribute, where the element's text is raw.
     '<noscript><i title="</noscript><img src=x onerror=alert(1)>"></noscript>',
@@ -80,7 +80,7 @@ MUTATIONS = [
     "<svg><foreignObject><p><style><b title=\"</style><script>alert(1)</script>\"></foreignObject></svg>",  # noqa: E501
     "<math><annotation-xml encoding=\"text/html\"><style><img src=x onerror=alert(1)></style></annotation-xml></math>",  # noqa: E501
     "<svg><desc><template><style><x title=\"</style><img src=x onerror=alert(1)>\">",
-    # Elements that leave, or are put before, their table or list of options.
+    # Elements that the parser moves out of their table or list of options.
     "<table><tr><svg><style><td><img src=x onerror=alert(1)></style></svg></table>",
     "<select><option><style></option></select><b><img src=x onerror=alert(1)></style>",
     "<select><iframe></select><b><script>alert(1)</script>",
@@ -91,7 +91,7 @@ MUTATIONS = [
     "<?xml-stylesheet ><img src=x onerror=alert(1)> ?>",
     "<!DOCTYPE x [<!ENTITY e '<img src=x onerror=alert(1)>'>]>&e;",
     "<svg><![CDATA[><img src=x onerror=alert(1)>]]></svg>",
-    # What is unescaped once too often.
+    # Text that is unescaped once too often.
     "<listing>&lt;img src=x onerror=alert(1)&gt;</listing>",
     "&amp;lt;img src=x onerror=alert(1)&amp;gt;",
     "[x](&quot;onmouseover=alert(1)) ![x](x&quot;onerror=&quot;alert(1))",
@@ -102,11 +102,11 @@ MUTATIONS = [
     "[a](javascript&colon;alert(1)) [a](java&Tab;script:alert(1)) [a](java&NewLine;script:alert(1))",  # noqa: E501
     "[a](https:javascript:alert(1)) [a](//elsewhere.test) [a](\\\\elsewhere.test) [a](blob:x) [a](x:y)",  # noqa: E501
     "[r]\n\n[r]: javascript&#58;alert(1)\n[R]: <data:text/html,x>",
-    # Names that stand for the document's own (clobbering).
+    # Names that hide the document's own properties (clobbering).
     "<form><input name=attributes><input name=parentNode></form><a id=body></a><img name=createElement>",  # noqa: E501
     "[x](https://e.test/ \"id=location\") <a id=DOMPurify></a><a id=highlight href=x:y>",
     "[__proto__]: https://e.test/\n\n[__proto__] [constructor] [toString][hasOwnProperty]",
-    # Where Markdown itself is the one that changes the text.
+    # Text that becomes dangerous only because Markdown changes it.
     "`<img src=x`onerror=alert(1)> **<img src=x** onerror=alert(1)>",
     "[<img src=x onerror=alert(1)>](https://e.test) ![<svg onload=alert(1)>](https://e.test)",
     "| a | <br onclick=alert(1)> | <br\n/onload=alert(1)> |\n|-|-|-|\n| <br><img src=x onerror=alert(1)> |",  # noqa: E501

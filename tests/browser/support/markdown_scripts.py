@@ -1,8 +1,8 @@
-"""Scripts that write Markdown on the page, and what they write."""
+"""Scripts that write Markdown on the page, and the texts that they write."""
 
 from __future__ import annotations
 
-# What may stand in a reply, and where its links may go; anything else is given back.
+# Returns each element of a reply with a tag, an attribute or a link that is not allowed.
 STRANGERS = """
 (root) => {
   const tags = new Set(("A BLOCKQUOTE BR BUTTON CODE DEL DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN "

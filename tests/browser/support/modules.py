@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, Route
 
 STATIC = Path(__file__).resolve().parents[3] / "streams" / "static" / "streams"
-ORIGIN = "http://localhost"  # never reached: every request is answered here; locks need it
+ORIGIN = "http://localhost"  # the Web Locks API needs it; all requests are answered here
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "

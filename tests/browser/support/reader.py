@@ -13,15 +13,15 @@ from tests.browser.support.chromium import wait_for_fact
 TYPED_WITHIN = 10.0  # seconds for anything that the page does by itself
 WRITTEN_WITHIN = 60.0  # seconds for a whole reply on a busy machine
 
-# A policy violation is an event on its page, with the refused resource.
+# Collects policy violations: each is an event on the page that names the refused resource.
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
 """
 
-# Each painted frame, looked at. Observers are told last of all before a frame is painted, and
-# the newest of them after the page's own.
+# Evaluates LOOK before each painted frame. Resize observers run last before a frame is painted, and
+# this one runs after the page's own, because it is the newest.
 PAINTED = """
 () => {
   const probe = document.body.appendChild(document.createElement("div"));
@@ -39,7 +39,7 @@ PAINTED = """
 
 @dataclass
 class Seen:
-    """What a reader would report: dialogs, requests to elsewhere, errors on the page."""
+    """The faults that a reader saw: dialogs, requests to other origins, errors on the page."""
 
     dialogs: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
@@ -77,19 +77,19 @@ class Reader:
         return self.page.url.removeprefix(self.origin)
 
     async def wait_for_length(self, characters: int) -> None:
-        """Wait until the last reply has at least so many characters on the page."""
+        """Wait until the last reply has at least this many characters on the page."""
         fact = "n => [...document.querySelectorAll('.prose')].at(-1)?.textContent.length >= n"
         await wait_for_fact(self.page, fact, characters, within=WRITTEN_WITHIN)
 
     async def wait_for_replies(self, replies: int = 1) -> None:
-        """Wait until nothing is written any more, and so many replies are on the page."""
+        """Wait until no reply is being written, and this many replies are on the page."""
         fact = """n => document.querySelectorAll('.reply').length >= n
             && !document.querySelector('.reply.live, .reply[aria-busy=true]')
             && document.getElementById('stop').hidden"""
         await wait_for_fact(self.page, fact, replies, within=WRITTEN_WITHIN)
 
     async def text(self) -> str:
-        """The last reply as it stands on the page, without the spaces around it; empty if none."""
+        """The last reply's text on the page, without spaces around it. Empty if there is none."""
         found: str = await self.page.evaluate(
             "() => [...document.querySelectorAll('.prose')].at(-1)?.textContent.trim() ?? ''"
         )
@@ -114,7 +114,7 @@ class Reader:
         return {row[0]: row[1] for row in rows}
 
     async def watch(self, look: str) -> None:
-        """From now on keep, in `window.painted`, the value of this JavaScript at each frame."""
+        """Append the value of this JavaScript to `window.painted` at each frame from now on."""
         await self.page.evaluate(PAINTED.replace("LOOK", look.strip()))
 
     async def violations(self) -> list[str]:
@@ -139,7 +139,7 @@ class Reader:
             self.seen.elsewhere.append(request.url)
 
     def _console(self, message: ConsoleMessage) -> None:
-        # A connection that was cut on purpose is logged by the browser itself.
+        # The browser itself logs a connection that a test has cut on purpose.
         if message.type == "error" and "net::ERR" not in message.text:
             self.seen.errors.append(f"{message.text} {message.location['url']}")
 

@@ -1,8 +1,8 @@
-"""Markdown as models write it, with what is easily read in two ways, and what it is to become."""
+"""Markdown as models write it, with ambiguous cases, and the elements that it must become."""
 
 from __future__ import annotations
 
-# Each with the tags and words that it becomes, without attributes.
+# Each text with the tags and words that it must become, without attributes.
 READINGS = {
     "**重要：**请注意。含**「重点」**内容。": (
         "<p><strong>重要：</strong>请注意。含<strong>「重点」</strong>内容。</p>"
@@ -64,7 +64,8 @@ READINGS = {
     ),
 }  # fmt: skip
 
-# Read at each cut, but not compared with what is written here: the frames around code differ.
+# Texts that are only read at each cut. Their elements are not given here, because blocks of code
+# have further elements around them.
 MORE = [
     "```python\nx = 1\n\n\ny = 2\n\n```\nafter\n~~~\n```\n~~~ \nend",
     "```\nnot closed\n\n``\n  `",

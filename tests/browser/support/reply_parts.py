@@ -1,4 +1,4 @@
-"""A scripted reply with parts, and what the page shows of it."""
+"""A scripted reply with parts, and the parts that the page shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.browser.support.chromium import wait_for_fact
 from tests.browser.support.reader import Reader, Readers
 from tests.browser.support.scripted import Scripted
 
-# Each part on the page, in order: what it is, and its text without times.
+# Each part on the page, in order: its CSS classes, and its text without times.
 SHOWN = """
 () => [...document.querySelectorAll(".parts > *")].map((part) =>
   [part.className, part.textContent.replace(/ · [\\d.]+ s/, "").trim()])
@@ -28,7 +28,7 @@ async def read(reader: Readers, session: BrowserContext, story: Scripted) -> Rea
 
 
 async def state_of(one: Reader, state: str, place: int = 0) -> str:
-    """The line of a call once it is in this state."""
+    """Wait until a call is in this state, and return its line."""
     call = one.page.locator(".call").nth(place)
     await one.page.locator(f".call[data-state={state}]").first.wait_for()
     await wait_for_fact(

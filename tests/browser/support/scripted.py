@@ -1,8 +1,8 @@
-"""A conversation that a test writes event by event; the browser's requests for it end here.
+"""A conversation that a test writes event by event. It answers the browser's requests itself.
 
-The frames are the protocol's own, and a snapshot is what the protocol's fold makes of the events
-so far. The stream is a real connection, to a server of the test's own. All else on the page comes
-from the service.
+The frames are the protocol's own, and a snapshot is the protocol's fold of the events so far. The
+stream is a real connection to a server of the test. All other requests of the page go to the
+service.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Scripted:
         await self._publish(*events)
 
     async def replace(self, *parts: Part) -> None:
-        """Say all parts of the reply again, as a worker does that has found its log lost."""
+        """Send all parts of the reply again, as a worker does after its log was lost."""
         whole = TextSnapshot(
             run=self.run,
             attempt=self.attempt,
@@ -114,7 +114,7 @@ class Scripted:
         await self._publish(whole)
 
     async def snapshot(self, title: str) -> None:
-        """Send a snapshot to the readers that are connected, with another title."""
+        """Send a snapshot with a different title to the connected readers."""
         self._title = title
         await self._publish(replace(self._snapshot(), cursor=len(self._events) + 1))
 

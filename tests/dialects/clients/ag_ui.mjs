@@ -1,13 +1,13 @@
-// Speaks for AG-UI's own client, which a test directs by lines of JSON: {"n", "op", …}.
-// Each line is answered by one with the same "n". Pages have names, and live until the process ends.
+// Runs AG-UI's own client for a test, which sends orders as lines of JSON: {"n", "op", …}. The
+// answer to a line has the same "n". Pages have names, and last until the process ends.
 import { randomUUID } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { HttpAgent } from '@ag-ui/client'
 
 const pages = new Map()
 const TRIES = 200
-console.error = () => {} // the client says there what its caller gets as well
-// When a connection breaks, its caller gets the error, and the client leaves a second one unhandled.
+console.error = () => {} // the client's caller gets the same errors
+// When a connection breaks, the caller gets the error. The client leaves a second one unhandled.
 process.on('unhandledRejection', () => {})
 const warned = []
 console.warn = (text) => warned.push(String(text))
@@ -28,7 +28,7 @@ async function tried(page, call) {
   }
 }
 
-// A page that comes back with the same run until that has ended.
+// Runs the page's run, and reconnects with the same run id until the run has ended.
 async function followed(page, stay) {
   await tried(page, () => page.agent.runAgent({ runId: page.runId, forwardedProps: page.props }))
   for (let tries = 0; !stay && !page.end && !page.error?.status && tries < TRIES; tries++) {
@@ -86,7 +86,7 @@ const operations = {
   async join({ name }) {
     return followed(pages.get(name))
   },
-  // After a connection that broke, the page joins the run that it has heard of, or connects again.
+  // If the connection breaks, the page joins the run if it knows the run, or else connects again.
   async connect({ name, stay }) {
     const page = pages.get(name)
     Object.assign(page, { error: null, end: null, types: [] })

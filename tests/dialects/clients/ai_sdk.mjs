@@ -1,12 +1,12 @@
-// Speaks for the AI SDK's own client, which a test directs by lines of JSON: {"n", "op", …}.
-// Each line is answered by one with the same "n". Chats have names, and live until the process ends.
+// Runs the AI SDK's own client for a test, which sends orders as lines of JSON: {"n", "op", …}. The
+// answer to a line has the same "n". Chats have names, and last until the process ends.
 import { createInterface } from 'node:readline'
 import { Chat } from '@ai-sdk/react'
 import { DefaultChatTransport } from 'ai'
 
 const chats = new Map()
 const TRIES = 200
-console.error = () => {} // the transports say there what they recover from
+console.error = () => {} // the transports log errors there from which they recover
 
 async function transportOf({ kind, url: api, headers, prepared, body }) {
   if (kind !== 'workflow') return new DefaultChatTransport({ api, headers, body })
@@ -23,8 +23,8 @@ async function transportOf({ kind, url: api, headers, prepared, body }) {
   })
 }
 
-// A page comes back after a network error. Version 5 adds to the message that it has, so its page
-// drops that first.
+// Reconnects a page after a network error. Version 5 would append to the message that it already
+// has, so its page first removes that message.
 async function comeBack(page) {
   for (let tries = 0; page.chat.status === 'error' && page.broken && tries < TRIES; tries++) {
     await new Promise((resolve) => setTimeout(resolve, 30))

@@ -1,13 +1,13 @@
-// Speaks for LangGraph's client for JavaScript, which a test directs by lines of JSON: {"n", "op",
-// …}. Each line is answered by one with the same "n". The SDK's own manager adds the chunks up.
+// Runs LangGraph's client for JavaScript for a test, which sends orders as lines of JSON: {"n",
+// "op", …}. The answer to a line has the same "n". The SDK's own manager adds the chunks up.
 import { createInterface } from 'node:readline'
 import { Client } from '@langchain/langgraph-sdk'
 import { MessageTupleManager, StreamManager } from '@langchain/langgraph-sdk/ui'
 
 const pages = new Map()
-console.error = () => {} // the manager says there what it also keeps
+console.error = () => {} // the manager also keeps the errors that it logs there
 
-// What `useStream` does around its manager; `open` begins the stream.
+// Does what `useStream` does around its manager. `open` begins the stream.
 async function follow({ page, isReplaying }, open) {
   const told = { runId: null, ids: [], events: [] }
   const messages = new MessageTupleManager()

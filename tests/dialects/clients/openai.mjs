@@ -1,12 +1,12 @@
-// Speaks for OpenAI's client for Node, which a test directs by lines of JSON: {"n", "op", …}.
-// Each line is answered by one with the same "n".
+// Runs OpenAI's client for Node for a test, which sends orders as lines of JSON: {"n", "op", …}.
+// The answer to a line has the same "n".
 import { createInterface } from 'node:readline'
 import OpenAI from 'openai'
 
 const TRIES = 200
 const ENDINGS = ['response.completed', 'response.failed', 'response.incomplete']
 
-// The loop that a developer writes: it adds up deltas, keeps the last number, and comes back.
+// A developer's plain loop: it adds up deltas, keeps the last sequence number, and reconnects.
 async function loop(client, { body, id: known }) {
   const told = { id: known ?? null, numbers: [], texts: new Map(), final: null, returns: 0 }
   const comeBack = () => {
@@ -49,7 +49,7 @@ const shown = (response) =>
 
 const operations = {
   loop,
-  // The SDK's own accumulator, of a new response or of one that there is.
+  // The SDK's own accumulator, for a new response or an existing one.
   async accumulate(client, { params }) {
     const response = await client.responses.stream(params).finalResponse()
     return { id: response.id, status: response.status, text: shown(response) }

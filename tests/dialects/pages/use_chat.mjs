@@ -1,5 +1,5 @@
-// A small page of useChat: it asks, follows, comes back by itself after a network error, and stops.
-// The chat's id is in the address. `React.createElement` instead of JSX, so that it is plain JS.
+// A small page with useChat: it asks, follows, reconnects itself after a network error, and stops.
+// The chat's id is in the URL. `React.createElement` instead of JSX, so that the file is plain JS.
 import { useChat } from '@ai-sdk/react'
 import { DefaultChatTransport } from 'ai'
 import { createElement as h, useEffect, useState } from 'react'

@@ -1,4 +1,4 @@
-"""A clock that goes a second back while a file exists.
+"""A clock that is a second slow while a file exists.
 
 Python imports this at its start, in processes whose PYTHONPATH names this folder.
 """

@@ -1,6 +1,5 @@
-// Reads streams with one of the npm registry's readers until each is told that all is said, and
-// prints what that reader made of them: one JSON line per event, [type, data, last event id, which
-// of the URLs].
+// Reads streams with an event stream client from npm, until each stream answers 204. Prints a JSON
+// line for each event that the client reports: [type, data, last event id, index of the URL].
 //
 //     node read.mjs <reader> <cookies> <url>...
 import { fetchEventSource } from "@microsoft/fetch-event-source";
@@ -14,9 +13,9 @@ const EVENTS = [
   "run.cancelled", "run.failed", "stream-reset", "stream-error", "heartbeat",
 ];
 const [reader, cookie, ...urls] = process.argv.slice(2);
-const AT_ONCE = 200; // some wait a second or more before they come back
+const AT_ONCE = 200; // streams; some clients wait a second or more before they reconnect
 
-// Resolves when the source has closed for good, at a 204: a closed connection alone is tried again.
+// Resolves when the source has closed for good, after a 204. After a lost connection it reconnects.
 const whole = (source, tell) =>
   new Promise((resolve) => {
     for (const type of EVENTS) {
@@ -27,8 +26,8 @@ const whole = (source, tell) =>
     });
   });
 
-// A 204 has no body, which event-source-polyfill takes for a lost connection, and comes back. What
-// is no event stream it takes as the end.
+// A 204 has no body, which event-source-polyfill mistakes for a lost connection, so it reconnects.
+// It regards a response that is not an event stream as the end.
 const plainFetch = globalThis.fetch;
 const fetchToTheEnd = async (input, init) => {
   const answer = await plainFetch(input, init);
@@ -77,13 +76,13 @@ const READERS = {
   },
 };
 
-if (reader === "fetch-event-source") { // it is made for a page
+if (reader === "fetch-event-source") { // it needs a page's globals
   globalThis.window = globalThis;
   globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
 }
 if (reader === "event-source-polyfill") globalThis.fetch = fetchToTheEnd;
 
-// undici lets the process end while it waits to come back.
+// undici would let the process end while it waits to reconnect.
 const awake = setInterval(() => {}, 1000);
 const waiting = urls.entries();
 const read = async () => {

@@ -1,4 +1,4 @@
-"""A page of AG-UI: its requests, and what it is answered."""
+"""A page of AG-UI: its requests, and the responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JSON = "application/json"
 
 
 class Page:
-    """What a page's requests are answered. Live streams stay unread, but for their beginning."""
+    """Sends a page's requests, and keeps the responses. Of a live stream only the start is read."""
 
     def __init__(self, client: Client | None = None) -> None:
         self.client = client or Client()
@@ -46,7 +46,7 @@ class Page:
         return int(self.client.post(f"/ag-ui/stop/{thread}", content_type=JSON).status_code)
 
     def events(self, *messages: dict[str, Any], **also: Any) -> list[dict[str, Any]]:
-        """The events that are there at once."""
+        """Post, and return the events at the start of the response."""
         response = self.post(*messages, **also)
         assert response.status_code == 200, response.content
         return begun(response)
@@ -65,7 +65,7 @@ def begun(response: Any) -> list[dict[str, Any]]:
         return await anext(content)
 
     streamed = response.streaming_content if response.streaming else None
-    # In a context of its own, otherwise the request's id would stay in this one.
+    # In a copy of the context, otherwise the request's id would stay in this context.
     frames = copy_context().run(async_to_sync(first), streamed) if streamed else response.content
     return [orjson.loads(one.removeprefix(b"data: ")) for one in frames.split(b"\n\n")[:-1]]
 
@@ -79,7 +79,7 @@ def reply(id: str, text: str = "Hi") -> dict[str, Any]:
 
 
 def answered(run: Run, *parts: Any) -> None:
-    """Let the run have ended with these parts."""
+    """Store rows as if the run had ended with these parts."""
     text = "".join(part.text for part in parts if isinstance(part, TextPart))
     row = Message.objects.create(
         conversation=run.conversation,

@@ -1,4 +1,4 @@
-"""Runs of an agent that calls tools, and what the rows and the log hold of them."""
+"""Runs of an agent that calls tools, and their content in the rows and in the log."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from workers.lease import claim
 
 
 def name_agents(settings: Any) -> None:
-    """One agent, whose process looks at its leases often."""
+    """Set one agent, whose process checks its leases often."""
     settings.AGENTS = {"tools": TOOLS}
     settings.LEASE_CHECK_INTERVAL = 0.1
     settings.SWEEP_INTERVAL = 3600
@@ -34,7 +34,7 @@ def now(run: Run) -> Run:
 
 
 def killed(run: Run) -> None:
-    """Its process has died, and the sweep of another one finds the run."""
+    """Let the run's process have died, and let another process's sweep find the run."""
     Run.objects.filter(pk=run.pk).update(lease_until="2026-01-01T00:00:00Z")
     sweep()
 
@@ -44,14 +44,14 @@ def cancelled(run: Run) -> None:
 
 
 def abandoned(run: Run) -> Run:
-    """The run, as a process leaves it that dies."""
+    """Claim the run, and leave it as a process that dies does."""
     held = claim(run.id, uuid4(), Kind.AGENT)
     assert held
     return held
 
 
 def kinds(run: Run) -> list[str]:
-    """The type of each stored part; of a failed result its error."""
+    """The type of each stored part, or the error if it is a failed result."""
     assert run.reply
     parts: list[dict[str, Any]] = run.reply.parts or []
     return [part.get("error") or part["type"] for part in parts]

@@ -13,7 +13,7 @@ JSON = "application/json"
 
 
 class Page:
-    """What a page's requests are answered. The streams stay unread."""
+    """Sends a page's requests, and keeps the responses. Streams are not read."""
 
     def __init__(self, client: Client | None = None) -> None:
         self.client = client or Client()

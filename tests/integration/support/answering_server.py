@@ -14,7 +14,7 @@ from workers.prompt.messages import PromptMessage
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, a body, and headers beside its own."""
+    """A response: status, body and further headers."""
 
     status: int
     body: bytes
@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass
 class AnsweringServer:
-    """A server that listens at `url`. `requests` are the bodies of those that came."""
+    """A server that listens at `url`. `requests` has the bodies of the requests so far."""
 
     answer: Callable[[dict[str, Any]], Answer]
     url: str = ""
@@ -36,13 +36,13 @@ class AnsweringServer:
 
 
 def refusal(status: int, body: object, headers: dict[str, str] | None = None) -> Answer:
-    """An error in JSON; text is sent as it is."""
+    """An error response. A string is sent as it is, any other body as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     return Answer(status, text.encode(), {"Content-Type": "application/json", **(headers or {})})
 
 
 def stream(*events: object) -> Answer:
-    """Each of these as an event, and the end."""
+    """A stream with these events and `[DONE]`."""
     lines = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
     return Answer(200, lines.encode(), {"Content-Type": "text/event-stream"})
 
@@ -54,7 +54,7 @@ def reply(text: str = "Hello") -> Answer:
 
 @asynccontextmanager
 async def answering(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator[AnsweringServer]:
-    """Such a server, on the test's own loop."""
+    """Run a server that gives these answers, on the test's own loop."""
     server = AnsweringServer(answer)
     application = web.Application()
     application.router.add_post("/{path:.*}", server.handle)
@@ -69,12 +69,12 @@ async def answering(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator
 
 
 async def hear(server: AnsweringServer, settings: Any, *, name: str = "m") -> Any:
-    """What `speak` gives, or the fault that it raises, and how many requests that took."""
+    """The items that `generate` yields, or the code of its error, and the number of requests."""
     settings.OPENAI_BASE_URL = server.url
     before, said = len(server.requests), []
     try:
         async for one in generate([PromptMessage("user", "hello")], model=name):
-            said.append(one)  # noqa: PERF401 - what came before the fault is wanted too
+            said.append(one)  # noqa: PERF401 - the items before an error are kept
     except ModelError as fault:
         return fault.code, len(server.requests) - before
     return said, len(server.requests) - before

@@ -1,4 +1,4 @@
-"""A client of the API as a browser is: its own session, and its CSRF token."""
+"""A client of the API like a browser, with its own session and its CSRF token."""
 
 import json
 from typing import Any, cast
@@ -25,7 +25,7 @@ class ApiClient:
     def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> HttpResponse:
-        """The body as JSON; bytes as they are."""
+        """Send the body as JSON, or bytes as they are."""
         call = getattr(self.client, method.lower())
         body = b"" if body is None else body
         headers = self.csrf | (headers or {})

@@ -1,4 +1,4 @@
-"""Runs that one attempt writes, and what their log holds."""
+"""Runs that one attempt writes, and the content of their log."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def asked(**script: Any) -> tuple[Run, str]:
 
 
 def heard(run: Run) -> tuple[str, list[str]]:
-    """The text that a reader of the whole log folds, and the types of its events."""
+    """The text of the run, folded from the whole log, and the types of all events."""
     cursor, known, types = 0, ConversationState(), list[str]()
     while True:
         page = log_of(run.conversation_id).read_after(cursor)
@@ -38,7 +38,7 @@ def heard(run: Run) -> tuple[str, list[str]]:
 
 
 def says(run: Run, count: int) -> Callable[[], bool]:
-    """Whether the log holds so many words of the run."""
+    """A condition: the log holds at least `count` words of the run."""
 
     def enough() -> bool:
         state = log_of(run.conversation_id).state()

@@ -1,4 +1,4 @@
-"""The broker's queue as a test reads it, and the time since its tasks were sent."""
+"""Reads the broker's queue, and changes the time since its tasks were sent."""
 
 import json
 from base64 import b64decode
@@ -16,7 +16,7 @@ AGENT_QUEUE = f"{QUEUE}-agents"
 
 
 def let_dispatch_expire() -> None:
-    """Let so much time pass that every run may be dispatched again."""
+    """Set dispatch times so far back that every run may be dispatched again."""
     Run.objects.update(dispatched_at=F("dispatched_at") - timedelta(seconds=60))
 
 

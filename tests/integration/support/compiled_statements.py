@@ -13,11 +13,11 @@ from django.db.models.functions import Now
 from streams.chat.leases import new_lease
 from streams.models import Conversation, Message, Run
 
-CLOSE = timedelta(seconds=5)  # between two moments that the database's clock gave one after another
+CLOSE = timedelta(seconds=5)  # between two moments of the database's clock that count as equal
 
 
 def runs_in_all_states() -> list[Run]:
-    """Runs in all states of the claim, each of a conversation of its own."""
+    """Runs in all states that matter to a claim, each in its own conversation."""
     states: list[dict[str, Any]] = [
         {},
         {"attempt": 1},
@@ -45,7 +45,7 @@ def runs_in_all_states() -> list[Run]:
 
 
 def rows_after(change: Callable[[], int]) -> tuple[int, list[dict[str, Any]]]:
-    """What the change returns, and all rows after it. Then it is taken back."""
+    """Make the change, return its result and all rows after it, and roll the change back."""
     with transaction.atomic():
         answer = change()
         order = ("pk",)
@@ -65,7 +65,7 @@ def same(one: object, other: object) -> bool:
 
 
 def assert_same_change(compiled: Callable[[], int], orm: Callable[[], int]) -> int:
-    """Both change as many rows, in the same way."""
+    """Check that both change the same rows in the same way. Returns the number of rows."""
     (changed, rows), (expected, wanted) = rows_after(compiled), rows_after(orm)
     assert changed == expected
     for row, want in zip(rows, wanted, strict=True):

@@ -1,4 +1,4 @@
-"""A good request of each wire, which a test makes hostile, and the paths of all."""
+"""A valid request of each wire, which tests make hostile, and the paths of all wires."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LANGGRAPH = {
 }
 
 
-# Valid bodies by their route. Each value in them is replaced by each hostile one in turn.
+# Valid bodies by their route. A test replaces each value in them by each hostile value in turn.
 BODIES: list[tuple[str, dict[str, Any]]] = [
     (
         "/api/chat",
@@ -112,7 +112,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
 IDS = [f"{path} {place}" for place, (path, _) in enumerate(BODIES)]
 
 
-# Addresses with a hostile name in each place.
+# Paths in which a test replaces `{}` by each hostile name.
 ADDRESSES = [
     "/api/chat/{}/stream",
     "/api/chat/{}/messages",

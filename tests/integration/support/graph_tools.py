@@ -1,4 +1,4 @@
-"""Tools for graphs, and what a graph's messages and a reply hold of their calls."""
+"""Tools for graphs, and the texts, calls and results in a graph's messages and in a reply."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Requests to the ASGI application as a server hands them over, without a server around it."""
+"""Requests to the ASGI application as a server passes them, but without a server."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from config.asgi import application
 from streams.delivery.open_streams import open_streams
 from tests.integration.support.api_client import ApiClient
 
-PORTION = 65_536  # bytes that come at once
+PORTION = 65_536  # bytes that arrive at once
 
 
 class Connection:
@@ -46,7 +46,7 @@ class Connection:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
-        open_streams()  # as at the lifespan: two threads could each make one of their own
+        open_streams()  # as a server does at its start; otherwise two threads could each make one
         self.task = asyncio.create_task(application(self._scope, self._receive, self._send))
 
     async def disconnect(self) -> None:
@@ -64,7 +64,7 @@ class Connection:
             return {"type": "http.disconnect"}
         self._begun = True
         portion, self._sent = self._sent[:PORTION], self._sent[PORTION:]
-        await asyncio.sleep(0)  # others' portions come in between
+        await asyncio.sleep(0)  # lets portions of other requests come in between
         more = self._incomplete or bool(self._sent)
         return {"type": "http.request", "body": bytes(portion), "more_body": more}
 

@@ -1,4 +1,4 @@
-"""A process is killed between two steps of a use case, and the sweep of another goes on."""
+"""Kills a process between two steps of a use case, and continues with another process's sweep."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class ProcessKilled(BaseException):
 def killed_at(
     monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, *, after: bool = False
 ) -> Iterator[None]:
-    """Let the process die at this step: before it, or after it."""
+    """Let the process die before this step, or with `after` right after it."""
     real: Callable[..., Any] = getattr(owner, step)
 
     def die(*args: Any, **kwargs: Any) -> None:

@@ -27,7 +27,7 @@ def asked(*messages: Any, **also: Any) -> Json:
 
 
 def begin(client: Client, thread: str, *messages: Any, **also: Any) -> Run:
-    """The run of a request that makes the thread if there is none."""
+    """Begin a run, and create the thread if there is none. Returns the run."""
     body = asked(*messages, if_not_exists="create", **also)
     answer = post(client, f"/threads/{thread}/runs", body)
     assert answer.status_code == 200, answer.content

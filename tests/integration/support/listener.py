@@ -1,7 +1,7 @@
-"""A reader of a conversation that a test moves step by step: what arrives, and what is lost.
+"""A reader of a conversation that a test moves step by step.
 
 The `Follower` is the service's own, on a real log and a real database. The test controls only
-its surroundings: which published messages arrive, and the clock.
+which published messages arrive, and the clock.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tests.integration.support.stream_frames import Frame, frames
 from tests.support.fold import ConversationState, fold
 
 READER = Caller(owner="visitor:a")
-BUFFER = 4  # frames that a web process holds: few, so that readers fall out of it
+BUFFER = 4  # frames that a web process holds; few, so that readers often lag behind them
 STEP = 16.0  # seconds; longer than between two heartbeats
-IDLE_WITHIN = 10.0  # seconds until a reader must have taken what there is
+IDLE_WITHIN = 10.0  # seconds until a reader must have received all that is available
 
 
 class ManualClock:
@@ -76,7 +76,7 @@ class WebProcess(Hub):
 
 @dataclass(eq=False)
 class SteppedReader:
-    """One reader over all its connections. Broken promises are listed in `violations`."""
+    """One reader over all its connections. `violations` lists broken promises."""
 
     conversation: UUID
     time: ManualClock
@@ -89,7 +89,7 @@ class SteppedReader:
     frames_left: int | None = None  # frames that still arrive before the connection is cut
     _awaits_snapshot: bool = True  # a snapshot must come before anything else
     _now: float = 1000.0
-    _pieces: int = 0  # that were to be written at once
+    _pieces: int = 0  # pieces that the follower tried to write at once
 
     def __post_init__(self) -> None:
         self._awaits_snapshot = self.cursor is None
@@ -99,7 +99,7 @@ class SteppedReader:
         self._pump: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Open a stream from the cursor on, subscribed at once."""
+        """Open a stream after the cursor. The web process is subscribed at once."""
         found = await Conversation.objects.filter(pk=self.conversation).afirst()
         if found is None:
             self.closed_as = "gone"
@@ -127,7 +127,7 @@ class SteppedReader:
         self._pump = None
 
     async def drop_after(self, frames: int) -> None:
-        """Lose the connection after so many more frames, and reconnect."""
+        """Lose the connection after this many more frames, and reconnect."""
         self.frames_left = frames
         await self.step()
         await self.disconnect()
@@ -143,13 +143,13 @@ class SteppedReader:
         await self.step()
 
     async def deliver(self, kept: list[bool]) -> None:
-        """Deliver messages, but lose those whose flag is false."""
+        """Deliver the next messages, without those whose flag in `kept` is false."""
         self.time.now = self._now  # another reader may have set it since
         arriving, self.inbox = self.inbox[: len(kept)], self.inbox[len(kept) :]
         for said, arrives in zip(arriving, kept, strict=False):
             if arrives:
                 self.web.receive(said)
-        await asyncio.sleep(0)  # they are written at once where the follower waits
+        await asyncio.sleep(0)  # a waiting follower writes them at once
         await self.step()
 
     async def catch_up(self) -> None:
@@ -185,7 +185,7 @@ class SteppedReader:
             self._receive(piece)
 
     def _write(self, piece: bytes) -> bool:
-        """Its connection, which is full at each fourth piece."""
+        """Write to the connection, which is full at each fourth piece."""
         self._pieces += 1
         if self._pieces % 4 == 0:
             return False

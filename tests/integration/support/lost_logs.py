@@ -1,4 +1,4 @@
-"""Let a log be lost in mid-run, and find what a reader would see wrong."""
+"""Lets a log be lost in mid-run, and finds the faults that a reader would see."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,7 +25,7 @@ def piece(run: Run, index: int, text: str, *, known: int = 0) -> Append:
 
 
 def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
-    """Lets another server take over, which has what this one holds now, and nothing later."""
+    """Return a function that lets a server take over which has only the log's content of now."""
     names = valkey.keys(f"{{{channel_of(run.conversation_id)}}}*")
     kept: dict[Any, Any] = {name: valkey.dump(name) for name in names}
 
@@ -39,7 +39,7 @@ def fails_over(valkey: "redis.Redis", run: Run) -> Callable[[], None]:
 
 
 def abandon(run: Run) -> Run:
-    """Its worker is dead, and another takes the run."""
+    """Let the run's worker be dead, and let another worker claim the run."""
     Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
     taken = claim(run.id, uuid4())
     assert taken
@@ -47,7 +47,7 @@ def abandon(run: Run) -> Run:
 
 
 def replay_faults(*pages: ReplayPage) -> list[str]:
-    """The faults that a reader of these pages finds, and the runs that it takes as active."""
+    """The faults that a reader of these pages finds, and the runs that it regards as active."""
     replayer, faults = Replayer(), []
     for block in Splitter().feed(b"".join(page.joined for page in pages)):
         begins = block.event == "conversation.snapshot"

@@ -1,4 +1,4 @@
-"""Find a test by its name: one module runs another module's test without importing from it."""
+"""Finds a test by its name, so that a module can run another module's test without an import."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""A WebSocket as the server hands it to the ASGI application, without a server around it."""
+"""A WebSocket as a server passes it to the ASGI application, but without a server."""
 
 import asyncio
 import json
@@ -36,11 +36,11 @@ class OpenSocket:
         return frame
 
     async def ask(self, type: str, data: Mapping[str, object]) -> dict[str, Any]:
-        """Send a frame; its response's frame."""
+        """Send a frame of this type. Returns the frame of its response."""
         return await self.send(json.dumps({"name": "a", "type": type, "data": data}))
 
     async def send(self, frame: str | bytes) -> dict[str, Any]:
-        """Send this as a frame; its response's frame."""
+        """Send this frame. Returns the frame of its response."""
         kind = "text" if isinstance(frame, str) else "bytes"
         self._from_client.put_nowait({"type": "websocket.receive", kind: frame})
         response: dict[str, Any] = {"type": ""}
@@ -63,11 +63,11 @@ class OpenSocket:
 async def opened(
     browser: ApiClient | None, id: str, query: str = "", **headers: str
 ) -> AsyncIterator[OpenSocket]:
-    """The conversation's socket, with the cookies of this browser."""
+    """Open the conversation's socket, with the cookies of this browser."""
     cookies = browser.client.cookies.items() if browser else ()
     headers = {"host": "testserver", **headers}
     headers["cookie"] = "; ".join(f"{name}={one.value}" for name, one in cookies)
-    open_streams()  # as at the lifespan: two threads could each make one of their own
+    open_streams()  # as a server does at its start; otherwise two threads could each make one
     socket = OpenSocket(
         {
             "type": "websocket",

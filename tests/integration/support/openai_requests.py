@@ -1,4 +1,4 @@
-"""Requests of OpenAI's wires, and the forms of their answers."""
+"""Requests of OpenAI's wires, and the form of their errors."""
 
 import json
 from typing import Any

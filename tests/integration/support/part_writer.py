@@ -1,4 +1,4 @@
-"""The pieces of a reply, written into the log as a worker's attempt does."""
+"""Writes the pieces of a reply into the log, as a worker's attempt does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An owner's rows that hold known words."""
+"""Rows of an owner that contain known words."""
 
 from django.contrib.auth.models import User
 

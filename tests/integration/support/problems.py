@@ -4,7 +4,7 @@ from typing import Any
 
 
 def refused(answer: Any) -> tuple[int, str]:
-    """A problem as RFC 9457 has it, with our code."""
+    """Check the form of RFC 9457. Returns the status and the service's own code."""
     assert answer["Content-Type"] == "application/problem+json"
     problem = answer.json()
     assert {"type", "title", "status", "code", "detail"} <= set(problem)

@@ -1,4 +1,4 @@
-"""Wait for what open streams have sent."""
+"""Waits for events that open streams send."""
 
 import asyncio
 from contextlib import aclosing

@@ -11,14 +11,14 @@ from config.connection import HttpConnection
 
 
 class Server(uvicorn.Server):
-    """One that leaves the test's signal handlers alone."""
+    """A server that does not replace the test's signal handlers."""
 
     def install_signal_handlers(self) -> None: ...
 
 
 @asynccontextmanager
 async def serving(answer: Any, **options: Any) -> AsyncIterator[int]:
-    """A server with this application, and these options of uvicorn; gives its port."""
+    """Run a server with this application and these options of uvicorn. Yields its port."""
     config = uvicorn.Config(
         answer,
         **{"ws": "none"} | options,

@@ -1,4 +1,4 @@
-"""Sign tokens as another application does, good ones and bad ones."""
+"""Signs tokens as another application does, valid and invalid ones."""
 
 import base64
 import hmac
@@ -13,7 +13,7 @@ from streams.access.signed_tokens import ALGORITHM, AUDIENCE, MAX_AGE
 
 
 def claims_for(owner: str, *, scope: str = "read", seconds: int = MAX_AGE) -> dict[str, Any]:
-    """The claims of a good token that expires in so many seconds."""
+    """The claims of a valid token that expires after this many seconds."""
     return {"aud": AUDIENCE, "sub": owner, "scope": scope, "exp": int(time.time()) + seconds}
 
 
@@ -24,14 +24,14 @@ def sign(owner: str, *, scope: str = "read", seconds: int = MAX_AGE) -> str:
 
 
 def with_claims(**changed: object) -> str:
-    """A good token but for these claims."""
+    """A valid token, except for these claims."""
     return sign_bytes(json.dumps(claims_for("external:1") | changed).encode())
 
 
 def sign_bytes(
     payload: bytes, header: bytes = b'{"alg":"HS256","typ":"JWT"}', *, key: str | None = None
 ) -> str:
-    """Any payload below any header, with a correct HMAC-SHA256 of both."""
+    """A token with any header and any payload, and a correct HMAC-SHA256 of both."""
     text = f"{base64url(header)}.{base64url(payload)}"
     secret = settings.STREAM_SIGNING_KEY if key is None else key
     return f"{text}.{base64url(hmac.digest(secret.encode(), text.encode(), 'sha256'))}"

@@ -1,4 +1,4 @@
-"""A reply that a test writes piece by piece: time passes, and the log is asked, on command."""
+"""A reply that a test writes piece by piece. The test also lets time pass and makes the trips."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ class SteppedLoop:
         return object()
 
     def step(self, seconds: float) -> None:
-        """Let so much time pass; timers that become due meanwhile fire at their time."""
+        """Let this much time pass. Timers that become due meanwhile fire at their time."""
         end = self.now + seconds
         while due := [timer for timer in self._timers if timer[0] <= end]:
             timer = min(due, key=lambda timer: timer[0])
@@ -47,13 +47,13 @@ class SteppedLoop:
 
 
 def stepped_window() -> tuple[SteppedLoop, DeltaWindow]:
-    """A delta window and the time on which it rests."""
+    """A delta window, and the loop whose time it uses."""
     time: Any = SteppedLoop()
     return time, DeltaWindow(time)
 
 
 class SteppedReply:
-    """An attempt at a run. What it writes waits in the writer's turns until `trip`."""
+    """An attempt at a run. Its pieces wait in the writer's turns until `trip`."""
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop, window: DeltaWindow) -> None:
         self.run = run
@@ -67,7 +67,7 @@ class SteppedReply:
         self.writer = self.attempt.writer
 
     def write(self, piece: Append, on_result: OnResult) -> None:
-        """What a `LogWriter` does."""
+        """Queue a piece, in place of `LogWriter.write`."""
         self.unsent.add([(piece, on_result)])
 
     def append(self, item: str | ReasoningPart | WholePart) -> None:
@@ -75,7 +75,7 @@ class SteppedReply:
         self.loop.run_until_complete(self.writer.append(item))
 
     def trip(self) -> None:
-        """Send to the log what waits, and deliver its results."""
+        """Send all waiting pieces to the log, and deliver the results."""
         while batch := self.unsent.trip():
             results = append_all([piece for piece, _ in batch], self.away)
             for (_, on_result), result in zip(batch, results, strict=True):
@@ -95,7 +95,7 @@ class SteppedReply:
 
 
 class SteppedReplies:
-    """Replies of one process: they share a delta window, whose time a test steps."""
+    """Replies of one process. They share a delta window, whose time the test controls."""
 
     def __enter__(self) -> Self:
         self.time, self._window = stepped_window()

@@ -26,7 +26,7 @@ class Story:
         assert self._pubsub.get_message(timeout=5)["type"] == "subscribe"
 
     async def publish(self, count: int) -> None:
-        """Publish `count` deltas; their messages wait in the reader's inbox."""
+        """Publish `count` deltas. Their messages wait in the reader's inbox."""
         await sync_to_async(self.run.publish_deltas)(count)
         for _ in range(count):
             message = await asyncio.to_thread(self._pubsub.get_message, timeout=5)

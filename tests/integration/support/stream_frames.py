@@ -1,4 +1,4 @@
-"""Cut a stream of events into its frames."""
+"""Cuts a stream of events into its frames."""
 
 from __future__ import annotations
 

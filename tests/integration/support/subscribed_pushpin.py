@@ -1,4 +1,4 @@
-"""A Pushpin that subscribes to the bridge, and holds for it."""
+"""A Pushpin that subscribes to the bridge, and holds of readers."""
 
 import asyncio
 import time

@@ -8,7 +8,7 @@ from streams.log.event_log import the_log
 from streams.log.sharding import server_of
 from tests.integration.support.published_run import VISITOR, PublishedRun
 
-NOWHERE = "redis://127.0.0.1:1/0"  # where everything is refused at once
+NOWHERE = "redis://127.0.0.1:1/0"  # refuses connections at once
 SERVERS = (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""What the log holds of a reply whose text waits in the delta window."""
+"""The events in the log of a reply whose text waits in the delta window."""
 
 from streams.log.channels import channel_of
 from streams.log.event_log import log_of, the_log
@@ -22,7 +22,7 @@ def events(run: Run) -> list[Piece | TextSnapshot]:
 
 
 def entries(run: Run) -> list[tuple[str, str]]:
-    """The type and data of all that the log of the run's conversation holds."""
+    """The type and data of all events in the log of the run's conversation."""
     read, last = list[tuple[int, str, str]](), False
     while not last:
         page = log_of(run.conversation_id).read_after(read[-1][0] if read else first_id(run))
@@ -39,7 +39,7 @@ def first_id(run: Run) -> int:
 
 
 def heard(reply: SteppedReply) -> list[str]:
-    """What the log holds once all that was published is in it: a word for each event."""
+    """Make the trip, and return the text or the type of each of the reply's events in the log."""
     reply.trip()
     said = list[str]()
     for number, event in enumerate(events(reply.run)):

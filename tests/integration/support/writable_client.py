@@ -1,4 +1,4 @@
-"""A reader whose connection may be written without its stream's task."""
+"""A reader to whose connection events may be written at once, without its stream's task."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ WITHIN = 10.0  # seconds, on a busy machine
 
 
 class Client:
-    """A reader with a connection that can be written at once, unless it is full."""
+    """A reader to whose connection events can be written at once, unless it is full."""
 
     def __init__(
         self,

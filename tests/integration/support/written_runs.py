@@ -1,4 +1,4 @@
-"""Runs that a thread of the test process writes, as a worker's place does."""
+"""Runs that a thread of the test process writes, as a thread of a worker does."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def worker_process(settings: Any) -> Iterator[Runtime]:
 
 
 def until(is_true: Callable[[], Any], seconds: float = 10) -> None:
-    """Wait for a fact. Fails if it does not come true in time."""
+    """Wait until a condition is true. Fails if it is not true in time."""
     deadline = monotonic() + seconds
     while not is_true():
         assert monotonic() < deadline, "it did not come true in time"

@@ -7,7 +7,7 @@ from workers.agents import Agent, Turn
 
 
 def saying(*items: Any) -> Agent:
-    """An agent that yields these."""
+    """An agent that yields these items."""
 
     async def agent(turn: Turn) -> AsyncIterator[Any]:
         for item in items:

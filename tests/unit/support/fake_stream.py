@@ -1,4 +1,4 @@
-"""A tiny event stream for tests of followers and proxies: it sends its blocks after a cursor."""
+"""A tiny event stream for tests of followers and proxies. It sends the blocks after a cursor."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def chunk(portion: bytes) -> bytes:
 async def fake_stream(
     tip: int, *, answer: Callable[[int | None], bytes] | None = None
 ) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Events 1 to `tip`, then the end, then 204; gives the port and each request's head.
+    """Serve events 1 to `tip`, and after them 204. Yields the port and the heads of all requests.
 
-    `answer`, given the cursor, replaces the whole of the answer's bytes.
+    `answer` gets the cursor, and returns all bytes of a response instead.
     """
     asked: list[bytes] = []
 

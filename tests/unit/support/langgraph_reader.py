@@ -1,4 +1,4 @@
-"""What a client of LangGraph's wire makes of the frames."""
+"""A client of LangGraph's wire, which folds its frames."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ THREAD = ThreadBefore(thread=str(UUID(int=2)), messages=(ASKED,))
 
 
 class Reader:
-    """What a client makes of the frames: chunks are added up by the id of their message."""
+    """A client's fold of the frames. It adds up chunks by the id of their message."""
 
     def __init__(self) -> None:
         self.last: int | None = None

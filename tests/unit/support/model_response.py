@@ -19,7 +19,7 @@ Part = bytes | float | Exception
 
 @dataclass
 class Response:
-    """Each part in turn: bytes arrive, a number is that many seconds of silence."""
+    """Gives its parts in turn: bytes, seconds of silence, or an exception."""
 
     parts: Iterable[Part]
     headers: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Reply:
-    """What was read of a response. `code` is the fault's, where there was one."""
+    """The reply that was read from a response. `code` is that of its error, or None."""
 
     text: str = ""
     reasoning: str = ""
@@ -51,7 +51,7 @@ def line_reader(parts: Iterable[Part], patience: float = 60) -> LineReader:
 
 
 async def read(*parts: Part, patience: float = 60) -> Reply:
-    """The whole reply that a response of these parts is."""
+    """Read the whole reply from a response with these parts."""
     texts, thoughts, reason, usage, code = [], [], None, None, None
     try:
         async for chunk in ReplyStream(line_reader(parts, patience)).read():

@@ -1,4 +1,4 @@
-"""What clients of OpenAI's wires make of the frames, each of which they get once."""
+"""Clients of OpenAI's wires, which fold the frames. They get each frame once."""
 
 import json
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def data_of(frame: bytes) -> dict[str, Any]:
 
 
 class ResponseReader:
-    """What a client of the Responses API makes of the frames, each of which it gets once."""
+    """A client of the Responses API, which folds the frames."""
 
     def __init__(self) -> None:
         self.last: int | None = None
@@ -59,7 +59,7 @@ class ResponseReader:
                 self.final = data["response"]
 
     def valid_items(self, *, without_voided_calls: bool = False) -> list[dict[str, Any]]:
-        """The items with content; a void one has none."""
+        """The items with content. A void item has none."""
         done = [self.items[index] for index in sorted(self.items)]
         assert all(item.pop("done") for item in done)
         if without_voided_calls:
@@ -68,7 +68,7 @@ class ResponseReader:
 
 
 class ChatReader:
-    """What a client of Chat Completions makes of the frames."""
+    """A client of Chat Completions, which folds the frames."""
 
     def __init__(self) -> None:
         self.text = self.reasoning = ""

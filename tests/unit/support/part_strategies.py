@@ -1,4 +1,4 @@
-"""Parts as Hypothesis draws them."""
+"""Strategies of Hypothesis for parts."""
 
 from datetime import UTC, datetime
 from uuid import UUID

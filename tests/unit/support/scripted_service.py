@@ -1,4 +1,4 @@
-"""A service with scripted streams, and a terminal's chat with it."""
+"""A service with scripted streams, and a chat at a terminal with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ USAGE = Usage(input_tokens=1, output_tokens=3, total_tokens=4, estimated=False)
 
 
 class Service:
-    """Answers like the service. Each item of `streams` is one connection, and is then cut."""
+    """Answers like the service. Each item of `streams` is one connection, which then ends."""
 
     def __init__(
         self, *streams: Sequence[Frame] | httpx.Response, text: str = "", **run: Any
@@ -78,7 +78,7 @@ class Service:
 
 
 class Terminal:
-    """A chat with a service. `out` and `err` are what it has printed."""
+    """A chat with a service. `printed` returns its output."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the source declares: refusals, exceptions, metrics. Read from it, not imported."""
+"""The refusals, exceptions and metrics in the source, which is parsed and not imported."""
 
 import ast
 import builtins
@@ -56,7 +56,7 @@ def stop_reasons() -> set[str]:
 
 
 def exceptions() -> set[str]:
-    """Each public exception class: its bases are built-in exceptions or other ones found here."""
+    """Each public exception class, whose bases are built-in exceptions or other such classes."""
     bases: dict[str, set[str]] = {}
     for node in chain.from_iterable(ast.walk(tree) for tree in trees(*PACKAGES)):
         if isinstance(node, ast.ClassDef):

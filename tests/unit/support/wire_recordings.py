@@ -1,4 +1,4 @@
-"""Recordings of one conversation's wire, and what the checker finds in them."""
+"""Recordings of one conversation's wire, and the checker's reports on them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ STORY = [
 
 
 def snapshot(cursor: int | None, *, text: str | None = None, status: str = "running") -> bytes:
-    """Before the end with the text so far, or after it with the reply among the messages."""
+    """A snapshot of the active run with this text, or without `text` one after the run's end."""
     live = {"id": RUN, "status": status, "attempt": 1, "text": text, "parts": texts(text or "")}
     payload: dict[str, Any] = {
         "id": TALK,

@@ -1,4 +1,4 @@
-"""All guards, by the package of the production code that has them: docs/proofs.md lists them so."""
+"""All guards, in the order of docs/proofs.md: by the package that has them."""
 
 from tests.integration.support.guards import (
     chat,

@@ -1,4 +1,4 @@
-"""The guards of streams.chat: what is published after the rows, and which runs are dispatched."""
+"""The guards of streams.chat: events that are published after the rows, and dispatched runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers import claim_rows
 
 
 def missing_events_of(instead: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
-    """Another answer of `missing_events`, wherever it is called."""
+    """Replace `missing_events` in all modules that call it."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(publisher, "missing_events", instead)

@@ -1,4 +1,4 @@
-"""The guards of streams.delivery: what a reader receives, and how many streams it has."""
+"""The guards of streams.delivery: the events that a reader receives, and its number of streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guard is the code that keeps a promise; here is how a test takes one out."""
+"""A guard is code that keeps a promise. This module lets a test remove a guard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Guard:
 
 
 def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
-    """Change the operations' text. Each old text stands there once."""
+    """Change the text of the operations in Redis. Each old text must occur in it once."""
 
     def remove_text(patch: pytest.MonkeyPatch) -> None:
         text = LIBRARY.operations
@@ -41,7 +41,7 @@ def script(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def source(owner: type, name: str, old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:
-    """Change the text of a method. The old text is in it once."""
+    """Change the text of a method. The old text must occur in it once."""
 
     def remove_text(patch: pytest.MonkeyPatch) -> None:
         text = textwrap.dedent(inspect.getsource(getattr(owner, name)))

@@ -1,1 +1,1 @@
-"""The parts of test_state_machine.py, from its pieces to the steps of readers and of Redis."""
+"""The parts of test_state_machine.py: choices, world, simulation, promises, disturbances."""

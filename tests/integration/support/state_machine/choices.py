@@ -1,4 +1,4 @@
-"""What Hypothesis chooses from: the model's words, and the step at which a process dies."""
+"""Hypothesis' choices: the model's words, and the step at which a process dies."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WORDS = st.lists(
     max_size=4,
 )
 
-# Where a process may die, in whichever use case: before the step, or after it.
+# The steps at which a process may die: the owner, the step, and whether it dies after the step.
 STEPS: list[tuple[Any, str, bool]] = [
     (ask_module, "publish_pending", False),
     (ChannelLog, "append_once", True),

@@ -1,4 +1,4 @@
-"""The steps that happen to Redis and to readers: losses, trims, cuts."""
+"""The steps that disturb Redis and the readers: losses, trims, cuts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Disturbances(Promises):
 
     @rule(kept=st.integers(0, 5))
     def trim(self, kept: int) -> None:
-        """The log's oldest events go, or all of them: its place is remembered."""
+        """The log's oldest events are removed, or all of them. Its state stays."""
         self.valkey.xtrim(f"{{{self.channel}}}:events", maxlen=kept, approximate=False)
         self._allow_resets(to_those_behind=True)
 
@@ -71,7 +71,7 @@ class Disturbances(Promises):
 
     @rule(who=st.integers(0, READERS - 1))
     def come_anew(self, who: int) -> None:
-        """Replace this reader by one without a cursor."""
+        """Replace this reader by a new reader without a cursor."""
         reader = self.readers[who]
         self._do(reader.disconnect())
         new = SteppedReader(self.conversation, reader.time)

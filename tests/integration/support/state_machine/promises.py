@@ -1,4 +1,4 @@
-"""What must be so after each step, and in the end: readers, log and database agree."""
+"""The checks after each step and at the end: readers, log and database agree."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.integration.support.state_machine.world import Kept, Said
 from tests.support.fold import ConversationState
 from workers.lease import claim
 
-SO_FAR = "so far"  # a channel of the test: a message on it arrives after all others
+SO_FAR = "so far"  # a channel of the test, whose message arrives after all earlier messages
 
 
 class Promises(Simulation):
@@ -41,7 +41,7 @@ class Promises(Simulation):
     def the_promises_hold(self) -> None:
         if not hasattr(self, "conversation"):
             return
-        self.clock += 1009  # no round number: what differs by one would meet again at the next
+        self.clock += 1009  # not round, so that ids that differ by one do not meet at a later step
         self._deliver()
         self._note()
         self.world.seen["steps"] += 1
@@ -64,7 +64,7 @@ class Promises(Simulation):
             connection.close()
 
     def _finish(self) -> None:
-        """All that is left undone is done; then every reader knows what the database holds."""
+        """Finish all runs. Then check that every reader has the database's state."""
         for worker in self._speaking():
             self._trip(worker)
         for _ in range(12):
@@ -94,7 +94,7 @@ class Promises(Simulation):
                 reader.inbox.append(message["data"])
 
     def _note(self) -> None:
-        """Fold what is new in the log into the model, and keep what Redis holds by now."""
+        """Fold the log's new events into the model, and keep the current content of Redis."""
         life = self.valkey.hget(f"{{{self.channel}}}:state", "epoch_start")
         if life != self.life:
             if self.lost:
@@ -103,7 +103,7 @@ class Promises(Simulation):
         for id, entry in self._entries().items():
             assert self.events.get(id, entry) == entry, "an event was rewritten"
             if id not in self.events:
-                # A process that dies between row and log leaves the log to the sweep.
+                # If a process dies between the row and the log, the sweep deletes the log later.
                 assert not self.deleted or DeletedConversation.objects.exists(), (
                     "a deleted log is written to"
                 )
@@ -150,13 +150,13 @@ class Promises(Simulation):
                 over.add(run)
 
     def _check_outcomes(self) -> None:
-        """What has ended stays as it ended."""
+        """Check that an ended run does not change any more."""
         for run in Run.objects.exclude(status__in=Run.ACTIVE).select_related("reply"):
             now = run.status, parts_of(run.reply)
             assert self.ended.setdefault(run.id, now) == now
 
     def _compare(self, reader: SteppedReader) -> None:
-        """A caught-up reader has the database's replies, and the log's text of active runs."""
+        """Check that a caught-up reader has the stored replies, and the active runs' text."""
         self._deliver()
         self._do(reader.catch_up())
         self._note()  # reading a log that has lost its tail begins another epoch
@@ -196,7 +196,7 @@ def part_in(event: Piece) -> Part:
 def known_to(
     heard: ConversationState,
 ) -> tuple[dict[UUID, tuple[Part, ...]], dict[UUID, Said]]:
-    """What a reader takes for over, and what for going on."""
+    """The replies that have ended for a reader, and those that are active for it."""
     told = {m.run: m.parts for m in heard.messages.values() if m.run}
     going = {}
     for reply in heard.replies.values():

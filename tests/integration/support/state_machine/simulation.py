@@ -1,4 +1,4 @@
-"""The state of the machine, and what its steps do: processes die, workers write, leases expire."""
+"""The state of the machine, and its actions: processes die, workers write, leases expire."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Simulation(RuleBasedStateMachine):
 
     @contextmanager
     def _dying(self, death: tuple[Any, str, bool] | None) -> Iterator[None]:
-        """The process dies at this step, if it comes so far."""
+        """Let the process die at this step, if it reaches the step."""
         if death is None:
             yield
             return
@@ -82,7 +82,7 @@ class Simulation(RuleBasedStateMachine):
 
     @contextmanager
     def _unanswered(self) -> Iterator[None]:
-        """The fence is set, but the response is lost."""
+        """Let the response to the next `restore_fence` be lost. The fence is set."""
         fence = ChannelLog.restore_fence
 
         def silent(*args: Any, **kwargs: Any) -> int:
@@ -132,7 +132,7 @@ class Simulation(RuleBasedStateMachine):
         running.update(lease_until=Now() - timedelta(seconds=1))
 
     def _say(self, worker: Worker, words: list[Part]) -> None:
-        """The model's next words. An attempt that may not read further waits for a batch."""
+        """Append the model's next words. If no more may wait, send a batch first."""
         for word in words:
             if worker.full:
                 self.world.seen["waits for room"] += 1
@@ -141,7 +141,7 @@ class Simulation(RuleBasedStateMachine):
             worker.say(word)
 
     def _trip(self, worker: Worker, *, twice: bool = False) -> None:
-        """What a worker has written reaches the log; twice where the first answer got lost."""
+        """Send the worker's pieces to the log. With `twice`, again, as after a lost response."""
         while batch := worker.unsent.trip():
             pieces = [piece for piece, _ in batch]
             answers = append_all(pieces, worker.away)

@@ -1,4 +1,4 @@
-"""What the state machine runs on: workers, the model's own count of replies, and the services."""
+"""The surroundings of the state machine: workers, its own copy of the replies, and the services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.delta_window import DeltaWindow
 
 @dataclass(frozen=True)
 class Said:
-    """What one run's reply holds in the log: the model's own count of it."""
+    """The parts of one run's reply that the log must hold, counted by the machine itself."""
 
     attempt: int
     parts: tuple[Part, ...]
@@ -27,16 +27,16 @@ class Said:
 
 @dataclass(frozen=True)
 class Kept:
-    """What Redis held after some step, byte by byte, and what the model says that it held."""
+    """The bytes in Redis after a step, and the replies that it must have held then."""
 
     keys: dict[bytes, bytes]
     said: dict[UUID, Said]
 
 
 class Worker(SteppedReply):
-    """A worker at one attempt, and its writer. It may be a ghost.
+    """A worker with one attempt and its writer. The attempt may have lost its run already.
 
-    What the attempt writes waits in the writer's turns until the machine makes a trip.
+    The attempt's pieces wait in the writer's turns until the machine makes a trip.
     """
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop, window: DeltaWindow) -> None:
@@ -46,11 +46,11 @@ class Worker(SteppedReply):
 
     @property
     def full(self) -> bool:
-        """Whether so much waits for the log that the attempt reads no further."""
+        """Whether so many pieces wait for the log that the attempt reads no further."""
         return self.writer._unconfirmed._pieces > self.writer._unconfirmed._limit
 
     def say(self, word: Part) -> None:
-        """The model's next word. It counts as written even if the log refuses it."""
+        """Append the model's next word. It counts as written even if the log refuses it later."""
         try:
             self.append(word.text if isinstance(word, TextPart) else word)
         except Superseded:
@@ -71,7 +71,7 @@ class Worker(SteppedReply):
 
 @dataclass
 class World:
-    """What a machine runs on: the pieces that pytest brings along."""
+    """The fixtures of pytest that a machine uses, and its counts."""
 
     valkey: Any
     raw: Any  # the same, in bytes
