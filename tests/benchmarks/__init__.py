@@ -1,1 +1,1 @@
-"""How fast it is, beside what a user would take instead: `python -m tests.benchmarks.<noun>`."""
+"""Benchmarks of Unspool and of its alternatives: `python -m tests.benchmarks.<noun>`."""

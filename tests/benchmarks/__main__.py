@@ -1,8 +1,8 @@
-"""All benchmarks, each bounded in time, then one table of aims and figures, and the plots.
+"""Runs all benchmarks, each with a time limit, then prints the aims' table and draws the plots.
 
-`make bench`, or `python -m tests.benchmarks --small`. At their usual size they run one after the
-other, because each needs the machine to itself, and the plots are those of the documents. Small
-ones only show whether a benchmark works, so as many run at once as there are cores.
+`make bench`, or `python -m tests.benchmarks --small`. At their usual size the benchmarks run one
+after the other, because each needs the machine to itself, and the plots go to the documents. With
+`--small` they only show whether each benchmark works, so as many run at once as there are cores.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tests.benchmarks import plots
 from tests.benchmarks.report import read_figures
 from tests.benchmarks.summary import summary
 
-# The longest first: where two run at once, neither is left over at the end.
+# The longest first, so that no core is idle for long at the end if two run at once.
 NOUNS = (
     *("fanout", "growth", "publishing", "token_rates", "end_to_end", "pushpin"),
     *("wires", "reconnecting", "appending", "first_token", "duplicates", "agents", "opening"),
@@ -34,14 +34,14 @@ def run(noun: str, *, small: bool, file: Path) -> str | None:
     command = [sys.executable, "-m", f"tests.benchmarks.{noun}", "--json", str(file)]
     command += ["--small"] if small else []
     with tempfile.TemporaryFile() as kept:
-        # The output of several at once would be mixed.
+        # Otherwise the output of benchmarks that run at once would be mixed.
         words = kept if small else None
         process = subprocess.Popen(command, stdout=words, stderr=words)
         try:
             status = process.wait(seconds)
             fault = f"{noun} ended with {status}" if status else None
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # it ends its own processes on its way out
+            process.send_signal(signal.SIGINT)  # it ends its own processes and exits
             fault = f"{noun} was not done within {seconds} s"
             try:
                 process.wait(30)
@@ -64,7 +64,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="unspool-bench-") as folder:
         file = asked.json or Path(folder) / "figures.jsonl"
         file.touch()
-        before = file.stat().st_size  # of earlier runs
+        before = file.stat().st_size  # bytes of earlier runs
         with ThreadPoolExecutor(at_once) as pool:
             run_one = partial(run, small=asked.small, file=file)
             faults = [fault for fault in pool.map(run_one, NOUNS) if fault]

@@ -1,4 +1,4 @@
-"""The graph that `tests.benchmarks.agents` measures: one model that says its question's number."""
+"""The graph that `tests.benchmarks.agents` measures. Its model sends a given number of tokens."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,6 +48,6 @@ agent = graph(built)
 
 
 async def plain(turn: Turn) -> AsyncIterator[str]:
-    """As many tokens, from a generator that has nothing of its own to pay."""
+    """The same tokens from a plain generator, which itself costs almost nothing."""
     for number in range(int(turn.question)):
         yield f"word{number} "

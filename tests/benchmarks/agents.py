@@ -1,8 +1,9 @@
-"""What the engine adds to a token of an agent: processor time against the same graph alone.
+"""The processor time that the engine adds to an agent's token, compared with the graph alone.
 
-One LangGraph graph is read in the engine's modes with its results dropped, then as the engine reads
-an agent, in pairs: the median of each, and of their ratio. Then a whole agents process writes the
-same reply: with the log, the limits and the lease. A plain generator shows the engine's own part.
+The benchmark reads one LangGraph graph in pairs: first in the engine's stream modes with the
+results dropped, then as the engine reads an agent. It gives the median of each, and of their ratio.
+Then a whole agents process writes the same reply, with the log, the limits and the lease. A plain
+generator as the agent shows the engine's own share.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ BAR = 1.5  # times the graph's own cost, at most
 
 
 async def alone(tokens: int) -> float:
-    """µs a token of the graph with its results dropped."""
+    """µs per token of the graph with its results dropped."""
     from tests.benchmarks.agent_graph import built
     from workers.agents.graph import MODES
 
@@ -37,7 +38,7 @@ async def alone(tokens: int) -> float:
 
 
 async def read(tokens: int) -> float:
-    """µs a token of the agent as an attempt reads it."""
+    """µs per token of the agent as an attempt reads it."""
     from tests.benchmarks.agent_graph import agent
     from workers.agents.reply import reply_of
     from workers.agents.testing import turn_of
@@ -50,9 +51,9 @@ async def read(tokens: int) -> float:
 
 
 async def written(wishes: Wishes, tokens: int, times: int, window: float) -> list[Row]:
-    """What an agents process spends on the graph's replies, and on a plain agent's.
+    """The cost of an agents process for the replies of the graph and of the plain agent.
 
-    A token's cost is without what a run of one token costs, which has a column of its own.
+    The cost per token excludes the cost of a run with one token, which has its own column.
     """
     from tests.benchmarks.agent_graph import AGENT, PLAIN
 
@@ -89,7 +90,7 @@ async def written(wishes: Wishes, tokens: int, times: int, window: float) -> lis
 
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
-    """The graph alone, what reads it, and the process that writes it."""
+    """Measure the graph alone, the graph as an agent, and the whole agents process."""
     warnings.simplefilter("ignore")
     tokens, pairs = wishes.size(4000, 200), wishes.size(10, 1)
     await alone(tokens)

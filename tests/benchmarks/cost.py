@@ -1,4 +1,4 @@
-"""What a process spends: processor time, writes, memory, threads; and on which core it may."""
+"""Measures a process's processor time, writes, memory and threads; pins processes to cores."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 
 import psutil
 
-MEASURED, ELSE = 0, 1  # the core of the process that is measured, and of all others
+MEASURED, ELSE = 0, 1  # the core of the measured process, and the core of all others
 
 
 class Cost:
-    """What one process has spent since `begin()`."""
+    """The resources that one process has used since `begin()`."""
 
     def __init__(self, pid: int | None = None) -> None:
         self._process = psutil.Process(pid or os.getpid())
@@ -29,22 +29,22 @@ class Cost:
         return int(self._process.io_counters().write_count) - self._written
 
     def _now(self) -> float:
-        # `clock_getcpuclockid` of POSIX, which Python lacks: nanoseconds, where /proc has ticks.
+        # `clock_getcpuclockid` of POSIX, which Python lacks. It has nanoseconds; /proc has ticks.
         return time.clock_gettime((~self._process.pid << 3) | 2)
 
     @property
     def seconds(self) -> float:
-        """Of processor time."""
+        """Processor time in seconds."""
         return self._now() - self._spent
 
     @property
     def share(self) -> float:
-        """Of one core, in percent."""
+        """Processor time in percent of one core."""
         return 100 * self.seconds / max(0.001, time.monotonic() - self._begun)
 
     @property
     def memory(self) -> int:
-        """Bytes of its own: what would be free without it."""
+        """The process's own bytes, which would be free without it."""
         return int(self._process.memory_full_info().uss)
 
     @property
@@ -53,7 +53,7 @@ class Cost:
 
 
 def pin(core: int, *pids: int) -> None:
-    """Keep these processes, and what they start from now on, on this core, if there is one."""
+    """Pin these processes, and all that they start later, to this core, if the machine has it."""
     if (os.cpu_count() or 1) > core:
         for pid in pids:
             for thread in psutil.Process(pid).threads():

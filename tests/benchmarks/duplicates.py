@@ -1,7 +1,7 @@
-"""Why the service has its own stream view: events that readers receive twice after a reconnect.
+"""Counts events that readers receive twice after a reconnect, with this and with other views.
 
-Readers of one channel drop their connections at random while events are said, and come back at
-once with the last id they heard, as an EventSource does.
+Readers of one channel drop their connections at random while events are published. They reconnect
+at once with the last id that they received, as an EventSource does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tests.benchmarks.report import Row, Wishes, benchmark
 
 RATE = 100  # events a second
 SEED = 7
-PATIENCE = 20  # seconds after the last event until what has not arrived counts as lost
+PATIENCE = 20  # seconds after the last event until a missing event counts as lost
 
 
 async def restless(reader: Reader, drops: list[float]) -> None:
-    """Drop at these moments (monotonic seconds), and be back at once."""
+    """Drop the connection at these moments (monotonic seconds), and reconnect at once."""
     for moment in sorted(drops):
         await asyncio.sleep(max(0.0, moment - time.monotonic()))
         reader.drop()

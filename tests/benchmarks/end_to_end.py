@@ -1,7 +1,8 @@
-"""The whole way of a token, from the model's byte to the follower's, and what it adds to a reply.
+"""The whole way of a token, from the model to the follower, and the time that it adds to a reply.
 
-Twenty replies at a time, each with one follower, at fifty tokens a second; beside peers that
-stream from the model to the client that asked. The processes are web and worker, or the peer's one.
+Twenty replies run at a time, each with one follower, at fifty tokens a second. Peers stream from
+the model to the client that asked. The measured processes are web and worker, or the peer's single
+process.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ async def row(
     seconds = sum(cost.seconds for cost in spent)
     whole = part([took for _, took in told], 0.5)
     tokens = sum(len(reader.late) for reader, _ in told)
-    events = sum(reader.count for reader, _ in told)  # of the peers' none has an id
+    events = sum(reader.count for reader, _ in told)  # 0 for the peers, whose events have no ids
     return {
         "way": name,
         "tokens": tokens,
@@ -89,7 +90,7 @@ async def row(
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     tokens = wishes.size(500, 50)
-    least = tokens / RATE  # what the model takes
+    least = tokens / RATE  # seconds that the model takes
     async with service(wishes) as home:
         web = home.stack.web
         pin(MEASURED, web.pid)

@@ -1,6 +1,6 @@
-"""How late a slow reply is said beside replies that flood, of one worker process.
+"""How late a slow reply's tokens are while the same worker process writes very fast replies.
 
-The worker has a core to itself; the scripted model, Redis, web and the reader share the other.
+The worker has a core to itself. The scripted model, Redis, web and the reader share the other core.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 from tests.benchmarks.service import Service, service
 
 RATE = 20  # tokens a second of the slow reply
-FLOOD = 5000  # tokens a second that the model offers of each other one
+FLOOD = 5000  # tokens a second that the model offers for each other reply
 
 
 async def slow(home: Service, *, beside: int, seconds: int) -> Row:
-    """The lateness of one slow reply beside so many that flood for all that time."""
+    """The lateness of one slow reply while `beside` very fast replies run all the time."""
     floods = await asyncio.gather(
         *(home.another_client().ask(tokens=20_000, rate=FLOOD, seed=n) for n in range(beside))
     )

@@ -1,7 +1,7 @@
-"""How many events one web process delivers, how late, and what a follower costs that waits.
+"""How many events one web process delivers, how late they are, and what a waiting follower costs.
 
-Many followers of one channel, at several rates and in several numbers; as many events as can be
-published; many followers of many channels; many followers of a channel without events.
+The loads: many followers of one channel, at several rates and in several numbers; as many events as
+can be published; many followers of many channels; many followers of a channel without events.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from tests.benchmarks.peer_servers import (
 from tests.benchmarks.readers import Reader, connected, heard
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 
-PATIENCE = 90  # seconds from the first event until what has not arrived counts as lost
+PATIENCE = 90  # seconds from the first event until a missing event counts as lost
 SWEEP_PATIENCE = 8  # the same for one point of a plot
-BEHIND = 1000  # ms at the p50: a view so late gets no further points
-RATE = 50  # events a second of the channel, where the number of readers is what changes
+BEHIND = 1000  # ms at the p50; a view that is later gets no further points
+RATE = 50  # events a second of the channel, in loads that change only the number of readers
 
 
 async def delivery(
     ring: PeerServer, readers: list[Reader], *, events: int, rate: float, patience: float
 ) -> Row:
-    """What connected readers receive of so many events on each channel, `rate` a second in all.
+    """Publish `events` on each channel, `rate` a second in all, and measure the readers.
 
-    It counts from now on, so that one load can follow another on the same connections.
+    The readers must be connected. Earlier events do not count, so that one load can follow another
+    on the same connections.
     """
     for reader in readers:
         reader.count, reader.repeated = 0, 0
@@ -68,7 +69,7 @@ async def delivery(
 async def load(
     name: str, wishes: Wishes, *, followers: int, channels: int, events: int, rate: float
 ) -> Row:
-    """So many events on each channel, `rate` a second in all channels together."""
+    """Measure new readers: `events` on each channel, `rate` a second in all channels together."""
     async with peer_server(name, wishes.place, channels=channels) as ring:
         readers = ring.readers(followers, timed=followers // 5)
         await connected(readers, within=120)
@@ -79,9 +80,9 @@ async def load(
 async def sweep(
     name: str, wishes: Wishes, steps: Sequence[tuple[int, int]], *, seconds: float
 ) -> AsyncIterator[Row]:
-    """So many readers of one channel and events a second, one step after the other.
+    """Measure one channel in steps, each with a number of readers and a rate of events.
 
-    New readers start after the newest event. The steps end where the view is far behind.
+    New readers start after the newest event. The steps end once the view is far behind.
     """
     async with peer_server(name, wishes.place, channels=1) as ring:
         readers: list[Reader] = []
@@ -117,11 +118,11 @@ async def waiting(names: Sequence[str], wishes: Wishes, *, followers: int) -> As
                 peer_server(name, wishes.place, channels=1),
             )
             some = ring.readers(20)
-            await connected(some, within=30)  # whatever is made once, is made now
+            await connected(some, within=30)  # so that everything that is created only once exists
             server = Cost(ring.web.pid)
             memory, threads = server.memory, server.threads
             await connected(ring.readers(followers), within=300, at_once=50)
-            await asyncio.sleep(wishes.size(2, 0))  # what opening them cost is spent
+            await asyncio.sleep(wishes.size(2, 0))  # until the work of opening them has ended
             opened: Row = {
                 "KB a follower": round((server.memory - memory) / followers / 1024, 1),
                 "more threads": server.threads - threads,

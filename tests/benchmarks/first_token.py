@@ -1,4 +1,4 @@
-"""How long an asker waits: for the 202, and for the first token beyond the model's own time."""
+"""How long a client waits for the 202, and for the first token beyond the model's own time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.benchmarks.peer_streamers import DJANGO, FASTAPI, Streamer, streamer
 from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds, part
 from tests.benchmarks.service import Service, service
 
-TURNS = 10  # of a conversation: the peers get no history
+TURNS = 10  # turns of a conversation; few, because the peers get no history
 
 
 def token(said: bytes) -> bool:
@@ -20,7 +20,7 @@ def token(said: bytes) -> bool:
 
 
 async def accepted(home: Service, questions: int) -> list[float]:
-    """µs from POST to 202 in a new conversation, one after another; their replies are written."""
+    """µs from POST to 202 in a new conversation, one after another. The worker writes replies."""
     took = []
     for n in range(questions):
         asked = await home.client.ask(tokens=5, seed=n)
@@ -38,7 +38,7 @@ async def answered(home: Service, questions: int) -> list[float]:
         await reader.connect()
         await home.over([begun], within=30)
         for n in range(TURNS):
-            await asyncio.sleep(0.05)  # the reply before has ended, and its run is released
+            await asyncio.sleep(0.05)  # until the run of the reply before is released
             first = asyncio.ensure_future(reader.hears(token, within=30))
             await asyncio.sleep(0)
             asked = await home.client.ask(begun.conversation, tokens=1, seed=n)

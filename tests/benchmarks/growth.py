@@ -1,7 +1,8 @@
-"""What ten times as much costs: followers, channels, a reply's tokens, stored conversations.
+"""The cost of ten times as many followers, channels, tokens of a reply, or stored conversations.
 
-Costs are processor time for each delivery or token, and what an asker waits in a database that
-holds many conversations; where they grow in proportion, the ratio is 1.
+Costs are the processor time for each delivery or token, and the time that a client waits if the
+database holds many conversations. A ratio of 1 means that each delivery, token or request costs the
+same as before.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from tests.benchmarks.peer_servers import OURS
 from tests.benchmarks.report import Row, Wishes, benchmark, part
 from tests.benchmarks.service import Service, service
 
-LOOKS = 60  # requests of a kind
-BITE = 10_000  # conversations
+LOOKS = 60  # requests of each kind
+BITE = 10_000  # conversations that one process stores
 
 FILL = """
 from datetime import timedelta
@@ -41,7 +42,7 @@ for _ in range(5):
 
 
 async def fill(home: Service, conversations: int) -> None:
-    """Conversations of one finished turn each, in several bites: one is bounded in time."""
+    """Store conversations of one finished turn, in several bites, as a process has a time limit."""
     bite = min(BITE, conversations)
     for _ in range(conversations // bite):
         script = FILL.replace("{count}", str(bite // 5))
@@ -61,7 +62,7 @@ def grown(what: str, unit: str, few: float, many: float) -> Row:
 async def each_delivery(
     wishes: Wishes, *, followers: int, channels: int, events: int, rate: float
 ) -> float:
-    """Processor µs of the web process, with `rate` events a second on each channel."""
+    """The web process's µs for each delivery, with `rate` events a second on each channel."""
     events = min(events, 4) if wishes.small else events
     row = await load(
         OURS, wishes, followers=followers, channels=channels, events=events, rate=rate * channels
@@ -72,7 +73,7 @@ async def each_delivery(
 
 
 async def each_token(home: Service, tokens: int) -> float:
-    """Processor µs of the worker and of Redis, for a reply as fast as the model can."""
+    """The µs of worker and Redis for each token of a reply that is as fast as the model can."""
     costs = [Cost(pid).begin() for pid in (home.stack.worker.pid, home.stack.valkey.pid)]
     await home.over([await home.client.ask(tokens=tokens)], within=120)
     return 1e6 * sum(cost.seconds for cost in costs) / tokens

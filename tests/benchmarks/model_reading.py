@@ -1,5 +1,4 @@
-"""A worker that says nothing: it reads replies as `workers.generators.base` does, and tells
-what that cost.
+"""Reads replies as a worker does (`workers.generators.base`), drops them, and measures the cost.
 
     python -m tests.benchmarks.model_reading <replies> <tokens a second> <seconds>
 
@@ -18,7 +17,7 @@ import uvloop
 
 from tests.support.visitor import script
 
-WARM = 3.0  # seconds from the first token until the counting begins
+WARM = 3.0  # seconds from the start until the counting begins
 
 
 async def listen(message: str, heard: list[int]) -> None:

@@ -1,6 +1,6 @@
-"""nchan as a peer: event streams by a module of nginx, written in C. The log is its own memory.
+"""nchan as a peer: event streams by a module of nginx, written in C. Its log is in its own memory.
 
-Debian's package is libnginx-mod-nchan. Where it is not installed, its rows are left out.
+Debian's package is libnginx-mod-nchan. If it is not installed, its rows are left out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ http {{
 
 
 def with_nchan(ours: str, *others: str) -> tuple[str, ...]:
-    """These peers, and nchan beside ours if it is installed."""
+    """These names, and nchan after ours if it is installed."""
     if MODULE.exists() and shutil.which("nginx"):
         return (ours, NCHAN, *others)
     print(MISSING, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A thousand readers at once, each replaying what it missed: as after a deploy."""
+"""A thousand readers connect at once and replay the events that they missed, as after a deploy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def rush(name: str, wishes: Wishes, *, readers: int, events: int) -> Row:
     channels = min(CHANNELS, readers)
     async with peer_server(name, wishes.place, channels=channels) as ring:
         await ring.say(events * channels)
-        # A stranger's visit: what a web process does once, it has done.
+        # One earlier reader, so that the web process has done all that it does only once.
         early = ring.readers(1)
         await early[0].connect()
         await heard(early, events, within=PATIENCE)

@@ -1,4 +1,4 @@
-"""Peers that stream from the model to the client directly: the least that a reply can cost."""
+"""Peers that stream directly from the model to the client, which is the least cost of a reply."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ INSTALL = ("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
 
 @dataclass(frozen=True)
 class Streamer:
-    """One that listens at `port`; a POST to any path begins a reply there."""
+    """A peer that listens at `port`. A POST to any path begins a reply with this id."""
 
     name: str
     port: int
     web: Process
 
     def asks(self, id: str, **wishes: object) -> Reader:
-        """A reader whose request is what starts the reply."""
+        """A reader whose own request starts the reply."""
         body = json.dumps({"message": script(**wishes)}).encode()
         return Reader(self.port, Place(path=f"/{id}", headers={}, body=body), timing=True)
 
     def comes_back(self, id: str) -> Reader:
-        """A reader of a reply that has started already."""
+        """A reader of a reply that has already started."""
         return Reader(self.port, Place(path=f"/{id}", headers={}), timing=True)
 
 
 @asynccontextmanager
 async def streamer(name: str, home: Service, place: Path) -> AsyncIterator[Streamer]:
-    """The peer, ready, at this house's model (and Redis, if it wants one)."""
+    """Run the peer with the model of `home`, and with its Redis if the peer uses one."""
     port = free_port()
     place = place / f"streamer-{port}"
     place.mkdir()

@@ -31,10 +31,10 @@ FOLDER = CHECKOUT / "docs" / "plots"
 NO_FIGURES = "\nSizes of --small: these figures mean nothing"
 STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "unspool",  # ids do not depend on chance
+    "svg.hashsalt": "unspool",  # makes ids the same in each run
     "font.family": "sans-serif",
     "font.size": 10,
-    # A white card of its own: dark text is legible on it, on a light page and on a dark one.
+    # A white background, on which the dark text is legible on light and on dark pages.
     "figure.facecolor": "#ffffff",
     "text.color": "#1f2328",
     "axes.edgecolor": "#818b98",
@@ -46,7 +46,7 @@ STYLE: dict[RcKeyType, Any] = {
     "xtick.color": "#1f2328",
     "ytick.color": "#1f2328",
 }
-# Told apart without colours, too: by the marker.
+# The colour and the marker of each name. The marker tells them apart without colours.
 LOOKS = {
     OURS: ("#0072b2", "o"),
     NCHAN: ("#009e73", "s"),
@@ -60,7 +60,7 @@ LOOKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A figure over another one, from the rows that have these values."""
+    """One line: the column `y` over the plot's `x`, from the rows that have the values `rows`."""
 
     label: str
     look: str  # a key of LOOKS
@@ -74,7 +74,7 @@ class Plot:
     """A file with several lines of one benchmark. Both axes are logarithmic."""
 
     file: str
-    title: str  # may name columns
+    title: str  # may have columns' names in braces
     noun: str
     x: str
     x_label: str
@@ -198,7 +198,7 @@ def _draw(plot: Plot, rows: Sequence[Sequence[Row]], title: str, file: Path) -> 
 
 
 def _scale(axes: Axes, measured: Sequence[float]) -> None:
-    """Logarithmic axes with plain numbers; below, those that were measured."""
+    """Make both axes logarithmic, with plain numbers. The x axis has the measured values."""
     plain = FuncFormatter(lambda value, _: f"{value:,g}")
     axes.set_xscale("log")
     axes.set_yscale("log")

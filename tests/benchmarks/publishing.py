@@ -1,7 +1,7 @@
-"""What one worker process costs per token, and how late a token is said after the model sent it.
+"""What one worker process costs per token, and how late a token is published after the model.
 
-The worker has a core to itself; the scripted model, Redis and the ear that listens there share
-the other. There is no follower.
+The worker has a core to itself. The scripted model, Redis and the `Ear`, which subscribes to Redis,
+share the other core. There is no follower.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.ports import essentials
 from tests.support.procfile import CHECKOUT
 
 RATE, FAST = 50, 1000  # tokens a second and reply
-# Seconds until the first token: all requests are waiting by then.
+# Seconds until the first token. By then all requests have been sent and wait.
 START, SMALL_START = 6, 3
 
 
@@ -86,7 +86,7 @@ async def saying(
 
 async def measure(wishes: Wishes) -> AsyncIterator[Row]:
     seconds, start = wishes.size(10, 2), wishes.size(START, SMALL_START)
-    shares: dict[int, float] = {}  # of a core, in percent, by the number of replies
+    shares: dict[int, float] = {}  # percent of a core, by the number of replies
     async with service(wishes) as home:
         for replies in (wishes.size(16, 2), wishes.size(64, 4)):
             row = await saying(home, replies=replies, seconds=seconds, start=start)

@@ -1,7 +1,7 @@
 """How late an event is for readers that Pushpin holds, and what it costs the bridge.
 
-Many new channels, with two readers each; one channel with a thousand.
-Everything may run on every core: Pushpin alone is three busy threads.
+Many new channels with two readers each, then one channel with a thousand readers. Every process may
+run on every core, because Pushpin itself has three busy threads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.procfile import CHECKOUT
 from tests.support.pushpin_stack import PushpinStack
 from tests.support.stack import Stack
 
-PATIENCE = 60  # seconds from the first event until what has not arrived counts as lost
+PATIENCE = 60  # seconds from the first event until a missing event counts as lost
 
 
 @asynccontextmanager
@@ -68,9 +68,9 @@ async def load(
     rate: float,
     settled: float = 0,
 ) -> Row:
-    """So many events on each channel, `rate` a second in all channels together.
+    """Measure `events` on each channel, `rate` a second in all channels together.
 
-    They begin `settled` seconds after all readers are connected.
+    The events begin `settled` seconds after all readers are connected.
     """
     place = wishes.place / str(channels)
     place.mkdir()
@@ -107,8 +107,8 @@ async def measure(wishes: Wishes) -> AsyncIterator[Row]:
         wishes, followers=2 * fresh, channels=fresh, events=wishes.size(10, 4), rate=2 * fresh
     )
     yield await load(wishes, followers=crowd, channels=1, events=wishes.size(100, 40), rate=20)
-    # As docs/scale.md plans for it: each reader with its own reply at 50 tokens a second, and
-    # Pushpin has requested the next URL, as it does a second after it subscribes to a channel.
+    # The load of docs/scale.md: each reader with its own reply at 50 tokens a second. By then
+    # Pushpin has requested the next URL, which it does a second after it subscribes to a channel.
     for replies in (wishes.size(40, 4), wishes.size(80, 8)):
         yield await load(
             wishes,

@@ -1,7 +1,7 @@
-"""Many readers on raw sockets in one process: the load, as cheap as it can be.
+"""Many readers on raw sockets in one process, with as little processor time as possible.
 
-A reader counts ids and, where the text carries the moment at which it was said (`@<µs>@`, by the
-machine's monotonic clock), how late it came. It keeps no event.
+A reader counts ids. If a text contains the moment at which it was sent (`@<µs>@`, by the machine's
+monotonic clock), the reader also records how late it arrived. It keeps no event.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SAID = re.compile(rb"@(\d+)@")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a channel is read: the request's path and headers, and a cursor before all events."""
+    """The request for a channel: path and headers, and a cursor before all events."""
 
     path: str
     headers: Mapping[str, str]
     cursor: str | None = None
-    body: bytes = b""  # where there is one, it is a POST
+    body: bytes = b""  # if it is not empty, the request is a POST
 
     def request(self, cursor: str | None) -> bytes:
         headers = {"Host": "127.0.0.1", "Accept": "text/event-stream", **self.headers}
@@ -51,9 +51,9 @@ class Reader(asyncio.Protocol):
     received: int = 0  # bytes
     status: bytes = b""
     last: str | None = None
-    begun: float = 0.0  # the first body byte of this connection
-    arrived: float = 0.0  # the last bytes, before they were looked at
-    late: array[float] = field(default_factory=lambda: array("d"))  # µs, where `timing`
+    begun: float = 0.0  # moment of this connection's response head
+    arrived: float = 0.0  # moment of the last bytes, before they were parsed
+    late: array[float] = field(default_factory=lambda: array("d"))  # µs, if `timing`
     numbers: set[int] | None = None
     awaited: tuple[Callable[[bytes], bool], asyncio.Future[float]] | None = None
     _number: int = -1
@@ -79,7 +79,7 @@ class Reader(asyncio.Protocol):
         return self._transport is not None and not self._head
 
     async def hears(self, said: Callable[[bytes], bool], within: float) -> float:
-        """The moment (monotonic seconds) at which bytes arrive for which `said` is true."""
+        """Wait for bytes for which `said` is true. Returns the moment (monotonic seconds)."""
         self.awaited = (said, asyncio.get_running_loop().create_future())
         return await asyncio.wait_for(self.awaited[1], within)
 
@@ -99,7 +99,7 @@ class Reader(asyncio.Protocol):
             self.status, self._rest, self._head = bytes(head[9:12]), bytearray(), False
             self.begun = time.monotonic()
             data = bytes(body)
-        # A long event comes in many pieces: each is looked through once.
+        # A long event arrives in many pieces, so each piece is searched only once.
         end = (self._rest[-1:] + data).rfind(b"\n\n") + 2 - len(self._rest[-1:])
         self._rest += data
         if end < 1:
@@ -120,7 +120,7 @@ class Reader(asyncio.Protocol):
             self.awaited[1].set_result(time.monotonic())
 
     def _count_fast(self, ids: list[tuple[bytes, bytes]]) -> None:
-        """Where all is as promised, only the first and the last id need to be looked at."""
+        """Count ids. If they ascend by one, only the first and the last id are parsed."""
         first, last = number_of(*ids[0]), number_of(*ids[-1])
         if first > self._number and last - first == len(ids) - 1:
             self.count += len(ids)
@@ -144,13 +144,13 @@ class Reader(asyncio.Protocol):
 
 
 def number_of(id: bytes, digits: bytes) -> int:
-    """The id as one number that ascends. nchan's are the second, a colon, and a count in it."""
+    """The id as one ascending number. An id of nchan is the second, a colon, and a count in it."""
     second, colon, _ = id.partition(b":")
     return int(second) * 1_000_000 + int(digits) if colon and second.isdigit() else int(digits)
 
 
 async def connected(readers: list[Reader], *, within: float, at_once: int = 100) -> None:
-    """Open a connection for each, so many at a time, and wait until each was answered."""
+    """Connect all readers, `at_once` at a time, and wait until each has a response."""
     gate = asyncio.Semaphore(at_once)
 
     async def one(reader: Reader) -> None:
@@ -166,7 +166,7 @@ async def connected(readers: list[Reader], *, within: float, at_once: int = 100)
 
 
 async def heard(readers: list[Reader], count: int, *, within: float) -> float | None:
-    """Wait until each has heard so many different events; the moment, or None if not in time."""
+    """Wait until each reader has `count` different events. Returns the moment, or None if late."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if all(reader.count - reader.repeated >= count for reader in readers):

@@ -1,4 +1,4 @@
-"""Coming back to a very long reply: what a reader must take to be where the others are."""
+"""Reconnecting to a very long reply: the time and bytes until a reader is up to date."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.benchmarks.readers import Reader
 from tests.benchmarks.report import Row, Wishes, benchmark, part
 from tests.benchmarks.service import Service, service
 
-TIMES = 9  # visits; the middle one counts
-SILENCE = 60.0  # seconds that the model pauses, so that all find the reply at the same place
+TIMES = 9  # visits; the median counts
+SILENCE = 60.0  # seconds that the model pauses, so that all visits find the same text
 LATE = b"conversation.snapshot"
 
 
 async def until_quiet(reader: Reader, *, least: int) -> float:
-    """Seconds from the connection until the last byte, after which none has come for a while."""
+    """Seconds from the connection until the last byte, after which none arrives for 0.5 s."""
     begun = time.monotonic()
     await reader.connect()
     while reader.received < least and time.monotonic() - begun < 20:
@@ -71,7 +71,7 @@ async def theirs(peer: Streamer, tokens: int) -> Row:
     readers = [peer.comes_back("long") for _ in range(TIMES)]
     for reader in readers:
         reader.timing = False
-    # Their frames are not ours: the text alone is 21 characters a token.
+    # Its frames differ from ours, so its size is estimated: the text is 21 characters a token.
     return await visits(f"{RESUMABLE}: came back", readers, text=tokens * 19)
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a table for people, one JSON line for programs.
+"""The output of a benchmark: a table for people, and one JSON line for programs.
 
 Every benchmark takes `--json PATH` (a line is added to that file) and `--small` (sizes that show
 in seconds whether it works; its figures mean nothing).
@@ -51,7 +51,7 @@ def benchmark(noun: str, measure: Measure) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each follower
     begun, load = time.monotonic(), os.getloadavg()[0]
-    pin(ELSE, os.getpid())  # and so what it starts, unless that is pinned elsewhere
+    pin(ELSE, os.getpid())  # and so all that it starts, unless that is pinned elsewhere
     with tempfile.TemporaryDirectory(prefix="unspool-bench-") as folder:
         gc.freeze()
         rows = uvloop.run(_measured(measure, Wishes(small=asked.small, place=Path(folder))))
@@ -78,7 +78,7 @@ class Figures:
     """The rows of each benchmark, of its latest run."""
 
     rows: Mapping[str, Sequence[Row]]
-    small: bool  # of some run: then the figures mean nothing
+    small: bool  # some run was small, so the figures mean nothing
     origin: str = ""  # machine, Python, day and load
 
     def find(self, noun: str, wanted: Row) -> list[Row]:
@@ -87,7 +87,7 @@ class Figures:
 
 
 def read_figures(file: Path, *, since: int = 0) -> Figures:
-    """What `--json` has stored, from this byte of the file on."""
+    """The figures that `--json` has stored, from this byte of the file on."""
     results = [json.loads(line) for line in file.read_bytes()[since:].splitlines()]
     latest = {result["benchmark"]: result for result in results}
     return Figures(
@@ -116,7 +116,7 @@ async def _measured(measure: Measure, wishes: Wishes) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows under the names of their columns, numbers to the right."""
+    """The rows under the names of their columns, with numbers aligned to the right."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, *([cell(row.get(name, "")) for name in columns] for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
@@ -130,20 +130,20 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def cell(value: object) -> str:
-    """A value as people read it: three digits or so, thousands apart."""
+    """A value for people: with about three digits, and commas between thousands."""
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def part(values: Sequence[float], share: float) -> float:
-    """The value that this share of all does not pass: 0.99 gives the p99; NaN of nothing."""
+    """The value that this share of all values does not exceed: 0.99 gives the p99. NaN if empty."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
 def milliseconds(values: Sequence[float]) -> Row:
-    """Microseconds, reported as p50 and p99 in milliseconds. Nothing measured is an error."""
+    """The p50 and p99 of these microseconds, in milliseconds. There must be a value."""
     assert values, "nothing was measured"
     return {
         "p50 ms": round(part(values, 0.5) / 1000, 2),

@@ -1,8 +1,8 @@
-"""How many of which process for so many readers: `python -m tests.benchmarks.scale`.
+"""Plans how many processes a number of readers needs: `python -m tests.benchmarks.scale`.
 
-Each reader has its own reply at 50 tokens a second, the dearest case. The plan divides the
-load by what one process was measured to do; the simulation then puts bursts through the busiest
-single-threaded part and says how late its events are, so that no plan is only an average.
+Each reader has its own reply at 50 tokens a second, which is the most expensive case. The plan
+divides the load by the measured capacity of one process. A simulation then sends bursts through the
+single-threaded parts and gives the lateness of their events, because averages hide it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import random
 from dataclasses import asdict, dataclass
 
 RATE = 50  # tokens a second of one reply
-BUSY = 0.6  # of its time that a single-threaded part may be at work: bursts need the rest
+BUSY = 0.6  # the share of time that a single-threaded part may work, as bursts need the rest
 READERS = (1_000, 100_000, 1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Seconds of one processor, measured on the two-core machine of docs/performance.md."""
+    """Processor seconds and bytes, measured on the two-core machine of docs/performance.md."""
 
     worker: float = 0.82 / (64 * 50)  # a token, read from the model and handed to the log
     append: float = 78e-6  # an event in Redis, in a pipeline
@@ -33,7 +33,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Processes, each on a core of its own, and what they hold in memory."""
+    """The number of processes, each on its own core, their memory, and the lateness in ms."""
 
     readers: int
     tokens: int
@@ -52,7 +52,7 @@ class Plan:
 
 
 def plan(readers: int, cost: Cost, chance: random.Random) -> Plan:
-    """What so many readers need, and how late (ms) their events are in the three queues."""
+    """The processes that these readers need, and how late (ms) events are in the three queues."""
     tokens = readers * RATE
     counts = {
         part: math.ceil(tokens * seconds / BUSY)
@@ -82,10 +82,10 @@ def plan(readers: int, cost: Cost, chance: random.Random) -> Plan:
 
 
 def waits(rate: float, seconds: float, chance: random.Random, events: int = 50_000) -> list[float]:
-    """How long each event waits in one queue that one thread serves in order.
+    """How many seconds each event waits in a queue that one thread serves in order.
 
-    Replies speak in step with themselves and not with each other; now and then one says what it
-    has gathered in a burst, as models do.
+    Each reply has a steady pace, but replies are not in step with each other. Now and then a reply
+    sends several tokens in a burst, as models do.
     """
     replies = max(1, round(rate / RATE))
     next_of = [(chance.random() / RATE, number) for number in range(replies)]
@@ -98,7 +98,7 @@ def waits(rate: float, seconds: float, chance: random.Random, events: int = 50_0
             free = max(free, now) + seconds
             waited.append(free - now)
         heapq.heapreplace(next_of, (now + burst / RATE, number))
-    chance.shuffle(waited)  # one event is not the first of a burst in every queue
+    chance.shuffle(waited)  # otherwise an event would be first of a burst in every queue
     return waited[:events]
 
 

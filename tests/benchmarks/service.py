@@ -29,7 +29,7 @@ print(create_token(user, "bench", scopes="read write"))
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a POST was answered: ids, where to follow, and when (monotonic seconds)."""
+    """An accepted POST: its ids, the cursor, and its moments (monotonic seconds)."""
 
     conversation: str
     run: str
@@ -39,7 +39,7 @@ class Asked:
 
 
 class Client:
-    """One kept connection to the API, by hand: its own cost must not show in what it measures."""
+    """One kept connection to the API. It has no HTTP library, to keep its own cost small."""
 
     def __init__(self, port: int, token: str) -> None:
         self.port = port
@@ -47,7 +47,7 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def call(self, method: str, path: str, body: object = None) -> tuple[int, bytes, float]:
-        """The status, the body, and the seconds that it took."""
+        """Send a request. Returns the status, the body, and the seconds that it took."""
         if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection("127.0.0.1", self.port, limit=2**26)
         reader, writer = self._streams
@@ -67,7 +67,7 @@ class Client:
         return int(head[9:12]), answer, took
 
     async def ask(self, conversation: str | None = None, **script_wishes: object) -> Asked:
-        """Let the scripted model write this, in a new conversation or in the given one."""
+        """Ask the scripted model with this script, in a new conversation or in the given one."""
         path = f"/api/conversations/{conversation}/messages/" if conversation else None
         posted = time.monotonic()
         status, answer, took = await self.call(
@@ -89,7 +89,7 @@ class Client:
         return dict(json.loads(answer))
 
     def reader(self, asked: Asked, *, cursor: bool = True, query: str = "") -> Reader:
-        """A follower of the accepted run; without its cursor it begins with a snapshot."""
+        """A follower of the accepted run. Without `cursor` its stream begins with a snapshot."""
         path = f"/api/conversations/{asked.conversation}/events/{query}"
         known = str(asked.cursor) if cursor else None
         return Reader(self.port, Place(path=path, headers=self.headers, cursor=known), timing=True)
@@ -118,7 +118,7 @@ class Service:
                     await asyncio.sleep(0.05)
 
     async def warm(self, replies: int) -> None:
-        """Let the worker's threads, connections and imports come to be."""
+        """Write replies, so that the worker has all its threads, connections and imports."""
         await self.over([await self.client.ask(tokens=20) for _ in range(replies)], within=60)
 
 
@@ -130,7 +130,7 @@ async def service(
     stamped: bool = True,
     also: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Service]:
-    """Web, worker, Valkey and model, warm; the worker on a core of its own."""
+    """Run web, worker, Valkey and model, warm, with the worker pinned to its own core."""
     place, name = wishes.place, f"house-{time.monotonic_ns()}"
     (place / name).mkdir()
     with migrated(place / name) as database:

@@ -1,8 +1,8 @@
-"""The scripted model, whose every piece of text begins with the moment at which it was sent.
+"""The scripted model, with the moment of sending at the beginning of every piece of text.
 
     python -m tests.benchmarks.stamping_model --port 0 --ready-file PATH
 
-is tests.support.openai_server, but for `@<µs>@` by the machine's monotonic clock.
+does the same as tests.support.openai_server, and adds `@<µs>@` by the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ TEXT = b'"content": "w'  # how tests/support/script.py begins each of its pieces
 
 
 class Stamped(Connection):
-    """One connection; the moment is read as late as can be."""
+    """One connection. It reads the clock as late as possible."""
 
-    @override  # so that a new name there is an error here
+    @override  # if the base class renames the method, this is an error
     async def send_line(self, line: bytes, dripping: float) -> None:
         stamp = b'"content": "@%d@w' % (time.monotonic_ns() // 1000)
         await super().send_line(line.replace(TEXT, stamp, 1), dripping)

@@ -1,4 +1,4 @@
-"""The aims of the project's speed beside the figures of one run, as a table for the documents.
+"""The project's aims for speed and the figures of one run, as a table for the documents.
 
     python -m tests.benchmarks.summary FILE
 
@@ -17,7 +17,7 @@ SMALL = "The sizes were those of --small: these figures mean nothing.\n\n"
 
 
 def summary(figures: Figures) -> str:
-    """A Markdown table with a row for each aim, and where the figures are from."""
+    """A Markdown table with a row for each aim, and the origin of the figures."""
     rows = [HEAD, *(_row(aim, figures) for aim in AIMS)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(HEAD))]
     rows.insert(1, tuple("-" * width for width in widths))

@@ -1,7 +1,7 @@
-"""What a token costs by the speed of its reply: twenty replies at a time, with a reader each.
+"""The cost of a token at several speeds of the reply: twenty replies at a time, each with a reader.
 
-The replies run for a while before it measures, and longer than it measures. So the costs of
-questions and endings, which `end_to_end` includes, are left out.
+The replies start before the measurement and end after it. So the costs of questions and endings,
+which `end_to_end` includes, are left out.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tests.benchmarks.report import Row, Wishes, benchmark, milliseconds
 from tests.benchmarks.service import Asked, Service, service
 
 RATES = (20, 50, 200, 1000)  # tokens a second of each reply
-# Seconds until the first token: all replies have been asked for by then.
+# Seconds until the first token. By then all questions have been asked.
 START, SMALL_START = 2.5, 1.5
-WARM = 0.5  # seconds of tokens before it measures, and as many afterwards
+WARM = 0.5  # seconds of tokens before the measurement, and again after it
 APART = 0.05  # seconds between two questions
 
-# Asks for the reply of this name, and connects its reader.
+# Asks for a reply with this name and script, and returns its connected reader.
 Ask = Callable[[str, Mapping[str, float]], Awaitable[Reader]]
 
 
@@ -97,7 +97,7 @@ async def theirs(peer: Streamer, home: Service, wishes: Wishes) -> AsyncIterator
         return reader
 
     first = await ask("first", {"tokens": 2, "rate": 50, "first": 0.0, "seed": 0})
-    await first.hears(lambda said: b"data:" in said, within=60)  # what is imported once, is now
+    await first.hears(lambda said: b"data:" in said, within=60)  # until all imports are done
     first.drop()
     costs = {"processes": [Cost(peer.web.pid)], "Redis": [Cost(home.stack.valkey.pid)]}
     for rate in RATES:

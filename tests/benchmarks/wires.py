@@ -1,7 +1,7 @@
-"""What a reader of another client's wire costs the web process, beside a reader of the stream.
+"""The web process's cost for a reader of another client's wire, compared with an EventSource.
 
-The wires take turns, so that the machine's changing speed meets all of them. A further wire adds
-its address and the end of its stream to `WIRES`.
+The wires take turns, so that changes of the machine's speed affect all of them. Add the path and
+the end of a new wire's stream to `WIRES`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.benchmarks.report import Row, Wishes, benchmark
 from tests.benchmarks.service import Service, service
 
 NATIVE = "EventSource"
-# The address of a run's stream, and what its last frames hold.
+# The path of a run's stream, and bytes that only its last frames contain.
 WIRES = {
     NATIVE: ("/api/conversations/{conversation}/events/?until=idle", b"run.completed"),
     "AI SDK": ("/api/chat/{conversation}/stream", b"[DONE]"),

@@ -1,1 +1,1 @@
-"""What a user would take instead, each a small application run from its package."""
+"""The alternatives to Unspool. Each is a small application of a package that users would take."""

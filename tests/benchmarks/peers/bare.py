@@ -1,7 +1,7 @@
-"""The least that can follow: an ASGI application that passes on what Redis publishes.
+"""The simplest event stream: an ASGI application that forwards all that Redis publishes.
 
-No log, no ids of its own, no permission, no heartbeat: what it forgets is lost. It shows what
-the server, the interpreter and the load itself cost.
+It has no log, no ids of its own, no permissions and no heartbeat, and a missed event is lost. So it
+shows the cost of the server, the interpreter and the load itself.
 """
 
 import asyncio

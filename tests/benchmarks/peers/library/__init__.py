@@ -1,1 +1,1 @@
-"""django-eventstream as its documentation sets it up: its own view, its own storage."""
+"""django-eventstream as its documentation sets it up, with its own view and its own storage."""

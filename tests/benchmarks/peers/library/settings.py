@@ -1,4 +1,4 @@
-"""django-eventstream's view over several processes, with its Redis storage or its database's."""
+"""django-eventstream's view over several processes, with its Redis or its database storage."""
 
 import os
 from pathlib import Path

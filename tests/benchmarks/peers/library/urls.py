@@ -1,4 +1,4 @@
-"""One address a channel."""
+"""One URL for each channel."""
 
 import django_eventstream
 from django.urls import include, path

@@ -1,5 +1,5 @@
-// npm resumable-stream over Redis, as its README sets it up. POST /<id> starts a reply and is its
-// first reader; GET /<id> is one who comes back, or a second one.
+// npm resumable-stream over Redis, as its README sets it up. POST /<id> starts a reply, and its
+// response is the first reader's stream. GET /<id> is for a reader that reconnects, or another one.
 import { createServer } from "node:http";
 import { Readable } from "node:stream";
 import { createResumableStreamContext } from "resumable-stream";
