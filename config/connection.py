@@ -110,7 +110,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
-        for cycle in self._overtaken:  # uvicorn itself tells only the newest request
+        for cycle in self._overtaken:  # uvicorn itself notifies only the newest request
             cycle.disconnected = True
             cycle.message_event.set()
 

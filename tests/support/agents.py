@@ -107,5 +107,5 @@ def no_generator(turn: Turn) -> str:
 
 
 async def no_turn() -> AsyncIterator[str]:
-    """Not an agent, because it takes no turn."""
+    """Not an agent, because it has no parameter for the turn."""
     yield "?"

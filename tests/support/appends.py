@@ -18,5 +18,5 @@ def text_append(
 
 
 def snapshot_append(channel: str, event: TextSnapshot, *, min_head: int = 0) -> Append:
-    """An append of all parts again."""
+    """The append of a `text.snapshot`, which replaces all parts in the log."""
     return Append(channel=channel, event=event, write=None, min_head=min_head)

@@ -23,7 +23,7 @@ Condition = Callable[[Received], bool]
 
 
 class Follower:
-    """Follows `path` from `cursor` on until the stream is over (204), refused, or `stop()`.
+    """Follows `path` from `cursor` on, until the stream is over (204) or refused, or `stop()`.
 
     For each number in `cuts`, the reader drops one connection, after this many bytes of its body.
     The reader waits `pause` seconds between two reads of `portion` bytes.

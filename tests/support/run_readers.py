@@ -48,8 +48,8 @@ class OneRun:
 class RunReader:
     """How a client of one wire follows a run to its end, however often its connection is cut.
 
-    `read` checks the rules of its wire, and returns the text that the client has at the end. Only a
-    reader with a `script` gets the vendor's process.
+    `read` checks the rules of its wire, and returns the text that the client has at the end. If
+    the wire has a `script`, `read` gets a process that runs it with the vendor's client.
     """
 
     name: str

@@ -10,7 +10,7 @@ import random
 
 RELEASE = os.environ.get("RELEASE") == "1"
 THOROUGH = RELEASE or os.environ.get("THOROUGH") == "1"
-# Kept in the environment, because each of several test processes at once needs the same one.
+# Kept in the environment, because all parallel test processes need the same one.
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
 os.environ["SEED"] = str(SEED)
 EXAMPLES = 100 if THOROUGH else 20  # of each property that Hypothesis checks

@@ -52,7 +52,7 @@ def _round(
     results: dict[str, ToolResultPart],
     numbers: Iterator[int],
 ) -> list[PromptMessage]:
-    """One message of the assistant, and the results of all its calls. Empty if it says nothing."""
+    """Return the assistant's message and the results of its calls. Empty without text and calls."""
     if not calls and not "".join(texts).strip():
         return []
     named = [

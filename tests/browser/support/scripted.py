@@ -94,7 +94,7 @@ class Scripted:
         await asyncio.gather(*self._streams)
 
     async def say(self, *parts: Part) -> None:
-        """Add these parts to the reply; text and reasoning may be pieces."""
+        """Add these parts to the reply. Text and reasoning may be added piece by piece."""
         events: list[Event] = []
         for part in parts:
             events.append(self._piece(part))

@@ -44,7 +44,7 @@ def append_final_once(run: Run, log: ChannelLog, sealed: SealedReply | None) -> 
 
 def without_a_latest_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leases, "_latest_end", lambda: from_now(1e6))
-    for name in ("_first_active", "_claim"):  # compiled before
+    for name in ("_first_active", "_claim"):  # cached with the real `_latest_end`
         patch.setattr(claim_rows, name, getattr(claim_rows, name).__wrapped__)
 
 

@@ -31,7 +31,7 @@ CLOCK = 1_800_000_000_000_000  # microseconds
 
 
 class Simulation(RuleBasedStateMachine):
-    """One conversation with its workers and readers. Each step may be the last of its process."""
+    """One conversation with its workers and readers. In any step the process may die."""
 
     conversation: UUID  # from the first step on
     channel: str
