@@ -10,7 +10,7 @@ from streams.log.channels import channel_of, conversation_of
 
 
 class ChannelManager(ChannelManagerBase):  # type: ignore[misc]  # the library has no types
-    """Permits a channel's events to the owner of its conversation, while their proof is valid."""
+    """Permits a channel's events to a caller with valid proof that owns the conversation."""
 
     def get_channels_for_request(
         self, request: HttpRequest, view_kwargs: dict[str, UUID]

@@ -30,8 +30,8 @@ ALLOWED = "GET, HEAD, OPTIONS"
 def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     """The conversation's events after the cursor. A refusal is a problem response, not a stream.
 
-    A fault that may pass is answered with 200 and a `retry` field, because an EventSource never
-    reconnects after another status.
+    A temporary fault is answered with 200 and a `retry` field, because an EventSource never
+    reconnects after any other status.
     """
     if request.method == "OPTIONS":
         return HttpResponse(status=204, headers={"Allow": ALLOWED})
@@ -50,7 +50,7 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
 
 
 def reader_of(request: HttpRequest) -> Caller:
-    """The caller that wants to read: as any caller, or by `?token=`. Raises `Problem`."""
+    """The caller, by `?token=` if that is given, otherwise by `caller_of`. Raises `Problem`."""
     token = request.GET.get("token", "")  # an EventSource cannot send an Authorization header
     return signed_caller(request, token) if token else caller_of(request)
 
@@ -85,7 +85,7 @@ def open_stream(
 def cursor_of(request: HttpRequest, channel: str) -> int | None:
     """The id of the last event that the reader has received, or None for a new reader.
 
-    The header counts before the query: an EventSource that comes back sends both.
+    The header overrides the query, because an EventSource that reconnects sends both.
     Raises `Problem`.
     """
     text = request.headers.get("Last-Event-ID") or next(

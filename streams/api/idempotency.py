@@ -18,11 +18,11 @@ from streams.chat.run_status import RunStatus
 from streams.http.problems import Problem
 
 PATTERN = "^[!-~]{1,255}$"
-# The pattern is only shown: `idempotency_key` checks it, because its problem has its own code.
+# The pattern is documentation. `idempotency_key` checks it, because its problem has its own code.
 KeyHeader = Annotated[
     str | None,
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
-    Header(  # Ninja reads it only in the last place
+    Header(  # Ninja only finds it in the last place
         None,
         alias="Idempotency-Key",
         description="A repeated key and body get the first answer again, for 24 hours.",

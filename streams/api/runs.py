@@ -33,8 +33,8 @@ def cancel(
         return status_response(run_status(stopped), repeated=True)
     finish.cancel(stopped.id)
     status = run_status(stopped)
-    # A repeated request reads the run again, so no text is kept: a deleted conversation must leave
-    # none. For an active run nothing is kept, because its status will change.
+    # A repeated request reads the run again, so no text is stored under the key. Such a text would
+    # outlive the conversation. For an active run nothing is stored, because its status will change.
     has_ended = status.status not in Run.ACTIVE
     repeated = once is not None and has_ended and not keep_as_used(once)
     return status_response(status, repeated=repeated)

@@ -32,7 +32,7 @@ FIELDS = 20  # at most in a body; every request has fewer
 
 
 def _clean(value: object) -> object:
-    # Cut to one character more than any text may have, which is enough to be refused.
+    # Cut to one character more than the longest allowed text, so that it is still refused.
     limit = max(SHORT, settings.MAX_MESSAGE_CHARS) + 1
     return clean(value[:limit]) if isinstance(value, str) else value
 
@@ -94,7 +94,7 @@ Metadata = Annotated[
     ),
 ]
 
-StoredJson = Annotated[Any, BeforeValidator(_metadata)]  # as large as `Metadata`, of any kind
+StoredJson = Annotated[Any, BeforeValidator(_metadata)]  # any JSON, with the limit of `Metadata`
 
 PageCursor = Annotated[
     str, Field(pattern=f"^({PAGE_CURSOR})?$", json_schema_extra={"description": "from `next`"})
@@ -107,7 +107,7 @@ Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uui
 class Body(BaseModel):
     """A request's body, with a bound on the number of its fields."""
 
-    # Otherwise a misspelt `when_busy` would silently get the default.
+    # Without this, a misspelt `when_busy` would silently get the default.
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
@@ -127,10 +127,10 @@ class Begin(Body):
     model: Line | None = Field(
         None,
         min_length=1,
-        description="one of `/api/models/`; the default where null",
+        description="a name from `/api/models/`; null for the default",
         json_schema_extra={"enum": [*(name for kind in kinds() for name in names(kind)), None]},
     )
-    title: Line | None = Field(None, description="the message's beginning where null")
+    title: Line | None = Field(None, description="null for the message's beginning")
     metadata: Metadata = None
 
 
@@ -228,5 +228,5 @@ class Problem(BaseModel):
     code: str
     detail: str
     errors: list[FieldError] | None = Field(
-        default_factory=list, description="where it is at fault"
+        default_factory=list, description="which fields are not valid"
     )

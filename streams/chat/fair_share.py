@@ -1,10 +1,10 @@
 """Fair share of the places: how many runs of one owner may be running at the same time.
 
-A place is the capacity of a process to write one reply. Models and agents have places of their
-own, and each of the two is shared alone. An owner may hold three times as
-many places as are free. So a single owner gets three quarters, and the next owner finds a free
-place (Choudhury and Hahne 1998, "Dynamic queue length thresholds"). Where runs of other owners
-wait for the free places, each owner gets an equal share. An owner without a place is not refused.
+A place is the capacity of a process to write one reply. Models and agents have separate places,
+which are shared separately. An owner may hold three times as many places as are free. So a single
+owner gets three quarters of all places, and the next owner finds a free place (Choudhury and Hahne
+1998, "Dynamic queue length thresholds"). If runs of other owners wait for the free places, each
+owner gets an equal share. An owner that holds no place is not refused.
 """
 
 from collections import Counter
@@ -28,11 +28,11 @@ PER_FREE_PLACE = 3  # places that one owner may hold for each free place
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """The places held and the runs waiting, from the point of view of one owner."""
+    """The numbers of places, owners and waiting runs, from the point of view of one owner."""
 
     places: int  # of all worker processes that hold a run
     running: int  # places in use
-    own: int  # of these, places in use by the owner
+    own: int  # places in use by the owner
     owners: int  # owners with an active run
     others: int  # runs of other owners that could start now
 
@@ -48,9 +48,10 @@ def room(load: Load) -> int:
 
 
 def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
-    """Return whether one more run of the owner may start in this process, which writes this kind.
+    """Return whether one more run of the owner and of this kind may start in this process.
 
-    Call it within a transaction: until that ends, no other process starts a run of this owner.
+    Call it within a transaction. Until the transaction ends, no other process starts a run of this
+    owner.
     """
     lock_owner(owner, OwnerWork.CLAIM)
     query = _load(kind, (*names(kind), settings.RUN_LEASE, settings.RUN_ATTEMPTS))
@@ -64,7 +65,7 @@ def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
 
 @lru_cache(maxsize=4)
 def _load(kind: Kind, values: tuple[object, ...]) -> CompiledQuery:
-    """The query of `Load`, with the other workers first. Its SQL holds these values of settings."""
+    """The query for `Load`, cached for `values`: the settings that its SQL contains."""
     return CompiledQuery(partial(_counted, kind))
 
 
@@ -84,7 +85,7 @@ def _counted(kind: Kind) -> QuerySet[Run, Any]:
 
 
 def _count(column: str, where: Q | None = None) -> Func:
-    """Count the distinct values of the column. Not `Count`, for which the ORM groups the rows."""
+    """Count the distinct values of the column. With `Count`, the ORM would group the rows."""
     value = Case(When(where, then=F(column))) if where else F(column)
     return Func(value, template="COUNT(DISTINCT %(expressions)s)", output_field=IntegerField())
 
@@ -111,7 +112,7 @@ def startable_runs(kind: Kind) -> list[Waiting]:
     }
     chosen = []
     for run in candidates:
-        if run.begun:  # it had a place before, so its owner's share does not delay it
+        if run.begun:  # the run had a place before, so its owner's share does not delay it
             chosen.append(run)
         elif left[run.owner]:
             left[run.owner] -= 1

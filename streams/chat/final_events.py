@@ -14,12 +14,12 @@ from streams.protocol.events import (
 )
 from streams.protocol.parts import Part, ToolCallPart, ToolResultPart, WholePart, add_part, text_of
 
-# The codes of runs that ended because their worker did.
+# The codes of runs that failed because their worker was lost.
 WORKER_LOST = frozenset({"worker_lost", "tools_called"})
 
 
 def close_calls(parts: tuple[Part, ...], *, status: str, code: str = "") -> tuple[Part, ...]:
-    """The parts of a run that ends, with a result for each call that has none, in call order."""
+    """The parts of an ending run. Each call without a result gets an error, in call order."""
     if status == Run.Status.CANCELLED:
         error = "cancelled"
     else:
@@ -33,10 +33,10 @@ def close_calls(parts: tuple[Part, ...], *, status: str, code: str = "") -> tupl
 
 
 def missing_events(run: Run, sealed: SealedReply) -> list[RunStarted | PartAdded | TextSnapshot]:
-    """The events after which a reader of the log has the stored reply of this ended run.
+    """The events that a reader of the log needs to have the stored reply of this ended run.
 
-    If only whole parts are missing, these are their events, otherwise one snapshot. If the attempt
-    never appended its run.started, that comes first.
+    If only whole parts are missing at the end, these are their events; otherwise it is one
+    text.snapshot. If the attempt's run.started was never appended, it comes first.
     """
     stored = parts_of(run.reply)
     own = sealed.attempt == run.attempt
@@ -58,7 +58,7 @@ def missing_events(run: Run, sealed: SealedReply) -> list[RunStarted | PartAdded
 
 
 def _whole_parts_after(parts: tuple[Part, ...], stored: tuple[Part, ...]) -> list[WholePart]:
-    """What the stored parts have beyond these; empty if that is not whole parts at their end."""
+    """The whole parts after `parts` in `stored`; empty if `stored` differs in another way."""
     if stored[: len(parts)] != parts:
         return []
     rest = stored[len(parts) :]

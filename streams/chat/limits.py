@@ -23,7 +23,7 @@ class RateLimited(Exception):
 
 def check_limits(conversation: Conversation, *, interrupts: bool) -> None:
     """Check the owner's limits for one more run. Raises `ActiveRunLimit`, `RateLimited`."""
-    # An interrupting request cancels the active runs of its conversation.
+    # An interrupting request cancels the active runs of its conversation, so they do not count.
     cancelled = conversation.id if interrupts else NO_CONVERSATION
     active, begun = COUNTS.row(owner=conversation.owner, cancelled=cancelled) or (0, 0)
     if active >= settings.MAX_LIVE_RUNS:

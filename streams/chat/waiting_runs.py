@@ -1,7 +1,7 @@
 """Runs that wait for a worker, and whether the broker's queue has a task for each.
 
 `dispatched_at` is the time at which a run's task was last sent. It is empty if the queue has no
-task: none was sent, or a worker took the task and could not start the run.
+task of the run, because none was sent, or a worker took the task and could not start the run.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Waiting:
     id: UUID
     conversation: UUID
     owner: str
-    begun: bool  # an earlier attempt has claimed it
+    begun: bool  # whether an earlier attempt has claimed it
     model: str
     created_at: datetime
     dispatched_at: datetime | None
@@ -83,7 +83,10 @@ def waiting_in_turn(kind: Kind) -> list[Waiting]:
 
 
 def next_without_place(kind: Kind) -> UUID | None:
-    """Return this kind's oldest dispatched, never claimed run, of an owner who runs none of it."""
+    """Return the oldest dispatched, never claimed run of this kind; None if there is none.
+
+    Runs of owners that have a running run of this kind are left out.
+    """
     owners = Run.active().filter(held(), of_kind(kind)).order_by().values("owner")
     new = in_turn(kind).filter(attempt=0, dispatched_at__isnull=False)
     return new.exclude(owner__in=owners).values_list("pk", flat=True).first()
@@ -109,9 +112,9 @@ def undispatched(owner: object) -> QuerySet[Run]:
 
 
 def dispatch_refused(ended: Run) -> None:
-    """Dispatch the oldest run that could start in the place of this one and has no task queued.
+    """Dispatch the oldest run of the same owner and kind that could start now and has no task.
 
-    It has the same owner and is of the same kind.
+    It takes the place of the run that has ended.
     """
     kind = kind_of(ended.model)
     if kind is None:

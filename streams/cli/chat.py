@@ -26,7 +26,7 @@ def harmless(text: str) -> str:
 
 
 class Printer:
-    """Prints on a terminal or into a pipe, and nothing that could control the terminal."""
+    """Prints on a terminal or into a pipe, without characters that could control a terminal."""
 
     def __init__(self) -> None:
         self.live, self._dim = sys.stdout.isatty(), sys.stderr.isatty()
@@ -54,7 +54,7 @@ class Printer:
             self.note(line if len(line) <= 100 else f"{line:.99}…")
 
     def reply(self, text: str, printed: str, label: str) -> str:
-        """Print what `text`, a reply so far, has more than its printed part. Returns `text`."""
+        """Print the part of the reply `text` that is not printed yet. Returns `text`."""
         if not text.startswith(printed):
             self.note("taken back: the reply starts again")
             printed = ""
@@ -63,7 +63,7 @@ class Printer:
 
 
 class Chat:
-    """Asks in `conversation`; without one, begins it with `opening`: system prompt and model."""
+    """Asks in `conversation`. If it is "", begins one with `opening`: system prompt and model."""
 
     def __init__(
         self, client: Client, out: Printer, conversation: str, opening: dict[str, str | None]
@@ -146,12 +146,12 @@ class Chat:
 
     @contextmanager
     def _stoppable(self) -> Iterator[Future[str]]:
-        """Within it, the first Ctrl-C cancels the run, once it is known; the second one raises."""
+        """A context: the first Ctrl-C cancels the run once it is known, the second one raises."""
         run = Future[str]()
 
         def cancel() -> None:
             self._out.note("stopping…")
-            with suppress(ClientError):  # the reply continues, and the second Ctrl-C leaves it
+            with suppress(ClientError):  # the reply continues; the second Ctrl-C leaves it
                 self._client.call("POST", f"api/runs/{run.result()}/cancel/")
 
         def stop(*_: object) -> None:

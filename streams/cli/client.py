@@ -29,13 +29,13 @@ class Client:
     def __init__(
         self, url: str, token: str | None, folder: Path, note: Callable[[str], None]
     ) -> None:
-        """Raises `ClientError` at once if the service does not answer: the URL may be wrong."""
+        """Raises `ClientError` at once if there is no answer, because the URL may be wrong."""
         self._note, self._lost = note, False
         try:
             site = httpx.URL(url)
             name = site.netloc.decode().replace(":", "-")
             jar = MozillaCookieJar(folder / f"chat-{name}.cookies")
-            with suppress(LoadError, FileNotFoundError):  # without a valid file: a new session
+            with suppress(LoadError, FileNotFoundError):  # no valid file, so a new session
                 jar.load(ignore_discard=True)
             # A proxy from the environment cannot reach this machine's loopback address.
             proxies = site.host not in ("127.0.0.1", "localhost", "::1")
@@ -64,7 +64,7 @@ class Client:
             time.sleep(random.uniform(0.5, 3.0))
 
     def events(self, conversation: str, cursor: int | str | None) -> Events:
-        """Each event after the cursor once. The iterator never ends by itself.
+        """Yield each event after the cursor once. The iterator never ends by itself.
 
         Without a cursor, a snapshot comes first. Raises `ClientError`.
         """
@@ -75,15 +75,15 @@ class Client:
                 suppress(httpx.TransportError),
                 connect_sse(self._http, "GET", path, headers=last) as stream,
             ):
-                _check(stream.response, 429, *AWAY)  # 429: a stream that was just cut still counts
+                _check(stream.response, 429, *AWAY)  # 429, because a cut stream may still count
                 for sse in stream.iter_sse():
                     event = json.loads(sse.data or "{}")
-                    if event.get("head", 0) is not None:  # null in a heartbeat without Redis
+                    if event.get("head", 0) is not None:  # null in heartbeats while Redis is away
                         self._set_lost(False)
                     if sse.event == "stream-error":
                         raise ClientError(event["text"])
                     if sse.event == "stream-reset":
-                        cursor = None  # a connection after this one must begin with a snapshot
+                        cursor = None  # the next connection must begin with a snapshot
                         self._note("the event log was lost: this is the text as it is now")
                     elif sse.data and sse.event != "heartbeat":
                         cursor = sse.id

@@ -1,4 +1,4 @@
-"""The routes of AG-UI: how a `RunAgentInput` becomes a run, and a run its stream."""
+"""The routes of AG-UI: how a `RunAgentInput` becomes a run, and a run becomes a stream."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -29,7 +29,7 @@ from streams.models import Conversation, Run
 from streams.protocol.ids import NotCanonical, parse_uuid
 
 DIALECT = AgUiWire.dialect
-PAGES = 4  # of messages, in a snapshot of the thread
+PAGES = 4  # pages of messages at most, in a snapshot of the thread
 STREAM = {200: "The run, as events of AG-UI", 505: "A stream was asked for over HTTP/1.0"}
 router = Router(tags=[DIALECT])
 
@@ -40,7 +40,7 @@ def run_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
     check_stream(request, request.auth)  # before anything is stored
     try:
         run, is_new = _run_of(owner, body)
-    except IntegrityError:  # an equal request was first
+    except IntegrityError:  # an equal request was committed first
         run, is_new = _run_of(owner, body)
     return _stream(request, body, run, name=body.runId, is_new=is_new)
 
@@ -66,7 +66,7 @@ def stop_agent(request: ApiRequest, thread: str) -> HttpResponse:
 
 
 def _run_of(owner: str, body: AgUiRequest) -> tuple[UUID, bool]:
-    """The run that answers, and whether it is new: the same name again gives the same run."""
+    """The run that answers, and whether it is new. A repeated `runId` gives the same run."""
     conversation = conversation_named(owner, DIALECT, body.threadId)
     if conversation and (run := _run(conversation, body.runId)):
         body.check_same(run)
@@ -75,7 +75,7 @@ def _run_of(owner: str, body: AgUiRequest) -> tuple[UUID, bool]:
 
 
 def _run(conversation: Conversation, name: str) -> Run | None:
-    """The conversation's run of this name, or with this id."""
+    """The conversation's run with this name or id; None if there is none."""
     runs = conversation.runs.select_related("message")
     if found := runs.filter(client_id=name).first():
         return found
@@ -120,10 +120,11 @@ def _queued(owner: str, conversation: Conversation | None, body: AgUiRequest) ->
 def _stream(
     request: ApiRequest, body: AgUiRequest, run: UUID, *, name: str, is_new: bool = False
 ) -> Answer:
-    """The run's stream. It begins with the thread, unless the run is new and the client has it."""
+    """The run's stream. A new run's stream lacks the thread if the client has all its messages."""
     state = reply_state(run)
     had, thread = body.had, None
-    # The reply of an interrupted run may not be stored yet, and the client keeps what it has of it.
+    # The reply of an interrupted run may not be stored yet. Then the thread is left out, so that
+    # the client keeps its copy of that reply.
     others = Run.active().filter(conversation=state.run.conversation).exclude(pk=run)
     if not (is_new and others.exists()):
         thread = _thread(state.run)

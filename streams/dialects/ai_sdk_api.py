@@ -1,4 +1,4 @@
-"""The routes of the AI SDK: how a request of `useChat` becomes a run, and a run its stream."""
+"""The routes of the AI SDK: how a request of `useChat` becomes a run, and a run a stream."""
 
 from typing import Any
 from uuid import UUID
@@ -30,7 +30,7 @@ from streams.protocol.ids import NotCanonical, parse_uuid
 
 DIALECT = UiMessageWire.dialect
 V1 = {"x-vercel-ai-ui-message-stream": "v1"}
-VERSION = "x-ai-sdk-version"  # the page may send it: the clients do not tell their version
+VERSION = "x-ai-sdk-version"  # the page may send it, because the clients do not send their version
 STREAM = {200: "The reply, as UI message chunks", 505: "A stream was asked for over HTTP/1.0"}
 router = Router(tags=["ai-sdk"])
 
@@ -48,7 +48,7 @@ def chat(request: ApiRequest, body: ChatRequest) -> Answer:
 
 
 def _run_of(owner: str, body: ChatRequest, text: str) -> UUID:
-    """The run that answers: a new one, or that of an earlier request for the same reply."""
+    """The run that answers: a new run, or the run of an earlier request for the same reply."""
     conversation = conversation_named(owner, DIALECT, body.chat)
     newest = newest_run(conversation) if conversation else None
     key = body.key(owner, _regenerated(body, newest))
@@ -106,9 +106,10 @@ def _queued(
 
 
 def _regenerated(body: ChatRequest, newest: Run | None) -> str:
-    """The reply that is to be written anew: the last one, unless that is being written anew.
+    """The run whose reply is to be written anew; "" if there is none, or `messageId` names it.
 
-    A client names it only if the page does.
+    This is the newest run, or the run before it if the newest run already writes that reply anew.
+    So a repeated request has the same key.
     """
     if not (body.asks_again and newest):
         return ""
@@ -162,7 +163,7 @@ def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
 
 
 def _run(owner: str, name: str) -> Run | None:
-    """The owner's run with this id: what a `WorkflowChatTransport` asks for."""
+    """The owner's run with this id, as `WorkflowChatTransport` asks for it; None if none has it."""
     try:
         return Run.objects.filter(pk=parse_uuid(name), conversation__owner=owner).first()
     except NotCanonical:
@@ -170,13 +171,13 @@ def _run(owner: str, name: str) -> Run | None:
 
 
 def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Answer:
-    """The run's stream. `start`: sent by `WorkflowChatTransport`, which is of version 7."""
+    """The run's stream. Only `WorkflowChatTransport`, which is of version 7, sends `start`."""
     continues = start is not None
     resets = continues or request.headers.get(VERSION, "").startswith("7")
     wire = UiMessageWire(resets=resets, continues=continues)
     headers = {**V1, "x-workflow-run-id": str(run)}
     if start is not None and start < 0:
-        # It wants the last chunks, and gets all. By this header it counts them from 0.
+        # The client asks for the last chunks, but gets all. With this header it counts from 0.
         headers["x-workflow-stream-tail-index"] = str(-start - 1)
     return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
 

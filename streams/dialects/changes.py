@@ -1,8 +1,8 @@
-"""The difference between two states of a run's reply: the one that a reader has, and the one now.
+"""The difference between two states of a run's reply: the state that a reader has, and the newest.
 
-A dialect's wire has words for parts that open, grow and close. `changes` finds them by comparing
-two folds of one run, so no old event is needed. A reader that comes back is served by the same
-function, with the reply that its position says.
+A dialect's wire tells a reader which parts open, grow and close. `changes` finds these changes by
+comparing two folds of one run, so no old event is needed. The same function serves a reader that
+reconnects, because its position says which reply it has.
 """
 
 from collections.abc import Iterator
@@ -76,9 +76,9 @@ Change = Opened | Grown | Closed | Replaced | TakenBack | Started | Ended
 
 
 def changes(before: Reply, now: Reply) -> Iterator[Change]:
-    """Yield what turns `before` into `now`; nothing if they are equal.
+    """Yield the changes from `before` to `now`; none if they are equal or `before` has an ending.
 
-    The last part of `before`, if it is text or reasoning, counts as open, unless the run had ended.
+    If the last part of `before` is text or reasoning, it counts as open.
     """
     if before.ending:
         return

@@ -1,7 +1,7 @@
 """OpenAI's Chat Completions: a run as `chat.completion.chunk` frames, or as one object.
 
-This wire has no way back, and no words for text that is void. So another attempt after some text
-ends the stream with an error, as a failure does.
+A reader of this wire cannot resume, and the wire cannot declare sent text void. So if another
+attempt begins after some text was sent, the stream ends with an error, as after a failure.
 """
 
 from collections.abc import Hashable, Iterable
@@ -26,7 +26,7 @@ VOID = {
 
 
 class ChatCompletionWire:
-    """One stream of chunks. With `usage`, a last one counts the tokens."""
+    """One stream of chunks. With `usage`, the last chunk has the token counts."""
 
     dialect = "chat-completions"
 
@@ -39,7 +39,7 @@ class ChatCompletionWire:
         return self._usage
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`. Raises `LastFrames` for what cannot be said."""
+        """The frames from `before` to `now`. Raises `LastFrames` if sent text becomes void."""
         if before is None:
             yield self._chunk({"role": "assistant", "content": ""})
             before = Reply(run=now.run)
@@ -99,7 +99,7 @@ def head_of(run: Run) -> dict[str, Any]:
 
 
 def finish_reason(reply: Reply) -> str:
-    """OpenAI's word for how the run ended; a cancelled one has stopped."""
+    """OpenAI's word for how the run ended; "stop" for a cancelled run."""
     reason = reply.ending.finish_reason if isinstance(reply.ending, RunCompleted) else "stop"
     return reason if reason in FINISH_REASONS else "stop"
 

@@ -18,7 +18,7 @@ from streams.protocol.sse import clean
 
 
 class SentMessage(Protocol):
-    """A message as a client sends it, whichever wire it speaks."""
+    """A message as a client sends it, on any wire."""
 
     @property
     def id(self) -> str: ...
@@ -35,14 +35,14 @@ def contradiction(detail: str) -> Problem:
 
 
 def check_ids(messages: Sequence[SentMessage]) -> None:
-    """Raise `Problem` if two messages of the user have the same id: no later one could name it."""
+    """Raise `Problem` if two user messages have the same id, because an id must name only one."""
     ids = [one.id for one in messages if one.role == "user" and one.id]
     if len(set(ids)) < len(ids):
         raise contradiction("Two messages of the user have the same id.")
 
 
 def conversation_named(owner: str, dialect: str, name: str) -> Conversation | None:
-    """The owner's conversation that this dialect's client calls so, or with this id."""
+    """The owner's conversation with this client's name or this id; None if there is none."""
     if found := named(owner, dialect, clean(name)):
         return found
     try:
@@ -52,7 +52,7 @@ def conversation_named(owner: str, dialect: str, name: str) -> Conversation | No
 
 
 def newest_run(conversation: Conversation, *, recent: bool = False) -> Run | None:
-    """The newest turn's last run; if `recent`, only one that has not ended before LOG_TTL."""
+    """The newest turn's last run; with `recent`, without runs that ended over LOG_TTL ago."""
     runs = conversation.runs.order_by("-message__turn", "-created_at")
     if recent:
         runs = runs.filter(Q(ended_at=None) | Q(ended_at__gt=from_now(-settings.LOG_TTL)))
@@ -61,7 +61,7 @@ def newest_run(conversation: Conversation, *, recent: bool = False) -> Run | Non
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where the asked message stands: it is stored already, or comes after `earlier` new ones."""
+    """The place of the question: `stored` already, or after the new messages in `earlier`."""
 
     stored: Message | None
     earlier: tuple[EarlierMessage, ...] = ()
@@ -70,9 +70,9 @@ class Place:
 def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Place:
     """Compare the user's messages with the stored ones. Raises `Problem` if they differ.
 
-    A client may send fewer messages than there are. Its copies of replies are not looked at,
-    because a client that stopped or lost its connection has half a reply. Messages after the stored
-    ones were refused when they were asked, and are taken over.
+    A client may send fewer messages than are stored. Its copies of replies are not compared,
+    because a client that stopped or lost its connection has half a reply. Messages between the
+    stored ones and the question were refused when they were sent, and are stored as history now.
     """
     sent = [one for one in messages if one.role == "user"]
     rows = conversation.messages.filter(role=Message.Role.USER).order_by("-turn")
@@ -96,7 +96,7 @@ def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Pla
 
 
 def _names_any(conversation: Conversation, names: Sequence[str]) -> bool:
-    """Whether any of these ids is that of a stored message of the user."""
+    """Whether a stored message of the user has any of these ids."""
     ids = []
     for name in names:
         with suppress(NotCanonical):
@@ -114,9 +114,9 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 def earlier(messages: Sequence[SentMessage]) -> tuple[EarlierMessage, ...]:
-    """The texts among these messages, as those that a conversation takes over.
+    """The messages with text, as a conversation stores them as its history.
 
-    Raises `Problem` for more than it takes over at once.
+    Raises `Problem` if there are too many.
     """
     texts = [one for one in messages if one.role in ROLES and one.text]
     if len(texts) >= MOST:

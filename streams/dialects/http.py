@@ -1,4 +1,4 @@
-"""What all dialects share over HTTP: parsing, authentication, refusals, streams."""
+"""The HTTP code that all dialects share: parsing, authentication, refusals, streams."""
 
 from collections.abc import Callable
 from typing import Any

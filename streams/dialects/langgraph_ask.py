@@ -23,7 +23,7 @@ from streams.models import Conversation, Run
 
 
 def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
-    """A new run in a thread of its own, which stands in no list. Raises `Problem`."""
+    """Begin a run in a new thread, hidden unless `on_completion` is `keep`. Raises `Problem`."""
     messages = body.check()
     _check_checkpoint(body, None)
     hidden = body.on_completion == "delete"
@@ -31,7 +31,7 @@ def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
 
 
 def run_in_thread(owner: str, name: str, body: RunRequest) -> UUID:
-    """The run that answers: a new one, or that of an earlier request with the same message id.
+    """The run that answers: a new run, or the run of an earlier request with this message id.
 
     Raises `Problem`.
     """
@@ -60,7 +60,7 @@ def _run(owner: str, name: str, body: RunRequest, messages: list[InputMessage]) 
 
 
 def _check_checkpoint(body: RunRequest, thread: Thread | None) -> None:
-    """Raise `Problem` for a request that goes on from any state but the latest one."""
+    """Raise `Problem` if the request continues from a state that is not the latest one."""
     if body.from_checkpoint is None:
         return
     latest = state_json(thread)["checkpoint"] if thread else None
@@ -69,7 +69,10 @@ def _check_checkpoint(body: RunRequest, thread: Thread | None) -> None:
 
 
 def _kept(key: IdempotencyKey | None) -> UUID | None:
-    """The run of an earlier request with this message id. Raises `Problem` for another text."""
+    """Return the run that an earlier request with this message id has created, or None.
+
+    Raises `Problem` if that request had a different text.
+    """
     try:
         kept = recall(key) if key else None
     except KeyReused:
@@ -97,7 +100,7 @@ def _begin(
     return ask.begin(
         owner=owner,
         text=asked.text,
-        # LangGraph's names of graphs mean nothing here, so an unknown one is the default model.
+        # LangGraph's names of graphs are not known here; an unknown name gives the default model.
         model=body.assistant_id if kind_of(body.assistant_id) else None,
         metadata=body.metadata,
         key=key,

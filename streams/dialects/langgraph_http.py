@@ -1,4 +1,4 @@
-"""What LangGraph's routes share over HTTP: authentication, refusals, and their documentation."""
+"""The HTTP code that LangGraph's routes share: authentication, refusals, documentation."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ STATUSES = {
 
 
 def documented(ok: str | None, media_type: str = "application/json") -> dict[str, Any]:
-    """Ninja's `openapi_extra` for a route with this description of its 200, if it has one."""
+    """Ninja's `openapi_extra` for a route. `ok` describes its 200; None if it has no 200."""
     schema = {"type": "string"} if media_type.startswith("text/") else {"type": "object"}
     good = {"description": ok, "content": {media_type: {"schema": schema}}}
     content = {"application/json": {"schema": {"type": "object"}}}
@@ -53,7 +53,7 @@ class ApiKeyAuthentication(Authentication):
 
 
 def position_of(request: HttpRequest) -> Position | None:
-    """The position that the reader has, or None for one that has nothing. Raises `Problem`."""
+    """The reader's position; None if the reader has nothing yet. Raises `Problem`."""
     sent = request.headers.get(LAST_EVENT_ID, "")
     if sent in ("", EVERYTHING):
         return None

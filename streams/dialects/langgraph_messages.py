@@ -1,6 +1,6 @@
-"""The parts of a reply as LangGraph's messages: the model's, and one for each result of a tool.
+"""The parts of a reply as LangGraph's messages: the model's messages, and one per tool result.
 
-A model's message holds the text, reasoning and calls up to the next result of a tool. Its id names
+A model's message holds the text, reasoning and calls up to the next tool result. Its id consists of
 the run, the attempt and the place of its first part, so it is the same in each stream and state.
 """
 
@@ -20,7 +20,7 @@ from streams.protocol.parts import (
 )
 
 Json = dict[str, Any]
-ModelPart = TextPart | ReasoningPart | ToolCallPart  # what a model's message consists of
+ModelPart = TextPart | ReasoningPart | ToolCallPart  # the parts of a model's message
 SHOWN = (*ModelPart.__args__, ToolResultPart)  # the parts that are messages, or belong to one
 
 
@@ -63,7 +63,7 @@ def reply_messages(
 
 
 def tool_message(id: str, part: ToolResultPart, parts: Sequence[AnyPart]) -> Json:
-    """The message of a tool's result. An output that is no text is told as JSON."""
+    """The message of a tool's result. An output that is not text is sent as JSON."""
     content = part.output if part.error is None else part.error
     names = [one.name for one in parts if isinstance(one, ToolCallPart) and one.call == part.call]
     return {
@@ -79,7 +79,7 @@ def tool_message(id: str, part: ToolResultPart, parts: Sequence[AnyPart]) -> Jso
 
 
 def chunk(id: str, part: TextPart | ReasoningPart, text: str) -> Json:
-    """More text or reasoning of a model's message; a client adds it by the message's id."""
+    """More text or reasoning of a model's message; a client appends it to the message's text."""
     reasons = isinstance(part, ReasoningPart)
     return {
         "type": "AIMessageChunk",
@@ -103,7 +103,7 @@ def call_chunk(id: str, part: ToolCallPart, index: int) -> Json:
 
 
 def outcome(ending: Ending) -> Json:
-    """What the last message of a model has when the run has ended."""
+    """The fields that the model's last message gets when the run has ended."""
     usage = ending.usage
     finish = {"finish_reason": ending.finish_reason} if isinstance(ending, RunCompleted) else {}
     return {

@@ -51,12 +51,12 @@ def create_hidden_run(request: ApiRequest, body: RunRequest) -> HttpResponse:
     return _created(_asked(request, None, body))
 
 
-@router.post("/runs/stream", summary="Ask there, and stream", openapi_extra=STREAM)
+@router.post("/runs/stream", summary="Ask in a hidden thread, and stream", openapi_extra=STREAM)
 def create_hidden_run_stream(request: ApiRequest, body: RunRequest) -> Answer:
     return _asked_stream(request, None, body)
 
 
-@router.post("/runs/wait", summary="Ask there, and wait", openapi_extra=STATE)
+@router.post("/runs/wait", summary="Ask in a hidden thread, and wait", openapi_extra=STATE)
 def create_hidden_run_wait(request: ApiRequest, body: RunRequest) -> HttpResponse:
     return _asked_wait(request, None, body)
 
@@ -66,7 +66,7 @@ def get_thread_run(request: ApiRequest, thread: str, run: str) -> Json:
     return run_json(_run(request, thread, run))
 
 
-@router.get("/threads/{thread}/runs/{run}/stream", summary="Its stream", openapi_extra=STREAM)
+@router.get("/threads/{thread}/runs/{run}/stream", summary="A run's stream", openapi_extra=STREAM)
 def join_run_stream(
     request: ApiRequest,
     thread: str,
@@ -110,7 +110,7 @@ def cancel_thread_run(
 
 
 def _run(request: ApiRequest, thread: str, run: str) -> Run:
-    """The thread's run. Raises `Problem`, for another owner's too."""
+    """The thread's run. Raises `Problem` or `DoesNotExist`, also for a run of another owner."""
     conversation = found(request.auth.owner, thread).conversation
     try:
         id = parse_uuid(run)
@@ -154,9 +154,9 @@ def _stream(
     after: Position | None = None,
     cancels: bool = False,
 ) -> Answer:
-    """The run's stream. If it `cancels`, the run ends if the client leaves.
+    """The run's stream. With `cancels`, the run ends if the client leaves.
 
-    `Location` is where the SDKs come back to. They add the API's prefix, and send nothing again.
+    The SDKs reconnect to `Location`. They add the API's prefix to it, and send no body again.
     """
     query = [("stream_mode", mode) for mode in modes] + [("cancel_on_disconnect", "1")] * cancels
     place = _place(run)

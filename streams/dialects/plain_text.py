@@ -20,7 +20,7 @@ BODY = {
     409: "The messages differ from those that are stored",
     411: "The body has no Content-Length",
     413: "The body is larger than any request needs",
-    415: "The body is no JSON",
+    415: "The body is not JSON",
 }
 
 
@@ -31,7 +31,7 @@ def documented(*others: dict[int, str]) -> dict[str, Any]:
         "responses": {
             status: {
                 "description": text,
-                # A schema of a stream would be one of each event.
+                # A stream has no schema, because it would have to describe each event.
                 "content": {"text/event-stream": {}}
                 if status == 200
                 else {"text/plain": {"schema": {"type": "string"}}},

@@ -2,7 +2,7 @@
 
 POST /v1/responses              asks; waits for the reply, streams it, or neither (`background`)
 GET  /v1/responses/<id>         the response as it is now, or its frames after `starting_after`
-POST /v1/responses/<id>/cancel  stops one that was asked for with `background`
+POST /v1/responses/<id>/cancel  stops a response that was asked for with `background`
 """
 
 from dataclasses import replace
@@ -50,7 +50,7 @@ class ConversationId(BaseModel):
 class ResponseRequest(BaseModel):
     """The body of `POST /v1/responses`.
 
-    Other fields, such as `temperature`, are ignored: the operator decides how models sample.
+    Other fields, such as `temperature`, are ignored, because the operator decides about sampling.
     """
 
     model: Line = Field(min_length=1)
@@ -111,7 +111,8 @@ def cancel_response(request: ApiRequest, id: str) -> HttpResponse:
 def _asked(request: ApiRequest, body: ResponseRequest) -> UUID:
     """The run that replies. A repeated request gets the run of the first one."""
     key = repeatable(request)
-    # Looked up here too, because the first request has made the previous response an older one.
+    # Recalled before `_continued`, which would refuse a repeated request, because after the first
+    # request the previous response is no longer the latest one.
     if kept := recall(key):
         return UUID(kept["run"])
     conversation = _continued(request, body)
@@ -188,7 +189,7 @@ def _uuid(id: str, prefix: str) -> UUID:
 
 
 def _check(number: int, reply: Reply) -> None:
-    """Raise `Problem` for a number after which this reply cannot be told."""
+    """Raise `Problem` if the stream of this reply cannot continue after this number."""
     try:
         continued_edition(Position.of(number), reply)
     except (ValueError, StreamBroken):

@@ -29,12 +29,12 @@ def item_id(reply: Reply, place: int, part: AnyPart) -> str:
 
 
 def output_index(attempt: int, place: int) -> int:
-    """The index of the item for this part: each attempt has its own."""
+    """The index of the item for this part. Each attempt has indexes of its own."""
     return int((max(1, attempt) - 1) * END + place)
 
 
 def response_body(run: Run, reply: Reply) -> dict[str, Any]:
-    """The response as it is now; its output has the items that are told by the frames."""
+    """The response as it is now. Its output has the same items as the frames."""
     ending = reply.ending
     status, incomplete = _status(reply), None
     if isinstance(ending, RunCompleted) and ending.finish_reason in INCOMPLETE:
@@ -92,7 +92,7 @@ def item(reply: Reply, place: int, part: AnyPart, status: str | None = None) -> 
 def call_item(
     reply: Reply, place: int, part: ToolCallPart, result: ToolResultPart | None
 ) -> dict[str, Any]:
-    """The item of a tool that ran here."""
+    """The item of a tool call that this service has made."""
     output = error = None
     status = "in_progress"
     if result:

@@ -1,4 +1,4 @@
-"""What requests of all dialects may bring, and may not: names, text, and no tools."""
+"""The checks of requests that all dialects share: names, text, and no tools."""
 
 from typing import Annotated
 
@@ -32,6 +32,6 @@ def checked(text: str) -> str:
 
 
 def no_tools(*sent: object) -> None:
-    """Raise `Problem` if the client brings tools."""
+    """Raise `Problem` if the client sends tools."""
     if any(sent):
         raise Problem(400, "tools_not_taken", NO_TOOLS)

@@ -100,7 +100,7 @@ class ThreadedHandler(ASGIHandler):
                 sending = self.send_response(response, send)
             try:
                 await run_while_connected(sending, receive)
-            except (StreamBroken, asyncio.CancelledError):  # the client does not read, for one
+            except (StreamBroken, asyncio.CancelledError):  # such as a client that does not read
                 await break_connection(scope)
             finally:
                 response.close()
@@ -186,7 +186,7 @@ class Overloaded(Exception):
 
 
 class Turn:
-    """A flag for one request: either its thread takes it, or the coroutine that stops waiting."""
+    """A flag that is taken once: by the request's thread, or by the coroutine that gives up."""
 
     def __init__(self) -> None:
         self._free = [True]

@@ -15,7 +15,7 @@ from streams.cli.chat import Chat, Printer, harmless
 from streams.cli.client import Client, ClientError
 
 with suppress(ImportError):
-    import readline  # noqa: F401  # `input` then edits its line, where the library exists
+    import readline  # noqa: F401  # if the library exists, `input` can edit its line
 
 EXIT = {"completed": 0, "failed": 1, "cancelled": 130}  # 130: as if Ctrl-C had ended the process
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--url", default=here, help=f"the service's address ({here})")
         parser.add_argument("--token", help="an API token; without it, a visitor kept in DATA_DIR")
         parser.add_argument("--conversation", type=UUID, help="continue this conversation")
-        parser.add_argument("--follow", action="store_true", help="only read it, or the newest one")
+        parser.add_argument("--follow", action="store_true", help="only read it (or the newest)")
         parser.add_argument("--model", help="a model or an agent of the service")
         parser.add_argument("--system", help="the system prompt")
 
@@ -50,7 +50,7 @@ def _chat(options: dict[str, Any]) -> int:
     opening = {"model": options["model"], "system": options["system"]}
     if (follow and message) or ((conversation or follow) and any(opening.values())):
         raise CommandError("--follow only reads; --model and --system begin a conversation.")
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for poor encodings
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for old encodings
     out = Printer()
     url = options["url"] if "://" in options["url"] else f"http://{options['url']}"
     client = Client(url, options["token"], Path(settings.DATA_DIR), out.note)
