@@ -1,6 +1,5 @@
 """The routes of AG-UI: how a `RunAgentInput` becomes a run, and a run its stream."""
 
-from contextlib import suppress
 from uuid import UUID
 
 from django.db import IntegrityError
@@ -22,11 +21,12 @@ from streams.dialects.history import (
     newest_run,
     place_of,
 )
-from streams.dialects.http import HEADERS, Answer, DialectApi, check_stream, stream_run
+from streams.dialects.http import Answer, DialectApi, check_stream, stream_run
 from streams.dialects.plain_text import BODY, documented, refuse
+from streams.http.event_stream import HEADERS
 from streams.http.problems import not_found
 from streams.models import Conversation, Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = AgUiWire.dialect
 PAGES = 4  # of messages, in a snapshot of the thread
@@ -79,9 +79,8 @@ def _run(conversation: Conversation, name: str) -> Run | None:
     runs = conversation.runs.select_related("message")
     if found := runs.filter(client_id=name).first():
         return found
-    with suppress(NotCanonical):
-        return runs.filter(pk=parse_uuid(name)).first()
-    return None
+    id = uuid_of(name)
+    return runs.filter(pk=id).first() if id else None
 
 
 def _queued(owner: str, conversation: Conversation | None, body: AgUiRequest) -> ask.QueuedRun:

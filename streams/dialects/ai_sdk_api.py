@@ -26,7 +26,7 @@ from streams.dialects.http import Answer, DialectApi, TextAuthentication, check_
 from streams.dialects.plain_text import BODY, documented, refuse
 from streams.http.problems import not_found
 from streams.models import Conversation, Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = UiMessageWire.dialect
 V1 = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -163,10 +163,8 @@ def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
 
 def _run(owner: str, name: str) -> Run | None:
     """The owner's run with this id: what a `WorkflowChatTransport` asks for."""
-    try:
-        return Run.objects.filter(pk=parse_uuid(name), conversation__owner=owner).first()
-    except NotCanonical:
-        return None
+    id = uuid_of(name)
+    return Run.objects.filter(pk=id, conversation__owner=owner).first() if id else None
 
 
 def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Answer:

@@ -13,10 +13,9 @@ from streams.models import Run
 from streams.protocol.events import RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart
-from streams.protocol.sse import json_line
+from streams.protocol.sse import DONE, data_block
 
 FINISH_REASONS = ("stop", "length", "content_filter")
-DONE = b"data: [DONE]\n\n"
 VOID = {
     "message": "The reply was interrupted and is written anew. Ask again.",
     "type": "server_error",
@@ -57,7 +56,9 @@ class ChatCompletionWire:
                 case Ended(ending=ending):
                     yield self._chunk({}, finish_reason=finish_reason(now))
                     if self._usage:
-                        yield frame(self._head | {"choices": [], "usage": usage_of(ending.usage)})
+                        yield data_block(
+                            self._head | {"choices": [], "usage": usage_of(ending.usage)}
+                        )
                     yield DONE
 
     def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
@@ -68,7 +69,7 @@ class ChatCompletionWire:
             "logprobs": None,
         }
         usage = {"usage": None} if self._usage else {}
-        return frame(self._head | {"choices": [choice]} | usage)
+        return data_block(self._head | {"choices": [choice]} | usage)
 
 
 def completion(run: Run, reply: Reply) -> dict[str, Any]:
@@ -123,8 +124,4 @@ def failure(failed: RunFailed) -> dict[str, str | None]:
 
 
 def error_frame(error: dict[str, str | None]) -> bytes:
-    return frame({"error": error})
-
-
-def frame(data: dict[str, Any]) -> bytes:
-    return b"data: " + json_line(data) + b"\n\n"
+    return data_block({"error": error})

@@ -1,7 +1,6 @@
 """A request of another client, compared with the stored history of its conversation."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +12,7 @@ from streams.database_time import from_now
 from streams.dialects.text_input import MOST
 from streams.http.problems import Problem
 from streams.models import Conversation, Message, Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 from streams.protocol.sse import clean
 
 
@@ -45,10 +44,8 @@ def conversation_named(owner: str, dialect: str, name: str) -> Conversation | No
     """The owner's conversation that this dialect's client calls so, or with this id."""
     if found := named(owner, dialect, clean(name)):
         return found
-    try:
-        return Conversation.objects.filter(pk=parse_uuid(name), owner=owner).first()
-    except NotCanonical:
-        return None
+    id = uuid_of(name)
+    return Conversation.objects.filter(pk=id, owner=owner).first() if id else None
 
 
 def newest_run(conversation: Conversation, *, recent: bool = False) -> Run | None:
@@ -97,10 +94,7 @@ def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Pla
 
 def _names_any(conversation: Conversation, names: Sequence[str]) -> bool:
     """Whether any of these ids is that of a stored message of the user."""
-    ids = []
-    for name in names:
-        with suppress(NotCanonical):
-            ids.append(parse_uuid(name))
+    ids = [id for name in names if (id := uuid_of(name))]
     stored = conversation.messages.filter(role=Message.Role.USER)
     return stored.filter(Q(client_id__in=names) | Q(pk__in=ids)).exists()
 

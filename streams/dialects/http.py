@@ -17,23 +17,16 @@ from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.run_stream import open_run
 from streams.dialects.wire import Wire
-from streams.http.event_stream import EventStreamResponse
-from streams.http.problems import Problem
+from streams.http.event_stream import HEADERS, EventStreamResponse
+from streams.http.problems import TOO_MANY_STREAMS, Problem
 from streams.http.refusals import Refuse
 
 Answer = HttpResponse | StreamingHttpResponse
 SYNTAX = 256 * 1024  # bytes outside of strings in a body, which may hold a list of messages
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 HTTP_1_0 = Problem(
     505,
     "http_version",
     "A stream needs HTTP/1.1: over HTTP/1.0 a broken reply looks like a complete one.",
-)
-TOO_MANY = Problem(
-    429,
-    "too_many_streams",
-    "You have as many open streams as you may.",
-    headers={"Retry-After": "10"},
 )
 
 
@@ -88,7 +81,7 @@ def check_stream(request: HttpRequest, caller: Caller) -> None:
     try:
         open_streams().check_limit(caller.owner)
     except StreamLimit:
-        raise TOO_MANY from None
+        raise TOO_MANY_STREAMS from None
 
 
 def stream_run(
@@ -111,5 +104,5 @@ def stream_run(
     try:
         frames = open_run(wire, caller, state, on_close)
     except StreamLimit:
-        raise TOO_MANY from None
+        raise TOO_MANY_STREAMS from None
     return EventStreamResponse(frames, headers=fields)

@@ -6,7 +6,6 @@ What the service cannot do is refused, never passed over.
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from django.db.models import Q
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,7 +20,7 @@ from streams.dialects.openai_input import TextContent
 from streams.dialects.text_input import MOST, ONLY_TEXT, checked
 from streams.http.problems import Problem
 from streams.models import Conversation
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 STRATEGIES: dict[str, WhenBusy] = {
     "reject": "reject",
@@ -198,11 +197,3 @@ def checked_modes(names: Iterable[str]) -> tuple[str, ...]:
 
 def invalid(detail: str) -> Problem:
     return Problem(422, "invalid_request", detail)
-
-
-def uuid_of(name: str) -> UUID | None:
-    """The UUID that this is, or None."""
-    try:
-        return parse_uuid(name)
-    except NotCanonical:
-        return None

@@ -23,7 +23,7 @@ from streams.dialects.waiting import stream_waiting, wait_for_reply
 from streams.http.problems import not_found
 from streams.http.refusals import detail_refusal
 from streams.models import Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 YES = ("1", "true", "yes")
 STREAM = documented("The run, in the frames of these modes", "text/event-stream")
@@ -112,11 +112,8 @@ def cancel_thread_run(
 def _run(request: ApiRequest, thread: str, run: str) -> Run:
     """The thread's run. Raises `Problem`, for another owner's too."""
     conversation = found(request.auth.owner, thread).conversation
-    try:
-        id = parse_uuid(run)
-    except NotCanonical:
-        raise not_found() from None
-    if conversation is None:
+    id = uuid_of(run)
+    if conversation is None or id is None:
         raise not_found()
     return conversation.runs.select_related("conversation", "message").get(pk=id)
 

@@ -36,7 +36,7 @@ from streams.http.problems import Problem, not_found
 from streams.http.refusals import openai_refusal
 from streams.models import Conversation, Message, Run
 from streams.protocol.fold import Reply
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = "responses"
 
@@ -181,10 +181,10 @@ def _run(request: ApiRequest, id: str) -> Run:
 
 
 def _uuid(id: str, prefix: str) -> UUID:
-    try:
-        return parse_uuid(id.removeprefix(prefix))
-    except NotCanonical:
-        raise not_found() from None
+    found = uuid_of(id.removeprefix(prefix))
+    if found is None:
+        raise not_found()
+    return found
 
 
 def _check(number: int, reply: Reply) -> None:

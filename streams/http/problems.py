@@ -29,6 +29,14 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
+TOO_MANY_STREAMS = Problem(
+    429,
+    "too_many_streams",
+    "You have as many open streams as you may.",
+    headers={"Retry-After": "10"},
+)
+
+
 def problem_response(problem: Problem) -> HttpResponse:
     """The `application/problem+json` response for this problem."""
     body: dict[str, object] = {

@@ -32,6 +32,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 HOLDS_PARTS = (PartAdded, TextSnapshot, MessageCreated, Snapshot)  # frames with parts in them
 
+DONE = b"data: [DONE]\n\n"  # how some clients' streams end
 PIECE = 16_384  # characters that `clean` replaces in one call
 
 # The standard does not take these for line ends, but clients that split lines as Python's
@@ -59,6 +60,11 @@ def encode(frame: Frame) -> str:
 def json_line(value: object) -> bytes:
     """The value as one line of JSON, for any client of a stream."""
     return _one_line(orjson.dumps(value))
+
+
+def data_block(value: object) -> bytes:
+    """One block of another client's stream: JSON alone, without type and id."""
+    return b"data: " + json_line(value) + b"\n\n"
 
 
 def _one_line(json: bytes) -> bytes:
