@@ -7,24 +7,25 @@ from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.chat import ask, finish
+from streams.chat import ask
 from streams.chat.origin import ClientNames, Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
 from streams.dialects.ag_ui import AgUiWire, nothing
 from streams.dialects.ag_ui_messages import Thread, thread_of
 from streams.dialects.ag_ui_request import AgUiRequest
+from streams.dialects.documentation import BODY, documented
 from streams.dialects.history import (
     contradiction,
     conversation_named,
     earlier,
     newest_run,
     place_of,
+    stop_runs,
 )
 from streams.dialects.http import Answer, DialectApi, check_stream, stream_run
-from streams.dialects.plain_text import BODY, documented, refuse
 from streams.http.event_stream import HEADERS
-from streams.http.problems import not_found
+from streams.http.refusals import text_refusal
 from streams.models import Conversation, Run
 from streams.protocol.ids import uuid_of
 
@@ -57,11 +58,7 @@ def connect_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
 
 @router.post("/ag-ui/stop/{path:thread}", response={204: None}, openapi_extra=documented(BODY))
 def stop_agent(request: ApiRequest, thread: str) -> HttpResponse:
-    conversation = conversation_named(request.auth.owner, DIALECT, thread)
-    if conversation is None:
-        raise not_found()
-    for run in conversation.runs.filter(status__in=Run.ACTIVE):
-        finish.cancel(run.id)
+    stop_runs(request.auth.owner, DIALECT, thread)
     return HttpResponse(status=204)
 
 
@@ -149,5 +146,5 @@ def _thread(run: Run) -> Thread:
     return thread_of(messages, client_ids(conversation), run.message_id)
 
 
-api = DialectApi(DIALECT, prefix="/", refuse=refuse)
+api = DialectApi(DIALECT, prefix="/", refuse=text_refusal)
 api.add_router("", router)

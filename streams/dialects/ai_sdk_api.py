@@ -8,23 +8,27 @@ from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.chat import ask, finish
-from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
+from streams.chat import ask
+from streams.chat.idempotency import IdempotencyKey
 from streams.chat.origin import ClientNames, Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
 from streams.dialects.ai_sdk_request import ChatRequest
+from streams.dialects.documentation import BODY, documented
 from streams.dialects.history import (
+    CHANGED,
     contradiction,
     conversation_named,
     earlier,
+    kept_run,
     newest_run,
     place_of,
+    stop_runs,
 )
 from streams.dialects.http import Answer, DialectApi, TextAuthentication, check_stream, stream_run
-from streams.dialects.plain_text import BODY, documented, refuse
 from streams.http.problems import not_found
+from streams.http.refusals import text_refusal
 from streams.models import Conversation, Run
 from streams.protocol.ids import uuid_of
 
@@ -52,14 +56,8 @@ def _run_of(owner: str, body: ChatRequest, text: str) -> UUID:
     conversation = conversation_named(owner, DIALECT, body.chat)
     newest = newest_run(conversation) if conversation else None
     key = body.key(owner, _regenerated(body, newest))
-    try:
-        kept = recall(key)
-    except KeyReused:
-        raise contradiction("An earlier message of this chat cannot be changed.") from None
-    if kept and Run.objects.filter(pk=kept["run"]).exists():
-        return UUID(kept["run"])
-    if kept:
-        forget(key)  # the chat was deleted since, and its name is free again
+    if kept := kept_run(key, CHANGED):
+        return kept
     return _queued(owner, conversation, newest, body, text, key).run
 
 
@@ -136,11 +134,7 @@ def resume(
 
 @router.post("/chat/{name}/stop", response={204: None}, openapi_extra=documented(BODY))
 def stop(request: ApiRequest, name: str) -> HttpResponse:
-    conversation = conversation_named(request.auth.owner, DIALECT, name)
-    if conversation is None:
-        raise not_found()
-    for run in conversation.runs.filter(status__in=Run.ACTIVE):
-        finish.cancel(run.id)
+    stop_runs(request.auth.owner, DIALECT, name)
     return HttpResponse(status=204)
 
 
@@ -179,5 +173,5 @@ def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Answ
     return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
 
 
-api = DialectApi(DIALECT, prefix="/api/", refuse=refuse, authentication=TextAuthentication())
+api = DialectApi(DIALECT, prefix="/api/", refuse=text_refusal, authentication=TextAuthentication())
 api.add_router("", router)

@@ -91,7 +91,7 @@ def _whole(state: ReplyState) -> HttpResponse:
     ending = state.reply.ending
     if isinstance(ending, RunFailed):
         # The SDK must not repeat it: the repetition would be answered with the same failure.
-        return openai_error(500, failure(ending), {"x-should-retry": "false"})
+        return openai_error(500, failure(ending.reason, ending.code), {"x-should-retry": "false"})
     whole = orjson.dumps(completion(state.run, state.reply))
     return HttpResponse(whole, content_type="application/json")
 

@@ -1,10 +1,7 @@
-"""Refusals of the dialects whose clients show a response's whole body as the error's message."""
+"""What the OpenAPI document says of the dialects' responses."""
 
 from typing import Any
 
-from streams.http.refusals import text_refusal
-
-refuse = text_refusal
 REFUSALS = {
     400: "The request cannot be read",
     401: "The request has no valid authentication",
@@ -24,18 +21,16 @@ BODY = {
 }
 
 
+def described(statuses: dict[int, str], media_type: str, kind: str) -> dict[int, Any]:
+    """These statuses as OpenAPI's responses, each with a body of this kind."""
+    content = {media_type: {"schema": {"type": kind}}}
+    return {code: {"description": text, "content": content} for code, text in statuses.items()}
+
+
 def documented(*others: dict[int, str]) -> dict[str, Any]:
     """Ninja's `openapi_extra` for a route with these further statuses."""
-    statuses = {**REFUSALS, **{status: text for one in others for status, text in one.items()}}
-    return {
-        "responses": {
-            status: {
-                "description": text,
-                # A schema of a stream would be one of each event.
-                "content": {"text/event-stream": {}}
-                if status == 200
-                else {"text/plain": {"schema": {"type": "string"}}},
-            }
-            for status, text in statuses.items()
-        }
-    }
+    statuses = {status: text for one in (REFUSALS, *others) for status, text in one.items()}
+    responses = described(statuses, "text/plain", "string")
+    if 200 in responses:  # a schema of a stream would be one of each event
+        responses[200]["content"] = {"text/event-stream": {}}
+    return {"responses": responses}
