@@ -111,7 +111,7 @@ def startable_runs(kind: Kind) -> list[Waiting]:
     }
     chosen = []
     for run in candidates:
-        if run.begun:  # it had a place before, so its owner's share does not delay it
+        if run.attempt:  # it had a place before, so its owner's share does not delay it
             chosen.append(run)
         elif left[run.owner]:
             left[run.owner] -= 1
