@@ -83,7 +83,6 @@ def weights() -> Path:
 
 
 def parameters() -> Any:
-    """Return the parameters of the model server."""
     from xllamacpp import CommonParams  # 34 MB, so no other process imports it
 
     threads = max(1, (os.cpu_count() or 2) // 2)

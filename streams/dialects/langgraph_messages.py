@@ -45,7 +45,6 @@ def first_place(parts: Sequence[AnyPart], place: int) -> int:
 def reply_messages(
     run: UUID, attempt: int, parts: Sequence[AnyPart], ending: Ending | None = None
 ) -> list[Json]:
-    """The messages of a reply."""
     shown: list[Json] = []
     for place, part in enumerate(parts):
         id = message_id(run, attempt, place)

@@ -134,7 +134,6 @@ class RunRequest(BaseModel):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of the stream."""
         return tuple(dict.fromkeys(self.stream_mode or [VALUES]))
 
     @property

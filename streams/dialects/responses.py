@@ -57,7 +57,6 @@ class ResponseWire:
         return self._edition, self._after
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`."""
         sent = None if before is None else replace(before, attempt=self._edition)
         for position, type, fields in self._events(sent, self._edited(sent, now)):
             number = int(position)

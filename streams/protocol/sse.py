@@ -49,6 +49,19 @@ def clean(text: str) -> str:
     return "".join(_UNSTORABLE.sub("\ufffd", text[at : at + PIECE]) for at in starts)
 
 
+def clean_json(value: object) -> Any:
+    """The JSON with each text and key in it `clean`."""
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {clean_json(key): clean_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [clean_json(item) for item in value]
+        case _:
+            return value
+
+
 def encode(frame: Frame) -> str:
     """The frame's data as one line of JSON, for any client. Its text must be `clean`."""
     options = orjson.OPT_UTC_Z
