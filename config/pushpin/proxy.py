@@ -75,12 +75,14 @@ class Proxy:
 
     async def take(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the web process's response, or the one that stands in for it."""
+        # The web process refuses a body that is too long by its length alone.
+        is_read = request.body_exists and (request.content_length or 0) <= max_bytes(request.path)
         try:
             async with self._session.request(
                 request.method,
                 URL(f"http://{self._origin}{request.raw_path}", encoded=True),
                 headers=passed_on(request.headers),
-                data=request.content if reads_body(request) else None,
+                data=request.content if is_read else None,
                 allow_redirects=False,
             ) as answer:
                 if answer.content_type == "text/event-stream" and answer.content_length is None:
@@ -112,11 +114,6 @@ async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.Strea
         with suppress(ConnectionError):
             await response.write(UNREADABLE)
     return response
-
-
-def reads_body(request: web.BaseRequest) -> bool:
-    """Whether the web process reads the body. It refuses one that is too long by its length."""
-    return request.body_exists and (request.content_length or 0) <= max_bytes(request.path)
 
 
 def stand_in(request: web.BaseRequest, problem: Problem) -> web.Response:

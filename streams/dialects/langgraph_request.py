@@ -41,10 +41,6 @@ def _message(value: object) -> object:
             return value
 
 
-def _named(value: object) -> object:
-    return "" if value is None else value
-
-
 def _list(value: object) -> object:
     return value if isinstance(value, list) or value is None else [value]
 
@@ -54,7 +50,7 @@ class InputMessage(BaseModel):
 
     type: str = Field(validation_alias=AliasChoices("type", "role"))
     content: Text | list[TextContent] | None = None
-    id: Annotated[Line, BeforeValidator(_named)] = ""
+    id: Annotated[Line, BeforeValidator(lambda id: "" if id is None else id)] = ""
     tool_calls: list[Any] | None = None
 
     @property

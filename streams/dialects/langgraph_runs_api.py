@@ -104,9 +104,10 @@ def cancel_thread_run(
     if action != "interrupt":
         raise invalid("`action` is interrupt: no run is rolled back.")
     finish.cancel(cancelled.id)
+    done = HttpResponse(status=204)
     if wait.lower() in YES:
-        return wait_for_reply(request, cancelled.id, _nothing, detail_refusal, bound=False)
-    return HttpResponse(status=204)
+        return wait_for_reply(request, cancelled.id, lambda _: done, detail_refusal, bound=False)
+    return done
 
 
 def _run(request: ApiRequest, thread: str, run: str) -> Run:
@@ -173,10 +174,6 @@ def _values(state: ReplyState) -> HttpResponse:
     place = _place(state.run)
     headers = {"Location": f"{place}/join", "Content-Location": place}
     return _json(values_of(state.run), headers)
-
-
-def _nothing(state: ReplyState) -> HttpResponse:
-    return HttpResponse(status=204)
 
 
 def _place(run: Run) -> str:
