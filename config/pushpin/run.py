@@ -6,7 +6,6 @@ process group: if that runner is killed, the programs stay and block the next st
 not set, or names another machine, this process sleeps.
 """
 
-import fcntl
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 
+from config.data_dir import lock_file
 from config.dev.child_process import die_with_parent
 from config.dev.idle import idle
 from streams.http.refusals import API
@@ -140,16 +140,6 @@ def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
     ]
 
 
-def lock_folder(home: Path) -> int:
-    """Lock the folder: two Pushpins would take each other's sockets. Exits if it is locked."""
-    lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"Another Pushpin is running on {home}: stop it first.")
-    return lock
-
-
 def start_proxy(sock: socket.socket) -> subprocess.Popen[bytes]:
     """Start the proxy with a socket that accepts connections already."""
     command = [sys.executable, "-m", "config.pushpin.proxy", str(sock.fileno())]
@@ -184,7 +174,9 @@ def run_here() -> NoReturn:
     run, home = settings.PUSHPIN_RUN, settings.DATA_DIR / "pushpin"
     for place in (run, home):
         place.mkdir(mode=0o700, exist_ok=True)
-    lock = lock_folder(home)
+    lock = lock_file(home / "lock")  # two Pushpins would take each other's sockets
+    if lock is None:
+        sys.exit(f"Another Pushpin is running on {home}: stop it first.")
     for stale in run.iterdir():
         stale.unlink()
     config = home / "pushpin.conf"
