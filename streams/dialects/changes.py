@@ -124,11 +124,7 @@ def _follows(had: AnyPart, now: AnyPart, *, may_grow: bool) -> bool:
             ReasoningPart(text=new),
         ):
             return new.startswith(old) if may_grow else new == old
+        case DataPart(id=str()), DataPart():  # the one may replace the other
+            return (had.name, had.id) == (now.name, now.id)
         case _:
-            return had == now or _is_replacement(had, now)
-
-
-def _is_replacement(had: AnyPart, now: AnyPart) -> bool:
-    if not (isinstance(had, DataPart) and isinstance(now, DataPart)):
-        return False
-    return had.id is not None and (had.name, had.id) == (now.name, now.id)
+            return had == now
