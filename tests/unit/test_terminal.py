@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.core.management import CommandError, call_command
 
 from streams.cli.client import ClientError
 from streams.protocol.events import Frame, MessageCreated, RunCancelled
@@ -224,6 +225,12 @@ def test_a_note_cannot_control_the_terminal(terminal: Open) -> None:
     here = terminal(Service([completed()], status="failed", error=error))
     assert here.chat.ask("hi") == "failed"
     assert here.printed() == ("\n", "failed: \ufffd[2Jfailed\n")
+
+
+@pytest.mark.parametrize("both", [("hi", "--follow"), (f"--conversation={RUN}", "--model=m")])
+def test_arguments_that_exclude_each_other_are_refused(both: tuple[str, str]) -> None:
+    with pytest.raises(CommandError, match="not allowed with"):
+        call_command("chat", *both)
 
 
 def test_an_empty_cookie_file_starts_a_new_session(terminal: Open, tmp_path: Path) -> None:

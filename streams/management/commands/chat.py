@@ -26,13 +26,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         here = f"http://127.0.0.1:{settings.PORT}/"
-        parser.add_argument("message", nargs="*", help="ask this and leave; without it, read stdin")
+        asks = parser.add_mutually_exclusive_group()
+        asks.add_argument("message", nargs="*", default=[], help="ask this; without it, read stdin")
+        asks.add_argument("--follow", action="store_true", help="only read it, or the newest one")
+        begins = parser.add_mutually_exclusive_group()
+        begins.add_argument("--model", help="begin one with this model or agent of the service")
+        begins.add_argument("--conversation", type=UUID, help="continue this conversation")
         parser.add_argument("--url", default=here, help=f"the service's address ({here})")
         parser.add_argument("--token", help="an API token; without it, a visitor kept in DATA_DIR")
-        begun = parser.add_mutually_exclusive_group()
-        begun.add_argument("--model", help="begin one with this model or agent of the service")
-        begun.add_argument("--conversation", type=UUID, help="continue this conversation")
-        parser.add_argument("--follow", action="store_true", help="only read it, or the newest one")
 
     def handle(self, **options: Any) -> None:
         out, words = Printer(), options["message"]
