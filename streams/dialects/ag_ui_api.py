@@ -38,7 +38,7 @@ router = Router(tags=[DIALECT])
 @router.post("/ag-ui", openapi_extra=documented(BODY, STREAM))
 def run_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
     owner = request.auth.owner
-    check_stream(request, request.auth)  # before anything is stored
+    check_stream(request)  # before anything is stored
     try:
         run, is_new = _run_of(owner, body)
     except IntegrityError:  # an equal request was first
@@ -130,7 +130,7 @@ def _stream(
         thread=thread,
         had=None if no_snapshot else had,
     )
-    return stream_run(request, wire, request.auth, state)
+    return stream_run(request, wire, state)
 
 
 def _thread(run: Run) -> Thread:

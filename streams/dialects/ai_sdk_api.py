@@ -42,7 +42,7 @@ router = Router(tags=["ai-sdk"])
 @router.post("/chat", openapi_extra=documented(BODY, STREAM))
 def chat(request: ApiRequest, body: ChatRequest) -> Answer:
     owner = request.auth.owner
-    check_stream(request, request.auth)  # before anything is stored
+    check_stream(request)  # before anything is stored
     text = body.check()
     try:
         run = _run_of(owner, body, text)
@@ -170,7 +170,7 @@ def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Answ
     if start is not None and start < 0:
         # It wants the last chunks, and gets all. By this header it counts them from 0.
         headers["x-workflow-stream-tail-index"] = str(-start - 1)
-    return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
+    return stream_run(request, wire, reply_state(run), headers=headers)
 
 
 api = DialectApi(DIALECT, prefix="/api/", refuse=text_refusal, authentication=TextAuthentication())

@@ -73,7 +73,7 @@ def chat_completions(request: ApiRequest, body: ChatCompletionRequest) -> Pendin
         raise Problem(400, "not_offered", "Only text is written: send no `response_format`.")
     earlier, text = split(body.messages)
     if body.stream:
-        check_stream(request, request.auth)
+        check_stream(request)
     queued = ask.begin(
         owner=request.auth.owner,
         text=text,

@@ -8,8 +8,7 @@ from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from streams.access.authorization import Caller
-from streams.api.authentication import Authentication
+from streams.api.authentication import ApiRequest, Authentication
 from streams.api.errors import forget_frames, logged_problem
 from streams.api.json import Parser, Renderer
 from streams.api.routing import is_head, wrapped
@@ -73,21 +72,20 @@ class TextAuthentication(Authentication):
     media_types = (*Authentication.media_types, "text/plain")
 
 
-def check_stream(request: HttpRequest, caller: Caller) -> None:
+def check_stream(request: ApiRequest) -> None:
     """Raise `Problem` if the caller can get no stream now. Call it before a run is created."""
     scope: dict[str, Any] = getattr(request, "scope", {})  # a test's request has none
     if scope.get("http_version") == "1.0":
         raise HTTP_1_0
     try:
-        open_streams().check_limit(caller.owner)
+        open_streams().check_limit(request.auth.owner)
     except StreamLimit:
         raise TOO_MANY_STREAMS from None
 
 
 def stream_run(
-    request: HttpRequest,
+    request: ApiRequest,
     wire: Wire,
-    caller: Caller,
     state: ReplyState,
     *,
     headers: dict[str, str] | None = None,
@@ -97,12 +95,12 @@ def stream_run(
 
     A HEAD request opens no stream. Raises `Problem`.
     """
-    check_stream(request, caller)
+    check_stream(request)
     fields = {**HEADERS, **(headers or {})}
     if is_head(request):
         return HttpResponse(content_type="text/event-stream", headers=fields)
     try:
-        frames = open_run(wire, caller, state, on_close)
+        frames = open_run(wire, request.auth, state, on_close)
     except StreamLimit:
         raise TOO_MANY_STREAMS from None
     return EventStreamResponse(frames, headers=fields)

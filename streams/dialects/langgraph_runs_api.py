@@ -129,7 +129,7 @@ def _asked(request: ApiRequest, thread: str | None, body: RunRequest) -> Run:
 
 
 def _asked_stream(request: ApiRequest, thread: str | None, body: RunRequest) -> Answer:
-    check_stream(request, request.auth)  # before anything is stored
+    check_stream(request)  # before anything is stored
     run = _asked(request, thread, body)
     return _stream(request, run, body.modes, cancels=body.on_disconnect == "cancel")
 
@@ -167,7 +167,7 @@ def _stream(
         return stream_waiting(request, wire_of, run.id, headers=headers)
     keep(run)
     state = reply_state(run.id)
-    return stream_run(request, wire_of(state.run), request.auth, state, headers=headers)
+    return stream_run(request, wire_of(state.run), state, headers=headers)
 
 
 def _values(state: ReplyState) -> HttpResponse:

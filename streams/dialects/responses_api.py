@@ -72,7 +72,7 @@ router = Router(tags=["OpenAI"])
 def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
     no_tools(body.tools)
     if body.stream:
-        check_stream(request, request.auth)
+        check_stream(request)
     run = _asked(request, body)
     if not body.background:
         if body.stream:
@@ -80,7 +80,7 @@ def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
         return wait_for_reply(request, run, _whole, openai_refusal)
     state = reply_state(run)
     if body.stream:
-        return stream_run(request, ResponseWire(state.run), request.auth, state)
+        return stream_run(request, ResponseWire(state.run), state)
     return _whole(state)
 
 
@@ -95,7 +95,7 @@ def retrieve_response(
     if starting_after is not None:
         _check(starting_after, state.reply)
     keep(run)
-    return stream_run(request, ResponseWire(state.run, after=starting_after), request.auth, state)
+    return stream_run(request, ResponseWire(state.run, after=starting_after), state)
 
 
 @router.post("/responses/{id}/cancel", summary="Stop a response", openapi_extra=ERRORS)
