@@ -2,21 +2,13 @@
 
 from typing import Any
 
-REFUSALS = {
-    400: "The request cannot be read",
-    401: "The request has no valid authentication",
-    403: "The token lacks a scope, or the CSRF token is missing",
-    404: "It does not exist, or another owner has it",
+from streams.api.openapi import BODY_PROBLEMS, PROBLEMS
+
+REFUSALS = {status: str(one["description"]) for status, one in PROBLEMS.items()} | {
     422: "A value in the request is not valid, or a message has more than text",
-    429: "A limit of this owner is reached",
-    500: "A fault of the service",
-    503: "The service is temporarily unavailable",
 }
-BODY = {
-    408: "The body did not arrive completely",
+BODY = {status: str(one["description"]) for status, one in BODY_PROBLEMS.items()} | {
     409: "The messages differ from those that are stored",
-    411: "The body has no Content-Length",
-    413: "The body is larger than any request needs",
     415: "The body is no JSON",
 }
 
