@@ -9,8 +9,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -149,15 +147,11 @@ def print_last_lines(parts: Supervisor, name: str) -> None:
         say(f"  {line}")
 
 
-def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sig) is not signal.SIG_IGN or sig != signal.SIGHUP:  # nohup
-            signal.signal(sig, interrupt)
+            signal.signal(sig, signal.default_int_handler)  # KeyboardInterrupt
     port = os.environ.get("PORT") or "8000"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")

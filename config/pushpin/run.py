@@ -15,7 +15,6 @@ import sys
 import time
 from base64 import b64encode
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 from urllib.parse import parse_qs, urlsplit
 
@@ -162,10 +161,6 @@ def start(command: list[str], socket_file: Path) -> subprocess.Popen[bytes]:
     return part
 
 
-def leave(signum: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
-
-
 def run_here() -> NoReturn:
     """Run Pushpin and the proxy until one of the programs ends, or until SIGTERM or SIGINT."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
@@ -185,8 +180,8 @@ def run_here() -> NoReturn:
     (home / "zurl.conf").write_text(zurl(run))
     proxy = socket.create_server(("127.0.0.1", 0))
     (home / "routes").write_text(routes(proxy.getsockname()[1]))
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     parts: list[subprocess.Popen[bytes]] = []
     try:
         for command, last in programs(home, run):
