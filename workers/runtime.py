@@ -76,8 +76,5 @@ class Runtime:
         while True:
             try:
                 return self.loop.run_forever()
-            except (
-                SystemExit,
-                KeyboardInterrupt,
-            ):  # of a callback: it would end the replies of all runs
+            except (SystemExit, KeyboardInterrupt):  # of a callback: it would end all replies
                 logger.exception("code on the event loop has exited; the loop continues")

@@ -11,8 +11,8 @@ from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
 from streams.delivery.open_streams import OpenStream, StreamLimit, open_streams
 from streams.delivery.replay import Pending, pending
-from streams.http.event_stream import EventStreamResponse
-from streams.http.problems import Problem
+from streams.http.event_stream import HEADERS, EventStreamResponse
+from streams.http.problems import TOO_MANY_STREAMS, Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
 from streams.log.errors import LogUnavailable
@@ -22,7 +22,6 @@ from streams.models import Conversation
 from streams.pushpin import views
 
 logger = logging.getLogger(__name__)
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
@@ -76,8 +75,7 @@ def open_stream(
     try:
         stream = open_streams().admit(caller, conversation, cursor, until_idle=until_idle)
     except StreamLimit:
-        detail = "You have as many open streams as you may."
-        raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
+        raise TOO_MANY_STREAMS from None
     logger.info("a stream of conversation %s opens after %s", conversation.id, cursor)
     return stream
 

@@ -57,17 +57,13 @@ def accepted_response(queued: QueuedRun) -> HttpResponse:
         cursor=queued.cursor,
         events=events if queued.cursor is None else f"{events}?lastEventId={queued.cursor}",
     )
-    response = _response(202, body, repeated=queued.repeated)
+    response = answer(202, body, repeated=queued.repeated)
     response.headers["Location"] = reverse("unspool:conversation", kwargs=names)
     return response
 
 
-def status_response(status: RunStatus, *, repeated: bool) -> HttpResponse:
-    """The response to a `cancel`, with the run's status."""
-    return _response(200, status, repeated=repeated)
-
-
-def _response(status: int, body: Accepted | RunStatus, *, repeated: bool) -> HttpResponse:
+def answer(status: int, body: Accepted | RunStatus, *, repeated: bool) -> HttpResponse:
+    """The response to a POST, which says whether the request was `repeated`."""
     headers = {"Idempotency-Replayed": "true"} if repeated else {}
     return HttpResponse(
         dump_json(body), status=status, content_type="application/json", headers=headers

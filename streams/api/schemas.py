@@ -23,7 +23,7 @@ from streams.chat.ask import WhenBusy
 from streams.chat.conversations import PAGE_CURSOR
 from streams.chat.model_names import Kind, kinds, names
 from streams.protocol.events import MessageView
-from streams.protocol.sse import clean
+from streams.protocol.sse import clean, clean_json
 
 TOO_LONG = "message_too_long"
 SHORT = 200  # characters
@@ -47,25 +47,13 @@ def _bounded(value: str) -> str:
 def _metadata(value: object) -> object:
     """Return the metadata as JSON that both databases store: no NUL, no NaN, no half surrogate."""
     try:
-        encoded = orjson.dumps(_cleaned(value))
+        encoded = orjson.dumps(clean_json(value))
     except (TypeError, RecursionError):  # nested too deeply, or a number of more than 64 bits
         raise PydanticCustomError("bad_metadata", "This cannot be kept as JSON") from None
     if len(encoded) > METADATA_BYTES:
         limit = {"limit": METADATA_BYTES}
         raise PydanticCustomError("metadata_too_large", "At most {limit} bytes are kept", limit)
     return orjson.loads(encoded)
-
-
-def _cleaned(value: object) -> object:
-    match value:
-        case str():
-            return clean(value)
-        case dict():
-            return {clean(str(key)): _cleaned(item) for key, item in value.items()}
-        case list():
-            return [_cleaned(item) for item in value]
-        case _:
-            return value
 
 
 def _not_blank(value: str) -> str:

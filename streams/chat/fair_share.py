@@ -8,7 +8,6 @@ owner gets an equal share. An owner that holds no place is not refused.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
@@ -26,25 +25,19 @@ from streams.models import Run
 PER_FREE_PLACE = 3  # places that one owner may hold for each free place
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
-    """The numbers of places, owners and waiting runs, from the point of view of one owner."""
+def room(*, places: int, running: int, own: int, owners: int, others: int) -> int:
+    """Return how many more runs of one owner may start.
 
-    places: int  # of all worker processes that hold a run
-    running: int  # places in use
-    own: int  # places in use by the owner
-    owners: int  # owners with an active run
-    others: int  # runs of other owners that could start now
-
-
-def room(load: Load) -> int:
-    """Return how many more runs of the owner may start."""
-    free = max(load.places - load.running, 0)
+    `places` counts the places of all processes that hold a run, `running` the places in use, and
+    `own` the places that the owner uses. `owners` counts the owners with an active run, and
+    `others` the runs of other owners that could start now.
+    """
+    free = max(places - running, 0)
     # The largest n where the last of n new runs still satisfies own + n - 1 < 3 * (free - n + 1).
-    more = (PER_FREE_PLACE * (free + 1) - load.own) // (PER_FREE_PLACE + 1)
-    equal = load.places // max(load.owners, 1) - load.own
-    more = min(more, max(equal, free - load.others))
-    return max(more, 0 if load.own else 1)
+    more = (PER_FREE_PLACE * (free + 1) - own) // (PER_FREE_PLACE + 1)
+    equal = places // max(owners, 1) - own
+    more = min(more, max(equal, free - others))
+    return max(more, 0 if own else 1)
 
 
 def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
@@ -59,13 +52,12 @@ def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
     assert counts
     workers, running, own, owners, others = counts
     places = (workers + 1) * places_of(kind)  # plus this process, which may hold no run yet
-    load = Load(places=places, running=running, own=own, owners=owners, others=others)
-    return room(load) > 0
+    return room(places=places, running=running, own=own, owners=owners, others=others) > 0
 
 
 @lru_cache(maxsize=4)
 def _load(kind: Kind, values: tuple[object, ...]) -> CompiledQuery:
-    """The query for `Load`, cached for `values`: the settings that its SQL contains."""
+    """The query for the arguments of `room`, cached for `values`: the settings in its SQL."""
     return CompiledQuery(partial(_counted, kind))
 
 
@@ -100,19 +92,17 @@ def startable_runs(kind: Kind) -> list[Waiting]:
     owners = len(set(running) | set(queued))
     left = {
         owner: room(
-            Load(
-                places=places,
-                running=running.total(),
-                own=running[owner],
-                owners=owners,
-                others=queued.total() - count,
-            )
+            places=places,
+            running=running.total(),
+            own=running[owner],
+            owners=owners,
+            others=queued.total() - count,
         )
         for owner, count in queued.items()
     }
     chosen = []
     for run in candidates:
-        if run.begun:  # the run had a place before, so its owner's share does not delay it
+        if run.attempt:  # the run had a place before, so its owner's share does not delay it
             chosen.append(run)
         elif left[run.owner]:
             left[run.owner] -= 1

@@ -1,5 +1,7 @@
 """The end of a run: its open calls, and the events that bring readers to the stored reply."""
 
+from typing import Any
+
 from streams.chat.message_view import parts_of
 from streams.log.values import SealedReply
 from streams.models import Run
@@ -68,25 +70,16 @@ def _whole_parts_after(parts: tuple[Part, ...], stored: tuple[Part, ...]) -> lis
 
 def final_event_of(run: Run) -> Ending:
     """The final event of a run that has ended."""
+    common: dict[str, Any] = {
+        "run": run.id,
+        "attempt": run.attempt,
+        "reply": run.reply_id,
+        "usage": run.usage,
+    }
     match run.status:
         case Run.Status.COMPLETED:
-            return RunCompleted(
-                run=run.id,
-                attempt=run.attempt,
-                reply=run.reply_id,
-                finish_reason=run.finish_reason,
-                usage=run.usage,
-            )
+            return RunCompleted(**common, finish_reason=run.finish_reason)
         case Run.Status.CANCELLED:
-            return RunCancelled(
-                run=run.id, attempt=run.attempt, reply=run.reply_id, usage=run.usage
-            )
+            return RunCancelled(**common)
         case _:
-            return RunFailed(
-                run=run.id,
-                attempt=run.attempt,
-                reply=run.reply_id,
-                code=run.code,
-                reason=run.reason,
-                usage=run.usage,
-            )
+            return RunFailed(**common, code=run.code, reason=run.reason)

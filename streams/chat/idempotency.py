@@ -82,7 +82,6 @@ class Repeats:
 
 @cache
 def repeats() -> Repeats:
-    """Return the counter of this process."""
     return Repeats()
 
 

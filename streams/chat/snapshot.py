@@ -21,7 +21,6 @@ from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
-from streams.protocol.parts import reasoning_of, text_of
 
 PAGE_SIZE = 100  # messages
 PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text and parts in UTF-8
@@ -194,13 +193,15 @@ def active_run(run: Run, state: LogState | None) -> LiveRun | None:
     progress = state.runs.get(run.id)
     if progress is None and (run.id, "queued") in state.recorded:
         progress = UNSTARTED  # a worker may have claimed the run, but run.started is unpublished
-    return _from_log(run, progress) if progress else _from_row(run, state)
+    if progress:
+        return _live(run, progress, is_running=progress.attempt > 0)
+    return _from_row(run, state)
 
 
-def _from_log(run: Run, progress: RunProgress) -> LiveRun:
+def _live(run: Run, progress: RunProgress, *, is_running: bool) -> LiveRun:
     return LiveRun(
         id=run.id,
-        status="running" if progress.attempt else "queued",
+        status="running" if is_running else "queued",
         attempt=progress.attempt,
         message=run.message_id,
         text=progress.text,
@@ -214,13 +215,6 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         state is None or run.started_event_id <= state.head
     )
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
-    parts = parts_of(run.reply)
-    return LiveRun(
-        id=run.id,
-        status="queued" if claimed or run.status == Run.Status.QUEUED else "running",
-        attempt=run.attempt - 1 if claimed else run.attempt,
-        message=run.message_id,
-        text=text_of(parts),
-        reasoning=reasoning_of(parts),
-        parts=parts,
-    )
+    attempt = run.attempt - 1 if claimed else run.attempt
+    progress = RunProgress(attempt=attempt, parts=parts_of(run.reply))
+    return _live(run, progress, is_running=not claimed and run.status != Run.Status.QUEUED)

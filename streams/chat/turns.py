@@ -60,12 +60,8 @@ def _last() -> QuerySet[Message, Any]:
     return messages.annotate(_last=highest).values_list("_last")
 
 
-def _active() -> QuerySet[Run, Any]:
-    return count(Run.active().filter(conversation=CONVERSATION))
-
-
-def _unpublished() -> QuerySet[Run, Any]:
-    return count(Run.objects.filter(UNPUBLISHED, conversation=CONVERSATION))
-
-
-TURNS = CompiledQuery(_last, _active, _unpublished)
+TURNS = CompiledQuery(
+    _last,
+    lambda: count(Run.active().filter(conversation=CONVERSATION)),
+    lambda: count(Run.objects.filter(UNPUBLISHED, conversation=CONVERSATION)),
+)

@@ -4,9 +4,8 @@
 task of the run, because none was sent, or a worker took the task and could not start the run.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -18,14 +17,13 @@ from streams.chat.model_names import Kind, kind_of, of_kind
 from streams.models import UNPUBLISHED, Run
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A run that a worker could start now."""
 
     id: UUID
     conversation: UUID
     owner: str
-    begun: bool  # whether an earlier attempt has claimed it
+    attempt: int  # the latest one; 0 if no worker has claimed the run
     model: str
     created_at: datetime
     dispatched_at: datetime | None
@@ -59,27 +57,8 @@ def waiting_in_turn(kind: Kind) -> list[Waiting]:
 
     The oldest is first.
     """
-    rows = (
-        in_turn(kind)
-        .annotate(seen_at=Now())
-        .values(
-            *("pk", "conversation", "owner", "attempt", "model"),
-            *("created_at", "dispatched_at", "seen_at"),
-        )
-    )
-    return [
-        Waiting(
-            id=row["pk"],
-            conversation=row["conversation"],
-            owner=row["owner"],
-            begun=bool(row["attempt"]),
-            model=row["model"],
-            created_at=row["created_at"],
-            dispatched_at=row["dispatched_at"],
-            seen_at=row["seen_at"],
-        )
-        for row in rows
-    ]
+    rows = in_turn(kind).annotate(seen_at=Now()).values_list(*Waiting._fields)
+    return [Waiting(*row) for row in rows]
 
 
 def next_without_place(kind: Kind) -> UUID | None:

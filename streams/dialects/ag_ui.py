@@ -29,7 +29,6 @@ from streams.dialects.changes import (
     Grown,
     Opened,
     Replaced,
-    Started,
     TakenBack,
     changes,
 )
@@ -45,7 +44,7 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from streams.protocol.sse import json_line
+from streams.protocol.sse import data_block
 
 KEPT = 64 * 1024  # bytes of a thread that a stream keeps for a second attempt
 # The client drops its activities of these types if a snapshot does not contain them.
@@ -83,7 +82,7 @@ class AgUiWire:
 
         Raises `StreamBroken` if sent text becomes void and there is no thread.
         """
-        return map(_frame, self._events(before, now))
+        return map(data_block, self._events(before, now))
 
     def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
         if before is None:
@@ -151,7 +150,7 @@ def nothing(names: tuple[str, str]) -> bytes:
     """The whole stream of a thread that does not exist. It changes no message of the client."""
     named = dict(zip(("threadId", "runId"), names, strict=True))
     finished = {"type": "RUN_FINISHED", **named, "outcome": {"type": "success"}}
-    return _frame({"type": "RUN_STARTED", **named}) + _frame(finished)
+    return data_block({"type": "RUN_STARTED", **named}) + data_block(finished)
 
 
 def _events(run: UUID, change: Change) -> Iterator[Event]:
@@ -164,7 +163,7 @@ def _events(run: UUID, change: Change) -> Iterator[Event]:
             yield {"type": f"{kind}_MESSAGE_CONTENT", **id, "delta": change.text}
         case Closed(place=place, part=part):
             yield from _close(part_id(run, place), part)
-        case Started() | TakenBack() | Ended():
+        case TakenBack() | Ended():
             pass
 
 
@@ -201,7 +200,3 @@ def _close(message: str, part: AnyPart) -> Iterator[Event]:
     else:
         yield {"type": "REASONING_MESSAGE_END", **id}
         yield {"type": "REASONING_END", **id}
-
-
-def _frame(event: Event) -> bytes:
-    return b"data: " + json_line(event) + b"\n\n"

@@ -177,7 +177,8 @@ def _untold(messages: list[Message], old: list[Message]) -> set[str]:
     They come before a part that the client has. There are none if the client was disconnected after
     a list that turned reasoning into another kind of message, because such a list drops all others.
     """
-    if any(one["role"] == "assistant" and not _says_anything(one) for one in old):
+    replies = (one for one in old if one["role"] == "assistant")
+    if not all(one.get("content") or one.get("toolCalls") for one in replies):
         return set()
     last: dict[str, int] = {}  # the last part of each reply that the client has
     for one in old:
@@ -189,10 +190,6 @@ def _untold(messages: list[Message], old: list[Message]) -> set[str]:
         if one["role"] == "activity" and place < last.get(run, -1):
             untold.add(one["id"])
     return untold
-
-
-def _says_anything(message: Message) -> bool:
-    return bool(message.get("content") or message.get("toolCalls"))
 
 
 def _lacks_result(messages: list[Message], ids: set[str]) -> bool:

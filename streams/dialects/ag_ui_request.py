@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from streams.api.schemas import Metadata, StoredJson
 from streams.dialects.ag_ui_messages import Message
 from streams.dialects.history import ROLES, check_ids, contradiction
-from streams.dialects.text_input import ONLY_TEXT, Name, checked, no_tools
+from streams.dialects.text_input import LAST, ONLY_TEXT, Name, checked, no_tools
 from streams.http.problems import Problem
 from streams.models import Run
 from streams.protocol.sse import clean
@@ -17,7 +17,6 @@ NO_RESUME = Problem(
     400, "resume_not_taken", "No run of this service waits for an answer. Send no `resume`."
 )
 NO_USER = Problem(422, "invalid_request", "There is no message of the user.")
-LAST = Problem(422, "invalid_request", "The last message has to be one of the user.")
 
 
 class AgUiPart(BaseModel):

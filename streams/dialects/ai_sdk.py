@@ -16,7 +16,6 @@ from streams.dialects.changes import (
     Grown,
     Opened,
     Replaced,
-    Started,
     TakenBack,
     changes,
 )
@@ -32,10 +31,9 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from streams.protocol.sse import json_line
+from streams.protocol.sse import DONE, data_block
 
 FINISH_REASONS = ("stop", "length", "content-filter", "tool-calls", "error")
-DONE = b"data: [DONE]\n\n"
 
 
 class UiMessageWire:
@@ -59,13 +57,13 @@ class UiMessageWire:
         Raises `StreamBroken` if sent parts become void and the client knows no `reset-step`.
         """
         if before is None:
-            yield _frame({"type": "start", "messageId": str(now.run)})
-            yield _frame({"type": "reset-step" if self._continues else "start-step"})
+            yield data_block({"type": "start", "messageId": str(now.run)})
+            yield data_block({"type": "reset-step" if self._continues else "start-step"})
             before = Reply(run=now.run, message=now.message)
         for change in changes(before, now):
             if isinstance(change, TakenBack) and change.parts and not self._resets:
                 raise StreamBroken
-            yield from map(_frame, _chunks(change))
+            yield from map(data_block, _chunks(change))
         if now.ending and not before.ending:
             yield DONE
 
@@ -81,8 +79,6 @@ def _chunks(change: Change) -> Iterator[dict[str, Any]]:
         case TakenBack(parts=parts):
             if parts:
                 yield {"type": "reset-step"}
-        case Started():
-            pass
         case Ended(ending=ending):
             yield from _ending(ending)
 
@@ -153,7 +149,3 @@ def _ending(ending: Ending) -> Iterator[dict[str, Any]]:
             finish = known if known in FINISH_REASONS else "other"
             yield {"type": "finish-step"}
             yield {"type": "finish", "finishReason": finish, "messageMetadata": {"usage": usage}}
-
-
-def _frame(chunk: dict[str, Any]) -> bytes:
-    return b"data: " + json_line(chunk) + b"\n\n"

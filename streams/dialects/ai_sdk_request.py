@@ -8,10 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from streams.api.schemas import Metadata
 from streams.chat.idempotency import IdempotencyKey
 from streams.dialects.history import check_ids
-from streams.dialects.text_input import ONLY_TEXT, Name, checked, cleaned
-from streams.http.problems import Problem
-
-LAST = Problem(422, "invalid_request", "The last message has to be one of the user.")
+from streams.dialects.text_input import LAST, ONLY_TEXT, Name, checked, cleaned
 
 
 class UiPart(BaseModel):

@@ -59,20 +59,13 @@ class TakenBack:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
-    """A worker began this attempt."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """The run has ended. No change follows."""
 
     ending: Ending
 
 
-Change = Opened | Grown | Closed | Replaced | TakenBack | Started | Ended
+Change = Opened | Grown | Closed | Replaced | TakenBack | Ended
 
 
 def changes(before: Reply, now: Reply) -> Iterator[Change]:
@@ -86,8 +79,6 @@ def changes(before: Reply, now: Reply) -> Iterator[Change]:
     if not _continues(had, now.parts):
         yield TakenBack(attempt=before.attempt, parts=had)
         had = ()
-    if now.attempt > before.attempt:
-        yield Started(attempt=now.attempt)
     last = len(had) - 1
     for place, part in enumerate(now.parts):
         if place < last and part is had[place]:
@@ -133,11 +124,7 @@ def _follows(had: AnyPart, now: AnyPart, *, may_grow: bool) -> bool:
             ReasoningPart(text=new),
         ):
             return new.startswith(old) if may_grow else new == old
+        case DataPart(id=str()), DataPart():  # the one may replace the other
+            return (had.name, had.id) == (now.name, now.id)
         case _:
-            return had == now or _is_replacement(had, now)
-
-
-def _is_replacement(had: AnyPart, now: AnyPart) -> bool:
-    if not (isinstance(had, DataPart) and isinstance(now, DataPart)):
-        return False
-    return had.id is not None and (had.name, had.id) == (now.name, now.id)
+            return had == now

@@ -73,7 +73,7 @@ def chat_completions(request: ApiRequest, body: ChatCompletionRequest) -> Pendin
         raise Problem(400, "not_offered", "Only text is written: send no `response_format`.")
     earlier, text = split(body.messages)
     if body.stream:
-        check_stream(request, request.auth)
+        check_stream(request)
     queued = ask.begin(
         owner=request.auth.owner,
         text=text,
@@ -91,7 +91,7 @@ def _whole(state: ReplyState) -> HttpResponse:
     ending = state.reply.ending
     if isinstance(ending, RunFailed):
         # The SDK must not repeat the request, because it would get the same failure again.
-        return openai_error(500, failure(ending), {"x-should-retry": "false"})
+        return openai_error(500, failure(ending.reason, ending.code), {"x-should-retry": "false"})
     whole = orjson.dumps(completion(state.run, state.reply))
     return HttpResponse(whole, content_type="application/json")
 

@@ -1,20 +1,24 @@
 """A request of another client, compared with the stored history of its conversation."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q
 
+from streams.chat import finish
+from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
 from streams.chat.origin import EarlierMessage, named
 from streams.database_time import from_now
 from streams.dialects.text_input import MOST
-from streams.http.problems import Problem
+from streams.http.problems import Problem, not_found
 from streams.models import Conversation, Message, Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 from streams.protocol.sse import clean
+
+CHANGED = "An earlier message of this chat cannot be changed."
 
 
 class SentMessage(Protocol):
@@ -45,10 +49,33 @@ def conversation_named(owner: str, dialect: str, name: str) -> Conversation | No
     """The owner's conversation with this client's name or this id; None if there is none."""
     if found := named(owner, dialect, clean(name)):
         return found
+    id = uuid_of(name)
+    return Conversation.objects.filter(pk=id, owner=owner).first() if id else None
+
+
+def kept_run(key: IdempotencyKey, otherwise: str) -> UUID | None:
+    """The run of an earlier request with this key; None if there is none, or it was deleted since.
+
+    Raises `Problem`, which says `otherwise`, for a request with another text.
+    """
     try:
-        return Conversation.objects.filter(pk=parse_uuid(name), owner=owner).first()
-    except NotCanonical:
-        return None
+        kept = recall(key)
+    except KeyReused:
+        raise contradiction(otherwise) from None
+    if kept and Run.objects.filter(pk=kept["run"]).exists():
+        return UUID(kept["run"])
+    if kept:
+        forget(key)
+    return None
+
+
+def stop_runs(owner: str, dialect: str, name: str) -> None:
+    """Cancel the active runs of the conversation that is named so. Raises `Problem`."""
+    conversation = conversation_named(owner, dialect, name)
+    if conversation is None:
+        raise not_found()
+    for run in conversation.runs.filter(status__in=Run.ACTIVE):
+        finish.cancel(run.id)
 
 
 def newest_run(conversation: Conversation, *, recent: bool = False) -> Run | None:
@@ -87,7 +114,7 @@ def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Pla
         raise contradiction("This chat has gone on elsewhere.")
     for one, row in zip(sent[:count], expected, strict=True):
         if one.text != row.content:
-            raise contradiction("An earlier message of this chat cannot be changed.")
+            raise contradiction(CHANGED)
     if count == len(sent):
         return Place(stored=expected[-1])
     if _names_any(conversation, [one.id for one in sent[count:]]):
@@ -97,10 +124,7 @@ def place_of(messages: Sequence[SentMessage], conversation: Conversation) -> Pla
 
 def _names_any(conversation: Conversation, names: Sequence[str]) -> bool:
     """Whether a stored message of the user has any of these ids."""
-    ids = []
-    for name in names:
-        with suppress(NotCanonical):
-            ids.append(parse_uuid(name))
+    ids = [id for name in names if (id := uuid_of(name))]
     stored = conversation.messages.filter(role=Message.Role.USER)
     return stored.filter(Q(client_id__in=names) | Q(pk__in=ids)).exists()
 

@@ -43,6 +43,11 @@ MODES = (VALUES, MESSAGES, CUSTOM)
 HEAD = Position(attempt=1, place=-1, offset=1)  # after the first frame with the thread's state
 USAGE, STATE, FAILURE, LAST = range(4)  # the offsets of the frames after all parts
 TOP = 2**OFFSET_BITS - 1
+STATUS: dict[type, str] = {
+    RunCompleted: "success",
+    RunCancelled: "interrupted",
+    RunFailed: "error",
+}
 Event = tuple[Position, str, Any]
 
 
@@ -160,7 +165,7 @@ class LangGraphWire:
         if isinstance(now.ending, RunFailed):
             error = {"error": now.ending.code, "message": now.ending.reason}
             yield _end(now, FAILURE), "error", error
-        yield _end(now, LAST), "end", {"run_id": str(now.run), "status": status_of(now)}
+        yield _end(now, LAST), "end", {"run_id": str(now.run), "status": STATUS[type(now.ending)]}
 
     def _removed(self, attempt: int, places: Iterable[int], now: Reply) -> Iterator[Event]:
         """Remove the messages that begin at these places, the last message first.
@@ -187,19 +192,6 @@ class LangGraphWire:
     def _custom(self, position: Position, part: AnyPart) -> Iterator[Event]:
         if CUSTOM in self._modes:
             yield position, "custom", part_json(part)
-
-
-def status_of(reply: Reply) -> str:
-    """The status of the run, as LangGraph calls it."""
-    match reply.ending:
-        case None:
-            return "running" if reply.attempt else "pending"
-        case RunCompleted():
-            return "success"
-        case RunCancelled():
-            return "interrupted"
-        case RunFailed():
-            return "error"
 
 
 def _had(after: Position, now: Reply) -> Reply | None:

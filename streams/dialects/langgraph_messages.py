@@ -45,14 +45,13 @@ def first_place(parts: Sequence[AnyPart], place: int) -> int:
 def reply_messages(
     run: UUID, attempt: int, parts: Sequence[AnyPart], ending: Ending | None = None
 ) -> list[Json]:
-    """The messages of a reply."""
     shown: list[Json] = []
     for place, part in enumerate(parts):
         id = message_id(run, attempt, place)
         match part:
             case TextPart() | ReasoningPart() | ToolCallPart():
                 if not shown or shown[-1]["type"] != "ai":
-                    shown.append(_model_message(id))
+                    shown.append(plain_message("ai", id, ""))
                 _add(shown[-1], part)
             case ToolResultPart():
                 shown.append(tool_message(id, part, parts))
@@ -80,14 +79,9 @@ def tool_message(id: str, part: ToolResultPart, parts: Sequence[AnyPart]) -> Jso
 
 def chunk(id: str, part: TextPart | ReasoningPart, text: str) -> Json:
     """More text or reasoning of a model's message; a client appends it to the message's text."""
-    reasons = isinstance(part, ReasoningPart)
-    return {
-        "type": "AIMessageChunk",
-        "id": id,
-        "content": "" if reasons else text,
-        "additional_kwargs": {"reasoning_content": text} if reasons else {},
-        "response_metadata": {},
-    }
+    if isinstance(part, ReasoningPart):
+        return _message("AIMessageChunk", id, "", {"reasoning_content": text})
+    return _message("AIMessageChunk", id, text, {})
 
 
 def call_chunk(id: str, part: ToolCallPart, index: int) -> Json:
@@ -117,27 +111,18 @@ def outcome(ending: Ending) -> Json:
 
 
 def plain_message(type: str, id: str, content: str) -> Json:
-    """A message that no run wrote. `type`: `human`, `system`, or `ai`."""
-    if type == "ai":
-        return {**_model_message(id), "content": content}
+    """A message of text alone. `type`: `human`, `system`, or `ai`."""
+    calls: Json = {"tool_calls": [], "invalid_tool_calls": []} if type == "ai" else {}
+    return _message(type, id, content, {}) | calls
+
+
+def _message(type: str, id: str, content: str, kwargs: Json) -> Json:
     return {
         "type": type,
         "id": id,
         "content": content,
-        "additional_kwargs": {},
+        "additional_kwargs": kwargs,
         "response_metadata": {},
-    }
-
-
-def _model_message(id: str) -> Json:
-    return {
-        "type": "ai",
-        "id": id,
-        "content": "",
-        "additional_kwargs": {},
-        "response_metadata": {},
-        "tool_calls": [],
-        "invalid_tool_calls": [],
     }
 
 

@@ -6,7 +6,6 @@ A request for something that the service cannot do is refused. It is never ignor
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from django.db.models import Q
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,7 +20,7 @@ from streams.dialects.openai_input import TextContent
 from streams.dialects.text_input import MOST, ONLY_TEXT, checked
 from streams.http.problems import Problem
 from streams.models import Conversation
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 STRATEGIES: dict[str, WhenBusy] = {
     "reject": "reject",
@@ -42,10 +41,6 @@ def _message(value: object) -> object:
             return value
 
 
-def _named(value: object) -> object:
-    return "" if value is None else value
-
-
 def _list(value: object) -> object:
     return value if isinstance(value, list) or value is None else [value]
 
@@ -55,7 +50,7 @@ class InputMessage(BaseModel):
 
     type: str = Field(validation_alias=AliasChoices("type", "role"))
     content: Text | list[TextContent] | None = None
-    id: Annotated[Line, BeforeValidator(_named)] = ""
+    id: Annotated[Line, BeforeValidator(lambda id: "" if id is None else id)] = ""
     tool_calls: list[Any] | None = None
 
     @property
@@ -135,7 +130,6 @@ class RunRequest(BaseModel):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of the stream."""
         return tuple(dict.fromkeys(self.stream_mode or [VALUES]))
 
     @property
@@ -198,11 +192,3 @@ def checked_modes(names: Iterable[str]) -> tuple[str, ...]:
 
 def invalid(detail: str) -> Problem:
     return Problem(422, "invalid_request", detail)
-
-
-def uuid_of(name: str) -> UUID | None:
-    """The UUID with this spelling; None if it is not a UUID."""
-    try:
-        return parse_uuid(name)
-    except NotCanonical:
-        return None

@@ -18,10 +18,10 @@ from streams.chat.snapshot import message_page
 from streams.dialects.history import conversation_named, newest_run
 from streams.dialects.langgraph import LangGraphWire, ThreadBefore
 from streams.dialects.langgraph_messages import Json, plain_message, reply_messages
-from streams.dialects.langgraph_request import uuid_of
 from streams.http.problems import Problem, not_found
 from streams.models import Conversation, Run
 from streams.protocol.events import MessageView
+from streams.protocol.ids import uuid_of
 from streams.service_models import IdempotencyRecord
 
 DIALECT = LangGraphWire.dialect

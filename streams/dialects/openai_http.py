@@ -8,8 +8,8 @@ from ninja import Router
 from streams.api.authentication import ApiRequest
 from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of, kinds, names
+from streams.dialects.documentation import BODY, REFUSALS, described
 from streams.dialects.http import DialectApi
-from streams.dialects.plain_text import BODY, REFUSALS
 from streams.http.problems import not_found
 from streams.http.refusals import openai_refusal
 
@@ -20,15 +20,7 @@ OWN = {
     500: "A fault of the service, or the reply failed",
     505: "A stream was asked for over HTTP/1.0",
 }
-ERRORS: dict[str, Any] = {
-    "responses": {
-        status: {
-            "description": description,
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        }
-        for status, description in (REFUSALS | BODY | OWN).items()
-    }
-}
+ERRORS = {"responses": described(REFUSALS | BODY | OWN, "application/json", "object")}
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:

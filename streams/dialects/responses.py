@@ -14,7 +14,14 @@ from typing import Any
 from streams.dialects.changes import Closed, Ended, Grown, Opened, TakenBack, changes
 from streams.dialects.editions import attempt_of, edition_of, next_edition
 from streams.dialects.position import END, FRAMES, OFFSET_BITS, Position, reply_at
-from streams.dialects.responses_body import call_item, item, item_id, output_index, response_body
+from streams.dialects.responses_body import (
+    call_item,
+    content_of,
+    item,
+    item_id,
+    output_index,
+    response_body,
+)
 from streams.models import Run
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
@@ -51,7 +58,6 @@ class ResponseWire:
         return self._edition, self._after
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`."""
         sent = None if before is None else replace(before, attempt=self._edition)
         for position, type, fields in self._events(sent, self._edited(sent, now)):
             number = int(position)
@@ -171,12 +177,6 @@ def _word(part: TextPart | ReasoningPart) -> str:
     return f"response.{'output' if isinstance(part, TextPart) else 'reasoning'}_text"
 
 
-def _content(part: TextPart | ReasoningPart) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
-    return {"type": "reasoning_text", "text": part.text}
-
-
 def _place(place: int, part: AnyPart, now: Reply) -> dict[str, Any]:
     return {
         "item_id": item_id(now, place, part),
@@ -196,7 +196,7 @@ def _opened(place: int, part: AnyPart, now: Reply) -> Iterator[Event]:
             empty = item(replace(now, parts=()), place, part, "in_progress")
             added = {"output_index": index, "item": empty}
             yield Position.within(now, place), "response.output_item.added", added
-            content = {"content_index": 0, "part": _content(replace(part, text=""))}
+            content = {"content_index": 0, "part": content_of(replace(part, text=""))}
             where = _place(place, part, now)
             yield (
                 Position.within(now, place, 1),
@@ -229,7 +229,7 @@ def _closed(place: int, part: TextPart | ReasoningPart, now: Reply) -> Iterator[
     if isinstance(part, TextPart):
         text["logprobs"] = []
     yield Position.after_text(now, place, 1), f"{_word(part)}.done", {**where, **text}
-    content = {**where, "part": _content(part)}
+    content = {**where, "part": content_of(part)}
     yield Position.after_text(now, place, 2), "response.content_part.done", content
     done = {
         "output_index": output_index(now.attempt, place),

@@ -36,7 +36,7 @@ from streams.http.problems import Problem, not_found
 from streams.http.refusals import openai_refusal
 from streams.models import Conversation, Message, Run
 from streams.protocol.fold import Reply
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = "responses"
 
@@ -72,7 +72,7 @@ router = Router(tags=["OpenAI"])
 def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
     no_tools(body.tools)
     if body.stream:
-        check_stream(request, request.auth)
+        check_stream(request)
     run = _asked(request, body)
     if not body.background:
         if body.stream:
@@ -80,7 +80,7 @@ def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
         return wait_for_reply(request, run, _whole, openai_refusal)
     state = reply_state(run)
     if body.stream:
-        return stream_run(request, ResponseWire(state.run), request.auth, state)
+        return stream_run(request, ResponseWire(state.run), state)
     return _whole(state)
 
 
@@ -95,7 +95,7 @@ def retrieve_response(
     if starting_after is not None:
         _check(starting_after, state.reply)
     keep(run)
-    return stream_run(request, ResponseWire(state.run, after=starting_after), request.auth, state)
+    return stream_run(request, ResponseWire(state.run, after=starting_after), state)
 
 
 @router.post("/responses/{id}/cancel", summary="Stop a response", openapi_extra=ERRORS)
@@ -182,10 +182,10 @@ def _run(request: ApiRequest, id: str) -> Run:
 
 
 def _uuid(id: str, prefix: str) -> UUID:
-    try:
-        return parse_uuid(id.removeprefix(prefix))
-    except NotCanonical:
-        raise not_found() from None
+    found = uuid_of(id.removeprefix(prefix))
+    if found is None:
+        raise not_found()
+    return found
 
 
 def _check(number: int, reply: Reply) -> None:

@@ -69,24 +69,25 @@ def response_body(run: Run, reply: Reply) -> dict[str, Any]:
 
 def item(reply: Reply, place: int, part: AnyPart, status: str | None = None) -> dict[str, Any]:
     """The item of a text, a reasoning or a call. Its content is empty if `status` is given."""
-    id = item_id(reply, place, part)
-    content: list[dict[str, Any]] = []
-    match part:
-        case ToolCallPart():
-            return call_item(reply, place, part, None) | {"status": status or "incomplete"}
-        case ReasoningPart(text=text):
-            content = [{"type": "reasoning_text", "text": text}]
-            kind: dict[str, Any] = {"type": "reasoning", "summary": []}
-        case TextPart(text=text):
-            content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
-            kind = {"type": "message", "role": "assistant"}
+    if isinstance(part, ToolCallPart):
+        return call_item(reply, place, part, None) | {"status": status or "incomplete"}
+    assert isinstance(part, TextPart | ReasoningPart)
+    kind: dict[str, Any] = {"type": "message", "role": "assistant"}
+    if isinstance(part, ReasoningPart):
+        kind = {"type": "reasoning", "summary": []}
     cut = place == len(reply.parts) - 1 and isinstance(reply.ending, RunCancelled | RunFailed)
     return {
         **kind,
-        "id": id,
+        "id": item_id(reply, place, part),
         "status": status or ("incomplete" if cut else "completed"),
-        "content": [] if status else content,
+        "content": [] if status else [content_of(part)],
     }
+
+
+def content_of(part: TextPart | ReasoningPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
+    return {"type": "reasoning_text", "text": part.text}
 
 
 def call_item(

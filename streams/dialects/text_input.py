@@ -11,6 +11,7 @@ from streams.protocol.sse import clean
 
 MOST = 1000  # messages of one request that can be stored
 ONLY_TEXT = Problem(422, "invalid_request", "Only text can be sent in a message.")
+LAST = Problem(422, "invalid_request", "The last message has to be one of the user.")
 NO_TOOLS = "The tools are those of the service's own agents. Send none."
 
 

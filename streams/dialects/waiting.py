@@ -52,7 +52,7 @@ def stream_waiting(
     state = reply_state(run)
     try:
         wire = wire_of(state.run)
-        return stream_run(request, wire, request.auth, state, headers=headers, on_close=on_close)
+        return stream_run(request, wire, state, headers=headers, on_close=on_close)
     except Problem:  # the run ends, unless the client repeats the request
         if on_close:
             on_close(True)

@@ -36,14 +36,9 @@ DIALECT = "websocket"
 KEPT = (b"host", b"cookie", b"authorization", b"origin", b"x-request-id", b"traceparent")
 NORMAL, INTERNAL, RESTART, LATER = 1000, 1011, 1012, 1013  # RFC 6455 §7.4.1, and IANA's registry
 HTTP = 4000  # plus an HTTP status: the close code for the same reason
-CLOSES = {
-    # The client reconnects, because a proxy may have dropped the last frames.
-    StreamEnd.IDLE: (RESTART, "reconnect"),
-    StreamEnd.FORBIDDEN: (HTTP + 403, "forbidden"),
-    StreamEnd.GONE: (HTTP + 404, "gone"),
-    StreamEnd.TOO_OLD: (RESTART, "reconnect"),
-    StreamEnd.DRAINING: (RESTART, "reconnect"),
-}
+# After any other end, also after the last event, the client reconnects, because a proxy may have
+# dropped the last frames.
+CLOSES = {StreamEnd.FORBIDDEN: (HTTP + 403, "forbidden"), StreamEnd.GONE: (HTTP + 404, "gone")}
 
 
 class SocketRequest(Request):
@@ -106,7 +101,8 @@ class Socket:
             else:
                 sending.result()
                 async with self._answering:  # the client gets its response first
-                    await self._close(*CLOSES[stream.end or StreamEnd.DRAINING])
+                    end = stream.end or StreamEnd.DRAINING
+                    await self._close(*CLOSES.get(end, (RESTART, "reconnect")))
         except OSError:
             raise
         except Exception:

@@ -16,6 +16,7 @@ from streams.http.request import Scope, Send
 # connection. `writer(send)` returns a `Write`, or None if middleware wants to see all that is sent.
 CONNECTION = "unspool.connection"
 PART = 64 * 1024  # bytes
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # of each stream
 CONTENT: property = vars(StreamingHttpResponse)["streaming_content"]
 Write = Callable[[bytes], bool]  # writes bytes of the body at once; returns whether it did
 

@@ -10,7 +10,7 @@ from re import compile
 import orjson
 from django.http import HttpResponse
 
-from streams.http.problems import Problem, problem_response
+from streams.http.problems import Problem, errors_of, problem_response, refused
 from streams.protocol.sse import clean
 
 Refuse = Callable[[Problem], HttpResponse]
@@ -33,12 +33,7 @@ def refusal(path: str, problem: Problem) -> HttpResponse:
 
 def text_refusal(problem: Problem) -> HttpResponse:
     """A refusal as plain text, because the clients show the whole body as their error's message."""
-    return HttpResponse(
-        clean(problem.detail),
-        status=problem.status,
-        content_type="text/plain; charset=utf-8",
-        headers={"Cache-Control": "no-store", **problem.headers},
-    )
+    return refused(problem, clean(problem.detail), "text/plain; charset=utf-8")
 
 
 def openai_refusal(problem: Problem) -> HttpResponse:
@@ -69,15 +64,8 @@ def openai_error(
 
 def detail_refusal(problem: Problem) -> HttpResponse:
     """A refusal in LangGraph's form. Its SDKs show either its `detail` or the whole body."""
-    body: dict[str, object] = {"detail": clean(problem.detail), "code": problem.code}
-    if problem.errors:
-        body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
-    return HttpResponse(
-        orjson.dumps(body),
-        status=problem.status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **problem.headers},
-    )
+    body = {"detail": clean(problem.detail), "code": problem.code, **errors_of(problem)}
+    return refused(problem, orjson.dumps(body), "application/json")
 
 
 FORMS = (

@@ -9,6 +9,7 @@ import re
 from django.conf import settings
 from django.http import HttpResponse
 
+from streams.http.event_stream import HEADERS
 from streams.http.problems import Problem
 from streams.http.refusals import refusal
 from streams.protocol.sse import encode_frame, retry_field
@@ -32,5 +33,4 @@ def unavailable_response(method: str, path: str, origin: str, problem: Problem) 
 def retry_later() -> HttpResponse:
     """A stream that ends at once: a `retry` field and a heartbeat with no head."""
     body = retry_field(*settings.STREAM_RETRY) + encode_frame(Heartbeat(head=None))
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return HttpResponse(body, content_type="text/event-stream", headers=headers)
+    return HttpResponse(body, content_type="text/event-stream", headers=HEADERS)

@@ -126,9 +126,9 @@ def _reader(type: str) -> TypeAdapter[Part]:
     return TypeAdapter(KINDS[type])
 
 
-def text_parts(text: str, reasoning: str = "") -> tuple[Part, ...]:
-    """The parts of a reply that consists of its reasoning and then its text."""
-    return add_part(add_part((), ReasoningPart(text=reasoning)), TextPart(text=text))
+def text_parts(text: str) -> tuple[Part, ...]:
+    """The parts of a reply that is text alone."""
+    return (TextPart(text=text),) if text else ()
 
 
 def add_part(parts: tuple[Part, ...], part: Part) -> tuple[Part, ...]:

@@ -32,6 +32,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 HOLDS_PARTS = (PartAdded, TextSnapshot, MessageCreated, Snapshot)  # frames with parts in them
 
+DONE = b"data: [DONE]\n\n"  # how some clients' streams end
 PIECE = 16_384  # characters that `clean` replaces in one call
 
 # These are no line ends in the standard, but clients that split lines like Python's
@@ -48,6 +49,19 @@ def clean(text: str) -> str:
     return "".join(_UNSTORABLE.sub("\ufffd", text[at : at + PIECE]) for at in starts)
 
 
+def clean_json(value: object) -> Any:
+    """The JSON with each text and key in it `clean`."""
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {clean_json(key): clean_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [clean_json(item) for item in value]
+        case _:
+            return value
+
+
 def encode(frame: Frame) -> str:
     """The frame's data as one line of JSON, for any client. Its text must be `clean`."""
     options = orjson.OPT_UTC_Z
@@ -59,6 +73,11 @@ def encode(frame: Frame) -> str:
 def json_line(value: object) -> bytes:
     """The value as one line of JSON, for any client of a stream."""
     return _one_line(orjson.dumps(value))
+
+
+def data_block(value: object) -> bytes:
+    """One block of another client's stream: JSON alone, without type and id."""
+    return b"data: " + json_line(value) + b"\n\n"
 
 
 def _one_line(json: bytes) -> bytes:

@@ -23,6 +23,7 @@ from gripcontrol import Channel
 from streams.access.authorization import Caller, Refusal, check_readers
 from streams.delivery.replay import Pending, pending, read_page
 from streams.delivery.stream_end import StreamEnd, closing_frames
+from streams.http.event_stream import HEADERS
 from streams.http.problems import Problem, problem_response
 from streams.log.channels import parse_cursor
 from streams.log.errors import LogUnavailable, Superseded
@@ -30,7 +31,6 @@ from streams.models import Conversation
 from streams.protocol.sse import retry_field
 from streams.pushpin.hold import Hold, parse_hold
 
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 NEXT_LINK = 600  # seconds until Pushpin requests the next link by itself, in case no bridge runs
 # The same after the pages of a long replay. Pushpin subscribes only after the last page, so it did
 # not receive an event that was published between the pages.
