@@ -1,8 +1,10 @@
 """The data folder: a check that it is writable, and the paths of the Unix sockets in it."""
 
+import fcntl
 import os
 import re
 import tempfile
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,6 +31,20 @@ def unwritable(folder: Path, error: OSError) -> ImproperlyConfigured:
         f"DATA_DIR {folder} cannot be written ({error.strerror}): make it a folder that belongs"
         " to this user, or set DATA_DIR to another one."
     )
+
+
+def lock_file(file: Path, *, tries: int = 1) -> int | None:
+    """Lock the file until this process ends. Tries again every 0.1 s. None if it stays locked."""
+    lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
+    for _ in range(tries):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return lock
+    os.close(lock)
+    return None
 
 
 def socket_path(folder: Path, name: str, *, longest: int = 100) -> Path:

@@ -82,7 +82,6 @@ class Web(uvicorn.Server):
 
 
 def server_config() -> uvicorn.Config:
-    """Return uvicorn's configuration."""
     return uvicorn.Config(
         application,
         loop="uvloop",

@@ -57,7 +57,7 @@ class Conversations(ReadOnlyAdmin):
     search_fields = ("=id", "=owner")
     actions = ("delete_for_good",)
 
-    @admin.action(description="Delete, with all that was said", permissions=["act"])
+    @admin.action(description="Delete, with all messages", permissions=["act"])
     def delete_for_good(self, request: HttpRequest, chosen: QuerySet[Conversation]) -> None:
         for conversation in chosen:
             conversations.delete(conversation)
@@ -93,7 +93,7 @@ class Runs(ReadOnlyAdmin):
     def cancel(self, request: HttpRequest, chosen: QuerySet[Run]) -> None:
         self._each(request, chosen, lambda run: finish.cancel(run.pk))
 
-    @admin.action(description="Have answered anew", permissions=["act"])
+    @admin.action(description="Answer again", permissions=["act"])
     def retry(self, request: HttpRequest, chosen: QuerySet[Run]) -> None:
         self._each(request, chosen, ask.retry)
 
@@ -106,7 +106,7 @@ class Runs(ReadOnlyAdmin):
 
 
 class NewToken(forms.ModelForm):  # type: ignore[type-arg]
-    """The form for a new token. The secret is no field: `create_token` makes it."""
+    """The form for a new token. The secret is not a field, because `create_token` makes it."""
 
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in SCOPES],
@@ -148,7 +148,7 @@ class Tokens(ReadOnlyAdmin):
             expires_at=values["expires_at"],
         )
         obj.pk = ApiToken.objects.get(digest=digest_of(token)).pk
-        self.message_user(request, f"Copy it now, it is shown this once: {token}", messages.WARNING)
+        self.message_user(request, f"Copy it now. It is shown only once: {token}", messages.WARNING)
 
     @admin.action(description="Revoke", permissions=["act"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiToken]) -> None:

@@ -51,9 +51,9 @@ def wrap(application: Application | None = None) -> "StreamsApplication":
 class StreamsApplication:
     """ASGI 3. Streams, reads, writes and probes have a thread pool each.
 
-    To open a stream waits for the database alone, so more threads would only take turns. Each other
-    request may wait for a Redis that does not answer. A request that writes may also wait for a
-    database lock.
+    Opening a stream waits only for the database, so more threads would only wait for each other.
+    Any other request may wait for a Redis that does not answer. A request that writes may also wait
+    for a database lock.
     """
 
     def __init__(self, others: Application | None) -> None:
@@ -63,7 +63,7 @@ class StreamsApplication:
         self.writes = ThreadedHandler(
             "write", threads=writing_threads(), waiting=WAITING, complete=wait_for_run
         )
-        # The liveness probe waits for nothing: a supervisor restarts a process that is silent.
+        # The liveness probe must not wait, because a supervisor restarts a process that is silent.
         self.live = ThreadedHandler("live", threads=1)
         self.ready = ThreadedHandler("ready", threads=2)  # its probe waits for a bounded time
 
@@ -93,19 +93,20 @@ class StreamsApplication:
 
 
 def opens_socket(path: str) -> bool:
-    """Whether a WebSocket at this path is the app's."""
+    """Whether the app serves a WebSocket at this path."""
     return "websocket" in settings.DIALECTS and bool(SOCKET.match(path))
 
 
 def writing_threads(most: int = 64) -> int:
-    """Return the number of write threads: the connection pool keeps `READING` for the others."""
+    """Return the number of write threads, so that the pool keeps `READING` for other threads."""
     pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
     return max(1, min(most, pool["max_size"] - READING)) if pool else most
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
     """Answer the server's lifespan events. The sweeper starts before the first of them."""
-    # Create it now. Otherwise two threads could each create one, and only one would be drained.
+    # Create the instance now. Otherwise two threads could create one each, and one is never
+    # drained.
     open_streams()
     Sweeper().start()  # in each web process, so that the sweep depends on no single process
     with drain_at_signals():

@@ -3,7 +3,7 @@
 Compiling such a statement takes the ORM five to twenty times as long as the database takes to
 answer. The ORM still writes the SQL, for the database at hand, and its converters make the values.
 Every use of this module is listed in tests/integration/test_compiled_queries.py. The tests compare
-each with the ORM's own rows.
+the rows of each use with those of the ORM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
 
 
 class Parameter(Expression):
-    """Stands in a compiled query for a value that each call gives by this name."""
+    """A placeholder in a compiled query. Each call gives its value by this name."""
 
     def __init__(self, name: str, field: Field[Any, Any]) -> None:
         super().__init__(output_field=field)
@@ -32,7 +32,7 @@ class Parameter(Expression):
         return "%s", (self,)
 
     def prepare(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        """The value as the database's driver takes it."""
+        """The value in the form that the database's driver accepts."""
         return self.output_field.get_db_prep_save(value, connection)
 
 
@@ -41,10 +41,10 @@ class _Compiled:
     alias: str  # of the database
     sql: str
     parameters: list[Any]  # of the SQL: each a `Parameter`, or a constant
-    converters: list[tuple[int, Any, list[Converter]]]  # of a column: its number, its expression
+    converters: list[tuple[int, Any, list[Converter]]]  # of a column with this number, expression
 
     def run(self, values: dict[str, Any]) -> tuple[list[Row], int]:
-        """The converted rows, and how many rows the statement found or changed."""
+        """The converted rows, and the number of rows that the statement found or changed."""
         connection = connections[self.alias]
         parameters = [
             each.prepare(values[each.name], connection) if isinstance(each, Parameter) else each
@@ -111,11 +111,11 @@ class CompiledUpdate:
         self._compiled: _Compiled | None = None
 
     def run(self, **values: Any) -> int:
-        """Update the rows; return how many there were."""
+        """Update the rows. Returns their number."""
         return self._run(values)[1]
 
     def row(self, **values: Any) -> Row | None:
-        """Update a row; return its columns `returning`, as they are now. None if there is none."""
+        """Update a row. Returns the new values of its `returning` columns; None without a row."""
         rows, _ = self._run(values)
         return rows[0] if rows else None
 
@@ -136,7 +136,7 @@ class CompiledInsert:
         self._compiled: dict[tuple[str, ...], _Compiled] = {}  # by fields that have expressions
 
     def insert(self, row: Model) -> None:
-        """Insert the row; set what the database chose."""
+        """Insert the row, and set the values that the database chose."""
         fields = self._model._meta.concrete_fields
         values = {field.attname: field.pre_save(row, add=True) for field in fields}
         fixed = {name: value for name, value in values.items() if hasattr(value, "as_sql")}
@@ -150,7 +150,7 @@ class CompiledInsert:
 
 
 def count(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
-    """A query of one value: how many rows there are."""
+    """A query of one value: the number of rows."""
     counted = Func(F("pk"), function="COUNT", output_field=IntegerField())
     value: QuerySet[Any, Any] = rows.order_by().annotate(_count=counted).values_list("_count")
     return value
@@ -167,7 +167,7 @@ def _compile(queries: list[QuerySet[Any, Any]]) -> _Compiled:
         texts.append(text)
         parameters += given
         expressions += [expression for expression, *_ in compiler.select]
-    # Of several queries, each is one value of the one row.
+    # Each of several queries gives one value of a single row.
     sql = texts[0] if len(texts) == 1 else "SELECT " + ", ".join(f"({text})" for text in texts)
     return _Compiled(
         alias=alias, sql=sql, parameters=parameters, converters=_converters(compiler, expressions)
@@ -183,7 +183,7 @@ def _compile_update(
     sql, parameters = compiler.as_sql()
     options = rows.model._meta
     returned = [options.get_field(name).get_col(options.db_table) for name in returning]
-    if returned:  # both databases have it; the ORM uses it for inserts alone
+    if returned:  # both databases have RETURNING, but the ORM uses it only for inserts
         names = (compiler.quote_name_unless_alias(each.target.column) for each in returned)
         sql += f" RETURNING {', '.join(names)}"
     return _Compiled(

@@ -1,8 +1,8 @@
 """Every setting of the apps `streams` and `workers`: type, default, unit and reason.
 
-The code reads them as `django.conf.settings.NAME`. A Django project that installs the apps takes
-them over in its settings module: `globals().update(load(StreamSettings).model_dump())`. The names
-in `OF_THE_PROJECT` are its own to set.
+The code reads them as `django.conf.settings.NAME`. A Django project that installs the apps adds
+them in its settings module: `globals().update(load(StreamSettings).model_dump())`. The project
+itself must set the names in `OF_THE_PROJECT`.
 """
 
 import re
@@ -31,7 +31,7 @@ from streams.environment import (
 
 OF_THE_PROJECT = {
     "REDIS_URL": "one Redis or Valkey URL, or several with commas between",
-    "REDIS_IS_BROKER": "whether Celery's broker is the first of these",
+    "REDIS_IS_BROKER": "whether Celery's broker is the first Redis of REDIS_URL",
     "DATA_DIR": "the folder in which `manage.py chat` keeps its cookies",
     "EMBEDDED_MODEL": "whether the model is the small one on this machine, else False",
     "MODEL_URL_FILE": "the file that holds the embedded model's URL",
@@ -58,7 +58,7 @@ def retry_range(text: str) -> list[int]:
 
 
 def known_dialects(names: list[str]) -> list[str]:
-    """Refuse a name that is no dialect's with `ValueError`; `none` alone is an empty list."""
+    """Raise `ValueError` for a name that is not a dialect. `none` alone gives an empty list."""
     if names == ["none"]:
         return []
     for name in names:
@@ -68,21 +68,21 @@ def known_dialects(names: list[str]) -> list[str]:
 
 
 def long_key(key: str) -> str:
-    """Refuse a short key with `ValueError`."""
+    """Raise `ValueError` for a short key."""
     if len(key) < KEY_LENGTH:
         raise ValueError(f"can be guessed: take {KEY_LENGTH} characters or more.")
     return key
 
 
 def grip_url(url: str) -> str:
-    """Refuse a URL without a long key with `ValueError`: any signature would be valid."""
+    """Raise `ValueError` for a URL without a long key, with which signatures could be forged."""
     if len(parse_qs(urlsplit(url).query).get("key", [""])[0]) < KEY_LENGTH:
         raise ValueError(f"must end in ?key= and a secret of {KEY_LENGTH} characters or more.")
     return url
 
 
 def agent_paths(agents: dict[str, str]) -> dict[str, str]:
-    """Refuse a bad name or path with `ValueError`."""
+    """Raise `ValueError` for a bad name or path."""
     for name, path in agents.items():
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", path):
             raise ValueError(
@@ -94,7 +94,7 @@ def agent_paths(agents: dict[str, str]) -> dict[str, str]:
 
 
 class StreamSettings(Environment):
-    """The settings of the apps. Each default is that of a development copy."""
+    """The settings of the apps. The defaults are for development."""
 
     PRODUCTION: Flag = setting(False, "", "stricter defaults, and required settings")
 
@@ -104,7 +104,7 @@ class StreamSettings(Environment):
     METRICS_PORT: Port = setting(0, "TCP port", "of this process's own metrics; 0: none")
     CONNECTION_TIMEOUT: Period = setting(30.0, "s", "that a peer may be silent within a request")
     DATABASE_WAIT: Period = setting(5.0, "s", "that a request waits for a database lock")
-    # The SDK reads the variable itself.
+    # OpenTelemetry's SDK reads the variable itself.
     OTEL_EXPORTER_OTLP_ENDPOINT: str = setting("", "URL", "of an OpenTelemetry collector")
 
     # ── The model ────────────────────────────────────────────────────────────────────────────
@@ -149,7 +149,7 @@ class StreamSettings(Environment):
     AGENT_CONCURRENCY: Count = setting(16, "replies", "at once in one agents process")
     AGENT_DRAIN: Seconds = setting(25.0, "s", "after SIGTERM, for runs that have called a tool")
     TOOL_TIMEOUT: Period = setting(300.0, "s", "without a part while a tool call is open")
-    # The most of these, and of MAX_REPLY_BYTES, is what a position in another wire can count.
+    # A reader's position in another wire has few bits, which limit these and MAX_REPLY_BYTES.
     MAX_TOOL_CALLS: Annotated[int, Field(ge=1, le=500)] = setting(200, "calls", "in one reply")
     MAX_PARTS: Annotated[int, Field(ge=1, le=1500)] = setting(1000, "parts", "of one reply")
     MAX_PART_BYTES: Annotated[int, Field(ge=1024)] = setting(

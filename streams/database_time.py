@@ -1,4 +1,4 @@
-"""Moments by the database's clock, so that machines whose clocks differ agree."""
+"""Times of the database's clock, because the clocks of machines may differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from django.db.models.functions import Now
 
 
 def from_now(seconds: float) -> models.Expression:
-    """The time so many seconds from now, by the database's clock."""
+    """The time that is `seconds` from now, by the database's clock."""
     moment = Now() + timedelta(seconds=seconds)
     return models.ExpressionWrapper(moment, output_field=models.DateTimeField())

@@ -23,9 +23,9 @@ class Environment(BaseSettings):
 
 
 def setting(default: Any, unit: str, reason: str) -> Any:
-    """Declare a setting; `unit` is as in docs/settings.md. A callable default gets earlier values.
+    """Declare a setting. `unit` is the unit in docs/settings.md, or "".
 
-    The unit is empty for a setting without one.
+    A callable default gets the values of the settings that are declared before it.
     """
     extra: JsonDict = {"unit": unit}
     if callable(default):
@@ -34,7 +34,7 @@ def setting(default: Any, unit: str, reason: str) -> Any:
 
 
 def in_production(value: object, *, otherwise: object) -> Callable[[Values], object]:
-    """Return a default that is stricter in production. `PRODUCTION` is declared before it."""
+    """Return a default that is stricter in production. Declare `PRODUCTION` before its setting."""
     return lambda values: value if values["PRODUCTION"] else otherwise
 
 
@@ -78,10 +78,10 @@ Words = Annotated[list[str], NoDecode, BeforeValidator(split)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(pairs)]
 Lists = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(lists)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Period = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds, and more than none
+Period = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds, more than 0
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
-Choice = BeforeValidator(strip)  # beside a `Literal`
+Choice = BeforeValidator(strip)  # for use with a `Literal`
 
 KINDS = {  # by pydantic's types of errors
     "bool_parsing": "true or false",
@@ -98,7 +98,10 @@ S = TypeVar("S", bound=Environment)
 
 
 def load(kind: type[S]) -> S:
-    """Read the settings of this class. Raises `ImproperlyConfigured`, a sentence per bad value."""
+    """Read the settings of this class.
+
+    Raises `ImproperlyConfigured`, with one sentence for each bad value.
+    """
     try:
         return kind()
     except ValidationError as error:
@@ -106,14 +109,14 @@ def load(kind: type[S]) -> S:
 
 
 def _sentences(error: ValidationError) -> list[str]:
-    # A default that depends on a bad value cannot be had; the sentence names the bad value alone.
+    # A default that depends on a bad value cannot be computed, but only the bad value is reported.
     faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
     return [_sentence(fault["type"], fault) for fault in faults]
 
 
 def _sentence(type: str, fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"][:1])
-    if type == "value_error":  # of a validator here: its text begins behind the name
+    if type == "value_error":  # its text continues a sentence that begins with the name
         return f"{name} {fault['ctx']['error']}".strip()
     kind = KINDS[type].format(**fault.get("ctx", {})).replace("'", "")
     return f"{name} must be {kind}, not {fault['input']!r}."

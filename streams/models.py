@@ -2,7 +2,7 @@
 
 The database is the source of truth; the log only delivers. Runs wait in their table, and a Celery
 task only names one of them. All times are the database's, so that machines cannot disagree. A
-transaction writes a conversation's row before the rows of its runs, otherwise two could deadlock.
+transaction writes a conversation's row before its runs' rows. Otherwise two could deadlock.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ class Conversation(models.Model):
     owner = models.CharField(max_length=64, help_text="user:<id>, or visitor:<uuid>")
     title = models.CharField(max_length=200)
     model = models.CharField(max_length=200)
-    # What another client's wire calls it. A name is free again once its conversation is deleted.
+    # Its name in another client's wire. A name is free again once its conversation is deleted.
     dialect = models.CharField(max_length=20, blank=True, editable=False)
     client_id = models.CharField(max_length=200, null=True, editable=False)  # noqa: DJ001
     hidden = models.BooleanField(default=False, editable=False, help_text="left out of lists")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     head = models.BigIntegerField(default=0, editable=False)  # the highest id known to be appended
-    title_pending_since = models.DateTimeField(null=True, editable=False)  # a new title's change
+    # When the title was changed; null once the change is published.
+    title_pending_since = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
@@ -52,7 +53,7 @@ class Conversation(models.Model):
         return self.title
 
     def advance_head(self, id: int) -> None:
-        """Record that event `id` was appended: a log whose head is below it has lost events."""
+        """Record that event `id` was appended. A log whose head is lower has lost events."""
         ADVANCE_HEAD.run(conversation=self.pk, head=id)
         self.head = max(self.head, id)
 
@@ -136,8 +137,8 @@ class Run(models.Model):
 
     ACTIVE: ClassVar = (Status.QUEUED, Status.RUNNING)
     UNFINISHED: ClassVar = (Status.CANCELLED, Status.FAILED)
-    # Set by a claim, not stored: whether the attempt before was abandoned, and whether an event of
-    # the conversation that comes before this run's start may be unpublished.
+    # Set by a claim, and not stored: whether the previous attempt was abandoned, and whether an
+    # event of the conversation that must precede this run's start may be unpublished.
     abandoned = False
     follows_unpublished = True
 
@@ -173,12 +174,12 @@ class Run(models.Model):
         help_text="when it first called a tool that must not be called twice: it never begins anew",
     )
 
-    # The request whose disconnect ends the run, and since when its client is gone; both null for a
-    # run that no disconnect ends.
+    # The request whose disconnect ends the run, and the time of that disconnect. Both are null for
+    # a run that no disconnect ends.
     reader = models.UUIDField(null=True, editable=False)
     reader_left_at = models.DateTimeField(null=True, editable=False)
 
-    # The events that are appended, so that any process can publish the rest.
+    # The ids of the appended events, so that any process can publish the missing ones.
     queued_event_id = models.BigIntegerField(null=True, editable=False)
     started_event_id = models.BigIntegerField(null=True, editable=False)  # of the current attempt
     ended_event_id = models.BigIntegerField(null=True, editable=False)
@@ -208,7 +209,7 @@ class Run(models.Model):
                 name="one_run_per_client_id",
             ),
         ]
-        # Only active runs, and ended ones that are unpublished, have no final event. Most queries
+        # Only active runs, and ended runs that are unpublished, have no final event. Most queries
         # look for these few. (SQLite cannot match an index condition on a status parameter.)
         indexes: ClassVar = [
             # With the status, SQLite prefers this index to `owner_latest_runs`, which is larger.
@@ -238,7 +239,7 @@ class Run(models.Model):
 
     @property
     def usage(self) -> Usage:
-        """What the reply cost, in tokens."""
+        """The tokens that the reply used."""
         return Usage(
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 
 class WorkerProcess(models.Model):
-    """A process that takes runs: which names it has, for as long as it renews its row."""
+    """A process that takes runs of models or agents with these names, while it renews its row."""
 
     id = models.UUIDField(primary_key=True, editable=False)
     kind = models.CharField(max_length=5, help_text="model, or agent")
@@ -22,7 +22,7 @@ class WorkerProcess(models.Model):
 
 
 class IdempotencyRecord(models.Model):
-    """The result of a request with an Idempotency-Key, kept in the transaction of its work."""
+    """The result of a request with an Idempotency-Key, stored in the transaction of its work."""
 
     owner = models.CharField(max_length=64)
     route = models.CharField(max_length=200)

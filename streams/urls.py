@@ -19,7 +19,7 @@ from streams.pushpin.views import next_link
 from streams.web import accounts, page
 from streams.web.health import live, metrics, ready
 
-# By the names in the setting DIALECTS that serve them.
+# Each API, with the names in the setting DIALECTS that serve it.
 DIALECTS = [
     (ai_sdk, {"ai-sdk"}),
     (openai_models, {"chat-completions", "responses"}),

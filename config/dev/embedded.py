@@ -4,7 +4,6 @@
 foreground. If the settings name another server, the process sleeps.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from urllib.request import urlopen
 
 from django.conf import settings
 
+from config.data_dir import lock_file
 from config.dev.idle import idle
 
 MODEL_SLOTS = 4  # replies at once; further requests wait their turn
@@ -26,18 +26,6 @@ MODEL_REQUESTS = 72  # connections at once, including those that wait for a slot
 MODEL_OUTPUT = 1024  # tokens of one reply; a model of this size may never stop by itself
 MODEL_PROMPTS = 64  # MiB of cached prompts, for the next turns of their conversations
 RELEASE_TIME = 1.0  # seconds that the worker needs to release its runs after WORKER_DRAIN
-
-
-def acquire(lock: int) -> bool:
-    """Return whether this process gets the lock. Waits 3 s for a killed server's child to end."""
-    for _ in range(30):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
-        else:
-            return True
-    return False
 
 
 def valkey() -> NoReturn:
@@ -50,10 +38,10 @@ def valkey() -> NoReturn:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Two servers would corrupt the append-only file. The lock stays with this process through
     # exec, and the kernel frees it when the process ends.
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    os.set_inheritable(lock, True)
-    if not acquire(lock):
+    lock = lock_file(folder / "lock", tries=30)  # a child of a killed server may hold it for 3 s
+    if lock is None:
         sys.exit(f"Another Valkey is running on {folder}: stop it first.")
+    os.set_inheritable(lock, True)
     options = {
         "port": "0",
         "unixsocket": str(settings.VALKEY_SOCKET),
@@ -83,7 +71,6 @@ def weights() -> Path:
 
 
 def parameters() -> Any:
-    """Return the parameters of the model server."""
     from xllamacpp import CommonParams  # 34 MB, so no other process imports it
 
     threads = max(1, (os.cpu_count() or 2) // 2)

@@ -1,6 +1,5 @@
 """`make run`: starts every process of the service on this machine, and stops them at Ctrl-C."""
 
-import fcntl
 import os
 import shlex
 import signal
@@ -10,13 +9,11 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from config.data_dir import make_writable, unwritable
+from config.data_dir import lock_file, make_writable, unwritable
 from config.dev.supervisor import ProcessExited, Supervisor
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -36,16 +33,12 @@ def claim(port: int) -> tuple[Path, int]:
     for folder in folders:
         try:
             make_writable(folder)
-            lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o600)
+            lock = lock_file(folder / "run.lock")
         except ImproperlyConfigured as error:
             sys.exit(str(error))
         except OSError as error:
             sys.exit(str(unwritable(folder, error)))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-        else:
+        if lock is not None:
             if folder != folders[0]:
                 say(f"Another copy uses {shown(own)}, so this one uses {shown(folder)}.")
             return folder, lock
@@ -155,15 +148,11 @@ def print_last_lines(parts: Supervisor, name: str) -> None:
         say(f"  {line}")
 
 
-def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sig) is not signal.SIG_IGN or sig != signal.SIGHUP:  # nohup
-            signal.signal(sig, interrupt)
+            signal.signal(sig, signal.default_int_handler)  # KeyboardInterrupt
     port = os.environ.get("PORT") or "8000"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 import uvloop
 from aiohttp import (
@@ -62,37 +63,32 @@ NO_GRIP = Problem(
 )
 
 
-class Proxy:
-    """Forwards each request to a web process, over a new connection.
+async def forward(session: ClientSession, request: web.BaseRequest) -> web.StreamResponse:
+    """Return the web process's response, or a response in its place.
 
-    A kept connection may close just as the next request is sent, and an unsafe request cannot be
-    sent twice.
+    Each request has a new connection. A kept connection may close just as the next request is
+    sent, and an unsafe request cannot be sent twice.
     """
-
-    def __init__(self, session: ClientSession, origin: str) -> None:
-        self._session = session
-        self._origin = origin
-
-    async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Return the web process's response, or a response in its place."""
-        try:
-            async with self._session.request(
-                request.method,
-                URL(f"http://{self._origin}{request.raw_path}", encoded=True),
-                headers=passed_on(request.headers),
-                data=request.content if reads_body(request) else None,
-                allow_redirects=False,
-            ) as answer:
-                if answer.content_type == "text/event-stream" and answer.content_length is None:
-                    if HELD.match(request.path):
-                        return to_aiohttp(problem_response(NO_GRIP))  # the stream would not end
-                    return await pass_on(request, answer)
-                body = await answer.read()
-        except (ClientConnectorError, ConnectionTimeoutError):
-            return stand_in(request, AWAY)
-        except (ClientError, TimeoutError):
-            return stand_in(request, CUT_OFF)
-        return build_response(answer.status, answer.headers, body)
+    # The web process reads no body whose length is over the limit. It refuses the request.
+    is_read = request.body_exists and (request.content_length or 0) <= max_bytes(request.path)
+    try:
+        async with session.request(
+            request.method,
+            URL(f"http://{settings.PUSHPIN_ORIGIN}{request.raw_path}", encoded=True),
+            headers=passed_on(request.headers),
+            data=request.content if is_read else None,
+            allow_redirects=False,
+        ) as answer:
+            if answer.content_type == "text/event-stream" and answer.content_length is None:
+                if HELD.match(request.path):
+                    return to_aiohttp(problem_response(NO_GRIP))  # the stream would not end
+                return await pass_on(request, answer)
+            body = await answer.read()
+    except (ClientConnectorError, ConnectionTimeoutError):
+        return stand_in(request, AWAY)
+    except (ClientError, TimeoutError):
+        return stand_in(request, CUT_OFF)
+    return build_response(answer.status, answer.headers, body)
 
 
 async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
@@ -112,11 +108,6 @@ async def pass_on(request: web.BaseRequest, answer: ClientResponse) -> web.Strea
         with suppress(ConnectionError):
             await response.write(UNREADABLE)
     return response
-
-
-def reads_body(request: web.BaseRequest) -> bool:
-    """Whether the web process reads the body. It refuses a body whose length is over the limit."""
-    return request.body_exists and (request.content_length or 0) <= max_bytes(request.path)
 
 
 def stand_in(request: web.BaseRequest, problem: Problem) -> web.Response:
@@ -155,9 +146,8 @@ async def serve(sock: socket.socket) -> None:
         max_line_size=HEAD,
         max_field_size=HEAD,
     ) as session:
-        proxy = Proxy(session, settings.PUSHPIN_ORIGIN)
         server = web.Server(
-            proxy.take,
+            partial(forward, session),
             handler_cancellation=True,  # stop when the client disconnects
             access_log=None,
             max_line_size=HEAD,

@@ -6,7 +6,6 @@ own process group. If that runner is killed, the programs keep running and block
 GRIP_URL is not set, or names another machine, this process sleeps.
 """
 
-import fcntl
 import os
 import shutil
 import signal
@@ -16,12 +15,12 @@ import sys
 import time
 from base64 import b64encode
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 
+from config.data_dir import lock_file
 from config.dev.child_process import die_with_parent
 from config.dev.idle import idle
 from streams.http.refusals import API
@@ -141,16 +140,6 @@ def programs(home: Path, run: Path) -> list[tuple[list[str], str]]:
     ]
 
 
-def lock_folder(home: Path) -> int:
-    """Lock the folder, as two Pushpins would take each other's sockets. Exits if it is locked."""
-    lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"Another Pushpin is running on {home}: stop it first.")
-    return lock
-
-
 def start_proxy(sock: socket.socket) -> subprocess.Popen[bytes]:
     """Start the proxy with a socket that accepts connections already."""
     command = [sys.executable, "-m", "config.pushpin.proxy", str(sock.fileno())]
@@ -173,10 +162,6 @@ def start(command: list[str], socket_file: Path) -> subprocess.Popen[bytes]:
     return part
 
 
-def leave(signum: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
-
-
 def run_here() -> NoReturn:
     """Run Pushpin and the proxy until one of the programs ends, or until SIGTERM or SIGINT."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
@@ -185,7 +170,9 @@ def run_here() -> NoReturn:
     run, home = settings.PUSHPIN_RUN, settings.DATA_DIR / "pushpin"
     for place in (run, home):
         place.mkdir(mode=0o700, exist_ok=True)
-    lock = lock_folder(home)
+    lock = lock_file(home / "lock")  # two Pushpins would take each other's sockets
+    if lock is None:
+        sys.exit(f"Another Pushpin is running on {home}: stop it first.")
     for stale in run.iterdir():
         stale.unlink()
     config = home / "pushpin.conf"
@@ -194,8 +181,8 @@ def run_here() -> NoReturn:
     (home / "zurl.conf").write_text(zurl(run))
     proxy = socket.create_server(("127.0.0.1", 0))
     (home / "routes").write_text(routes(proxy.getsockname()[1]))
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     parts: list[subprocess.Popen[bytes]] = []
     try:
         for command, last in programs(home, run):

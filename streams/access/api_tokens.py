@@ -30,7 +30,7 @@ BY_DIGEST = CompiledQuery(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidToken:
-    """A token that is valid now: its id, the id of its user, and what it permits."""
+    """A token that is valid now: its id, the id of its user, and its scopes."""
 
     id: int
     user: int
@@ -38,7 +38,7 @@ class ValidToken:
 
 
 def find_token(token: str) -> ValidToken | None:
-    """The token, if it is valid now."""
+    """The token if it is valid now, otherwise None."""
     row = BY_DIGEST.row(digest=digest_of(token))
     if row is None:
         return None

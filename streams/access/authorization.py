@@ -1,9 +1,9 @@
-"""Which owner a session, an API token or a signed token acts for now, and what it may read.
+"""Which owner a session, an API token or a signed token acts for, and which conversations it reads.
 
-`may_read` alone decides who may read a conversation. A request has checked the proof that it
-carries, and calls `readable_conversation` or `readable_run`. An open stream calls `check_readers`
-every `ACCESS_CHECK_INTERVAL` seconds, which also checks the proof of the stream's first request.
-Each function checks many callers at once, with a fixed number of queries.
+Only `may_read` decides who may read a conversation. The proof of a request (a session or a token)
+is checked before it calls `readable_conversation` or `readable_run`. An open stream calls
+`check_readers` every `ACCESS_CHECK_INTERVAL` seconds, which checks the proof of its request again.
+`check_readers` checks many callers at once, with a fixed number of queries.
 """
 
 from collections import defaultdict
@@ -78,7 +78,7 @@ def token_owners(ids: Collection[int], *, scope: str) -> dict[int, str]:
 
 
 def active_users(owners: Collection[str]) -> set[str]:
-    """Those of these `user:<id>` owners whose user exists and is active."""
+    """The owners, each `user:<id>`, whose user exists and is active."""
     if not owners:
         return set()
     users = get_user_model()._default_manager.filter(is_active=True)
@@ -157,7 +157,10 @@ def readable_conversation(caller: Caller, id: UUID) -> Conversation:
 
 
 def readable_run(caller: Caller, id: UUID) -> Run:
-    """The run, with its conversation and message. Raises `DoesNotExist` as above."""
+    """The run, with its conversation and message.
+
+    Raises `DoesNotExist`, also if the caller may not read it.
+    """
     found = Run.objects.select_related("conversation", "message").get(pk=id)
     if not may_read(caller, found.conversation):
         raise Run.DoesNotExist
@@ -165,7 +168,7 @@ def readable_run(caller: Caller, id: UUID) -> Run:
 
 
 def check_readers(readers: Collection[Reader]) -> dict[Reader, Conversation | Refusal]:
-    """Each reader's conversation, or why the reader may not read it now.
+    """Each reader's conversation, or the reason why the reader may not read it now.
 
     The number of queries does not depend on the number of readers.
     """

@@ -51,7 +51,7 @@ class SessionStore(db.SessionStore):
             return
         try:
             super().save(must_create=True)
-        except CreateError:  # a concurrent request stored it first: keep that data as well
+        except CreateError:  # a concurrent request stored the row first, so merge its data
             self._session_cache = super().load() | self._session_cache
             super().save()
 

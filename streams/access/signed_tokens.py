@@ -6,6 +6,7 @@ are valid for longer than five minutes. docs/security.md shows how to sign one.
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import jwt
@@ -51,15 +52,8 @@ def verify(token: str) -> SignedToken | None:
             # The leeway applies to `iat` and `nbf`. It does not extend a token beyond `exp`.
             now = time.time()
             if now < exp <= now + MAX_AGE + LEEWAY:  # `exp - now` would overflow at 10**400
-                return _token(sub, scope)
+                with suppress(NotCanonical):
+                    owner = parse_owner(sub)
+                    if owner.kind in SIGNED_OWNERS:
+                        return SignedToken(owner=owner, scopes=tuple(scope.split()))
     return None
-
-
-def _token(sub: str, scope: str) -> SignedToken | None:
-    try:
-        owner = parse_owner(sub)
-    except NotCanonical:
-        return None
-    if owner.kind not in SIGNED_OWNERS:
-        return None
-    return SignedToken(owner=owner, scopes=tuple(scope.split()))

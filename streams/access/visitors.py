@@ -1,4 +1,4 @@
-"""Makes a session a visitor's, and moves a visitor's data to the user who signs in."""
+"""Gives a session a visitor, and moves a visitor's data to the user who signs in."""
 
 from typing import Any, cast
 from uuid import uuid4
@@ -18,7 +18,7 @@ from streams.service_models import IdempotencyRecord
 def adopt_conversations(*, visitor: str, user: str) -> None:
     """Move the visitor's conversations, runs and idempotency records to the user, atomically."""
     with transaction.atomic():
-        # Where both owners have a conversation of one name, the user's keeps it.
+        # If both owners have a conversation of the same name, only the user's keeps the name.
         names = Conversation.objects.filter(owner=user).exclude(client_id=None)
         taken = Q()
         for dialect, name in names.values_list("dialect", "client_id"):
@@ -28,8 +28,8 @@ def adopt_conversations(*, visitor: str, user: str) -> None:
             moved.filter(taken).update(client_id=None)
         moved.update(owner=user)
         Run.objects.filter(owner=visitor).update(owner=user)
-        # A request repeated after sign-in must still be recognised. Where both owners used a key,
-        # the user's record stays.
+        # A request repeated after sign-in must still be recognised. If both owners used the same
+        # key, the user's record stays.
         used = IdempotencyRecord.objects.filter(owner=user).values("key")
         IdempotencyRecord.objects.filter(owner=visitor).exclude(key__in=used).update(owner=user)
 
@@ -47,7 +47,7 @@ def on_log_in(request: HttpRequest | None, user: AbstractBaseUser, **_: Any) -> 
 
 
 def visitor_session(request: HttpRequest) -> str:
-    """The uuid of the session's visitor; a session without one gets one and is stored."""
+    """The uuid of the session's visitor. A session without a visitor gets one and is stored."""
     session = cast("SessionStore", request.session)
     if VISITOR_KEY in session:
         return str(session[VISITOR_KEY])

@@ -16,7 +16,7 @@ class ApiRequest(HttpRequest):
 class Authentication:
     """The authentication that Ninja calls; Ninja stores the result as `request.auth`.
 
-    Raises `Problem`: 411 or 415 for the body, and what `caller_of` raises.
+    Raises `Problem`: 411 or 415 because of the body, or the problems of `caller_of`.
     """
 
     media_types: tuple[str, ...] = ("application/json",)  # of bodies

@@ -1,4 +1,4 @@
-"""Maps each exception to a problem response. Unexpected ones are logged, with no detail sent."""
+"""Maps each exception to a problem response. Unexpected exceptions are logged, not described."""
 
 import logging
 import re
@@ -23,13 +23,13 @@ from streams.http.refusals import API, refusal
 from streams.log.errors import Superseded
 
 logger = logging.getLogger(__name__)
-# Pydantic's messages of these types name a class or type of Python.
+# For errors of these types, pydantic's own messages would name a class or type of Python.
 AN_OBJECT = dict.fromkeys(
     ("model_type", "model_attributes_type", "dataclass_type", "dict_type"),
     "Input should be an object",
 )
 BODIES = ("body", "frame")  # the first part of a path within JSON
-NAMED = ("missing", "extra_forbidden")  # the last part of the path is a field, whatever its name
+NAMED = ("missing", "extra_forbidden")  # the last part of their path is always a field's name
 FIELD = re.compile(r"(?!(str|int|float|bool|bytes|any)$)[a-z]\w*", re.ASCII)
 SOON = {"Retry-After": "5"}  # seconds
 
@@ -44,7 +44,7 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
 def logged_problem(request: HttpRequest, error: Exception) -> Problem:
     """The problem that tells the caller about this exception. An error of the service is logged."""
     problem = problem_of(error)
-    if problem.status >= 500 and problem.status != 505:  # the client's HTTP/1.0 is no error of ours
+    if problem.status >= 500 and problem.status != 505:  # HTTP/1.0 is no error of the service
         logger.error("%s %s refused", request.method, request.path, exc_info=error)
     return problem
 
@@ -147,10 +147,10 @@ def _invalid(error: ValidationError) -> Problem:
 
 
 def _field(fault: Mapping[str, Any]) -> str:
-    """The field's path, each part cut, because an unknown field's name may be very long.
+    """The field's path. Its parts are cut, because an unknown field's name may be very long.
 
-    Where a value may be of several types, pydantic's path has the type's name too, such as `str` or
-    `list[AgUiPart]`. It is left out.
+    If a value may have several types, pydantic's path also contains the name of the type, such as
+    `str` or `list[AgUiPart]`. That name is left out.
     """
     start, *path = fault["loc"]
     last = len(path) - 1

@@ -11,8 +11,8 @@ from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
 from streams.delivery.open_streams import OpenStream, StreamLimit, open_streams
 from streams.delivery.replay import Pending, pending
-from streams.http.event_stream import EventStreamResponse
-from streams.http.problems import Problem
+from streams.http.event_stream import HEADERS, EventStreamResponse
+from streams.http.problems import TOO_MANY_STREAMS, Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
 from streams.log.errors import LogUnavailable
@@ -22,7 +22,6 @@ from streams.models import Conversation
 from streams.pushpin import views
 
 logger = logging.getLogger(__name__)
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
@@ -30,8 +29,8 @@ ALLOWED = "GET, HEAD, OPTIONS"
 def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     """The conversation's events after the cursor. A refusal is a problem response, not a stream.
 
-    A fault that may pass is answered with 200 and a `retry` field, because an EventSource never
-    reconnects after another status.
+    A temporary fault is answered with 200 and a `retry` field, because an EventSource never
+    reconnects after any other status.
     """
     if request.method == "OPTIONS":
         return HttpResponse(status=204, headers={"Allow": ALLOWED})
@@ -50,7 +49,7 @@ def events(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
 
 
 def reader_of(request: HttpRequest) -> Caller:
-    """The caller that wants to read: as any caller, or by `?token=`. Raises `Problem`."""
+    """The caller, by `?token=` if that is given, otherwise by `caller_of`. Raises `Problem`."""
     token = request.GET.get("token", "")  # an EventSource cannot send an Authorization header
     return signed_caller(request, token) if token else caller_of(request)
 
@@ -76,8 +75,7 @@ def open_stream(
     try:
         stream = open_streams().admit(caller, conversation, cursor, until_idle=until_idle)
     except StreamLimit:
-        detail = "You have as many open streams as you may."
-        raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
+        raise TOO_MANY_STREAMS from None
     logger.info("a stream of conversation %s opens after %s", conversation.id, cursor)
     return stream
 
@@ -85,7 +83,7 @@ def open_stream(
 def cursor_of(request: HttpRequest, channel: str) -> int | None:
     """The id of the last event that the reader has received, or None for a new reader.
 
-    The header counts before the query: an EventSource that comes back sends both.
+    The header overrides the query, because an EventSource that reconnects sends both.
     Raises `Problem`.
     """
     text = request.headers.get("Last-Event-ID") or next(

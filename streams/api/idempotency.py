@@ -18,11 +18,11 @@ from streams.chat.run_status import RunStatus
 from streams.http.problems import Problem
 
 PATTERN = "^[!-~]{1,255}$"
-# The pattern is only shown: `idempotency_key` checks it, because its problem has its own code.
+# The pattern is documentation. `idempotency_key` checks it, because its problem has its own code.
 KeyHeader = Annotated[
     str | None,
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
-    Header(  # Ninja reads it only in the last place
+    Header(  # Ninja only finds it in the last place
         None,
         alias="Idempotency-Key",
         description="A repeated key and body get the first answer again, for 24 hours.",
@@ -57,17 +57,13 @@ def accepted_response(queued: QueuedRun) -> HttpResponse:
         cursor=queued.cursor,
         events=events if queued.cursor is None else f"{events}?lastEventId={queued.cursor}",
     )
-    response = _response(202, body, repeated=queued.repeated)
+    response = answer(202, body, repeated=queued.repeated)
     response.headers["Location"] = reverse("unspool:conversation", kwargs=names)
     return response
 
 
-def status_response(status: RunStatus, *, repeated: bool) -> HttpResponse:
-    """The response to a `cancel`, with the run's status."""
-    return _response(200, status, repeated=repeated)
-
-
-def _response(status: int, body: Accepted | RunStatus, *, repeated: bool) -> HttpResponse:
+def answer(status: int, body: Accepted | RunStatus, *, repeated: bool) -> HttpResponse:
+    """The response to a POST, which says whether the request was `repeated`."""
     headers = {"Idempotency-Replayed": "true"} if repeated else {}
     return HttpResponse(
         dump_json(body), status=status, content_type="application/json", headers=headers

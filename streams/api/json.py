@@ -20,7 +20,7 @@ OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATAC
 def dump_json(body: Any) -> bytes:
     """The body as JSON bytes, with sorted keys.
 
-    A repeated request must get identical bytes, so the order does not depend on how a body is made.
+    A repeated request must get identical bytes, even if another code path makes the body.
     """
     # `as_json`, because orjson sorts the keys of dictionaries, but not the fields of dataclasses.
     return orjson.dumps(body, default=as_json, option=OPTIONS)
@@ -51,10 +51,10 @@ class Parser(NinjaParser):
 def parse_json(body: bytes, syntax: int = SYNTAX) -> Any:
     """The value of this JSON. Raises `Problem` if more than `syntax` bytes are outside of strings.
 
-    Raises `ValueError` or `RecursionError` for anything but JSON in UTF-8.
+    Raises `ValueError` or `RecursionError` if the body is not JSON in UTF-8.
     """
-    # One body at a time. Parsing one of the longest blocks all other threads for ten milliseconds,
-    # and several at once would delay every stream by their sum.
+    # One body at a time. Parsing the longest body blocks all other threads for ten milliseconds,
+    # and parsing several at once would delay every stream by the sum of their times.
     with _parsing:
         text = body.decode("utf-8-sig")
         if not is_flat(body, syntax):

@@ -1,8 +1,8 @@
-"""What the OpenAPI document says beyond each operation's types.
+"""The parts of the OpenAPI document that do not follow from the operations' types.
 
 The views declare their problem responses and headers with `READ`, `WRITE`, `POST` and `START`, as
-Ninja's `openapi_extra`. `complete` adds what is no operation of Ninja: the event stream, the health
-checks and the security schemes.
+Ninja's `openapi_extra`. `complete` adds everything that is not an operation of Ninja: the event
+stream, the health checks and the security schemes.
 """
 
 from typing import Any
@@ -73,7 +73,7 @@ PREFER = {
     "in": "header",
     "name": "Prefer",
     "required": False,
-    "description": "`wait=<seconds>` (RFC 7240), at most 60: 200 with the whole reply, in time.",
+    "description": "`wait=<seconds>` (RFC 7240), at most 60: 200 if the run ends in that time.",
     "schema": {"type": "string"},
     "example": "wait=10",
 }
@@ -81,7 +81,7 @@ PREFER = {
 READ: Document = {"responses": PROBLEMS}
 WRITE: Document = {"responses": PROBLEMS | BODY_PROBLEMS}
 POST: Document = {"responses": WRITE["responses"] | BUSY | {200: _headers("Idempotency-Replayed")}}
-START: Document = {  # a run, for whose end the caller may wait
+START: Document = {  # for a request that starts a run, whose end the caller may wait for
     "parameters": [PREFER],
     "responses": POST["responses"]
     | {
@@ -162,7 +162,7 @@ READY: Document = {
 
 
 def complete(document: Document) -> Document:
-    """The document, completed by what this module defines. It is changed in place."""
+    """Add the definitions of this module to the document, in place. Returns the document."""
     schemas = document["components"]["schemas"]
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"), Problem=problem)
@@ -190,7 +190,7 @@ def complete(document: Document) -> Document:
 
 
 def _complete_parts(schemas: Document) -> None:
-    """Tell the kinds of parts apart by their `type`, which is not a field of the dataclasses."""
+    """Add the `type` that tells the kinds of parts apart. It is no field of the dataclasses."""
     places = {type: f"#/components/schemas/{kind.__name__}" for type, kind in KINDS.items()}
     schemas["Part"] = {
         "oneOf": [{"$ref": place} for place in places.values()],

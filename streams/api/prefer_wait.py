@@ -57,7 +57,7 @@ async def wait_for_run(request: HttpRequest, accepted: HttpResponse) -> None:
 
 
 class Endings:
-    """The runs for whose end requests of one event loop wait. One query serves all of them."""
+    """The runs for which the requests of one event loop wait. One query serves all requests."""
 
     def __init__(self) -> None:
         self._reports: dict[UUID, asyncio.Future[bytes | None]] = {}
@@ -118,4 +118,4 @@ def _ended(runs: list[UUID]) -> dict[UUID, bytes | None]:
             if run not in found or not found[run].is_active
         }
     except DatabaseError:
-        return {}  # the runs stay accepted, so the next query may find them
+        return {}  # the requests still wait, so the next query may answer them

@@ -1,4 +1,4 @@
-"""What all URLs of the APIs have in common: HEAD, 404 and 405 refusals, and `Cache-Control`."""
+"""The code that all URLs of the APIs share: HEAD, 404 and 405 refusals, and `Cache-Control`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ UNSLASHED = Problem(
 
 
 def is_head(request: HttpRequest) -> bool:
-    """Whether only the head of the response is wanted. The view gets such a request as a GET."""
+    """Whether the client has sent HEAD. The view gets such a request as a GET."""
     return bool(request.META.get("REQUEST_METHOD") == "HEAD")
 
 
@@ -31,7 +31,7 @@ def wrapped(
 
 @csrf_exempt
 def not_found_view(request: HttpRequest) -> HttpResponse:
-    """The 404 of unknown paths of all APIs; it tells when only the final slash is missing."""
+    """The 404 for unknown paths of all APIs. It says if only the final slash is missing."""
     path = request.path_info
     is_unslashed = path[-1] != "/" and resolve(f"{path}/").func is not not_found_view
     return refusal(request.path, UNSLASHED if is_unslashed else not_found())

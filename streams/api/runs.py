@@ -7,7 +7,7 @@ from ninja import Router
 
 from streams.access.authorization import readable_run
 from streams.api.authentication import ApiRequest
-from streams.api.idempotency import KeyHeader, accepted_response, idempotency_key, status_response
+from streams.api.idempotency import KeyHeader, accepted_response, answer, idempotency_key
 from streams.api.openapi import POST, READ, START
 from streams.api.schemas import Accepted, EmptyBody, Retry
 from streams.chat import ask, finish
@@ -30,14 +30,14 @@ def cancel(
     stopped = readable_run(request.auth, run)
     once = idempotency_key(request, body or EmptyBody(), key)
     if once and recall(once) is not None:
-        return status_response(run_status(stopped), repeated=True)
+        return answer(200, run_status(stopped), repeated=True)
     finish.cancel(stopped.id)
     status = run_status(stopped)
-    # A repeated request reads the run again, so no text is kept: a deleted conversation must leave
-    # none. For an active run nothing is kept, because its status will change.
+    # A repeated request reads the run again, so no text is stored under the key. Such a text would
+    # outlive the conversation. For an active run nothing is stored, because its status will change.
     has_ended = status.status not in Run.ACTIVE
     repeated = once is not None and has_ended and not keep_as_used(once)
-    return status_response(status, repeated=repeated)
+    return answer(200, status, repeated=repeated)
 
 
 @router.post(

@@ -23,7 +23,7 @@ from streams.chat.ask import WhenBusy
 from streams.chat.conversations import PAGE_CURSOR
 from streams.chat.model_names import Kind, kinds, names
 from streams.protocol.events import MessageView
-from streams.protocol.sse import clean
+from streams.protocol.sse import clean, clean_json
 
 TOO_LONG = "message_too_long"
 SHORT = 200  # characters
@@ -32,7 +32,7 @@ FIELDS = 20  # at most in a body; every request has fewer
 
 
 def _clean(value: object) -> object:
-    # Cut to one character more than any text may have, which is enough to be refused.
+    # Cut to one character more than the longest allowed text, so that it is still refused.
     limit = max(SHORT, settings.MAX_MESSAGE_CHARS) + 1
     return clean(value[:limit]) if isinstance(value, str) else value
 
@@ -47,25 +47,13 @@ def _bounded(value: str) -> str:
 def _metadata(value: object) -> object:
     """Return the metadata as JSON that both databases store: no NUL, no NaN, no half surrogate."""
     try:
-        encoded = orjson.dumps(_cleaned(value))
+        encoded = orjson.dumps(clean_json(value))
     except (TypeError, RecursionError):  # nested too deeply, or a number of more than 64 bits
         raise PydanticCustomError("bad_metadata", "This cannot be kept as JSON") from None
     if len(encoded) > METADATA_BYTES:
         limit = {"limit": METADATA_BYTES}
         raise PydanticCustomError("metadata_too_large", "At most {limit} bytes are kept", limit)
     return orjson.loads(encoded)
-
-
-def _cleaned(value: object) -> object:
-    match value:
-        case str():
-            return clean(value)
-        case dict():
-            return {clean(str(key)): _cleaned(item) for key, item in value.items()}
-        case list():
-            return [_cleaned(item) for item in value]
-        case _:
-            return value
 
 
 def _not_blank(value: str) -> str:
@@ -94,7 +82,7 @@ Metadata = Annotated[
     ),
 ]
 
-StoredJson = Annotated[Any, BeforeValidator(_metadata)]  # as large as `Metadata`, of any kind
+StoredJson = Annotated[Any, BeforeValidator(_metadata)]  # any JSON, with the limit of `Metadata`
 
 PageCursor = Annotated[
     str, Field(pattern=f"^({PAGE_CURSOR})?$", json_schema_extra={"description": "from `next`"})
@@ -107,7 +95,7 @@ Before = Annotated[UUID | None, WithJsonSchema({"type": "string", "format": "uui
 class Body(BaseModel):
     """A request's body, with a bound on the number of its fields."""
 
-    # Otherwise a misspelt `when_busy` would silently get the default.
+    # Without this, a misspelt `when_busy` would silently get the default.
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
@@ -127,10 +115,10 @@ class Begin(Body):
     model: Line | None = Field(
         None,
         min_length=1,
-        description="one of `/api/models/`; the default where null",
+        description="a name from `/api/models/`; null for the default",
         json_schema_extra={"enum": [*(name for kind in kinds() for name in names(kind)), None]},
     )
-    title: Line | None = Field(None, description="the message's beginning where null")
+    title: Line | None = Field(None, description="null for the message's beginning")
     metadata: Metadata = None
 
 
@@ -228,5 +216,5 @@ class Problem(BaseModel):
     code: str
     detail: str
     errors: list[FieldError] | None = Field(
-        default_factory=list, description="where it is at fault"
+        default_factory=list, description="which fields are not valid"
     )

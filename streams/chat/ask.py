@@ -4,7 +4,7 @@
       ├── one transaction: Message + Run(queued) (+ their ids, kept under an Idempotency-Key)
       └── after the commit: publish message.created and run.queued, dispatch the run
 
-No failure after the commit fails the request, because the sweep completes what is missing.
+A failure after the commit does not fail the request, because the sweep does the missing steps.
 """
 
 import logging
@@ -70,9 +70,9 @@ def begin(
 ) -> QueuedRun:
     """Create a conversation with its first message, and a run that answers it.
 
-    `origin` and `names` are those of another client's wire. Raises `UnknownModel`,
-    `ActiveRunLimit`, `RateLimited`, `RedisFull`, what `recall` does, and `IntegrityError` if the
-    origin's name is taken.
+    `origin` and `names` come from another client's wire. Raises `UnknownModel`, `ActiveRunLimit`,
+    `RateLimited`, `RedisFull`, the exceptions of `recall`, and `IntegrityError` if the client's
+    name for the conversation is taken.
     """
     conversation = Conversation(
         id=uuid4(),
@@ -106,10 +106,10 @@ def ask(
 ) -> QueuedRun:
     """Add a message to an existing conversation, and a run that answers it.
 
-    `earlier` messages come before it, and are not answered.
+    The `earlier` messages are stored before it, without runs.
 
-    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, what
-    `recall` does, and `IntegrityError` if the run's name is taken.
+    Raises `UnknownModel`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`, `RedisFull`, the
+    exceptions of `recall`, and `IntegrityError` if the client's name for the run is taken.
     """
 
     def make() -> NewRun:
@@ -132,7 +132,7 @@ def retry(
     """Create a new run for the same user message, with the same metadata.
 
     Raises `UnknownModel`, `NotLastTurn`, `ConversationBusy`, `ActiveRunLimit`, `RateLimited`,
-    `RedisFull`, and what `recall` does.
+    `RedisFull`, and the exceptions of `recall`.
     """
 
     def make() -> NewRun:
@@ -155,7 +155,7 @@ def _accept(
 ) -> QueuedRun:
     if key and (earlier := _recall(key)):
         return earlier
-    # Checked again below, under the lock. A request that is refused here has written nothing.
+    # The limits are checked again under the lock. A request that is refused here writes nothing.
     check_limits(conversation, interrupts=interrupts)
     # Read before the commit, so that every event of this run comes after the cursor.
     cursor = head_for_a_run(conversation)
@@ -238,8 +238,8 @@ def _run(
         conversation=conversation,
         owner=conversation.owner,
         message=message,
-        # The settings may no longer have the conversation's model. Then refuse: another model or
-        # agent must not answer in its place.
+        # If the settings no longer have the conversation's model, the request is refused, because
+        # another model or agent must not answer instead.
         model=check_model(conversation.model),
         metadata=metadata,
         client_id=names.run,

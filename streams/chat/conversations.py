@@ -1,4 +1,4 @@
-"""Use cases for conversations: list an owner's, rename one, delete one permanently."""
+"""Use cases for an owner's conversations: to list, rename and permanently delete them."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ def list_newest(
 
 
 def rename(conversation: Conversation, title: str) -> None:
-    """Change the title and publish it. The sweep publishes it where the log cannot now."""
+    """Change the title and publish it. If the log is not available, the sweep publishes it."""
     Conversation.objects.filter(pk=conversation.pk).update(title=title, title_pending_since=Now())
     conversation.title = title
     try:
@@ -50,9 +50,9 @@ def rename(conversation: Conversation, title: str) -> None:
 def delete(conversation: Conversation, among: QuerySet[Conversation] | None = None) -> bool:
     """Delete the conversation with its messages, runs and log; its streams end.
 
-    With `among`, delete only if the conversation is in that queryset. The check holds the row's
-    lock, so no request adds a run between check and deletion. A worker that writes a reply there
-    loses its run's row, and the log refuses its appends. Returns False if it is not in `among`.
+    With `among`, delete it only if it is in that queryset, otherwise return False. The check holds
+    the row's lock, so no request adds a run between check and deletion. If a worker is writing a
+    reply, its run's row is deleted, and the log refuses its appends.
     """
     with transaction.atomic():
         Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
@@ -66,7 +66,7 @@ def delete(conversation: Conversation, among: QuerySet[Conversation] | None = No
 
 
 def delete_expired() -> None:
-    """Delete hidden conversations whose runs have ended LOG_TTL ago: no client knows them."""
+    """Delete hidden conversations whose runs ended LOG_TTL ago, because no client knows them."""
     recent = Run.objects.filter(Q(ended_at=None) | Q(ended_at__gt=from_now(-settings.LOG_TTL)))
     expired = Conversation.objects.filter(
         ~Exists(recent.filter(conversation=OuterRef("pk"))),

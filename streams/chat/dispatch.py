@@ -22,8 +22,8 @@ TASK = "workers.tasks.generate"
 def dispatch(run: UUID, model: str) -> None:
     """Send a task for the run to the queue of its model or agent.
 
-    Never raises, because the sweep dispatches a run without a task. Sends nothing for a name that
-    the settings do not have: no process would claim the run.
+    Never raises, because the sweep dispatches a run without a task. Sends nothing if the settings
+    do not have the name, because no process would claim the run.
     """
     kind = kind_of(model)
     if kind is None:
@@ -47,7 +47,7 @@ def dispatch(run: UUID, model: str) -> None:
 def check_broker() -> None:
     """Raise `LogUnavailable` if the broker is one of several Redis servers, and does not answer.
 
-    The log fails at once, but kombu only after seconds.
+    A call of the log fails at once, but a call of kombu only after seconds.
     """
     server = broker_server()
     if server is not None and len(server_urls()) > 1:

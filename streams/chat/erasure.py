@@ -1,7 +1,7 @@
 """Removing deleted data from the files of the database and of Redis, after a deletion.
 
 SQLite keeps deleted text in its write-ahead log until a checkpoint. Redis keeps it in its
-append-only file until a rewrite. Where the erasure is not possible, a sentence says so.
+append-only file until a rewrite. If an erasure is not possible, the returned sentences say so.
 """
 
 import time
@@ -15,8 +15,8 @@ from streams.log.sharding import server_urls
 from streams.models import DeletedConversation
 
 REWRITE_TIMEOUT = 60.0  # seconds to wait for the rewrite of one Redis server
-POLL_INTERVAL = 0.05  # seconds between two questions whether the rewrite is done
-BACKUPS = "Backups, replicas and archived write-ahead logs hold it until they are deleted."
+POLL_INTERVAL = 0.05  # seconds between two checks whether the rewrite is done
+BACKUPS = "Backups, replicas and archived write-ahead logs hold the data until they are deleted."
 
 
 def erase_leftovers() -> list[str]:
@@ -31,8 +31,8 @@ def erase_leftovers() -> list[str]:
 def _checkpoint() -> str:
     if connection.vendor != "sqlite":
         return (
-            "The database's files hold it until it has vacuumed and used the space again, its "
-            "write-ahead log until that is recycled."
+            "The database holds the data in its files until it has vacuumed and used the space "
+            "again, and in its write-ahead log until that is recycled."
         )
     try:
         with connection.cursor() as cursor:
@@ -52,20 +52,20 @@ def _rewrite_append_only_file(server: int) -> str:
     name = f"Redis server {server + 1} of {len(server_urls())}"
     try:
         if not _persistence(server).get("aof_enabled"):
-            return f"{name} has no append-only file; a snapshot file holds it until the next save."
+            return f"{name} has no append-only file. Its snapshot has the data until the next save."
         the_log().ask_server(server, "BGREWRITEAOF")
         until = time.monotonic() + REWRITE_TIMEOUT
         while _is_rewriting(info := _persistence(server)):
             if time.monotonic() >= until:
-                return f"{name} still rewrites its append-only file, which holds it until then."
+                return f"{name} still rewrites its append-only file, which has the data until then."
             time.sleep(POLL_INTERVAL)
     except LogUnavailable as error:
         return (
-            f"{name} did not rewrite its append-only file, which holds it until the next rewrite: "
-            f"{error.__cause__}"
+            f"{name} did not rewrite its append-only file, which holds the data until the next "
+            f"rewrite: {error.__cause__}"
         )
     if info.get("aof_last_bgrewrite_status") != "ok":
-        return f"{name} could not rewrite its append-only file, which holds it: look at its log."
+        return f"{name} could not rewrite its append-only file, which holds the data: see its log."
     return f"{name} has rewritten its append-only file."
 
 

@@ -1,4 +1,4 @@
-"""Why a message, or another reply, is refused."""
+"""The exceptions that refuse a message or a retry."""
 
 
 class ConversationBusy(Exception):
@@ -10,4 +10,4 @@ class NotLastTurn(Exception):
 
 
 class UnknownModel(Exception):
-    """The name is neither in LLM_MODELS nor in AGENTS, or is no longer."""
+    """The name is not, or no longer, in LLM_MODELS or AGENTS."""

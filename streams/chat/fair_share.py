@@ -1,14 +1,13 @@
 """Fair share of the places: how many runs of one owner may be running at the same time.
 
-A place is the capacity of a process to write one reply. Models and agents have places of their
-own, and each of the two is shared alone. An owner may hold three times as
-many places as are free. So a single owner gets three quarters, and the next owner finds a free
-place (Choudhury and Hahne 1998, "Dynamic queue length thresholds"). Where runs of other owners
-wait for the free places, each owner gets an equal share. An owner without a place is not refused.
+A place is the capacity of a process to write one reply. Models and agents have separate places,
+which are shared separately. An owner may hold three times as many places as are free. So a single
+owner gets three quarters of all places, and the next owner finds a free place (Choudhury and Hahne
+1998, "Dynamic queue length thresholds"). If runs of other owners wait for the free places, each
+owner gets an equal share. An owner that holds no place is not refused.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
@@ -26,31 +25,26 @@ from streams.models import Run
 PER_FREE_PLACE = 3  # places that one owner may hold for each free place
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
-    """The places held and the runs waiting, from the point of view of one owner."""
+def room(*, places: int, running: int, own: int, owners: int, others: int) -> int:
+    """Return how many more runs of one owner may start.
 
-    places: int  # of all worker processes that hold a run
-    running: int  # places in use
-    own: int  # of these, places in use by the owner
-    owners: int  # owners with an active run
-    others: int  # runs of other owners that could start now
-
-
-def room(load: Load) -> int:
-    """Return how many more runs of the owner may start."""
-    free = max(load.places - load.running, 0)
+    `places` counts the places of all processes that hold a run, `running` the places in use, and
+    `own` the places that the owner uses. `owners` counts the owners with an active run, and
+    `others` the runs of other owners that could start now.
+    """
+    free = max(places - running, 0)
     # The largest n where the last of n new runs still satisfies own + n - 1 < 3 * (free - n + 1).
-    more = (PER_FREE_PLACE * (free + 1) - load.own) // (PER_FREE_PLACE + 1)
-    equal = load.places // max(load.owners, 1) - load.own
-    more = min(more, max(equal, free - load.others))
-    return max(more, 0 if load.own else 1)
+    more = (PER_FREE_PLACE * (free + 1) - own) // (PER_FREE_PLACE + 1)
+    equal = places // max(owners, 1) - own
+    more = min(more, max(equal, free - others))
+    return max(more, 0 if own else 1)
 
 
 def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
-    """Return whether one more run of the owner may start in this process, which writes this kind.
+    """Return whether one more run of the owner and of this kind may start in this process.
 
-    Call it within a transaction: until that ends, no other process starts a run of this owner.
+    Call it within a transaction. Until the transaction ends, no other process starts a run of this
+    owner.
     """
     lock_owner(owner, OwnerWork.CLAIM)
     query = _load(kind, (*names(kind), settings.RUN_LEASE, settings.RUN_ATTEMPTS))
@@ -58,13 +52,12 @@ def has_room(owner: str, worker: UUID, kind: Kind) -> bool:
     assert counts
     workers, running, own, owners, others = counts
     places = (workers + 1) * places_of(kind)  # plus this process, which may hold no run yet
-    load = Load(places=places, running=running, own=own, owners=owners, others=others)
-    return room(load) > 0
+    return room(places=places, running=running, own=own, owners=owners, others=others) > 0
 
 
 @lru_cache(maxsize=4)
 def _load(kind: Kind, values: tuple[object, ...]) -> CompiledQuery:
-    """The query of `Load`, with the other workers first. Its SQL holds these values of settings."""
+    """The query for the arguments of `room`, cached for `values`: the settings in its SQL."""
     return CompiledQuery(partial(_counted, kind))
 
 
@@ -84,7 +77,7 @@ def _counted(kind: Kind) -> QuerySet[Run, Any]:
 
 
 def _count(column: str, where: Q | None = None) -> Func:
-    """Count the distinct values of the column. Not `Count`, for which the ORM groups the rows."""
+    """Count the distinct values of the column. With `Count`, the ORM would group the rows."""
     value = Case(When(where, then=F(column))) if where else F(column)
     return Func(value, template="COUNT(DISTINCT %(expressions)s)", output_field=IntegerField())
 
@@ -99,19 +92,17 @@ def startable_runs(kind: Kind) -> list[Waiting]:
     owners = len(set(running) | set(queued))
     left = {
         owner: room(
-            Load(
-                places=places,
-                running=running.total(),
-                own=running[owner],
-                owners=owners,
-                others=queued.total() - count,
-            )
+            places=places,
+            running=running.total(),
+            own=running[owner],
+            owners=owners,
+            others=queued.total() - count,
         )
         for owner, count in queued.items()
     }
     chosen = []
     for run in candidates:
-        if run.begun:  # it had a place before, so its owner's share does not delay it
+        if run.attempt:  # the run had a place before, so its owner's share does not delay it
             chosen.append(run)
         elif left[run.owner]:
             left[run.owner] -= 1

@@ -1,5 +1,7 @@
 """The end of a run: its open calls, and the events that bring readers to the stored reply."""
 
+from typing import Any
+
 from streams.chat.message_view import parts_of
 from streams.log.values import SealedReply
 from streams.models import Run
@@ -14,12 +16,12 @@ from streams.protocol.events import (
 )
 from streams.protocol.parts import Part, ToolCallPart, ToolResultPart, WholePart, add_part, text_of
 
-# The codes of runs that ended because their worker did.
+# The codes of runs that failed because their worker was lost.
 WORKER_LOST = frozenset({"worker_lost", "tools_called"})
 
 
 def close_calls(parts: tuple[Part, ...], *, status: str, code: str = "") -> tuple[Part, ...]:
-    """The parts of a run that ends, with a result for each call that has none, in call order."""
+    """The parts of an ending run. Each call without a result gets an error, in call order."""
     if status == Run.Status.CANCELLED:
         error = "cancelled"
     else:
@@ -33,10 +35,10 @@ def close_calls(parts: tuple[Part, ...], *, status: str, code: str = "") -> tupl
 
 
 def missing_events(run: Run, sealed: SealedReply) -> list[RunStarted | PartAdded | TextSnapshot]:
-    """The events after which a reader of the log has the stored reply of this ended run.
+    """The events that a reader of the log needs to have the stored reply of this ended run.
 
-    If only whole parts are missing, these are their events, otherwise one snapshot. If the attempt
-    never appended its run.started, that comes first.
+    If only whole parts are missing at the end, these are their events; otherwise it is one
+    text.snapshot. If the attempt's run.started was never appended, it comes first.
     """
     stored = parts_of(run.reply)
     own = sealed.attempt == run.attempt
@@ -58,7 +60,7 @@ def missing_events(run: Run, sealed: SealedReply) -> list[RunStarted | PartAdded
 
 
 def _whole_parts_after(parts: tuple[Part, ...], stored: tuple[Part, ...]) -> list[WholePart]:
-    """What the stored parts have beyond these; empty if that is not whole parts at their end."""
+    """The whole parts after `parts` in `stored`; empty if `stored` differs in another way."""
     if stored[: len(parts)] != parts:
         return []
     rest = stored[len(parts) :]
@@ -68,25 +70,16 @@ def _whole_parts_after(parts: tuple[Part, ...], stored: tuple[Part, ...]) -> lis
 
 def final_event_of(run: Run) -> Ending:
     """The final event of a run that has ended."""
+    common: dict[str, Any] = {
+        "run": run.id,
+        "attempt": run.attempt,
+        "reply": run.reply_id,
+        "usage": run.usage,
+    }
     match run.status:
         case Run.Status.COMPLETED:
-            return RunCompleted(
-                run=run.id,
-                attempt=run.attempt,
-                reply=run.reply_id,
-                finish_reason=run.finish_reason,
-                usage=run.usage,
-            )
+            return RunCompleted(**common, finish_reason=run.finish_reason)
         case Run.Status.CANCELLED:
-            return RunCancelled(
-                run=run.id, attempt=run.attempt, reply=run.reply_id, usage=run.usage
-            )
+            return RunCancelled(**common)
         case _:
-            return RunFailed(
-                run=run.id,
-                attempt=run.attempt,
-                reply=run.reply_id,
-                code=run.code,
-                reason=run.reason,
-                usage=run.usage,
-            )
+            return RunFailed(**common, code=run.code, reason=run.reason)

@@ -57,7 +57,7 @@ def finish_cancelled(run: Run, parts: tuple[Part, ...]) -> None:
 
 
 def cancel(run: UUID) -> None:
-    """Cancel the run and publish that at once; a run that has ended stays as it is.
+    """Cancel the run and publish its final event at once. A run that has ended does not change.
 
     The row records the request first. If Redis is away or this process dies, the run's worker or
     the sweep cancels the run.
@@ -68,9 +68,9 @@ def cancel(run: UUID) -> None:
 
 
 def cancel_unheld(run: UUID) -> None:
-    """Finish a run whose cancel was requested, also while a worker writes it.
+    """Finish a run whose cancel was requested, even while a worker writes it.
 
-    It leaves the run to its worker if only that one knows the parts. Raises `LogUnavailable`, and
+    If only the worker knows the parts, the run is left to the worker. Raises `LogUnavailable`, and
     `LogUnverified` if the worker must verify the log first.
     """
     tried_attempt = None
@@ -83,14 +83,14 @@ def cancel_unheld(run: UUID) -> None:
             # A run without an attempt has nothing in the log.
             sealed = _seal(now) if now.attempt else None
             if not (sealed and sealed.known) and _is_held(now):
-                return  # only its worker knows the parts; it reads the row often, and cancels
+                return  # only the worker knows the parts; it reads the row often, then cancels
             finish_cancelled(now, sealed.parts if sealed else ())
         except Superseded:
             continue  # a worker has claimed the run since this process read the row
 
 
 def _seal(run: Run) -> SealedReply:
-    """Seal the run's reply in the log. Returns what was published.
+    """Seal the run's reply in the log. Returns the published reply.
 
     Raises `LogUnverified` if a worker holds the run and must verify the log first.
     """
@@ -140,8 +140,8 @@ def _finish(
 def cancel_unbegun(conversation: Conversation) -> None:
     """Cancel the conversation's runs that no worker has claimed, in one update.
 
-    They have no text and no usage; their final events are published later. A worker may claim one
-    of them at the same time, and the update's condition decides. `cancel_unheld` ends such a run.
+    They have no text and no usage; their final events are published later. If a worker claims one
+    of them first, the update's condition leaves it out, and `cancel_unheld` ends it.
     """
     unbegun = conversation.runs.filter(UNPUBLISHED, status=Run.Status.QUEUED, attempt=0)
     ended = unbegun.update(status=Run.Status.CANCELLED, cancel_asked=True, ended_at=Now())

@@ -1,6 +1,6 @@
-"""Idempotency keys: a repeated request gets the result of the first one.
+"""Idempotency keys: a repeated request gets the result of the first request.
 
-The result is kept in the transaction that does the request's work. So after a crash a key either
+The result is stored in the transaction that does the request's work. So after a crash a key either
 has its result, or is unused.
 """
 
@@ -22,7 +22,7 @@ from streams.models import Run
 from streams.service_models import IdempotencyRecord
 
 REPEATED_WITHIN = 60  # s in which a client repeats a request that has no key
-LOOKED_AT = 100  # records of equal requests
+LOOKED_AT = 100  # the newest records of equal requests that are compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +30,8 @@ class IdempotencyKey:
     """The identity of a request: its owner, route, Idempotency-Key and the digest of its body.
 
     `repeat`: the request has no key, and its client says how often it has repeated an equal body.
-    Then each request keeps a record of its own, and a repetition takes one that is not taken yet.
-    So equal requests that are sent at once, on purpose, stay apart.
+    Each request then stores a record of its own. A repetition takes a record that no other
+    repetition has taken. So equal requests that a client sends on purpose stay separate.
     """
 
     owner: str
@@ -42,14 +42,14 @@ class IdempotencyKey:
 
     @classmethod
     def repeatable(cls, *, owner: str, route: str, digest: str, repeat: int) -> "IdempotencyKey":
-        """The identity of a request without a key, which its client has repeated so often."""
+        """The identity of a request without a key, which was repeated `repeat` times."""
         return cls(
             owner=owner, route=route, key=f"{uuid4()}#{repeat}", digest=digest, repeat=repeat
         )
 
 
 class KeyReused(Exception):
-    """The key was used for a request with another body."""
+    """The key was used for a request with a different body."""
 
 
 class TooManyRepeats(Exception):
@@ -82,14 +82,13 @@ class Repeats:
 
 @cache
 def repeats() -> Repeats:
-    """Return the counter of this process."""
     return Repeats()
 
 
 def recall(key: IdempotencyKey) -> dict[str, Any] | None:
-    """Return what was kept under the key; None if the key is unused.
+    """Return the result that was stored under the key; None if the key is unused.
 
-    Raises `KeyReused` for another body, or `TooManyRepeats`.
+    Raises `KeyReused` if the key was used with a different body, or `TooManyRepeats`.
     """
     if key.repeat is not None:
         return _take_repeated(key) if key.repeat else None
@@ -103,7 +102,7 @@ def recall(key: IdempotencyKey) -> dict[str, Any] | None:
 
 
 def _take_repeated(key: IdempotencyKey) -> dict[str, Any] | None:
-    """What was kept for an equal body, whose run is active or was asked for a moment ago."""
+    """The result for an equal body whose run is active or recent; None if there is none."""
     equal = IdempotencyRecord.objects.filter(owner=key.owner, route=key.route, digest=key.digest)
     records = equal.annotate(recent=Q(created_at__gt=from_now(-REPEATED_WITHIN)))
     newest = list(records.order_by("-created_at")[:LOOKED_AT])
@@ -122,9 +121,9 @@ def _take_repeated(key: IdempotencyKey) -> dict[str, Any] | None:
 
 
 def keep(key: IdempotencyKey, result: object) -> None:
-    """Keep the request's result, ids only, under the key.
+    """Store the request's result under the key. The result contains only ids.
 
-    Raises `IntegrityError` if another request has kept one meanwhile: call `recall` then.
+    Raises `IntegrityError` if another request has stored one meanwhile. Then call `recall`.
     """
     IdempotencyRecord.objects.create(
         owner=key.owner,
@@ -141,9 +140,9 @@ def forget(key: IdempotencyKey) -> None:
 
 
 def keep_as_used(key: IdempotencyKey) -> bool:
-    """Keep that the request was answered, without a result. False if an equal request was first.
+    """Record that the request was answered; no result is stored.
 
-    Raises what `recall` raises.
+    Returns False if an equal request came first. Raises the exceptions of `recall`.
     """
     try:
         with transaction.atomic():
@@ -155,6 +154,6 @@ def keep_as_used(key: IdempotencyKey) -> bool:
 
 
 def expire() -> int:
-    """Delete the records older than IDEMPOTENCY_TTL. Returns how many."""
+    """Delete the records older than IDEMPOTENCY_TTL. Returns their number."""
     old = IdempotencyRecord.objects.filter(created_at__lt=from_now(-settings.IDEMPOTENCY_TTL))
     return old.delete()[0]

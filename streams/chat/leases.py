@@ -1,8 +1,8 @@
 """Leases of runs: query conditions that decide whether a worker still holds a run.
 
-The database's clock may be set back. A lease may end later than a lease that starts now. Such a
-lease is older than the change of the clock, and counts as expired. In the same way, a time in the
-future counts as past.
+The database's clock may be set back. Then a lease from before that change may end later than a
+lease that starts now. Such a lease counts as expired. In the same way, a time in the future counts
+as past.
 """
 
 from datetime import timedelta
@@ -39,9 +39,10 @@ def abandoned() -> Q:
 
 
 def retryable() -> Q:
-    """Runs that may have another attempt; those that a deploy or Redis cut short are uncounted.
+    """Select runs that may have another attempt.
 
-    None that has called a tool which must not be called twice.
+    Attempts that a deploy or a Redis outage cut short do not count. A run that has called a tool
+    which must not be called twice is not selected.
     """
     return Q(attempt__lt=F("uncounted_attempts") + settings.RUN_ATTEMPTS, called_at=None)
 
@@ -53,6 +54,6 @@ def passed(moment: str, seconds: float) -> Q:
 
 
 def _latest_end() -> Combinable:
-    """The latest possible end of a row's lease: that of a lease which starts now."""
+    """The latest possible end of a row's lease, which is the end of a lease that starts now."""
     end = Now() + F("lease_length") + Value(SLACK)
     return ExpressionWrapper(end, output_field=DateTimeField())

@@ -22,7 +22,7 @@ def message_view(message: Message) -> MessageView:
 
 
 def parts_of(message: Message | None) -> tuple[Part, ...]:
-    """Return the message's parts; none without a message. Text alone is one part."""
+    """Return the message's parts; empty if the message is None. Text alone is one part."""
     if message is None:
         return ()
     if message.parts is None:
@@ -31,7 +31,7 @@ def parts_of(message: Message | None) -> tuple[Part, ...]:
 
 
 def stored_parts(parts: tuple[Part, ...]) -> list[dict[str, Any]] | None:
-    """Return what `Message.parts` holds: None for text alone, which `content` holds."""
+    """Return the value for `Message.parts`; None for text alone, because `content` holds it."""
     if all(isinstance(part, TextPart) for part in parts):
         return None
     return [part_json(part) for part in parts]

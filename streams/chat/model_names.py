@@ -1,7 +1,7 @@
 """The names that a request may give as its `model`: language models, and agents.
 
 A model's runs wait in the worker's queue, an agent's runs in the queue of the agents process. A
-process claims runs of its own kind alone, so one kind never takes the other's places.
+process claims only runs of its own kind, so one kind never takes the places of the other kind.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ from streams.chat.errors import UnknownModel
 
 
 class Kind(StrEnum):
-    """What writes the reply that stands behind a name."""
+    """Whether a name stands for a language model or an agent."""
 
     MODEL = "model"
     AGENT = "agent"

@@ -1,4 +1,4 @@
-"""The inserts of every POST and every reply."""
+"""The compiled inserts for the rows that POSTs and replies create."""
 
 from streams.compiled_query import CompiledInsert
 from streams.models import Conversation, Message, Run

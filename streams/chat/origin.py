@@ -1,4 +1,4 @@
-"""What another client's wire says of a conversation that it begins: names, and earlier messages."""
+"""The data with which another client's wire begins a conversation: names, and earlier messages."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from streams.models import Conversation, Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlierMessage:
-    """A message that the client brings along; no run of this service wrote it."""
+    """A message that the client sends as history; no run of this service wrote it."""
 
     role: Literal["system", "user", "assistant"]
     text: str
@@ -18,7 +18,7 @@ class EarlierMessage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientNames:
-    """What another client calls the message that it sends, and the run that answers it."""
+    """Another client's names for the message that it sends, and for the run that answers it."""
 
     message: str | None = None
     run: str | None = None
@@ -29,9 +29,9 @@ UNNAMED = ClientNames()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """The dialect of a conversation, the client's name for it, and the messages before the first.
+    """The dialect of a conversation, the client's name for it, and the messages that precede it.
 
-    `hidden`: the client knows no conversations, so this one stands in no list.
+    `hidden`: the client knows no conversations, so this one is left out of all lists.
     """
 
     dialect: str
@@ -46,16 +46,16 @@ class Origin:
         conversation.hidden = self.hidden
 
     def store_earlier(self, conversation: Conversation) -> int:
-        """Store the earlier messages. Returns the turn after theirs."""
+        """Store the earlier messages. Returns the next turn."""
         return store_earlier(conversation, self.earlier)
 
 
 def store_earlier(
     conversation: Conversation, messages: tuple[EarlierMessage, ...], *, turn: int = 0
 ) -> int:
-    """Store messages that no run has answered, after this turn. Returns the turn after theirs."""
+    """Store messages without runs, in the turns after `turn`. Returns the next turn."""
     last, question, stored = turn, None, []
-    # All have one time of creation, so their ids order those of one turn.
+    # All have the same creation time, so ascending ids keep their order within a turn.
     for id, message in zip(sorted(uuid4() for _ in messages), messages, strict=True):
         if message.role == "user" or (message.role == "assistant" and turn == last):
             turn += 1
@@ -67,7 +67,7 @@ def store_earlier(
             client_id=message.client_id,
             turn=0 if message.role == "system" else turn,
             reply_to=question if message.role == "assistant" else None,
-            event=0,  # no event tells of it, so every snapshot has it
+            event=0,  # no event announces it, so every snapshot contains it
         )
         if message.role == "user":
             question = one
@@ -77,12 +77,12 @@ def store_earlier(
 
 
 def named(owner: str, dialect: str, client_id: str) -> Conversation | None:
-    """The owner's conversation that this dialect's client calls so."""
+    """The owner's conversation with this client's name in the dialect; None if there is none."""
     found = Conversation.objects.filter(owner=owner, dialect=dialect, client_id=client_id)
     return found.first()
 
 
 def client_ids(conversation: Conversation) -> dict[str, str]:
-    """The client's names of the conversation's messages, by our ids."""
+    """The client's names of the conversation's messages, by message id."""
     rows = Message.objects.filter(conversation=conversation).exclude(client_id=None)
     return {str(id): str(name) for id, name in rows.values_list("id", "client_id")}

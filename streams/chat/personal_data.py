@@ -23,7 +23,7 @@ from streams.protocol.parts import part_json
 from streams.service_models import ApiToken, IdempotencyRecord
 
 Row = dict[str, Any]
-# The exported columns of each model. `EXPORTED` and `LEFT_OUT` together name every column.
+# The exported columns of each model. tests/integration/test_export.py names those that are not.
 EXPORTED: dict[type[Model], tuple[str, ...]] = {
     Conversation: ("id", "title", "model", "dialect", "client_id", "hidden", "created_at"),
     Message: (
@@ -42,20 +42,6 @@ EXPORTED: dict[type[Model], tuple[str, ...]] = {
     LogEntry: ("id", "action_time", "action_flag", "object_repr", "change_message"),
     Session: ("expire_date",),
 }
-LEFT_OUT: dict[type[Model], tuple[str, ...]] = {
-    Conversation: ("owner", "head", "title_pending_since"),
-    Message: ("event",),
-    Run: (
-        *("owner", "uncounted_attempts", "worker", "lease_until", "lease_length", "dispatched_at"),
-        *("reader", "reader_left_at"),
-        *("queued_event_id", "started_event_id", "ended_event_id"),
-    ),
-    IdempotencyRecord: ("id", "owner", "digest"),
-    ApiToken: ("user", "digest"),
-    EmailAddress: ("user",),
-    LogEntry: ("user", "content_type", "object_id"),
-    Session: ("session_key", "session_data"),  # secrets: they sign the owner in
-}
 SECRETS = {"password"}  # columns left out of a user; a custom user model may have any others
 PAGE = 500  # rows or events read at once
 
@@ -65,7 +51,7 @@ class UnknownOwner(Exception):
 
 
 def owner_named(user: str | None, owner: str | None) -> str:
-    """Return the owner, given a user's name or an owner as rows spell it. Raises `UnknownOwner`."""
+    """Return the owner of this user name, or this `owner` if it is valid. Raises `UnknownOwner`."""
     if bool(user) == bool(owner):
         raise UnknownOwner("Name a user, or an --owner such as visitor:<uuid>.")
     if owner:
@@ -73,7 +59,7 @@ def owner_named(user: str | None, owner: str | None) -> str:
             return str(parse_owner(owner))
         except ValueError:
             expected = "user:<id>, visitor:<uuid> or external:<id>"
-            raise UnknownOwner(f"{owner} is no owner: write {expected}, as rows do.") from None
+            raise UnknownOwner(f"{owner} is no owner. Write {expected}.") from None
     users = get_user_model()
     try:
         return f"user:{users.objects.get_by_natural_key(user).pk}"
@@ -84,8 +70,8 @@ def owner_named(user: str | None, owner: str | None) -> str:
 def export_rows(owner: str) -> Iterator[Row]:
     """Yield all stored data of the owner, row by row, without secrets and their digests.
 
-    First the rows of the database, then what the log in Redis holds.
-    Raises `LogUnavailable` where Redis does not answer.
+    The rows of the database come first, then each conversation's data in Redis.
+    Raises `LogUnavailable` if Redis does not answer.
     """
     yield from _user_rows(owner)
     yield from _rows("email", EmailAddress.objects.filter(user__in=_user(owner)))
@@ -136,7 +122,7 @@ def _user_rows(owner: str) -> Iterator[Row]:
 
 
 def _admin_log(owner: str) -> "QuerySet[LogEntry]":
-    """The admin site's log entries by the user, and those about the user's rows."""
+    """The admin site's log entries by the user, and the entries about the user's rows."""
     users = list(_user(owner).values_list("pk", flat=True))
     tokens = [
         str(pk) for pk in ApiToken.objects.filter(user__in=users).values_list("pk", flat=True)
@@ -163,7 +149,7 @@ def _rows(kind: str, rows: "QuerySet[Any]") -> Iterator[Row]:
 
 
 def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
-    """The text and reasoning of active runs: until a run ends, only the log holds its text.
+    """The replies of active runs, which only the log holds until a run ends.
 
     Raises `LogUnavailable`.
     """
@@ -181,10 +167,7 @@ def _replies_so_far(conversation: Conversation) -> Iterator[Row]:
 
 
 def _events(conversation: UUID) -> Iterator[Row]:
-    """The events that the log still holds: only they contain a model's reasoning.
-
-    Raises `LogUnavailable`.
-    """
+    """The events that the log still holds. Raises `LogUnavailable`."""
     channel, after = channel_of(conversation), "-"
     while True:
         command = ("XRANGE", f"{{{channel}}}:events", after, "+", "COUNT", str(PAGE))

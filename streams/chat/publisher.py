@@ -1,7 +1,7 @@
 """The publisher of events (a transactional outbox): every append to a channel's log is made here.
 
-A row is committed first, and records an event's id after the append. Any process can repeat an
-unfinished step, because the log returns the same id for a repeated event.
+The row that requires an event is committed first, and gets the event's id after the append. Any
+process can repeat an unfinished step, because the log returns the same id for a repeated event.
 """
 
 import logging
@@ -30,7 +30,7 @@ from streams.protocol.events import (
 )
 
 logger = logging.getLogger(__name__)
-# Runs whose events one request publishes. The worker or the sweep publishes those of the others.
+# The most runs whose events one request publishes. The worker or the sweep publishes the rest.
 RUNS_PER_REQUEST = 20
 
 ROW = Parameter("id", UUIDField())
@@ -60,10 +60,10 @@ def append(appends: Sequence[Append]) -> list[int | Exception]:
 
 
 def verify(watermarks: Sequence[Watermark]) -> None:
-    """Check that the logs hold all published events, after their server may have changed.
+    """Check that the logs hold all published events, because Redis may have lost some.
 
-    These are the attempts' own events, and all events up to the recorded heads. A log that has
-    lost some of them begins a new epoch.
+    An attempt's published events, and all events up to the recorded head, must be in the log. A log
+    that has lost some of them begins a new epoch.
     """
     runs = Run.objects.filter(pk__in=[watermark.run for watermark in watermarks])
     heads = dict(runs.values_list("id", "conversation__head"))
@@ -77,7 +77,8 @@ def publish_start(run: Run) -> int:
     ends the run. Raises `Superseded`, `LogUnavailable`.
     """
     if run.follows_unpublished:
-        # Appending run.started verifies the log. The sweep then publishes what is skipped here.
+        # If the log is unverified, appending run.started verifies it. The sweep then publishes the
+        # events that are skipped here.
         with suppress(LogUnverified):
             publish_pending(run.conversation)
     event = RunStarted(run=run.id, attempt=run.attempt, model=run.model)
@@ -85,9 +86,9 @@ def publish_start(run: Run) -> int:
     while id != recorded_id:
         _record_start(run, id)
         recorded_id = id
-        # Between append and record a new epoch may have begun, whose log lacks this event. So
-        # append again: this returns the same id, unless the epoch is new. If Redis is away now,
-        # that does no harm: the row has the id, and snapshots take the start from the row.
+        # A new epoch, which lacks this event, may have begun before the id was recorded. So append
+        # the event again, which returns the same id unless the epoch is new. If Redis is away now,
+        # nothing is lost, because the row has the id, and snapshots take the start from the row.
         with suppress(LogUnavailable):
             id = _append_start(run, event)
     return id
@@ -118,8 +119,8 @@ def publish_pending(
 ) -> None:
     """Append all unpublished events of the conversation, in turn order. Raises `LogUnavailable`.
 
-    With `most`, publish those of at most so many runs; the next call continues from there. `alone`
-    is a new run with a new message, whose caller knows that nothing else is unpublished.
+    With `most`, publish the events of at most `most` runs; the next call continues from there.
+    `alone` is a new run with a new message, if the caller knows that nothing else is unpublished.
     """
     if alone:
         publish_queued(alone, conversation, question=True)
@@ -140,7 +141,7 @@ def publish_pending(
 
 
 def publish_queued(run: Run, conversation: Conversation, *, question: bool) -> None:
-    """Append run.queued, after message.created if `question` and that is unpublished.
+    """Append run.queued. With `question`, append message.created first, if it is unpublished.
 
     Raises `LogUnavailable`, `Superseded`.
     """
@@ -160,8 +161,8 @@ def publish_final(
 ) -> None:
     """Append the final event of a run that has ended, and record its id in the rows.
 
-    `sealed` is what the caller's own seal of this attempt returned. Raises `LogUnavailable`,
-    `Superseded`.
+    `sealed` is the result of `seal`, if the caller has sealed this attempt's reply. Raises
+    `LogUnavailable`, `Superseded`.
     """
     log = log_of(conversation.id, conversation.head)
     id = _append_final(run, log, sealed)
@@ -175,7 +176,7 @@ def publish_final(
 
 
 def _append_final(run: Run, log: ChannelLog, sealed: SealedReply | None) -> int:
-    """Append the final event after what its readers lack. Returns the final event's id."""
+    """Append the final event, after the events that readers lack. Returns the final event's id."""
     for _ in range(3):
         sealed = sealed or log.seal(run.id, run.attempt, ended=True)
         before = missing_events(run, sealed)
@@ -198,6 +199,9 @@ def publish_title(conversation: Conversation) -> None:
 
 
 def publish_deletion(conversation: UUID) -> None:
-    """Delete the log of a deleted conversation, and its pending row. Raises `LogUnavailable`."""
+    """Delete a deleted conversation's log, then its `DeletedConversation` row.
+
+    Raises `LogUnavailable`.
+    """
     log_of(conversation).delete()
     DeletedConversation.objects.filter(pk=conversation).delete()

@@ -1,7 +1,7 @@
 """Memory use of each Redis server: new runs are refused before Redis is full.
 
 With `noeviction` a full Redis refuses all writes, also those of running replies. The memory above
-REDIS_MEMORY_LIMIT is reserved for these.
+REDIS_MEMORY_LIMIT is reserved for running replies.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ FRESH = 3.0  # seconds for which an answer is cached, per process and server
 
 
 class RedisFull(Exception):
-    """The server's memory is used up to REDIS_MEMORY_LIMIT: no new run is accepted on it."""
+    """The server's memory is used up to REDIS_MEMORY_LIMIT, so it takes no new run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,11 +119,11 @@ def tell_memory(registry: CollectorRegistry) -> None:
     """Add gauges of each server's memory to the registry; a server that is away has none."""
     used = Gauge("unspool_redis_memory_bytes", "Memory in use", ["server"], registry=registry)
     limit = Gauge(
-        "unspool_redis_memory_limit_bytes", "Its maxmemory; 0: none", ["server"], registry=registry
+        "unspool_redis_memory_limit_bytes", "maxmemory; 0 if none", ["server"], registry=registry
     )
     fragmentation = Gauge(
         "unspool_redis_memory_fragmentation_ratio",
-        "Memory of its process to memory in use",
+        "Memory of the server's process, divided by the memory in use",
         ["server"],
         registry=registry,
     )

@@ -23,7 +23,7 @@ def reply_state(run: UUID) -> ReplyState:
     """Return the run's reply. Raises `Run.DoesNotExist`.
 
     The log is read before the row. So if the run ends meanwhile, the row has the reply; otherwise
-    later events bring what is missing.
+    later events bring the missing parts.
     """
     before = Run.objects.select_related("conversation").get(pk=run)
     state = log_state(before.conversation) if before.is_active else None

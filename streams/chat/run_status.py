@@ -56,7 +56,7 @@ class RunStatus:
 
 def run_status(run: Run) -> RunStatus:
     """Return the run's status. The text of an active run is empty while Redis is away."""
-    # The log is read first: if the run ends meanwhile, the row read afterwards has its text.
+    # The log is read first. If the run ends meanwhile, the row, which is read next, has the reply.
     progress = _progress(run) if run.is_active else None
     run = Run.objects.select_related("reply").get(pk=run.pk)
     parts = parts_of(run.reply)
@@ -86,7 +86,7 @@ def run_status(run: Run) -> RunStatus:
 
 
 def _progress(run: Run) -> RunProgress | None:
-    """Return what the log holds of the run; None if nothing, or while Redis is away."""
+    """Return the run's progress in the log; None if it has none, or while Redis is away."""
     try:
         state = log_of(run.conversation_id, run.conversation.head).state()
     except LogUnavailable:

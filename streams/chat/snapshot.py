@@ -21,12 +21,11 @@ from streams.log.event_log import log_of
 from streams.log.values import LogState, RunProgress
 from streams.models import Conversation, Message, Run
 from streams.protocol.events import EndedRun, LiveRun, MessageView, Snapshot
-from streams.protocol.parts import reasoning_of, text_of
 
 PAGE_SIZE = 100  # messages
 PAGE_BYTES = 2 * 1024 * 1024  # of the messages' text and parts in UTF-8
 MESSAGE_FIELDS = ("role", "content", "parts", "turn", "reply_to", "created_at", "written_by__reply")
-# A message is sent with its text and its parts. Without stored parts, they consist of the text.
+# A message is sent with its text and its parts. If no parts are stored, its text is its only part.
 MESSAGE_BYTES = Octets("content") + Coalesce(
     Octets(Cast("parts", TextField())), Octets("content"), output_field=IntegerField()
 )
@@ -46,8 +45,8 @@ def snapshot(conversation: Conversation) -> Snapshot:
     state = log_state(conversation)
     runs = unpublished_runs(conversation, state)
     if state and any(_is_unpublished(run, state) for run in runs):
-        # Redis was away or has lost events, so this request publishes the first of them. The sweep
-        # publishes the rest, and a snapshot contains only what is published at its cursor.
+        # Redis was away or has lost events, so some are unpublished. This request publishes the
+        # first of them, and the sweep the rest. The snapshot shows only what is published by now.
         with suppress(LogUnavailable, Superseded, DatabaseError):
             publish_pending(conversation, most=RUNS_PER_REQUEST)
         state = log_state(conversation)
@@ -85,7 +84,7 @@ def log_state(conversation: Conversation) -> LogState | None:
 
 
 def recorded_head(conversation: UUID) -> int:
-    """Return the highest event id recorded in the row; 0 if there is none or no database."""
+    """Return the row's highest event id; 0 if there is no row, or the database is away."""
     try:
         return RECORDED_HEAD.value(id=conversation) or 0
     except (OperationalError, InterfaceError):
@@ -120,7 +119,7 @@ def message_page(
 
 
 def unpublished_runs(conversation: Conversation, state: LogState | None) -> list[Run]:
-    """Return the runs whose final event is unrecorded, or comes after the state's head."""
+    """Return the runs whose final event is not recorded, or comes after the state's head."""
     unpublished = Q(ended_event_id=None)
     if state:
         unpublished |= Q(ended_event_id__gt=state.head)
@@ -135,7 +134,7 @@ def _is_unpublished(run: Run, state: LogState) -> bool:
 
 
 def published_messages(state: LogState | None, runs: list[Run]) -> Q | None:
-    """Select the messages published up to the state's head. None, without a state: all messages."""
+    """Select the messages published up to the state's head. Without a state, None: select all."""
     if state is None:
         return None
     recorded_in_log: set[UUID | None] = set()
@@ -185,7 +184,7 @@ def unanswered_runs(
 
 
 def active_run(run: Run, state: LogState | None) -> LiveRun | None:
-    """Return the run as of the state's head; None if it is not yet published or has ended there."""
+    """Return the run at the state's head; None if it is unpublished or has ended there."""
     if state is None:
         return _from_row(run, state) if run.is_active else None
     queued = run.queued_event_id or state.recorded.get((run.id, "queued"))
@@ -193,14 +192,16 @@ def active_run(run: Run, state: LogState | None) -> LiveRun | None:
         return None
     progress = state.runs.get(run.id)
     if progress is None and (run.id, "queued") in state.recorded:
-        progress = UNSTARTED  # a worker may have claimed it, but run.started is unpublished
-    return _from_log(run, progress) if progress else _from_row(run, state)
+        progress = UNSTARTED  # a worker may have claimed the run, but run.started is unpublished
+    if progress:
+        return _live(run, progress, is_running=progress.attempt > 0)
+    return _from_row(run, state)
 
 
-def _from_log(run: Run, progress: RunProgress) -> LiveRun:
+def _live(run: Run, progress: RunProgress, *, is_running: bool) -> LiveRun:
     return LiveRun(
         id=run.id,
-        status="running" if progress.attempt else "queued",
+        status="running" if is_running else "queued",
         attempt=progress.attempt,
         message=run.message_id,
         text=progress.text,
@@ -214,13 +215,6 @@ def _from_row(run: Run, state: LogState | None) -> LiveRun:
         state is None or run.started_event_id <= state.head
     )
     claimed = run.status == Run.Status.RUNNING and not started  # run.started follows the cursor
-    parts = parts_of(run.reply)
-    return LiveRun(
-        id=run.id,
-        status="queued" if claimed or run.status == Run.Status.QUEUED else "running",
-        attempt=run.attempt - 1 if claimed else run.attempt,
-        message=run.message_id,
-        text=text_of(parts),
-        reasoning=reasoning_of(parts),
-        parts=parts,
-    )
+    attempt = run.attempt - 1 if claimed else run.attempt
+    progress = RunProgress(attempt=attempt, parts=parts_of(run.reply))
+    return _live(run, progress, is_running=not claimed and run.status != Run.Status.QUEUED)

@@ -1,4 +1,4 @@
-"""The rows of a run that ends: its status and its reply, and what is left to do after it."""
+"""Stores the end of a run, its status and its reply, and finds the work that is left."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +27,11 @@ from streams.observability import metrics
 from streams.protocol.events import Usage
 from streams.protocol.parts import Part, text_of
 
-CHARS_PER_TOKEN = 4  # roughly; a usage that is counted by it is marked as estimated
+CHARS_PER_TOKEN = 4  # roughly; a usage that is computed with it is marked as estimated
 
 RUN = Parameter("run", UUIDField())
 CONVERSATION = Parameter("conversation", UUIDField())
-KEEP_HEAD = CompiledUpdate(  # and lock the row, before the run's
+KEEP_HEAD = CompiledUpdate(  # this also locks the conversation's row, before the run's row
     lambda: Conversation.objects.filter(pk=CONVERSATION),
     lambda: {"head": Greatest(F("head"), Parameter("head", BigIntegerField()))},
 )
@@ -70,10 +70,10 @@ REST = CompiledQuery(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rest:
-    """What is left to do after a run's end is stored.
+    """The work that is left after a run's end is stored.
 
-    `is_alone`: its final event is the one unpublished event of its conversation, which has no other
-    active run, and the run's instance holds all that the event tells.
+    `is_alone`: the conversation has no other active run and no unpublished event except the run's
+    final event, and the `Run` instance holds all data of that event.
     """
 
     is_alone: bool
@@ -83,7 +83,7 @@ class Rest:
 def store(
     run: Run, parts: tuple[Part, ...], usage: Usage | None, *, status: str, **outcome: str
 ) -> None:
-    """Store how the run ended, and its reply. Raises `Superseded` if the attempt has lost it.
+    """Store how the run ended, and its reply. Raises `Superseded` if the attempt has lost the run.
 
     Without `usage`, an estimate is stored. `run` gets the stored values.
     """
@@ -112,7 +112,7 @@ def store(
         KEEP_HEAD.run(conversation=run.conversation_id, head=run.conversation.head)
         own = {"run": run.pk, "attempt": run.attempt, "first_token_at": run.first_token_at}
         if not STORE.run(**own, **stored):
-            raise Superseded  # another worker has claimed the run, or it has ended
+            raise Superseded  # another worker has claimed the run, or the run has ended
         if has_reply:
             new_rows.MESSAGES.insert(reply)
     for name, value in stored.items():
@@ -122,10 +122,10 @@ def store(
 
 
 def rest_of(run: Run) -> Rest:
-    """Ask what is left to do after this run's end, which the caller has stored."""
+    """Query the work that is left after this run's end, which the caller has stored."""
     row = REST.row(run=run.pk, conversation=run.conversation_id, owner=run.owner)
     own, unpublished, refused = row or (0, 0, 0)
-    # Parts are read again from the row, because the database may change numbers.
+    # Parts must be read again from the row, because the database may change numbers in them.
     in_hand = run.reply is None or run.reply.parts is None
     return Rest(is_alone=own == unpublished == 1 and in_hand, refused=refused)
 

@@ -52,7 +52,7 @@ class SweepPass:
         self._answering: set[int] = set()
 
     def visit(self, conversation: UUID, action: Callable[..., None], *args: object) -> None:
-        """Call the action, unless the conversation's server is away; handle what it raises."""
+        """Call the action and handle its exceptions, unless the conversation's server is away."""
         server = server_of(channel_of(conversation))
         if server in self.unavailable:
             return
@@ -68,7 +68,7 @@ class SweepPass:
             self.unavailable.add(server)
 
     def answers(self, conversation: UUID) -> bool:
-        """Whether the conversation's server answers. Otherwise a run would only block a worker."""
+        """Whether the conversation's server answers. If not, a run would only block a worker."""
         server = server_of(channel_of(conversation))
         if server not in self.unavailable | self._answering:
             try:
@@ -82,12 +82,12 @@ class SweepPass:
 def sweep() -> None:
     """Do all unfinished work, on each Redis server that answers.
 
-    Raises `LogUnavailable` where the broker's server is away, so that no run can be dispatched.
+    Raises `LogUnavailable` if the broker's server is away, because no run can then be dispatched.
     """
     this_pass = SweepPass()
     delete_expired()
     _publish_titles(this_pass)
-    # Each run that a pass may act on is unpublished. While there is none, eight queries are saved.
+    # A pass only acts on unpublished runs. If there is none, this query saves eight others.
     has_runs = Run.objects.filter(UNPUBLISHED).order_by().exists()
     if has_runs:
         ask_to_cancel()
@@ -112,7 +112,7 @@ def _publish_pending(this_pass: SweepPass) -> None:
 
 
 def _publish_titles(this_pass: SweepPass) -> None:
-    """Publish the titles and the deletions that the processes which wrote them have not."""
+    """Publish the titles and deletions that are committed but not published yet."""
     for conversation in Conversation.objects.filter(passed("title_pending_since", 1)):
         this_pass.visit(conversation.id, publish_title, conversation)
     for deleted in DeletedConversation.objects.filter(passed("created_at", 1)):
@@ -157,11 +157,12 @@ def _published_parts(run: Run) -> tuple[Part, ...]:
 
 
 def _dispatch_waiting(this_pass: SweepPass, kind: Kind) -> None:
-    """Send as many tasks as this kind's queue lacks, one for each run, oldest runs first.
+    """Send the tasks that this kind's queue lacks, one for each run, oldest runs first.
 
-    Other processes may do so at the same time. The update of `dispatched_at` decides which of them
-    sends a run's task. The queue's length is read before the rows. So runs that another process
-    dispatches in between are no longer due. Tasks that POSTs send in between are not missing.
+    Other processes may do this at the same time. The update of `dispatched_at` decides which of
+    them sends a run's task. The queue's length is read before the rows. So a run that another
+    process dispatches in between is no longer due. A task that a POST sends in between does not
+    count as missing.
     """
     waits = Run.active().filter(waiting(), of_kind(kind))
     now = waits.aggregate(count=Count("pk"), asked_at=Max(Now()))
@@ -189,7 +190,7 @@ def _dispatched_since(moment: datetime, run: Waiting) -> bool:
 
 
 def _due_by_age(run: Waiting) -> bool:
-    """Whether a run may be dispatched again where the queue's length is unknown.
+    """Whether a run may be dispatched again if the queue's length is unknown.
 
     It may if it has waited twice as long as at its last dispatch. So a run that waits for ten
     minutes has at most eight tasks.
@@ -216,7 +217,7 @@ class Sweeper(threading.Thread):
                 logger.exception("the sweep failed")
             finally:
                 self._write_token_usage()
-                close_old_connections()  # a pooled one returns to its pool; SQLite's stays open
+                close_old_connections()  # returns a pooled connection; SQLite's stays open
         connection.close()
 
     def _write_token_usage(self) -> None:
@@ -226,5 +227,5 @@ class Sweeper(threading.Thread):
             logger.exception("writing the last use of API tokens failed")
 
     def stop(self) -> None:
-        """End the thread after its current pass; returns at once."""
+        """End the thread after its current pass, without waiting for it."""
         self._stopped.set()

@@ -1,4 +1,4 @@
-"""The next turn of a conversation: locks the conversation, and says what came before."""
+"""The next turn of a conversation: locks the conversation, and counts its earlier runs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +14,18 @@ CONVERSATION = Parameter("conversation", UUIDField())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turns:
-    """What a conversation holds before the new run."""
+    """The state of a conversation before a new run."""
 
     last: int = 0  # the newest turn
     active: int = 0  # runs that are queued or running
-    unpublished: int = 0  # runs of which an event may be unpublished, the active ones among them
+    unpublished: int = 0  # runs that may have an unpublished event, active runs included
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
-    """A run that is not stored yet, and what its conversation held before it.
+    """A run that is not stored yet, and the state of its conversation before it.
 
-    `asks_anew`: its message is as new as the run, so no event has it.
+    `asks_anew`: the run's message is new too, so message.created is not published yet.
     """
 
     run: Run
@@ -34,20 +34,20 @@ class NewRun:
 
     @property
     def alone(self) -> bool:
-        """Whether no other event of the conversation is unpublished, nor this message's already."""
+        """Whether only the events of this run and its new message are unpublished."""
         return self.asks_anew and not self.before.unpublished
 
 
 def lock_turns(conversation: Conversation, *, interrupts: bool) -> Turns:
-    """Lock the conversation until the transaction ends, and return what it holds.
+    """Lock the conversation until the transaction ends, and return its state.
 
-    No other request adds a run meanwhile. `interrupts`: cancel its active runs. Raises
+    No other request adds a run meanwhile. With `interrupts`, its active runs are cancelled. Raises
     `DoesNotExist` if the conversation was deleted.
     """
     rows = Conversation.objects.select_for_update().filter(pk=conversation.id)
     rows.order_by().values_list("pk").get()
     if interrupts:
-        # In the transaction that creates the new run: the conversation is never idle between.
+        # This transaction also creates the new run, so the conversation is never idle in between.
         cancel_unbegun(conversation)
         conversation.runs.filter(status__in=Run.ACTIVE).update(cancel_asked=True)
     last, active, unpublished = TURNS.row(conversation=conversation.id) or (0, 0, 0)
@@ -60,12 +60,8 @@ def _last() -> QuerySet[Message, Any]:
     return messages.annotate(_last=highest).values_list("_last")
 
 
-def _active() -> QuerySet[Run, Any]:
-    return count(Run.active().filter(conversation=CONVERSATION))
-
-
-def _unpublished() -> QuerySet[Run, Any]:
-    return count(Run.objects.filter(UNPUBLISHED, conversation=CONVERSATION))
-
-
-TURNS = CompiledQuery(_last, _active, _unpublished)
+TURNS = CompiledQuery(
+    _last,
+    lambda: count(Run.active().filter(conversation=CONVERSATION)),
+    lambda: count(Run.objects.filter(UNPUBLISHED, conversation=CONVERSATION)),
+)

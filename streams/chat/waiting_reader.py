@@ -3,8 +3,8 @@
     bind → leave (the connection broke) → `GRACE` seconds later the sweep cancels the run
             └── bind or keep: another request joined the run meanwhile
 
-The run's row names the newest request that was bound. Only that one's leaving counts, because an
-older connection may break after its client has come back to another process.
+The run's row names the newest request that was bound. Only a disconnect of that request counts,
+because an older connection may break after its client has come back to another process.
 """
 
 from uuid import UUID, uuid4
@@ -30,14 +30,14 @@ def leave(run: UUID, reader: UUID) -> None:
 
 
 def keep(run: Run) -> None:
-    """Let no disconnect end the run any more: another reader has joined it."""
+    """Let no disconnect end the run any more, because another reader has joined it."""
     if run.reader and run.is_active:
-        # A new name, so that a connection which breaks later is no longer the newest.
+        # After the new name, `leave` with the bound request's name has no effect.
         Run.objects.filter(pk=run.pk).update(reader=uuid4(), reader_left_at=None)
 
 
 def ask_to_cancel() -> None:
     """Ask to cancel the runs whose client has not come back. The sweep then ends them."""
     left = Run.active().filter(reader_left_at__lte=from_now(-GRACE), cancel_asked=False)
-    if left.exists():  # an update would take SQLite's lock in vain
+    if left.exists():  # an update takes SQLite's write lock, even if it changes no row
         left.update(cancel_asked=True)

@@ -1,12 +1,11 @@
 """Runs that wait for a worker, and whether the broker's queue has a task for each.
 
 `dispatched_at` is the time at which a run's task was last sent. It is empty if the queue has no
-task: none was sent, or a worker took the task and could not start the run.
+task of the run, because none was sent, or a worker took the task and could not start the run.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -18,14 +17,13 @@ from streams.chat.model_names import Kind, kind_of, of_kind
 from streams.models import UNPUBLISHED, Run
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A run that a worker could start now."""
 
     id: UUID
     conversation: UUID
     owner: str
-    begun: bool  # an earlier attempt has claimed it
+    attempt: int  # the latest one; 0 if no worker has claimed the run
     model: str
     created_at: datetime
     dispatched_at: datetime | None
@@ -59,31 +57,15 @@ def waiting_in_turn(kind: Kind) -> list[Waiting]:
 
     The oldest is first.
     """
-    rows = (
-        in_turn(kind)
-        .annotate(seen_at=Now())
-        .values(
-            *("pk", "conversation", "owner", "attempt", "model"),
-            *("created_at", "dispatched_at", "seen_at"),
-        )
-    )
-    return [
-        Waiting(
-            id=row["pk"],
-            conversation=row["conversation"],
-            owner=row["owner"],
-            begun=bool(row["attempt"]),
-            model=row["model"],
-            created_at=row["created_at"],
-            dispatched_at=row["dispatched_at"],
-            seen_at=row["seen_at"],
-        )
-        for row in rows
-    ]
+    rows = in_turn(kind).annotate(seen_at=Now()).values_list(*Waiting._fields)
+    return [Waiting(*row) for row in rows]
 
 
 def next_without_place(kind: Kind) -> UUID | None:
-    """Return this kind's oldest dispatched, never claimed run, of an owner who runs none of it."""
+    """Return the oldest dispatched, never claimed run of this kind; None if there is none.
+
+    Runs of owners that have a running run of this kind are left out.
+    """
     owners = Run.active().filter(held(), of_kind(kind)).order_by().values("owner")
     new = in_turn(kind).filter(attempt=0, dispatched_at__isnull=False)
     return new.exclude(owner__in=owners).values_list("pk", flat=True).first()
@@ -109,9 +91,9 @@ def undispatched(owner: object) -> QuerySet[Run]:
 
 
 def dispatch_refused(ended: Run) -> None:
-    """Dispatch the oldest run that could start in the place of this one and has no task queued.
+    """Dispatch the oldest run of the same owner and kind that could start now and has no task.
 
-    It has the same owner and is of the same kind.
+    It takes the place of the run that has ended.
     """
     kind = kind_of(ended.model)
     if kind is None:

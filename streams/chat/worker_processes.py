@@ -15,14 +15,14 @@ SEEN_WITHIN = 60.0  # seconds; a process that has not renewed its row for so lon
 
 
 def register(process: UUID, kind: Kind) -> None:
-    """Write or renew the row of a process. Delete those of processes that have ended."""
+    """Write or renew the row of a process. Delete the rows of processes that have ended."""
     row = {"kind": kind, "names": names(kind), "seen_at": Now()}
     WorkerProcess.objects.update_or_create(pk=process, defaults=row)
     WorkerProcess.objects.filter(seen_at__lt=from_now(-10 * SEEN_WITHIN)).delete()
 
 
 def names_without_process() -> dict[Kind, list[str]]:
-    """Return the names that requests may give and that no process has, by kind."""
+    """Return the names of models and agents whose runs no process takes, by kind."""
     missing = {}
     for kind in kinds():
         alive = WorkerProcess.objects.filter(kind=kind, seen_at__gt=from_now(-SEEN_WITHIN))

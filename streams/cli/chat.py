@@ -1,100 +1,75 @@
 """The terminal client's chat: prints replies on stdout, and notes about them on stderr."""
 
-import json
 import re
-import signal
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
-from threading import Thread
 
 from streams.cli.client import Client, ClientError, Events
 from streams.protocol.sse import clean
 
-HISTORY = 6  # earlier messages to print when a conversation is continued
 # Escape sequences move the cursor, rename the window and worse. Line feeds and tabs are harmless.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-as_json = partial(json.dumps, ensure_ascii=False)
-
-
-def harmless(text: str) -> str:
-    """`text` without CR, and with U+FFFD for each other character that could control a terminal."""
-    return CONTROL.sub("\ufffd", text.replace("\r", ""))
-
 
 class Printer:
-    """Prints on a terminal or into a pipe, and nothing that could control the terminal."""
+    """Prints on a terminal or into a pipe, with U+FFFD for what could control the terminal."""
 
     def __init__(self) -> None:
-        self.live, self._dim = sys.stdout.isatty(), sys.stderr.isatty()
+        self.live = sys.stdout.isatty()  # a pipe gets each reply when it is whole
+        self._style = "\x1b[2m{}\x1b[0m" if sys.stderr.isatty() else "{}"  # dim
         self._in_line = False
 
     def write(self, text: str) -> None:
         """Print on stdout."""
-        if text := harmless(text):
-            print(text, end="", flush=True)
+        if text := CONTROL.sub("\ufffd", text.replace("\r", "")):
             self._in_line = not text.endswith("\n")
-
-    def end_line(self) -> None:
-        self.write("\n" if self._in_line else "")
+            print(text, end="", flush=True)
 
     def note(self, text: str) -> None:
         """Print a line on stderr."""
-        self.end_line()
-        dim, normal = ("\x1b[2m", "\x1b[0m") if self._dim else ("", "")
-        print(f"{dim}{harmless(text)}{normal}", file=sys.stderr, flush=True)
-
-    def hint(self, text: str) -> None:
-        """Print a line of at most 100 characters on stderr, if that is a terminal."""
-        if self._dim:
-            line = " ".join(text.split())
-            self.note(line if len(line) <= 100 else f"{line:.99}…")
-
-    def reply(self, text: str, printed: str, label: str) -> str:
-        """Print what `text`, a reply so far, has more than its printed part. Returns `text`."""
-        if not text.startswith(printed):
-            self.note("taken back: the reply starts again")
-            printed = ""
-        self.write(text[len(printed) :] if printed or not text else label + text)
-        return text
+        self.write("\n" if self._in_line else "")
+        line = CONTROL.sub("\ufffd", " ".join(text.split()))
+        print(self._style.format(line), file=sys.stderr, flush=True)
 
 
 class Chat:
-    """Asks in `conversation`; without one, begins it with `opening`: system prompt and model."""
+    """Asks in `conversation`; without one, begins it with `model`."""
 
-    def __init__(
-        self, client: Client, out: Printer, conversation: str, opening: dict[str, str | None]
-    ) -> None:
+    def __init__(self, client: Client, out: Printer, conversation: str, model: str | None) -> None:
         self.conversation = conversation
-        self._client, self._out, self._opening = client, out, opening
+        self._client, self._out, self._model = client, out, model
+        self._printed = ""  # of the present reply
 
     def ask(self, message: str) -> str:
-        """Ask, and print the reply. Returns how its run ended. Raises `ClientError`."""
-        path, options = "api/conversations/", self._opening
+        """Ask, and print the reply. Returns how its run ended. Raises `ClientError`.
+
+        Ctrl-C cancels the run. The second Ctrl-C leaves it.
+        """
+        path, options = "api/conversations/", {"model": self._model}
         if self.conversation:
             path, options = f"{path}{self.conversation}/messages/", {"when_busy": "queue"}
-        with self._stoppable() as run:
-            accepted = self._client.call("POST", path, {"message": clean(message), **options})
-            self.conversation = accepted["conversation"]
-            run.set_result(accepted["run"])
-            events = self._client.events(accepted["conversation"], accepted["cursor"])
-            return self._reply(accepted["run"], events)
+        asked = self._client.call("POST", path, {"message": clean(message), **options})
+        run, self.conversation = asked["run"], asked["conversation"]
+        self._printed = ""
+        try:
+            return self._reply(run, self._client.events(self.conversation, asked["cursor"]))
+        except KeyboardInterrupt:
+            self._client.call("POST", f"api/runs/{run}/cancel/")
+            return self._reply(run, self._client.events(self.conversation), self._printed)
 
-    def follow(self, *, forever: bool) -> None:
-        """Print the latest messages and each new reply, for ever or until no run is active.
-
-        Raises `ClientError`.
-        """
+    def follow(self) -> None:
+        """Print each message and reply, for ever. Raises `ClientError`."""
+        if not self.conversation:
+            newest = self._client.call("GET", "api/conversations/")["items"][:1]
+            if not newest:
+                raise ClientError("You have no conversation yet.")
+            self.conversation = newest[0]["id"]
         seen = set[str]()  # the printed messages, and the runs whose replies are printed
         while True:
-            events = self._client.events(self.conversation, None)
+            events = self._client.events(self.conversation)
             _, snapshot = next(events)
-            active = [run for run in snapshot["runs"] if run["id"] not in seen]
-            run = active[0] if active else None  # the other runs are queued
-            for message in snapshot["messages"] if seen else snapshot["messages"][-HISTORY:]:
+            # The oldest active run; the others are queued.
+            run = next((run for run in snapshot["runs"] if run["id"] not in seen), None)
+            for message in snapshot["messages"]:
                 if seen.isdisjoint((message["id"], message["run"])):
                     self._out.write(f"{message['role']}: {message['content']}\n")
                     seen.add(message["id"])
@@ -102,64 +77,46 @@ class Chat:
                     break  # the next messages wait for the reply to this one
             if run:
                 seen.add(run["id"])
-                with nullcontext(Future[str]()) if forever else self._stoppable() as stoppable:
-                    stoppable.set_result(run["id"])
-                    self._reply(run["id"], events, run["text"], "assistant: ")
-            elif forever:
-                next(events)  # something is new, and the next snapshot has it
+                self._out.write("assistant: ")
+                self._printed = ""
+                self._reply(run["id"], events, run["text"])
             else:
-                return
+                next(events)  # something is new, and the next snapshot has it
 
-    def _reply(self, run: str, events: Events, text: str | None = "", label: str = "") -> str:
+    def _reply(self, run: str, events: Events, text: str | None = "") -> str:
         """Print the run's reply, which is `text` so far. Returns how the run ended."""
-        printed = ""
         while text is not None:
             if self._out.live:
-                printed = self._out.reply(text, printed, label)
+                self._print(text)
             match next(events):
                 case "conversation.snapshot", {"runs": runs}:
                     text = {active["id"]: active["text"] for active in runs}.get(run)
                 case _, event if event.get("run") != run:
                     pass
-                case "run.started", _:  # a new attempt begins the text again
-                    text = ""
+                case "run.started" | "text.snapshot", event:
+                    text = event.get("text", "")  # a new attempt begins the text again
                 case "text.delta", event:
                     text += event["text"]
-                case "text.snapshot", event:
-                    text = event["text"]
-                case "tool.called", call:
-                    self._out.hint(f"{call['name']} {as_json(call['input'])}")
-                case "tool.returned", result:
-                    self._out.hint(f"→ {result.get('error') or as_json(result['output'])}")
-                case "source.added", source:
-                    self._out.hint(f"source: {source['title']} {source.get('url', '')}")
                 case "run.completed" | "run.cancelled" | "run.failed", _:
                     text = None
+                case "tool.called", call if self._out.live:
+                    self._out.note(f"{call['name']} {call['input']}"[:100])
+                case "tool.returned", result if self._out.live:
+                    self._out.note(f"→ {result.get('error') or result['output']}"[:100])
+                case "source.added", source if self._out.live:
+                    self._out.note(f"source: {source['title']} {source.get('url', '')}"[:100])
         # The log may have lost events, but the stored run has the whole reply.
         ended = self._client.call("GET", f"api/runs/{run}/")
-        self._out.reply(ended["text"], printed, label)
-        self._out.end_line()
-        how = f": {ended['error']['reason']}" if ended["error"] else ""
-        note = self._out.hint if ended["status"] == "completed" else self._out.note
-        note(f"{ended['status']}{how} ({ended['usage']['output_tokens']} tokens)")
+        self._print(f"{ended['text']}\n")
+        if ended["status"] != "completed":
+            how = f": {ended['error']['reason']}" if ended["error"] else ""
+            self._out.note(f"{ended['status']}{how}")
         return str(ended["status"])
 
-    @contextmanager
-    def _stoppable(self) -> Iterator[Future[str]]:
-        """Within it, the first Ctrl-C cancels the run, once it is known; the second one raises."""
-        run = Future[str]()
-
-        def cancel() -> None:
-            self._out.note("stopping…")
-            with suppress(ClientError):  # the reply continues, and the second Ctrl-C leaves it
-                self._client.call("POST", f"api/runs/{run.result()}/cancel/")
-
-        def stop(*_: object) -> None:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            Thread(target=cancel, daemon=True).start()
-
-        signal.signal(signal.SIGINT, stop)
-        try:
-            yield run
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    def _print(self, text: str) -> None:
+        """Print what `text`, the reply so far, has more than its printed part."""
+        if not text.startswith(self._printed):
+            self._out.note("taken back: the reply starts again")
+            self._printed = ""
+        more, self._printed = text[len(self._printed) :], text
+        self._out.write(more)

@@ -1,12 +1,11 @@
-"""The terminal client's HTTP: each call and each stream is repeated until the service answers."""
+"""The terminal client's HTTP: each call and each stream is repeated until the service responds."""
 
-import json
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.cookiejar import LoadError, MozillaCookieJar
+from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,13 +13,12 @@ from uuid import uuid4
 import httpx
 from httpx_sse import connect_sse
 
-AWAY = (502, 503, 504)
 TIMEOUT = httpx.Timeout(37.5, connect=5.0)  # seconds: two and a half heartbeat intervals
 Events = Iterator[tuple[str, Any]]  # the type of each event, and its data
 
 
 class ClientError(Exception):
-    """The service refuses the call, or does not answer. The text is for the user."""
+    """The service refuses the call, or does not respond. The text is for the user."""
 
 
 class Client:
@@ -29,17 +27,14 @@ class Client:
     def __init__(
         self, url: str, token: str | None, folder: Path, note: Callable[[str], None]
     ) -> None:
-        """Raises `ClientError` at once if the service does not answer: the URL may be wrong."""
+        """Raises `ClientError` at once if the service does not respond: the URL may be wrong."""
         self._note, self._lost = note, False
         try:
-            site = httpx.URL(url)
-            name = site.netloc.decode().replace(":", "-")
+            name = httpx.URL(url).netloc.decode().replace(":", "-")
             jar = MozillaCookieJar(folder / f"chat-{name}.cookies")
-            with suppress(LoadError, FileNotFoundError):  # without a valid file: a new session
+            with suppress(OSError):  # without a valid file: a new session
                 jar.load(ignore_discard=True)
-            # A proxy from the environment cannot reach this machine's loopback address.
-            proxies = site.host not in ("127.0.0.1", "localhost", "::1")
-            self._http = httpx.Client(base_url=url, cookies=jar, timeout=TIMEOUT, trust_env=proxies)
+            self._http = httpx.Client(base_url=url, cookies=jar, timeout=TIMEOUT)
             self._http.get("/")  # the response sets the visitor's cookies
         except (httpx.InvalidURL, httpx.TransportError):
             raise ClientError(f"No answer from {url}. Is the service running?") from None
@@ -50,60 +45,53 @@ class Client:
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def call(self, method: str, path: str, body: object = None) -> Any:
         """The JSON of the successful response. Raises `ClientError`."""
         # All tries have the same key, so a POST whose response was lost is accepted only once.
         key = {"Idempotency-Key": str(uuid4())}
         while True:
             with suppress(httpx.TransportError):
-                answer = self._http.request(method, path, json=body, headers=key)
-                _check(answer, *AWAY)
+                response = self._http.request(method, path, json=body, headers=key)
+                _check(response)
                 self._set_lost(False)
-                return answer.json()
+                return response.json()
             self._set_lost(True)
-            time.sleep(random.uniform(0.5, 3.0))
 
-    def events(self, conversation: str, cursor: int | str | None) -> Events:
-        """Each event after the cursor once. The iterator never ends by itself.
+    def events(self, conversation: str, cursor: int | str | None = None) -> Events:
+        """Each event after the cursor once, without end. Raises `ClientError`.
 
-        Without a cursor, a snapshot comes first. Raises `ClientError`.
+        Without a cursor, and after the log has lost events, a snapshot comes first.
         """
         path = f"api/conversations/{conversation}/events/"
         while True:
-            last = {} if cursor is None else {"Last-Event-ID": str(cursor)}
+            last = {"Last-Event-ID": str(cursor)} if cursor else {}
             with (
                 suppress(httpx.TransportError),
                 connect_sse(self._http, "GET", path, headers=last) as stream,
             ):
-                _check(stream.response, 429, *AWAY)  # 429: a stream that was just cut still counts
+                _check(stream.response)
                 for sse in stream.iter_sse():
-                    event = json.loads(sse.data or "{}")
-                    if event.get("head", 0) is not None:  # null in a heartbeat without Redis
+                    cursor = sse.id or cursor
+                    if sse.event != "heartbeat":
                         self._set_lost(False)
-                    if sse.event == "stream-error":
-                        raise ClientError(event["text"])
-                    if sse.event == "stream-reset":
-                        cursor = None  # a connection after this one must begin with a snapshot
-                        self._note("the event log was lost: this is the text as it is now")
-                    elif sse.data and sse.event != "heartbeat":
-                        cursor = sse.id
-                        yield sse.event, event
+                        yield sse.event, sse.json()
             self._set_lost(True)
-            time.sleep(random.uniform(0.5, 3.0))
 
     def _set_lost(self, lost: bool) -> None:
+        """Tell the user of a change. Wait before the next try, if there must be one."""
         if lost != self._lost:
             self._note("reconnecting…" if lost else "back, nothing lost")
         self._lost = lost
+        if lost:
+            time.sleep(random.uniform(0.5, 3.0))
 
 
-def _check(answer: httpx.Response, *temporary: int) -> None:
-    """Raise `ClientError` for a refusal, and `TransportError` for a `temporary` status."""
-    if answer.status_code in temporary:
+def _check(response: httpx.Response) -> None:
+    """Raise `ClientError` for a refusal, and `TransportError` while the service is away."""
+    if response.status_code in (502, 503, 504):
         raise httpx.TransportError("the service is away")
-    kind = answer.headers.get("Content-Type", "")
-    if not answer.is_success or not kind.startswith(("application/json", "text/event-stream")):
-        answer.read()
+    if not response.is_success:
+        response.read()
         with suppress(ValueError, KeyError, TypeError):
-            raise ClientError(answer.json()["detail"])
-        raise ClientError(f"This is not the service: {answer.url} has status {answer.status_code}.")
+            raise ClientError(response.json()["detail"])
+        raise ClientError(f"{response.url} has status {response.status_code}. Is it the service?")

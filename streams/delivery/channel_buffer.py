@@ -1,6 +1,6 @@
 """The newest frames of one channel, encoded once for all its readers in this process.
 
-A reader keeps only its cursor, and takes the frames after it from the buffer. Where the buffer does
+A reader keeps only its cursor, and takes the frames after it from the buffer. If the buffer does
 not reach back to the cursor, the reader reads the log. So a slow reader costs no memory.
 """
 
@@ -12,17 +12,18 @@ from typing import Any, NamedTuple, TypeVar
 from streams.delivery.deadline_timer import NEVER
 
 T = TypeVar("T")
-Deliver = Callable[[int, int, bytes], bool]  # first and last id of events, and their frames
+Deliver = Callable[[int, int, bytes], bool]  # first id, last id, frames → goes on waiting
 Pass = Callable[[float], float | None]  # `monotonic()` → the next deadline
-BATCH_BYTES = 64 * 1024  # limit for what is written at once: more waits until its reader reads
-KEPT_BYTES = 1024 * 1024  # limit for the frames of one channel: a follower may get them at once
+BATCH_BYTES = 64 * 1024  # limit for one batch; for a longer one, the followers wake and write it
+KEPT_BYTES = 1024 * 1024  # limit for one channel's frames, because a follower may take all at once
 CHECK = 0.5  # seconds that one follower may take to read the log for all
 
 
 class Wait(NamedTuple):
     """A follower that waits for a change, or for its deadline.
 
-    `deliver` returns whether it goes on waiting, `pass_deadline` until when; None: it must wake.
+    `deliver` returns whether the follower goes on waiting. `pass_deadline` returns the next
+    deadline, or None if the follower must wake.
     """
 
     deadline: float
@@ -35,12 +36,12 @@ class ChannelBuffer:
     """The newest frames of one channel, as they arrive in this process."""
 
     def __init__(self, keep: int, wake_at: Callable[[float], None]) -> None:
-        """`wake_at` is called with each deadline before which nothing else is due: see `tick`."""
-        self.connected = False  # subscribed: events published from now on arrive
-        self.subscription = 0  # counts subscriptions: after each, followers must read the log again
-        self.version = 0  # counts changes: a follower that was busy during one must not wait
+        """`wake_at` is called with each new earliest deadline, and must then call `tick`."""
+        self.connected = False  # subscribed, so events that are published from now on arrive
+        self.subscription = 0  # grows with each subscription; followers then read the log again
+        self.version = 0  # grows with each change; a follower that was busy then must not wait
         self.deleted = False
-        self.log_end: tuple[int | None, float] = (None, 0.0)  # the last id there, and when read
+        self.log_end: tuple[int | None, float] = (None, 0.0)  # the log's last id, and when read
         self.unreadable = False  # the log could not be read when it was last tried
         self.last_final = 0
         self.listeners = 0
@@ -50,10 +51,10 @@ class ChannelBuffer:
         self._blocks: list[bytes] = []
         self._bytes = 0  # total size of these blocks
         self._waiting: list[Wait] = []
-        self._due = NEVER  # the earliest of their deadlines, or before it
+        self._due = NEVER  # the earliest of their deadlines, or an earlier time
         self._check_began = -CHECK
         self._batch_after = 0  # the id before the first event of this batch
-        self._batch_open = False  # whether `_deliver_batch` is still to come
+        self._batch_open = False  # whether a call of `_deliver_batch` is scheduled
         self._in_flight: dict[tuple[int, int | None], asyncio.Future[Any]] = {}
 
     @property
@@ -70,9 +71,9 @@ class ChannelBuffer:
         return self._blocks[cursor + 1 - self._first :]
 
     def push(self, id: int, frame: bytes) -> None:
-        """Add the frame of event `id`, and have the followers that wait deliver it.
+        """Add the frame of event `id`, and let the waiting followers deliver it.
 
-        Events that arrive together are delivered together: under load, one write for several.
+        Events that arrive together are delivered together, so under load one write has several.
         """
         if id != self.last + 1 or not self._blocks:
             self._drop(len(self._blocks))  # events were missed, or a new epoch has begun
@@ -104,12 +105,12 @@ class ChannelBuffer:
         self._first += count
 
     def subscribed(self) -> None:
-        """Start anew: events published before this subscription may be missing."""
+        """Begin again, because events that were published before may be missing."""
         self.connected = True
         self.distrust()
 
     def distrust(self) -> None:
-        """Have each follower read the log again: an event of this subscription was lost."""
+        """Make each follower read the log again, because an event may be missing."""
         self.subscription += 1
         self._drop(len(self._blocks))
         self.wake()
@@ -129,7 +130,7 @@ class ChannelBuffer:
         self._go_through(lambda _: False)
 
     def tick(self, now: float) -> float:
-        """Have the followers pass their deadline, or wake. Returns the next deadline."""
+        """Let followers whose deadline is over pass it, or wake them. Returns the next deadline."""
         if now < self._due:
             return self._due
         waiting, self._waiting, self._due = self._waiting, [], NEVER
@@ -146,7 +147,10 @@ class ChannelBuffer:
         return self._due
 
     def may_check(self, now: float) -> bool:
-        """Whether the caller is to read the log for all followers. One at a time is, if it can."""
+        """Whether the caller must read the log for all followers.
+
+        While the log can be read, this is True for one follower at a time.
+        """
         is_sound = self.connected and not self.unreadable
         if is_sound and now < self._check_began + CHECK:
             return False
@@ -160,7 +164,7 @@ class ChannelBuffer:
             self._wake_at(self._due)
 
     def _go_through(self, stays: Callable[[Wait], bool]) -> None:
-        """Wake the followers that wait, except those that stay."""
+        """Wake the waiting followers, except those for which `stays` returns True."""
         waiting, self._waiting = self._waiting, []
         for wait in waiting:
             if wait.future.done():
@@ -173,29 +177,29 @@ class ChannelBuffer:
     async def single_flight(self, cursor: int | None, read: Callable[[], Awaitable[T]]) -> T:
         """The result of `read`, shared by all followers at this cursor that read at the same time.
 
-        When Redis is back, all followers read at once. A read is shared within one `version` only.
-        One that began before a new event may lack it. A follower that this event woke would then
-        wait for the next event.
+        When Redis is back, all followers read at once. A read is shared within one `version` only,
+        because a read that began before a new event may lack this event. The follower that the
+        event woke would then wait for the next event.
         """
         key = (self.version, cursor)
         future: asyncio.Future[T] | None = self._in_flight.get(key)
         if future is None:
             future = self._in_flight[key] = asyncio.ensure_future(read())
             future.add_done_callback(partial(self._landed, key))
-        return await asyncio.shield(future)  # the follower that began it may be cancelled first
+        return await asyncio.shield(future)  # others need it if the first follower is cancelled
 
     def _landed(self, key: tuple[int, int | None], read: asyncio.Future[Any]) -> None:
         del self._in_flight[key]
         if not read.cancelled():
-            read.exception()  # taken note of, even if all that waited for it have left
+            read.exception()  # otherwise asyncio reports it if no follower waits any more
 
     async def wait_for_change(
         self, deadline: float, deliver: Deliver | None = None, pass_deadline: Pass | None = None
     ) -> None:
         """Wait for a change, or for the first tick after the deadline (`monotonic()`).
 
-        It waits on after an event for which `deliver` returns True, and after a deadline for which
-        `pass_deadline` returns the next one.
+        The wait goes on after an event for which `deliver` returns True, and after a deadline for
+        which `pass_deadline` returns the next one.
         """
         future = asyncio.get_running_loop().create_future()
         self._wait(Wait(deadline, future, deliver, pass_deadline))

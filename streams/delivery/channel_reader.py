@@ -1,11 +1,12 @@
 """Reads one channel in order, each event exactly once: the log after the cursor, then live events.
 
-The owner subscribes first: the reader takes a buffer that the hub fills. Until the reader has read
-the log to its end in this subscription, `live` returns None, and the owner calls `read`. The same
-happens where an id is missing. The reader always compares ids, so it skips events that it had.
-Where the log cannot continue from the cursor, the page says why, and gives the reader a new place.
+The caller subscribes first, and gives the reader the buffer that the hub fills. Until the reader
+has read the log to its end in this subscription, `live` returns None, and the caller calls `read`.
+The same happens if an id is missing. The reader compares ids, so it skips events that it has read
+before. If the log cannot continue from the cursor, the page gives the reason and a new cursor.
 
-A follower owns one for its stream, the bridge one for all that Pushpin holds of a conversation.
+Each follower has a reader for its stream. The bridge has one for all streams of a conversation that
+Pushpin holds.
 """
 
 import logging
@@ -23,11 +24,14 @@ from streams.log.errors import LogUnavailable, Superseded
 from streams.observability import metrics
 
 logger = logging.getLogger(__name__)
-SOON = 0.2  # seconds until the next try: Redis is away, or a final event is unpublished
+SOON = 0.2  # seconds until the next try if Redis is away or a final event is unpublished
 
 
 class ChannelReader:
-    """The place of one reader in a channel. `cursor` is the id of the event that it had last."""
+    """The place of one reader in a channel.
+
+    `cursor` is the id of the last event that it returned; None if it has no place yet.
+    """
 
     def __init__(
         self,
@@ -39,11 +43,11 @@ class ChannelReader:
     ) -> None:
         self.cursor = cursor
         self.buffer = buffer
-        self.idle_at = 0.0  # when to check whether no run is pending
+        self.idle_at = 0.0  # when to ask whether a run is pending
         self._conversation = conversation
-        self._start = start  # gives a place to a reader that has none, or has lost it
+        self._start = start  # reads the first page if there is no cursor, or it cannot be used
         self._subscription = 0  # the subscription in which the log was last read
-        self._read_to_end = False  # … whether it was read to its end then
+        self._read_to_end = False  # whether that read came to the log's end
         self._retry_at = NEVER  # when to read the log again after a failure
 
     @property
@@ -58,14 +62,14 @@ class ChannelReader:
         return 0 < self._subscription != self.buffer.subscription
 
     def due(self, *, until_idle: bool) -> float:
-        """When the reader must be asked again, even if no event arrives."""
+        """The time (`monotonic()`) at which the caller must ask again, even without an event."""
         if not self.buffer.connected or self.buffer.deleted:
             return NEVER
         checks_idle = until_idle and self.caught_up and self.cursor is not None
         return min(self._retry_at, self.idle_at) if checks_idle else self._retry_at
 
     def live(self) -> list[bytes] | None:
-        """The live frames after the cursor; None if the log must be read first."""
+        """The live frames after the cursor, maybe none. None if the log must be read first."""
         buffer, cursor = self.buffer, self.cursor
         if not buffer.connected or buffer.deleted:
             return []
@@ -79,9 +83,9 @@ class ChannelReader:
         return frames
 
     def is_next(self, id: int) -> bool:
-        """Whether the event comes next, and there is nothing to ask before it or after it.
+        """Whether the event comes next, and the stream can write it without waking.
 
-        After a final event, the reader asks whether a run is pending.
+        For a final event it must wake, to ask whether another run is pending.
         """
         cursor = self.cursor
         return cursor is not None and id == cursor + 1 > self.buffer.last_final and self.caught_up
@@ -89,7 +93,7 @@ class ChannelReader:
     async def read(self, *, again: bool = False, min_head: int | None = None) -> ReplayPage | None:
         """The next page of the log; None if Redis is away or the conversation was deleted.
 
-        With `again`, the page begins with the event at the cursor. `min_head` is that of
+        With `again`, the page begins with the event at the cursor. `min_head` is an argument of
         `read_page`. A deletion is recorded in the buffer.
         """
         buffer, cursor, subscription = self.buffer, self.cursor, self.buffer.subscription
@@ -106,7 +110,7 @@ class ChannelReader:
             self._retry_at = monotonic() + SOON
             return None
         except Superseded:
-            buffer.delete()  # the message about the deletion was lost
+            buffer.delete()  # the hub has not received the message about the deletion
             return None
         buffer.unreadable = False
         metrics.REPLAYS.inc(cursor is not None)
@@ -121,7 +125,7 @@ class ChannelReader:
         return page
 
     def is_checked(self, seconds: float) -> bool:
-        """Whether a reader of this channel has found the log's end here in the last `seconds`."""
+        """Whether a reader of the channel found the log's end at this cursor within `seconds`."""
         cursor, at = self.buffer.log_end
         return self.caught_up and cursor == self.cursor and monotonic() - at < seconds
 

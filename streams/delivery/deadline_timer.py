@@ -1,7 +1,7 @@
-"""The one timer of all followers of a process: it ends when the earliest of their deadlines has.
+"""The one timer of all followers of a process. It ends at the earliest of their deadlines.
 
-A timer for each wait would cost more than all else that a follower does for an event, and a clock
-that ticks although no deadline is near is most of what an idle process costs.
+A timer for each wait would cost more than all other work of a follower for an event. A clock that
+also ticks while no deadline is near would be most of the cost of an idle process.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ NEVER = float("inf")
 
 
 class DeadlineTimer:
-    """Calls `pass_deadlines(now)`, which returns the next deadline, at most a tick after each."""
+    """Calls `pass_deadlines(now)` at most a tick after each deadline, and gets the next one."""
 
     def __init__(self, pass_deadlines: Callable[[float], float]) -> None:
         self._pass_deadlines = pass_deadlines
@@ -23,7 +23,10 @@ class DeadlineTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def wake_at(self, deadline: float) -> None:
-        """End at this deadline (`monotonic()`), unless it ends earlier. For one event loop."""
+        """End at this deadline (`monotonic()`), unless the timer ends earlier anyway.
+
+        All calls must come from the same event loop.
+        """
         if deadline >= self._ends_at:
             return
         self.close()
@@ -37,8 +40,8 @@ class DeadlineTimer:
         self._timer, self._ends_at = None, NEVER
 
     def _end(self) -> None:
-        self._timer, self._ends_at = None, -NEVER  # a deadline that is set meanwhile is returned
-        due = (now := monotonic()) + TICK  # after a fault, the others' deadlines are still passed
+        self._timer, self._ends_at = None, -NEVER  # so `wake_at` sets no timer meanwhile
+        due = (now := monotonic()) + TICK  # after an error, the next tick passes the deadlines
         try:
             due = self._pass_deadlines(now)
         finally:

@@ -1,8 +1,8 @@
 """A follower sends one reader the events of a conversation after its cursor, each exactly once.
 
 A `ChannelReader` takes the events from the log and the hub. The follower turns them into the bytes
-of one SSE stream, adds heartbeats, and ends the stream. Where the log cannot continue from the
-cursor, the reader's page is `stream-reset` and a snapshot.
+of one SSE stream, adds heartbeats, and ends the stream. If the log cannot continue from the cursor,
+the follower sends `stream-reset` and a snapshot.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from streams.protocol.sse import encode_frame, retry_field
 from streams.protocol.stream_frames import Heartbeat
 
 logger = logging.getLogger(__name__)
-STEPS = 16  # in the time between two heartbeats, at which they are due
+STEPS = 16  # a heartbeat is due at a whole multiple of a 16th of its interval
 
 
 @lru_cache(maxsize=256)
 def heartbeat_frame(head: int | None) -> bytes:
-    """A heartbeat's frame, once for all readers of a channel."""
+    """The frame of a heartbeat, encoded once for all readers of a channel."""
     return encode_frame(Heartbeat(head=head))
 
 
@@ -68,16 +68,16 @@ class Follower:
         heartbeat: float,
         is_regular: bool = False,
     ) -> None:
-        """`heartbeat`: seconds without an event until one; `is_regular`: also between events."""
+        """`heartbeat`: seconds from an event to a heartbeat, or between two if `is_regular`."""
         self.reader = (caller, conversation.id)
         self.task: asyncio.Task[object] | None = None
-        # When the web server took a part of the piece that it is still writing; None if none.
+        # When the web server last took a part of the current piece; None if it writes no piece.
         self.write_started_at: float | None = None
         self._events: ChannelReader | None = None
         self._write_at_once: Write | None = None
         self._heartbeat_at = self._check_at = 0.0
         self._hubs = hubs
-        self._cursor = cursor  # of the reader when it came
+        self._cursor = cursor  # the reader's cursor when the stream was opened
         self._has_sent = False  # whether a complete frame was sent
         self.end: StreamEnd | None = None  # why the stream ends; None while it goes on
         self._until_idle = until_idle
@@ -88,8 +88,8 @@ class Follower:
     async def frames(self) -> AsyncIterator[bytes]:
         """The stream's bytes, in pieces.
 
-        A piece is complete frames, so a cut between two pieces loses nothing. The first piece is
-        the `retry` field, which belongs to the frame after it.
+        A piece consists of complete frames, so a cut between two pieces loses nothing. Only the
+        first piece is a `retry` field, which belongs to the frame after it.
         """
         self.task = asyncio.current_task()
         _, conversation = self.reader
@@ -104,17 +104,18 @@ class Follower:
     def write_with(self, write: Write) -> None:
         """Write live frames with `write` when they arrive while the stream waits.
 
-        Where it fails, the stream wakes and meets the fault itself: it is no other stream's.
+        If `write` fails, the stream wakes and writes the frames itself. So the fault ends this
+        stream only.
         """
         self._write_at_once = write
 
     def note_progress(self) -> None:
-        """The web server has taken a part of the piece."""
+        """Record that the web server has taken a part of the piece."""
         if self.write_started_at is not None:
             self.write_started_at = monotonic()
 
     def close(self, end: StreamEnd) -> None:
-        """End the stream for this reason, unless it ends for another one already."""
+        """End the stream for this reason, unless it is already ending for another reason."""
         self.end = self.end or end
         if self._events:
             self._events.buffer.wake()
@@ -140,7 +141,7 @@ class Follower:
                 self.close(StreamEnd.TOO_OLD)
             elif buffer.version == version:  # otherwise a change came while the log was read
                 await buffer.wait_for_change(self._due(events), *at_once)
-        # Before the first frame, the stream has just sent its opening `retry` field.
+        # Without a frame so far, the stream has just sent a `retry` field, so it sends no second.
         if last := closing_frames(self.end, events.cursor, retry=self._has_sent):
             yield last
 
@@ -149,22 +150,22 @@ class Follower:
         return min(due, events.due(until_idle=self._until_idle))
 
     def _next_heartbeat(self) -> float:
-        """When it is due: a little later than it could be, so that one tick serves many."""
+        """When the next heartbeat is due, rounded up so that one tick serves many streams."""
         step = self._heartbeat_after / STEPS
         return ceil((monotonic() + self._heartbeat_after) / step) * step
 
     def _delay_heartbeat(self) -> None:
-        """An event has come, so the subscription works. The next heartbeat may be later, too."""
+        """Delay the next check of the log, and the heartbeat, because an event has arrived."""
         self._check_at = self._next_heartbeat()
         if not self._is_regular:
             self._heartbeat_at = self._check_at
 
     def _is_checked(self, events: ChannelReader) -> bool:
-        """Whether a heartbeat needs no look at the log, because nothing can be missing."""
+        """Whether a heartbeat may be sent without reading the log, because nothing is missing."""
         return monotonic() < self._check_at or events.is_checked(self._heartbeat_after)
 
     def _deliver(self, first: int, last: int, frames: bytes) -> bool:
-        """Write live events while the stream waits. False: the stream must wake, and do it."""
+        """Write live events while the stream waits. False if the stream must wake to write them."""
         events = self._events
         if not events or not events.is_next(first) or not self._has_written(frames):
             return False
@@ -174,9 +175,9 @@ class Follower:
         return True
 
     def _pass_deadline(self, now: float) -> float | None:
-        """Write a heartbeat while the stream waits. Return the next deadline; None: it must wake.
+        """Write a due heartbeat while the stream waits. Returns the next deadline, or None to wake.
 
-        While another follower reads the log for all, the heartbeat waits for it.
+        While another follower reads the log for all, the heartbeat waits for that read.
         """
         events = self._events
         if not events:
@@ -195,7 +196,7 @@ class Follower:
         try:
             return bool(self._write_at_once and self._write_at_once(frames))
         except Exception:
-            logger.exception("writing at once to a stream of conversation %s", self.reader[1])
+            logger.exception("a write to a stream of conversation %s failed", self.reader[1])
             return False
 
     async def _next_piece(self, events: ChannelReader) -> bytes:
@@ -209,7 +210,7 @@ class Follower:
     async def _heartbeat(self, events: ChannelReader) -> bytes:
         """A heartbeat, after any events that the log holds but the subscription did not deliver.
 
-        One follower of the channel reads the log for all. Where it finds events, all of them read.
+        One follower of the channel reads the log for all. If it finds events, all followers read.
         """
         if self._is_checked(events):
             return heartbeat_frame(events.cursor)

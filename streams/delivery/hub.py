@@ -1,6 +1,7 @@
 """One Redis subscription per followed channel, shared by all followers of a process.
 
-One connection per Redis server receives what is published, and fills a `ChannelBuffer` per channel.
+One connection per Redis server receives the published events, and fills a `ChannelBuffer` for each
+channel.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ RECONNECT = (0.1, 0.6)  # seconds until the next try to connect, minimum and max
 
 
 class Hubs:
-    """One hub for each Redis server, and the one timer of all that wait in this process."""
+    """One hub for each Redis server, and one timer for all followers of this process."""
 
     def __init__(self, *, keep: int) -> None:
         self._timer = DeadlineTimer(self._tick)
@@ -56,7 +57,7 @@ class Hub:
     def __init__(
         self, url: str, index: int, *, keep: int, wake_at: Callable[[float], None]
     ) -> None:
-        # redis-py sets no time-out: in Python 3.11 its `wait_for` can swallow a cancellation.
+        # No time-out of redis-py, because its `wait_for` can swallow a cancellation in Python 3.11.
         self._pool = ConnectionPool.from_url(
             url,
             socket_connect_timeout=TIMEOUT,
@@ -66,13 +67,13 @@ class Hub:
         )
         self._keep = keep
         self._wake_at = wake_at
-        self._server = index  # of the server, in `server_urls()`
+        self._server = index  # in `server_urls()`
         self._buffers: dict[str, ChannelBuffer] = {}
         self._asked: set[str] = set()
         self._unanswered: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._received_at = 0.0  # of the last reply on this connection
+        self._received_at = 0.0  # when the last message came on this connection
 
     @contextmanager
     def listen(self, channel: str) -> Iterator[ChannelBuffer]:
@@ -87,10 +88,10 @@ class Hub:
         finally:
             buffer.listeners -= 1
             if not buffer.listeners:
-                self._changed.set()  # kept until unsubscribed: a new listener may come before
+                self._changed.set()  # `_subscribe` drops the buffer, if no new listener has come
 
     def tick(self, now: float) -> float:
-        """Have all followers pass their deadlines. Returns the next one."""
+        """Call `tick` of all buffers. Returns the next deadline."""
         return min((buffer.tick(now) for buffer in self._buffers.values()), default=NEVER)
 
     async def close(self) -> None:
@@ -148,7 +149,7 @@ class Hub:
 
     async def _receive_messages(self, connection: AbstractConnection) -> None:
         while True:
-            message = await connection.read_response()  # without a timer for each message
+            message = await connection.read_response()  # a time-out would cost a timer each time
             self._received_at = monotonic()
             match message:
                 case ["message", channel, payload]:

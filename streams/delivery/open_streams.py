@@ -73,7 +73,7 @@ class OpenStreams:
     def __init__(self) -> None:
         self._hubs = Hubs(keep=settings.STREAM_BUFFER)
         self._open: set[Follower] = set()
-        self._readers: Counter[Reader] = Counter()  # how many of these streams each has open
+        self._readers: Counter[Reader] = Counter()  # number of open streams of each reader
         self._counts: Counter[str] = Counter()
         self._watcher: asyncio.Task[None] | None = None
         self.draining = False
@@ -96,8 +96,8 @@ class OpenStreams:
     ) -> OpenStream:
         """A new stream of bytes, which the caller must close. Thread-safe. Raises `StreamLimit`.
 
-        `heartbeat`: seconds between two, also while events come; without it, there is one after
-        STREAM_HEARTBEAT seconds without an event.
+        `heartbeat`: seconds between two heartbeats, even while events arrive. Without it, a
+        heartbeat is sent after STREAM_HEARTBEAT seconds without an event.
         """
         release = self.reserve(caller.owner)
         follower = Follower(
@@ -112,9 +112,9 @@ class OpenStreams:
         return OpenStream(follower, self._stream(follower), release)
 
     def reserve(self, owner: str) -> Callable[[], None]:
-        """Count a stream of this owner until what is returned is called. Thread-safe.
+        """Count one more stream of this owner. Returns the function that ends the count.
 
-        Raises `StreamLimit`.
+        Thread-safe. Raises `StreamLimit`.
         """
         with self._lock:
             if self._counts[owner] >= settings.MAX_STREAMS:
@@ -129,7 +129,10 @@ class OpenStreams:
                 del self._counts[owner]
 
     def drain(self) -> None:
-        """Ask all readers to reconnect, later ones too. Call it in the streams' event loop."""
+        """Ask all readers to reconnect, also those that come later.
+
+        Call it in the event loop of the streams.
+        """
         self.draining = True
         for follower in self._open:
             follower.close(StreamEnd.DRAINING)

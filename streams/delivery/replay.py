@@ -20,7 +20,7 @@ from streams.protocol.events import ENDINGS
 from streams.protocol.sse import encode_event, encode_frame
 from streams.protocol.stream_frames import ResetReason, StreamReset
 
-PAGE_SIZE = 200  # events per read: between the pages of a long replay, other streams run
+PAGE_SIZE = 200  # events per read, so that other streams run between the pages of a long replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def read_page(
 
 
 class Pending(StrEnum):
-    """What may still follow a cursor."""
+    """Whether more events may follow a cursor."""
 
     BUSY = "busy"  # a run is active
     ENDING = "ending"  # no run is active, but a final event is unpublished or after the cursor
@@ -90,7 +90,7 @@ class Pending(StrEnum):
 
 
 def pending(conversation: UUID, cursor: int) -> Pending:
-    """What may still follow the cursor."""
+    """Whether more events of the conversation may follow the cursor."""
     runs = Run.objects.filter(conversation=conversation)
     unpublished = set(runs.filter(ended_event_id=None).values_list("status", flat=True))
     if unpublished & set(Run.ACTIVE):

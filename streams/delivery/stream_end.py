@@ -26,9 +26,9 @@ class StreamEnd(StrEnum):
 
 
 def closing_frames(end: StreamEnd, head: int | None = None, *, retry: bool = True) -> bytes:
-    """What an SSE stream sends last. `head` is the id that the reader has reached.
+    """The last frames of an SSE stream; maybe empty. `head` is the reader's cursor.
 
-    Without `retry`, no `retry` field is included: the stream has just sent one.
+    `retry` is False if the stream has just sent a `retry` field, so that it sends no second one.
     """
     match end:
         case StreamEnd.IDLE | StreamEnd.STALLED:
@@ -45,9 +45,9 @@ def closing_frames(end: StreamEnd, head: int | None = None, *, retry: bool = Tru
 
 
 async def revoked(readers: set[Reader]) -> dict[Reader, StreamEnd]:
-    """The readers that may no longer read, with the end of their streams.
+    """The readers that may no longer read, each with the reason for the end of its streams.
 
-    Empty if the check fails: without the database, no permission can have been revoked.
+    Empty if the check fails, because a permission can only be revoked in the database.
     """
     if not readers:
         return {}

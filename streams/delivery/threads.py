@@ -16,15 +16,15 @@ THREADS = 4  # per pool: one pool for the database, one for each Redis server
 
 @cache
 def threads(server: int | None) -> ThreadPoolExecutor:
-    """The pool of this Redis server; None: the pool of the database."""
+    """The pool for this Redis server; for None, the pool for the database."""
     return ThreadPoolExecutor(THREADS, "follow")
 
 
 async def in_thread(ask: Callable[[], T], *, of: str | None = None) -> T:
-    """The result of `ask`, run in a thread; run twice if the database may have restarted.
+    """Run `ask` in a thread and return its result. `ask` runs again if the database was away.
 
-    With `of`, a channel, it runs in the pool of that channel's Redis server. So a server that does
-    not answer delays only the streams of its own channels. Raises what `ask` raises.
+    If `of` names a channel, `ask` runs in the pool of that channel's Redis server. So a server that
+    does not answer delays only the streams of its own channels. Raises any exception of `ask`.
     """
 
     def call() -> T:
@@ -34,7 +34,7 @@ async def in_thread(ask: Callable[[], T], *, of: str | None = None) -> T:
             connection.close()
             return ask()
         finally:
-            close_old_connections()  # a pooled one returns to its pool; SQLite's stays open
+            close_old_connections()  # a pooled connection returns to its pool; SQLite's stays open
 
     pool = threads(None if of is None else server_of(of))
     return await asyncio.get_running_loop().run_in_executor(pool, call)

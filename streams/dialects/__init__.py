@@ -1,1 +1,1 @@
-"""Other clients' wires: each dialect shows the runs of the one log in another protocol's words."""
+"""Other clients' wires: each dialect shows the runs of the log in another client's protocol."""

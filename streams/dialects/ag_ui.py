@@ -1,8 +1,8 @@
-"""AG-UI, protocol 1.0: `HttpAgent` of `@ag-ui/client`, and what is built on it.
+"""AG-UI, protocol 1.0: `HttpAgent` of `@ag-ui/client`, and clients that are built on it.
 
 POST /ag-ui                 asks, or joins the run of this `runId`; the response streams it
-POST /ag-ui/connect         the thread, and its newest run's stream
-POST /ag-ui/stop/<thread>   cancels: the client's own `abortRun()` only closes the connection
+POST /ag-ui/connect         the thread, and the stream of its newest run
+POST /ag-ui/stop/<thread>   cancels its runs; the client's own `abortRun()` only closes a connection
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,6 @@ from streams.dialects.changes import (
     Grown,
     Opened,
     Replaced,
-    Started,
     TakenBack,
     changes,
 )
@@ -45,10 +44,10 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from streams.protocol.sse import json_line
+from streams.protocol.sse import data_block
 
 KEPT = 64 * 1024  # bytes of a thread that a stream keeps for a second attempt
-# Of the activities that a snapshot lacks, the client drops those of these types.
+# The client drops its activities of these types if a snapshot does not contain them.
 OWNED = {"@ag-ui/client": {"authoritativeActivityTypes": ACTIVITIES}}
 STREAMED = TextPart | ReasoningPart
 Event = dict[str, Any]
@@ -57,9 +56,9 @@ Event = dict[str, Any]
 class AgUiWire:
     """One stream of a run's events.
 
-    `thread` has the messages beside the reply. `had`: the messages that the client may have, where
-    the stream begins with the thread; None where the client has it. If `thread` is None or large,
-    words that are taken back break the connection, and the client has to come back.
+    `thread` has all messages except the reply. If the stream begins with the thread, `had` are the
+    messages that the client may have; otherwise it is None. If sent text becomes void, and `thread`
+    is None or large, the connection breaks, and the client must reconnect.
     """
 
     dialect = "ag-ui"
@@ -81,9 +80,9 @@ class AgUiWire:
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`.
 
-        Raises `StreamBroken` if words are taken back and there is no thread.
+        Raises `StreamBroken` if sent text becomes void and there is no thread.
         """
-        return map(_frame, self._events(before, now))
+        return map(data_block, self._events(before, now))
 
     def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
         if before is None:
@@ -110,7 +109,7 @@ class AgUiWire:
             raise StreamBroken
         had = self._thread.with_reply(reply_messages(before.run, before.parts))
         yield from self._snapshots(replace(now, parts=()), had)
-        # After that, because the client reports a message as new when it is closed.
+        # The end comes after the snapshots, because the client reports a closed message as new.
         last = len(before.parts) - 1
         if isinstance(before.parts[last], STREAMED):
             yield from _close(part_id(before.run, last), before.parts[last])
@@ -122,7 +121,7 @@ class AgUiWire:
             yield {"type": "MESSAGES_SNAPSHOT", "messages": one, "metadata": OWNED}
 
     def _forget(self) -> None:
-        """Drop what the rest of the stream does not need."""
+        """Drop the data that the rest of the stream does not need."""
         self._had = None
         if self._thread and len(self._thread.encoded) > KEPT:
             self._thread = None
@@ -148,10 +147,10 @@ class AgUiWire:
 
 
 def nothing(names: tuple[str, str]) -> bytes:
-    """The whole stream of a thread that does not exist. It leaves the client's messages alone."""
+    """The whole stream of a thread that does not exist. It changes no message of the client."""
     named = dict(zip(("threadId", "runId"), names, strict=True))
     finished = {"type": "RUN_FINISHED", **named, "outcome": {"type": "success"}}
-    return _frame({"type": "RUN_STARTED", **named}) + _frame(finished)
+    return data_block({"type": "RUN_STARTED", **named}) + data_block(finished)
 
 
 def _events(run: UUID, change: Change) -> Iterator[Event]:
@@ -164,12 +163,12 @@ def _events(run: UUID, change: Change) -> Iterator[Event]:
             yield {"type": f"{kind}_MESSAGE_CONTENT", **id, "delta": change.text}
         case Closed(place=place, part=part):
             yield from _close(part_id(run, place), part)
-        case Started() | TakenBack() | Ended():
+        case TakenBack() | Ended():
             pass
 
 
 def _open(reply: Reply) -> Iterator[Event]:
-    """The start of the last part, which the client has, if more of it may come."""
+    """The start of the last part, if more text of it may come. The client has its text so far."""
     if reply.parts and isinstance(reply.parts[-1], STREAMED):
         yield from _part(reply.run, part_id(reply.run, len(reply.parts) - 1), reply.parts[-1])
 
@@ -201,7 +200,3 @@ def _close(message: str, part: AnyPart) -> Iterator[Event]:
     else:
         yield {"type": "REASONING_MESSAGE_END", **id}
         yield {"type": "REASONING_END", **id}
-
-
-def _frame(event: Event) -> bytes:
-    return b"data: " + json_line(event) + b"\n\n"

@@ -1,6 +1,5 @@
-"""The routes of AG-UI: how a `RunAgentInput` becomes a run, and a run its stream."""
+"""The routes of AG-UI: how a `RunAgentInput` becomes a run, and a run becomes a stream."""
 
-from contextlib import suppress
 from uuid import UUID
 
 from django.db import IntegrityError
@@ -8,28 +7,30 @@ from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.chat import ask, finish
+from streams.chat import ask
 from streams.chat.origin import ClientNames, Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
 from streams.dialects.ag_ui import AgUiWire, nothing
 from streams.dialects.ag_ui_messages import Thread, thread_of
 from streams.dialects.ag_ui_request import AgUiRequest
+from streams.dialects.documentation import BODY, documented
 from streams.dialects.history import (
     contradiction,
     conversation_named,
     earlier,
     newest_run,
     place_of,
+    stop_runs,
 )
-from streams.dialects.http import HEADERS, Answer, DialectApi, check_stream, stream_run
-from streams.dialects.plain_text import BODY, documented, refuse
-from streams.http.problems import not_found
+from streams.dialects.http import Answer, DialectApi, check_stream, stream_run
+from streams.http.event_stream import HEADERS
+from streams.http.refusals import text_refusal
 from streams.models import Conversation, Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = AgUiWire.dialect
-PAGES = 4  # of messages, in a snapshot of the thread
+PAGES = 4  # pages of messages at most, in a snapshot of the thread
 STREAM = {200: "The run, as events of AG-UI", 505: "A stream was asked for over HTTP/1.0"}
 router = Router(tags=[DIALECT])
 
@@ -37,10 +38,10 @@ router = Router(tags=[DIALECT])
 @router.post("/ag-ui", openapi_extra=documented(BODY, STREAM))
 def run_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
     owner = request.auth.owner
-    check_stream(request, request.auth)  # before anything is stored
+    check_stream(request)  # before anything is stored
     try:
         run, is_new = _run_of(owner, body)
-    except IntegrityError:  # an equal request was first
+    except IntegrityError:  # an equal request was committed first
         run, is_new = _run_of(owner, body)
     return _stream(request, body, run, name=body.runId, is_new=is_new)
 
@@ -57,16 +58,12 @@ def connect_agent(request: ApiRequest, body: AgUiRequest) -> Answer:
 
 @router.post("/ag-ui/stop/{path:thread}", response={204: None}, openapi_extra=documented(BODY))
 def stop_agent(request: ApiRequest, thread: str) -> HttpResponse:
-    conversation = conversation_named(request.auth.owner, DIALECT, thread)
-    if conversation is None:
-        raise not_found()
-    for run in conversation.runs.filter(status__in=Run.ACTIVE):
-        finish.cancel(run.id)
+    stop_runs(request.auth.owner, DIALECT, thread)
     return HttpResponse(status=204)
 
 
 def _run_of(owner: str, body: AgUiRequest) -> tuple[UUID, bool]:
-    """The run that answers, and whether it is new: the same name again gives the same run."""
+    """The run that answers, and whether it is new. A repeated `runId` gives the same run."""
     conversation = conversation_named(owner, DIALECT, body.threadId)
     if conversation and (run := _run(conversation, body.runId)):
         body.check_same(run)
@@ -75,13 +72,12 @@ def _run_of(owner: str, body: AgUiRequest) -> tuple[UUID, bool]:
 
 
 def _run(conversation: Conversation, name: str) -> Run | None:
-    """The conversation's run of this name, or with this id."""
+    """The conversation's run with this name or id; None if there is none."""
     runs = conversation.runs.select_related("message")
     if found := runs.filter(client_id=name).first():
         return found
-    with suppress(NotCanonical):
-        return runs.filter(pk=parse_uuid(name)).first()
-    return None
+    id = uuid_of(name)
+    return runs.filter(pk=id).first() if id else None
 
 
 def _queued(owner: str, conversation: Conversation | None, body: AgUiRequest) -> ask.QueuedRun:
@@ -120,10 +116,11 @@ def _queued(owner: str, conversation: Conversation | None, body: AgUiRequest) ->
 def _stream(
     request: ApiRequest, body: AgUiRequest, run: UUID, *, name: str, is_new: bool = False
 ) -> Answer:
-    """The run's stream. It begins with the thread, unless the run is new and the client has it."""
+    """The run's stream. A new run's stream lacks the thread if the client has all its messages."""
     state = reply_state(run)
     had, thread = body.had, None
-    # The reply of an interrupted run may not be stored yet, and the client keeps what it has of it.
+    # The reply of an interrupted run may not be stored yet. Then the thread is left out, so that
+    # the client keeps its copy of that reply.
     others = Run.active().filter(conversation=state.run.conversation).exclude(pk=run)
     if not (is_new and others.exists()):
         thread = _thread(state.run)
@@ -134,7 +131,7 @@ def _stream(
         thread=thread,
         had=None if no_snapshot else had,
     )
-    return stream_run(request, wire, request.auth, state)
+    return stream_run(request, wire, state)
 
 
 def _thread(run: Run) -> Thread:
@@ -150,5 +147,5 @@ def _thread(run: Run) -> Thread:
     return thread_of(messages, client_ids(conversation), run.message_id)
 
 
-api = DialectApi(DIALECT, prefix="/", refuse=refuse)
+api = DialectApi(DIALECT, prefix="/", refuse=text_refusal)
 api.add_router("", router)

@@ -1,6 +1,6 @@
 """A thread as AG-UI's messages: each part of a reply is a message with an id of its own.
 
-The client folds the events of a reply into the same messages as `reply_messages` gives.
+The client folds the events of a reply into the same messages that `reply_messages` returns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,17 +21,17 @@ from streams.protocol.parts import (
     ToolResultPart,
 )
 
-ACTIVITIES = ("unspool-source", "unspool-data")  # the types of activities that are ours
+ACTIVITIES = ("unspool-source", "unspool-data")  # the types of activities that this service sends
 Message = dict[str, Any]
 
 
 def part_id(run: UUID, place: int) -> str:
-    """The id of the message that this part is."""
+    """The id of the message for this part."""
     return f"{run}-{place}"
 
 
 def call_id(run: UUID, call: str) -> str:
-    """The tool call's id, unique in the thread: the client looks for it in all messages."""
+    """The tool call's id. It is unique in the thread, because the client searches all messages."""
     return f"{run}-{call}"
 
 
@@ -63,7 +63,7 @@ def arguments(part: ToolCallPart) -> str:
 
 
 def result_fields(run: UUID, part: ToolResultPart) -> Message:
-    """What a tool's message and the event that brings it have in common."""
+    """The fields that a tool's message and its event have in common."""
     output = part.output if part.error is None else part.error
     content = output if isinstance(output, str) else orjson.dumps(output).decode()
     fields: Message = {"toolCallId": call_id(run, part.call), "content": content}
@@ -73,7 +73,7 @@ def result_fields(run: UUID, part: ToolResultPart) -> Message:
 
 
 def activity_fields(part: SourcePart | DataPart) -> Message:
-    """What an activity's message and the event that brings it have in common."""
+    """The fields that an activity's message and its event have in common."""
     match part:
         case SourcePart(source=source, title=title, url=url):
             content = {"source": source, "title": title}
@@ -84,7 +84,7 @@ def activity_fields(part: SourcePart | DataPart) -> Message:
 
 
 def _place_of_result(messages: list[Message], call: str) -> int:
-    """Where the client puts a tool's message: after its call, which is a message of its own."""
+    """The index at which the client inserts a tool's message: after the message of its call."""
     for place, message in enumerate(messages):
         if any(one["id"] == call for one in message.get("toolCalls", ())):
             return place + 1
@@ -93,9 +93,9 @@ def _place_of_result(messages: list[Message], call: str) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thread:
-    """The messages of a thread but for one reply, which stands at the place `at`.
+    """The messages of a thread without one reply, whose index in the list is `at`.
 
-    They are kept as bytes, because a stream keeps them until its run has ended.
+    They are stored as bytes to save memory, because a stream holds them until its run has ended.
     """
 
     encoded: bytes
@@ -106,7 +106,7 @@ class Thread:
         return cls(encoded=orjson.dumps([*before, *after]), at=len(before))
 
     def with_reply(self, reply: Sequence[Message]) -> list[Message]:
-        """All messages, with these of the reply."""
+        """All messages, with the messages of the reply at its index."""
         messages: list[Message] = orjson.loads(self.encoded)
         return [*messages[: self.at], *reply, *messages[self.at :]]
 
@@ -114,9 +114,9 @@ class Thread:
 def thread_of(
     stored: Sequence[MessageView], names: dict[str, str], question: UUID | None
 ) -> Thread:
-    """The stored messages without any reply to `question`, for there its reply is to stand.
+    """The stored messages without the replies to `question`, where the streamed reply is inserted.
 
-    `names`: the client's names of messages. Of several replies to a message the last one is shown.
+    `names`: the client's names of messages. If a message has several replies, the last is shown.
     """
     last = {one.reply_to: one.id for one in stored if one.run}
     before: list[Message] = []
@@ -143,12 +143,13 @@ def _stored(one: MessageView, names: dict[str, str]) -> Iterator[Message]:
 
 
 def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[Message]]:
-    """The message lists to send one after the other, so that a client that has `had` has these.
+    """The lists to send, one after the other, to a client that has the messages `had`.
 
-    The client keeps the order of what it has and appends the rest. It drops what a list lacks; but
-    reasoning only if the list has reasoning. So reasoning first becomes another kind of message.
-    Its requests do not tell its activities. So where one may be missing before a message that the
-    client has, the list begins anew.
+    Afterwards the client has `messages`. It keeps the order of the messages that it has, and
+    appends new ones. It drops a message that a list lacks, but reasoning only if the list has
+    reasoning. So a list first turns reasoning into another kind of message. The client's requests
+    do not contain its activities. So if an activity may be missing before a message that the client
+    has, an empty list comes first.
     """
     old = list(had)
     ids = {one["id"] for one in old}
@@ -171,12 +172,13 @@ def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[
 
 
 def _untold(messages: list[Message], old: list[Message]) -> set[str]:
-    """The activities that the client has, though it does not tell: those before a part that it has.
+    """The activities that the client has, although its requests do not contain them.
 
-    None, if it was cut after a list that made reasoning another kind of message: such a list drops
-    the parts before.
+    They come before a part that the client has. There are none if the client was disconnected after
+    a list that turned reasoning into another kind of message, because such a list drops all others.
     """
-    if any(one["role"] == "assistant" and not _says_anything(one) for one in old):
+    replies = (one for one in old if one["role"] == "assistant")
+    if not all(one.get("content") or one.get("toolCalls") for one in replies):
         return set()
     last: dict[str, int] = {}  # the last part of each reply that the client has
     for one in old:
@@ -190,14 +192,10 @@ def _untold(messages: list[Message], old: list[Message]) -> set[str]:
     return untold
 
 
-def _says_anything(message: Message) -> bool:
-    return bool(message.get("content") or message.get("toolCalls"))
-
-
 def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
-    """Whether a tool's result is new to the client, and stands before an earlier part.
+    """Whether a tool's result is new to the client, and its message precedes an earlier part.
 
-    The client may have that part as an activity, which its requests do not tell.
+    The client may have that part as an activity, which its requests do not contain.
     """
     lowest: dict[str, int] = {}  # the earliest part of each reply among the later messages
     for one in reversed(messages):
@@ -212,6 +210,6 @@ def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
 
 
 def _place_of_part(message: str) -> tuple[str, int]:
-    """The run and the place of the part with this id; -1 for another message's."""
+    """The run and the place of the part with this id; the place is -1 for any other message."""
     run, _, place = message.rpartition("-")
     return run, int(place) if place.isdecimal() else -1

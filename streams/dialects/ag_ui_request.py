@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from streams.api.schemas import Metadata, StoredJson
 from streams.dialects.ag_ui_messages import Message
 from streams.dialects.history import ROLES, check_ids, contradiction
-from streams.dialects.text_input import ONLY_TEXT, Name, checked, no_tools
+from streams.dialects.text_input import LAST, ONLY_TEXT, Name, checked, no_tools
 from streams.http.problems import Problem
 from streams.models import Run
 from streams.protocol.sse import clean
@@ -17,11 +17,10 @@ NO_RESUME = Problem(
     400, "resume_not_taken", "No run of this service waits for an answer. Send no `resume`."
 )
 NO_USER = Problem(422, "invalid_request", "There is no message of the user.")
-LAST = Problem(422, "invalid_request", "The last message has to be one of the user.")
 
 
 class AgUiPart(BaseModel):
-    """A part of a message's content; only text is taken."""
+    """A part of a message's content; only text is accepted."""
 
     type: str
     text: str = ""
@@ -52,7 +51,7 @@ class AgUiMessage(BaseModel):
         return clean(self.content) if isinstance(self.content, str) else ""
 
     def require_text(self) -> None:
-        """Raise `Problem` for a message of the user or system with anything but text."""
+        """Raise `Problem` if a message of the user or system has anything except text."""
         parts = self.content if isinstance(self.content, list) else []
         is_text = isinstance(self.content, str | list) and all(one.type == "text" for one in parts)
         if self.role in ("user", "system", "developer") and not is_text:
@@ -60,7 +59,7 @@ class AgUiMessage(BaseModel):
 
     @property
     def told(self) -> tuple[Any, ...]:
-        """What of the message this service tells a client. A user's is only named."""
+        """The fields to compare with a message that this service sends, without a user's text."""
         calls = [(one.id, one.function.name, one.function.arguments) for one in self.toolCalls]
         text = "" if self.role == "user" else self.text
         return self.id, ROLES.get(self.role, self.role), text, calls
@@ -86,13 +85,13 @@ class AgUiRequest(BaseModel):
 
     @property
     def metadata(self) -> dict[str, Any] | None:
-        """What the page tells the agent."""
+        """The data that the page sends for the agent; None if there is none."""
         told = {name: value for name in ("context", "state") if (value := getattr(self, name))}
         return {**(self.forwardedProps or {}), **told} or None
 
     @property
     def history(self) -> list[AgUiMessage]:
-        """The messages up to the user's last one, and with it; what follows is no history."""
+        """The messages up to the user's last one, which is included; later ones are no history."""
         places = [place for place, one in enumerate(self.messages) if one.role == "user"]
         return self.messages[: places[-1] + 1] if places else []
 
@@ -105,7 +104,7 @@ class AgUiRequest(BaseModel):
         ]
 
     def check(self) -> str:
-        """Return the text that is asked. Raises `Problem`."""
+        """Return the text of the question. Raises `Problem`."""
         no_tools(*self.tools)
         if self.resume:
             raise NO_RESUME
@@ -117,12 +116,12 @@ class AgUiRequest(BaseModel):
         return checked(self.history[-1].text)
 
     def check_last(self) -> None:
-        """Raise `Problem` if a reply follows the user's last message, which has none here."""
+        """Raise `Problem` if a reply follows the user's last message, because none is stored."""
         if any(one.role in ("assistant", "tool") for one in self.messages[len(self.history) :]):
             raise LAST
 
     def check_same(self, run: Run) -> None:
-        """Raise `Problem` if the run of this name answers another message."""
+        """Raise `Problem` if the run of this name answers a different message."""
         question = run.message
         name = question.client_id or str(question.id)
         sent = self.history[-1:]

@@ -2,7 +2,7 @@
 
 POST /api/chat               asks, or regenerates the last reply; the response streams it
 GET  /api/chat/<id>/stream   the newest turn's reply from its beginning; 204 if there is none
-POST /api/chat/<id>/stop     cancels it: the client's own `stop()` only closes the connection
+POST /api/chat/<id>/stop     cancels its runs; the client's own `stop()` only closes a connection
 GET  /api/chat/<id>/messages the conversation as UI messages
 """
 
@@ -16,7 +16,6 @@ from streams.dialects.changes import (
     Grown,
     Opened,
     Replaced,
-    Started,
     TakenBack,
     changes,
 )
@@ -32,17 +31,17 @@ from streams.protocol.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from streams.protocol.sse import json_line
+from streams.protocol.sse import DONE, data_block
 
 FINISH_REASONS = ("stop", "length", "content-filter", "tool-calls", "error")
-DONE = b"data: [DONE]\n\n"
 
 
 class UiMessageWire:
     """One stream of UI message chunks.
 
-    `resets`: the client knows `reset-step`, as of version 7. `continues`: it adds the stream to the
-    message that it may have, where others begin the message anew. What it has becomes void.
+    `resets`: the client knows `reset-step`, as since version 7. `continues`: the client appends the
+    stream to the message that it may have, so this message is reset first. Other clients begin the
+    message anew.
     """
 
     dialect = "ai-sdk"
@@ -53,15 +52,18 @@ class UiMessageWire:
         self._continues = continues
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`. Raises `StreamBroken` to take back without a reset."""
+        """The frames from `before` to `now`.
+
+        Raises `StreamBroken` if sent parts become void and the client knows no `reset-step`.
+        """
         if before is None:
-            yield _frame({"type": "start", "messageId": str(now.run)})
-            yield _frame({"type": "reset-step" if self._continues else "start-step"})
+            yield data_block({"type": "start", "messageId": str(now.run)})
+            yield data_block({"type": "reset-step" if self._continues else "start-step"})
             before = Reply(run=now.run, message=now.message)
         for change in changes(before, now):
             if isinstance(change, TakenBack) and change.parts and not self._resets:
                 raise StreamBroken
-            yield from map(_frame, _chunks(change))
+            yield from map(data_block, _chunks(change))
         if now.ending and not before.ending:
             yield DONE
 
@@ -77,8 +79,6 @@ def _chunks(change: Change) -> Iterator[dict[str, Any]]:
         case TakenBack(parts=parts):
             if parts:
                 yield {"type": "reset-step"}
-        case Started():
-            pass
         case Ended(ending=ending):
             yield from _ending(ending)
 
@@ -107,7 +107,7 @@ def _part(place: int, part: AnyPart) -> Iterator[dict[str, Any]]:
 
 
 def ui_parts(parts: Iterable[AnyPart]) -> list[dict[str, Any]]:
-    """The parts of a stored message, as those of a UI message."""
+    """The parts of a stored message, in the form of a UI message."""
     shown: list[dict[str, Any]] = []
     tools: dict[str, dict[str, Any]] = {}
     for part in parts:
@@ -149,7 +149,3 @@ def _ending(ending: Ending) -> Iterator[dict[str, Any]]:
             finish = known if known in FINISH_REASONS else "other"
             yield {"type": "finish-step"}
             yield {"type": "finish", "finishReason": finish, "messageMetadata": {"usage": usage}}
-
-
-def _frame(chunk: dict[str, Any]) -> bytes:
-    return b"data: " + json_line(chunk) + b"\n\n"

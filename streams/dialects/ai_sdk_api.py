@@ -1,4 +1,4 @@
-"""The routes of the AI SDK: how a request of `useChat` becomes a run, and a run its stream."""
+"""The routes of the AI SDK: how a request of `useChat` becomes a run, and a run a stream."""
 
 from typing import Any
 from uuid import UUID
@@ -8,29 +8,33 @@ from django.http import HttpResponse
 from ninja import Router
 
 from streams.api.authentication import ApiRequest
-from streams.chat import ask, finish
-from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
+from streams.chat import ask
+from streams.chat.idempotency import IdempotencyKey
 from streams.chat.origin import ClientNames, Origin, client_ids
 from streams.chat.reply_state import reply_state
 from streams.chat.snapshot import message_page
 from streams.dialects.ai_sdk import UiMessageWire, ui_parts
 from streams.dialects.ai_sdk_request import ChatRequest
+from streams.dialects.documentation import BODY, documented
 from streams.dialects.history import (
+    CHANGED,
     contradiction,
     conversation_named,
     earlier,
+    kept_run,
     newest_run,
     place_of,
+    stop_runs,
 )
 from streams.dialects.http import Answer, DialectApi, TextAuthentication, check_stream, stream_run
-from streams.dialects.plain_text import BODY, documented, refuse
 from streams.http.problems import not_found
+from streams.http.refusals import text_refusal
 from streams.models import Conversation, Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = UiMessageWire.dialect
 V1 = {"x-vercel-ai-ui-message-stream": "v1"}
-VERSION = "x-ai-sdk-version"  # the page may send it: the clients do not tell their version
+VERSION = "x-ai-sdk-version"  # the page may send it, because the clients do not send their version
 STREAM = {200: "The reply, as UI message chunks", 505: "A stream was asked for over HTTP/1.0"}
 router = Router(tags=["ai-sdk"])
 
@@ -38,7 +42,7 @@ router = Router(tags=["ai-sdk"])
 @router.post("/chat", openapi_extra=documented(BODY, STREAM))
 def chat(request: ApiRequest, body: ChatRequest) -> Answer:
     owner = request.auth.owner
-    check_stream(request, request.auth)  # before anything is stored
+    check_stream(request)  # before anything is stored
     text = body.check()
     try:
         run = _run_of(owner, body, text)
@@ -48,18 +52,12 @@ def chat(request: ApiRequest, body: ChatRequest) -> Answer:
 
 
 def _run_of(owner: str, body: ChatRequest, text: str) -> UUID:
-    """The run that answers: a new one, or that of an earlier request for the same reply."""
+    """The run that answers: a new run, or the run of an earlier request for the same reply."""
     conversation = conversation_named(owner, DIALECT, body.chat)
     newest = newest_run(conversation) if conversation else None
     key = body.key(owner, _regenerated(body, newest))
-    try:
-        kept = recall(key)
-    except KeyReused:
-        raise contradiction("An earlier message of this chat cannot be changed.") from None
-    if kept and Run.objects.filter(pk=kept["run"]).exists():
-        return UUID(kept["run"])
-    if kept:
-        forget(key)  # the chat was deleted since, and its name is free again
+    if kept := kept_run(key, CHANGED):
+        return kept
     return _queued(owner, conversation, newest, body, text, key).run
 
 
@@ -106,9 +104,10 @@ def _queued(
 
 
 def _regenerated(body: ChatRequest, newest: Run | None) -> str:
-    """The reply that is to be written anew: the last one, unless that is being written anew.
+    """The run whose reply is to be written anew; "" if there is none, or `messageId` names it.
 
-    A client names it only if the page does.
+    This is the newest run, or the run before it if the newest run already writes that reply anew.
+    So a repeated request has the same key.
     """
     if not (body.asks_again and newest):
         return ""
@@ -136,11 +135,7 @@ def resume(
 
 @router.post("/chat/{name}/stop", response={204: None}, openapi_extra=documented(BODY))
 def stop(request: ApiRequest, name: str) -> HttpResponse:
-    conversation = conversation_named(request.auth.owner, DIALECT, name)
-    if conversation is None:
-        raise not_found()
-    for run in conversation.runs.filter(status__in=Run.ACTIVE):
-        finish.cancel(run.id)
+    stop_runs(request.auth.owner, DIALECT, name)
     return HttpResponse(status=204)
 
 
@@ -162,24 +157,22 @@ def messages(request: ApiRequest, name: str) -> list[dict[str, Any]]:
 
 
 def _run(owner: str, name: str) -> Run | None:
-    """The owner's run with this id: what a `WorkflowChatTransport` asks for."""
-    try:
-        return Run.objects.filter(pk=parse_uuid(name), conversation__owner=owner).first()
-    except NotCanonical:
-        return None
+    """The owner's run with this id, as `WorkflowChatTransport` asks for it; None if none has it."""
+    id = uuid_of(name)
+    return Run.objects.filter(pk=id, conversation__owner=owner).first() if id else None
 
 
 def _stream(request: ApiRequest, run: UUID, *, start: int | None = None) -> Answer:
-    """The run's stream. `start`: sent by `WorkflowChatTransport`, which is of version 7."""
+    """The run's stream. Only `WorkflowChatTransport`, which is of version 7, sends `start`."""
     continues = start is not None
     resets = continues or request.headers.get(VERSION, "").startswith("7")
     wire = UiMessageWire(resets=resets, continues=continues)
     headers = {**V1, "x-workflow-run-id": str(run)}
     if start is not None and start < 0:
-        # It wants the last chunks, and gets all. By this header it counts them from 0.
+        # The client asks for the last chunks, but gets all. With this header it counts from 0.
         headers["x-workflow-stream-tail-index"] = str(-start - 1)
-    return stream_run(request, wire, request.auth, reply_state(run), headers=headers)
+    return stream_run(request, wire, reply_state(run), headers=headers)
 
 
-api = DialectApi(DIALECT, prefix="/api/", refuse=refuse, authentication=TextAuthentication())
+api = DialectApi(DIALECT, prefix="/api/", refuse=text_refusal, authentication=TextAuthentication())
 api.add_router("", router)

@@ -8,14 +8,11 @@ from pydantic import BaseModel, BeforeValidator, Field
 from streams.api.schemas import Metadata
 from streams.chat.idempotency import IdempotencyKey
 from streams.dialects.history import check_ids
-from streams.dialects.text_input import ONLY_TEXT, Name, checked, cleaned
-from streams.http.problems import Problem
-
-LAST = Problem(422, "invalid_request", "The last message has to be one of the user.")
+from streams.dialects.text_input import LAST, ONLY_TEXT, Name, checked, cleaned
 
 
 class UiPart(BaseModel):
-    """A part of a UI message; only text is taken."""
+    """A part of a UI message; only text is accepted."""
 
     type: str
     text: Annotated[str, BeforeValidator(cleaned)] = ""
@@ -33,7 +30,7 @@ class UiMessage(BaseModel):
         return "".join(part.text for part in self.parts if part.type == "text")
 
     def require_text(self) -> None:
-        """Raise `Problem` for a message with anything but text, unless it is a reply."""
+        """Raise `Problem` if the message has anything except text, unless it is a reply."""
         if self.role != "assistant" and any(part.type != "text" for part in self.parts):
             raise ONLY_TEXT
 
@@ -50,7 +47,7 @@ class ChatRequest(BaseModel):
 
     @property
     def chat(self) -> str:
-        """The chat's name. `WorkflowChatTransport` may send none: the first message's stands in."""
+        """The chat's name. `WorkflowChatTransport` may send none; then the first message's id."""
         return self.id or self.messages[0].id
 
     @property
@@ -63,7 +60,7 @@ class ChatRequest(BaseModel):
         return self.trigger == "regenerate-message" or self.messageId == self.asked.id
 
     def check(self) -> str:
-        """Return the text that is asked. Raises `Problem`."""
+        """Return the text of the question. Raises `Problem`."""
         if self.asked.role != "user":
             raise LAST
         for message in self.messages:

@@ -1,8 +1,8 @@
-"""The difference between two states of a run's reply: the one that a reader has, and the one now.
+"""The difference between two states of a run's reply: the state that a reader has, and the newest.
 
-A dialect's wire has words for parts that open, grow and close. `changes` finds them by comparing
-two folds of one run, so no old event is needed. A reader that comes back is served by the same
-function, with the reply that its position says.
+A dialect's wire tells a reader which parts open, grow and close. `changes` finds these changes by
+comparing two folds of one run, so no old event is needed. The same function serves a reader that
+reconnects, because its position says which reply it has.
 """
 
 from collections.abc import Iterator
@@ -59,26 +59,19 @@ class TakenBack:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
-    """A worker began this attempt."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """The run has ended. No change follows."""
 
     ending: Ending
 
 
-Change = Opened | Grown | Closed | Replaced | TakenBack | Started | Ended
+Change = Opened | Grown | Closed | Replaced | TakenBack | Ended
 
 
 def changes(before: Reply, now: Reply) -> Iterator[Change]:
-    """Yield what turns `before` into `now`; nothing if they are equal.
+    """Yield the changes from `before` to `now`; none if they are equal or `before` has an ending.
 
-    The last part of `before`, if it is text or reasoning, counts as open, unless the run had ended.
+    If the last part of `before` is text or reasoning, it counts as open.
     """
     if before.ending:
         return
@@ -86,8 +79,6 @@ def changes(before: Reply, now: Reply) -> Iterator[Change]:
     if not _continues(had, now.parts):
         yield TakenBack(attempt=before.attempt, parts=had)
         had = ()
-    if now.attempt > before.attempt:
-        yield Started(attempt=now.attempt)
     last = len(had) - 1
     for place, part in enumerate(now.parts):
         if place < last and part is had[place]:
@@ -133,11 +124,7 @@ def _follows(had: AnyPart, now: AnyPart, *, may_grow: bool) -> bool:
             ReasoningPart(text=new),
         ):
             return new.startswith(old) if may_grow else new == old
+        case DataPart(id=str()), DataPart():  # the one may replace the other
+            return (had.name, had.id) == (now.name, now.id)
         case _:
-            return had == now or _is_replacement(had, now)
-
-
-def _is_replacement(had: AnyPart, now: AnyPart) -> bool:
-    if not (isinstance(had, DataPart) and isinstance(now, DataPart)):
-        return False
-    return had.id is not None and (had.name, had.id) == (now.name, now.id)
+            return had == now

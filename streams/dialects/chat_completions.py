@@ -1,7 +1,7 @@
 """OpenAI's Chat Completions: a run as `chat.completion.chunk` frames, or as one object.
 
-This wire has no way back, and no words for text that is void. So another attempt after some text
-ends the stream with an error, as a failure does.
+A reader of this wire cannot resume, and the wire cannot declare sent text void. So if another
+attempt begins after some text was sent, the stream ends with an error, as after a failure.
 """
 
 from collections.abc import Hashable, Iterable
@@ -13,20 +13,14 @@ from streams.models import Run
 from streams.protocol.events import RunCompleted, RunFailed, Usage
 from streams.protocol.fold import Reply
 from streams.protocol.parts import ReasoningPart, TextPart
-from streams.protocol.sse import json_line
+from streams.protocol.sse import DONE, data_block
 
 FINISH_REASONS = ("stop", "length", "content_filter")
-DONE = b"data: [DONE]\n\n"
-VOID = {
-    "message": "The reply was interrupted and is written anew. Ask again.",
-    "type": "server_error",
-    "code": "interrupted",
-    "param": None,
-}
+VOID = "The reply was interrupted and is written anew. Ask again."
 
 
 class ChatCompletionWire:
-    """One stream of chunks. With `usage`, a last one counts the tokens."""
+    """One stream of chunks. With `usage`, the last chunk has the token counts."""
 
     dialect = "chat-completions"
 
@@ -39,7 +33,7 @@ class ChatCompletionWire:
         return self._usage
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`. Raises `LastFrames` for what cannot be said."""
+        """The frames from `before` to `now`. Raises `LastFrames` if sent text becomes void."""
         if before is None:
             yield self._chunk({"role": "assistant", "content": ""})
             before = Reply(run=now.run)
@@ -47,28 +41,25 @@ class ChatCompletionWire:
             match change:
                 case TakenBack(parts=parts):
                     if any(isinstance(part, TextPart | ReasoningPart) for part in parts):
-                        raise LastFrames(error_frame(VOID))
+                        raise LastFrames(error_frame(VOID, "interrupted"))
                 case Grown(part=TextPart()):
                     yield self._chunk({"content": change.text})
                 case Grown():
                     yield self._chunk({"reasoning_content": change.text})
                 case Ended(ending=RunFailed() as failed):
-                    yield error_frame(failure(failed))
+                    yield error_frame(failed.reason, failed.code)
                 case Ended(ending=ending):
                     yield self._chunk({}, finish_reason=finish_reason(now))
                     if self._usage:
-                        yield frame(self._head | {"choices": [], "usage": usage_of(ending.usage)})
+                        yield data_block(
+                            self._head | {"choices": [], "usage": usage_of(ending.usage)}
+                        )
                     yield DONE
 
     def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-        choice = {
-            "index": 0,
-            "delta": delta,
-            "finish_reason": finish_reason,
-            "logprobs": None,
-        }
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         usage = {"usage": None} if self._usage else {}
-        return frame(self._head | {"choices": [choice]} | usage)
+        return data_block(self._head | {"choices": [choice]} | usage)
 
 
 def completion(run: Run, reply: Reply) -> dict[str, Any]:
@@ -99,7 +90,7 @@ def head_of(run: Run) -> dict[str, Any]:
 
 
 def finish_reason(reply: Reply) -> str:
-    """OpenAI's word for how the run ended; a cancelled one has stopped."""
+    """OpenAI's word for how the run ended; "stop" for a cancelled run."""
     reason = reply.ending.finish_reason if isinstance(reply.ending, RunCompleted) else "stop"
     return reason if reason in FINISH_REASONS else "stop"
 
@@ -113,18 +104,9 @@ def usage_of(usage: Usage) -> dict[str, Any]:
     }
 
 
-def failure(failed: RunFailed) -> dict[str, str | None]:
-    return {
-        "message": failed.reason,
-        "type": "server_error",
-        "code": failed.code,
-        "param": None,
-    }
+def failure(reason: str, code: str) -> dict[str, str | None]:
+    return {"message": reason, "type": "server_error", "code": code, "param": None}
 
 
-def error_frame(error: dict[str, str | None]) -> bytes:
-    return frame({"error": error})
-
-
-def frame(data: dict[str, Any]) -> bytes:
-    return b"data: " + json_line(data) + b"\n\n"
+def error_frame(reason: str, code: str) -> bytes:
+    return data_block({"error": failure(reason, code)})

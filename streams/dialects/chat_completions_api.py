@@ -1,7 +1,7 @@
 """POST /v1/chat/completions: asks with a whole history, and waits for the reply or streams it.
 
-Each call brings all messages, so each is a hidden conversation of its own, which is deleted
-LOG_TTL seconds after its run has ended. The run's response is also `/v1/responses/resp_<run>`.
+Each call brings all messages, so each call creates a hidden conversation. It is deleted LOG_TTL
+seconds after its run has ended. The run's response is also `/v1/responses/resp_<run>`.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ DIALECT = "chat-completions"
 
 
 class StreamOptions(BaseModel):
-    """What a stream is to contain beside the text."""
+    """The frames that a stream has in addition to the text."""
 
     include_usage: bool = False
 
@@ -46,7 +46,7 @@ class ResponseFormat(BaseModel):
 class ChatCompletionRequest(BaseModel):
     """The body of `POST /v1/chat/completions`.
 
-    Other fields, such as `temperature`, are ignored: the operator decides how models sample.
+    Other fields, such as `temperature`, are ignored, because the operator decides about sampling.
     """
 
     model: Line = Field(min_length=1)
@@ -73,7 +73,7 @@ def chat_completions(request: ApiRequest, body: ChatCompletionRequest) -> Pendin
         raise Problem(400, "not_offered", "Only text is written: send no `response_format`.")
     earlier, text = split(body.messages)
     if body.stream:
-        check_stream(request, request.auth)
+        check_stream(request)
     queued = ask.begin(
         owner=request.auth.owner,
         text=text,
@@ -90,8 +90,8 @@ def chat_completions(request: ApiRequest, body: ChatCompletionRequest) -> Pendin
 def _whole(state: ReplyState) -> HttpResponse:
     ending = state.reply.ending
     if isinstance(ending, RunFailed):
-        # The SDK must not repeat it: the repetition would be answered with the same failure.
-        return openai_error(500, failure(ending), {"x-should-retry": "false"})
+        # The SDK must not repeat the request, because it would get the same failure again.
+        return openai_error(500, failure(ending.reason, ending.code), {"x-should-retry": "false"})
     whole = orjson.dumps(completion(state.run, state.reply))
     return HttpResponse(whole, content_type="application/json")
 

@@ -1,8 +1,8 @@
-"""Editions of a reply: each attempt has a first one, and a next one when what was sent is void.
+"""Editions of a reply: each attempt begins one, and another one whenever sent text becomes void.
 
-An attempt's text grows, unless the log was lost and the run was ended with less than a reader had.
-A wire whose frames name the attempt tells a reader of the next edition as of another attempt. The
-number is part of a reader's position, so a reader that comes back keeps it.
+An attempt's text only grows, except if the log was lost and the run ended with less text than a
+reader had. A wire whose frames name the attempt shows the next edition like another attempt. The
+edition's number is part of a reader's position, so a reader that reconnects keeps it.
 """
 
 from streams.http.disconnect import StreamBroken

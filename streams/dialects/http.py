@@ -1,4 +1,4 @@
-"""What all dialects share over HTTP: parsing, authentication, refusals, streams."""
+"""The HTTP code that all dialects share: parsing, authentication, refusals, streams."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,7 @@ from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from streams.access.authorization import Caller
-from streams.api.authentication import Authentication
+from streams.api.authentication import ApiRequest, Authentication
 from streams.api.errors import forget_frames, logged_problem
 from streams.api.json import Parser, Renderer
 from streams.api.routing import is_head, wrapped
@@ -17,23 +16,16 @@ from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.run_stream import open_run
 from streams.dialects.wire import Wire
-from streams.http.event_stream import EventStreamResponse
-from streams.http.problems import Problem
+from streams.http.event_stream import HEADERS, EventStreamResponse
+from streams.http.problems import TOO_MANY_STREAMS, Problem
 from streams.http.refusals import Refuse
 
 Answer = HttpResponse | StreamingHttpResponse
 SYNTAX = 256 * 1024  # bytes outside of strings in a body, which may hold a list of messages
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 HTTP_1_0 = Problem(
     505,
     "http_version",
     "A stream needs HTTP/1.1: over HTTP/1.0 a broken reply looks like a complete one.",
-)
-TOO_MANY = Problem(
-    429,
-    "too_many_streams",
-    "You have as many open streams as you may.",
-    headers={"Retry-After": "10"},
 )
 
 
@@ -80,21 +72,20 @@ class TextAuthentication(Authentication):
     media_types = (*Authentication.media_types, "text/plain")
 
 
-def check_stream(request: HttpRequest, caller: Caller) -> None:
+def check_stream(request: ApiRequest) -> None:
     """Raise `Problem` if the caller can get no stream now. Call it before a run is created."""
     scope: dict[str, Any] = getattr(request, "scope", {})  # a test's request has none
     if scope.get("http_version") == "1.0":
         raise HTTP_1_0
     try:
-        open_streams().check_limit(caller.owner)
+        open_streams().check_limit(request.auth.owner)
     except StreamLimit:
-        raise TOO_MANY from None
+        raise TOO_MANY_STREAMS from None
 
 
 def stream_run(
-    request: HttpRequest,
+    request: ApiRequest,
     wire: Wire,
-    caller: Caller,
     state: ReplyState,
     *,
     headers: dict[str, str] | None = None,
@@ -104,12 +95,12 @@ def stream_run(
 
     A HEAD request opens no stream. Raises `Problem`.
     """
-    check_stream(request, caller)
+    check_stream(request)
     fields = {**HEADERS, **(headers or {})}
     if is_head(request):
         return HttpResponse(content_type="text/event-stream", headers=fields)
     try:
-        frames = open_run(wire, caller, state, on_close)
+        frames = open_run(wire, request.auth, state, on_close)
     except StreamLimit:
-        raise TOO_MANY from None
+        raise TOO_MANY_STREAMS from None
     return EventStreamResponse(frames, headers=fields)

@@ -1,8 +1,8 @@
 """LangGraph's stream of a run, as its SDKs read it: the thread's state, and chunks of messages.
 
-The id of each frame is the reader's position, so the SDKs come back by themselves with
-`Last-Event-ID` to where they were, also after the run's end and without the log. Another attempt
-removes the messages of the one before, and writes new ones under other ids.
+The id of each frame is the reader's position. The SDKs reconnect by themselves and send it as
+`Last-Event-ID`, so they continue where they were, even after the run's end and without the log.
+Another attempt removes the messages of the attempt before it, and writes new ones with other ids.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator
@@ -40,17 +40,22 @@ from streams.protocol.sse import json_line
 
 VALUES, MESSAGES, CUSTOM = "values", "messages-tuple", "custom"
 MODES = (VALUES, MESSAGES, CUSTOM)
-HEAD = Position(attempt=1, place=-1, offset=1)  # after the state at the beginning
+HEAD = Position(attempt=1, place=-1, offset=1)  # after the first frame with the thread's state
 USAGE, STATE, FAILURE, LAST = range(4)  # the offsets of the frames after all parts
 TOP = 2**OFFSET_BITS - 1
+STATUS: dict[type, str] = {
+    RunCompleted: "success",
+    RunCancelled: "interrupted",
+    RunFailed: "error",
+}
 Event = tuple[Position, str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadBefore:
-    """The thread before the reply: its messages as LangGraph's, up to the one that is answered.
+    """The thread before the reply: its messages in LangGraph's form, up to the question.
 
-    `is_behind`: another run of the thread, that comes before this one, may add to them.
+    `is_behind`: an earlier run of the thread is active, so messages may be missing.
     """
 
     thread: str
@@ -59,7 +64,7 @@ class ThreadBefore:
 
 
 class LangGraphWire:
-    """One stream of a run in these modes. `after`: the position of a reader that comes back."""
+    """One stream of a run in these modes. `after`: the position of a reader that reconnects."""
 
     dialect = "langgraph"
 
@@ -83,7 +88,7 @@ class LangGraphWire:
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
         """The frames from `before` to `now`.
 
-        Raises `StreamBroken` if the thread has other messages since the state was read.
+        Raises `StreamBroken` if the thread may have got other messages since its state was read.
         """
         waited = self._thread.is_behind and VALUES in self._modes
         if waited and (now.attempt or now.ending):
@@ -93,7 +98,7 @@ class LangGraphWire:
             yield b"id: %d\nevent: %b\ndata: %b\n\n" % (int(position), event.encode(), encoded)
 
     def _events(self, before: Reply | None, now: Reply) -> Iterator[Event]:
-        last = -1  # the last frame after all parts that the reader has
+        last = -1  # of the frames that follow all parts, the offset of the last one received
         if before is None:
             yield from self._head(now)
             if self._after and _has_ended(self._after):
@@ -160,12 +165,12 @@ class LangGraphWire:
         if isinstance(now.ending, RunFailed):
             error = {"error": now.ending.code, "message": now.ending.reason}
             yield _end(now, FAILURE), "error", error
-        yield _end(now, LAST), "end", {"run_id": str(now.run), "status": status_of(now)}
+        yield _end(now, LAST), "end", {"run_id": str(now.run), "status": STATUS[type(now.ending)]}
 
     def _removed(self, attempt: int, places: Iterable[int], now: Reply) -> Iterator[Event]:
-        """Take back the messages that begin at these places. The last one goes first.
+        """Remove the messages that begin at these places, the last message first.
 
-        The position says which places of the attempt are left.
+        The position of each frame says which places of the attempt are left.
         """
         for place in sorted(places, reverse=True):
             position = Position(attempt=max(1, attempt), place=END - 1, offset=TOP - place)
@@ -173,7 +178,7 @@ class LangGraphWire:
             yield from self._message(position, remove)
 
     def _replaceable(self, had: Reply, after: Position) -> Iterator[Event]:
-        """What the position cannot say: the content of data that may have been replaced since."""
+        """Replaceable data again, because the position does not say which content was sent."""
         for part in had.parts:
             if isinstance(part, DataPart) and part.id is not None and not after.is_end:
                 yield from self._custom(after, part)
@@ -189,23 +194,10 @@ class LangGraphWire:
             yield position, "custom", part_json(part)
 
 
-def status_of(reply: Reply) -> str:
-    """The status of the run, as LangGraph calls it."""
-    match reply.ending:
-        case None:
-            return "running" if reply.attempt else "pending"
-        case RunCompleted():
-            return "success"
-        case RunCancelled():
-            return "interrupted"
-        case RunFailed():
-            return "error"
-
-
 def _had(after: Position, now: Reply) -> Reply | None:
     """The reply that the reader has, without its ending; None if some of its messages are void."""
     if after.is_end and not _has_ended(after):
-        return None  # it was told that some messages are void
+        return None  # the reader has removed some messages
     if after.attempt == 1 and not now.attempt:
         after = replace(after, attempt=0)  # no attempt has begun
     had = reply_at(after, now)
@@ -213,7 +205,7 @@ def _had(after: Position, now: Reply) -> Reply | None:
 
 
 def _has_ended(after: Position) -> bool:
-    """Whether the reader was told how the run ended."""
+    """Whether the reader has received how the run ended."""
     return after.is_end and after.offset <= LAST
 
 
@@ -230,7 +222,7 @@ def _shown(parts: tuple[AnyPart, ...]) -> list[int]:
 
 
 def _reached(reply: Reply) -> Position:
-    """The position of a reader that has this much."""
+    """The position of a reader that has exactly this reply."""
     if not reply.parts:
         return replace(HEAD, attempt=max(1, reply.attempt))
     last = len(reply.parts) - 1

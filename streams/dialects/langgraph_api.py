@@ -1,7 +1,7 @@
-"""The routes of LangGraph's server for threads, and the API with all that its SDKs call.
+"""The routes of LangGraph's server for threads, and the API with all routes that its SDKs call.
 
 POST /threads                         reserves a thread's id
-GET  /threads/<t>                     the thread; /state its state, POST /history a list of that
+GET  /threads/<t>                     the thread; /state its state, POST /history a list with it
 POST /threads/<t>/runs                asks; /runs/stream streams the reply, /runs/wait awaits it
 GET  /threads/<t>/runs/<r>            the run; /stream its stream, /join the state after it
 POST /threads/<t>/runs/<r>/cancel     stops it

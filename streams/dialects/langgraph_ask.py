@@ -5,10 +5,10 @@ from uuid import UUID
 from django.db import IntegrityError
 
 from streams.chat import ask
-from streams.chat.idempotency import IdempotencyKey, KeyReused, forget, recall
+from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of
 from streams.chat.origin import ClientNames, Origin
-from streams.dialects.history import contradiction, earlier, newest_run
+from streams.dialects.history import contradiction, earlier, kept_run, newest_run
 from streams.dialects.langgraph_request import InputMessage, RunRequest, invalid, place_in
 from streams.dialects.langgraph_threads import (
     DIALECT,
@@ -19,11 +19,13 @@ from streams.dialects.langgraph_threads import (
     state_json,
 )
 from streams.http.problems import not_found
-from streams.models import Conversation, Run
+from streams.models import Conversation
+
+SENT_BEFORE = "A message of this id was sent before, with another text."
 
 
 def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
-    """A new run in a thread of its own, which stands in no list. Raises `Problem`."""
+    """Begin a run in a new thread, hidden unless `on_completion` is `keep`. Raises `Problem`."""
     messages = body.check()
     _check_checkpoint(body, None)
     hidden = body.on_completion == "delete"
@@ -31,7 +33,7 @@ def run_in_hidden_thread(owner: str, body: RunRequest) -> UUID:
 
 
 def run_in_thread(owner: str, name: str, body: RunRequest) -> UUID:
-    """The run that answers: a new one, or that of an earlier request with the same message id.
+    """The run that answers: a new run, or the run of an earlier request with this message id.
 
     Raises `Problem`.
     """
@@ -49,7 +51,7 @@ def _run(owner: str, name: str, body: RunRequest, messages: list[InputMessage]) 
             raise not_found()
         require_uuid(name)
     key = body.key(owner, thread.name if thread else name, messages[-1])
-    if kept := _kept(key):
+    if key and (kept := kept_run(key, SENT_BEFORE)):
         return kept
     _check_checkpoint(body, thread)
     if thread is None or thread.conversation is None:
@@ -60,26 +62,12 @@ def _run(owner: str, name: str, body: RunRequest, messages: list[InputMessage]) 
 
 
 def _check_checkpoint(body: RunRequest, thread: Thread | None) -> None:
-    """Raise `Problem` for a request that goes on from any state but the latest one."""
+    """Raise `Problem` if the request continues from a state that is not the latest one."""
     if body.from_checkpoint is None:
         return
     latest = state_json(thread)["checkpoint"] if thread else None
     if not latest or latest["checkpoint_id"] != body.from_checkpoint:
         raise invalid("A thread goes on from its latest checkpoint alone: it has no branches.")
-
-
-def _kept(key: IdempotencyKey | None) -> UUID | None:
-    """The run of an earlier request with this message id. Raises `Problem` for another text."""
-    try:
-        kept = recall(key) if key else None
-    except KeyReused:
-        raise contradiction("A message of this id was sent before, with another text.") from None
-    if not (key and kept):
-        return None
-    if Run.objects.filter(pk=kept["run"]).exists():
-        return UUID(kept["run"])
-    forget(key)  # the thread was deleted since, and its id is free again
-    return None
 
 
 def _begin(
@@ -97,7 +85,7 @@ def _begin(
     return ask.begin(
         owner=owner,
         text=asked.text,
-        # LangGraph's names of graphs mean nothing here, so an unknown one is the default model.
+        # LangGraph's names of graphs are not known here; an unknown name gives the default model.
         model=body.assistant_id if kind_of(body.assistant_id) else None,
         metadata=body.metadata,
         key=key,

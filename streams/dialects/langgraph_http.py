@@ -1,4 +1,4 @@
-"""What LangGraph's routes share over HTTP: authentication, refusals, and their documentation."""
+"""The HTTP code that LangGraph's routes share: authentication, refusals, documentation."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from streams.access.authentication import token_caller
 from streams.access.authorization import Caller
 from streams.api.authentication import Authentication, require_json
+from streams.dialects.documentation import BODY, REFUSALS, described
 from streams.dialects.position import Position
 from streams.http.problems import Problem
 
@@ -14,31 +15,20 @@ API_KEY = "x-api-key"
 LAST_EVENT_ID = "Last-Event-ID"
 EVERYTHING = "-1"  # asks for the stream from its beginning
 DIGITS = 16  # of the largest position
-STATUSES = {
+OWN = {
     400: "The request or its Last-Event-ID cannot be read",
     401: "The request has no valid authentication: `x-api-key`, a Bearer token, or a session",
-    403: "The token lacks a scope, or the CSRF token is missing",
-    404: "It does not exist, or another owner has it",
-    408: "The body did not arrive completely",
     409: "A reply is being written, the thread exists, or its history differs",
-    411: "The body has no Content-Length",
-    413: "The body is larger than any request needs",
-    415: "The body is not application/json",
     422: "A value in the request is not valid, or is not offered",
-    429: "A limit of this owner is reached",
-    500: "A fault of the service",
-    503: "The service is temporarily unavailable",
     505: "A stream was asked for over HTTP/1.0",
 }
 
 
 def documented(ok: str | None, media_type: str = "application/json") -> dict[str, Any]:
-    """Ninja's `openapi_extra` for a route with this description of its 200, if it has one."""
-    schema = {"type": "string"} if media_type.startswith("text/") else {"type": "object"}
-    good = {"description": ok, "content": {media_type: {"schema": schema}}}
-    content = {"application/json": {"schema": {"type": "object"}}}
-    refusals = {code: {"description": text, "content": content} for code, text in STATUSES.items()}
-    return {"responses": {200: good, **refusals} if ok else refusals}
+    """Ninja's `openapi_extra` for a route. `ok` describes its 200; None if it has no 200."""
+    refusals = described(REFUSALS | BODY | OWN, "application/json", "object")
+    kind = "string" if media_type.startswith("text/") else "object"
+    return {"responses": (described({200: ok}, media_type, kind) if ok else {}) | refusals}
 
 
 class ApiKeyAuthentication(Authentication):
@@ -53,7 +43,7 @@ class ApiKeyAuthentication(Authentication):
 
 
 def position_of(request: HttpRequest) -> Position | None:
-    """The position that the reader has, or None for one that has nothing. Raises `Problem`."""
+    """The reader's position; None if the reader has nothing yet. Raises `Problem`."""
     sent = request.headers.get(LAST_EVENT_ID, "")
     if sent in ("", EVERYTHING):
         return None

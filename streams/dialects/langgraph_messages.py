@@ -1,6 +1,6 @@
-"""The parts of a reply as LangGraph's messages: the model's, and one for each result of a tool.
+"""The parts of a reply as LangGraph's messages: the model's messages, and one per tool result.
 
-A model's message holds the text, reasoning and calls up to the next result of a tool. Its id names
+A model's message holds the text, reasoning and calls up to the next tool result. Its id consists of
 the run, the attempt and the place of its first part, so it is the same in each stream and state.
 """
 
@@ -20,7 +20,7 @@ from streams.protocol.parts import (
 )
 
 Json = dict[str, Any]
-ModelPart = TextPart | ReasoningPart | ToolCallPart  # what a model's message consists of
+ModelPart = TextPart | ReasoningPart | ToolCallPart  # the parts of a model's message
 SHOWN = (*ModelPart.__args__, ToolResultPart)  # the parts that are messages, or belong to one
 
 
@@ -45,14 +45,13 @@ def first_place(parts: Sequence[AnyPart], place: int) -> int:
 def reply_messages(
     run: UUID, attempt: int, parts: Sequence[AnyPart], ending: Ending | None = None
 ) -> list[Json]:
-    """The messages of a reply."""
     shown: list[Json] = []
     for place, part in enumerate(parts):
         id = message_id(run, attempt, place)
         match part:
             case TextPart() | ReasoningPart() | ToolCallPart():
                 if not shown or shown[-1]["type"] != "ai":
-                    shown.append(_model_message(id))
+                    shown.append(plain_message("ai", id, ""))
                 _add(shown[-1], part)
             case ToolResultPart():
                 shown.append(tool_message(id, part, parts))
@@ -63,7 +62,7 @@ def reply_messages(
 
 
 def tool_message(id: str, part: ToolResultPart, parts: Sequence[AnyPart]) -> Json:
-    """The message of a tool's result. An output that is no text is told as JSON."""
+    """The message of a tool's result. An output that is not text is sent as JSON."""
     content = part.output if part.error is None else part.error
     names = [one.name for one in parts if isinstance(one, ToolCallPart) and one.call == part.call]
     return {
@@ -79,15 +78,10 @@ def tool_message(id: str, part: ToolResultPart, parts: Sequence[AnyPart]) -> Jso
 
 
 def chunk(id: str, part: TextPart | ReasoningPart, text: str) -> Json:
-    """More text or reasoning of a model's message; a client adds it by the message's id."""
-    reasons = isinstance(part, ReasoningPart)
-    return {
-        "type": "AIMessageChunk",
-        "id": id,
-        "content": "" if reasons else text,
-        "additional_kwargs": {"reasoning_content": text} if reasons else {},
-        "response_metadata": {},
-    }
+    """More text or reasoning of a model's message; a client appends it to the message's text."""
+    if isinstance(part, ReasoningPart):
+        return _message("AIMessageChunk", id, "", {"reasoning_content": text})
+    return _message("AIMessageChunk", id, text, {})
 
 
 def call_chunk(id: str, part: ToolCallPart, index: int) -> Json:
@@ -103,7 +97,7 @@ def call_chunk(id: str, part: ToolCallPart, index: int) -> Json:
 
 
 def outcome(ending: Ending) -> Json:
-    """What the last message of a model has when the run has ended."""
+    """The fields that the model's last message gets when the run has ended."""
     usage = ending.usage
     finish = {"finish_reason": ending.finish_reason} if isinstance(ending, RunCompleted) else {}
     return {
@@ -117,27 +111,18 @@ def outcome(ending: Ending) -> Json:
 
 
 def plain_message(type: str, id: str, content: str) -> Json:
-    """A message that no run wrote. `type`: `human`, `system`, or `ai`."""
-    if type == "ai":
-        return {**_model_message(id), "content": content}
+    """A message of text alone. `type`: `human`, `system`, or `ai`."""
+    calls: Json = {"tool_calls": [], "invalid_tool_calls": []} if type == "ai" else {}
+    return _message(type, id, content, {}) | calls
+
+
+def _message(type: str, id: str, content: str, kwargs: Json) -> Json:
     return {
         "type": type,
         "id": id,
         "content": content,
-        "additional_kwargs": {},
+        "additional_kwargs": kwargs,
         "response_metadata": {},
-    }
-
-
-def _model_message(id: str) -> Json:
-    return {
-        "type": "ai",
-        "id": id,
-        "content": "",
-        "additional_kwargs": {},
-        "response_metadata": {},
-        "tool_calls": [],
-        "invalid_tool_calls": [],
     }
 
 

@@ -1,12 +1,11 @@
-"""The bodies of LangGraph's requests, and what they say compared with the stored history.
+"""The bodies of LangGraph's requests, and their comparison with the stored history.
 
-What the service cannot do is refused, never passed over.
+A request for something that the service cannot do is refused. It is never ignored.
 """
 
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from django.db.models import Q
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,14 +20,14 @@ from streams.dialects.openai_input import TextContent
 from streams.dialects.text_input import MOST, ONLY_TEXT, checked
 from streams.http.problems import Problem
 from streams.models import Conversation
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 STRATEGIES: dict[str, WhenBusy] = {
     "reject": "reject",
     "interrupt": "interrupt",
     "enqueue": "queue",
 }
-ROLES = {"human": "user", "ai": "assistant"}  # where LangGraph's name is another one
+ROLES = {"human": "user", "ai": "assistant"}  # the roles that have another name in LangGraph
 
 
 def _message(value: object) -> object:
@@ -42,10 +41,6 @@ def _message(value: object) -> object:
             return value
 
 
-def _named(value: object) -> object:
-    return "" if value is None else value
-
-
 def _list(value: object) -> object:
     return value if isinstance(value, list) or value is None else [value]
 
@@ -55,7 +50,7 @@ class InputMessage(BaseModel):
 
     type: str = Field(validation_alias=AliasChoices("type", "role"))
     content: Text | list[TextContent] | None = None
-    id: Annotated[Line, BeforeValidator(_named)] = ""
+    id: Annotated[Line, BeforeValidator(lambda id: "" if id is None else id)] = ""
     tool_calls: list[Any] | None = None
 
     @property
@@ -69,7 +64,7 @@ class InputMessage(BaseModel):
         return self.content or ""
 
     def check(self) -> None:
-        """Raise `Problem` for a message with anything but text, unless it is a copy of a reply."""
+        """Raise `Problem` if the message has anything except text, unless it copies a reply."""
         parts = self.content if isinstance(self.content, list) else []
         is_copy = self.role in ("assistant", "tool") and uuid_of(self.id[:36])
         if is_copy or (self.role in KNOWN and all(part.text is not None for part in parts)):
@@ -108,7 +103,7 @@ class RunRequest(BaseModel):
     after_seconds: Any = None
 
     def check(self) -> list[InputMessage]:
-        """Return the messages. Raises `Problem` for what the service cannot do."""
+        """Return the messages. Raises `Problem` if the service cannot do what is asked."""
         checked_modes(self.modes)
         if self.multitask_strategy not in (None, *STRATEGIES):
             names = ", ".join(STRATEGIES)
@@ -130,21 +125,20 @@ class RunRequest(BaseModel):
 
     @property
     def when_busy(self) -> WhenBusy:
-        """What to do while another run is active."""
+        """How to treat the request while another run is active."""
         return STRATEGIES[self.multitask_strategy or "enqueue"]
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of the stream."""
         return tuple(dict.fromkeys(self.stream_mode or [VALUES]))
 
     @property
     def from_checkpoint(self) -> str | None:
-        """The state of the thread from which to go on; None for the latest one."""
+        """The id of the checkpoint from which to continue; None for the latest one."""
         return self.checkpoint_id or (self.checkpoint or {}).get("checkpoint_id")
 
     def key(self, owner: str, thread: str, asked: InputMessage) -> IdempotencyKey | None:
-        """The request's identity, if the client has given its message an id."""
+        """The request's identity; None if the client has given its message no id."""
         if not asked.id:
             return None
         key = sha256(f"{thread}\n{asked.id}".encode()).hexdigest()
@@ -153,7 +147,7 @@ class RunRequest(BaseModel):
 
 
 class ThreadRequest(BaseModel):
-    """The body of `POST /threads`. A thread's metadata is not kept; that of a run is."""
+    """The body of `POST /threads`. A thread's metadata is not stored; a run's metadata is."""
 
     thread_id: Line | None = None
     if_exists: Literal["raise", "do_nothing"] = "raise"
@@ -161,7 +155,7 @@ class ThreadRequest(BaseModel):
     ttl: Any = None
 
     def check(self) -> None:
-        """Raise `Problem` for what the service cannot do."""
+        """Raise `Problem` if the service cannot do what is asked."""
         if self.supersteps or self.ttl:
             raise invalid("`supersteps` and `ttl` are not offered.")
 
@@ -175,9 +169,9 @@ class HistoryRequest(BaseModel):
 
 
 def place_in(messages: list[InputMessage], conversation: Conversation) -> Place:
-    """Where the last message stands. Without a message that is stored, all are new ones.
+    """The place of the last message. If none of the messages is stored, all are new.
 
-    Raises `Problem` if they contradict the stored history.
+    Raises `Problem` if the messages contradict the stored history.
     """
     for message in messages:
         message.check()
@@ -198,11 +192,3 @@ def checked_modes(names: Iterable[str]) -> tuple[str, ...]:
 
 def invalid(detail: str) -> Problem:
     return Problem(422, "invalid_request", detail)
-
-
-def uuid_of(name: str) -> UUID | None:
-    """The UUID that this is, or None."""
-    try:
-        return parse_uuid(name)
-    except NotCanonical:
-        return None

@@ -23,7 +23,7 @@ from streams.dialects.waiting import stream_waiting, wait_for_reply
 from streams.http.problems import not_found
 from streams.http.refusals import detail_refusal
 from streams.models import Run
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 YES = ("1", "true", "yes")
 STREAM = documented("The run, in the frames of these modes", "text/event-stream")
@@ -51,12 +51,12 @@ def create_hidden_run(request: ApiRequest, body: RunRequest) -> HttpResponse:
     return _created(_asked(request, None, body))
 
 
-@router.post("/runs/stream", summary="Ask there, and stream", openapi_extra=STREAM)
+@router.post("/runs/stream", summary="Ask in a hidden thread, and stream", openapi_extra=STREAM)
 def create_hidden_run_stream(request: ApiRequest, body: RunRequest) -> Answer:
     return _asked_stream(request, None, body)
 
 
-@router.post("/runs/wait", summary="Ask there, and wait", openapi_extra=STATE)
+@router.post("/runs/wait", summary="Ask in a hidden thread, and wait", openapi_extra=STATE)
 def create_hidden_run_wait(request: ApiRequest, body: RunRequest) -> HttpResponse:
     return _asked_wait(request, None, body)
 
@@ -66,7 +66,7 @@ def get_thread_run(request: ApiRequest, thread: str, run: str) -> Json:
     return run_json(_run(request, thread, run))
 
 
-@router.get("/threads/{thread}/runs/{run}/stream", summary="Its stream", openapi_extra=STREAM)
+@router.get("/threads/{thread}/runs/{run}/stream", summary="A run's stream", openapi_extra=STREAM)
 def join_run_stream(
     request: ApiRequest,
     thread: str,
@@ -104,19 +104,17 @@ def cancel_thread_run(
     if action != "interrupt":
         raise invalid("`action` is interrupt: no run is rolled back.")
     finish.cancel(cancelled.id)
+    done = HttpResponse(status=204)
     if wait.lower() in YES:
-        return wait_for_reply(request, cancelled.id, _nothing, detail_refusal, bound=False)
-    return HttpResponse(status=204)
+        return wait_for_reply(request, cancelled.id, lambda _: done, detail_refusal, bound=False)
+    return done
 
 
 def _run(request: ApiRequest, thread: str, run: str) -> Run:
-    """The thread's run. Raises `Problem`, for another owner's too."""
+    """The thread's run. Raises `Problem` or `DoesNotExist`, also for a run of another owner."""
     conversation = found(request.auth.owner, thread).conversation
-    try:
-        id = parse_uuid(run)
-    except NotCanonical:
-        raise not_found() from None
-    if conversation is None:
+    id = uuid_of(run)
+    if conversation is None or id is None:
         raise not_found()
     return conversation.runs.select_related("conversation", "message").get(pk=id)
 
@@ -131,7 +129,7 @@ def _asked(request: ApiRequest, thread: str | None, body: RunRequest) -> Run:
 
 
 def _asked_stream(request: ApiRequest, thread: str | None, body: RunRequest) -> Answer:
-    check_stream(request, request.auth)  # before anything is stored
+    check_stream(request)  # before anything is stored
     run = _asked(request, thread, body)
     return _stream(request, run, body.modes, cancels=body.on_disconnect == "cancel")
 
@@ -154,9 +152,9 @@ def _stream(
     after: Position | None = None,
     cancels: bool = False,
 ) -> Answer:
-    """The run's stream. If it `cancels`, the run ends if the client leaves.
+    """The run's stream. With `cancels`, the run ends if the client leaves.
 
-    `Location` is where the SDKs come back to. They add the API's prefix, and send nothing again.
+    The SDKs reconnect to `Location`. They add the API's prefix to it, and send no body again.
     """
     query = [("stream_mode", mode) for mode in modes] + [("cancel_on_disconnect", "1")] * cancels
     place = _place(run)
@@ -169,17 +167,13 @@ def _stream(
         return stream_waiting(request, wire_of, run.id, headers=headers)
     keep(run)
     state = reply_state(run.id)
-    return stream_run(request, wire_of(state.run), request.auth, state, headers=headers)
+    return stream_run(request, wire_of(state.run), state, headers=headers)
 
 
 def _values(state: ReplyState) -> HttpResponse:
     place = _place(state.run)
     headers = {"Location": f"{place}/join", "Content-Location": place}
     return _json(values_of(state.run), headers)
-
-
-def _nothing(state: ReplyState) -> HttpResponse:
-    return HttpResponse(status=204)
 
 
 def _place(run: Run) -> str:

@@ -1,7 +1,7 @@
-"""LangGraph's threads: an owner's conversations, and names for those that have no message yet.
+"""LangGraph's threads: an owner's conversations, and reserved names of threads without a message.
 
-A client makes a thread before its first message, but a conversation begins with one. So until then
-the thread is a name that its owner has reserved, for `IDEMPOTENCY_TTL` seconds.
+A client creates a thread before its first message, but a conversation begins with a message. Until
+then the thread is a name that its owner has reserved, for `IDEMPOTENCY_TTL` seconds.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from streams.chat.snapshot import message_page
 from streams.dialects.history import conversation_named, newest_run
 from streams.dialects.langgraph import LangGraphWire, ThreadBefore
 from streams.dialects.langgraph_messages import Json, plain_message, reply_messages
-from streams.dialects.langgraph_request import uuid_of
 from streams.http.problems import Problem, not_found
 from streams.models import Conversation, Run
 from streams.protocol.events import MessageView
+from streams.protocol.ids import uuid_of
 from streams.service_models import IdempotencyRecord
 
 DIALECT = LangGraphWire.dialect
@@ -47,13 +47,13 @@ class Thread:
 
 
 def name_of(conversation: Conversation) -> str:
-    """The thread's id: the client's, or the conversation's own."""
+    """The thread's id: the id that the client has chosen, or the conversation's own."""
     own = conversation.dialect == DIALECT and conversation.client_id
     return own or str(conversation.id)
 
 
 def find(owner: str, name: str) -> Thread | None:
-    """The owner's thread of this id, which may be the id of any of the owner's conversations."""
+    """The owner's thread or conversation with this id; None if there is none."""
     if uuid_of(name) is None:
         return None
     if conversation := conversation_named(owner, DIALECT, name):
@@ -67,7 +67,7 @@ def find(owner: str, name: str) -> Thread | None:
 
 
 def found(owner: str, name: str) -> Thread:
-    """As `find`. Raises `Problem` if there is none."""
+    """Like `find`, but raises `Problem` if there is none."""
     thread = find(owner, name)
     if thread is None:
         raise not_found()
@@ -85,12 +85,12 @@ def reserve(owner: str, name: str) -> Thread:
 
 
 def release(owner: str, name: str) -> None:
-    """Forget that the name is reserved: there is a conversation now."""
+    """End the reservation of the name, because the conversation exists now."""
     forget(_key(owner, name))
 
 
 def require_uuid(name: str) -> None:
-    """Raise `Problem` for a thread's id that is no UUID in its canonical form."""
+    """Raise `Problem` if a thread's id is not a UUID in its canonical form."""
     if uuid_of(name) is None:
         raise Problem(422, "invalid_request", "A thread's id is a UUID, in lower case.")
 
@@ -100,7 +100,8 @@ def thread_before(run: Run) -> ThreadBefore:
     conversation, question = run.conversation, run.message
     is_behind = False
     if run.is_active and not run.attempt:
-        # Looked at before the messages: what has ended by now has its reply among them.
+        # Query the active runs before the messages. Otherwise a run that ends between the two
+        # queries would be missing from both.
         others = conversation.runs.filter(status__in=Run.ACTIVE, created_at__lte=run.created_at)
         is_behind = others.exclude(pk=run.pk).exists()
     chosen = Q(turn__lt=question.turn) | Q(pk=question.pk)
@@ -109,7 +110,7 @@ def thread_before(run: Run) -> ThreadBefore:
 
 
 def values_of(run: Run) -> Json:
-    """The thread's state after this run has ended; with `__error__`, if the run has failed."""
+    """The thread's state after the end of this run. It has `__error__` if the run has failed."""
     before = thread_before(run)
     ending = final_event_of(run)
     reply = reply_messages(run.id, run.attempt, parts_of(run.reply), ending)
@@ -122,7 +123,7 @@ def failure(run: Run) -> Json:
 
 
 def state_json(thread: Thread) -> Json:
-    """The thread's state now: the messages that are complete."""
+    """The thread's state now. It contains complete messages only."""
     conversation = thread.conversation
     messages = _messages(conversation) if conversation else ()
     newest = newest_run(conversation) if conversation else None
@@ -175,7 +176,7 @@ def run_json(run: Run) -> Json:
 
 
 def _messages(conversation: Conversation, chosen: Q | None = None) -> tuple[Json, ...]:
-    """The newest messages, at most a page of them. Of several replies to one, the last."""
+    """The newest messages, at most one page. If a message has several replies, only the last."""
     page, _ = message_page(conversation, chosen)
     names = client_ids(conversation)
     runs = Run.objects.in_bulk([one.run for one in page if one.run])

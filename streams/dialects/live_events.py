@@ -1,7 +1,7 @@
-"""What arrives for the streams of a conversation, and its frames in each wire, made once for all.
+"""Live events of a conversation, and their frames in each wire, made once for all its streams.
 
-Streams that wait get the same events one after the other. So what one stream has read, folded and
-framed serves the next one.
+The waiting streams get the same events, one stream after the other. So each stream reuses the
+events, replies and frames that the first one has made.
 """
 
 from collections.abc import Hashable
@@ -29,12 +29,12 @@ def blocks_of(piece: bytes) -> list[Block]:
 
 
 def is_silent(blocks: list[Block]) -> bool:
-    """Whether a heartbeat is among them, so that nothing has come for a while."""
+    """Whether one of the blocks is a heartbeat, which says that no event came for a while."""
     return any(type == Heartbeat.type for type, _ in blocks)
 
 
 def event_of(run: UUID, block: Block) -> RunEvent | None:
-    """The event in this block; None if it is none, or one of another run."""
+    """The run's event in this block; None for any other block."""
     type, data = block
     if type not in RUN_EVENTS or str(run).encode() not in data:
         return None
@@ -52,9 +52,9 @@ class Arrival:
         self._frames: dict[tuple[str, Hashable, int], bytes] = {}
 
     def reply_after(self, before: Reply) -> Reply | None:
-        """The reply after these events; None if they bring it anything but text.
+        """The reply after these events; None if they change anything except its text.
 
-        Equal replies get the same object, so from then on they are quickly compared.
+        Streams with equal replies get the same object, so that later comparisons are quick.
         """
         for known, now in self._replies:
             if known is before or known == before:
@@ -64,7 +64,7 @@ class Arrival:
         return now
 
     def frames(self, wire: Wire, before: Reply, now: Reply) -> bytes:
-        """The frames from `before` to `now`, which is its `reply_after`."""
+        """The frames from `before` to `now`, which is the result of `reply_after(before)`."""
         key = wire.dialect, wire.variant, id(now)
         if key not in self._frames:
             self._frames[key] = b"".join(wire.frames(before, now))
@@ -79,7 +79,7 @@ class Arrival:
         return reply
 
 
-@lru_cache(maxsize=1)  # all streams that wait are written to before anything else arrives
+@lru_cache(maxsize=1)  # all waiting streams are written to before the next piece arrives
 def arrival_of(piece: bytes) -> Arrival:
-    """What has arrived, read once for all streams."""
+    """The events in this piece, parsed once for all streams."""
     return Arrival(piece)

@@ -1,4 +1,4 @@
-"""What OpenAI's wires share over HTTP: repeated requests, the models."""
+"""The HTTP code that OpenAI's wires share: repeated requests, the models."""
 
 from hashlib import sha256
 from typing import Any
@@ -8,27 +8,19 @@ from ninja import Router
 from streams.api.authentication import ApiRequest
 from streams.chat.idempotency import IdempotencyKey
 from streams.chat.model_names import kind_of, kinds, names
+from streams.dialects.documentation import BODY, REFUSALS, described
 from streams.dialects.http import DialectApi
-from streams.dialects.plain_text import BODY, REFUSALS
 from streams.http.problems import not_found
 from streams.http.refusals import openai_refusal
 
 REPEAT = "x-stainless-retry-count"  # how often the SDK has repeated this request
 OWN = {
-    400: "The request cannot be read, or asks for what there is not",
-    409: "A reply is being written, or it is not the latest one",
+    400: "The request cannot be read, or asks for something that is not offered",
+    409: "A reply is being written, or the named response is not the latest one",
     500: "A fault of the service, or the reply failed",
     505: "A stream was asked for over HTTP/1.0",
 }
-ERRORS: dict[str, Any] = {
-    "responses": {
-        status: {
-            "description": description,
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        }
-        for status, description in (REFUSALS | BODY | OWN).items()
-    }
-}
+ERRORS = {"responses": described(REFUSALS | BODY | OWN, "application/json", "object")}
 
 
 def repeatable(request: ApiRequest) -> IdempotencyKey:

@@ -1,6 +1,6 @@
-"""The messages that a request in OpenAI's words brings: the user's last one, and those before it.
+"""The messages of a request in OpenAI's format: the user's question, and the messages before it.
 
-Only text is taken. What the service cannot do is refused, never passed over.
+Only text is accepted. Anything else is refused. It is never ignored.
 """
 
 from typing import Any, Literal
@@ -29,7 +29,7 @@ class InputMessage(BaseModel):
     tool_calls: list[Any] | None = None
 
     def text(self) -> str:
-        """Its text. Raises `Problem` for anything else."""
+        """The message's text. Raises `Problem` if the message has anything else."""
         if self.type != "message" or self.role in ("tool", "function") or self.tool_calls:
             raise ONLY_TEXT
         if not isinstance(self.content, list):

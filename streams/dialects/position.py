@@ -1,11 +1,13 @@
 """A reader's position in a run's reply: how much was sent, as one ascending integer.
 
-It names the attempt, the part and how much of the part, not an event. So it needs no state, and
-stays valid after the log has expired. 53 bits, because JavaScript has no larger whole numbers.
+It consists of the attempt, the part and the sent amount of the part. It names no event, so it needs
+no state, and stays valid after the log has expired. It has 53 bits, because JavaScript's numbers
+have no more.
 
-The offset in a text or reasoning is four times its characters, plus 1 to 3 for its closing frames;
-offsets below four are those of its opening frames. The offset in any other part has a checksum of
-the part before the number of the frame. So a part that is not the one that was sent is noticed.
+The offset in a text or reasoning is four times the number of its characters, plus 1 to 3 for its
+closing frames; offsets below four stand for its opening frames. The offset in any other part is a
+checksum of the part, followed by the number of the frame. So the server notices if the part is not
+the part that was sent.
 """
 
 from dataclasses import dataclass, replace
@@ -17,14 +19,14 @@ from streams.protocol.fold import Reply
 from streams.protocol.parts import AnyPart, DataPart, ReasoningPart, TextPart, part_json
 
 PART_BITS, OFFSET_BITS, FRAME_BITS = 11, 24, 2
-HEAD, END = 0, 2**PART_BITS - 1  # the numbers of what comes before and after all parts
+HEAD, END = 0, 2**PART_BITS - 1  # the part numbers of the frames before and after all parts
 FRAMES = 2**FRAME_BITS
 CHECKSUMS = 2 ** (OFFSET_BITS - FRAME_BITS - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Position:
-    """After the frame number `offset` of the part at `place`, in this attempt.
+    """The position after frame number `offset` of the part at `place`, in this attempt.
 
     `place` is -1 before all parts and `END - 1` after them.
     """
@@ -39,7 +41,7 @@ class Position:
 
     @classmethod
     def of(cls, number: int) -> "Position":
-        """Read a position. Raises `ValueError` for a number that is none."""
+        """Read a position. Raises `ValueError` if the number is not a position."""
         if not 0 <= number < 2**53:
             raise ValueError("this is no position")
         return cls(
@@ -50,7 +52,7 @@ class Position:
 
     @classmethod
     def within(cls, reply: Reply, place: int, frame: int = 0) -> "Position":
-        """After this frame, 0 to 3, of the part at `place`: one that opens a text or reasoning."""
+        """The position after frame 0 to 3 of a part, or after an opening frame of a text."""
         part, offset = reply.parts[place], frame
         if not isinstance(part, TextPart | ReasoningPart):
             offset += (CHECKSUMS + _checksum(part)) * FRAMES
@@ -58,7 +60,7 @@ class Position:
 
     @classmethod
     def after_text(cls, reply: Reply, place: int, closing: int = 0) -> "Position":
-        """After all characters of the text or reasoning at `place`, and 0 to 3 closing frames."""
+        """The position after all characters of a text or reasoning, and 0 to 3 closing frames."""
         part = reply.parts[place]
         assert isinstance(part, TextPart | ReasoningPart)
         offset = len(part.text) * FRAMES + closing
@@ -72,7 +74,7 @@ class Position:
 def reply_at(position: Position, now: Reply) -> Reply | None:
     """The reply that a reader at this position has, or None if `now` no longer contains it.
 
-    A data part that was replaced since the position counts as sent in its present form.
+    A data part that was replaced after it was sent counts as sent in its present form.
     """
     if position.attempt != now.attempt or (position.is_end and not now.ending):
         return None
@@ -95,7 +97,10 @@ def reply_at(position: Position, now: Reply) -> Reply | None:
 
 
 def _checksum(part: AnyPart) -> int:
-    """Of the whole part, but for data that may be replaced. A database may change a key's place."""
+    """The checksum of the part, without data that may be replaced.
+
+    The keys are sorted, because a database may change their order.
+    """
     if isinstance(part, DataPart) and part.id is not None:
         part = replace(part, data=None)
     encoded = orjson.dumps(part_json(part), option=orjson.OPT_SORT_KEYS)

@@ -1,9 +1,10 @@
 """OpenAI's Responses: a run as typed frames, whose `sequence_number` is a reader's position.
 
 Each part of the reply is an item of the output. Its `output_index` and its id name the attempt and
-the part, so each connection gives the same ones. Another attempt ends the items of the one before
-with no content, and adds new ones. So does an attempt that lost what was sent, as its next edition:
-the log was lost, and what ended the run had less of the text. Sources and data have no words here.
+the part, so they are the same on each connection. Another attempt ends the items of the attempt
+before it without content, and adds new items. The next edition of the same attempt does so too: it
+begins if the log was lost and the run ended with less text than was sent. This wire cannot express
+sources and data, so they are left out.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -13,7 +14,14 @@ from typing import Any
 from streams.dialects.changes import Closed, Ended, Grown, Opened, TakenBack, changes
 from streams.dialects.editions import attempt_of, edition_of, next_edition
 from streams.dialects.position import END, FRAMES, OFFSET_BITS, Position, reply_at
-from streams.dialects.responses_body import call_item, item, item_id, output_index, response_body
+from streams.dialects.responses_body import (
+    call_item,
+    content_of,
+    item,
+    item_id,
+    output_index,
+    response_body,
+)
 from streams.models import Run
 from streams.protocol.fold import Reply
 from streams.protocol.parts import (
@@ -30,27 +38,26 @@ TERMINAL = {
     "completed": "response.completed",
     "failed": "response.failed",
     "incomplete": "response.incomplete",
-    "cancelled": "response.incomplete",  # the wire has no type of its own for it
+    "cancelled": "response.incomplete",  # the wire has no type for a cancelled response
 }
 Event = tuple[Position, str, dict[str, Any]]
 
 
 class ResponseWire:
-    """One stream of a run's frames. `after`: the last number that the reader has."""
+    """One stream of a run's frames. `after`: the last `sequence_number` that the reader has."""
 
     dialect = "responses"
 
     def __init__(self, run: Run, *, after: int | None = None) -> None:
         self._run = run
         self._after = after
-        self._edition = 0  # of what was sent
+        self._edition = 0  # the edition of the frames that were sent
 
     @property
     def variant(self) -> Hashable:
         return self._edition, self._after
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames from `before` to `now`."""
         sent = None if before is None else replace(before, attempt=self._edition)
         for position, type, fields in self._events(sent, self._edited(sent, now)):
             number = int(position)
@@ -59,7 +66,7 @@ class ResponseWire:
                 yield b"event: " + type.encode() + b"\ndata: " + data + b"\n\n"
 
     def _edited(self, sent: Reply | None, now: Reply) -> Reply:
-        """The reply with the number of its edition as its attempt."""
+        """The reply, with the number of its edition in place of its attempt."""
         if not self._edition and self._after is not None:
             self._edition = continued_edition(Position.of(self._after), now)
         elif attempt_of(self._edition) != now.attempt:
@@ -105,7 +112,7 @@ class ResponseWire:
         return position, type, {"response": response_body(self._run, begun)}
 
     def _void(self, after: Position, now: Reply) -> Iterator[Event]:
-        """End what the reader has of an earlier edition, though its kinds are not known now."""
+        """End the items of an earlier edition that the reader has, whose kinds are unknown now."""
         if after.attempt < now.attempt:
             last = TOP - after.offset if after.is_end else after.place
             for place in range(min(last, END - 2), -1, -1):
@@ -113,9 +120,9 @@ class ResponseWire:
 
 
 def continued_edition(after: Position, now: Reply) -> int:
-    """The edition for a reader that comes back: its own, if this attempt has what was sent.
+    """The edition for a reader that reconnects: its own, if the reply still has all that was sent.
 
-    Raises `StreamBroken` if there is none.
+    Otherwise the next one. Raises `StreamBroken` if there is no next one.
     """
     if not now.attempt or attempt_of(after.attempt) != now.attempt:
         return edition_of(now.attempt)
@@ -128,12 +135,15 @@ def _is_taken_back(sent: Reply, now: Reply) -> bool:
 
 
 def _is_void(after: Position) -> bool:
-    """Whether the last frame ended an item that no longer counted."""
+    """Whether the reader's last frame ended a void item."""
     return after.is_end and after.offset > 0
 
 
 def _had(after: Position, now: Reply) -> Reply:
-    """The reply of which the reader has all parts, but not all frames of the last one."""
+    """The reply that the reader has. The last part is left out if it may lack some of its frames.
+
+    Its frames are then made again, and `frames` skips those that the reader has.
+    """
     if after.attempt < now.attempt:
         return Reply(run=now.run, attempt=now.attempt)
     before = reply_at(after, now)
@@ -153,9 +163,9 @@ def _taken_back(before: Reply) -> Iterator[Event]:
 
 
 def _voided(place: int, part: AnyPart, before: Reply) -> Event:
-    """The end of an item that no longer counts.
+    """The frame that ends a void item.
 
-    Its number comes after those of all parts of its attempt, and says which places are left.
+    Its number is above the numbers of all parts of its attempt, and says which places are left.
     """
     position = Position(attempt=max(1, before.attempt), place=END - 1, offset=TOP - place)
     void = item(replace(before, parts=()), place, part, "incomplete")
@@ -165,12 +175,6 @@ def _voided(place: int, part: AnyPart, before: Reply) -> Event:
 
 def _word(part: TextPart | ReasoningPart) -> str:
     return f"response.{'output' if isinstance(part, TextPart) else 'reasoning'}_text"
-
-
-def _content(part: TextPart | ReasoningPart) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
-    return {"type": "reasoning_text", "text": part.text}
 
 
 def _place(place: int, part: AnyPart, now: Reply) -> dict[str, Any]:
@@ -192,7 +196,7 @@ def _opened(place: int, part: AnyPart, now: Reply) -> Iterator[Event]:
             empty = item(replace(now, parts=()), place, part, "in_progress")
             added = {"output_index": index, "item": empty}
             yield Position.within(now, place), "response.output_item.added", added
-            content = {"content_index": 0, "part": _content(replace(part, text=""))}
+            content = {"content_index": 0, "part": content_of(replace(part, text=""))}
             where = _place(place, part, now)
             yield (
                 Position.within(now, place, 1),
@@ -225,7 +229,7 @@ def _closed(place: int, part: TextPart | ReasoningPart, now: Reply) -> Iterator[
     if isinstance(part, TextPart):
         text["logprobs"] = []
     yield Position.after_text(now, place, 1), f"{_word(part)}.done", {**where, **text}
-    content = {**where, "part": _content(part)}
+    content = {**where, "part": content_of(part)}
     yield Position.after_text(now, place, 2), "response.content_part.done", content
     done = {
         "output_index": output_index(now.attempt, place),

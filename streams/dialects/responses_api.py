@@ -2,7 +2,7 @@
 
 POST /v1/responses              asks; waits for the reply, streams it, or neither (`background`)
 GET  /v1/responses/<id>         the response as it is now, or its frames after `starting_after`
-POST /v1/responses/<id>/cancel  stops one that was asked for with `background`
+POST /v1/responses/<id>/cancel  stops a response that was asked for with `background`
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ from streams.http.problems import Problem, not_found
 from streams.http.refusals import openai_refusal
 from streams.models import Conversation, Message, Run
 from streams.protocol.fold import Reply
-from streams.protocol.ids import NotCanonical, parse_uuid
+from streams.protocol.ids import uuid_of
 
 DIALECT = "responses"
 
@@ -50,7 +50,7 @@ class ConversationId(BaseModel):
 class ResponseRequest(BaseModel):
     """The body of `POST /v1/responses`.
 
-    Other fields, such as `temperature`, are ignored: the operator decides how models sample.
+    Other fields, such as `temperature`, are ignored, because the operator decides about sampling.
     """
 
     model: Line = Field(min_length=1)
@@ -72,7 +72,7 @@ router = Router(tags=["OpenAI"])
 def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
     no_tools(body.tools)
     if body.stream:
-        check_stream(request, request.auth)
+        check_stream(request)
     run = _asked(request, body)
     if not body.background:
         if body.stream:
@@ -80,7 +80,7 @@ def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
         return wait_for_reply(request, run, _whole, openai_refusal)
     state = reply_state(run)
     if body.stream:
-        return stream_run(request, ResponseWire(state.run), request.auth, state)
+        return stream_run(request, ResponseWire(state.run), state)
     return _whole(state)
 
 
@@ -95,7 +95,7 @@ def retrieve_response(
     if starting_after is not None:
         _check(starting_after, state.reply)
     keep(run)
-    return stream_run(request, ResponseWire(state.run, after=starting_after), request.auth, state)
+    return stream_run(request, ResponseWire(state.run, after=starting_after), state)
 
 
 @router.post("/responses/{id}/cancel", summary="Stop a response", openapi_extra=ERRORS)
@@ -111,7 +111,8 @@ def cancel_response(request: ApiRequest, id: str) -> HttpResponse:
 def _asked(request: ApiRequest, body: ResponseRequest) -> UUID:
     """The run that replies. A repeated request gets the run of the first one."""
     key = repeatable(request)
-    # Looked up here too, because the first request has made the previous response an older one.
+    # Recalled before `_continued`, which would refuse a repeated request, because after the first
+    # request the previous response is no longer the latest one.
     if kept := recall(key):
         return UUID(kept["run"])
     conversation = _continued(request, body)
@@ -181,14 +182,14 @@ def _run(request: ApiRequest, id: str) -> Run:
 
 
 def _uuid(id: str, prefix: str) -> UUID:
-    try:
-        return parse_uuid(id.removeprefix(prefix))
-    except NotCanonical:
-        raise not_found() from None
+    found = uuid_of(id.removeprefix(prefix))
+    if found is None:
+        raise not_found()
+    return found
 
 
 def _check(number: int, reply: Reply) -> None:
-    """Raise `Problem` for a number after which this reply cannot be told."""
+    """Raise `Problem` if the stream of this reply cannot continue after this number."""
     try:
         continued_edition(Position.of(number), reply)
     except (ValueError, StreamBroken):

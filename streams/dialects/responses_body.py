@@ -29,12 +29,12 @@ def item_id(reply: Reply, place: int, part: AnyPart) -> str:
 
 
 def output_index(attempt: int, place: int) -> int:
-    """The index of the item for this part: each attempt has its own."""
+    """The index of the item for this part. Each attempt has indexes of its own."""
     return int((max(1, attempt) - 1) * END + place)
 
 
 def response_body(run: Run, reply: Reply) -> dict[str, Any]:
-    """The response as it is now; its output has the items that are told by the frames."""
+    """The response as it is now. Its output has the same items as the frames."""
     ending = reply.ending
     status, incomplete = _status(reply), None
     if isinstance(ending, RunCompleted) and ending.finish_reason in INCOMPLETE:
@@ -69,30 +69,31 @@ def response_body(run: Run, reply: Reply) -> dict[str, Any]:
 
 def item(reply: Reply, place: int, part: AnyPart, status: str | None = None) -> dict[str, Any]:
     """The item of a text, a reasoning or a call. Its content is empty if `status` is given."""
-    id = item_id(reply, place, part)
-    content: list[dict[str, Any]] = []
-    match part:
-        case ToolCallPart():
-            return call_item(reply, place, part, None) | {"status": status or "incomplete"}
-        case ReasoningPart(text=text):
-            content = [{"type": "reasoning_text", "text": text}]
-            kind: dict[str, Any] = {"type": "reasoning", "summary": []}
-        case TextPart(text=text):
-            content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
-            kind = {"type": "message", "role": "assistant"}
+    if isinstance(part, ToolCallPart):
+        return call_item(reply, place, part, None) | {"status": status or "incomplete"}
+    assert isinstance(part, TextPart | ReasoningPart)
+    kind: dict[str, Any] = {"type": "message", "role": "assistant"}
+    if isinstance(part, ReasoningPart):
+        kind = {"type": "reasoning", "summary": []}
     cut = place == len(reply.parts) - 1 and isinstance(reply.ending, RunCancelled | RunFailed)
     return {
         **kind,
-        "id": id,
+        "id": item_id(reply, place, part),
         "status": status or ("incomplete" if cut else "completed"),
-        "content": [] if status else content,
+        "content": [] if status else [content_of(part)],
     }
+
+
+def content_of(part: TextPart | ReasoningPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
+    return {"type": "reasoning_text", "text": part.text}
 
 
 def call_item(
     reply: Reply, place: int, part: ToolCallPart, result: ToolResultPart | None
 ) -> dict[str, Any]:
-    """The item of a tool that ran here."""
+    """The item of a tool call that this service has made."""
     output = error = None
     status = "in_progress"
     if result:

@@ -37,8 +37,8 @@ SILENCE = 9.0
 class RunStream:
     """A run's frames. It counts toward its owner's limit until closed, even if never iterated.
 
-    `on_close` is called once, at its end, with whether the reader left before that. A stream that
-    the server ends for its own reasons has no reader that left.
+    `on_close` is called once, when the stream has ended. Its argument says whether the reader left
+    before that; it is False if the server ended the stream.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class RunStream:
         self._wire = wire
         self._stream = stream
         self._release = release
-        self._reply = reply  # of which the reader has all frames
+        self._reply = reply  # the reader has all frames up to this reply
         self._on_close = on_close
-        self._left = True  # until the stream has ended otherwise
+        self._left = True  # False once the stream has ended for another reason
         self._write: Write = lambda _: False
         self._frames = self._read()
 
@@ -89,7 +89,7 @@ class RunStream:
             self._stream.note_progress()
 
     def _write_at_once(self, piece: bytes) -> bool:
-        """Write what live events say to this reader. False: the stream must wake, and do it."""
+        """Write the frames of live events. False if the stream must wake to write them."""
         arrival = arrival_of(piece)
         if arrival.is_silent:
             return self._write(KEEP_ALIVE)
@@ -141,7 +141,7 @@ def open_run(
     state: ReplyState,
     on_close: Callable[[bool], None] | None = None,
 ) -> RunStream:
-    """Return the run's frames, until the run has ended.
+    """Return a stream of the run's frames, which ends with the run.
 
     Call it in a request's thread, and iterate it in the event loop. Raises `StreamLimit`.
     """
@@ -159,7 +159,7 @@ def open_run(
 
 
 async def _folded(reply: Reply, blocks: list[Block]) -> Reply:
-    """The run's reply after these blocks; those of other runs change nothing."""
+    """The run's reply after these blocks; blocks of other runs change nothing."""
     for block in blocks:
         type, data = block
         if type == Snapshot.type:  # Redis is back, or the log has lost events

@@ -1,4 +1,4 @@
-"""What requests of all dialects may bring, and may not: names, text, and no tools."""
+"""The checks of requests that all dialects share: names, text, and no tools."""
 
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from streams.protocol.sse import clean
 
 MOST = 1000  # messages of one request that can be stored
 ONLY_TEXT = Problem(422, "invalid_request", "Only text can be sent in a message.")
+LAST = Problem(422, "invalid_request", "The last message has to be one of the user.")
 NO_TOOLS = "The tools are those of the service's own agents. Send none."
 
 
@@ -32,6 +33,6 @@ def checked(text: str) -> str:
 
 
 def no_tools(*sent: object) -> None:
-    """Raise `Problem` if the client brings tools."""
+    """Raise `Problem` if the client sends tools."""
     if any(sent):
         raise Problem(400, "tools_not_taken", NO_TOOLS)

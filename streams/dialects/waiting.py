@@ -1,7 +1,7 @@
 """Responses that last as long as a run: its stream, or one body when it has ended.
 
-A client that waits for a reply over one connection says by closing it that the run may end
-(`streams.chat.waiting_reader`). A server that stops is no such wish.
+If a client that waits for a reply closes its connection, the run ends soon after
+(`streams.chat.waiting_reader`). If the connection closes because the server stops, the run goes on.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ def stream_waiting(
     state = reply_state(run)
     try:
         wire = wire_of(state.run)
-        return stream_run(request, wire, request.auth, state, headers=headers, on_close=on_close)
-    except Problem:  # the client repeats the request, or leaves
+        return stream_run(request, wire, state, headers=headers, on_close=on_close)
+    except Problem:  # the run ends, unless the client repeats the request
         if on_close:
             on_close(True)
         raise
@@ -62,9 +62,9 @@ def stream_waiting(
 def wait_for_reply(
     request: ApiRequest, run: UUID, body: Body, refuse: Refuse, *, bound: bool = True
 ) -> PendingResponse:
-    """The response that `body` makes of the run's end.
+    """A response that waits for the end of the run. `body` then makes its content.
 
-    If it is `bound`, the run ends if the client leaves.
+    With `bound`, the run ends if the client leaves.
     """
     on_close = _on_close(run) if bound else None
     waiting = True
@@ -93,7 +93,7 @@ async def _answer(run: UUID, body: Body) -> HttpResponse:
 
 
 def _on_close(run: UUID) -> Callable[[bool], None]:
-    """What to call when the response ends, with whether the client left before that."""
+    """Return the function to call when the response ends. Its argument: whether the client left."""
     reader = bind(run)
 
     def close(left: bool) -> None:

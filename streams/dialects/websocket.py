@@ -32,24 +32,19 @@ from streams.observability import metrics
 logger = logging.getLogger(__name__)
 Handlers = Callable[[str, str], ThreadedHandler]  # by method and path
 DIALECT = "websocket"
-# The fields of the handshake that each of its requests has, too.
+# The header fields of the handshake that are copied into each request to the API.
 KEPT = (b"host", b"cookie", b"authorization", b"origin", b"x-request-id", b"traceparent")
 NORMAL, INTERNAL, RESTART, LATER = 1000, 1011, 1012, 1013  # RFC 6455 §7.4.1, and IANA's registry
-HTTP = 4000  # added to a status: the code of a close for the same reason
-CLOSES = {
-    # The client comes back, as to a stream that ends: a proxy may have dropped the last frames.
-    StreamEnd.IDLE: (RESTART, "reconnect"),
-    StreamEnd.FORBIDDEN: (HTTP + 403, "forbidden"),
-    StreamEnd.GONE: (HTTP + 404, "gone"),
-    StreamEnd.TOO_OLD: (RESTART, "reconnect"),
-    StreamEnd.DRAINING: (RESTART, "reconnect"),
-}
+HTTP = 4000  # plus an HTTP status: the close code for the same reason
+# After any other end, also after the last event, the client reconnects, because a proxy may have
+# dropped the last frames.
+CLOSES = {StreamEnd.FORBIDDEN: (HTTP + 403, "forbidden"), StreamEnd.GONE: (HTTP + 404, "gone")}
 
 
 class SocketRequest(Request):
     """A request that a socket sends to the API for its client."""
 
-    _dont_enforce_csrf_checks = True  # Django's name for it: the handshake's Origin was checked
+    _dont_enforce_csrf_checks = True  # an attribute of Django; the handshake's Origin was checked
 
 
 async def serve_socket(handler_of: Handlers, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +58,7 @@ async def serve_socket(handler_of: Handlers, scope: Scope, receive: Receive, sen
 
 
 class Socket:
-    """One client's connection. Each frame of the client gets one response, in their order."""
+    """One client's connection. Each frame of the client gets one response, in the same order."""
 
     def __init__(self, handler_of: Handlers, scope: Scope, receive: Receive, send: Send) -> None:
         found = SOCKET.match(scope["path"])
@@ -73,15 +68,15 @@ class Socket:
         self._receive = receive
         self._send = send
         self._credentials = [field for field in scope["headers"] if field[0] in KEPT]
-        self._answering = asyncio.Lock()  # a frame of the client is being answered
+        self._answering = asyncio.Lock()  # held while a frame of the client is answered
 
     async def open(self) -> None:
-        """Shake hands; then serve, or say why not."""
+        """Do the handshake. Then serve the stream, or send the refusal."""
         await self._receive()  # `websocket.connect`
         response = await self._respond(self._handshake())
         await self._send({"type": "websocket.accept"})
         if isinstance(response, SocketResponse):
-            if response.token:  # it may have come in the query
+            if response.token:  # the token may have come in the query
                 bearer = (b"authorization", b"Bearer " + response.token.encode())
                 self._credentials = [f for f in self._credentials if f[0] != bearer[0]] + [bearer]
             try:
@@ -106,7 +101,8 @@ class Socket:
             else:
                 sending.result()
                 async with self._answering:  # the client gets its response first
-                    await self._close(*CLOSES[stream.end or StreamEnd.DRAINING])
+                    end = stream.end or StreamEnd.DRAINING
+                    await self._close(*CLOSES.get(end, (RESTART, "reconnect")))
         except OSError:
             raise
         except Exception:
@@ -141,7 +137,7 @@ class Socket:
         return refused_frame(asked.name, response)
 
     async def _respond(self, scope: Scope, body: bytes = b"") -> HttpResponse:
-        """The response of the HTTP API, made in the threads that make it over HTTP."""
+        """The response of the HTTP API, made in the same threads as over HTTP."""
         request = SocketRequest(scope, BytesIO(body))
         try:
             response = await self._handler_of(scope["method"], scope["path"]).respond(request)

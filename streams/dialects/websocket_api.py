@@ -1,4 +1,4 @@
-"""The handshake of a WebSocket: the same checks as the stream's request, and the `Origin`."""
+"""The handshake of a WebSocket: the checks of a stream's request, and a check of the `Origin`."""
 
 from typing import Any
 from uuid import UUID
@@ -30,12 +30,12 @@ class SocketResponse(HttpResponse):
     def __init__(self, stream: OpenStream, token: str) -> None:
         super().__init__()
         self.stream = stream
-        self.token = token  # what authenticated the handshake; "" if a session did
+        self.token = token  # the token that authenticated the handshake; "" if a session did
 
 
 @csrf_exempt  # it changes nothing, and a POST gets 405
 def socket(request: HttpRequest, conversation: UUID) -> HttpResponse:
-    """Open the conversation's stream for a WebSocket. 204: nothing is left to send."""
+    """Open the conversation's stream for a WebSocket. Returns 204 if nothing is left to send."""
     try:
         if request.method not in ("GET", "HEAD"):
             detail = "Open it as a WebSocket, with GET."
@@ -68,6 +68,6 @@ def check_origin(request: HttpRequest) -> None:
 
     A browser sends the cookies with any page's handshake, and no preflight precedes it.
     """
-    middleware: Any = CsrfViewMiddleware(lambda _: HttpResponse())  # it checks a POST's Origin so
+    middleware: Any = CsrfViewMiddleware(lambda _: HttpResponse())  # the check of a POST's Origin
     if "Origin" not in request.headers or not middleware._origin_verified(request):
         raise FOREIGN

@@ -32,7 +32,7 @@ UNKNOWN = Problem(
 
 
 class FrameRefused(Exception):
-    """A client's frame cannot be read. `name` is the client's name for it, if that can be read."""
+    """A client's frame cannot be read. `name` is the client's name for it; None if unreadable."""
 
     def __init__(self, name: str | None, problem: Problem) -> None:
         super().__init__(problem.detail)
@@ -42,12 +42,12 @@ class FrameRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameRequest:
-    """What a client's frame asks for, as a POST to the HTTP API."""
+    """The POST to the HTTP API that a client's frame asks for."""
 
     name: str
     path: str
     body: bytes
-    fields: list[tuple[bytes, bytes]]  # of the head
+    fields: list[tuple[bytes, bytes]]  # header fields
 
 
 class _Frame(Body):
@@ -81,7 +81,7 @@ _FRAME: TypeAdapter[_Message | _Cancel] = TypeAdapter(
 
 
 def read_frame(text: str | None, conversation: str) -> FrameRequest:
-    """What the frame asks for; `text` is None for a binary one. Raises `FrameRefused`."""
+    """The request in the frame; `text` is None for a binary frame. Raises `FrameRefused`."""
     if text is None:
         raise FrameRefused(None, NOT_TEXT)
     try:
@@ -127,13 +127,13 @@ def accepted_frame(name: str, response: HttpResponse) -> str:
 
 
 def refused_frame(name: str | None, response: HttpResponse) -> str:
-    """The API has refused a client's frame; without a name, the socket itself."""
+    """The API has refused a client's frame, or the socket itself. `name` may then be None."""
     is_problem = response.headers.get("Content-Type") == "application/problem+json"
     wait = response.headers.get("Retry-After")
     data = {
         "name": name,
         "retry_after": int(wait) if wait else None,
-        "problem": Fragment(response.content) if is_problem else None,  # none: a redirect to HTTPS
+        "problem": Fragment(response.content) if is_problem else None,  # None: a redirect to HTTPS
     }
     return _frame("refused", data)
 

@@ -1,4 +1,4 @@
-"""What a wire is: the words that another client has for the changes of a run's reply."""
+"""A wire: the frames that tell another client about the changes of a run's reply."""
 
 from collections.abc import Hashable, Iterable
 from typing import Protocol
@@ -7,9 +7,9 @@ from streams.protocol.fold import Reply
 
 
 class LastFrames(Exception):
-    """The wire has no words for the change, but for telling the reader that the stream is void.
+    """The wire cannot express the change. It can only tell the reader that the stream is void.
 
-    The stream ends after these frames.
+    Send these frames, then end the stream.
     """
 
     def __init__(self, *frames: bytes) -> None:
@@ -18,23 +18,23 @@ class LastFrames(Exception):
 
 
 class Wire(Protocol):
-    """How one reader of a wire is told about a run. One object serves one stream."""
+    """Makes the frames that tell one reader about a run. One object serves one stream."""
 
     dialect: str  # one of `streams.conf.DIALECTS`
 
     @property
     def variant(self) -> Hashable:
-        """What its frames for more text depend on, beside `before` and `now`.
+        """The values, beside `before` and `now`, on which the frames for more text depend.
 
-        Streams of a run with the same dialect and variant get the same frames for it.
+        Streams of a run with the same dialect and variant share these frames.
         """
         ...
 
     def frames(self, before: Reply | None, now: Reply) -> Iterable[bytes]:
-        """The frames for a reader that has `before`, so that it has `now`; complete blocks.
+        """The frames that bring a reader from `before` to `now`, in complete blocks.
 
-        None: a reader that has nothing, not even the frames with which a reply opens. The last
-        frames are those for a `now` with an ending. If the wire has no words for the change, raises
-        `StreamBroken`, and the reader has to come back; or `LastFrames`.
+        `before` is None if the reader has nothing, not even the opening frames of a reply. If `now`
+        has an ending, these are the last frames. If the wire cannot express the change, it raises
+        `StreamBroken`, so that the reader must reconnect, or `LastFrames`.
         """
         ...

@@ -1,7 +1,7 @@
-"""A response whose pieces are bytes of an event stream, and go to the server as they are.
+"""A response whose pieces are bytes of an event stream, and go to the server unchanged.
 
-Django's own class passes each piece through two generators more, which cost a tenth of a write.
-Middleware sees the same as with Django's class: it may read `streaming_content` and replace it.
+Django's own class passes each piece through two more generators, which cost a tenth of a write.
+For middleware nothing differs: it may read `streaming_content` and replace it.
 """
 
 from collections.abc import AsyncIterable, Callable
@@ -16,20 +16,21 @@ from streams.http.request import Scope, Send
 # connection. `writer(send)` returns a `Write`, or None if middleware wants to see all that is sent.
 CONNECTION = "unspool.connection"
 PART = 64 * 1024  # bytes
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # of each stream
 CONTENT: property = vars(StreamingHttpResponse)["streaming_content"]
 Write = Callable[[bytes], bool]  # writes bytes of the body at once; returns whether it did
 
 
 @runtime_checkable
 class LivePieces(Protocol):
-    """Pieces of which some need not be iterated, because they are written when they arrive."""
+    """An iterator of pieces. Live frames may bypass it, because they are written on arrival."""
 
     def write_with(self, write: Write) -> None:
         """From now on, frames may be written with `write` while the next piece is awaited."""
         ...
 
     def note_progress(self) -> None:
-        """The server has taken a part of the piece, so the client reads."""
+        """Record that the server has taken a part of the piece, so the client reads."""
         ...
 
 
@@ -54,7 +55,7 @@ class EventStreamResponse(StreamingHttpResponse):
     async def send(self, send: Send) -> None:
         """Send the response. Its head is dropped once it is sent, because the body lasts for hours.
 
-        Middleware of Django has ended by then.
+        Django's middleware has ended by then.
         """
         await send(
             {
@@ -70,7 +71,7 @@ class EventStreamResponse(StreamingHttpResponse):
         live = self._pieces if isinstance(self._pieces, LivePieces) else None
         async with aclosing(self._pieces) as pieces:
             async for piece in pieces:
-                # In parts, because the server waits for a slow client between two of them.
+                # In parts, because the server waits for a slow client between two parts.
                 for start in range(0, len(piece), PART):
                     part = piece[start : start + PART]
                     await send({"type": "http.response.body", "body": part, "more_body": True})

@@ -9,9 +9,9 @@ from django.http import HttpResponse
 class PendingResponse(HttpResponse):
     """`complete` sets the content. It is cancelled if the client disconnects, and runs once.
 
-    `on_close` is called at the end. `unfinished` is sent if the process stops before.
+    `on_close` is called at the end. `unfinished` is sent if the process stops earlier.
 
-    The ASGI handler awaits it in its event loop, so a waiting client holds no thread.
+    The ASGI handler awaits `complete` in its event loop, so a waiting client holds no thread.
     """
 
     def __init__(

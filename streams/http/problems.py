@@ -29,24 +29,37 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
+TOO_MANY_STREAMS = Problem(
+    429,
+    "too_many_streams",
+    "You have as many open streams as you may.",
+    headers={"Retry-After": "10"},
+)
+
+
 def problem_response(problem: Problem) -> HttpResponse:
     """The `application/problem+json` response for this problem."""
-    body: dict[str, object] = {
+    body = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "code": problem.code,
         "detail": clean(problem.detail),
+        **errors_of(problem),
     }
-    if problem.errors:
-        # Errors may quote the request, which may contain text that UTF-8 cannot encode.
-        body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
-    return HttpResponse(
-        orjson.dumps(body),
-        status=problem.status,
-        content_type="application/problem+json",
-        headers={"Cache-Control": "no-store", **problem.headers},
-    )
+    return refused(problem, orjson.dumps(body), "application/problem+json")
+
+
+def errors_of(problem: Problem) -> dict[str, object]:
+    """`errors`, if there are any. They may quote text that UTF-8 cannot encode."""
+    errors = [{name: clean(text) for name, text in error.items()} for error in problem.errors]
+    return {"errors": errors} if errors else {}
+
+
+def refused(problem: Problem, content: bytes | str, content_type: str) -> HttpResponse:
+    """The response with this content for this problem."""
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    return HttpResponse(content, status=problem.status, content_type=content_type, headers=headers)
 
 
 def not_found() -> Problem:

@@ -1,7 +1,7 @@
-"""The form of a refusal, by the path: a client of another wire reads only its vendor's form.
+"""The form of a refusal. It depends on the path, because a client reads only its vendor's form.
 
-The views know their own. This module is for a request that no view has answered: its body did not
-arrive, no thread was free, the process stops, or Django refused it before routing.
+Each view knows its form. This module is for a request that no view has answered, because its body
+did not arrive, no thread was free, the process stops, or Django refused it before routing.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from re import compile
 import orjson
 from django.http import HttpResponse
 
-from streams.http.problems import Problem, problem_response
+from streams.http.problems import Problem, errors_of, problem_response, refused
 from streams.protocol.sse import clean
 
 Refuse = Callable[[Problem], HttpResponse]
@@ -32,17 +32,12 @@ def refusal(path: str, problem: Problem) -> HttpResponse:
 
 
 def text_refusal(problem: Problem) -> HttpResponse:
-    """A refusal as plain text: the clients show the whole body as their error's message."""
-    return HttpResponse(
-        clean(problem.detail),
-        status=problem.status,
-        content_type="text/plain; charset=utf-8",
-        headers={"Cache-Control": "no-store", **problem.headers},
-    )
+    """A refusal as plain text, because the clients show the whole body as their error's message."""
+    return refused(problem, clean(problem.detail), "text/plain; charset=utf-8")
 
 
 def openai_refusal(problem: Problem) -> HttpResponse:
-    """A refusal in OpenAI's form. The SDKs repeat some statuses, but none that would stay."""
+    """A refusal in OpenAI's form. A header keeps the SDKs from repeating a request after a 409."""
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"
     error = {
         "message": problem.detail,
@@ -68,16 +63,9 @@ def openai_error(
 
 
 def detail_refusal(problem: Problem) -> HttpResponse:
-    """LangGraph's: its SDK for Python shows the `detail`, the one for JavaScript the whole body."""
-    body: dict[str, object] = {"detail": clean(problem.detail), "code": problem.code}
-    if problem.errors:
-        body["errors"] = [{k: clean(v) for k, v in error.items()} for error in problem.errors]
-    return HttpResponse(
-        orjson.dumps(body),
-        status=problem.status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **problem.headers},
-    )
+    """A refusal in LangGraph's form. Its SDKs show either its `detail` or the whole body."""
+    body = {"detail": clean(problem.detail), "code": problem.code, **errors_of(problem)}
+    return refused(problem, orjson.dumps(body), "application/json")
 
 
 FORMS = (

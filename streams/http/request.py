@@ -1,4 +1,4 @@
-"""The request class: its body is bounded in size and time, and freed with the response."""
+"""The request class, whose body is bounded in size and time, and freed after the response."""
 
 import asyncio
 import math
@@ -39,7 +39,7 @@ class Request(ASGIRequest):
 
 
 def wants_body(scope: Scope) -> bool:
-    """Whether to read the body. One that is too long or has no `Content-Length` is refused."""
+    """Whether to read the body. A body that is too long or has no `Content-Length` is refused."""
     chunked = b"transfer-encoding" in dict(scope["headers"])
     return not chunked and length_of(scope) <= max_bytes(scope["path"])
 
@@ -53,7 +53,8 @@ def length_of(scope: Mapping[str, Any]) -> float:
 async def read_in_time(read_body: ReadBody, receive: Receive) -> IO[bytes]:
     """Return the body. Raises `TimeoutError` if no more of it comes for `CONNECTION_TIMEOUT`.
 
-    Django's `read_body` closes its temporary file only if the client disconnects.
+    Django's `read_body` closes its temporary file only if the client disconnects. So a time-out
+    looks like a disconnect to it.
     """
     timed_out = False
 

@@ -1,8 +1,8 @@
 """Limits on requests: the length of a head, and the length and shape of a body before parsing.
 
 Every body of the API is one JSON object whose values are strings, and a small `metadata`. So few
-bytes are outside of strings. A body with more is refused unparsed, because brackets become objects
-of forty times their size.
+bytes are outside of strings. A body with more of them is refused before parsing, because a bracket
+becomes a Python object of forty times its size.
 """
 
 import re

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import sync_to_async
@@ -100,7 +101,7 @@ class ThreadedHandler(ASGIHandler):
                 sending = self.send_response(response, send)
             try:
                 await run_while_connected(sending, receive)
-            except (StreamBroken, asyncio.CancelledError):  # the client does not read, for one
+            except (StreamBroken, asyncio.CancelledError):  # such as a client that does not read
                 await break_connection(scope)
             finally:
                 response.close()
@@ -134,17 +135,17 @@ class ThreadedHandler(ASGIHandler):
         if self._active >= self._capacity:
             request.close()
             raise Overloaded
-        turn = Turn()
+        turn = Lock()  # either the request's thread takes it, or this coroutine stops waiting
         answering = asyncio.ensure_future(self._submit(self._answer_unless_late, request, turn))
         self._active += 1
         answering.add_done_callback(self._leave)
         try:
             await asyncio.wait({answering}, timeout=TURN)
         except asyncio.CancelledError:
-            turn.take()
+            turn.acquire(blocking=False)
             answering.cancel()
             raise
-        if not answering.done() and turn.take():
+        if not answering.done() and turn.acquire(blocking=False):
             raise Overloaded
         return await answering
 
@@ -156,9 +157,9 @@ class ThreadedHandler(ASGIHandler):
         self._active -= 1
 
     def _answer_unless_late(
-        self, request: Request, turn: "Turn"
+        self, request: Request, turn: Lock
     ) -> HttpResponse | StreamingHttpResponse:
-        if turn.take():
+        if turn.acquire(blocking=False):
             return self._answer(request)
         request.close()
         return HttpResponse()  # unused: the caller was refused before a thread was free
@@ -183,20 +184,6 @@ class ThreadedHandler(ASGIHandler):
 
 class Overloaded(Exception):
     """Too many requests wait for a thread, or this one waited too long. Its view did not run."""
-
-
-class Turn:
-    """A flag for one request: either its thread takes it, or the coroutine that stops waiting."""
-
-    def __init__(self) -> None:
-        self._free = [True]
-
-    def take(self) -> bool:
-        """Return True for the first call and False for each later one. Thread-safe."""
-        try:
-            return self._free.pop()  # atomic, so only one of two callers gets it
-        except IndexError:
-            return False
 
 
 def refused_early(scope: Scope, problem: Problem) -> HttpResponse:

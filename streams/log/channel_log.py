@@ -2,7 +2,8 @@
 
 A channel has one Redis stream for its events and one hash for its state. Checking the fence,
 assigning the id, appending, trimming and publishing are one function in Redis (scripts/*.lua). So
-no reader can receive an event that the log does not hold, and a repeated call appends nothing.
+no reader can receive an event that the log does not hold. The events of a run are appended once,
+even if the call is repeated.
 """
 
 from contextlib import suppress
@@ -38,17 +39,17 @@ from streams.protocol.parts import Part
 from streams.protocol.sse import encode
 
 PAGE_BYTES = 1024 * 1024  # bytes in one page of events, unless a single event is longer
-# The events that are appended once for a run, and the name under which the state keeps their id.
+# The events that are appended once for a run, and the name under which the state stores their id.
 ONCE_PER_RUN = {MessageCreated.type: "message", RunQueued.type: "queued"}
 
 
 def state_key(channel: str) -> str:
-    """The key of a call. The braces put all keys of a channel into one slot of a Redis Cluster."""
+    """The key of the channel's state. The braces keep a channel in one slot of a Redis Cluster."""
     return f"{{{channel}}}:state"
 
 
 def log_limits() -> str:
-    """How many events a log keeps, the seconds until they expire, and until its state does."""
+    """The limits in each call: events to keep, seconds until they expire, until the state does."""
     return f"{settings.LOG_EVENTS} {settings.LOG_TTL} {settings.LOG_STATE_TTL}"
 
 
@@ -56,9 +57,9 @@ class ChannelLog:
     """The log of one channel.
 
     `min_head` is the highest event id that the caller knows to be appended. If the log's head is
-    below it, the log has lost events: `read_after` and `state` say so, and all other operations
-    begin a new epoch. Methods raise `LogUnavailable` if Redis does not answer within REDIS_TIMEOUT,
-    and `Superseded` if the conversation is deleted.
+    lower, the log has lost events. `read_after` and `state` only report the loss; most other
+    operations begin a new epoch. Methods raise `LogUnavailable` if Redis does not answer within
+    REDIS_TIMEOUT, and `Superseded` if the conversation is deleted.
     """
 
     def __init__(self, servers: Servers, channel: str, min_head: int = 0) -> None:
@@ -71,8 +72,8 @@ class ChannelLog:
     ) -> list[int]:
         """Append events that need no fence, in one round trip. Returns their ids.
 
-        `message.created` and `run.queued` are appended once for the run: a repeat returns the
-        first id. Raises `LogUnverified` if the newest events may be missing.
+        `message.created` and `run.queued` are appended once for each run; a repeated call returns
+        the first id. Raises `LogUnverified` if the newest events may be missing.
         """
         calls = [
             self.call(run, event.type, encode(event), ONCE_PER_RUN.get(event.type, ""))
@@ -82,14 +83,14 @@ class ChannelLog:
         return [int(_raise_error(answer)[1]) for answer in answers]
 
     def append_other(self, type: str, data: str) -> int:
-        """Append an event that belongs to no run, and is no event of the protocol."""
+        """Append an event of another application, which belongs to no run. Returns its id."""
         return int(self._run(Operation.APPEND_ONCE, None, type, data, "")[1])
 
     def append_start(self, event: RunStarted, *, abandoned: bool) -> int:
         """Append run.started and raise the fence, in one step. Returns the event's id.
 
-        `abandoned`: how far the previous attempt came is unknown. Raises `Superseded` if a newer
-        attempt has started, or the run has ended.
+        `abandoned`: the previous attempt did not record how far it came. Raises `Superseded` if a
+        newer attempt has started, or the run has ended.
         """
         rest = (event.type, encode(event), event.attempt, "abandoned" if abandoned else "")
         return int(self._run(Operation.APPEND_START, event.run, *rest)[1])
@@ -97,7 +98,7 @@ class ChannelLog:
     def restore_fence(self, run: UUID, attempt: int, *, index: int, parts: tuple[Part, ...]) -> int:
         """Restore a lost fence. Returns the log's last id.
 
-        The caller appends all parts as a `TextSnapshot` next. Raises `Superseded` if a newer
+        The caller must then append all parts as a `TextSnapshot`. Raises `Superseded` if a newer
         attempt has started, or the run has ended.
         """
         rest = (attempt, index, *slot_arguments(parts))
@@ -111,10 +112,11 @@ class ChannelLog:
         ended: bool = False,
         on_unverified: OnUnverified = OnUnverified.IGNORE,
     ) -> SealedReply:
-        """Seal the run's reply, so that no attempt can append to it. Returns what it holds.
+        """Seal the run's reply, so that no attempt can append to it. Returns the reply.
 
-        It can be repeated. Raises `Superseded` if a newer attempt has started, unless the run's row
-        says that it `ended` in this one, and `LogUnverified` as `on_unverified` says.
+        The call can be repeated. `ended`: the run's row says that the run ended in this attempt.
+        Raises `Superseded` if a newer attempt has started, unless `ended`. `on_unverified` decides
+        whether it raises `LogUnverified`.
         """
         rest = (attempt, on_unverified, "ended" if ended else "")
         answer = self._run(Operation.SEAL, run, *rest)
@@ -132,29 +134,29 @@ class ChannelLog:
     def append_final(
         self, event: Ending, *before: RunStarted | PartAdded | TextSnapshot, token: str
     ) -> int:
-        """Append the final event, once, after these events. Returns the final event's id.
+        """Append the events in `before`, then the final event. Returns the final event's id.
 
-        The events were prepared for a `SealedReply` with this token. Raises `ReplyChanged` if the
-        log holds another reply now, and `LogUnverified` if the newest events of another run may be
-        missing.
+        A repeated call appends nothing. The caller has prepared the events for the `SealedReply`
+        with this token. Raises `ReplyChanged` if the log no longer holds that reply, and
+        `LogUnverified` if the newest events of another run may be missing.
         """
         encoded = [item for each in (*before, event) for item in (each.type, encode(each))]
         rest = (event.attempt, token, *encoded)
         return int(self._run(Operation.APPEND_FINAL, event.run, *rest)[1])
 
     def release_run(self, run: UUID) -> None:
-        """Drop what the log keeps for a settled run: the database has its final event's id."""
+        """Drop the log's data of a settled run, whose row has the final event's id."""
         self._run(Operation.RELEASE_RUN, run)
 
     def delete(self) -> None:
-        """Delete the log for good: every later call raises `Superseded`."""
+        """Delete the log for good. Every later call raises `Superseded`."""
         with suppress(Superseded):  # the log is deleted already
             self._run(Operation.DELETE, None)
 
     def state(self) -> LogState | None:
         """The channel's state now, read in one step.
 
-        None if the log holds no epoch, or has lost events: `repair` begins a new epoch.
+        None if the log holds no epoch, or has lost events. The caller may then call `repair`.
         """
         verdict, *rest = self._run(Operation.STATE, None)
         if verdict == Verdict.LOST:
@@ -200,7 +202,7 @@ class ChannelLog:
         return None
 
     def call(self, run: UUID | None, *rest: Any) -> Arguments:
-        """The key and the arguments of one call, as prelude.lua lists them."""
+        """The key and the arguments of one call, in the order that prelude.lua gives."""
         now, run_id = self._servers.clock(), str(run or "")
         return [1, state_key(self._channel), self._min_head, now, log_limits(), run_id, *rest]
 

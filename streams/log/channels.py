@@ -8,7 +8,7 @@ from django_eventstream.utils import parse_last_event_id
 from streams.protocol.ids import parse_uuid
 
 PREFIX = "conversation-"
-MAX_EVENT_ID = 2**53  # above every event id: a double holds whole numbers exactly up to here
+MAX_EVENT_ID = 2**53  # above every event id, because a double is exact for whole numbers up to here
 
 
 def channel_of(conversation: UUID) -> str:
@@ -27,8 +27,8 @@ def conversation_of(channel: str) -> UUID | None:
 def parse_cursor(cursor: str, channel: str) -> int:
     """The event id in a reader's cursor: `<n>`, or django-eventstream's `<channel>:<n>`.
 
-    An id that is too large becomes `MAX_EVENT_ID`. Raises `ValueError` if the cursor has another
-    form, or names another channel.
+    An id that is too large becomes `MAX_EVENT_ID`. Raises `ValueError` if the cursor has a
+    different form, or names a different channel.
     """
     if ":" in cursor:
         try:

@@ -2,7 +2,7 @@
 
 
 class LogUnavailable(Exception):
-    """Redis does not answer, or refuses to write. What the log holds is unknown: retry later."""
+    """Redis does not answer, or refuses to write. The log's content is unknown. Retry later."""
 
 
 class LogFull(LogUnavailable):
@@ -12,7 +12,7 @@ class LogFull(LogUnavailable):
 class LogUnverified(LogUnavailable):
     """Redis restarted or failed over, so the newest events may be missing.
 
-    The running attempt verifies the log again within seconds: retry then.
+    The running attempt verifies the log within seconds. Retry after that.
     """
 
 
@@ -24,7 +24,7 @@ class LogCorrupted(LogUnavailable):
 
 
 class ReplyChanged(LogUnavailable):
-    """The log holds another reply than the seal saw, because a new epoch began. Seal again."""
+    """The log no longer holds the reply that `seal` returned, as after a new epoch. Seal again."""
 
 
 class Superseded(Exception):

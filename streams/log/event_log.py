@@ -19,7 +19,10 @@ from streams.protocol.sse import encode
 
 
 class EventLog:
-    """The logs of all channels. Methods raise `LogUnavailable` as those of `ChannelLog` do."""
+    """The logs of all channels.
+
+    `append` and `ask_server` raise `LogUnavailable` if Redis does not answer.
+    """
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
@@ -29,7 +32,7 @@ class EventLog:
         return ChannelLog(self._servers, channel, min_head)
 
     def append(self, pieces: Sequence[Append]) -> list[int | Exception]:
-        """Append the pieces in one round trip, in order. Returns each one's id or exception.
+        """Append the pieces in one round trip, in order. Returns the id or exception of each.
 
         All their channels must be on one server. The exceptions are `Superseded`, `FenceMissing`,
         `LogUnverified` and `LogCorrupted`.
@@ -42,9 +45,9 @@ class EventLog:
         ]
 
     def verify(self, reached: Sequence[Watermark]) -> None:
-        """Check that each log still holds what its attempt knows, after a restart of Redis.
+        """After a restart of Redis, check that each log still holds all that its attempt knows.
 
-        If a log does not, it begins a new epoch. Servers that do not answer are passed over.
+        A log that has lost events begins a new epoch. Servers that do not answer are skipped.
         """
         for server in {server_of(reach.channel) for reach in reached}:
             marks = [reach for reach in reached if server_of(reach.channel) == server]
@@ -58,7 +61,7 @@ class EventLog:
 
 
 def _append_call(piece: Append, now: int, limits: str) -> Arguments:
-    """What `ChannelLog.call` gives for one piece, at less cost."""
+    """The arguments that `ChannelLog.call` would return for one piece, built at less cost."""
     event, write = piece.event, piece.write
     call = [1, state_key(piece.channel), piece.min_head, now, limits, str(event.run)]
     call += event.type, encode(event), event.attempt, event.index

@@ -1,4 +1,4 @@
-"""The logs as a storage of django-eventstream, whose `send_event` appends to it."""
+"""The event logs as a storage of django-eventstream: the library's `send_event` appends to them."""
 
 from django_eventstream.event import Event
 from django_eventstream.storage import EventDoesNotExist, StorageBase

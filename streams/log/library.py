@@ -1,8 +1,8 @@
 """The library of Redis Functions that holds the event log's operations (scripts/*.lua).
 
-A library belongs to its server process, so it can keep the process's run_id; a script of EVAL would
-have to ask for it at each call. The library's name has a digest of its text, so no library is ever
-replaced: during a deploy, processes of two versions each call their own.
+A library belongs to its server process, so it can keep the process's run_id in a variable. A script
+of EVAL would have to query it in each call. The library's name has a digest of its text, so no
+library is ever replaced. During a deploy, the processes of each version call their own library.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Library:
 
     @property
     def text(self) -> str:
-        """What FUNCTION LOAD takes. Each function is `<name>_<operation>`."""
+        """The argument of FUNCTION LOAD. Each function is named `<name>_<operation>`."""
         return f"#!lua name={self.name}\nlocal LIBRARY = '{self.name}'\n{self.operations}"
 
 

@@ -1,7 +1,7 @@
 """Checks which Redis commands this service needs but its Redis user may not run.
 
 Redis can restrict a user to commands, keys and channels (ACL). The check queues the commands in a
-transaction and discards it. Redis checks each command as it is queued, and runs none.
+transaction and discards it. Redis checks the permission when it queues a command, and runs none.
 """
 
 import re
@@ -18,10 +18,10 @@ from streams.log.errors import LogUnavailable
 from streams.log.sharding import broker_server, server_urls
 
 FRESH = 60.0  # seconds that a result is reused, because each check queues some 40 commands
-CHANNEL = channel_of(UUID(int=0))  # of no conversation
+CHANNEL = channel_of(UUID(int=0))  # no conversation has this id
 KEY = f"{{{CHANNEL}}}:state"
-# What the operations (streams/log/scripts/) and the hub call. The operations compare `INFO server`
-# with the process that was last verified: a Redis that restarted may have lost the newest events.
+# The commands that the operations (streams/log/scripts/) and the hub run. From `INFO server` the
+# operations know whether Redis has restarted, because it may then have lost the newest events.
 LOG = (
     *(("FCALL", "f", 1, KEY), ("FUNCTION", "LOAD", ""), ("INFO", "server")),
     *(("HGET", KEY, "f"), ("HMGET", KEY, "f"), ("HGETALL", KEY), ("HKEYS", KEY)),
@@ -73,7 +73,7 @@ def refused(server: int) -> list[str]:
                 if error := _refusal(connection):
                     found[_refused_part(command, error)] = None
         finally:
-            connection.disconnect()  # otherwise the next user could read a late answer
+            connection.disconnect()  # otherwise a later command could read a late answer
             pool.release(connection)
     except redis.RedisError as error:
         raise LogUnavailable from error
@@ -81,7 +81,7 @@ def refused(server: int) -> list[str]:
 
 
 class Permissions:
-    """What one server refuses its user, cached for `FRESH` seconds. Not safe for threads."""
+    """The list from `refused` for one server, cached for `FRESH` seconds. Not thread-safe."""
 
     def __init__(self, server: int) -> None:
         self._server = server
@@ -89,7 +89,7 @@ class Permissions:
         self._until = 0.0
 
     def refused(self) -> list[str]:
-        """What the server refused at the last check. Raises `LogUnavailable` if it is down now.
+        """The result of the last check. Raises `LogUnavailable` if the server is down now.
 
         A change of the server's rules shows within `FRESH` seconds.
         """
@@ -114,14 +114,14 @@ def _refusal(connection: Connection) -> str:
     try:
         connection.read_response()
     except redis.ResponseError as error:
-        # A full Redis, or a replica, refuses writes to all users. That is no matter of permissions.
+        # A full Redis or a replica refuses writes too, but not because of the user's permissions.
         if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
             return str(error)
     return ""
 
 
 def acl_rules(refused: list[str]) -> str:
-    """The rules with which `ACL SETUSER` allows what `refused` returned."""
+    """The rules for `ACL SETUSER` that allow everything that `refused` returned."""
     prefixes = {"channels": "&", "keys": "~"}
     rules = []
     for part in refused:

@@ -19,7 +19,7 @@ from streams.log.verdicts import REFUSALS, Verdict
 
 logger = logging.getLogger(__name__)
 Arguments = list[Any]  # of one call: the number of its keys, the key, the arguments
-Answer = list[Any]  # to one call, the verdict first
+Answer = list[Any]  # the answer to one call; its first item is the verdict
 
 
 class OwnConnections(threading.local):
@@ -40,8 +40,8 @@ class Servers:
         client: "redis.Redis | None" = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        # A pooled connection may be dead because Redis has restarted: retry once, at once. There is
-        # no retry after a time-out, because a request has to be answered within seconds.
+        # A pooled connection may be dead because Redis has restarted, so retry once, immediately.
+        # There is no retry after a time-out, because a request must be answered within seconds.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         timeout = settings.REDIS_TIMEOUT
         options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
@@ -64,14 +64,14 @@ class Servers:
     ) -> list[Answer | Exception]:
         """Run the operation for each call, in one round trip to the channel's server.
 
-        Returns each call's answer, or the exception for which its verdict stands.
+        Returns for each call its answer, or the exception that stands for its verdict.
         """
         server = server_of(channel)
         client = self._clients[server]
         try:
             answers = self._call(server, operation, calls)
             if any(map(_is_function_missing, answers)):
-                # A new or emptied Redis, or a new version. A repeated call appends nothing.
+                # Redis does not have this version's library yet. Repeating the calls is safe.
                 _load_library(client)
                 answers = self._call(server, operation, calls)
             answers = [_corrupted(answer) or answer for answer in answers]
@@ -85,7 +85,7 @@ class Servers:
         return [REFUSALS[answer[0]]() if answer[0] in REFUSALS else answer for answer in answers]
 
     def _call(self, server: int, operation: Operation, calls: Sequence[Arguments]) -> list[Any]:
-        """All calls in one write, then all answers. redis-py's pipeline costs twice as much."""
+        """Send all calls in one write, then read all answers. A pipeline costs twice as much."""
         function = f"{LIBRARY.name}_{operation}"
         packed = b"".join([hiredis.pack_command(("FCALL", function, *call)) for call in calls])
         if operation is Operation.APPEND:
@@ -98,9 +98,9 @@ class Servers:
             pool.release(connection)
 
     def _own_connection(self, server: int) -> Any:
-        """This thread's connection. A pool looks at each connection that it gives, in each trip.
+        """This thread's own connection, without the check that a pool makes in each round trip.
 
-        Only the threads of the log writers append pieces.
+        Only the threads of the log writers append pieces, so these connections are few.
         """
         connections = self._own.by_server
         if server not in connections:
@@ -109,9 +109,9 @@ class Servers:
 
 
 def _send(connection: Any, packed: bytes, count: int) -> list[Any]:
-    """Send the packed calls and read their answers; again, once, on a new connection if it broke.
+    """Send the packed calls and read their answers. Retry once on a new connection if it broke.
 
-    A trip that did not end closes the connection. Otherwise the next one would read its answers.
+    A trip that fails closes the connection. Otherwise the next trip would read the old answers.
     """
 
     def trip() -> list[Any]:
@@ -140,13 +140,13 @@ def _load_library(client: "redis.Redis") -> None:
     try:
         client.execute_command("FUNCTION LOAD", LIBRARY.text)
     except redis.ResponseError as error:
-        # Another process has loaded it meanwhile. It is the same, because its name has its digest.
+        # Another process has loaded the library meanwhile. The name's digest proves it is the same.
         if str(error) != f"Library '{LIBRARY.name}' already exists":
             raise
 
 
 def _corrupted(answer: Any) -> Answer | None:
-    """An answer of its own for an operation that failed on data that the service did not write."""
+    """`CORRUPTED` if the operation failed on data that the service did not write, else None."""
     if not isinstance(answer, redis.ResponseError):
         return None
     if not str(answer).startswith(("user_function", "WRONGTYPE")):

@@ -1,4 +1,4 @@
-"""Sharding: which Redis server holds a channel, if REDIS_URL names several.
+"""Sharding: which Redis server holds a channel, if REDIS_URL names several servers.
 
 One server holds all keys of a channel, runs its operations and publishes its events. Each server
 gets a number from a hash of its position and the channel's name; the server with the highest number
@@ -18,7 +18,7 @@ def server_urls() -> list[str]:
 
 
 def broker_server() -> int | None:
-    """The index of the server that also holds Celery's queue; None if the broker is another one."""
+    """The index of the server that also holds Celery's queue; None if the broker is elsewhere."""
     return 0 if settings.REDIS_IS_BROKER else None
 
 

@@ -11,12 +11,12 @@ import orjson
 
 from streams.protocol.parts import Part, ReasoningPart, TextPart, part_json, part_of
 
-TEXT, REASONING = "t", "r"  # the first character of a payload; that of JSON is "{"
+TEXT, REASONING = "t", "r"  # the first character of a payload; a JSON payload begins with "{"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotWrite:
-    """What one piece does to a slot: its payload is added to the end, or replaces what is there."""
+    """How one piece changes a slot: its payload is added at the end, or replaces the old one."""
 
     slot: int
     payload: str
@@ -40,9 +40,10 @@ def slot_arguments(parts: Iterable[Part]) -> list[int | str]:
 
 
 def parts_in(slots: Sequence[str], open_slot: str, payload: str) -> tuple[Part, ...]:
-    """The parts in these slots: numbers and payloads alternate, then come those of the open one.
+    """The parts of a reply. `slots` alternates the numbers and the payloads of slots.
 
-    Raises `ValueError` if the service did not write a payload.
+    `open_slot` and `payload` are the number and the payload of the open slot. Raises `ValueError`
+    if a payload is not one that the service writes.
     """
     payloads = dict(zip(map(int, slots[::2]), slots[1::2], strict=True))
     if open_slot:

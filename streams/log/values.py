@@ -14,7 +14,7 @@ from streams.protocol.stream_frames import ResetReason
 class Append:
     """One append to a running reply: the next piece, or all parts again.
 
-    `write` is what the piece changes in the slots; None for a `TextSnapshot`, which replaces all.
+    `write` is the piece's change of a slot; None for a `TextSnapshot`, which replaces all slots.
     """
 
     channel: str
@@ -34,11 +34,11 @@ class Watermark:
 
 
 class OnUnverified(StrEnum):
-    """What `ChannelLog.seal` does if Redis restarted, and an attempt has not verified the log."""
+    """What `ChannelLog.seal` does if Redis restarted, and no attempt has verified the log since."""
 
-    IGNORE = auto()  # seal the reply all the same
+    IGNORE = auto()  # seal the reply anyway
     RAISE = auto()  # raise `LogUnverified`: the attempt will verify the log
-    NEW_EPOCH = auto()  # begin a new epoch with the reply that is left: the attempt is gone
+    NEW_EPOCH = auto()  # begin a new epoch with the reply that is left, because no attempt runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ class CursorGap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunProgress:
-    """What the log holds of one unsettled run."""
+    """The log's data of one run whose final event is not recorded in the database yet."""
 
     attempt: int
     parts: tuple[Part, ...] = ()
@@ -79,11 +79,11 @@ class RunProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SealedReply:
-    """What the log holds of a reply to which no attempt can append any more.
+    """The log's data of a reply to which no attempt can append any more.
 
-    `known`: whether the log knows the run; if not, the log was lost. `attempt`: whose parts these
-    are; None if no attempt appended anything. `published`: whether this epoch of the log holds
-    their events. `token`: what `append_final` compares with the log.
+    `known`: whether the log knows the run; if not, the log was lost. `attempt`: the attempt that
+    wrote the parts; None if no attempt has started. `published`: whether this epoch of the log
+    holds the events of the parts. `token`: the value that `append_final` compares with the log.
     """
 
     known: bool

@@ -1,4 +1,4 @@
-"""The verdicts with which operations answer, and the exceptions for which some of them stand."""
+"""The verdicts that operations answer with, and the exceptions that stand for some of them."""
 
 from enum import StrEnum, auto
 
@@ -9,11 +9,11 @@ class Verdict(StrEnum):
     """The first item of an operation's answer."""
 
     OK = auto()
-    SUPERSEDED = auto()  # another attempt has the run, or it has ended
+    SUPERSEDED = auto()  # another attempt has the run, or the run has ended
     DELETED = auto()  # the conversation is deleted
     FENCE_MISSING = auto()  # the log does not know the run
     GAP = auto()  # the log has lost pieces of the run
-    CHANGED = auto()  # the log holds another reply than the seal saw
+    CHANGED = auto()  # the log no longer holds the reply that the seal returned
     UNVERIFIED = auto()  # an attempt must verify the log first
     CORRUPTED = auto()  # the operation failed on data that the service did not write
     LOST = auto()  # the log has lost events, or the cursor is of another epoch

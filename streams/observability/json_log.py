@@ -1,7 +1,7 @@
 """Formats log records as JSON, one object a line, for programs that collect logs.
 
-python-json-logger would also write all that a library attaches to a record, such as a task's
-arguments or a request. So it gets a copy of the record, to which only the request id is attached.
+python-json-logger would also write everything that a library attaches to a record, such as a task's
+arguments or a request. So it gets a copy of the record that has only the request id.
 """
 
 import logging
@@ -15,7 +15,7 @@ FIELDS = {
     "name": "logger",
     "request": "request",
     "message": "message",
-    "exc_info": "exception",  # a traceback, where the record has one
+    "exc_info": "exception",  # a traceback, if the record has one
 }
 COPIED = ("name", "levelname", "created", "msecs", "exc_info", "exc_text", "request")
 

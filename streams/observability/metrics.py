@@ -1,7 +1,7 @@
 """The Prometheus metrics that each process counts, and the port at which a worker serves them.
 
 `streams.web.health` adds the metrics that come from the database, and are the same in all
-processes. `streams.chat.redis_memory` adds those of Redis' memory.
+processes. `streams.chat.redis_memory` adds the metrics of Redis' memory.
 """
 
 import logging

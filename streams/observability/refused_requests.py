@@ -1,4 +1,4 @@
-"""Logs a request that Django refuses as one short line, because any client can send such requests.
+"""Logs each request that Django refuses in one short line, because any client can send such ones.
 
 Django logs a wrong `Host`, and every other suspicious operation, twice: as an error with a
 traceback, then once more as a bad request.
@@ -14,7 +14,7 @@ LOGGED = "_unspool_refusal_logged"  # an attribute of the request
 
 
 class Refused(logging.Filter):
-    """Shortens such records, and drops the second of two. Attach it to a handler.
+    """Shortens the records of refused requests, and drops the second one. Attach it to a handler.
 
     A filter on a logger would not see the records of its child loggers.
     """

@@ -1,7 +1,7 @@
 """OpenTelemetry spans from a POST to the last token, if the operator has set a collector.
 
-`config.telemetry` starts the SDK. Without it, OpenTelemetry makes each call here do nothing. Spans
-hold ids, counts and names that the operator gave: no message text, no key, and no client's text.
+`config.telemetry` starts the SDK. Without the SDK, OpenTelemetry's calls here do nothing. Spans
+have ids, counts and the operator's names, but no message text, no key, and no client's text.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from streams.models import Run
 from streams.observability.request_id import current
 
-# W3C Trace Context §3.2. `tracestate` and `baggage` are not read: a client may put any text there.
+# W3C Trace Context §3.2. `tracestate` and `baggage` are not read, because they may hold any text.
 PARENT = "traceparent"
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -58,7 +58,7 @@ def trace_posts(get_response: GetResponse) -> GetResponse:
 def inject_headers(run: UUID) -> dict[str, str]:
     """The headers that carry this thread's trace in the task of a dispatched run.
 
-    Empty if the thread works in no trace, or for another run.
+    Empty if the thread has no trace, or works for another run.
     """
     span = trace.get_current_span()
     if not span.get_span_context().is_valid or _run.get() not in (None, run):
@@ -71,7 +71,7 @@ def inject_headers(run: UUID) -> dict[str, str]:
 
 @contextmanager
 def task_span(run: UUID, parent: object) -> Iterator[None]:
-    """Work for this run, in the trace that its task carries as `parent`."""
+    """A context for work on this run, in the trace that the run's task carries as `parent`."""
     run_token = _run.set(run)
     context_token = context.attach(_context(parent))
     try:
@@ -118,7 +118,7 @@ class ToolSpan:
         )
 
     def end(self, *, failed: bool) -> None:
-        """The call has its result, or the reply is over."""
+        """End the span, because the call has its result or the reply has ended."""
         if failed:
             self._span.set_status(StatusCode.ERROR)
         self._span.end()

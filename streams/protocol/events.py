@@ -17,7 +17,7 @@ Role = Literal["user", "assistant", "system"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a reply cost, in tokens. `estimated`: the provider gave no counts, so they are ours."""
+    """The tokens that a reply used. `estimated`: the service has estimated the counts."""
 
     input_tokens: int
     output_tokens: int
@@ -43,7 +43,7 @@ class MessageView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationUpdated:
-    """The conversation has another title or model."""
+    """The conversation has a new title or model."""
 
     type: ClassVar[str] = "conversation.updated"
     title: str
@@ -90,7 +90,10 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextSnapshot:
-    """All parts of the reply so far: they replace all before. The next piece has `index` + 1."""
+    """All parts of the reply so far, which replace all earlier pieces.
+
+    The next piece has `index` + 1.
+    """
 
     type: ClassVar[str] = "text.snapshot"
     run: UUID
@@ -113,9 +116,10 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartAdded:
-    """The reply has one more part that is neither text nor reasoning. `index` counts on.
+    """The reply has one more part that is neither text nor reasoning.
 
-    Its event type is the part's, and on the wire the part's fields stand beside its own.
+    `index` continues the count of `TextDelta`. The event's type depends on the kind of the part. On
+    the wire, the part's fields stand beside those of the event.
     """
 
     run: UUID
@@ -130,7 +134,7 @@ class PartAdded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCompleted:
-    """The model finished. `reply` is the message with its text."""
+    """The model has finished. `reply` is the message that it wrote."""
 
     type: ClassVar[str] = "run.completed"
     run: UUID
@@ -179,7 +183,7 @@ class LiveRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndedRun:
-    """A run in a snapshot that ended without a reply. A cancelled one has no code and reason."""
+    """A run in a snapshot that ended without a reply. A cancelled run has no code and reason."""
 
     id: UUID
     status: Literal["cancelled", "failed"]

@@ -1,7 +1,7 @@
 """Folds the events of a run into its reply, as a reader sees it.
 
-The invariant of this project: in the end, every reader's fold equals what the database holds. It
-holds for every way in which the reader's connections break.
+The invariant of this project: in the end, every reader's fold equals the reply in the database,
+however often and wherever the reader's connections break.
 """
 
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Reply:
     def apply(self, event: RunStarted | Piece | TextSnapshot | Ending) -> "Reply":
         """The reply after one more event of its run."""
         if event.attempt < self.attempt or self.ending:
-            return self  # of a superseded attempt, or after the final event
+            return self  # an event of a superseded attempt, or after the final event
         newer = event.attempt > self.attempt
         now = replace(self, attempt=event.attempt, parts=()) if newer else self
         match event:

@@ -18,3 +18,11 @@ def parse_uuid(text: str) -> UUID:
         if str(parsed) == text:
             return parsed
     raise NotCanonical(text)
+
+
+def uuid_of(text: str) -> UUID | None:
+    """As `parse_uuid`; None for any other text."""
+    try:
+        return parse_uuid(text)
+    except NotCanonical:
+        return None

@@ -47,7 +47,7 @@ class ToolCallPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolResultPart:
-    """What the call returned. If it failed, `error` says why, and there is no `output`.
+    """The result of a tool call. If the call failed, `error` says why, and `output` is absent.
 
     `truncated`: the output was too large, and its end is missing.
     """
@@ -73,7 +73,7 @@ class SourcePart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataPart:
-    """JSON for the reader's application. One with the same `name` and `id` replaces it."""
+    """JSON for the reader's application. Later data with the same `name` and `id` replaces it."""
 
     type: ClassVar[str] = "data"
     event: ClassVar[str] = "data.updated"
@@ -86,7 +86,7 @@ class DataPart:
 WholePart = ToolCallPart | ToolResultPart | SourcePart | DataPart
 AnyPart = TextPart | ReasoningPart | WholePart
 
-# As a field of other values, pydantic reads and writes a part as `part_of` and `part_json` do.
+# In a field of this type, pydantic reads a part with `part_of` and writes it with `part_json`.
 Part = Annotated[
     AnyPart,
     BeforeValidator(lambda value: part_of(value)),
@@ -126,16 +126,16 @@ def _reader(type: str) -> TypeAdapter[Part]:
     return TypeAdapter(KINDS[type])
 
 
-def text_parts(text: str, reasoning: str = "") -> tuple[Part, ...]:
-    """The parts of a reply that consists of its reasoning and then its text."""
-    return add_part(add_part((), ReasoningPart(text=reasoning)), TextPart(text=text))
+def text_parts(text: str) -> tuple[Part, ...]:
+    """The parts of a reply that is text alone."""
+    return (TextPart(text=text),) if text else ()
 
 
 def add_part(parts: tuple[Part, ...], part: Part) -> tuple[Part, ...]:
     """The parts of a reply after one more.
 
-    Text joins the last part if that is text, and reasoning likewise. Data with an `id` takes the
-    place of the data with its name and id. Every other part is added at the end.
+    Text is added to the last part if that is text too, and reasoning likewise. Data with an `id`
+    replaces the data with the same name and id. Every other part is added at the end.
     """
     match part:
         case TextPart(text="") | ReasoningPart(text=""):
@@ -152,10 +152,10 @@ def add_part(parts: tuple[Part, ...], part: Part) -> tuple[Part, ...]:
 
 
 def text_of(parts: Iterable[Part]) -> str:
-    """The reply's text: its text parts, joined by nothing."""
+    """The reply's text: its text parts, joined without a separator."""
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
 def reasoning_of(parts: Iterable[Part]) -> str:
-    """The reply's reasoning: its reasoning parts, joined by nothing."""
+    """The reply's reasoning: its reasoning parts, joined without a separator."""
     return "".join(part.text for part in parts if isinstance(part, ReasoningPart))

@@ -32,10 +32,11 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 HOLDS_PARTS = (PartAdded, TextSnapshot, MessageCreated, Snapshot)  # frames with parts in them
 
+DONE = b"data: [DONE]\n\n"  # how some clients' streams end
 PIECE = 16_384  # characters that `clean` replaces in one call
 
-# The standard does not take these for line ends, but clients that split lines as Python's
-# `str.splitlines` does. JSON has them only inside strings, where they can be escaped.
+# These are no line ends in the standard, but clients that split lines like Python's
+# `str.splitlines` treat them as such. JSON has them only in strings, where they can be escaped.
 _LINE_SEPARATORS = {end.encode(): b"\\u%04x" % ord(end) for end in "\x85\u2028\u2029"}
 
 
@@ -43,9 +44,22 @@ def clean(text: str) -> str:
     """The text with U+FFFD in place of NUL and lone surrogates, which cannot be stored or sent."""
     if _UNSTORABLE.search(text) is None:
         return text
-    # Piece by piece, because no other thread runs while a regular expression does.
+    # Piece by piece, because no other thread runs during a call of a regular expression.
     starts = range(0, len(text), PIECE)
     return "".join(_UNSTORABLE.sub("\ufffd", text[at : at + PIECE]) for at in starts)
+
+
+def clean_json(value: object) -> Any:
+    """The JSON with each text and key in it `clean`."""
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {clean_json(key): clean_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [clean_json(item) for item in value]
+        case _:
+            return value
 
 
 def encode(frame: Frame) -> str:
@@ -61,16 +75,21 @@ def json_line(value: object) -> bytes:
     return _one_line(orjson.dumps(value))
 
 
+def data_block(value: object) -> bytes:
+    """One block of another client's stream: JSON alone, without type and id."""
+    return b"data: " + json_line(value) + b"\n\n"
+
+
 def _one_line(json: bytes) -> bytes:
     if not json.isascii():
         for end, escaped in _LINE_SEPARATORS.items():
-            if end in json:  # these are rare, and a search is quicker
+            if end in json:  # these are rare, and a search is quicker than a replacement
                 json = json.replace(end, escaped)
     return json
 
 
 def as_json(value: Any) -> dict[str, Any]:
-    """The dataclass as a JSON object, for orjson's `default`: a part has a form of its own."""
+    """The dataclass as a JSON object, for orjson's `default`. Parts have a form of their own."""
     if isinstance(value, AnyPart):
         return part_json(value)
     if isinstance(value, PartAdded):
@@ -102,10 +121,10 @@ def split_blocks(piece: bytes) -> Iterator[dict[bytes, bytes]]:
 
 
 def retry_field(min_ms: int, max_ms: int) -> bytes:
-    """The `retry` line: a random reconnection time in ms, so that clients do not return at once.
+    """The `retry` line, with a random time in ms, so that not all clients reconnect at once.
 
-    The caller writes it before a block. Some clients would take a block with nothing but `retry`
-    for an event without data.
+    The caller writes it before a block. Some clients would take a block that has only `retry` for
+    an event without data.
     """
     return b"retry: %d\n" % random.randint(min_ms, max_ms)
 

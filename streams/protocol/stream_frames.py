@@ -1,4 +1,4 @@
-"""Frames of a stream that are no events of the log: a reset, the end of a stream, a heartbeat."""
+"""Frames of a stream that are not events of the log: a reset, a stream's end, a heartbeat."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,9 +8,9 @@ from typing import ClassVar
 class ResetReason(StrEnum):
     """Why the log cannot resume from a cursor."""
 
-    EXPIRED = "expired"  # events after it were trimmed
-    LOST = "lost"  # it is of another epoch
-    AHEAD = "ahead"  # it is above the log's last id
+    EXPIRED = "expired"  # events after the cursor were trimmed
+    LOST = "lost"  # the cursor is of another epoch, or the log has lost events
+    AHEAD = "ahead"  # the cursor is above the log's last id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class StreamReset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamError:
-    """The server ends a stream: the reader lost access, or the conversation was deleted."""
+    """The server ends a stream, because the reader lost access, or the conversation is deleted."""
 
     type: ClassVar[str] = "stream-error"
     condition: str
@@ -33,7 +33,7 @@ class StreamError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heartbeat:
-    """Sent at intervals. `head` is the id that the reader has reached; null without Redis."""
+    """Sent at intervals. `head` is the reader's position; null while Redis is away."""
 
     type: ClassVar[str] = "heartbeat"
     head: int | None

@@ -1,7 +1,7 @@
 """The bridge publishes the events of the log to the connections that Pushpin holds.
 
-It subscribes to exactly the channels that some Pushpin wants, and reads each with the same
-`ChannelReader` as a follower. Each item carries the id of its event and of the event before it. So
+It subscribes to exactly the channels that some Pushpin wants, and reads each with a
+`ChannelReader`, as a follower does. Each item has the ids of its event and of the event before. So
 Pushpin detects a missed event once the next one arrives. Nothing would reveal the loss of the last
 event, so the bridge publishes that event again.
 """
@@ -72,7 +72,7 @@ class Bridge:
         elif hold:
             relay.holds.pop(channel, None)
         else:
-            # If it was wanted already, another Pushpin wants it too, or one has reconnected.
+            # If the channel was wanted already, another Pushpin wants it, or one has reconnected.
             relay.maybe_missed |= wanted and (resumed or relay.wanted)
             relay.wanted = wanted
         if not relay.wanted and not relay.holds:
@@ -114,7 +114,8 @@ class Bridge:
             return
         if relay.heartbeat_at == NEVER:
             relay.heartbeat_at = monotonic() + settings.STREAM_HEARTBEAT
-        # First, because Redis may still deliver messages while it answers no command.
+        # The heartbeat comes first, because the other steps may wait for a Redis that delivers
+        # messages, but answers no command.
         if monotonic() >= relay.heartbeat_at:
             await self._heartbeat(relay, events)
         if events.buffer.connected:
@@ -137,7 +138,7 @@ class Bridge:
         relay.maybe_missed |= events.resubscribed
         # Begin with the last event if a Pushpin may lack it and this bridge has not published it.
         again = relay.maybe_missed and not relay.frame and events.cursor is not None
-        # While no subscription existed, Redis may have lost its newest events.
+        # Redis may have lost events before this subscription, which the recorded head shows.
         page = await events.read(again=again, min_head=0 if events.caught_up else None)
         if page is None:
             relay.check_at = monotonic() + SOON
@@ -162,7 +163,7 @@ class Bridge:
         return True
 
     def _publish(self, relay: Relay, frames: list[bytes], last: int | None) -> None:
-        """Publish these frames; `last` is the last one's id."""
+        """Publish these frames; `last` is the id of the last frame."""
         if not frames or last is None:
             return
         for id, relay.frame in enumerate(frames, last - len(frames) + 1):
@@ -216,8 +217,8 @@ class Bridge:
         return [(relay, hold) for relay in self._relays.values() for hold in relay.holds.values()]
 
     def _end(self, hold: Hold, end: StreamEnd, head: int | None = None) -> None:
-        # Repeated while the hold lasts: a reader whose next link was just being requested may have
-        # missed it. The id is the same from two bridges, so Pushpin drops the second.
+        # Repeated while the hold lasts, because a reader whose next link was just being requested
+        # may have missed it. Two bridges give the item the same id, so Pushpin drops the second.
         period = int(time.time() / LOOK)
         if frames := closing_frames(end, head):
             self._publisher.publish(hold.aside, {b"content": frames}, id=f"closing-{period}")

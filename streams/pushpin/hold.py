@@ -1,9 +1,9 @@
 """A hold: the data shared by connections that Pushpin holds for the same reader and options.
 
 Pushpin knows only names of channels. So the web process writes the whole hold into the name of
-one channel. Pushpin returns that name with each request for what comes next (`Grip-Last`), and the
-bridge reads it in Pushpin's subscription. The name contains a session's key, and Pushpin logs
-names, so the hold is encrypted.
+one channel. Pushpin returns that name in `Grip-Last` when it requests the next link, and the bridge
+reads it in Pushpin's subscription. The name contains a session's key, and Pushpin logs names, so
+the hold is encrypted.
 """
 
 import binascii
@@ -23,15 +23,15 @@ from django.conf import settings
 from streams.access.authorization import Caller
 from streams.log.channels import channel_of
 
-STATE = "hold-"  # nothing is published there: the channel exists for its name
+STATE = "hold-"  # nothing is published on this channel; it exists only for its name
 ASIDE = "aside-"  # carries what these readers receive besides the conversation's events
-# Characters of a name. Three names are headers of one request or response, for which Pushpin has
-# a buffer of 8 KB (`client_buffer_size`). Pushpin does not limit a name itself.
+# The most characters of a name. One request or response has three names in its headers, for which
+# Pushpin has a buffer of 8 KB (`client_buffer_size`). Pushpin itself does not limit a name.
 MAX_NAME = 512
 PURPOSE = b"unspool.pushpin.hold"  # HKDF's `info`: keys for other purposes differ
 TAG_SIZE = 16  # bytes that AES-SIV adds
-# Characters of a name that libzmq 4.3.4 cannot subscribe to: it writes the frame's length into one
-# byte, and the peer ends the connection. Debian's Pushpin is built with that version.
+# The lengths of names to which libzmq 4.3.4 cannot subscribe. It writes the frame's length into one
+# byte, and the peer then ends the connection. Debian's Pushpin is built with that version.
 UNSUBSCRIBABLE = range(246, 256)
 KEY_SIZE = 64  # bytes: two keys of AES-256, as SIV takes them
 
@@ -101,8 +101,8 @@ def _name_lengths(plaintext: bytes) -> set[int]:
 
 
 def _seal(plaintext: bytes) -> str:
-    # AES-SIV (RFC 5297) is deterministic: equal holds get one name, so their readers share a
-    # channel. It also authenticates, so no other program can make a name.
+    # AES-SIV (RFC 5297) is deterministic, so equal holds get the same name, and their readers share
+    # a channel. It also authenticates, so no other program can make a name.
     sealed = _cipher(settings.SECRET_KEY).encrypt(plaintext, None)
     return urlsafe_b64encode(sealed).decode().rstrip("=")
 

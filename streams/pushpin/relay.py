@@ -22,9 +22,9 @@ class Relay:
     conversation: UUID
     events: ChannelReader | None = None
     task: asyncio.Task[None] | None = None
-    wanted: bool = False  # whether for its events: holds that await a snapshot want none yet
+    wanted: bool = False  # its events are wanted; holds that await a snapshot want none yet
     holds: dict[str, Hold] = field(default_factory=dict)
-    frame: bytes = b""  # of the event published last; empty if this bridge has published none
+    frame: bytes = b""  # of the last published event; empty if this bridge has published none
     maybe_missed: bool = False  # a Pushpin may have missed the last event
     published_at: float = field(default_factory=monotonic)
     check_at: float = 0.0  # when to read the log, even if nothing arrives
@@ -46,7 +46,7 @@ class Relay:
 
 
 def newest_place(conversation: UUID) -> ReplayPage:
-    """An empty page at the log's newest event: Pushpin's readers get snapshots elsewhere.
+    """An empty page at the log's newest event, because the views give Pushpin the snapshots.
 
     The cursor is None if the log holds no event. Raises `LogUnavailable`.
     """

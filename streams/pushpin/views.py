@@ -1,10 +1,10 @@
 """The HTTP responses to Pushpin: the events so far, and the instruction to hold the connection.
 
-Pushpin holds the connection and delivers what the bridge publishes. When it has missed an event, it
-requests the next link, which is one URL for all holds. A response has at most about `PAGE_BYTES` of
-events. If the log holds more, the response begins no hold, and its next link names the next page.
-Pushpin requests it once the reader has read. Pushpin merges simultaneous requests whose path and
-`Grip-Last` are equal, so the response may depend on nothing else.
+Pushpin holds the connection and delivers the items that the bridge publishes. When it has missed an
+event, it requests the next link, which is one URL for all holds. A response has at most about
+`PAGE_BYTES` of events. If the log holds more, the response begins no hold, and its next link names
+the next page. Pushpin requests this page once the reader has read the response. Pushpin merges
+simultaneous requests whose path and `Grip-Last` are equal, so the response depends on nothing else.
 
 The GRIP library's own view is not used. It puts channel, reader and cursor into the URL's query,
 which Pushpin does not compare, so one reader could receive another's events.
@@ -23,6 +23,7 @@ from gripcontrol import Channel
 from streams.access.authorization import Caller, Refusal, check_readers
 from streams.delivery.replay import Pending, pending, read_page
 from streams.delivery.stream_end import StreamEnd, closing_frames
+from streams.http.event_stream import HEADERS
 from streams.http.problems import Problem, problem_response
 from streams.log.channels import parse_cursor
 from streams.log.errors import LogUnavailable, Superseded
@@ -30,12 +31,11 @@ from streams.models import Conversation
 from streams.protocol.sse import retry_field
 from streams.pushpin.hold import Hold, parse_hold
 
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 NEXT_LINK = 600  # seconds until Pushpin requests the next link by itself, in case no bridge runs
-# Seconds until Pushpin requests it after the pages of a long replay. Pushpin subscribes after the
-# last of them, so an event that was published in between reached no one.
+# The same after the pages of a long replay. Pushpin subscribes only after the last page, so it did
+# not receive an event that was published between the pages.
 NEXT_LINK_SOON = 1
-PAGE_BYTES = 1024 * 1024  # no more of the log is read once a response has so many bytes
+PAGE_BYTES = 1024 * 1024  # once a response has this size, no more of the log is read
 ANY = "0"  # the `prev-id` on a channel to which nothing is published
 # Called for streams only. As a middleware it would process every request, in a thread.
 library = GripMiddleware(lambda request: HttpResponse())
@@ -43,9 +43,9 @@ library = GripMiddleware(lambda request: HttpResponse())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HoldResponse:
-    """What Pushpin sends at once, and what it does then: end, request the next page, or hold.
+    """The frames that Pushpin sends at once, and its next step: to end, the next page, or a hold.
 
-    `cursor` is the id of the last event in it or before it, or None if the log was not read.
+    `cursor` is the id of the last event in or before the frames; None if the log was not read.
     """
 
     frames: bytes = b""
@@ -125,7 +125,7 @@ def _hold_of(name: str, last: dict[str, str]) -> tuple[Hold, int | None]:
 
 
 def next_page(hold: Hold, cursor: int | None) -> HoldResponse:
-    """As `read_pages`, after a check that the hold's caller may still read."""
+    """Like `read_pages`, after a check that the hold's caller may still read."""
     reader = (hold.caller, hold.conversation)
     found = check_readers([reader])[reader]
     if isinstance(found, Refusal):
@@ -134,7 +134,7 @@ def next_page(hold: Hold, cursor: int | None) -> HoldResponse:
 
 
 def read_pages(hold: Hold, cursor: int | None, min_head: int) -> HoldResponse:
-    """The next events after the cursor, or a snapshot, and what follows them.
+    """The next events after the cursor, or a snapshot, and Pushpin's next step.
 
     `min_head` is the conversation's recorded head. A snapshot and a single event may be longer
     than `PAGE_BYTES`, and the page of the log that exceeds it is included.
@@ -168,7 +168,7 @@ def _response(
         return response
     if page.more:
         name = replace(hold, begun=False, cursor=page.cursor).state
-        # Written here, because the library sends a link only beside a channel.
+        # Written here, because the library sends a link only together with a channel.
         response["Grip-Link"] = f"<{reverse('unspool:next-page', args=[name])}>; rel=next"
         return response
     begun = page.cursor is not None

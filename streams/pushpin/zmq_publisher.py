@@ -1,7 +1,7 @@
 """The ZeroMQ socket on which the bridge publishes items and receives Pushpins' subscriptions.
 
-It is an XPUB socket, to which any number of Pushpins connect. It never waits for a Pushpin: items
-beyond the high water mark are dropped. Pushpin detects the gap by the next item's `prev-id`.
+It is an XPUB socket, to which any number of Pushpins connect. It never waits for a Pushpin, but
+drops items beyond the high water mark. Pushpin detects the gap by the next item's `prev-id`.
 """
 
 import asyncio

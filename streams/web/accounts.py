@@ -25,7 +25,7 @@ class Accounts(DefaultAccountAdapter):  # type: ignore[misc]  # the library has 
         return f"{get_ip(request)} {credentials.get('username', '').casefold()}"
 
     def add_message(self, *_: Any, **__: Any) -> None:
-        """Do nothing: the page shows who is signed in, and never displays messages."""
+        """Do nothing, because the page never displays messages."""
 
 
 urlpatterns = [

@@ -19,7 +19,7 @@ def page(request: HttpRequest, conversation: UUID | None = None) -> HttpResponse
     conversation, so it needs no access check.
     """
     response = render(request, "streams/page.html", {"csrf_cookie": settings.CSRF_COOKIE_NAME})
-    signed_in = request.user.is_authenticated  # reads the session, whose key may be stale
+    signed_in = request.user.is_authenticated  # this reads the session, and drops a stale key
     if settings.ALLOW_ANONYMOUS and not signed_in and not request.session.session_key:
         _reserve_session(request, response)
     return response

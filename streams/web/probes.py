@@ -22,7 +22,7 @@ PROBES: dict[str, Callable[[HttpRequest], HttpResponse]] = {
 def answer_probes(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Django middleware: place it after SecurityMiddleware, before any that reads the `Host`."""
+    """Place this middleware after SecurityMiddleware, and before all that read the `Host`."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         probe = PROBES.get(request.path_info)

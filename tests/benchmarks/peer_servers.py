@@ -24,6 +24,7 @@ from tests.support.waiting import until
 OURS, BARE = "ours", "bare ASGI"
 REDIS_STORAGE, DATABASE_STORAGE = "library, Redis storage", "library, database storage"
 LIBRARY = {REDIS_STORAGE: "RedisStorage", DATABASE_STORAGE: "DjangoModelStorage"}
+TRIP = 64  # events at most in one trip to Redis, where a peer can send several
 UNBOUND = dict.fromkeys(("MAX_STREAMS", "MAX_LIVE_RUNS", "MAX_RUNS_PER_MINUTE"), "1000000")
 
 
@@ -46,11 +47,14 @@ class PeerServer:
             for n in range(count)
         ]
 
-    async def say(self, events: int, *, rate: float = 0, within: float = 120) -> float:
+    async def say(
+        self, events: int, *, rate: float = 0, trip: int = TRIP, within: float = 120
+    ) -> float:
         """Have events said, in turn on all channels; when that began (monotonic seconds)."""
         assert self.mouth.stdin
         assert self.mouth.stdout
-        self.mouth.stdin.write(json.dumps({"events": events, "rate": rate}).encode() + b"\n")
+        self.mouth.stdin.write(json.dumps({"events": events, "rate": rate, "trip": trip}).encode())
+        self.mouth.stdin.write(b"\n")
         return float(await asyncio.wait_for(self.mouth.stdout.readline(), within))
 
 

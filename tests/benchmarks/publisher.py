@@ -3,8 +3,8 @@
     python -m tests.benchmarks.publisher ours|library|bare|nchan <channels>
 
 tells on its first line where each channel is heard, then says what each line of its input asks
-for, `{"events", "rate"}`: so many in turn over all channels, so many a second in all (0: as fast
-as it can), and tells when it began.
+for, `{"events", "rate", "trip"}`: so many in turn over all channels, so many a second in all (0: as
+fast as it can), so many in one trip at most, and tells when it began.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import django
 import redis
 
 Say = Callable[[Iterable[int]], None]  # to each of these channels, in one trip
-TRIP = 64  # events at most
 
 
 def stamp() -> str:
@@ -123,7 +122,7 @@ def nchan(channels: int) -> tuple[list[dict[str, Any]], Say]:
     return [heard(f"c{n}", None) for n in range(channels)], say
 
 
-def speak(say: Say, channels: int, *, events: int, rate: float) -> float:
+def speak(say: Say, channels: int, *, events: int, rate: float, trip: int) -> float:
     begun = time.monotonic()
     said = 0
     while said < events:
@@ -131,7 +130,7 @@ def speak(say: Say, channels: int, *, events: int, rate: float) -> float:
         if due == said:
             time.sleep(max(0.0, begun + said / rate - time.monotonic()))
             continue
-        due = min(due, said + TRIP)
+        due = min(due, said + trip)
         say([n % channels for n in range(said, due)])
         said = due
     return begun

@@ -23,8 +23,8 @@ READERS = (1_000, 100_000, 1_000_000)
 class Cost:
     """Processor seconds and bytes, measured on the two-core machine of docs/performance.md."""
 
-    worker: float = 0.82 / (64 * 50)  # a token, read from the model and handed to the log
-    append: float = 78e-6  # an event in Redis, in a pipeline
+    worker: float = 91e-6  # a token, read from the model and handed to the log: `publishing`
+    append: float = 31e-6  # an event in Redis, 16 in a trip, 3,200 a second
     bridge: float = 133e-6  # an event passed on at 2,000 a second (90 at 4,000)
     pushpin: float = 1 / 20_000  # a delivery: one thread of pushpin-handler
     event: int = 113  # bytes of an event in the log

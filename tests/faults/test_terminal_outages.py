@@ -81,7 +81,7 @@ async def test_a_post_whose_response_is_lost_is_accepted_once(
             proxy.reset()  # what it kept open since it arrived: its next call is a new connection
             proxy.cut_next_answer_after(1)
             chat.type("What is a river?\r")
-            await chat.wait_for_text("12 tokens")
+            await chat.wait_for_text(words(expected("What is a river?"))[-1])
             await chat.wait_for_prompt()
             assert words(str(chat.screen)) == words(expected("What is a river?"))
             chat.type(CONTROL_D)
@@ -102,7 +102,7 @@ async def test_a_message_typed_during_an_outage_is_sent_afterwards(
         await chat.wait_for_text("reconnecting…")
         service.web.start()
         await service.ready(service.web)
-        await chat.wait_for_text("12 tokens")
+        await chat.wait_for_text(words(expected("What is a river?"))[-1])
     assert await stored(service, tmp_path) == [
         ("user", "What is a river?"),
         ("assistant", expected("What is a river?")),
@@ -135,7 +135,7 @@ async def test_the_chat_waits_for_a_reply_during_an_outage_of_redis(
         assert (await chat.ended(), chat.out) == (0, expected(asked) + "\n")
 
 
-async def test_a_lost_log_is_noted_and_the_reply_is_whole(service: Stack, tmp_path: Path) -> None:
+async def test_after_a_lost_log_the_reply_is_whole(service: Stack, tmp_path: Path) -> None:
     asked = script(tokens=100, rate=20, seed="l")
     async with Chat(service, tmp_path) as chat:
         await chat.wait_for_prompt()
@@ -146,7 +146,6 @@ async def test_a_lost_log_is_noted_and_the_reply_is_whole(service: Stack, tmp_pa
         service.web.start()
         await service.ready(service.web)
         await chat.wait_for_prompt()
-        assert "the event log was lost: this is the text as it is now" in chat.output
     (_, text) = (await stored(service, tmp_path))[1]
     assert text == expected(asked)
     assert words(str(chat.screen))[-100:] == words(text)

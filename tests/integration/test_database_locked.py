@@ -193,11 +193,6 @@ async def test_posts_that_wait_for_a_write_lock_are_refused_in_time(
     assert await Run.objects.acount() == runs + 1  # what was refused has not happened later
 
 
-async def test_a_request_whose_wait_is_over_is_not_started(browser: ApiClient) -> None:
-    turn = threaded_handler.Turn()
-    assert (turn.take(), turn.take()) == (True, False)
-
-
 def test_the_wait_for_a_lock_ends_after_the_setting(settings: Any) -> None:
     settings.DATABASE_WAIT = 1.25
 

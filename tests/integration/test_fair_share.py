@@ -12,7 +12,7 @@ from django.db import connection
 
 from streams.chat import ask as ask_module
 from streams.chat import finish, sweep
-from streams.chat.fair_share import Load, room
+from streams.chat.fair_share import room
 from streams.chat.model_names import Kind
 from streams.models import Run
 from streams.protocol.parts import text_parts
@@ -68,7 +68,7 @@ def end(run: Run) -> None:
 )
 def test_the_share_of_an_owner(load: tuple[int, ...], more: int) -> None:
     places, running, own, owners, others = load
-    assert room(Load(places=places, running=running, own=own, owners=owners, others=others)) == more
+    assert room(places=places, running=running, own=own, owners=owners, others=others) == more
 
 
 def test_a_new_owner_gets_a_place_beside_one_with_many_runs(settings: Any) -> None:

@@ -91,11 +91,12 @@ async def test_a_transient_fault_before_the_first_chunk_is_retried(
 
 
 async def test_a_request_on_a_closed_pooled_connection_is_repeated_at_once(settings: Any) -> None:
-    answered = 0
+    answered, writers = 0, list[asyncio.StreamWriter]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a connection's first request, promise to keep it, and close it at the second."""
         nonlocal answered
+        writers.append(writer)
         for request in range(2):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
@@ -116,6 +117,7 @@ async def test_a_request_on_a_closed_pooled_connection_is_repeated_at_once(setti
         for _ in range(3):
             assert (await hear("hello"))[0] == "Hi"
         assert answered == 3
+        writers[-1].close()  # otherwise the server waits until the client gives the connection up
 
 
 async def test_the_retry_waits_for_retry_after(request: pytest.FixtureRequest) -> None:

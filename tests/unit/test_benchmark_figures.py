@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.benchmarks.aims import AIMS, Aim
+from tests.benchmarks.pairs import compared
 from tests.benchmarks.plots import PLOTS, draw
 from tests.benchmarks.report import Figures, Row, read_figures
 from tests.benchmarks.summary import summary
@@ -86,3 +87,17 @@ def test_equal_figures_draw_equal_files_with_text_and_without_a_date(tmp_path: P
 
 def test_a_benchmark_that_did_not_run_gives_no_plot(tmp_path: Path) -> None:
     assert draw(Figures(rows={}, small=False), tmp_path) == []
+
+
+def test_a_row_is_compared_with_the_first_one_of_the_same_name() -> None:
+    before: list[Row] = [{"log": "ours", "events": 5000, "µs": 100.0, "gone": 1.0}]
+    now: list[Row] = [
+        {"log": "library", "load": "paced", "events": 5000, "µs": 7.0},
+        {"log": "ours", "load": "paced", "events": 5000, "µs": 40.0},
+        {"log": "ours", "load": "at once", "events": 5000, "µs": 20.0},
+    ]
+    faster = [now[0], {**now[1], "µs": 30.0}, now[2]]
+    assert compared([before, before, before], [now, faster, now]) == [
+        {"row": "ours 5000", "figure": "µs", "before": 100.0, "now": 40.0}
+        | {"×": 0.4, "from": 0.3, "to": 0.4}
+    ]

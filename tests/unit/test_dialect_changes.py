@@ -14,7 +14,6 @@ from streams.dialects.changes import (
     Grown,
     Opened,
     Replaced,
-    Started,
     TakenBack,
     changes,
 )
@@ -35,14 +34,14 @@ from tests.support.reply_histories import RUN, histories
 class Reader:
     """Applies changes as a client of any wire would."""
 
-    def __init__(self, parts: tuple[AnyPart, ...] = (), attempt: int = 0) -> None:
+    def __init__(self, parts: tuple[AnyPart, ...] = ()) -> None:
         self.parts = list(parts)
         self.open: set[int] = {
             place
             for place, part in enumerate(parts)
             if place == len(parts) - 1 and isinstance(part, TextPart | ReasoningPart)
         }
-        self.attempt, self.ended = attempt, False
+        self.ended = False
 
     def apply(self, change: Change) -> None:
         assert not self.ended
@@ -68,9 +67,6 @@ class Reader:
             case TakenBack(parts=parts):
                 assert tuple(self.parts) == parts
                 self.parts, self.open = [], set()
-            case Started(attempt=attempt):
-                assert attempt > self.attempt
-                self.attempt = attempt
             case Ended():
                 self.ended = True
 
@@ -87,7 +83,7 @@ def test_changes_between_any_states_lead_to_the_last_one(
         assert list(changes(now, now)) == []
         before = now
     assert tuple(reader.parts) == states[-1].parts
-    assert (reader.attempt, reader.ended, reader.open) == (states[-1].attempt, True, set())
+    assert (reader.ended, reader.open) == (True, set())
 
 
 @given(histories(), st.data())
@@ -108,7 +104,7 @@ def test_a_reader_at_any_position_of_the_last_attempt_gets_the_rest(
     assert Position.of(int(position)) == position
     before = reply_at(position, last)
     assert before
-    reader = Reader(before.parts, before.attempt)
+    reader = Reader(before.parts)
     for change in changes(before, last):
         reader.apply(change)
     assert (tuple(reader.parts), reader.ended, reader.open) == (last.parts, True, set())

@@ -123,7 +123,6 @@ def test_the_text_is_the_text_parts_joined_by_nothing(added: list[Part]) -> None
 
 def test_a_reply_of_text_alone_is_one_part_and_an_empty_one_none() -> None:
     assert text_parts("So.") == (TextPart(text="So."),)
-    assert text_parts("So.", "Hm.") == (ReasoningPart(text="Hm."), TextPart(text="So."))
     assert text_parts("") == ()
 
 

@@ -1,8 +1,6 @@
 """What ends a reply, and what fails it."""
 
-import asyncio
-from contextlib import aclosing, suppress
-from itertools import pairwise
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -236,14 +234,3 @@ async def test_texts_that_arrive_together_are_one_chunk(
 async def test_without_a_delta_window_each_chunk_stays_one(settings: Any) -> None:
     settings.DELTA_WINDOW = 0
     assert await chunks_of(words("a", "b"), DONE) == [("a", ""), ("b", "")]
-
-
-async def test_a_fast_stream_is_read_in_few_reads(settings: Any) -> None:
-    """The first reads of each half window are made at once; then the reader rests."""
-    settings.DELTA_WINDOW = 0.2
-    clock, times = asyncio.get_running_loop().time, list[float]()
-    async with aclosing(line_reader([words("a")] * 9).read()) as batches:
-        async for _ in batches:
-            times.append(clock())
-    waits = [round(later - earlier, 1) for earlier, later in pairwise(times)]
-    assert waits[:8] == [0, 0, 0.1, 0, 0, 0.1, 0, 0]

@@ -45,7 +45,6 @@ class TokenCounter(BaseCallbackHandler):
         self.usage: Usage | None = None
 
     def on_llm_end(self, response: LLMResult, **_: Any) -> None:
-        """Count one request."""
         for choices in response.generations:
             self._count(choices[0] if choices else None)
 
@@ -104,7 +103,6 @@ class _Calls:
             waiting.cancel()
 
     def end(self, run: UUID) -> None:
-        """The tool has ended."""
         self._running.discard(run)
         self.control.tools = len(self._running)
 
@@ -155,9 +153,7 @@ class _ToolsInvoked(BaseCallbackHandler):
         self._calls.begin(run_id)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
-        """The tool has returned."""
         self._calls.end(run_id)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """The tool has failed."""
         self._calls.end(run_id)

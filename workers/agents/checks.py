@@ -64,7 +64,7 @@ class Checks:
     def _check(self, item: object) -> Iterator[ReplyItem]:
         match item:
             case str():
-                yield from self._text(item)
+                yield from self._pieces(str(item), str)
             case Reasoning(text=str(text)):
                 yield from (ReasoningPart(text=piece) for piece in self._pieces(text, Reasoning))
             case ToolCall():
@@ -95,9 +95,6 @@ class Checks:
             )
         self.completion = Completion(clean(str(reason))[:LONGEST_REASON] or "stop", usage)
         return self.completion
-
-    def _text(self, text: str) -> Iterator[str]:
-        return self._pieces(str(text), str)
 
     def _pieces(self, text: str, kind: type) -> Iterator[str]:
         """Yield pieces that each fit into one event.

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from streams.protocol.sse import clean
+from streams.protocol.sse import clean_json
 
 MOST_LEVELS = 50  # of nested lists and objects; parsers of other languages refuse more than 64
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
@@ -24,10 +24,10 @@ def plain(value: Any) -> tuple[Any, int]:
     except orjson.JSONEncodeError as error:
         if "surrogates" not in str(error):
             raise
-        encoded = orjson.dumps(_clean(value), default=_of_model, option=OPTIONS)
+        encoded = orjson.dumps(clean_json(value), default=_of_model, option=OPTIONS)
     made = orjson.loads(encoded)
-    if b"\\u0000" in encoded:  # NUL, or a backslash before "u0000", which `_clean` keeps
-        made = _clean(made)
+    if b"\\u0000" in encoded:  # NUL, or a backslash before "u0000", which stays
+        made = clean_json(made)
     if encoded.count(b"[") + encoded.count(b"{") > MOST_LEVELS:
         _check_levels(made)
     return made, len(encoded)
@@ -67,15 +67,3 @@ def _items(value: Any) -> Iterable[Any]:
             return value
         case _:
             return ()
-
-
-def _clean(value: Any) -> Any:
-    match value:
-        case str():
-            return clean(value)
-        case dict():
-            return {_clean(key): _clean(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_clean(item) for item in value]
-        case _:
-            return value

@@ -56,22 +56,18 @@ class Reply:
 
     @property
     def reasoning(self) -> str:
-        """The reasoning."""
         return reasoning_of(self.parts)
 
     @property
     def calls(self) -> list[ToolCallPart]:
-        """The tool calls, in order."""
         return [part for part in self.parts if isinstance(part, ToolCallPart)]
 
     @property
     def results(self) -> list[ToolResultPart]:
-        """The results of the calls, in order."""
         return [part for part in self.parts if isinstance(part, ToolResultPart)]
 
     @property
     def sources(self) -> list[SourcePart]:
-        """The sources, in order."""
         return [part for part in self.parts if isinstance(part, SourcePart)]
 
     @property

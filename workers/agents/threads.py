@@ -33,7 +33,6 @@ class DaemonThreads(ThreadPoolExecutor):
         )
 
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Start a thread for the call."""
         turn = CURRENT.get()
         control = turn.control if turn else None
         result: Future[T] = Future()

@@ -46,9 +46,8 @@ class Control:
         self.returned = threading.Event()  # the agent has returned, and so have all its threads
         self.task: asyncio.Task[None] | None = None
         self.superseded: Callable[[], None] = lambda: None  # ends the reply; from any thread
-        self.failed: Callable[[], None] = lambda: (
-            None
-        )  # ends the reply as `agent_error`; on the loop
+        # Ends the reply as `agent_error`; on the loop.
+        self.failed: Callable[[], None] = lambda: None
         # Waits until the log has confirmed what the agent has yielded. Raises `Superseded`.
         self.said: Callable[[], Awaitable[None]] = _confirmed
         self.tools = 0  # tools that a framework is running, also hidden ones

@@ -49,7 +49,6 @@ class Watchdog(threading.Thread):
         loop.set_task_factory(self._task)  # type: ignore[arg-type]  # the stubs' type is narrower
 
     def stop(self) -> None:
-        """End the thread."""
         self._stopped.set()
 
     def run(self) -> None:

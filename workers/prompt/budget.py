@@ -1,49 +1,46 @@
 """The prompt's token budget: which turns of a conversation fit into the model's context."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain, groupby
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from workers.prompt.messages import PromptMessage, encode_input, text_only
 
 BYTES_PER_TOKEN = 4  # English; other scripts take more bytes and more tokens for a character
 TURN_OVERHEAD = 4  # tokens around each turn: its role and its borders
-
-
 NO_REPLY = PromptMessage("assistant", "(No reply.)")  # stands in for a missing reply
 
 
-def fit(turns: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
-    """Return the system turn and as many of the newest other turns as the budget holds, as text.
+def fit(messages: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
+    """Return the system message, the question, and the newest turns before it that fit, as text.
 
     The oldest turns are dropped first, never in part. The last turn is the question, which is
-    always kept. After the system turn comes a user's turn, and roles alternate. No content is
-    blank. Some servers refuse prompts of any other form.
+    always kept. After the system message comes a user's message, and roles alternate. No content
+    is blank. Some servers refuse prompts of any other form.
     """
-    turns = text_only(turns)
-    system = _merge([turn for turn in turns if turn.role == "system"])
-    dialogue = _alternate(turn for turn in turns if turn.role != "system")
-    remaining = budget_tokens - tokens_of([*system, *dialogue[-1:]])
-    first = max(len(dialogue) - 1, 0)
-    while first and (cost := tokens_of(dialogue[first - 1 : first])) <= remaining:
-        first -= 1
-        remaining -= cost
-    while first < len(dialogue) - 1 and dialogue[first].role == "assistant":
-        first += 1
-    return system + dialogue[first:]
+    return _fit(text_only(messages), budget_tokens, lambda turn: [[turn[0], *_merge(turn[1:])]])
 
 
 def fit_with_tools(messages: Sequence[PromptMessage], budget_tokens: int) -> list[PromptMessage]:
-    """Return the system message, the question, and the newest turns before it that fit.
+    """As `fit`, but a turn keeps its tool calls, if it fits with them.
 
     A turn is a question and all messages of its reply, so a call is never separated from its
-    result. If a turn fits only without its tool calls, its text is kept without them.
+    result.
     """
+    return _fit(messages, budget_tokens, lambda turn: [turn, text_only(turn)])
+
+
+def _fit(
+    messages: Sequence[PromptMessage],
+    budget_tokens: int,
+    forms_of: Callable[[list[PromptMessage]], list[list[PromptMessage]]],
+) -> list[PromptMessage]:
+    """Keep the newest turns, each in the first of its forms that fits."""
     system = _merge([message for message in messages if message.role == "system"])
     turns = _turns(message for message in messages if message.role != "system")
-    remaining = budget_tokens - tokens_of([*system, *turns[-1]])
-    kept = [turns[-1]]
-    for whole in reversed(turns[:-1]):
-        forms = [form if form[1:] else [*form, NO_REPLY] for form in (whole, text_only(whole))]
+    kept = turns[-1:]
+    remaining = budget_tokens - tokens_of([*system, *chain.from_iterable(kept)])
+    for turn in reversed(turns[:-1]):
+        forms = [form if form[1:] else [*form, NO_REPLY] for form in forms_of(turn)]
         form = next((form for form in forms if tokens_of(form) <= remaining), None)
         if form is None:
             break
@@ -61,22 +58,6 @@ def _turns(messages: Iterable[PromptMessage]) -> list[list[PromptMessage]]:
         if turns:
             turns[-1].append(message)
     return [turn for turn in turns if turn[0].content.strip()]
-
-
-def _alternate(turns: Iterable[PromptMessage]) -> list[PromptMessage]:
-    """The turns, with NO_REPLY after each question that has no reply."""
-    dialogue: list[PromptMessage] = []
-    for turn in _merge_replies(turns):
-        if turn.role == "user" and dialogue and dialogue[-1].role == "user":
-            dialogue.append(NO_REPLY)
-        dialogue.append(turn)
-    return dialogue
-
-
-def _merge_replies(turns: Iterable[PromptMessage]) -> Iterable[PromptMessage]:
-    for role, row in groupby(turns, key=lambda turn: turn.role):
-        same_role = list(row)
-        yield from _merge(same_role) if role == "assistant" else same_role
 
 
 def _merge(turns: Sequence[PromptMessage]) -> list[PromptMessage]:

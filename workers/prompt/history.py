@@ -10,7 +10,7 @@ from django.db.models import BooleanField, ExpressionWrapper, IntegerField, Q, Q
 
 from streams.compiled_query import CompiledQuery, Parameter
 from streams.models import Message, Run
-from streams.protocol.parts import AnyPart, TextPart, part_of
+from streams.protocol.parts import AnyPart, part_of, text_parts
 from workers.prompt.messages import PromptMessage
 from workers.prompt.replies import has_calls, messages_of
 
@@ -108,6 +108,4 @@ def _latest(replies: list[tuple[str, tuple[AnyPart, ...]]]) -> tuple[AnyPart, ..
 
 
 def _parts(stored: list[Any] | None, content: str) -> tuple[AnyPart, ...]:
-    if stored is None:
-        return (TextPart(text=content),)
-    return tuple(part_of(value) for value in stored)
+    return text_parts(content) if stored is None else tuple(map(part_of, stored))

@@ -1,10 +1,11 @@
 -- append: append the next piece of a reply, or all its parts again (text.snapshot). It is called for
 -- every token, so it reads the state with one command and writes it with one.
-local TRIMMED_EVERY = 64 -- pieces: the log may be longer by so many
+local TRIMMED_EVERY = 64 -- pieces between two trims, so the log may be longer by this number
 
--- The id of a piece that was appended before, found by the beginning of its data, up to the index: no
--- other piece of the run shares it. Only a few events of other callers stand between a run's pieces.
--- So the search begins at the id that the piece would have without them, and goes back 32 entries.
+-- The id of a piece that was appended before. The beginning of its data, up to the index,
+-- identifies it among all pieces of the run. Other callers append only a few events between a run's
+-- pieces. So the search begins at the id that the piece would have without them, and goes back 32
+-- entries. Without a match, the id of the run's last piece.
 local function id_of_piece(data, back)
   local beginning, last = string.match(data, '^.-"index":%d+,'), tonumber(field(run .. ':last_piece'))
   for _, entry in ipairs(redis.call('XREVRANGE', events, digits(last - back), '-', 'COUNT', 32)) do
@@ -15,7 +16,7 @@ local function id_of_piece(data, back)
   return digits(last)
 end
 
--- Make this the open slot. What the open string holds moves into the hash.
+-- Make `slot` the open slot. The payload of the slot that was open (`before`) moves into the hash.
 local function open(slot, before)
   if before then
     redis.call('HSET', slots, before, redis.call('GET', open_slot) or '')
@@ -37,13 +38,14 @@ register('append', function()
     run .. ':open_slot'))
   if deleted then return {'deleted'} end
   at, last = tonumber(at), tonumber(last)
-  -- Without a fence no epoch begins: the conversation may be deleted, and Redis emptied since.
+  -- Without a fence, no epoch begins. The conversation may be deleted, and then Redis emptied, so
+  -- that the field `deleted` is lost.
   if fence and ensure_epoch(at) ~= at then fence = nil end
   local refused = refusal(attempt, fence, sealed)
   if refused then return {refused} end
   if index > last + 1 and mode ~= 'replace' then return {'gap'} end
-  -- The log holds this attempt's events, but those of other callers may be missing. The row has the
-  -- recorded head, so the attempt must verify the log against that first.
+  -- The log holds this attempt's events, but events of other callers may be missing. So the attempt
+  -- must first verify the log against the recorded head, which is in the conversation's row.
   if verified ~= server_id() then return {'unverified'} end
   if index <= last then return {'ok', id_of_piece(data, last - index)} end
 

@@ -1,5 +1,6 @@
--- append_final: append a run's final event, once, with the events before it that a reader lacks. All
--- are prepared for what a seal saw: `changed` if the log holds another reply since.
+-- append_final: append a run's final event, after the events that its readers still lack. A repeat
+-- appends nothing. The events were prepared for the reply that a seal returned. The answer is
+-- `changed` if the log no longer holds that reply.
 register('append_final', unless_deleted(function()
   local attempt, seen = ARGV[5], ARGV[6] -- `seen`: the token of the seal
   local EVENTS = 7 -- from this argument on: the events, as pairs of type and data

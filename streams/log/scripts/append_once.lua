@@ -1,5 +1,6 @@
--- append_once: append an event that needs no fence. With `once`, the name under which the state
--- keeps its id, append it only once for the run; a repeat returns the first id.
+-- append_once: append an event that needs no fence. `once` is the name under which the state stores
+-- the event's id, or ''. With a name, the event is appended once for the run, and a repeat returns
+-- the first id.
 register('append_once', unless_deleted(function()
   local type, data, once = ARGV[5], ARGV[6], ARGV[7]
 

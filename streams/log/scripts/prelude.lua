@@ -1,30 +1,30 @@
--- What all operations share: streams/log/library.py joins this file and those of the operations to a
--- library of functions. Redis runs a function as one atomic step, here on the keys of one channel.
+-- The code that all operations share. streams/log/library.py joins this file and the operations'
+-- files to one library. Redis runs each function as one atomic step, on the keys of one channel.
 --
--- KEYS  1 the state (hash). Beside it are, in the same slot of a Redis Cluster, the events (stream)
---       and, of each run, its slots (hash) and its open slot (string).
--- ARGV  1 min_head, the highest event id that the caller knows  2 the caller's clock, in microseconds
---       3 how many events to keep, the seconds until the events expire, those until the state does
---       4 the run, or nothing  5… the arguments of the operation, named at the top of its file
+-- KEYS  1 the state (hash). From its name the functions form the names of the channel's other keys:
+--       the events (stream) and, for each run, its slots (hash) and its open slot (string).
+-- ARGV  1 min_head, the highest event id that the caller knows  2 the caller's clock, in µs
+--       3 the number of events to keep, the seconds until they expire, and until the state expires
+--       4 the run's id, or ''  5… the arguments of the operation, named at the top of its file
 --
 -- The first item of an answer is a `Verdict` (streams/log/verdicts.py).
 --
 -- An epoch is a stretch of the log without loss. After a loss, a new epoch begins with higher ids.
 --
 -- A reply is kept in slots: the payload of slot 0 stands for its first part, and so on. The library
--- does not know what a payload means. Text is appended to the open slot, a string of its own; a new
--- open slot moves the one before it into the hash.
+-- does not know what a payload means. Text is appended to the open slot, which has a string of its
+-- own. When another slot is opened, the payload of the previous one moves into the hash.
 --
 -- Fields of the state:
 --   head           the last id given
 --   epoch_start    the first id of this epoch
 --   origin         1 if this epoch began with the conversation, otherwise 0
 --   server         the Redis process that was last verified to hold all events
---   bytes          of the data of the events since the last mark
+--   bytes          the size of the data of all events since the last mark
 --   marks          ids of events, one every MARK_BYTES
 --   renew_at       when an append of a piece must renew the expiries again, in microseconds
 --   deleted        set once the conversation is deleted
--- of each run R whose end is not yet settled in the database:
+-- of each run R that is not settled, which means that the database lacks its final event's id:
 --   R:attempt      the fence: the only attempt that may append
 --   R:sealed       set once the reply is sealed: `known`, or `unknown` if the log had lost the run
 --   R:slots_of     the attempt whose reply is kept
@@ -37,7 +37,7 @@
 --   R:released_at  when it was settled, in microseconds
 local state, events, slots, open_slot, channel, run, min_head, now, limits, ARGV
 
--- Set what the operations read of one call. No call reads anything of the call before it.
+-- Set the variables of one call. None keeps a value of the call before.
 local function begin(keys, arguments)
   state, ARGV = keys[1], arguments
   channel = string.sub(state, 2, -8) -- the key is {channel}:state
@@ -50,7 +50,7 @@ end
 -- begin above those ids too, even if the clock was set back.
 local MARGIN = 1000000
 
--- The data of a channel's events has at most MARKS + 1 times MARK_BYTES, and an event more each.
+-- The events' data takes at most MARKS + 1 times MARK_BYTES, plus one event for each of them.
 local MARK_BYTES, MARKS = 4 * 1024 * 1024, 7
 
 -- Lua would write a number of sixteen digits as 1.7e+15.
@@ -58,7 +58,7 @@ local function digits(n) return string.format('%.0f', n) end
 local function field(name) return redis.call('HGET', state, name) end
 local function head() return tonumber(field('head') or '0') end
 
--- How many events to keep, the seconds until the events expire, and those until the state does.
+-- The number of events to keep, the seconds until they expire, and until the state expires.
 local function bounds() return string.match(limits, '^(%d+) (%d+) (%d+)$') end
 local function state_ttl() return (select(3, bounds())) end
 
@@ -76,9 +76,9 @@ local function clear(kept)
   redis.call('DEL', state, events)
 end
 
--- Begin a new epoch above every id that a reader can have received. Two epochs may be lost within a
--- second, and the second caller may not know of the first: the clock's last digits keep the ids of
--- the two apart. The slots of the run `kept` stay.
+-- Begin a new epoch above every id that a reader can have received. If two epochs are lost within a
+-- second, the second caller may not know of the first new epoch. The clock's last digits then keep
+-- the ids of the two epochs apart. The slots of the run `kept` stay.
 local function begin_epoch(above, kept)
   clear(kept)
   local first = math.max(now, above + MARGIN + now % MARGIN)
@@ -88,16 +88,16 @@ local function begin_epoch(above, kept)
   return first - 1
 end
 
--- Return the head, which the operation may have read as `at`. If it is below the caller's min_head,
--- the newest events were lost. The rest is then dropped and a new epoch begins, because readers would
--- take the rest for the whole.
+-- Return the head. An operation that has read it already passes it as `at`. If the head is below
+-- the caller's min_head, the newest events were lost. The other events are then dropped and a new
+-- epoch begins. Otherwise readers would take the other events for a complete log.
 local function ensure_epoch(at)
   at = at or head()
   if at > 0 and at >= min_head then return at end
   return begin_epoch(min_head)
 end
 
--- Mark this event, and drop the events before the oldest mark if there is one too many.
+-- Mark this event. If there are more than MARKS marks, drop the events before the oldest one.
 local function mark(id)
   local marks = (field('marks') or '') .. id .. ' '
   local _, count = string.gsub(marks, ' ', '')
@@ -108,9 +108,9 @@ local function mark(id)
   redis.call('HSET', state, 'marks', marks, 'bytes', 0)
 end
 
--- Renew the expiries of the events and of the state. A piece of a reply does so only once in a 64th
--- of the events' time, every other event each time. So a log expires at most so much too early, and
--- after a reply's end never.
+-- Renew the expiries of the events and of the state. The pieces of a reply do this once in a 64th
+-- of the events' lifetime, all other events each time. So during a reply, a log may expire a 64th
+-- too early. After the reply's final event it has its whole lifetime.
 local function renew_expiries()
   local _, events_ttl, of_state = bounds()
   redis.call('EXPIRE', events, events_ttl)
@@ -140,8 +140,8 @@ local function fence_and_sealed()
   return unpack(redis.call('HMGET', state, run .. ':attempt', run .. ':sealed'))
 end
 
--- The run_id of this Redis process: it changes with a restart or a failover. The library belongs to
--- the process, as its run_id does, so it asks once: a replica has a library and a run_id of its own.
+-- The run_id of this Redis process, which changes with a restart or a failover. The library asks
+-- only once, because it belongs to one process. A replica has its own library and run_id.
 local run_id
 local function server_id()
   if not run_id then
@@ -153,8 +153,8 @@ local function server_id()
 end
 
 -- The run whose attempt must verify this log, because Redis restarted or failed over since it was
--- last verified. The caller's own run comes first. nil if the process is the verified one, or if no
--- attempt is left that could verify.
+-- last verified. The caller's own run comes first. The result is nil if this process is verified,
+-- or if no attempt is left that could verify the log.
 local function unverified_run()
   local verified = field('server')
   if not verified or verified == server_id() then return nil end
@@ -174,14 +174,14 @@ local function replace_slots(first)
   redis.call('EXPIRE', slots, state_ttl())
 end
 
--- What the log holds of the run's sealed reply, as one string. It differs if any of that changes.
+-- The state of the run's sealed reply as one string, which differs if any of its fields changes.
 local function token()
   return table.concat({field('epoch_start'), field(run .. ':attempt') or '', field(run .. ':sealed') or '',
     field(run .. ':slots_of') or '', field(run .. ':index') or '', field(run .. ':unpublished') or ''}, ' ')
 end
 
--- Register an operation: `answer` returns the answer to one call. Of the flags of a Redis Function,
--- `no-writes` and `allow-oom` permit the operation while Redis has no memory left.
+-- Register an operation. `answer` returns the answer to one call. The rest are flags of a Redis
+-- Function: with `no-writes` or `allow-oom`, the operation runs while Redis has no memory left.
 local function register(operation, answer, ...)
   redis.register_function{function_name = LIBRARY .. '_' .. operation, flags = {...}, callback = function(keys, arguments)
     begin(keys, arguments)
@@ -189,7 +189,7 @@ local function register(operation, answer, ...)
   end}
 end
 
--- Every operation but `append` begins with this check; `append` reads the field with others.
+-- Every operation except `append` begins with this check. `append` reads the field with others.
 local function unless_deleted(answer)
   return function()
     if field('deleted') then return {'deleted'} end

@@ -21,7 +21,7 @@ register('read_after', unless_deleted(function()
     return found
   end
 
-  -- The id of the oldest event that is kept; the next id if none is.
+  -- The id of the oldest event in the log; if there is none, the id of the next event.
   local function first_id()
     local entry = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
     return entry and tonumber(string.match(entry[1], '^%d+')) or head() + 1

@@ -1,5 +1,5 @@
--- release_run: drop what was kept for a settled run, because the database has its final event's id.
--- The ids of events that are appended once stay for an hour, for callers that read the row before.
+-- release_run: drop the data of a settled run, whose final event's id is in the database. The ids
+-- of the events that are appended once stay for an hour, for callers that still have the old row.
 register('release_run', unless_deleted(function()
   local HOUR = 3600 * 1000000
 

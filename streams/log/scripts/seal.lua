@@ -1,7 +1,7 @@
 -- seal: seal a run's reply, so that no attempt can append to it. Returns whether the log knows the
 -- reply, the attempt whose reply it holds, whether this epoch lacks its events, the index of the
--- last piece, the slots, the number and the payload of the open slot, the head, and a token of all
--- that. An attempt that has not started leaves the reply of the one before it.
+-- last piece, the slots, the number and the payload of the open slot, the head, and a token of this
+-- state. If the attempt has not started, the log holds the reply of the attempt before it.
 register('seal', unless_deleted(function()
   local attempt = tonumber(ARGV[5])
   local on_unverified = ARGV[6] -- `ignore`, `raise`, or `new_epoch` with the reply that is left
@@ -10,7 +10,7 @@ register('seal', unless_deleted(function()
   ensure_epoch()
   local fence = tonumber(field(run .. ':attempt') or '-1')
   if fence > attempt and not ended then return {'superseded'} end
-  -- A seal without a fence may have returned nothing. A repeated seal must return the same.
+  -- `unknown` is the result of an earlier seal. A repeated seal must return the same.
   local known = (fence >= 0 and field(run .. ':sealed') ~= 'unknown') or field(run .. ':queued')
   local open = on_unverified ~= 'ignore' and unverified_run()
   if open then

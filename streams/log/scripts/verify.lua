@@ -1,5 +1,5 @@
--- verify: the caller's min_head covers the attempt's own events and the recorded head of the row. If
--- the log reaches that far, this Redis process counts as verified.
+-- verify: the caller's min_head is the higher of the attempt's watermark and the recorded head. If
+-- the log's head is not below it, or a new epoch has begun, this Redis process counts as verified.
 register('verify', unless_deleted(function()
   local attempt = tonumber(ARGV[5])
 

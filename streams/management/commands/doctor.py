@@ -25,15 +25,15 @@ from streams.log.event_log import the_log
 from streams.log.sharding import server_urls
 from streams.models import Run
 
-LINES = {Kind.MODEL: "worker", Kind.AGENT: "agents"}  # of the Procfile
+LINES = {Kind.MODEL: "worker", Kind.AGENT: "agents"}  # the lines of the Procfile
 PATIENCE = 5  # seconds that a part may take to answer
-TASKS_PER_RUN, MANY_TASKS = 2, 1000  # in the broker's queue; usual is one task a run
+TASKS_PER_RUN, MANY_TASKS = 2, 1000  # more tasks in the queue are a fault; usual is one per run
 SKEW = 1.0  # seconds that two clocks may differ
 OPENAI = "https://api.openai.com/v1"
 
 
 class CheckFailed(Exception):
-    """A part has a fault. The text says what it is, `mend` how to fix it."""
+    """A part has a fault. The text describes the fault, `mend` says how to fix it."""
 
     def __init__(self, finding: str, mend: str) -> None:
         super().__init__(finding)
@@ -70,17 +70,17 @@ def redis(server: int) -> str:
     info = _redis(server, "INFO")
     if not int(info.get("aof_enabled", 0)):
         raise CheckFailed(
-            "keeps nothing over a restart", "Set `appendonly yes` in its configuration."
+            "loses its data in a restart", "Set `appendonly yes` in its configuration."
         )
     if info.get("aof_last_write_status", "ok") != "ok":
         raise CheckFailed("cannot write its append-only file", "Look at its disk.")
     if info.get("maxmemory_policy", "noeviction") != "noeviction":
         policy = info["maxmemory_policy"]
         raise CheckFailed(
-            f"throws away what it holds ({policy})", "Set `maxmemory-policy noeviction`."
+            f"deletes data if it is full ({policy})", "Set `maxmemory-policy noeviction`."
         )
     if memory_in(info).full:
-        raise CheckFailed("is nearly full: no run may begin", "Raise maxmemory, or lower LOG_TTL.")
+        raise CheckFailed("is full, so no run may begin", "Raise maxmemory, or lower LOG_TTL.")
     return f"version {version} answers, appends to its file, and evicts nothing"
 
 
@@ -88,7 +88,7 @@ def _version(server: int) -> str:
     info = _redis(server, "INFO", "server")
     version = str(info.get("valkey_version") or info["redis_version"])
     if int(version.partition(".")[0]) < 7:  # it has no functions, so it refuses them to all users
-        raise CheckFailed(f"is version {version}", "Take Redis or Valkey 7 or later.")
+        raise CheckFailed(f"is version {version}", "Use Redis or Valkey 7 or later.")
     return version
 
 
@@ -116,24 +116,24 @@ def workers() -> str:
     waiting = Run.objects.filter(status=Run.Status.QUEUED, created_at__lt=from_now(-60)).count()
     if waiting:
         raise CheckFailed(
-            f"leave {waiting} runs waiting for over a minute", "Start workers, or more."
+            f"leave {waiting} runs waiting for over a minute", "Start workers, or more of them."
         )
     return "leave no run waiting for over a minute"
 
 
 def names() -> str:
-    """Compare the names that requests may give with those that processes have and runs need."""
+    """Compare the names that requests may give, that processes have, and that runs wait for."""
     if missing := names_without_process():
         listed = [name for without in missing.values() for name in without]
         lines = " and ".join(f"`{LINES[kind]}`" for kind in missing)
         raise CheckFailed(
-            f"{', '.join(listed)} stand in no process that takes runs",
-            f"Start the line {lines} of the Procfile, with the LLM_MODELS and AGENTS of the web.",
+            f"{', '.join(listed)} have no process that takes their runs",
+            f"Start the line {lines} of the Procfile, with LLM_MODELS and AGENTS as in the web.",
         )
     runs = Run.active().filter(unknown()).order_by().values_list("model", flat=True)
     if gone := sorted(set(runs)):
         raise CheckFailed(
-            f"{', '.join(gone)} have runs that wait, and the settings lack them",
+            f"{', '.join(gone)} have waiting runs, but the settings lack these names",
             "Add them to LLM_MODELS or AGENTS again, or let the runs end as unknown_model.",
         )
     return "of models and agents all have a process that takes their runs"
@@ -151,14 +151,14 @@ def model() -> str:
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         finding = f"does not answer: {type(error).__name__}"
-        raise CheckFailed(finding, "Look at OPENAI_BASE_URL, and at what lies between.") from error
+        raise CheckFailed(finding, "Look at OPENAI_BASE_URL, and at the network.") from error
     if answer.status_code in (401, 403):
         raise CheckFailed("does not let us in", "Look at OPENAI_API_KEY.")
     try:
         offered = {str(offer["id"]) for offer in answer.raise_for_status().json()["data"]}
     except (httpx.HTTPStatusError, ValueError, LookupError, TypeError) as error:
-        finding = f"answers {answer.status_code}, and no list of models"
-        raise CheckFailed(finding, "OPENAI_BASE_URL ends in /v1, as a rule.") from error
+        finding = f"answers with status {answer.status_code}, and without a list of models"
+        raise CheckFailed(finding, "OPENAI_BASE_URL usually ends in /v1.") from error
     if offered and not offered & set(settings.LLM_MODELS):
         raise CheckFailed(
             "offers none of LLM_MODELS", f"It offers {', '.join(sorted(offered)[:5])}."
@@ -176,7 +176,7 @@ def clocks() -> str:
             cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
             apart = max(apart, abs(float(cursor.fetchone()[0]) - time.time()))
     if apart > SKEW:
-        raise CheckFailed(f"are {apart:.1f} s apart", "Let NTP keep those of all machines.")
+        raise CheckFailed(f"are {apart:.1f} s apart", "Run NTP on all machines.")
     return f"are within {max(apart, 0.001):.3f} s"
 
 
@@ -219,7 +219,7 @@ def parts() -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 class Command(BaseCommand):
-    help = "Checks every part, and says how to mend what is ill; then the exit code is 1."
+    help = "Checks every part, and says how to fix each fault. After a fault, the exit code is 1."
     requires_system_checks = ()
 
     def handle(self, *_: Any, **__: Any) -> None:

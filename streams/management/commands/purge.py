@@ -17,7 +17,7 @@ DAY = 24 * 3600  # seconds
 
 
 class Command(BaseCommand):
-    help = "Deletes conversations without a run for so many days. Safe while the service runs."
+    help = "Deletes conversations that had no run for --days. Safe while the service runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=int, required=True, help="at least 1")
@@ -40,4 +40,4 @@ class Command(BaseCommand):
                 # The conversation may have got a new run since the query, so `delete` checks again.
                 count += delete(conversation, among=old)
         call_command("clearsessions")
-        self.stdout.write(f"{count} conversations and {expire()} kept answers were deleted.")
+        self.stdout.write(f"{count} conversations and {expire()} stored answers were deleted.")

@@ -22,7 +22,7 @@ class Command(BaseCommand):
         create.add_argument("user")
         create.add_argument("--name", required=True, help="what the token is for")
         create.add_argument("--scopes", nargs="+", choices=SCOPES, default=list(SCOPES))
-        create.add_argument("--days", type=int, help="until it expires; never, if not given")
+        create.add_argument("--days", type=int, help="until it expires; without it, never")
         listing = verbs.add_parser("list", help="list the tokens of one user, or of all")
         listing.add_argument("user", nargs="?")
         revoke = verbs.add_parser("revoke", help="end a token, and the streams that it opened")

@@ -1,7 +1,7 @@
 /** Scrolling to the newest text, but only while the reader is at the bottom. */
 
 const NEAR = 60; // pixels from the bottom that still count as the bottom
-const LEAVING = 300; // ms in which a scroll event may still tell of a position before the wheel's
+const LEAVING = 300; // ms after a wheel event in which a scroll event may report an older position
 
 export class Autoscroll {
   #frame;
@@ -15,7 +15,7 @@ export class Autoscroll {
     this.#frame = frame;
     this.#button = button;
     frame.addEventListener("scroll", () => this.#moved(), { passive: true });
-    // On a slow machine new text would undo the scroll before its event arrives.
+    // On a slow machine, new text would undo the scroll before the scroll event arrives.
     frame.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
     new ResizeObserver(() => this.follow()).observe(frame);
     button.addEventListener("click", () => {
@@ -38,7 +38,7 @@ export class Autoscroll {
     const top = this.#frame.scrollTop;
     const shrunk = this.#frame.scrollHeight < this.#lastHeight;
     this.#lastHeight = this.#frame.scrollHeight;
-    // Only the reader scrolls up; a page that shrinks moves the position too, and is ignored.
+    // Only the reader scrolls up. A page that shrinks also moves the position; that is ignored.
     if (top < this.#lastTop - 2 && this.#distance() > NEAR && !shrunk) this.#following = false;
     else if (this.#distance() <= NEAR && performance.now() - this.#leftAt >= LEAVING)
       this.#following = true;

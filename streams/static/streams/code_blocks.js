@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-const LONGEST = 60_000; // characters of a block that is still coloured
+const LONGEST = 60_000; // characters; a longer block is not coloured
 const TAGS = { ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"], RETURN_DOM_FRAGMENT: true };
 
 let colours = null; // the promise of highlight.js, once a block has needed it
@@ -46,7 +46,7 @@ export async function highlight(code) {
   else setTimeout(colour, 0);
 }
 
-/** The text to copy, without the last line break: a shell would run the command when pasted. */
+/** The text to copy, without the last line break, because a shell would run a pasted command. */
 export const copyable = (code) => code.textContent.replace(/(?:[ \t]*[\n\r])+[ \t]*$/, "");
 
 /** Copy `text`, and show the result on the button for a moment. */
@@ -69,7 +69,7 @@ export async function copyText(button, text) {
   }, 1600);
 }
 
-/** Copy over plain HTTP, where browsers offer no clipboard API but only the old command. */
+/** Copy over plain HTTP, where browsers offer only the old command, not the clipboard API. */
 function copyByHand(text) {
   const field = el("textarea", { class: "unseen" });
   field.value = text;

@@ -30,7 +30,7 @@ export class Connection {
   #stream = null;
   #timer = null;
   #verdict;
-  #cut = null; // the counters when the connection was cut
+  #cut = null; // the counters at the time of the last cut
   #checked = { same: 0, different: 0 };
 
   constructor(pill, panel) {
@@ -144,7 +144,7 @@ export class Connection {
   }
 }
 
-/** A long id by its last digits, because its neighbours begin with the same ones. */
+/** The last digits of a long id, because the ids beside it begin with the same digits. */
 const short = (id) => String(id).replace(/^\d{6,}(\d{6})$/, "…$1");
 
 function inUnits(seconds) {

@@ -2,7 +2,7 @@
  * Connection slots: how many tabs of a browser may hold a stream at the same time.
  *
  * With HTTP/1.1 all tabs of a site share six connections. Streams use at most four of them, so
- * two are left for other requests. A tab without a slot may poll until it gets one: when the
+ * two are left for other requests. A tab without a slot may poll until it gets one. When the
  * tab in front asks, one tab in the background releases its slot. Slots are Web Locks.
  */
 
@@ -10,8 +10,9 @@ const SLOTS = 4;
 const PATIENCE = 200; // milliseconds until `waiting` is called
 
 /**
- * Wait for a slot. Calls `waiting` if none is free, `granted` when this tab has one, and
- * `yielded` when this tab has released it to another. Returns a function that ends all of this.
+ * Wait for a slot. Calls `waiting` if none is free, `granted` when this tab has a slot, and
+ * `yielded` when this tab has released it for another tab. Returns a function that ends the wait
+ * and releases the slot.
  */
 export function seekSlot({ granted, waiting, yielded }) {
   if (!navigator.locks || !window.BroadcastChannel) {

@@ -1,6 +1,6 @@
 /** Helpers that create elements, without any HTML in strings, and announce to screen readers. */
 
-/** Create an element. `attributes` may hold `on: {event: listener}`; false or null omits one. */
+/** Create an element. `attributes` may hold `on: {event: listener}`; false and null are omitted. */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -43,7 +43,7 @@ export function iconButton(name, label, click, attributes = {}) {
  */
 export function beginning(text, most, units = Infinity) {
   if (text.length <= Math.min(most, units)) return text;
-  // Most characters are one or two units, so this much is enough, and a long text costs no more.
+  // Most characters are one or two units, so this part of a long text is enough.
   const some = text.slice(0, most * 32);
   if (!Intl.Segmenter) return [...some].slice(0, most).join("");
   const segments = new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(some);
@@ -60,7 +60,7 @@ export function beginning(text, most, units = Infinity) {
 /** Does this key belong to an input method (IME)? Safari marks it only by the key code 229. */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
-/** Have screen readers read this sentence once, after what they are reading now. */
+/** Let screen readers read this sentence once, after their current sentence. */
 export function announce(sentence) {
   const region = document.getElementById("announcements");
   region.textContent = "";

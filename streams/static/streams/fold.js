@@ -4,9 +4,10 @@
  * Pure functions: no clock, no DOM, no network. However often the connection is lost, folding
  * the received events ends with the parts that the database holds.
  *
- * `live` holds the runs that have not ended, `ended` the final events of those that have.
+ * `live` holds the runs that have not ended, `ended` the final events of the runs that have ended.
  * `shape` is raised when anything except the last part of a live run changes. A run's `revision`
- * is raised when its new parts do not continue the old ones. The page redraws by these two numbers.
+ * is raised when its new parts do not continue the old ones. The page compares these two numbers
+ * to know what to draw again.
  */
 
 import { addPart, continues, PART_EVENTS, textOf } from "./parts.js";
@@ -55,7 +56,7 @@ export function fold(state, { type, data }) {
   }
 }
 
-/** Put messages that are older than the snapshot's in front, once the reader has asked for them. */
+/** Add older messages, which the reader has asked for, before the messages of the snapshot. */
 export function withEarlier(state, { messages, earlier }) {
   const present = new Set(state.messages.map((message) => message.id));
   const fresh = messages.filter((message) => !present.has(message.id));
@@ -64,7 +65,7 @@ export function withEarlier(state, { messages, earlier }) {
 
 /**
  * The conversation as turns: each of the user's messages with the replies to it, the oldest
- * first. A reply is `{key, run, message, live, ended}`; what is not known is null.
+ * first. A reply is `{key, run, message, live, ended}`; a field that is not known is null.
  */
 export function turnsOf(state) {
   const turns = [];
@@ -124,7 +125,7 @@ function fromSnapshot(state, snapshot) {
   }
   const first = snapshot.messages[0]?.id;
   const place = state.messages.findIndex((message) => message.id === first);
-  // Keep the earlier messages that the reader has loaded: the snapshot does not contain them.
+  // Keep the earlier messages that the reader has loaded, because the snapshot lacks them.
   const kept = place > 0 ? state.messages.slice(0, place) : [];
   return reshaped(state, {
     id: snapshot.id,

@@ -14,21 +14,19 @@ const NAMES = [
   "run.queued", "run.started", "run.completed", "run.cancelled", "run.failed",
   "text.delta", "text.snapshot", "reasoning.delta", ...Object.keys(PART_EVENTS),
 ];
-const SILENCE = 2.5 * 15_000; // ms without a byte, two and a half heartbeats: reconnect
+const SILENCE = 2.5 * 15_000; // ms without a byte (two and a half heartbeats) until it reconnects
 const FIRST_PAUSE = 400; // ms before the first reconnection, ± 50 %
 const LONGEST_PAUSE = 15_000; // ms
 const BACK = 4_000; // ms for which the state is "back" after a reconnection
 const REST = 10_000; // ms for which a hidden tab keeps a stream without a run
 const LOOK = 3_000; // ms between snapshots of a tab that has no connection slot
-const FINAL = ["forbidden", "gone"]; // conditions of a stream-error that a reconnection does not end
+const FINAL = ["forbidden", "gone"]; // conditions of a stream-error after which it stops
 
 /**
- * Follow a conversation.
- *
- * `hear({type, data})` gets each event once, in order. `tell(connection)` gets `{state, since,
- * detail}` when the state changes: connecting, live, waiting (the service cannot read its log),
- * reconnecting, back, offline, cut, sharing (other tabs hold all slots), resting or ended.
- * `look()` fetches the snapshot by HTTP; `busy()` returns whether a run is active.
+ * Follow a conversation. `hear({type, data})` gets each event once, in order. `tell(connection)`
+ * gets `{state, since, detail}` when the state changes: connecting, live, waiting (the service
+ * cannot read its log), reconnecting, back, offline, cut, sharing (other tabs hold all slots),
+ * resting or ended. `look()` fetches the snapshot by HTTP; `busy()` returns whether a run is active.
  */
 export function follow({ url, hear, tell, look, busy }) {
   const seen = { cursor: null, head: null, events: 0, heartbeats: 0, reconnects: 0, resets: 0,
@@ -119,7 +117,7 @@ export function follow({ url, hear, tell, look, busy }) {
     after("back", BACK, () => connection.state === "back" && say("live"));
   }
 
-  /** Something was received, so the connection is alive. */
+  /** Record that something was received, so the connection is alive. */
   function alive() {
     tries = 0;
     seen.heardAt = Date.now();
@@ -132,7 +130,7 @@ export function follow({ url, hear, tell, look, busy }) {
     if (event.type !== "conversation.snapshot" && seen.cursor !== null && id !== null) {
       if (id <= seen.cursor) return void (seen.repeats += 1);
       if (id > seen.cursor + 1) {
-        // Never continue after a gap: without a cursor, the new connection begins with a snapshot.
+        // After a gap, reconnect without a cursor. The new connection begins with a snapshot.
         seen.gaps += 1;
         seen.cursor = null;
         return reopen();
@@ -178,7 +176,7 @@ export function follow({ url, hear, tell, look, busy }) {
     after("again", pause, tries > 2 || seen.heardAt === null ? ask : reopen);
   }
 
-  /** Fetch the snapshot for its status: EventSource does not give the status of a response. */
+  /** Fetch the snapshot to learn its status, because EventSource gives no response's status. */
   async function ask() {
     try {
       await look();

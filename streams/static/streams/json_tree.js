@@ -1,4 +1,4 @@
-/** Any JSON as a small tree of lists, bounded in depth and size. All of it is set as text. */
+/** Any JSON as a small tree of lists, bounded in depth and size. All values are set as text. */
 
 import { el } from "./dom.js";
 

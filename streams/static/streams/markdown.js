@@ -56,7 +56,7 @@ export class Markdown {
         return true;
       }
       this.#steps = this.#show();
-      // The first reading replaces plain text, and the page must not be empty until it is done.
+      // The first reading replaces plain text, and the page must not be empty during the reading.
       if (!this.#advance(isShort || !this.#root.hasChildNodes() ? Infinity : SLICE)) return true;
     }
     return took && this.#text.length < text.length;
@@ -67,7 +67,7 @@ export class Markdown {
     if (this.#final === text) return;
     if (this.#final !== null || !text.startsWith(this.#text)) this.#begin(this.#revision);
     this.#final = text;
-    // Build a new reply off the page: the browser would lay it out again after each slice.
+    // Build a new reply off the page. Otherwise the browser would lay it out after each slice.
     const place = this.#text === "" ? el("div") : this.#root;
     if (place !== this.#root) this.#reading = new Reading(place);
     const reading = this.#reading;
@@ -75,7 +75,7 @@ export class Markdown {
     if (!(await this.#finish(text))) return;
     if (place !== this.#root && this.#reading === reading) this.#root.replaceChildren(...place.childNodes);
     this.#isOver = true;
-    // A link may be used before its definition. All definitions are known now: read once more.
+    // A link may be used before its definition. All definitions are known now, so read once more.
     if (Object.keys(reading.references).length === 0 || this.#plain) return;
     const again = new Markdown(el("div"));
     again.#reading = new Reading(again.#root, reading.references);
@@ -107,7 +107,7 @@ export class Markdown {
     this.#isOver = false;
   }
 
-  /** Bring the text that was taken to the page. */
+  /** Show the text that was taken. */
   *#show() {
     if (this.#rest !== null) return yield* this.#end();
     yield* this.#reading.settle();
@@ -130,7 +130,7 @@ export class Markdown {
     if (!this.#plain) yield* this.#reading.settle(true);
   }
 
-  /** Stop formatting: show the rest as plain text. */
+  /** Stop formatting, and show the rest as plain text. */
   *#end() {
     yield* this.#reading.settle(true);
     this.#stayPlain(this.#rest, TOO_LONG);
@@ -166,7 +166,7 @@ export class Markdown {
     return true;
   }
 
-  /** Formatting has failed: show all of the text as plain text. */
+  /** Show all of the text as plain text, because formatting has failed. */
   #failed() {
     this.#root.replaceChildren();
     this.#reading = new Reading(this.#root);

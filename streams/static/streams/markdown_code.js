@@ -1,10 +1,10 @@
-/** A code block that is being written: text is only appended to it, so its length costs nothing. */
+/** A code block that is being written. Text is only appended, so a long block costs no more. */
 
 import { dressCode, highlight } from "./code_blocks.js";
 import { el } from "./dom.js";
 import { languageOf } from "./markdown_dom.js";
 
-const NODE = 8_000; // characters of one text node: the browser copies a node when text is appended
+const NODE = 8_000; // characters of one text node, because browsers copy a node to append to it
 
 export class OpenCode {
   element;
@@ -49,7 +49,7 @@ export class OpenCode {
 
   /** Show the new part of the current line. */
   #show(line) {
-    // Write a line break before each line but the first, so the block does not end with one.
+    // Write a line break before each line except the first, so the block does not end with one.
     const end = this.#begun || this.#lines === 0 ? "" : "\n";
     this.#begun = true;
     this.#add(end + line.slice(this.#partial));

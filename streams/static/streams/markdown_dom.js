@@ -2,7 +2,7 @@
  * Creates elements from the tokens of a reply, without any HTML in between.
  *
  * Hostile text stays text: elements come from the closed list below, and text is set as text. A
- * link leads to http, https or mailto only. An image becomes a link to it.
+ * link leads to http, https or mailto only. An image becomes a link to the image.
  */
 
 import { dressCode } from "./code_blocks.js";
@@ -30,7 +30,7 @@ const INLINES = { em_open: "em", strong_open: "strong", s_open: "s" };
 // The text of each of these determines its direction (dir="auto").
 const DIRECTED = new Set(["P", "H3", "H4", "H5", "H6", "BLOCKQUOTE", "LI", "TD"]);
 
-/** The kind of a list or table: later text can continue only a block of the same kind. */
+/** The kind of a list or table. Later text can continue only a block of the same kind. */
 export const kindOf = (token) => `${token.type}${token.markup}`;
 
 /** Generator in steps; returns the elements of these tokens. */
@@ -73,7 +73,7 @@ function opened(token) {
 /** Complete an element that has all its children. Returns its parent. */
 function closed(element) {
   const parent = element.parentNode;
-  // Set it last, because browsers compute the direction again for each word that is added.
+  // Set `dir` last, because browsers compute the direction again for each word that is added.
   if (DIRECTED.has(element.tagName)) element.setAttribute("dir", "auto");
   switch (element.tagName) {
     case "LI":
@@ -94,7 +94,7 @@ function closed(element) {
   return parent;
 }
 
-/** Unwrap the paragraph of an item that has only one, whatever the other items have. */
+/** If an item has only one paragraph, unwrap it, whatever the other items have. */
 function tidyItem(item) {
   const paragraphs = [...item.children].filter(({ tagName }) => tagName === "P");
   const first = item.firstChild;
@@ -103,7 +103,7 @@ function tidyItem(item) {
   else leaveDirection(item);
 }
 
-/** Let the first block decide the direction: dir="auto" skips children with a dir of their own. */
+/** Let the first block decide the direction, because dir="auto" skips children with a `dir`. */
 function leaveDirection(holder) {
   if (holder.firstChild?.tagName !== "LI") holder.firstElementChild?.removeAttribute("dir");
 }

@@ -1,10 +1,10 @@
-/** Changes the elements on the page into new ones, touching only what differs. */
+/** Changes the elements on the page into new ones, touching only the nodes that differ. */
 
 /**
  * Change the children of `parent` behind `after` (null: all children) into `nodes`.
  *
  * Equal nodes stay, so the reader keeps the selection and the scroll position. With `leave`,
- * children behind the new ones stay too. A generator: between two steps the page is consistent.
+ * children behind the new ones stay too. This is a generator; between its steps the page is whole.
  * Returns the nodes that are on the page now.
  */
 export function* morphChildren(parent, after, nodes, leave = false) {
@@ -27,7 +27,7 @@ export function* morphChildren(parent, after, nodes, leave = false) {
   return placed;
 }
 
-// With so many new children, replacing is faster: browsers compute dir="auto" again for each.
+// With this many new children, replacing is faster: for each, browsers compute dir="auto" again.
 const MANY = 200;
 
 function isAlike(one, other) {
@@ -52,7 +52,7 @@ function* morphElement(old, fresh) {
   yield* morphChildren(old, null, [...fresh.childNodes]);
 }
 
-/** Append where the text has grown, because replacing it would lose a selection in it. */
+/** If the text has grown, append to it, because replacing it would lose a selection in it. */
 function morphText(node, text) {
   if (node.data === text) return;
   if (text.startsWith(node.data)) node.appendData(text.slice(node.data.length));

@@ -1,13 +1,13 @@
 /**
  * Text of any length that is not formatted.
  *
- * Text is only appended, in blocks: the browser lays out the last block again, not the others.
+ * Text is only appended, in blocks, so the browser lays out only the last block again.
  */
 
 import { el } from "./dom.js";
 
 const BLOCK = 2_000; // characters after which a block ends with its line
-const WORD = 4_000; // characters after which it ends with its word
+const WORD = 4_000; // characters after which a block ends with its word
 
 /** The text with LF as its only line break, and U+FFFD for NUL as in CommonMark. */
 export const cleaned = (text) => text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");

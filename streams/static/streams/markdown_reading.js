@@ -22,7 +22,7 @@ export class Reading {
   #root;
   #tail = ""; // the open end: text whose meaning later text may change
   #last = null; // the last block on the page that is settled, at least in part
-  #open = null; // {kind, holder, last, head}: that block, if it is a list or table that may continue
+  #open = null; // {kind, holder, last, head} of the last block, if that list or table may go on
   #code = null; // the code block that is being written
   #shown = 0; // characters of the tail that are on the page
   #plain = null; // shows the characters that are not formatted yet
@@ -42,7 +42,7 @@ export class Reading {
     this.#tail += text;
   }
 
-  /** Bring the text that no later text can change to the page; at the end, all of it. */
+  /** Show the text that no later text can change; at the end, show all text. */
   *settle(isEnd = false) {
     do {
       if (!this.#settleCode(isEnd)) return;
@@ -73,7 +73,7 @@ export class Reading {
     this.#shown = this.#tail.length;
   }
 
-  /** Remove all that is not settled from the page, and put these nodes there. */
+  /** Remove everything that is not settled from the page, then append these nodes. */
   append(...nodes) {
     this.#plain = null;
     this.#shown = 0;
@@ -108,7 +108,7 @@ export class Reading {
     return Boolean(found.fence);
   }
 
-  /** Bring these blocks to the page behind the settled ones. The first may continue the open block. */
+  /** Show these blocks behind the settled ones. The first may continue the open block. */
   *#put(tokens, leave = false) {
     let blocks = yield* elementsOf(tokens);
     this.#plain?.element.remove();
@@ -123,7 +123,7 @@ export class Reading {
     return { items, blocks, hasCode: tokens.some(({ type }) => type === "fence" || type === "code_block") };
   }
 
-  /** Mark the blocks of the last `#put` as settled; `goesOn` is the kind of the one that stays open. */
+  /** Mark the blocks of the last `#put` as settled; a block of the kind `goesOn` stays open. */
   #keep({ items, blocks, hasCode }, { goesOn, head }) {
     for (const block of hasCode ? [...items, ...blocks] : []) {
       for (const code of block.querySelectorAll("pre > code")) highlight(code);

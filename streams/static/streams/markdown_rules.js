@@ -14,7 +14,7 @@ const WIDE = 16; // columns
 export const grammar = new MarkdownIt({ html: false, linkify: true, breaks: true, typographer: false });
 
 grammar.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
-// markdown_dom.js checks the addresses: a link with a forbidden one has no href.
+// markdown_dom.js checks the addresses. A link with a forbidden address has no href.
 grammar.validateLink = () => true;
 
 // East Asian wide, fullwidth and halfwidth characters, without emoji.
@@ -82,7 +82,7 @@ function dollars(state, silent) {
   return true;
 }
 
-/** `<br>`, the one HTML element that is interpreted: a table cell has no other line break. */
+/** `<br>`, the only HTML that is interpreted, because a table cell has no other line break. */
 function lineBreak(state, silent) {
   if (state.src[state.pos] !== "<") return false;
   const found = /^<br ?\/?>/i.exec(state.src.slice(state.pos, state.pos + 6));

@@ -6,8 +6,8 @@ import { kindOf } from "./markdown_dom.js";
  * Returns `{lines, goesOn, head, fence}`: the first `lines` lines of `text` are settled, which
  * means that no later line can change them.
  *
- * `goesOn` is the kind of a list or table that may continue behind them, `head` that table's
- * first two lines. `fence` is true where an open code block begins behind them.
+ * `goesOn` is the kind of a list or table that may continue after these lines. `head` is the first
+ * two lines of such a table. `fence` is true if an open code block begins after these lines.
  */
 export function settledLines(tokens, text) {
   const lines = text.split("\n");
@@ -46,7 +46,7 @@ function isClosed({ map: [start, end], markup }, lines) {
     && /^ {0,3}\S/.test(lines[end - 1]);
 }
 
-/** All items but the last are settled; the last may get more lines. */
+/** All items except the last are settled; the last item may get more lines. */
 function settledItems(tokens, list) {
   const from = tokens.indexOf(list);
   const items = tokens.slice(from).filter(({ type, level }) => type === "list_item_open" && level === 1);
@@ -58,7 +58,7 @@ const OPEN_TABLE = /(?:^|\n) {0,3}\|[^\n]*(?:\n[ |:-]*)?$/;
 const DEFINITION = /(?:^|\n) {0,3}\[[^\]\n]+\]:[^\n]*$/;
 const MARKS_ONLY = /(?:^|\n)[ \t]*(?:[-+*=_#>|`~:$\\.)(![<&-]|\d{1,9}(?=[.)]?$))*[ \t]*$/;
 
-/** The open end for showing: without marks that are not decided yet, and with open marks closed. */
+/** The open end as it is shown, without marks that are not clear yet, with open marks closed. */
 export function shown(tail, inTable) {
   let text = tail;
   if (!inTable) text = text.replace(OPEN_TABLE, "\n");
@@ -68,7 +68,7 @@ export function shown(tail, inTable) {
 
 const count = (text, mark) => text.split(mark).length - 1;
 
-/** Close open bold, code and links, so that they look from their first character as they will. */
+/** Close open bold, code and links, so that they have their final look from the first character. */
 function withMarksClosed(text) {
   const paragraph = text.slice(Math.max(text.lastIndexOf("\n\n"), text.lastIndexOf("\n- "), text.lastIndexOf("\n|")) + 1);
   if (/(?:^|\n) {0,3}(?:```|~~~)/.test(paragraph)) return text;

@@ -11,7 +11,7 @@ export function blocksOf(text, references) {
   return tokens;
 }
 
-/** Generator; returns the tokens of `text`. `children` of an inline token is a list for each stretch. */
+/** Generator; returns the tokens of `text`. An inline token's `children` has a list per stretch. */
 export function* tokensOf(text, references) {
   const tokens = blocksOf(text, references);
   for (const token of tokens) {

@@ -41,7 +41,7 @@ const sidebar = new Sidebar(byId("sidebar"), {
 });
 
 function take(event) {
-  // The stream may deliver a message before its POST is answered: do not show it twice.
+  // The stream may deliver a message before its POST is answered, so do not show it twice.
   if (event.type === "message.created") pending.get(event.data.message.content)?.remove();
   const before = state;
   state = fold(state, event);
@@ -86,7 +86,7 @@ async function ask({ message, system, model, busy }) {
       sidebar.know(asked.conversation, beginning(message.trim(), 80), { tell: true });
       go(`/c/${asked.conversation}`);
     }
-    // The stream delivers the same events, earlier or later; the fold ignores the second.
+    // The stream delivers the same events, earlier or later; the fold ignores the repeats.
     const accepted = { id: asked.message, role: "user", content: message, reply_to: null, run: null };
     take({ type: "message.created", data: { message: { ...accepted, created_at: null } } });
     take({ type: "run.queued", data: { run: asked.run, message: asked.message } });

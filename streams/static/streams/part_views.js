@@ -5,7 +5,7 @@ import { treeOf } from "./json_tree.js";
 import { ReplyText } from "./reply_text.js";
 import { ToolCall } from "./tool_call.js";
 
-/** Text is formatted as Markdown: the last part as it streams, an earlier one as a whole. */
+/** Formats text as Markdown: the last part while it streams, an earlier part as a whole. */
 class Text {
   element = el("div", { class: "prose" });
   #content = new ReplyText(this.element);
@@ -59,10 +59,10 @@ class Reasoning {
   }
 }
 
-/** What is shown once and seldom changes: it is drawn anew if its JSON is another. */
+/** A part that rarely changes. It is drawn again only if its JSON has changed. */
 class Whole {
   #part = null;
-  #shown = null; // the JSON of what is on the page
+  #shown = null; // the JSON of the part on the page
 
   write(item) {
     if (item.part === this.#part) return false;
@@ -103,7 +103,7 @@ class Data extends Whole {
   }
 }
 
-/** A type of a newer service. */
+/** A part of a type that only a newer service has. It is not shown. */
 class Unknown extends Whole {
   element = el("span", { hidden: true });
 

@@ -1,5 +1,5 @@
 /**
- * The parts of a reply: what events add to the list, by the rule of streams/protocol/parts.py.
+ * The parts of a reply, and how events change the list, by the rule of streams/protocol/parts.py.
  *
  * Pure functions. An unchanged part stays the same object, so the page need not draw it again.
  */
@@ -12,7 +12,7 @@ export const PART_EVENTS = {
   "data.updated": "data",
 };
 
-/** The parts after one more. */
+/** The list of parts after `part` is added. */
 export function addPart(parts, part) {
   const last = parts.at(-1);
   if (part.type === "text" || part.type === "reasoning") {
@@ -35,8 +35,8 @@ export function continues(before, after) {
 }
 
 /**
- * What the page shows for these parts, in order: each `{type, part, result, number}`. A call has
- * its result beside it, null until it returns. `number` counts the sources from 1.
+ * The items that the page shows for these parts, in order: each `{type, part, result, number}`. The
+ * item of a call has its result, or null until the call returns. `number` counts sources from 1.
  */
 export function itemsOf(parts) {
   const items = [];

@@ -82,13 +82,13 @@ export class Reply {
     this.#grown();
   }
 
-  /** Show what came since the last frame. Returns whether there is more to show. */
+  /** Show the parts that came since the last frame. Returns whether there is more to show. */
   write(live) {
     this.#reply = { ...this.#reply, live };
     return this.#content.write(live.parts, live.revision);
   }
 
-  /** Show that the reply goes on while nothing of it moves: text and open calls show it themselves. */
+  /** Show that the reply goes on while nothing moves. Text and open calls show that themselves. */
   #showWaiting(live) {
     const last = live?.parts.at(-1)?.type;
     const { waiting } = this.#parts;

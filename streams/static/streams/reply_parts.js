@@ -31,7 +31,7 @@ export class ReplyParts {
     await Promise.all(items.map((item, place) => this.#views[place].view.settle(item)));
   }
 
-  /** Is all of these parts on the page? */
+  /** Are all of these parts on the page? */
   isWhole(parts) {
     const items = itemsOf(parts);
     return items.length === this.#views.length && items.every((item, place) => this.#views[place].view.isWhole(item));

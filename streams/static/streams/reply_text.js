@@ -13,7 +13,7 @@ const PAUSE = 1_000; // milliseconds before the second try; the third waits twic
 const NOT_LOADED = "The formatting could not be loaded. This reply is shown as plain text.";
 
 let Markdown = null; // the class, once it is loaded
-let loading = null; // the promise of that, which all replies share
+let loading = null; // the promise of that load, which all replies share
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -23,7 +23,7 @@ function load() {
 }
 
 async function download() {
-  await wait(0); // replies are created before a frame is painted: a timer runs after it
+  await wait(0); // replies are created before a frame is painted; a timer runs after that
   for (let tried = 1; ; tried += 1) {
     try {
       // The parser is the largest file and the last in the chain of imports, so fetch it at once.
@@ -40,10 +40,10 @@ async function download() {
 export class ReplyText {
   #root;
   #markdown = null; // formats the text, once the modules are loaded
-  #hasFailed = false; // loading them
-  #plain = null; // shows the text until then
-  #length = 0; // characters of the text in it
-  #revision = null; // of that text
+  #hasFailed = false; // whether the modules could not be loaded
+  #plain = null; // shows the text until the modules are loaded
+  #length = 0; // characters of the plain text
+  #revision = null; // of the plain text
   #final = null; // the text of a reply that is over
 
   constructor(root) {
@@ -105,7 +105,7 @@ export class ReplyText {
     this.#length = text.length;
   }
 
-  /** The modules cannot be loaded: the reader still gets all of the text. */
+  /** Show all of the text as plain text, because the modules cannot be loaded. */
   #stayPlain(text) {
     this.#plain = null;
     this.#showPlain(text, this.#revision);

@@ -1,4 +1,4 @@
-/** A tool call as one line with its state and time, which opens to its input and its result. */
+/** A tool call as one line with its state and time. The line opens to show input and result. */
 
 import { el } from "./dom.js";
 import { treeOf } from "./json_tree.js";
@@ -20,7 +20,7 @@ export class ToolCall {
   #brief = el("bdi", { class: "call-brief" });
   #state = el("span", { class: "call-state" });
   #body = el("div", { class: "call-body" });
-  #shown = null; // the JSON of what is on the page
+  #shown = null; // the JSON of the call on the page
   #item = null;
   #begun = null; // when this page first showed the call as running
   #isFilled = false;
@@ -48,7 +48,7 @@ export class ToolCall {
 
   #show(item, isLive) {
     if (item.part === this.#item?.part && item.result === this.#item?.result && (item.result || isLive)) return;
-    // A snapshot brings the same parts as new objects. What the reader has opened then stays.
+    // A snapshot brings the same parts as new objects. An opened call must then stay open.
     const shown = JSON.stringify([item.part, item.result, isLive]);
     this.#item = item;
     if (shown === this.#shown) return;
@@ -98,7 +98,7 @@ function stateOf(result, isLive) {
   return ["failed", CLOSED[result.error]?.[0] ?? "failed"];
 }
 
-/** The output; where it is the text of a JSON object or list, as LangChain writes them, its value. */
+/** The output. If it is the text of a JSON object or list, as from LangChain, the parsed value. */
 function valueOf(output) {
   if (typeof output !== "string" || !/^\s*[[{]/.test(output)) return output;
   try {

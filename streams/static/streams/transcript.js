@@ -99,13 +99,13 @@ export class Transcript {
 
   #showTurn(shown, turn, last) {
     const { replies } = turn;
-    if (replies.length === 0) return shown.place.replaceChildren(); // its run is queued at a later event
+    if (replies.length === 0) return shown.place.replaceChildren(); // a later event queues its run
     const choose = (place) => {
       shown.chosen = replies[place].key;
       this.#showTurn(shown, turn, last);
       this.#written();
     };
-    // Choose a new reply: the reader has just asked for it, here or in another tab.
+    // Choose a new reply, because the reader has just asked for it, here or in another tab.
     const stays = replies.some(({ key }) => key === shown.chosen);
     if (replies.length > shown.count || !stays) shown.chosen = replies.at(-1).key;
     shown.count = replies.length;

@@ -7,7 +7,7 @@ const IDEAS = 4; // that are shown for an agent
 export class Welcome {
   #agents;
   #ideas;
-  #usual; // the ideas of the page itself
+  #usual; // the ideas in the page's template
   #select;
   #items = [];
   #usualModel = null;

@@ -4,7 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
-from streams.dialects.langgraph import MODES, LangGraphWire, ThreadBefore, status_of
+from streams.dialects.langgraph import MODES, STATUS, LangGraphWire, ThreadBefore
 from streams.dialects.langgraph_messages import Json, plain_message, reply_messages
 from streams.dialects.position import Position
 from streams.models import Run
@@ -93,6 +93,6 @@ def check(reader: Reader, last: Reply, modes: tuple[str, ...]) -> None:
     assert [*reader.messages.values()] == expected(last)
     if "values" in modes:
         assert reader.state == [ASKED, *expected(last)]
-    assert reader.status == status_of(last)
+    assert reader.status == STATUS[type(last.ending)]
     failed = isinstance(last.ending, RunFailed)
     assert (reader.error is not None) == failed

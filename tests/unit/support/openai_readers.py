@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from streams.dialects.chat_completions import DONE
 from streams.models import Run
+from streams.protocol.sse import DONE
 from tests.support.reply_histories import RUN
 
 MADE = datetime(2026, 1, 2, tzinfo=UTC)

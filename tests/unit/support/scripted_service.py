@@ -42,7 +42,10 @@ class Service:
     """Answers like the service. Each item of `streams` is one connection, which then ends."""
 
     def __init__(
-        self, *streams: Sequence[Frame] | httpx.Response, text: str = "", **run: Any
+        self,
+        *streams: Sequence[Frame] | httpx.Response | KeyboardInterrupt,
+        text: str = "",
+        **run: Any,
     ) -> None:
         self.streams = list(streams)
         self.run = {
@@ -63,12 +66,14 @@ class Service:
         if path.endswith("/events/"):
             self.cursors.append(request.headers.get("Last-Event-ID"))
             frames = self.streams.pop(0)
+            if isinstance(frames, KeyboardInterrupt):
+                raise frames
             if isinstance(frames, httpx.Response):
                 return frames
             body = b"".join(encode_frame(frame, self._id(frame)) for frame in frames)
             return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=body)
         if request.method == "POST":
-            self.posts.append({"path": path, **json.loads(request.content)})
+            self.posts.append({"path": path, **json.loads(request.content or "{}")})
             made = {"conversation": CONVERSATION, "run": RUN, "message": MESSAGE}
             return httpx.Response(202, json={k: str(v) for k, v in made.items()} | {"cursor": 9})
         return httpx.Response(200, json=self.run)
@@ -100,7 +105,7 @@ class Terminal:
         printer = Printer()
         printer.live = not piped
         client = Client("http://127.0.0.1:1/", None, folder, printer.note)
-        self.chat = Chat(client, printer, "", {"system": None, "model": None})
+        self.chat = Chat(client, printer, "", None)
 
     def printed(self) -> tuple[str, str]:
         out, err = self._capsys.readouterr()
