@@ -149,7 +149,8 @@ class StreamSettings(Environment):
     AGENT_CONCURRENCY: Count = setting(16, "replies", "at once in one agents process")
     AGENT_DRAIN: Seconds = setting(25.0, "s", "after SIGTERM, for runs that have called a tool")
     TOOL_TIMEOUT: Period = setting(300.0, "s", "without a part while a tool call is open")
-    # A reader's position in another wire has few bits, which limit these and MAX_REPLY_BYTES.
+    # The position of a reader in another client's wire is one number of 53 bits. So the counts of
+    # parts, of tool calls and of bytes (MAX_REPLY_BYTES) have upper limits.
     MAX_TOOL_CALLS: Annotated[int, Field(ge=1, le=500)] = setting(200, "calls", "in one reply")
     MAX_PARTS: Annotated[int, Field(ge=1, le=1500)] = setting(1000, "parts", "of one reply")
     MAX_PART_BYTES: Annotated[int, Field(ge=1024)] = setting(

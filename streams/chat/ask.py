@@ -203,7 +203,7 @@ def _publish(new: NewRun, conversation: Conversation, interrupts: bool) -> None:
         for earlier in interrupted[:RUNS_PER_REQUEST]:
             with suppress(LogUnverified):  # the run's own attempt or the sweep ends it
                 cancel_unheld(earlier.id)
-    # The worker publishes the rest before run.started, or the sweep does.
+    # The events of further runs are published by a worker before run.started, or by the sweep.
     alone = new.run if new.alone else None
     publish_pending(conversation, most=RUNS_PER_REQUEST, alone=alone)
 

@@ -109,7 +109,8 @@ def _record_start(run: Run, id: int) -> None:
             transaction.set_rollback(True)
     if not recorded:
         if not Run.active().filter(pk=run.pk).exists():
-            # The run has ended and its log was lost since, so the log accepted this attempt.
+            # The run has ended, and its log was lost afterwards. The new log does not know the end,
+            # so it has accepted this attempt: remove the data that it keeps for the run.
             log_of(run.conversation_id).release_run(run.id)
         raise Superseded
 

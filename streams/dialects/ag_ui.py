@@ -147,7 +147,7 @@ class AgUiWire:
 
 
 def nothing(names: tuple[str, str]) -> bytes:
-    """The whole stream of a thread that does not exist. It changes no message of the client."""
+    """The stream for a thread name without a conversation. The client keeps its chat messages."""
     named = dict(zip(("threadId", "runId"), names, strict=True))
     finished = {"type": "RUN_FINISHED", **named, "outcome": {"type": "success"}}
     return data_block({"type": "RUN_STARTED", **named}) + data_block(finished)

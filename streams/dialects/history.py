@@ -138,7 +138,7 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 def earlier(messages: Sequence[SentMessage]) -> tuple[EarlierMessage, ...]:
-    """The messages with text, as a conversation stores them as its history.
+    """The messages of a request that have text, in the form in which a conversation stores them.
 
     Raises `Problem` if there are too many.
     """

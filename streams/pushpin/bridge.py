@@ -138,7 +138,8 @@ class Bridge:
         relay.maybe_missed |= events.resubscribed
         # Begin with the last event if a Pushpin may lack it and this bridge has not published it.
         again = relay.maybe_missed and not relay.frame and events.cursor is not None
-        # Redis may have lost events before this subscription, which the recorded head shows.
+        # Redis may have lost events before this subscription. With `min_head=None`, the page is
+        # compared with the recorded head, which shows such a loss.
         page = await events.read(again=again, min_head=0 if events.caught_up else None)
         if page is None:
             relay.check_at = monotonic() + SOON

@@ -48,7 +48,7 @@ def history(run: Run) -> list[PromptMessage]:
 
 
 def _newest_first() -> QuerySet[Message, Any]:
-    """The columns of `_Row` for the messages up to a turn, without the replies of that turn."""
+    """The columns of `_Row` for the messages up to a turn's question, the newest first."""
     turn = Parameter("turn", IntegerField())
     worth_reading = Q(written_by__status__in=WORTH_KEEPING) | Q(parts__isnull=False)
     reply = Q(role=Message.Role.ASSISTANT, turn__lt=turn) & (worth_reading | Q(written_by=None))

@@ -73,7 +73,7 @@ class LoggedRun:
         return TextSnapshot(run=self.run, attempt=attempt, index=index, text=text, parts=parts)
 
     def append_final(self, text: str, min_head: int = 0, event: Ending | None = None) -> int:
-        """Append the final event, and before it the events without which readers lack this text."""
+        """Append the final event, after the events that readers still need for this text."""
         return self.append_final_of(text_parts(text), min_head, event)
 
     def append_final_of(
