@@ -47,7 +47,11 @@ class Chat:
         path, options = "api/conversations/", {"model": self._model}
         if self.conversation:
             path, options = f"{path}{self.conversation}/messages/", {"when_busy": "queue"}
-        asked = self._client.call("POST", path, {"message": clean(message), **options})
+        try:
+            asked = self._client.call("POST", path, {"message": clean(message), **options})
+        except KeyboardInterrupt:
+            self._out.note("left before the service responded: it may have accepted the message")
+            raise
         run, self.conversation = asked["run"], asked["conversation"]
         self._printed = ""
         try:

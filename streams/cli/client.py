@@ -69,7 +69,7 @@ class Client:
                 suppress(httpx.TransportError),
                 connect_sse(self._http, "GET", path, headers=last) as stream,
             ):
-                _check(stream.response)
+                _check(stream.response, 429)  # a stream that was just cut may still count
                 for sse in stream.iter_sse():
                     cursor = sse.id or cursor
                     if sse.event != "heartbeat":
@@ -86,11 +86,12 @@ class Client:
             time.sleep(random.uniform(0.5, 3.0))
 
 
-def _check(response: httpx.Response) -> None:
-    """Raise `ClientError` for a refusal, and `TransportError` while the service is away."""
-    if response.status_code in (502, 503, 504):
+def _check(response: httpx.Response, *temporary: int) -> None:
+    """Raise `ClientError` for a refusal, and `TransportError` for a temporary status."""
+    if response.status_code in (502, 503, 504, *temporary):
         raise httpx.TransportError("the service is away")
-    if not response.is_success:
+    kind = response.headers.get("Content-Type", "")
+    if not response.is_success or not kind.startswith(("application/json", "text/event-stream")):
         response.read()
         with suppress(ValueError, KeyError, TypeError):
             raise ClientError(response.json()["detail"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx
 import pytest
-from django.core.management import CommandError, call_command
 
-from streams.cli.client import ClientError
+from streams.cli.client import Client, ClientError
 from streams.protocol.events import Frame, MessageCreated, RunCancelled
 from streams.protocol.parts import DataPart, SourcePart, ToolCallPart, ToolResultPart
 from streams.protocol.stream_frames import Heartbeat, StreamError, StreamReset
@@ -52,7 +49,7 @@ def test_a_cut_neither_loses_nor_repeats_text(terminal: Open) -> None:
     assert service.cursors == ["9", "12"]
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_stream_refused_for_now_is_requested_again(terminal: Open, status: int) -> None:
     here = terminal(Service(httpx.Response(status), [completed()], text="one"))
     assert here.chat.ask("hi") == "completed"
@@ -134,6 +131,25 @@ def test_a_stream_that_is_refused_ends_the_chat(terminal: Open, status: int) -> 
     here = terminal(Service(httpx.Response(status, json={"detail": "No."})))
     with pytest.raises(ClientError, match=r"No\."):
         here.chat.ask("hi")
+
+
+def test_a_page_in_place_of_a_stream_ends_the_chat(terminal: Open) -> None:
+    page = httpx.Response(200, html="<p>Welcome</p>", request=httpx.Request("GET", "/"))
+    with pytest.raises(ClientError, match="Is it the service"):
+        terminal(Service(page)).chat.ask("hi")
+
+
+def test_control_c_before_the_response_says_that_the_message_may_be_accepted(
+    terminal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    here = terminal(Service())
+    monkeypatch.setattr(Client, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        here.chat.ask("hi")
+    assert here.printed()[1].endswith("it may have accepted the message\n")
 
 
 def test_control_c_cancels_the_run_and_prints_the_rest_of_its_text(terminal: Open) -> None:
@@ -225,15 +241,3 @@ def test_a_note_cannot_control_the_terminal(terminal: Open) -> None:
     here = terminal(Service([completed()], status="failed", error=error))
     assert here.chat.ask("hi") == "failed"
     assert here.printed() == ("\n", "failed: \ufffd[2Jfailed\n")
-
-
-@pytest.mark.parametrize("both", [("hi", "--follow"), (f"--conversation={RUN}", "--model=m")])
-def test_arguments_that_exclude_each_other_are_refused(both: tuple[str, str]) -> None:
-    with pytest.raises(CommandError, match="not allowed with"):
-        call_command("chat", *both)
-
-
-def test_an_empty_cookie_file_starts_a_new_session(terminal: Open, tmp_path: Path) -> None:
-    (cookies := tmp_path / "chat-127.0.0.1-1.cookies").touch()
-    assert terminal(Service([completed()])).chat.ask("hi") == "completed"
-    assert "csrftoken" in cookies.read_text()

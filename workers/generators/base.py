@@ -30,8 +30,9 @@ async def generate(
 
     A transient error before the first chunk is retried. If the server refuses a parameter, the
     request is repeated without it. If the connection breaks before any response, the request is
-    repeated at once, one time, because the server may have closed a pooled connection. Cancelling
-    the task, or `aclose`, closes the HTTP request at once, so use `contextlib.aclosing`. Raises
+    repeated at once, one time, because the server may have closed a kept connection. From then on
+    each request has a new connection, because more of the kept ones may be closed. Cancelling the
+    task, or `aclose`, closes the HTTP request at once, so use `contextlib.aclosing`. Raises
     `ModelError`.
     """
     messages = convert_to_messages([(turn.role, turn.content) for turn in turns])
@@ -42,7 +43,7 @@ async def generate(
     while True:
         tried += 1
         try:
-            llm = await chat_model(model, parameters)
+            llm = await chat_model(model, parameters, connects_anew=reconnected)
             async with aclosing(_stream_once(llm, messages)) as chunks:
                 async for chunk in chunks:
                     if parameters and not begun:

@@ -47,8 +47,8 @@ class FastChatOpenAI(ChatOpenAI):
         # Outside `extra_body`, the SDK would visit each field and each part of each message and
         # change none, which takes 50 ms for 200 turns. It sends `extra_body` as it is.
         more = payload.pop("extra_body", None) or {}
-        required = {"model": payload["model"], "messages": [], "stream": True}
-        return {**required, "extra_body": {**payload, **more}}
+        read: dict[str, Any] = {k: payload[k] for k in ("model", "stream") if k in payload}
+        return {**read, "messages": [], "extra_body": {**payload, **more}}
 
     @asynccontextmanager
     async def chunks(
@@ -86,39 +86,50 @@ async def _base_url() -> str:
     raise ModelError("model_unreachable")
 
 
-_clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
+# By event loop, and by whether its requests use kept connections.
+_clients: dict[tuple[asyncio.AbstractEventLoop, bool], httpx2.AsyncClient] = {}
 
 
-async def chat_model(model: str, parameters: Parameters | None = None) -> FastChatOpenAI:
+async def chat_model(
+    model: str, parameters: Parameters | None = None, *, connects_anew: bool = False
+) -> FastChatOpenAI:
     """Return the chat model for this event loop.
 
-    Its requests carry `parameters`, by default those that the server is known to accept. Raises
-    `ModelError` if the embedded model does not start in time.
+    Its requests carry `parameters`, by default those that the server is known to accept. If it
+    `connects_anew`, each request has a new connection. Raises `ModelError` if the embedded model
+    does not start in time.
     """
     base_url = await _base_url()
     parameters = parameters or parameters_for(base_url, model)
-    return _cached_model(asyncio.get_running_loop(), base_url, model, parameters)
+    loop = asyncio.get_running_loop()
+    return _cached_model(loop, base_url, model, parameters, connects_anew)
 
 
 async def close_client() -> None:
     """Close this loop's connections to the model, which otherwise stay open for reuse."""
     _cached_model.cache_clear()
-    if client := _clients.pop(asyncio.get_running_loop(), None):
-        await client.aclose()
+    for connects_anew in (False, True):
+        if client := _clients.pop((asyncio.get_running_loop(), connects_anew), None):
+            await client.aclose()
 
 
 @lru_cache(maxsize=32)
 def _cached_model(
-    loop: asyncio.AbstractEventLoop, base_url: str, model: str, parameters: Parameters
+    loop: asyncio.AbstractEventLoop,
+    base_url: str,
+    model: str,
+    parameters: Parameters,
+    connects_anew: bool,
 ) -> FastChatOpenAI:
     """The chat model, cached. All models of one loop share its connections."""
     # No read time-out here: `LineReader` limits the wait for each line.
     timeout = httpx2.Timeout(None, connect=settings.MODEL_CONNECT_TIMEOUT)
-    if loop not in _clients:
+    if (loop, connects_anew) not in _clients:
         # With aiohttp under the SDK a token takes half the time that it takes with httpx.
-        limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=30)
+        kept = 0 if connects_anew else 30  # seconds that an idle connection stays open
+        limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=kept)
         # A redirect would send the conversation to a server that the operator did not configure.
-        _clients[loop] = openai.DefaultAioHttpClient(
+        _clients[loop, connects_anew] = openai.DefaultAioHttpClient(
             timeout=timeout, limits=limits, follow_redirects=False
         )
     is_embedded = settings.EMBEDDED_MODEL  # it repeats itself for ever without a penalty
@@ -127,7 +138,7 @@ def _cached_model(
         model=model,
         base_url=base_url,
         api_key=SecretStr(settings.OPENAI_API_KEY or "unused"),
-        http_async_client=_clients[loop],
+        http_async_client=_clients[loop, connects_anew],
         timeout=timeout,
         max_retries=0,  # `base.generate` retries, and only before the first chunk
         use_responses_api=False,

@@ -43,9 +43,14 @@ class Command(BaseCommand):
             if options["follow"]:
                 chat.follow()
             if not words and out.live and sys.stdin.isatty():
-                return _prompt(chat, out)
-            text = " ".join(words) or sys.stdin.buffer.read().decode(errors="replace")
-            sys.exit(EXIT[chat.ask(text.rstrip("\n"))])
+                _prompt(chat, out)
+                status = "completed"
+            else:
+                text = " ".join(words) or sys.stdin.buffer.read().decode(errors="replace")
+                status = chat.ask(text.rstrip("\n"))
+            if out.live and chat.conversation:
+                out.note(f"Continue with --conversation {chat.conversation}")
+            sys.exit(EXIT[status])
         except ClientError as error:
             out.note(str(error))
             sys.exit(EXIT["failed"])
@@ -65,5 +70,3 @@ def _prompt(chat: Chat, out: Printer) -> None:
                 except ClientError as error:
                     out.note(str(error))
     out.write("\n")
-    if chat.conversation:
-        out.note(f"Continue with --conversation {chat.conversation}")
