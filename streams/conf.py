@@ -67,6 +67,17 @@ def known_dialects(names: list[str]) -> list[str]:
     return names
 
 
+def http_url(url: str) -> str:
+    """Raise `ValueError`, without the URL, which may have a password, if it is no HTTP URL."""
+    try:
+        host, _ = urlsplit(url).hostname, urlsplit(url).port  # a bad port raises, too
+    except ValueError:
+        host = None
+    if not host or not re.fullmatch(r"https?://\S+", url, re.IGNORECASE):
+        raise ValueError("must be a URL such as http://127.0.0.1:11434/v1.")
+    return url
+
+
 def long_key(key: str) -> str:
     """Raise `ValueError` for a short key."""
     if len(key) < KEY_LENGTH:
@@ -109,7 +120,9 @@ class StreamSettings(Environment):
 
     # ── The model ────────────────────────────────────────────────────────────────────────────
     OPENAI_API_KEY: str | None = setting(None, "", "the key of the model's server")
-    OPENAI_BASE_URL: str | None = setting(None, "URL, with `/v1`", "of an OpenAI-compatible server")
+    OPENAI_BASE_URL: Annotated[str, AfterValidator(http_url)] | None = setting(
+        None, "URL, with `/v1`", "of an OpenAI-compatible server"
+    )
     LLM_MODEL: str = setting(
         lambda values: "smollm2-135m-instruct" if is_embedded(values) else "gpt-4o-mini",
         "name",

@@ -20,7 +20,7 @@ from streams.chat.reply_state import ReplyState
 from streams.dialects.chat_completions import ChatCompletionWire, completion, failure
 from streams.dialects.http import Answer, DialectApi, check_stream
 from streams.dialects.openai_http import ERRORS, repeatable
-from streams.dialects.openai_input import InputMessage, split
+from streams.dialects.openai_input import InputMessage, ResponseFormat, check_format, split
 from streams.dialects.text_input import no_tools
 from streams.dialects.waiting import stream_waiting, wait_for_reply
 from streams.http.pending_response import PendingResponse
@@ -35,12 +35,6 @@ class StreamOptions(BaseModel):
     """The frames that a stream has in addition to the text."""
 
     include_usage: bool = False
-
-
-class ResponseFormat(BaseModel):
-    """The form of the reply; only text is offered."""
-
-    type: str = "text"
 
 
 class ChatCompletionRequest(BaseModel):
@@ -69,8 +63,7 @@ def chat_completions(request: ApiRequest, body: ChatCompletionRequest) -> Pendin
     no_tools(body.tools, body.functions)
     if body.n not in (None, 1):
         raise Problem(400, "not_offered", "Only one choice is written: send no `n`.")
-    if body.response_format and body.response_format.type != "text":
-        raise Problem(400, "not_offered", "Only text is written: send no `response_format`.")
+    check_format(body.response_format, "response_format")
     earlier, text = split(body.messages)
     if body.stream:
         check_stream(request)

@@ -1,6 +1,6 @@
 """The messages of a request in OpenAI's format: the user's question, and the messages before it.
 
-Only text is accepted. Anything else is refused. It is never ignored.
+Only text is accepted, and only text is written. Anything else is refused. It is never ignored.
 """
 
 from typing import Any, Literal
@@ -11,6 +11,12 @@ from streams.api.schemas import Text
 from streams.chat.origin import EarlierMessage
 from streams.dialects.text_input import MOST, ONLY_TEXT, checked
 from streams.http.problems import Problem
+
+
+class ResponseFormat(BaseModel):
+    """The form of the reply; only text is offered."""
+
+    type: str = "text"
 
 
 class TextContent(BaseModel):
@@ -43,6 +49,12 @@ class InputMessage(BaseModel):
         if self.role in ("user", "assistant"):
             return EarlierMessage(role=self.role, text=self.text())
         return EarlierMessage(role="system", text=self.text())
+
+
+def check_format(format: ResponseFormat | None, field: str) -> None:
+    """Raise `Problem`, which names the field, if the reply is to have another form than text."""
+    if format and format.type != "text":
+        raise Problem(400, "not_offered", f"Only text is written: send no `{field}`.")
 
 
 def split(messages: list[InputMessage]) -> tuple[tuple[EarlierMessage, ...], str]:

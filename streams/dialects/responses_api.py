@@ -25,7 +25,7 @@ from streams.chat.waiting_reader import keep
 from streams.dialects.editions import edition_of
 from streams.dialects.http import Answer, DialectApi, check_stream, stream_run
 from streams.dialects.openai_http import ERRORS, repeatable
-from streams.dialects.openai_input import InputMessage, split
+from streams.dialects.openai_input import InputMessage, ResponseFormat, check_format, split
 from streams.dialects.position import Position
 from streams.dialects.responses import ResponseWire, continued_edition
 from streams.dialects.responses_body import response_body
@@ -47,6 +47,12 @@ class ConversationId(BaseModel):
     id: Line
 
 
+class TextConfig(BaseModel):
+    """The request's wishes for the text; `verbosity` is ignored."""
+
+    format: ResponseFormat | None = None
+
+
 class ResponseRequest(BaseModel):
     """The body of `POST /v1/responses`.
 
@@ -63,6 +69,7 @@ class ResponseRequest(BaseModel):
     conversation: Line | ConversationId | None = None
     metadata: Metadata = None
     tools: list[Any] | None = None
+    text: TextConfig | None = None
 
 
 router = Router(tags=["OpenAI"])
@@ -71,6 +78,7 @@ router = Router(tags=["OpenAI"])
 @router.post("/responses", summary="A reply, in OpenAI's Responses API", openapi_extra=ERRORS)
 def create_response(request: ApiRequest, body: ResponseRequest) -> Answer:
     no_tools(body.tools)
+    check_format(body.text.format if body.text else None, "text.format")
     if body.stream:
         check_stream(request)
     run = _asked(request, body)

@@ -19,7 +19,8 @@ def cleaned(value: object) -> object:
     return clean(value) if isinstance(value, str) else value
 
 
-Name = Annotated[str, BeforeValidator(cleaned), Field(min_length=1, max_length=200)]
+# `Field` comes first, because after a `BeforeValidator` pydantic's messages count "items".
+Name = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(cleaned)]
 
 
 def checked(text: str) -> str:

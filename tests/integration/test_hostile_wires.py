@@ -111,6 +111,14 @@ def test_a_hostile_body_is_refused_or_understood(
         check(path, client.post(path, json.dumps(body).encode(), content_type=kind))
 
 
+@pytest.mark.parametrize(("path", "field"), [("/api/chat", "id"), ("/ag-ui", "threadId")])
+def test_the_limits_of_a_name_are_told_in_characters(client: Client, path: str, field: str) -> None:
+    for name, limit in ("a" * 300, "at most 200 characters"), ("", "at least 1 character"):
+        refused = post(client, path, dict(BODIES)[path] | {field: name})
+        assert refused.status_code == 422
+        assert f"body.{field}: String should have {limit}" in refused.content.decode()
+
+
 @pytest.mark.parametrize(("path", "body"), BODIES, ids=IDS)
 def test_a_generated_body_is_refused_or_understood(
     client: Client, path: str, body: dict[str, Any]

@@ -58,6 +58,18 @@ def test_refusals_have_the_vendors_form(client: Client) -> None:
     assert not Run.objects.exists()
 
 
+def test_only_text_is_offered_as_the_form_of_a_response(client: Client) -> None:
+    for kind in ("json_schema", "json_object"):
+        body = {"model": MODEL, "input": "Why?", "text": {"format": {"type": kind}}}
+        refused = post(client, "/v1/responses", body)
+        assert error(refused) == (400, "invalid_request_error", "not_offered")
+        words = "Only text is written: send no `text.format`."
+        assert refused.json()["error"]["message"] == words
+    assert not Run.objects.exists()
+    for text in (None, {}, {"verbosity": "low"}, {"format": None}, {"format": {"type": "text"}}):
+        respond(client, text=text)
+
+
 def test_a_session_needs_the_csrf_token_and_a_token_needs_none() -> None:
     browser = ApiClient()
     body = {"model": MODEL, "input": "Why?", "background": True}

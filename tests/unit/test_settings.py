@@ -117,6 +117,18 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(
     assert str(refusal.value) == sentence
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "model:8080/v1", "ftp://m/v1", "http:///v1", "http://m:99999/v1", "http://[/v1"],
+)
+def test_a_model_server_has_an_http_url_with_a_host(read: Read, url: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(OPENAI_BASE_URL=url)
+    assert str(refusal.value) == (
+        "OPENAI_BASE_URL must be a URL such as http://127.0.0.1:11434/v1."
+    )
+
+
 def test_each_bad_value_has_a_sentence_and_what_depends_on_it_has_none(read: Read) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
         read(PRODUCTION="perhaps", PORT="web", RUN_LEASE="10s")

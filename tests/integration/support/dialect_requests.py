@@ -87,6 +87,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
             "instructions": "Be kind.",
             "background": True,
             "store": True,
+            "text": {"format": {"type": "text"}},
             "metadata": {"page": "7"},
         },
     ),
