@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from playwright.async_api import BrowserContext, Page
 
@@ -106,6 +108,40 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
     await one.wait_for_replies()
     kept = "window.tree === document.querySelector('.call-body .tree')"
     assert await one.page.evaluate(f"{kept} && document.querySelector('.call').open")
+
+
+SETTLED = """
+async ([isLoaded, written, parts]) => {
+  const { ReplyParts } = await import("/reply_parts.js");
+  const { ReplyText } = await import("/reply_text.js");
+  if (isLoaded) await new ReplyText(document.createElement("div")).settle("Loads the modules.");
+  let now = 0;
+  performance.now = () => (now += 1_000); // each step of a reading takes a whole slice
+  const shown = new ReplyParts(() => {});
+  for (const some of written) shown.write(some, 0);
+  await shown.settle(parts);
+  await new Promise((next) => setTimeout(next)); // a reading that was superseded takes its turn
+  return [shown.isWhole(parts), shown.element.querySelectorAll(".prose strong").length];
+}
+"""
+
+
+LONG = {"type": "text", "text": "One **word**.\n\n" * 50}
+CALL = {"type": "tool_call", "call": "1", "name": "look", "input": {}}
+END = {"type": "text", "text": "."}
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [([[LONG, CALL]], [LONG, CALL, END]), ([[LONG, CALL], [LONG]], [LONG])],
+    ids=["before a call", "last again"],
+)
+async def test_a_reply_is_settled_only_when_its_earlier_text_is_too(
+    bare: Page, is_loaded: bool, written: list[Any], parts: list[Any]
+) -> None:
+    """On a slow machine, the text before a call is still read when the reply ends."""
+    assert await bare.evaluate(SETTLED, [is_loaded, written, parts]) == [True, 50]
 
 
 COST = """

@@ -36,6 +36,7 @@ export class Markdown {
   #cost = 0; // milliseconds that this reading has taken
   #due = 0; // when the next reading may begin
   #final = null; // the text of the finished reply
+  #settling = null; // the promise of the last `settle`
   #isOver = false; // all of the final text is on the page
 
   constructor(root) {
@@ -62,9 +63,13 @@ export class Markdown {
     return took && this.#text.length < text.length;
   }
 
-  /** Show a finished reply. */
-  async settle(text) {
-    if (this.#final === text) return;
+  /** Show a finished reply; resolves once it is on the page, or is superseded. */
+  settle(text) {
+    if (this.#final !== text) this.#settling = this.#settle(text);
+    return this.#settling;
+  }
+
+  async #settle(text) {
     if (this.#final !== null || !text.startsWith(this.#text)) this.#begin(this.#revision);
     this.#final = text;
     // Build a new reply off the page. Otherwise the browser would lay it out after each slice.
@@ -72,7 +77,7 @@ export class Markdown {
     if (place !== this.#root) this.#reading = new Reading(place);
     const reading = this.#reading;
     this.#steps = this.#read(text, this.#steps);
-    if (!(await this.#finish(text))) return;
+    if (!(await this.#finish())) return;
     if (place !== this.#root && this.#reading === reading) this.#root.replaceChildren(...place.childNodes);
     this.#isOver = true;
     // A link may be used before its definition. All definitions are known now, so read once more.
@@ -81,10 +86,10 @@ export class Markdown {
     again.#reading = new Reading(again.#root, reading.references);
     again.#final = text;
     again.#steps = again.#read(text);
-    await again.#finish(text);
-    if (this.#final !== text) return;
+    await again.#finish();
+    if (this.#reading !== reading) return;
     this.#steps = morphChildren(this.#root, null, [...again.#root.childNodes]);
-    await this.#finish(text);
+    await this.#finish();
   }
 
   /** Is all of this final text on the page? */
@@ -137,11 +142,12 @@ export class Markdown {
     this.#rest = null;
   }
 
-  /** Take all steps, in slices. Returns false if the reply has changed in between. */
-  async #finish(text) {
+  /** Take all steps, in slices. Returns false if other steps have begun in between. */
+  async #finish() {
+    const steps = this.#steps;
     while (!this.#advance(document.hidden ? HIDDEN : SLICE)) {
       await turn();
-      if (this.#final !== text) return false;
+      if (this.#steps !== steps) return false;
     }
     return true;
   }

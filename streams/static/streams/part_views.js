@@ -10,6 +10,7 @@ class Text {
   element = el("div", { class: "prose" });
   #content = new ReplyText(this.element);
   #settled = null;
+  #settling = null; // the promise of the last `settle`
   #grown;
 
   constructor(grown) {
@@ -25,11 +26,13 @@ class Text {
     return this.#content.write(part.text, revision);
   }
 
-  async settle({ part }) {
-    if (part.text === this.#settled) return;
-    this.#settled = part.text;
-    await this.#content.settle(part.text);
-    this.#grown();
+  /** Show text that is final; resolves once it is on the page. A repeated call waits for the first. */
+  settle({ part }) {
+    if (part.text !== this.#settled) {
+      this.#settled = part.text;
+      this.#settling = this.#content.settle(part.text).then(this.#grown);
+    }
+    return this.#settling;
   }
 
   isWhole({ part }) {
