@@ -53,9 +53,9 @@ class Client:
             with suppress(httpx.TransportError):
                 response = self._http.request(method, path, json=body, headers=key)
                 _check(response)
-                self._set_lost(False)
+                self._note_back()
                 return response.json()
-            self._set_lost(True)
+            self._wait_to_retry()
 
     def events(self, conversation: str, cursor: int | str | None = None) -> Events:
         """Each event after the cursor once, without end. Raises `ClientError`.
@@ -73,17 +73,20 @@ class Client:
                 for sse in stream.iter_sse():
                     cursor = sse.id or cursor
                     if sse.event != "heartbeat":
-                        self._set_lost(False)
+                        self._note_back()
                         yield sse.event, sse.json()
-            self._set_lost(True)
+            self._wait_to_retry()
 
-    def _set_lost(self, lost: bool) -> None:
-        """Tell the user of a change. Wait before the next try, if there must be one."""
-        if lost != self._lost:
-            self._note("reconnecting…" if lost else "back, nothing lost")
-        self._lost = lost
-        if lost:
-            time.sleep(random.uniform(0.5, 3.0))
+    def _note_back(self) -> None:
+        if self._lost:
+            self._note("back, nothing lost")
+        self._lost = False
+
+    def _wait_to_retry(self) -> None:
+        if not self._lost:
+            self._note("reconnecting…")
+        self._lost = True
+        time.sleep(random.uniform(0.5, 3.0))
 
 
 def _check(response: httpx.Response, *temporary: int) -> None:
