@@ -19,6 +19,7 @@ from streams.http.request import Send
 from streams.http.request_limits import HEAD, SOCKET
 
 FIELD = len(": \r\n")  # bytes of a header field beside its name and value
+LAST_REQUEST = 0.5  # seconds that a client has to send a request, when the process ends
 CHUNKS = 16  # chunks in the cache; few, because an event is written to all readers in one go
 TOO_LARGE = Problem(431, "head_too_large", f"The head of a request may have at most {HEAD} bytes.")
 
@@ -50,6 +51,7 @@ class HttpConnection(HttpToolsProtocol):
     _reported = False  # whether this piece of data began or ended a message, or held body bytes
     _overtaken: tuple[RequestResponseCycle, ...] = ()  # older unfinished requests
     _unreported = 0  # bytes that the parser has taken since its last report
+    _is_ending = False  # whether the process ends
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -64,8 +66,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.get_protocol() is not self:
             return
         # The parser has only half a head, a blank line, or the rest of a refused body.
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self._timer is None and not self.transport.is_closing():
+        if self._is_idle() and self._timer is None and not self.transport.is_closing():
             self._start_timer()
 
     def on_message_begin(self) -> None:
@@ -93,6 +94,8 @@ class HttpConnection(HttpToolsProtocol):
         }
         before = self.cycle
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
         if before and not before.response_complete:
             # The client has sent its next request before the response to this one has ended.
             behind = (*self._overtaken, before)
@@ -106,6 +109,18 @@ class HttpConnection(HttpToolsProtocol):
         self._reported = True
         if not self.parser.should_upgrade() or self._should_upgrade():
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """End this connection with its next response, or soon if no request comes.
+
+        uvicorn closes a connection without an unfinished request at once. But a request may be on
+        its way, and a proxy does not send a POST again, because it may have been done.
+        """
+        self._is_ending = True
+        if self._is_idle():
+            self.loop.call_later(LAST_REQUEST, self._close_if_idle)
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -180,9 +195,16 @@ class HttpConnection(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         # Inside an unfinished response the refusal would be part of its body.
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
             self.transport.write(encoded_refusal(problem))
         self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle() and self.transport.get_protocol() is self:
+            self.transport.close()
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(settings.CONNECTION_TIMEOUT, self.transport.close)

@@ -56,11 +56,18 @@ class Web(uvicorn.Server):
             timer = threading.Timer(EXIT, self.give_up)
             timer.daemon = True
             timer.start()
-            self.loop.call_soon_threadsafe(self.close_listeners)
+            self.loop.call_soon_threadsafe(self.stop_accepting)
         super().handle_exit(sig, frame)
 
+    def stop_accepting(self) -> None:
+        """Let new connections reach another process, or be refused. Runs in the event loop.
+
+        The kernel resets the connections that wait in a closed listener. So the event loop accepts
+        them first, in the turn that it takes before the next callback.
+        """
+        self.loop.call_soon(self.close_listeners)
+
     def close_listeners(self) -> None:
-        """Let new connections reach another process, or be refused. Runs in the event loop."""
         self.exiting.set()
         for server in self.servers:
             server.close()
@@ -70,7 +77,8 @@ class Web(uvicorn.Server):
 
         uvicorn's own loop ticks ten times a second, which is a third of an idle process's cost.
         """
-        while not await self.on_tick(0):
+        while not self.exiting.is_set():
+            await self.on_tick(0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.exiting.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from config import socket_connection
 from config.connection import HttpConnection
+from config.server import Web
 from config.socket_connection import SocketConnection
 from tests.integration.support.guards.guard import Guard, source
 
@@ -25,6 +26,26 @@ GUARDS = [
             HttpConnection, "writer_of", lambda self, _: self.write_at_once
         ),
         checks=("test_write_at_once: test_nothing_is_written_past_asgi_middleware",),
+    ),
+    Guard(
+        name="a process that ends waits for requests on their way (`HttpConnection.shutdown`)",
+        promise="a new version is deployed without a failed request",
+        remove=lambda patch: patch.delattr(HttpConnection, "shutdown"),
+        checks=(
+            "test_web_shutdown:"
+            " test_a_request_on_its_way_is_answered_while_the_process_ends[kept_alive]",
+            "test_web_shutdown:"
+            " test_a_request_on_its_way_is_answered_while_the_process_ends[without_a_request]",
+        ),
+    ),
+    Guard(
+        name="a process that ends accepts the connections that wait (`stop_accepting`)",
+        promise="a new version is deployed without a failed request",
+        remove=lambda patch: patch.setattr(Web, "stop_accepting", Web.close_listeners),
+        checks=(
+            "test_web_shutdown:"
+            " test_a_request_on_its_way_is_answered_while_the_process_ends[not_yet_accepted]",
+        ),
     ),
     Guard(
         name="a socket's text is UTF-8 (`is_utf8`)",

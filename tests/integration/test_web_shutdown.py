@@ -1,0 +1,136 @@
+"""Requests that reach a web process while it ends. A proxy does not send a POST again."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+
+from config.connection import HttpConnection
+from config.server import Web
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na"
+CLOSES = b"\r\nconnection: close\r\n"
+HERE = "127.0.0.1"
+WITHIN = 30.0  # seconds, on a busy machine
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
+
+
+class Process:
+    """A web process with a small application. It runs in the test's event loop."""
+
+    def __init__(self) -> None:
+        config = uvicorn.Config(
+            application, http=HttpConnection, ws="none", lifespan="off", log_config=None
+        )
+        config.load()
+        self.web = Web(config)
+        self.web.lifespan = config.lifespan_class(config)
+        self.listener = socket.create_server((HERE, 0))
+        self.port = self.listener.getsockname()[1]
+
+    async def serve(self) -> None:
+        await self.web.startup([self.listener])
+        await self.web.main_loop()
+        await self.web.shutdown([self.listener])
+
+    def end(self) -> None:
+        """Do in the event loop what the signal does."""
+        self.web.should_exit = True
+        self.web.stop_accepting()
+
+    async def ends(self) -> None:
+        """Wait until the process knows that it ends."""
+        while self.web.servers[0].is_serving():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def process() -> AsyncIterator[Process]:
+    one = Process()
+    serving = asyncio.create_task(one.serve())
+    while not one.web.started:
+        await asyncio.sleep(0.01)
+    try:
+        async with asyncio.timeout(WITHIN):
+            yield one
+    finally:
+        one.end()
+        one.web.force_exit = True  # a failed test leaves its connection behind
+        await serving
+
+
+class Client:
+    def __init__(self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        self.reader, self.writer = streams
+
+    async def asks(self) -> bytes:
+        """Send a request, and return the head of its response."""
+        self.writer.write(REQUEST)
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def is_closed(self) -> bool:
+        """Wait until the process closes the connection. False if it sends something instead."""
+        return await self.reader.read() == b""
+
+
+@asynccontextmanager
+async def client(**where: Any) -> AsyncIterator[Client]:
+    one = Client(await asyncio.open_connection(**where))
+    await asyncio.sleep(0.05)  # the process accepts it
+    try:
+        yield one
+    finally:
+        one.writer.close()
+
+
+async def not_yet_accepted() -> None:
+    async with process() as one:
+        waiting = socket.create_connection((HERE, one.port))  # the event loop does not run
+        one.end()
+        async with client(sock=waiting) as caller:
+            assert CLOSES in await caller.asks()
+            assert await caller.is_closed()
+
+
+async def without_a_request() -> None:
+    async with process() as one, client(host=HERE, port=one.port) as caller:
+        one.end()
+        await one.ends()
+        assert CLOSES in await caller.asks()
+        assert await caller.is_closed()
+
+
+async def kept_alive() -> None:
+    async with process() as one, client(host=HERE, port=one.port) as caller:
+        assert CLOSES not in await caller.asks()
+        one.end()
+        await one.ends()
+        assert CLOSES in await caller.asks()
+        assert await caller.is_closed()
+
+
+async def silent() -> None:
+    async with process() as one, client(host=HERE, port=one.port) as caller:
+        one.end()
+        assert await caller.is_closed()
+
+
+@pytest.mark.parametrize("story", [not_yet_accepted, without_a_request, kept_alive])
+def test_a_request_on_its_way_is_answered_while_the_process_ends(
+    story: Callable[[], Awaitable[None]],
+) -> None:
+    uvloop.run(story())  # the web process's event loop
+
+
+def test_a_connection_without_a_request_does_not_keep_the_process() -> None:
+    uvloop.run(silent())
