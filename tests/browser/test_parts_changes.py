@@ -110,6 +110,28 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
     assert await one.page.evaluate(f"{kept} && document.querySelector('.call').open")
 
 
+SETTLED_AS_COPIES = """
+async (parts) => {
+  const { ReplyParts } = await import("/reply_parts.js");
+  const shown = new ReplyParts(() => {});
+  shown.write(parts, 0);
+  const call = shown.element.querySelector(".call");
+  call.open = true;
+  await new Promise((next) => call.addEventListener("toggle", next, { once: true }));
+  const tree = call.querySelector(".tree");
+  await shown.settle(structuredClone(parts));
+  return tree !== null && tree === call.querySelector(".tree");
+}
+"""
+
+
+async def test_an_opened_call_stays_as_it_is_when_a_snapshot_ends_its_reply(bare: Page) -> None:
+    """A snapshot and the end of a run may come between two frames."""
+    call = {"type": "tool_call", "call": "1", "name": "clock", "input": {"zone": "UTC"}}
+    result = {"type": "tool_result", "call": "1", "output": {"time": "12:00"}}
+    assert await bare.evaluate(SETTLED_AS_COPIES, [call, result])
+
+
 SETTLED = """
 async ([isLoaded, written, parts]) => {
   const { ReplyParts } = await import("/reply_parts.js");

@@ -48,16 +48,16 @@ export class ToolCall {
 
   #show(item, isLive) {
     if (item.part === this.#item?.part && item.result === this.#item?.result && (item.result || isLive)) return;
-    // A snapshot brings the same parts as new objects. An opened call must then stay open.
-    const shown = JSON.stringify([item.part, item.result, isLive]);
+    const { part, result } = item;
+    const [state, label] = stateOf(result, isLive);
+    // A snapshot brings the same parts as new objects. What the reader has opened must then stay open.
+    const shown = JSON.stringify([part, result, state]);
     this.#item = item;
     if (shown === this.#shown) return;
     this.#shown = shown;
-    const { part, result } = item;
     const isCall = part.type === "tool_call";
     this.#name.textContent = isCall ? part.name : "Result";
     this.#brief.textContent = isCall ? briefOf(part.input) : "";
-    const [state, label] = stateOf(result, isLive);
     if (state === "running") this.#begun ??= performance.now();
     this.#state.textContent = `${label}${this.#took(state)}`;
     this.element.dataset.state = state;
