@@ -32,20 +32,15 @@ GUARDS = [
         promise="a new version is deployed without a failed request",
         remove=lambda patch: patch.delattr(HttpConnection, "shutdown"),
         checks=(
-            "test_web_shutdown:"
-            " test_a_request_on_its_way_is_answered_while_the_process_ends[kept_alive]",
-            "test_web_shutdown:"
-            " test_a_request_on_its_way_is_answered_while_the_process_ends[without_a_request]",
+            "test_web_shutdown: test_a_kept_connection_is_answered_once_more",
+            "test_web_shutdown: test_a_connection_whose_first_request_comes_late_is_answered",
         ),
     ),
     Guard(
         name="a process that ends accepts the connections that wait (`stop_accepting`)",
         promise="a new version is deployed without a failed request",
         remove=lambda patch: patch.setattr(Web, "stop_accepting", Web.close_listeners),
-        checks=(
-            "test_web_shutdown:"
-            " test_a_request_on_its_way_is_answered_while_the_process_ends[not_yet_accepted]",
-        ),
+        checks=("test_web_shutdown: test_a_connection_that_waits_in_the_listener_is_answered",),
     ),
     Guard(
         name="a socket's text is UTF-8 (`is_utf8`)",
