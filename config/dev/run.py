@@ -1,12 +1,14 @@
 """`make run`: starts every process of the service on this machine, and stops them at Ctrl-C."""
 
 import os
+import select
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +24,19 @@ MIGRATE_TIMEOUT = 600  # seconds
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    with suppress(OSError):  # the terminal has been closed
+        print(text, flush=True)
+
+
+def is_hung_up() -> bool:
+    """Whether the terminal at standard input has been closed.
+
+    The kernel sends SIGHUP to the process that leads the terminal's session. That can be make,
+    which then waits for this process and does not tell it.
+    """
+    terminal = select.poll()
+    terminal.register(0, 0)
+    return any(state & select.POLLHUP for _, state in terminal.poll(0))
 
 
 def claim(port: int) -> tuple[Path, int]:
@@ -172,12 +186,14 @@ def main() -> None:
 
 
 def run(parts: Supervisor, host: str, data: Path) -> None:
-    """Wait until Ctrl-C, a signal, or the end of one process, then stop all processes."""
+    """Wait until Ctrl-C, a signal, or the end of a process or the terminal. Then stop them all."""
+    has_terminal = os.isatty(0)
     try:
         start(parts)
         parts.loud = True
         welcome(host, data)
-        parts.wait(lambda: False, float("inf"))
+        parts.wait(is_hung_up if has_terminal else lambda: False, float("inf"))
+        parts.loud = False
     except ProcessExited as exited:
         print_last_lines(parts, exited.name)
         parts.loud = False

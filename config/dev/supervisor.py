@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from threading import Condition, Thread
@@ -117,7 +118,8 @@ class Supervisor:
                 if self.loud:
                     # One write for text and line end, because other threads print meanwhile.
                     moment = time.strftime("%H:%M:%S")
-                    print(f"{moment} {prefix}{text}\n", end="", flush=True)
+                    with suppress(OSError):  # its reader has gone; the process must not block
+                        print(f"{moment} {prefix}{text}\n", end="", flush=True)
                 with self._changed:
                     if READY.match(text):
                         self.ready.add(name)

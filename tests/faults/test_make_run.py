@@ -46,13 +46,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def make_run(copy: Path, port: int, also: Mapping[str, str]) -> Process:
-    """`make run` in the copy, as from a terminal, with the environment that runs this test."""
+def make_run(copy: Path, port: int, also: Mapping[str, str], *before: str) -> Process:
+    """`make run` in the copy, with the environment that runs this test. `before` may start it."""
     venv = Path(sys.executable).parent.parent
     starts = len(list(copy.glob("make-run-*.log")))  # each attempt writes the same words again
     return Process(
         f"make run on {port}",
-        ["make", "run", f"VENV={venv}"],
+        [*before, "make", "run", f"VENV={venv}"],
         environment={**essentials(), "PORT": str(port), **also},
         directory=copy,
         log=copy / f"make-run-{starts}.log",
@@ -60,9 +60,9 @@ def make_run(copy: Path, port: int, also: Mapping[str, str]) -> Process:
 
 
 @asynccontextmanager
-async def running(copy: Path, port: int, **also: str) -> AsyncIterator[Process]:
+async def running(copy: Path, port: int, *before: str, **also: str) -> AsyncIterator[Process]:
     """`make run` from its address on; whatever the test did, nothing of it is left."""
-    part = make_run(copy, port, also)
+    part = make_run(copy, port, also, *before)
     part.start()
     family: list[psutil.Process] = []
     at = also.get("PUSHPIN_PORT", port)
@@ -206,6 +206,16 @@ async def test_a_copy_with_a_high_log_level_starts_normally(copy: Path) -> None:
 async def test_no_process_survives_when_make_run_is_killed(copy: Path) -> None:
     async with running(copy, free_port()) as part:
         family = psutil.Process(part.pid).children(recursive=True)
+        part.kill()
+        await until(lambda: not alive(family), within=ENDED_WITHIN, what="the end of every part")
+
+
+async def test_no_process_survives_when_its_terminal_is_closed(copy: Path) -> None:
+    """make leads the terminal's session here, and does not pass SIGHUP on."""
+    terminal = (sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])")
+    async with running(copy, free_port(), *terminal) as part:
+        family = psutil.Process(part.pid).children(recursive=True)
+        assert len(family) > 5
         part.kill()
         await until(lambda: not alive(family), within=ENDED_WITHIN, what="the end of every part")
 
