@@ -44,8 +44,9 @@ async def test_an_exception_ends_the_reply_and_its_text_is_in_the_log_alone(
 
 
 @pytest.mark.parametrize("where", ["a task", "a task that is not awaited", "a thread of a task"])
+@pytest.mark.parametrize("is_watched", [True, False], ids=["in the process", "in a test"])
 def test_an_agent_whose_own_task_exits_ends_alone(
-    where: str, caplog: pytest.LogCaptureFixture
+    where: str, is_watched: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work() -> None:
         await asyncio.sleep(0)
@@ -60,7 +61,8 @@ def test_an_agent_whose_own_task_exits_ends_alone(
         await tasks[0]
 
     with asyncio.Runner() as runner:
-        Watchdog(runner.get_loop())
+        if is_watched:
+            Watchdog(runner.get_loop())
         reply = runner.run(run(agent, "Go"))
         assert runner.run(run(saying("another"), "Go")).text == "another"
     assert (reply.text, reply.code) == ("before", "agent_error")

@@ -7,6 +7,7 @@ The agent runs as it does in the agents process, with the same checks and limits
 must be configured. A database is needed only if the agent's own code uses one.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from streams.protocol.parts import (
 from workers.agents.errors import AgentError
 from workers.agents.reply import Agent, reply_of
 from workers.agents.turn import Control, Turn
+from workers.agents.watchdog import create_task
 from workers.generators.errors import ModelError
 from workers.prompt.messages import PromptMessage
 from workers.reply_items import Completion
@@ -114,6 +116,9 @@ async def run(agent: Agent, turn: Turn | str) -> Reply:
     parts: tuple[AnyPart, ...] = ()
     completion: Completion | None = None
     code: str | None = None
+    loop = asyncio.get_running_loop()
+    if loop.get_task_factory() is None:  # other tasks are created as before
+        loop.set_task_factory(create_task)  # type: ignore[arg-type]  # the stubs' type is narrower
     try:
         async with aclosing(reply_of(agent, turn)) as items:
             async for item in items:

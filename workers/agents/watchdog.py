@@ -36,6 +36,18 @@ async def _contained(work: Coroutine[Any, Any, T], turn: Turn) -> T:
         raise AgentExited from error
 
 
+def create_task(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """The task factory of a loop that runs agents: no agent's task can end the process."""
+    turn = CURRENT.get()
+    if turn is None:
+        return asyncio.Task(work, loop=loop, **options)
+    task = asyncio.Task(_contained(work, turn), loop=loop, **options)
+    task.add_done_callback(lambda _: work.close())  # in case it was cancelled before it began
+    return task
+
+
 class Watchdog(threading.Thread):
     """Watches one event loop. Create it before the loop runs, as it creates the loop's tasks."""
 
@@ -66,14 +78,10 @@ class Watchdog(threading.Thread):
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
-        """Create a task and record its turn. A `SystemExit` in the task cannot end the process."""
         self._loop_thread = threading.get_ident()
-        turn = CURRENT.get()
-        if turn is None:
-            return asyncio.Task(work, loop=loop, **options)
-        task = asyncio.Task(_contained(work, turn), loop=loop, **options)
-        task.add_done_callback(lambda _: work.close())  # in case it was cancelled before it began
-        self._turns[task] = turn
+        task = create_task(loop, work, **options)
+        if turn := CURRENT.get():
+            self._turns[task] = turn
         return task
 
     def _warn(self) -> None:
