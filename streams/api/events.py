@@ -11,7 +11,7 @@ from streams.access.authorization import Caller, readable_conversation
 from streams.api.errors import error_response
 from streams.delivery.open_streams import OpenStream, StreamLimit, open_streams
 from streams.delivery.replay import Pending, pending
-from streams.http.event_stream import HEADERS, EventStreamResponse
+from streams.http.event_stream import HEADERS, EventStreamResponse, stream_head
 from streams.http.problems import TOO_MANY_STREAMS, Problem
 from streams.http.unavailable import retry_later
 from streams.log.channels import channel_of, parse_cursor
@@ -61,7 +61,7 @@ def _answer(
     if until_idle and cursor is not None and is_idle(conversation, cursor):
         return HttpResponse(status=204, headers=HEADERS)
     if request.method == "HEAD":
-        return HttpResponse(content_type="text/event-stream", headers=HEADERS)
+        return stream_head(HEADERS)
     if views.is_proxied(request):
         return views.begin(request, caller, conversation, cursor, until_idle=until_idle)
     stream = open_stream(caller, conversation, cursor, until_idle=until_idle)

@@ -16,7 +16,7 @@ from streams.chat.reply_state import ReplyState
 from streams.delivery.open_streams import StreamLimit, open_streams
 from streams.dialects.run_stream import open_run
 from streams.dialects.wire import Wire
-from streams.http.event_stream import HEADERS, EventStreamResponse
+from streams.http.event_stream import HEADERS, EventStreamResponse, stream_head
 from streams.http.problems import TOO_MANY_STREAMS, Problem
 from streams.http.refusals import Refuse
 
@@ -98,7 +98,7 @@ def stream_run(
     check_stream(request)
     fields = {**HEADERS, **(headers or {})}
     if is_head(request):
-        return HttpResponse(content_type="text/event-stream", headers=fields)
+        return stream_head(fields)
     try:
         frames = open_run(wire, request.auth, state, on_close)
     except StreamLimit:

@@ -4,7 +4,7 @@ Django's own class passes each piece through two more generators, which cost a t
 For middleware nothing differs: it may read `streaming_content` and replace it.
 """
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
 
@@ -88,3 +88,13 @@ class EventStreamResponse(StreamingHttpResponse):
         write = server["writer"](send) if server else None
         if write and isinstance(self._pieces, LivePieces) and "Content-Length" not in self:
             self._pieces.write_with(write)
+
+
+def stream_head(headers: dict[str, str]) -> EventStreamResponse:
+    """The response to HEAD. It has no `Content-Length`, as a stream has none (RFC 9110 §8.6)."""
+    return EventStreamResponse(_nothing(), headers=headers)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

@@ -39,13 +39,13 @@ def address(path: str, run: Run) -> str:
     return path.format(run=run.id, conversation=run.conversation_id)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "/api/conversations/{conversation}/events/"])
 def test_head_opens_no_stream(client: Client, path: str) -> None:
     run = run_of(client)
     response = client.head(address(path, run))
     assert response.status_code == 200
     assert response["Content-Type"] == "text/event-stream"
-    assert not response.streaming
+    assert "Content-Length" not in response
     assert open_streams()._counts == {}
     assert Run.objects.get(pk=run.pk).reader is None  # and no client whose leaving ends the run
 
