@@ -152,17 +152,17 @@ def snapshots(messages: list[Message], had: Iterable[Message]) -> Iterator[list[
     has, an empty list comes first.
     """
     old = list(had)
-    ids = {one["id"] for one in old}
+    roles = {one["id"]: one["role"] for one in old}
     known = {one["id"] for one in messages}
     kept = [one["id"] for one in old if one["id"] in known]
     untold = _untold(messages, old)
-    order = [one["id"] for one in messages if one["id"] in ids or one["id"] not in untold]
+    order = [one["id"] for one in messages if one["id"] in roles or one["id"] not in untold]
     reasoning = [
         {"id": one["id"], "role": "assistant", "content": ""}
         for one in old
         if one["role"] == "reasoning"
     ]
-    if kept != order[: len(kept)] or (old and _lacks_result(messages, ids)):
+    if kept != order[: len(kept)] or (old and _moves_result(messages, roles)):
         if reasoning:
             yield reasoning
         yield []
@@ -192,15 +192,20 @@ def _untold(messages: list[Message], old: list[Message]) -> set[str]:
     return untold
 
 
-def _lacks_result(messages: list[Message], ids: set[str]) -> bool:
-    """Whether a tool's result is new to the client, and its message precedes an earlier part.
+def _moves_result(messages: list[Message], roles: dict[str, str]) -> bool:
+    """Whether a tool's result belongs before an earlier part, and the client would append it.
 
-    The client may have that part as an activity, which its requests do not contain.
+    The client may have that part as an activity, which its requests do not contain. It appends a
+    result that is new to it, and leaves one in its place that had the id of another part before a
+    log was lost.
     """
     lowest: dict[str, int] = {}  # the earliest part of each reply among the later messages
     for one in reversed(messages):
         run, place = _place_of_part(one["id"])
-        if one["id"] in ids or place < 0:
+        role = roles.get(one["id"])
+        if role and (role == "tool") != (one["role"] == "tool"):
+            return True
+        if role or place < 0:
             continue
         earliest = lowest.get(run, place)
         if one["role"] == "tool" and earliest < place:

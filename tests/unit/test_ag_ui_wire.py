@@ -211,6 +211,8 @@ CALL = ToolCallPart(call="c", name="n", input={})
     [
         # The client may have the source as an activity, which its request does not tell.
         ((CALL, SOURCE, ToolResultPart(call="c", output="o")), [0]),
+        # Before the log was lost, the result's id was a text's.
+        ((CALL, SOURCE, ToolResultPart(call="c", output="o")), [0, 2]),
         ((CALL, TextPart(text="t"), ToolResultPart(call="c", output="o")), [0]),
         ((TextPart(text="t"), SOURCE, TextPart(text="u")), [2]),
         # It was cut after a list that made reasoning another kind of message.
