@@ -4,8 +4,8 @@ It consists of the attempt, the part and the sent amount of the part. It names n
 no state, and stays valid after the log has expired. It has 53 bits, because JavaScript's numbers
 have no more.
 
-The offset in a text or reasoning is four times the number of its characters, plus 1 to 3 for its
-closing frames; offsets below four stand for its opening frames. The offset in any other part is a
+The offset in a text or reasoning is eight times the number of its characters, plus 1 to 7 for its
+closing frames; offsets below eight stand for its opening frames. The offset in any other part is a
 checksum of the part, followed by the number of the frame. So the server notices if the part is not
 the part that was sent.
 """
@@ -18,7 +18,7 @@ import orjson
 from streams.protocol.fold import Reply
 from streams.protocol.parts import AnyPart, DataPart, ReasoningPart, TextPart, part_json
 
-PART_BITS, OFFSET_BITS, FRAME_BITS = 11, 24, 2
+PART_BITS, OFFSET_BITS, FRAME_BITS = 11, 25, 3
 HEAD, END = 0, 2**PART_BITS - 1  # the part numbers of the frames before and after all parts
 FRAMES = 2**FRAME_BITS
 CHECKSUMS = 2 ** (OFFSET_BITS - FRAME_BITS - 1)
@@ -52,7 +52,7 @@ class Position:
 
     @classmethod
     def within(cls, reply: Reply, place: int, frame: int = 0) -> "Position":
-        """The position after frame 0 to 3 of a part, or after an opening frame of a text."""
+        """The position after frame 0 to 7 of a part, or after an opening frame of a text."""
         part, offset = reply.parts[place], frame
         if not isinstance(part, TextPart | ReasoningPart):
             offset += (CHECKSUMS + _checksum(part)) * FRAMES
@@ -60,7 +60,7 @@ class Position:
 
     @classmethod
     def after_text(cls, reply: Reply, place: int, closing: int = 0) -> "Position":
-        """The position after all characters of a text or reasoning, and 0 to 3 closing frames."""
+        """The position after all characters of a text or reasoning, and 0 to 7 closing frames."""
         part = reply.parts[place]
         assert isinstance(part, TextPart | ReasoningPart)
         offset = len(part.text) * FRAMES + closing

@@ -231,8 +231,9 @@ def _closed(place: int, part: TextPart | ReasoningPart, now: Reply) -> Iterator[
     yield Position.after_text(now, place, 1), f"{_word(part)}.done", {**where, **text}
     content = {**where, "part": content_of(part)}
     yield Position.after_text(now, place, 2), "response.content_part.done", content
-    done = {
-        "output_index": output_index(now.attempt, place),
-        "item": item(now, place, part),
-    }
-    yield Position.after_text(now, place, 3), "response.output_item.done", done
+    ended = item(now, place, part)
+    done = {"output_index": output_index(now.attempt, place), "item": ended}
+    # A lost log can make a part the last one again, so that a completed item becomes incomplete.
+    # Then the frame is sent a second time, because its number is higher.
+    frame = 3 if ended["status"] == "completed" else 4
+    yield Position.after_text(now, place, frame), "response.output_item.done", done

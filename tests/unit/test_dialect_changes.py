@@ -161,7 +161,7 @@ def test_the_longest_reply_that_the_settings_allow_has_positions() -> None:
 
 
 def test_positions_ascend_and_fit_a_number_of_javascript() -> None:
-    largest = Position(attempt=2**18, place=2046, offset=2**24 - 1)
+    largest = Position(attempt=2**17, place=2046, offset=2**25 - 1)
     assert int(largest) < 2**53
     order = [(1, -1, 0), (1, 0, 0), (1, 0, 7), (1, 1, 0), (1, 2046, 0), (2, -1, 0)]
     numbers = [int(Position(attempt=a, place=p, offset=o)) for a, p, o in order]
