@@ -8,6 +8,7 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -59,13 +60,22 @@ class Web(uvicorn.Server):
             self.loop.call_soon_threadsafe(self.stop_accepting)
         super().handle_exit(sig, frame)
 
-    def stop_accepting(self) -> None:
+    def stop_accepting(self, turns: int = BACKLOG) -> None:
         """Let new connections reach another process, or be refused. Runs in the event loop.
 
         The kernel resets the connections that wait in a closed listener. So the event loop accepts
-        them first, in the turn that it takes before the next callback.
+        them first. It accepts one in each turn, so this takes `turns` turns at most.
         """
-        self.loop.call_soon(self.close_listeners)
+        if turns and self.has_waiting_connections():
+            self.loop.call_soon(self.stop_accepting, turns - 1)
+        else:
+            self.close_listeners()
+
+    def has_waiting_connections(self) -> bool:
+        listeners = select.poll()
+        for sock in (sock for server in self.servers for sock in server.sockets):
+            listeners.register(sock.fileno(), select.POLLIN)
+        return bool(listeners.poll(0))
 
     def close_listeners(self) -> None:
         self.exiting.set()

@@ -30,6 +30,7 @@ from tests.support.many_followers import (
     wait_for_all,
 )
 from tests.support.visitor import Visitor, script
+from tests.support.waiting import until
 
 RUNS = 6  # at once, so that one blow meets several moments of a run
 STOPPED_WITHIN = 2.0  # seconds after the POST
@@ -70,14 +71,17 @@ async def test_a_killed_agent_whose_tools_are_safe_begins_anew(
 ) -> None:
     record = tmp_path / "record"
     safe = {"repeat": True, "seconds": 0.6}
+    steps: list[dict[str, Any]]
     steps = [{**step, **safe} if "call" in step else step for step in PAYING]
+    steps.insert(-1, {"hold": True})  # so that no run ends before the process is killed
     async with stacks(workers=0, agents=1, also=QUICK) as stack:
         visitor = await stack.visitor()
         asked = [await ask(visitor, record, *steps) for _ in range(RUNS)]
         followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
         async with following(followers, within=ENDS_WITHIN):
             await wait_for_all(followers, delta(0), within=30)
-            await asyncio.sleep(chance.uniform(0.3, 0.9))
+            await until(lambda: noted(record), within=30, what="a tool's call")
+            await asyncio.sleep(chance.uniform(0, 0.6))
             stack.agents.pop().kill()
             await stack.add_agents(ready=False)
             await wait_for_all(followers, started(2), within=ENDS_WITHIN)

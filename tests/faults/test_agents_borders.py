@@ -18,7 +18,7 @@ from tests.faults.conftest import Judge, Size, Stacks
 from tests.support import anthropic_server
 from tests.support.agent_paths import THEN_ANTHROPIC, THEN_OPENAI, noted
 from tests.support.follower import Follower
-from tests.support.many_followers import following, started
+from tests.support.many_followers import final_event, following, started, wait_for_all
 from tests.support.part_list import PartJson
 from tests.support.recording import Received
 from tests.support.script import expected
@@ -82,24 +82,32 @@ class Case:
         return lambda heard: heard.block.payload.get("index") == self.border - 1
 
 
-Lost = Callable[[Stack], Awaitable[None]]
+Lost = Callable[[Stack, list[Follower]], Awaitable[None]]
 
 
-async def killed(stack: Stack) -> None:
+async def killed(stack: Stack, followers: list[Follower]) -> None:
     stack.agents.pop(0).kill()
     await stack.add_agents()
 
 
-async def frozen(stack: Stack) -> None:
-    """It wakes up once another process has taken over, and goes on with what it was doing."""
+async def frozen(stack: Stack, followers: list[Follower]) -> None:
+    """It wakes up once every run is taken over, and goes on with what it was doing.
+
+    If it woke up earlier, it would renew the leases of its other runs, which hold for ever.
+    """
     sleeper = stack.agents[0]
     sleeper.freeze()
     await stack.add_agents()
-    await asyncio.sleep(2 * LEASE)
+    await wait_for_all(followers, is_taken_over, within=ENDED_WITHIN)
     sleeper.thaw()
 
 
-async def drained(stack: Stack) -> None:
+def is_taken_over(heard: Received) -> bool:
+    """True of the start of attempt 2, and of the end of a run that has no other attempt."""
+    return started(2)(heard) or final_event()(heard)
+
+
+async def drained(stack: Stack, followers: list[Follower]) -> None:
     leaver = stack.agents.pop(0)
     leaver.terminate()
     await asyncio.gather(leaver.ended(within=30), stack.add_agents())
@@ -135,7 +143,7 @@ async def test_a_process_lost_at_any_border_leaves_whole_parts_and_a_history_tha
             followers = [visitor.follower(one.conversation, cursor=one.cursor) for one in asked]
             async with following(followers, within=ENDED_WITHIN):
                 await all_at_their_borders(cases, asked, followers, record)
-                await lost(stack)
+                await lost(stack, followers)
             for case, one in zip(cases, asked, strict=True):
                 await check_reply(visitor, case, one)
             report = await judge(visitor, asked, followers)

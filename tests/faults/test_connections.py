@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import delta, following
+from tests.support.many_followers import delta, following, pieces_in
 from tests.support.openai_server import pieces
 from tests.support.ports import HOST
 from tests.support.tcp_proxy import Proxy
 from tests.support.visitor import Visitor, script
 
-DELTA_BYTES = 150  # about what one delta takes on the wire: cuts are spread over a whole reply
 
-
-@pytest.mark.parametrize(("window", "token_bytes"), [("0.02", 30), ("0", DELTA_BYTES)])
+@pytest.mark.parametrize(("window", "token_bytes"), [("0.02", 7), ("0", 120)])
 async def test_followers_that_drop_at_random_receive_everything_once(
     stacks: Stacks,
     judge: Judge,
@@ -28,26 +27,36 @@ async def test_followers_that_drop_at_random_receive_everything_once(
     window: str,
     token_bytes: int,
 ) -> None:
-    """`token_bytes`: about what a token takes on the wire, with some six in an event or one."""
+    """`token_bytes`: the least that a token takes on the wire, in an event with others or alone."""
     readers, drops, tokens = size(20, 100), size(15, 50), 1500
     async with stacks(also={"DELTA_WINDOW": window}) as stack:
         visitor = await stack.visitor()
         asked = await visitor.ask(script(tokens=tokens, rate=300, seed=1))
-        longest = 3 * tokens * token_bytes // (2 * (drops + 2))  # all are cut before its end
         followers = [
             visitor.follower(
                 asked.conversation,
                 cursor=asked.cursor if number % 2 else None,
-                cuts=[chance.randrange(longest) for _ in range(drops)],
                 retry_at_most=chance.uniform(0, 0.1),
             )
             for number in range(readers)
         ]
+        for follower in followers:
+            follower.cuts = cuts_before_the_end(follower, drops, tokens, token_bytes, chance)
         async with following(followers, within=60):
             pass
         report = await judge(visitor, [asked], followers)
         assert report.clean, report
         assert report.connections >= readers * (drops + 1)
+
+
+def cuts_before_the_end(
+    follower: Follower, drops: int, tokens: int, token_bytes: int, chance: random.Random
+) -> Iterator[int]:
+    """Cuts at random, none so late that the rest of the reply has no bytes for the others."""
+    for left in range(drops, 0, -1):
+        texts = [h for h in follower.recording.received() if h.block.event == "text.delta"]
+        heard = max(pieces_in(texts[-1])) + 1 if texts else 0
+        yield chance.randrange(2 * (tokens - heard) * token_bytes // (left + 1))
 
 
 @pytest.mark.long

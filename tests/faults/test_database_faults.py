@@ -27,6 +27,7 @@ TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE usename = 'unspool' AND backend_type = 'client backend'"
 )
+TERMINATE_AND_WAIT = TERMINATE.replace("(pid)", "(pid, 10000)")  # ms at most for each backend
 
 
 @asynccontextmanager
@@ -62,15 +63,18 @@ def superuser(database: PostgreSQL) -> psycopg.Connection[tuple[Any, ...]]:
 def no_connection_left(database: PostgreSQL) -> Iterator[None]:
     """Every connection that the server allows is held by others; the service has none."""
     with ExitStack() as held, superuser(database) as own:
-        for _ in range(3):  # what the service reconnects meanwhile is ended by the next turn
-            own.execute(TERMINATE)
+        deadline = time.monotonic() + UP_WITHIN
+        count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'unspool'"
+        left = None
+        while left != (0,):  # the service may have opened another connection meanwhile
+            assert time.monotonic() < deadline, left
+            own.execute(TERMINATE_AND_WAIT)
             try:
                 while True:
                     held.enter_context(superuser(database))
             except psycopg.OperationalError:
                 pass  # too many clients already
-        count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'unspool'"
-        assert own.execute(count).fetchone() == (0,)
+            left = own.execute(count).fetchone()
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.faults.conftest import Stacks
-from tests.support.many_followers import following, numbered_since
+from tests.support.many_followers import delta, following
 from tests.support.ports import HOST
 from tests.support.stack import Stack
 from tests.support.stack_fixtures import shared_stack
@@ -69,12 +69,13 @@ async def test_a_connection_without_a_request_is_closed_and_an_open_stream_is_no
 ) -> None:
     port = service.ports[service.web.name]
     visitor = await service.visitor()
-    one = await visitor.ask(script(tokens=2, rate=20, pause_at=1, pause=3 * PATIENCE))
+    one = await visitor.ask(script(tokens=2, pause_at=1, pause=600))
     reader = visitor.follower(one.conversation, cursor=one.cursor)
-    begun = time.monotonic()
     async with following([reader], within=30):
+        silent_since = (await reader.wait_for(delta(0), within=20)).at
         words, seconds = await answered(port, said, more=more)
-        await reader.wait_for(numbered_since(begun + 2 * PATIENCE), within=20)
+        await asyncio.sleep(max(0.0, silent_since + 2 * PATIENCE - time.monotonic()))
+        await visitor.cancel(one.run)
     assert words[9:12] == status
     assert PATIENCE - TICK <= seconds < 3 * PATIENCE
     assert len(reader.recording.connections) == 2  # the second gets 204

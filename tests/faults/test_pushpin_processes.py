@@ -38,6 +38,7 @@ async def test_killing_any_process_during_a_reply_loses_nothing(
         part = {"pushpin": gripped.pushpin, "bridge": gripped.bridge, "web": stack.web}[victim]
         killed: list[float] = []
         async with following(readers, within=60):
+            await wait_for_all(readers, delta(0), within=30)
             # A second after it first subscribes, Pushpin asks what comes next: meanwhile it waits.
             await wait_for_all(readers, numbered_since(time.monotonic() + 3), within=30)
             for _ in range(size(2, 10)):

@@ -69,7 +69,7 @@ class Stack:
         self.agents: list[Process] = []
         self.ports: dict[str, int] = {}
         self._counts = (webs, workers, agents)
-        self._agents_begun = 0
+        self._workers_begun = self._agents_begun = 0
         self.proxied = proxied
         self._secret = secrets.token_hex()
         self._visitors: list[Visitor] = []
@@ -137,8 +137,9 @@ class Stack:
 
     async def add_worker(self, *, ready: bool = True) -> Process:
         worker = self._part(
-            f"worker{len(self.workers)}", command_of("worker"), self._settings(self.worker_redis)
+            f"worker{self._workers_begun}", command_of("worker"), self._settings(self.worker_redis)
         )
+        self._workers_begun += 1
         self.workers.append(worker)
         worker.start()
         if ready:

@@ -33,6 +33,7 @@ class Proxy:
         self._cuts: list[tuple[int, bool]] = []
         self._turn = 0
         self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None  # keeps the port while it refuses
 
     async def __aenter__(self) -> Self:
         await self.accept()
@@ -51,20 +52,25 @@ class Proxy:
         self.reset()
         for passage in self.open[:]:
             await passage.over.wait()
+        if self._reserved is not None:
+            self._reserved.close()
 
     async def accept(self) -> None:
         """Take connections, on the same port as before."""
         if self._server is None:
-            self._server = await asyncio.start_server(
-                self._pass, "127.0.0.1", self.port, backlog=1024
-            )
-            self.port = self._server.sockets[0].getsockname()[1]
+            sock, self._reserved = self._reserved or _bound(self.port), None
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._server = await asyncio.start_server(self._pass, sock=sock, backlog=1024)
+            self.port = sock.getsockname()[1]
 
     def refuse(self) -> None:
         """Refuse new connections; the open ones continue."""
         if self._server is not None:
             self._server.close()
             self._server = None
+            # The kernel refuses connections to a socket that is bound and does not listen. Without
+            # it, another program could get the port before `accept`.
+            self._reserved = _bound(self.port)
 
     def reset(self, count: int | None = None) -> None:
         """RST the oldest `count` connections, or all."""
@@ -197,3 +203,15 @@ class ProxiedConnection:
             return await source.read(PORTION)
         await asyncio.sleep(1 / STEPS_PER_SECOND)
         return await source.read(max(1, rate // STEPS_PER_SECOND))
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket that is bound to the port, or to any free port if `port` is 0.
+
+    No other socket can be bound to the port, because this one does not have SO_REUSEADDR.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections may linger
+    sock.bind(("127.0.0.1", port))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return sock

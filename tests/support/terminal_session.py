@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from tests.support.ports import HOST
 from tests.support.stack import Stack
 from tests.support.terminal import visitor_of
 from tests.support.visitor import Visitor
-from tests.support.waiting import until
+from tests.support.waiting import POLL_INTERVAL, until
 
 
 @asynccontextmanager
@@ -36,17 +37,14 @@ def cookies(stack: Stack, data: Path) -> Path:
 
 async def being_written(stack: Stack, data: Path, pieces: int) -> dict[str, Any]:
     """The run that this chat has just started, once `pieces` pieces of text were published."""
-    await until(
-        lambda: cookies(stack, data).exists() and stack.model.stats()["streaming"],
-        within=30,
-        what="a reply",
-    )
-    async with same_person(stack, data) as visitor:
+    await until(cookies(stack, data).exists, within=30, what="a session")
+    async with same_person(stack, data) as visitor, asyncio.timeout(30):
         while True:
-            newest = (await visitor.conversations())[0]["id"]
-            for run in (await visitor.conversation(newest))["runs"]:
-                if len(words(run["text"])) >= pieces:
-                    return dict(run)
+            for newest in (await visitor.conversations())[:1]:
+                for run in (await visitor.conversation(newest["id"]))["runs"]:
+                    if len(words(run["text"])) >= pieces:
+                        return dict(run)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
 async def stored(stack: Stack, data: Path) -> list[tuple[str, str]]:
