@@ -30,7 +30,7 @@ let stream = null;
 const pending = new Map(); // elements of messages that the service has not accepted yet, by their text
 
 const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
-const transcript = new Transcript(byId("turns"), { retry, lookUp }, () => autoscroll.follow());
+const transcript = new Transcript(byId("turns"), { retry, lookUp });
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
 const welcome = new Welcome(byId("welcome"), byId("model"), (text) => composer.fill(text));
