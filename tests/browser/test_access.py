@@ -76,21 +76,3 @@ async def test_screen_readers_are_notified_twice_per_reply_and_of_no_token(reade
     ]
     live = "[...document.querySelectorAll('[aria-live], [role=log]')].map(e => e.id)"
     assert await one.page.evaluate(live) == ["announcements"]
-
-
-async def test_a_reader_that_scrolls_up_keeps_its_position(reader: Readers) -> None:
-    one = await reader()
-    await one.begin(script(text=[f"Line {n}.\n\n" for n in range(200)], rate=40))
-    await wait_for_fact(one.page, "document.getElementById('scroll').scrollTop > 300")
-    await one.page.mouse.move(700, 400)
-    await one.page.mouse.wheel(0, -250)
-    button = one.page.locator("#to-bottom")
-    await button.wait_for(state="visible")
-    top = await one.page.evaluate("document.getElementById('scroll').scrollTop")
-    before = len(await one.text())
-    await one.wait_for_length(before + 100)
-    assert await one.page.evaluate("document.getElementById('scroll').scrollTop") == top
-    await button.click()
-    await button.wait_for(state="hidden")
-    await one.page.click("#stop")
-    await one.wait_for_replies()
