@@ -51,9 +51,10 @@ function take(event) {
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
   else if (ENDINGS.includes(event.type)) announceEnd(event.type);
-  else if (isWriting(before) && !isWriting(state)) announceEnd(null);
+  else if (hasRuns(before) && !hasRuns(state)) announceEnd(null); // a snapshot came after the end
 }
 
+const hasRuns = ({ live }) => Object.keys(live).length > 0;
 const isWriting = ({ live }) => Object.values(live).some(({ status }) => status === "running");
 
 /** Show the parts around the turns: titles, buttons, the composer. */
@@ -181,7 +182,7 @@ function arrive() {
       if (now.state === "ended" && state.id === id) explain(id);
     },
     look: () => api.snapshot(id),
-    busy: () => Object.keys(state.live).length > 0,
+    busy: () => hasRuns(state),
   });
   connection.turnTo(stream);
   sidebar.turnTo(id);
