@@ -85,6 +85,7 @@ async function ask({ message, system, model, busy }) {
     if (state.id !== conversation) return sidebar.load(); // the reader has opened another conversation
     if (conversation === null) {
       sidebar.know(asked.conversation, beginning(message.trim(), 80), { tell: true });
+      composer.carry(asked.conversation);
       go(`/c/${asked.conversation}`);
     }
     // The stream delivers the same events, earlier or later; the fold ignores the repeats.
