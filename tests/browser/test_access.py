@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.browser.conftest import Readers
 from tests.browser.support.axe import findings
@@ -57,18 +59,26 @@ async def test_axe_finds_no_serious_barrier(
     await context.close()
 
 
+# Collects in `window.said` what the page announces.
+LISTEN = """
+() => {
+  window.said = [];
+  const region = document.getElementById("announcements");
+  new MutationObserver(() => region.textContent && window.said.push(region.textContent))
+    .observe(region, { childList: true });
+}
+"""
+
+
 async def test_screen_readers_are_notified_twice_per_reply_and_of_no_token(reader: Readers) -> None:
     one = await reader()
-    await one.page.evaluate(
-        """() => {
-          window.said = [];
-          const region = document.getElementById("announcements");
-          new MutationObserver(() => region.textContent && window.said.push(region.textContent))
-            .observe(region, { childList: true });
-        }"""
-    )
-    await one.begin(script(tokens=40, rate=40, seed=31))
+    await one.begin(script(tokens=1, seed=30))
+    await one.wait_for_state("live")  # a stream that opens late has a snapshot of the whole reply
     await one.wait_for_replies()
+    await wait_for_fact(one.page, "document.getElementById('announcements').textContent !== ''")
+    await one.page.evaluate(LISTEN)
+    await one.ask(script(tokens=40, rate=40, seed=31))
+    await one.wait_for_replies(replies=2)
     await wait_for_fact(one.page, "window.said.includes('The reply is complete.')")
     assert await one.page.evaluate("window.said") == [
         "A reply is being written.",
@@ -78,19 +88,23 @@ async def test_screen_readers_are_notified_twice_per_reply_and_of_no_token(reade
     assert await one.page.evaluate(live) == ["announcements"]
 
 
-async def test_a_reader_that_scrolls_up_keeps_its_position(reader: Readers) -> None:
+async def test_screen_readers_are_notified_of_a_reply_that_ended_before_the_stream_opened(
+    reader: Readers, session: BrowserContext
+) -> None:
+    replied = asyncio.Event()
+
+    async def open_late(route: Route) -> None:
+        await replied.wait()
+        await route.continue_()
+
+    await session.route("**/events/", open_late)
     one = await reader()
-    await one.begin(script(text=[f"Line {n}.\n\n" for n in range(200)], rate=40))
-    await wait_for_fact(one.page, "document.getElementById('scroll').scrollTop > 300")
-    await one.page.mouse.move(700, 400)
-    await one.page.mouse.wheel(0, -250)
-    button = one.page.locator("#to-bottom")
-    await button.wait_for(state="visible")
-    top = await one.page.evaluate("document.getElementById('scroll').scrollTop")
-    before = len(await one.text())
-    await one.wait_for_length(before + 100)
-    assert await one.page.evaluate("document.getElementById('scroll').scrollTop") == top
-    await button.click()
-    await button.wait_for(state="hidden")
-    await one.page.click("#stop")
+    await one.page.evaluate(LISTEN)
+    path = await one.begin(script(tokens=2, seed=32))
+    snapshot = f"/api{path.replace('/c/', '/conversations/')}/"
+    while (await (await one.page.request.get(f"{one.origin}{snapshot}")).json())["runs"]:
+        await asyncio.sleep(0.02)
+    replied.set()
     await one.wait_for_replies()
+    await wait_for_fact(one.page, "window.said.length > 0")
+    assert await one.page.evaluate("window.said") == ["The reply has ended."]

@@ -79,7 +79,8 @@ async def test_a_lost_connection_resumes_from_the_last_id(bare: Page) -> None:
 
 
 async def test_a_silent_connection_is_closed_after_two_and_a_half_heartbeats(bare: Page) -> None:
-    await bare.clock.install()
+    await bare.clock.install(time=0)
+    await bare.clock.pause_at(3600)  # otherwise the time that the test itself takes would count
     await bare.evaluate(DOUBLE)
     await bare.evaluate(START)
     await wait_for_fact(bare, "window.opened.length === 1")
@@ -157,6 +158,8 @@ async def test_seven_tabs_hold_four_streams_and_the_others_poll(bare: Page) -> N
     for page in pages:
         await page.evaluate(DOUBLE)
         await page.evaluate(START)
+    for page in pages[:4]:
+        await wait_for_fact(page, "window.opened.length === 1")
     for page in pages[4:]:
         await wait_for_fact(page, "window.looks > 0")
     opened = [await page.evaluate("window.opened.length") for page in pages]
@@ -184,6 +187,26 @@ async def test_a_background_tab_gives_its_stream_to_the_tab_in_front(bare: Page)
         for page in holders
     ]
     assert sum(closed) == 1, closed
+
+
+async def test_the_tab_in_front_gets_its_stream_though_another_tab_waits_before_it(
+    bare: Page,
+) -> None:
+    pages = [bare]
+    for _ in range(5):
+        page = await bare.context.new_page()
+        await page.goto(bare.url)
+        pages.append(page)
+    *others, asking = pages
+    for page in others:
+        await page.evaluate("document.hasFocus = () => false")
+    await asking.evaluate("document.hasFocus = () => true")
+    for page in pages:
+        await page.evaluate(DOUBLE)
+        await page.evaluate(START)
+        state = "window.opened.length === 1" if page in pages[:4] else "window.looks > 0"
+        await wait_for_fact(page, state)
+    await wait_for_fact(asking, "window.opened.length === 1")
 
 
 async def test_a_hidden_tab_pauses_when_idle_and_resumes_when_visible(bare: Page) -> None:

@@ -113,7 +113,7 @@ async def test_what_is_opened_stays_open_while_the_reply_goes_on(
 SETTLED_AS_COPIES = """
 async (parts) => {
   const { ReplyParts } = await import("/reply_parts.js");
-  const shown = new ReplyParts(() => {});
+  const shown = new ReplyParts();
   shown.write(parts, 0);
   const call = shown.element.querySelector(".call");
   call.open = true;
@@ -139,7 +139,7 @@ async ([isLoaded, written, parts]) => {
   if (isLoaded) await new ReplyText(document.createElement("div")).settle("Loads the modules.");
   let now = 0;
   performance.now = () => (now += 1_000); // each step of a reading takes a whole slice
-  const shown = new ReplyParts(() => {});
+  const shown = new ReplyParts();
   for (const some of written) shown.write(some, 0);
   await shown.settle(parts);
   await new Promise((next) => setTimeout(next)); // a reading that was superseded takes its turn
@@ -173,7 +173,7 @@ async ([count, text]) => {
   const { addPart } = await import("/parts.js");
   const here = document.getElementById("here");
   const frame = () => new Promise(requestAnimationFrame);
-  const shown = new ReplyParts(() => {});
+  const shown = new ReplyParts();
   here.append(shown.element);
   let parts = [];
   for (let n = 0; n < count; n += 1) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.async_api import BrowserContext
 
 from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
@@ -36,6 +37,14 @@ RESTED = f"""async () => {{
   for (let n = 0; n < 10; n += 1) await new Promise(requestAnimationFrame);
   return {PLACE} === before;
 }}"""
+# A clock on which every look takes 10 ms, and timers that wait for a frame.
+SLOW = """(() => {
+  const [clock, timer] = [performance.now.bind(performance), window.setTimeout];
+  let looks = 0;
+  performance.now = () => clock() + (looks += 10);
+  window.setTimeout = (act, ms = 0) =>
+    ms > 0 ? timer(act, ms) : requestAnimationFrame(() => timer(act, 0));
+})()"""
 GROWN = f"height => {HEIGHT} > height + 150"
 
 
@@ -44,14 +53,14 @@ async def grows(one: Reader) -> None:
     await wait_for_fact(one.page, GROWN, await one.page.evaluate(HEIGHT), within=WRITTEN_WITHIN)
 
 
-async def at_a_third_reply(one: Reader) -> None:
-    """Read two long replies, and begin a third that is written slowly."""
+async def at_a_third_reply(one: Reader, times: int = 1) -> None:
+    """Read two long replies, and begin a third that is written slowly, and is `times` as long."""
     await one.begin(script(text=PIECES, seed=1))
     await one.watch(PLACED)
     await one.wait_for_replies()
     await one.ask(script(text=PIECES, seed=2))
     await one.wait_for_replies(replies=2)
-    await one.ask(script(text=PIECES, rate=60, seed=3))
+    await one.ask(script(text=PIECES * times, rate=60, seed=3))
     await wait_for_fact(one.page, "document.querySelectorAll('.said').length === 3")
     await one.wait_for_length(1)
 
@@ -73,6 +82,22 @@ async def test_a_reader_at_the_bottom_stays_there_on_every_frame(
     assert await one.page.evaluate(f"{root}.scrollHeight - {root}.clientHeight") == 0
 
 
+async def test_long_text_that_is_read_in_slices_is_followed_on_every_frame(
+    reader: Readers, session: BrowserContext
+) -> None:
+    """On a machine so slow that each step of a reading takes a whole slice."""
+    await session.add_init_script(SLOW)
+    one = await reader()
+    await one.begin(script(tokens=2, seed=5))
+    await one.wait_for_replies()
+    await one.watch(PLACED)
+    await one.ask(script(text=PIECES * 4, seed=6))
+    await one.wait_for_replies(replies=2)
+    painted = await one.page.evaluate("window.painted")
+    assert painted[-1][1] > painted[0][1] + 2000, "the reply is longer than the page"
+    assert [distance for distance, _ in painted if distance > CLOSE] == []
+
+
 async def test_a_small_screen_starts_at_the_top_of_the_welcome(reader: Readers) -> None:
     one = await reader()
     await one.page.set_viewport_size({"width": 320, "height": 480})
@@ -82,12 +107,12 @@ async def test_a_small_screen_starts_at_the_top_of_the_welcome(reader: Readers) 
     assert await one.page.is_hidden("#to-bottom")
     await one.ask(script(text=PIECES, seed=4))
     await one.wait_for_replies()
-    assert await one.page.evaluate(f"{PLACED}[0]") <= CLOSE
+    await wait_for_fact(one.page, f"{PLACED}[0] <= {CLOSE}")
 
 
 async def test_a_reader_that_scrolls_up_stays_until_following_is_requested(reader: Readers) -> None:
     one = await reader()
-    await at_a_third_reply(one)
+    await at_a_third_reply(one, times=20)  # it lasts until it is stopped
     await grows(one)
     await one.page.mouse.move(640, 300)
     await one.page.mouse.wheel(0, -700)
@@ -102,3 +127,5 @@ async def test_a_reader_that_scrolls_up_stays_until_following_is_requested(reade
     painted = await one.page.evaluate("window.painted")
     assert [distance for distance, _ in painted if distance > CLOSE] == []
     assert await one.page.is_hidden("#to-bottom")
+    await one.page.click("#stop")
+    await one.wait_for_replies(replies=3)

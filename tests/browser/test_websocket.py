@@ -25,6 +25,7 @@ BEGIN = """async (message) => {
     const answer = await fetch('/api/conversations/', { method: 'POST', headers, body })
     return (await answer.json()).conversation
 }"""
+REOPENED = "window.socket() !== window.cut && window.socket().readyState === WebSocket.OPEN"
 FIRST, SECOND = script(tokens=100, rate=40), script(tokens=40, rate=40, seed=3)
 
 
@@ -38,7 +39,7 @@ def example(origin: str) -> str:
         const show = (more) => {{ window.text += more }}
         {code}
         window.send = send
-        window.readyState = () => socket.readyState
+        window.socket = () => socket
     }}"""
 
 
@@ -55,7 +56,9 @@ async def test_a_page_follows_and_asks_over_a_socket_that_is_cut(
         await page.evaluate(example(origin), conversation)
         for length in (100, 300):
             await wait_for_fact(page, "(length) => window.text.length > length", length)
+            await page.evaluate("window.cut = window.socket()")
             proxy.reset()
+            await wait_for_fact(page, REOPENED)
         whole = expected(FIRST)
         await wait_for_fact(page, "(whole) => window.text === whole", whole, within=30)
         data = {"message": SECOND}

@@ -1,8 +1,11 @@
-"""Writing with an input method, and from right to left: what the page's fields do."""
+"""Writing with an input method, from right to left, and during a request: what the fields do."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from playwright.async_api import Route
 
 from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
@@ -56,3 +59,34 @@ async def test_right_to_left_text_is_laid_out_right_to_left(reader: Readers) -> 
     await one.wait_for_replies()
     for place in (".said", "#title", ".conversation a[aria-current]"):
         assert await one.page.evaluate(fact, place) == "rtl"
+
+
+async def test_what_is_typed_while_a_message_is_being_sent_is_sent_next(reader: Readers) -> None:
+    one = await reader()
+    accepted = asyncio.Event()
+
+    async def held(route: Route) -> None:
+        if route.request.method != "POST":
+            return await route.continue_()
+        answer = await route.fetch()
+        await accepted.wait()
+        await route.fulfill(response=answer)
+
+    await one.page.route("**/api/conversations/**", held)
+    first, second, third = (script(tokens=2, seed=f"next {n}") for n in range(3))
+    await one.ask(first)
+    await one.ask(second)
+    assert await one.page.input_value("#message") == second
+    accepted.set()
+    await one.page.wait_for_url("**/c/*")
+    await one.wait_for_replies(replies=2)
+    accepted.clear()
+    await one.ask(third)
+    await one.page.fill("#message", "half a thought")
+    await one.wait_for_replies(replies=3)
+    accepted.set()
+    await wait_for_fact(one.page, "!document.getElementById('send').disabled")
+    await one.page.reload()
+    await one.wait_for_replies(replies=3)
+    assert await one.page.locator(".said").all_inner_texts() == [first, second, third]
+    assert await one.page.input_value("#message") == "half a thought"

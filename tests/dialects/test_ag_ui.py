@@ -123,13 +123,14 @@ async def test_a_page_that_left_in_mid_reply_has_the_whole_thread_with_its_next_
 ) -> None:
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         page = await AgUiPage.open(client, visitor, port=proxy.port)
-        asked = script(tokens=60, seed=4, rate=60, reasoning=2)
+        asked = script(tokens=60, seed=4, hold_at=30, reasoning=2)
         sending = asyncio.create_task(page.send(asked, stay=True))
         await page.do("heard", count=40)
         proxy.reset()
         left = await sending
         assert left["error"]
         assert left["end"] is None
+        stack.model.release(asked)
         while (await visitor.run(left["run"]))["status"] != "completed":
             await asyncio.sleep(0.05)
         told = await page.send(script(tokens=20, seed=5))
@@ -169,7 +170,7 @@ async def test_two_readers_and_one_of_the_services_own_stream_end_alike(
 ) -> None:
     async with Proxy((HOST, stack.ports[stack.web.name])) as proxy:
         page = await AgUiPage.open(client, visitor)
-        asked = script(tokens=100, seed=10, rate=40)
+        asked = script(tokens=100, seed=10, rate=40, hold_at=80)
         sending = asyncio.create_task(page.send(asked))
         heard = await page.do("heard", count=10)
         other = await AgUiPage.open(client, visitor, thread=page.thread, port=proxy.port)
@@ -179,6 +180,7 @@ async def test_two_readers_and_one_of_the_services_own_stream_end_alike(
         for count in (100, 200, 300):
             await other.do("heard", count=count)
             proxy.reset()
+        stack.model.release(asked)
         assert (await following)["returns"] >= 1
         await asyncio.gather(sending, own)
         parts = await page.check()

@@ -45,12 +45,13 @@ async def test_a_second_attempt_is_all_that_is_left(client: VendorProcess, stack
                 await AgUiPage.open(client, visitor),
                 await AgUiPage.open(client, visitor, port=proxy.port),
             ]
-            message = script(tokens=80, seed=11, rate=25, reasoning=3)
+            message = script(tokens=80, seed=11, rate=25, hold_at=40, reasoning=3)
             sending = [asyncio.create_task(page.send(message)) for page in pages]
             for page in pages:
                 await page.do("heard", count=40)
             stack.worker.kill()
             proxy.reset()
+            stack.model.release(message)
             await stack.add_worker()
             told = await asyncio.gather(*sending)
         for page, one in zip(pages, told, strict=True):
@@ -67,10 +68,13 @@ async def test_a_page_whose_web_process_stops_goes_on_at_another_one(
     web = await stack.add_web()
     async with Proxy((HOST, stack.ports[web.name])) as proxy:
         page = await AgUiPage.open(client, visitor, port=proxy.port)
-        sending = asyncio.create_task(page.send(script(tokens=80, seed=12, rate=40)))
+        asked = script(tokens=80, seed=12, rate=40, hold_at=40)
+        sending = asyncio.create_task(page.send(asked))
         await page.do("heard", count=40)
         proxy.upstreams[:] = [(HOST, stack.ports[stack.web.name])]
         web.terminate()
+        await web.ended(within=30)
+        stack.model.release(asked)
         told = await sending
     assert told["returns"] >= 1
     await page.check()

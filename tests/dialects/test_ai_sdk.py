@@ -97,13 +97,15 @@ async def test_a_page_cut_at_random_bytes_ends_with_what_is_stored(
 
 @clients_of
 async def test_a_page_that_is_reloaded_in_mid_reply_ends_with_what_is_stored(
-    clients: Clients, visitor: Visitor, kind: str
+    clients: Clients, stack: Stack, visitor: Visitor, kind: str
 ) -> None:
     page = await opened(clients, visitor, kind)
-    sending = asyncio.create_task(page.send(script(tokens=60, seed=3, rate=50), stay=True))
+    asked = script(tokens=60, seed=f"{kind} 3", rate=50, hold_at=30)
+    sending = asyncio.create_task(page.send(asked, stay=True))
     await page.do("heard", count=40)
     loaded = await page.stored()
     assert [one["role"] for one in loaded] == ["user"]
+    stack.model.release(asked)
     other = await opened(clients, visitor, kind, id=await page.chat(), messages=loaded)
     assert (await other.do("resume"))["status"] == "ready"
     await sending
@@ -141,11 +143,12 @@ async def test_a_second_attempt_is_all_that_is_left(clients: Clients, stacks: St
     async with stacks(also={"RUN_LEASE": "2"}) as stack:
         visitor = await stack.visitor()
         pages = {kind: await opened(clients, visitor, kind) for kind in CLIENTS}
-        message = script(tokens=80, seed=6, rate=25)
+        message = script(tokens=80, seed=6, rate=25, hold_at=40)
         sending = [asyncio.create_task(page.send(message)) for page in pages.values()]
         for page in pages.values():
             await page.do("heard", count=40)
         stack.worker.kill()
+        stack.model.release(message)
         await stack.add_worker()
         for kind, told in zip(pages, await asyncio.gather(*sending), strict=True):
             assert told["status"] == "ready", (kind, told["error"])

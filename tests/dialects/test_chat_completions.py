@@ -165,19 +165,23 @@ async def test_a_second_attempt_is_an_error_in_a_stream_and_none_in_a_whole_repl
 ) -> None:
     async with stacks(workers=1, also={"RUN_LEASE": "2"}) as stack:
         user = await User.of(stack)
-        asked = script(tokens=60, seed=3, rate=30)
+        asked = script(tokens=60, seed=3, rate=30, hold_at=30)
         async with user.client() as client:
             whole = asyncio.create_task(
                 client.chat.completions.create(model="scripted", messages=messages(asked))
             )
-            streaming = asyncio.create_task(streamed(client, asked))
+            stream = await client.chat.completions.create(
+                model="scripted", messages=messages(asked), stream=True
+            )
+            while not (await anext(stream)).choices[0].delta.content:
+                pass
             await until(
                 lambda: stack.model.stats()["streaming"] == 2, within=30, what="both replies"
             )
-            await asyncio.sleep(0.5)
             stack.worker.kill()
+            stack.model.release(asked)
             await stack.add_worker()
             with pytest.raises(openai.APIError, match="written anew"):
-                await streaming
+                _ = [chunk async for chunk in stream]
             assert (await whole).choices[0].message.content == expected(asked)
         await user.visitor.close()

@@ -45,15 +45,16 @@ async def page(context: BrowserContext, page_script: Path, proxy: Proxy) -> Chat
 
 
 async def test_a_page_that_is_reloaded_in_mid_reply_ends_with_the_stored_one(
-    page: ChatPage,
+    page: ChatPage, stack: Stack
 ) -> None:
-    first, second = (script(tokens=100, seed=n, rate=30) for n in (1, 2))
+    first, second = script(tokens=100, seed=1, hold_at=50), script(tokens=100, seed=2, rate=30)
     await page.ask(first)
     await page.wait_for_text(100)
     for _ in range(2):
         await page.page.reload()
         await page.wait_for_text(100)
         assert (await page.shown())[-1]["text"] != expected(first)
+    stack.model.release(first)
     await page.wait_for_status("ready")
     assert await page.check() == expected(first)
     await page.ask(second)
@@ -67,9 +68,9 @@ async def test_a_page_that_is_reloaded_in_mid_reply_ends_with_the_stored_one(
 
 
 async def test_a_page_whose_network_is_cut_ends_with_the_stored_reply(
-    page: ChatPage, proxy: Proxy
+    page: ChatPage, proxy: Proxy, stack: Stack
 ) -> None:
-    asked = script(tokens=150, seed=3, rate=30)
+    asked = script(tokens=150, seed=3, rate=30, hold_at=120)
     await page.ask(asked)
     for count in (100, 300, 500):
         await page.wait_for_text(count)
@@ -79,6 +80,7 @@ async def test_a_page_whose_network_is_cut_ends_with_the_stored_reply(
     proxy.reset()
     await page.wait_for_status("error")
     await proxy.accept()
+    stack.model.release(asked)
     await page.wait_for_text(len(expected(asked)))
     await page.wait_for_status("ready")
     assert await page.check() == expected(asked)

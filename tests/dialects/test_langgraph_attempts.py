@@ -47,7 +47,7 @@ async def test_an_agents_parts_are_messages_and_data(user: User) -> None:
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:
     async with stacks(also={"RUN_LEASE": "2"}) as stack:
         user = await User.of(stack)
-        asked = script(tokens=60, seed=7, rate=30, reasoning=3)
+        asked = script(tokens=60, seed=7, rate=30, hold_at=30, reasoning=3)
         async with (
             Proxy((HOST, stack.ports[stack.web.name])) as proxy,
             langgraph_client(user) as graph,
@@ -62,6 +62,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) 
             proxy.refuse()
             proxy.reset()
             stack.worker.kill()
+            stack.model.release(asked)
             await stack.add_worker()
             await proxy.accept()
             await asyncio.gather(reading, returning)

@@ -174,7 +174,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(
 ) -> None:
     async with stacks(also={"RUN_LEASE": "2"}) as stack:
         second = Client(client.process, await User.of(stack))
-        asked, threads = script(tokens=60, seed=9, rate=30, reasoning=3), {}
+        asked, threads = script(tokens=60, seed=9, rate=30, hold_at=30, reasoning=3), {}
         tasks = []
         for name, modes in (("all", MODES), ("chunks", ["messages-tuple"])):
             threads[name] = str(uuid4())
@@ -183,6 +183,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(
             )
             await client.do("heard", page=name, count=10)
         stack.worker.kill()
+        stack.model.release(asked)
         await stack.add_worker()
         for thread, told in zip(threads.values(), await asyncio.gather(*tasks), strict=True):
             await second.check(thread, told, asked)

@@ -128,7 +128,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(
 ) -> None:
     async with stacks(also={"RUN_LEASE": "2"}) as stack:
         user = await User.of(stack)
-        asked = script(tokens=60, seed=5, rate=30, reasoning=3)
+        asked = script(tokens=60, seed=5, rate=30, hold_at=30, reasoning=3)
         second = Client(client.process, user)
         body = {"model": MODEL, "input": asked, "background": True}
         reading = [
@@ -138,6 +138,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(
         await until(lambda: stack.model.stats()["streaming"] == 2, within=30, what="both replies")
         await asyncio.sleep(0.5)
         stack.worker.kill()
+        stack.model.release(asked)
         await stack.add_worker()
         for told in await asyncio.gather(*reading):
             await second.check(told, asked)

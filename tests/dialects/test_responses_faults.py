@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:
     async with stacks(also={"RUN_LEASE": "2"}) as stack:
         user = await User.of(stack)
-        asked = script(tokens=60, seed=7, rate=30, reasoning=3)
+        asked = script(tokens=60, seed=7, rate=30, hold_at=30, reasoning=3)
         async with user.client() as client:
             follows, comes_back = ResponseLoop(), ResponseLoop()
             reading = asyncio.create_task(follows.read(await in_background(client, asked)))
@@ -36,6 +36,7 @@ async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) 
                     break
             await stream.close()
             stack.worker.kill()
+            stack.model.release(asked)
             await stack.add_worker()
             await reading
             await comes_back.read_again(client)

@@ -31,6 +31,12 @@ class ModelProcess(Process):
     def stats(self) -> dict[str, Any]:
         return dict(httpx.get(f"http://{HOST}:{self.port}/stats", trust_env=False).json())
 
+    def release(self, message: str) -> None:
+        """Let replies to this message go on that wait at `hold_at`, and let later ones pass."""
+        httpx.post(
+            f"http://{HOST}:{self.port}/release", json=message, trust_env=False
+        ).raise_for_status()
+
     def last(self) -> dict[str, Any]:
         """The body of the last request to the model."""
         return dict(httpx.get(f"http://{HOST}:{self.port}/last", trust_env=False).json())

@@ -3,7 +3,8 @@
 POST /v1/chat/completions streams the reply that the last user message scripts
 (tests/support/script.py). GET /stats counts requests, open connections and replies that are being
 streamed, and has the times at which a client closed a connection in mid-stream (in seconds since
-the epoch). GET /last is the body of the last request.
+the epoch). GET /last is the body of the last request. POST /release with a message as JSON lets
+replies to it go on that wait at `hold_at`.
 
     python -m tests.support.openai_server --port 0 --ready-file PATH
 

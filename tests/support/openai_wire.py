@@ -10,11 +10,11 @@ import re
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tests.support.script import Call, Script, question_of, script_of
+from tests.support.script import Call, Script, dangling, question_of, script_of
 
 JSON_HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
 STREAM_HEAD = (
@@ -29,21 +29,6 @@ def _chunk(payload: bytes) -> bytes:
 
 def _line(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
-
-
-def dangling(messages: list[dict[str, Any]]) -> str | None:
-    """OpenAI's error for calls without results, or for results without calls; or None."""
-    open: list[str] = []
-    for message in messages:
-        if message["role"] == "tool":
-            if message["tool_call_id"] not in open:
-                return "messages with role 'tool' must be a response to a preceding message"
-            open.remove(message["tool_call_id"])
-        elif open:
-            break
-        else:
-            open = [call["id"] for call in message.get("tool_calls") or ()]
-    return "tool_call_ids did not have response messages: " + ", ".join(open) if open else None
 
 
 def _call_deltas(calls: list[Call]) -> list[dict[str, Any]]:
@@ -76,6 +61,9 @@ class Model:
     closed_by_client: list[float] = field(default_factory=list)
     last: dict[str, Any] | None = None
     requests_by_message: Counter[str] = field(default_factory=Counter)
+    released: defaultdict[str, asyncio.Event] = field(
+        default_factory=lambda: defaultdict(asyncio.Event)
+    )
 
 
 class Connection(asyncio.Protocol):
@@ -125,10 +113,11 @@ class Connection(asyncio.Protocol):
             case ["GET", path] if path.endswith("/models"):
                 self.send_json({"object": "list", "data": [{"id": "test", "object": "model"}]})
             case ["GET", "/stats"]:
-                known = self.model
-                closed = known.closed_by_client
-                counts = {"requests": known.requests, "closed_by_client": closed}
-                self.send_json({**counts, "open": known.open, "streaming": known.streaming})
+                names = ("requests", "closed_by_client", "open", "streaming")
+                self.send_json({name: getattr(self.model, name) for name in names})
+            case ["POST", "/release"]:
+                self.model.released[json.loads(body)].set()
+                self.send_json(None)
             case ["GET", "/last"]:
                 self.send_json(self.model.last)
             case _:
@@ -166,13 +155,16 @@ class Connection(asyncio.Protocol):
             self.model.streaming += 1
             try:
                 calls = script.round(body["messages"])
-                await self.stream(script, fault, calls, usage=asked and script.usage)
+                released = self.model.released[message]
+                await self.stream(script, fault, calls, released, usage=asked and script.usage)
             finally:
                 self.model.streaming -= 1
         if self.connection_header:
             self.transport.close()
 
-    async def stream(self, script: Script, fault: str, calls: list[Call], *, usage: bool) -> None:
+    async def stream(
+        self, script: Script, fault: str, calls: list[Call], released: asyncio.Event, *, usage: bool
+    ) -> None:
         write, clock = self.transport.write, asyncio.get_running_loop().time
         write(
             STREAM_HEAD % self.connection_header
@@ -186,6 +178,9 @@ class Connection(asyncio.Protocol):
             texts = _call_deltas(calls)
         dripping = 0.0
         for n, delta in enumerate([*thoughts, *texts], start=-len(thoughts)):
+            if n == script.hold_at:
+                await released.wait()
+                due = clock()
             if script.pause and n == script.pause_at:
                 due += script.pause
             if step or due > clock() or n % 16 == 0:

@@ -9,6 +9,7 @@ The script is the LAST user message. If that is a JSON object, these keys of it 
     rate         pieces a second; 0 is as fast as possible (0)
     first        seconds before the first piece (0)
     pause_at, pause   the piece of text before which it is silent, and for how many seconds (0, 0)
+    hold_at      the piece of text before which it waits until the test releases this message (none)
     usage        false: no token counts, though the request asked for them (true)
     fault        one of those below
     fault_at     the piece of text before which it happens (0)
@@ -58,6 +59,7 @@ class Script:
     first: float = 0
     pause_at: int = 0
     pause: float = 0
+    hold_at: int | None = None
     usage: bool = True
     fault: str | int | None = None
     fault_at: int = 0
@@ -104,6 +106,21 @@ def question_of(messages: list[dict[str, Any]]) -> str:
     """The last question's text."""
     content = next(m["content"] for m in reversed(messages) if is_question(m))
     return content if isinstance(content, str) else "".join(b.get("text", "") for b in content)
+
+
+def dangling(messages: list[dict[str, Any]]) -> str | None:
+    """OpenAI's error for calls without results, or for results without calls; or None."""
+    open: list[str] = []
+    for message in messages:
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in open:
+                return "messages with role 'tool' must be a response to a preceding message"
+            open.remove(message["tool_call_id"])
+        elif open:
+            break
+        else:
+            open = [call["id"] for call in message.get("tool_calls") or ()]
+    return "tool_call_ids did not have response messages: " + ", ".join(open) if open else None
 
 
 def script_of(message: str) -> Script:

@@ -19,7 +19,7 @@ from streams.protocol.parts import (
     ToolResultPart,
 )
 from tests.support.anthropic_server import dangling as anthropic_complaint
-from tests.support.openai_wire import dangling as openai_complaint
+from tests.support.script import dangling as openai_complaint
 from workers.prompt.budget import NO_REPLY, fit, fit_with_tools, tokens_of
 from workers.prompt.messages import PromptMessage, as_dicts
 from workers.prompt.replies import INTERRUPTED, messages_of

@@ -17,7 +17,10 @@ export class Autoscroll {
     frame.addEventListener("scroll", () => this.#moved(), { passive: true });
     // On a slow machine, new text would undo the scroll before the scroll event arrives.
     frame.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
-    new ResizeObserver(() => this.follow()).observe(frame);
+    // All growth is followed before it is painted, also between the slices in which long text is read.
+    const resized = new ResizeObserver(() => this.#follow());
+    resized.observe(frame);
+    resized.observe(frame.firstElementChild);
     button.addEventListener("click", () => {
       this.toBottom();
       document.getElementById("message").focus({ preventScroll: true });
@@ -46,10 +49,14 @@ export class Autoscroll {
     this.#button.hidden = this.#following;
   }
 
-  /** Call this when text was added at the end. */
-  follow() {
-    if (this.#following) this.#frame.scrollTop = this.#frame.scrollHeight;
+  #follow() {
+    if (this.#following) this.#goToBottom();
     else this.#button.hidden = this.#distance() <= NEAR;
+  }
+
+  #goToBottom() {
+    this.#frame.scrollTop = this.#frame.scrollHeight;
+    this.#lastTop = this.#frame.scrollTop; // so the scroll event is not taken for the reader's
   }
 
   /** Go to the top, and do not follow new text. */
@@ -62,7 +69,7 @@ export class Autoscroll {
   toBottom() {
     this.#following = true;
     this.#button.hidden = true;
-    this.#frame.scrollTop = this.#frame.scrollHeight;
+    this.#goToBottom();
   }
 
   /** Run `change`, which adds messages above, and keep the visible text in its place. */

@@ -11,6 +11,7 @@ export class Composer {
   #conversation = null;
   #live = [];
   #sending = false;
+  #next = null; // the text with which Enter was pressed while an earlier message was being sent
   #ask;
   #stop;
 
@@ -48,6 +49,12 @@ export class Composer {
     this.#changed();
   }
 
+  /** Keep what was typed since the first message was sent, for the conversation that it began. */
+  carry(conversation) {
+    keep(DRAFTS + conversation, this.#field.value || null);
+    keep(`${DRAFTS}new`, null);
+  }
+
   /** Offer models and agents, each `{id, kind}`; they are in groups if there are agents. */
   offer(items, chosen) {
     const select = this.#form.elements.model;
@@ -83,7 +90,8 @@ export class Composer {
 
   async send() {
     const message = this.#field.value;
-    if (message.trim() === "" || this.#sending) return;
+    if (message.trim() === "") return;
+    if (this.#sending) return void (this.#next = message);
     const conversation = this.#conversation;
     this.#sending = true;
     this.#refuse(null);
@@ -97,9 +105,11 @@ export class Composer {
         ...(system.value.trim() && conversation === null ? { system: system.value } : {}),
         ...(model.value && conversation === null ? { model: model.value } : {}),
       });
-      keep(DRAFTS + (conversation ?? "new"), null);
+      const draft = DRAFTS + (conversation ?? "new");
+      if (kept(draft) === message) keep(draft, null); // otherwise it is text typed since
       system.value = "";
     } catch (refusal) {
+      this.#next = null;
       if (this.#conversation === conversation && this.#field.value === "") this.#field.value = message;
       keep(DRAFTS + (conversation ?? "new"), message);
       this.#refuse(refusal.message);
@@ -107,6 +117,9 @@ export class Composer {
       this.#sending = false;
       this.#changed(false);
     }
+    const isNext = this.#next !== null && this.#next === this.#field.value;
+    this.#next = null;
+    if (isNext) this.send();
   }
 
   #refuse(sentence) {

@@ -8,6 +8,7 @@
 
 const SLOTS = 4;
 const PATIENCE = 200; // milliseconds until `waiting` is called
+const AGAIN = 2_000; // milliseconds until the tab in front asks again, because another tab may have got the slot
 
 /**
  * Wait for a slot. Calls `waiting` if none is free, `granted` when this tab has a slot, and
@@ -24,10 +25,15 @@ export function seekSlot({ granted, waiting, yielded }) {
   let release = null;
   let over = false;
 
-  const timer = setTimeout(() => {
+  let timer = setTimeout(() => {
     waiting();
-    if (document.hasFocus()) news.postMessage({ ask: Math.random() });
+    ask();
   }, PATIENCE);
+
+  function ask() {
+    if (document.hasFocus()) news.postMessage({ ask: Math.random() });
+    timer = setTimeout(ask, AGAIN);
+  }
 
   for (let slot = 0; slot < SLOTS; slot += 1) {
     navigator.locks

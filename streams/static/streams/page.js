@@ -30,7 +30,7 @@ let stream = null;
 const pending = new Map(); // elements of messages that the service has not accepted yet, by their text
 
 const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
-const transcript = new Transcript(byId("turns"), { retry, lookUp }, () => autoscroll.follow());
+const transcript = new Transcript(byId("turns"), { retry, lookUp });
 const connection = new Connection(byId("connection"), byId("panel"));
 const composer = new Composer(byId("composer"), { ask, stop });
 const welcome = new Welcome(byId("welcome"), byId("model"), (text) => composer.fill(text));
@@ -51,9 +51,10 @@ function take(event) {
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
   else if (ENDINGS.includes(event.type)) announceEnd(event.type);
-  else if (isWriting(before) && !isWriting(state)) announceEnd(null);
+  else if (hasRuns(before) && !hasRuns(state)) announceEnd(null); // a snapshot came after the end
 }
 
+const hasRuns = ({ live }) => Object.keys(live).length > 0;
 const isWriting = ({ live }) => Object.values(live).some(({ status }) => status === "running");
 
 /** Show the parts around the turns: titles, buttons, the composer. */
@@ -84,6 +85,7 @@ async function ask({ message, system, model, busy }) {
     if (state.id !== conversation) return sidebar.load(); // the reader has opened another conversation
     if (conversation === null) {
       sidebar.know(asked.conversation, beginning(message.trim(), 80), { tell: true });
+      composer.carry(asked.conversation);
       go(`/c/${asked.conversation}`);
     }
     // The stream delivers the same events, earlier or later; the fold ignores the repeats.
@@ -181,7 +183,7 @@ function arrive() {
       if (now.state === "ended" && state.id === id) explain(id);
     },
     look: () => api.snapshot(id),
-    busy: () => Object.keys(state.live).length > 0,
+    busy: () => hasRuns(state),
   });
   connection.turnTo(stream);
   sidebar.turnTo(id);

@@ -11,11 +11,6 @@ class Text {
   #content = new ReplyText(this.element);
   #settled = null;
   #settling = null; // the promise of the last `settle`
-  #grown;
-
-  constructor(grown) {
-    this.#grown = grown;
-  }
 
   write({ part }, { isLast, revision }) {
     if (!isLast) {
@@ -30,7 +25,7 @@ class Text {
   settle({ part }) {
     if (part.text !== this.#settled) {
       this.#settled = part.text;
-      this.#settling = this.#content.settle(part.text).then(this.#grown);
+      this.#settling = this.#content.settle(part.text);
     }
     return this.#settling;
   }
@@ -115,5 +110,5 @@ class Unknown extends Whole {
 
 const VIEWS = { text: Text, reasoning: Reasoning, tool_call: ToolCall, tool_result: ToolCall, source: Source, data: Data };
 
-/** Create the view of a part; `grown` is called when its height has changed later. */
-export const viewOf = (type, grown) => new (VIEWS[type] ?? Unknown)(grown);
+/** Create the view of a part. */
+export const viewOf = (type) => new (VIEWS[type] ?? Unknown)();

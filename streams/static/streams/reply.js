@@ -8,20 +8,17 @@ import { factsOf, shortfall } from "./run_stats.js";
 
 export class Reply {
   element;
-  #content;
+  #content = new ReplyParts();
   #parts = {};
   #reply = null;
   #last = false; // whether this is the last turn, the only one in which another reply can be asked for
   #run = null; // the run as GET /api/runs/<id>/ returns it, once it has ended
   #asked = false;
   #lookUp;
-  #grown;
 
-  /** `acts` are the page's: retry(run) and lookUp(run, text). `grown` is called when its height changes later. */
-  constructor(acts, grown) {
+  /** `acts` are the page's: retry(run) and lookUp(run, text). */
+  constructor(acts) {
     this.#lookUp = acts.lookUp;
-    this.#grown = grown;
-    this.#content = new ReplyParts(grown);
     const parts = this.#parts;
     parts.notice = el("p", { class: "notice", hidden: true });
     parts.waiting = el("p", { class: "waiting", hidden: true }, el("span", { class: "dots", "aria-hidden": "true" }), el("span"));
@@ -70,7 +67,7 @@ export class Reply {
     if (live === null) {
       this.#settle(this.#all());
       this.#showShortfall();
-      if ((last || wasLive) && !this.#asked) this.#learn().then(this.#grown);
+      if ((last || wasLive) && !this.#asked) this.#learn();
     }
   }
 
@@ -79,7 +76,6 @@ export class Reply {
     await this.#content.settle(all);
     if (this.#reply.live !== null || all !== this.#all()) return;
     this.element.setAttribute("aria-busy", String(!this.#content.isWhole(all)));
-    this.#grown();
   }
 
   /** Show the parts that came since the last frame. Returns whether there is more to show. */

@@ -7,12 +7,6 @@ import { viewOf } from "./part_views.js";
 export class ReplyParts {
   element = el("div", { class: "parts" });
   #views = []; // one for each item: {type, view}
-  #grown;
-
-  /** `grown` is called when the height has changed between two frames. */
-  constructor(grown) {
-    this.#grown = grown;
-  }
 
   /** Show the parts of a reply that is being written. Returns whether there is more to show. */
   write(parts, revision) {
@@ -43,7 +37,7 @@ export class ReplyParts {
     items.forEach(({ type }, place) => {
       const before = this.#views[place];
       if (before?.type === type) return;
-      const view = viewOf(type, this.#grown);
+      const view = viewOf(type);
       if (before) before.view.element.replaceWith(view.element);
       else this.element.append(view.element);
       this.#views[place] = { type, view };

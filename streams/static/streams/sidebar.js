@@ -13,6 +13,8 @@ export class Sidebar {
   #next = null;
   #current = null;
   #loading = null;
+  #renaming = false; // the reader is entering a new name in the list
+  #isStale = false; // the list has changed since it was last requested
   #acts;
   #news = window.BroadcastChannel ? new BroadcastChannel("unspool-conversations") : null;
 
@@ -33,16 +35,23 @@ export class Sidebar {
   }
 
   /** Fetch the newest conversations again; the old list stays until they arrive. */
-  async load() {
-    if (this.#loading) return this.#loading;
-    this.#loading = api.conversations().then((page) => {
+  load() {
+    this.#isStale = true;
+    this.#loading ??= this.#fetch().finally(() => (this.#loading = null));
+    return this.#loading;
+  }
+
+  /** Fetch the list. One that changes meanwhile is fetched again, because the response may lack the change. */
+  async #fetch() {
+    while (this.#isStale) {
+      this.#isStale = false;
+      const page = await api.conversations().catch(() => null);
+      if (page === null) return; // the open conversation works without the list
+      if (this.#isStale) continue;
       this.#conversations = page.items;
       this.#next = page.next;
       this.#draw();
-    }).catch(() => {
-      // The open conversation works without the list.
-    }).finally(() => (this.#loading = null));
-    return this.#loading;
+    }
   }
 
   async #loadMore() {
@@ -75,6 +84,7 @@ export class Sidebar {
   know(id, title, { tell = false } = {}) {
     const listed = this.#conversations.find((conversation) => conversation.id === id);
     if (listed?.title === title) return;
+    this.#isStale = true;
     if (listed) listed.title = title;
     else this.#conversations.unshift({ id, title, created_at: new Date().toISOString() });
     this.#draw();
@@ -82,6 +92,7 @@ export class Sidebar {
   }
 
   #draw() {
+    if (this.#renaming) return; // it is drawn when the new name is entered
     const wanted = this.#search.value.trim().toLowerCase();
     const found = this.#conversations.filter(({ title }) => (title ?? "").toLowerCase().includes(wanted));
     const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
@@ -130,6 +141,7 @@ export class Sidebar {
     const end = async (keep) => {
       if (isOver) return;
       isOver = true;
+      this.#renaming = false;
       const wanted = field.value.trim();
       if (keep && wanted && wanted !== title) {
         await api.rename(id, wanted).then(() => {
@@ -138,6 +150,7 @@ export class Sidebar {
           announce("Renamed.");
         }).catch((refusal) => announce(refusal.message));
       }
+      if (this.#renaming) return; // another name, meanwhile
       this.#draw();
       this.#list.querySelector(`[data-key="open-${id}"]`)?.focus();
     };
@@ -147,6 +160,7 @@ export class Sidebar {
       if (event.key === "Escape") end(false);
     });
     field.addEventListener("blur", () => end(true));
+    this.#renaming = true;
     row.replaceChildren(field);
     field.select();
   }
@@ -158,6 +172,7 @@ export class Sidebar {
     } catch (refusal) {
       if (refusal.status !== 404) return announce(refusal.message);
     }
+    this.#isStale = true;
     this.#conversations = this.#conversations.filter((conversation) => conversation.id !== id);
     this.#draw();
     this.#news?.postMessage("changed");

@@ -20,13 +20,11 @@ export class Transcript {
   #shape = -1;
   #frame = null;
   #resume = 0; // the time before which no text is written
-  #written;
 
-  /** `acts` are the page's actions; `written` is called after the page's height may have changed. */
-  constructor(list, acts, written) {
+  /** `acts` are the page's actions. */
+  constructor(list, acts) {
     this.#list = list;
     this.#acts = acts;
-    this.#written = written;
     document.addEventListener("visibilitychange", () => this.#state && this.show(this.#state));
   }
 
@@ -46,6 +44,7 @@ export class Transcript {
       const start = performance.now();
       if (start < this.#resume && this.#state.shape === this.#shape) return this.show(this.#state);
       this.#draw();
+      void this.#list.offsetHeight; // the layout is part of the frame
       const end = performance.now();
       this.#resume = end - start > LONG ? end + (end - start) : 0;
     });
@@ -62,7 +61,6 @@ export class Transcript {
       const reply = this.#turns.get(run.message)?.replies.get(run.id);
       if (reply?.write(run)) more = true;
     }
-    this.#written();
     if (more) this.show(state);
   }
 
@@ -103,14 +101,13 @@ export class Transcript {
     const choose = (place) => {
       shown.chosen = replies[place].key;
       this.#showTurn(shown, turn, last);
-      this.#written();
     };
     // Choose a new reply, because the reader has just asked for it, here or in another tab.
     const stays = replies.some(({ key }) => key === shown.chosen);
     if (replies.length > shown.count || !stays) shown.chosen = replies.at(-1).key;
     shown.count = replies.length;
     replies.forEach((reply, place) => {
-      if (!shown.replies.has(reply.key)) shown.replies.set(reply.key, new Reply(this.#acts, this.#written));
+      if (!shown.replies.has(reply.key)) shown.replies.set(reply.key, new Reply(this.#acts));
       const view = shown.replies.get(reply.key);
       if (reply.key !== shown.chosen && reply.live === null) return;
       view.show(reply, { last, variants: { place, count: replies.length, choose } });

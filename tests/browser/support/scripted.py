@@ -63,7 +63,6 @@ class Scripted:
         self._news = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.Task[None]] = set()
-        self._is_closed = False
         asked = MessageView(
             id=self.message,
             role="user",
@@ -86,12 +85,13 @@ class Scripted:
         await session.route(f"**/api/runs/{self.run}/", self._status)
 
     async def close(self) -> None:
-        """End the streams."""
+        """End the streams, and the connections on which the browser has requested nothing."""
         if self._server:
             self._server.close()
-        self._is_closed = True
-        await self._publish()
-        await asyncio.gather(*self._streams)
+        streams = list(self._streams)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams)
 
     async def say(self, *parts: Part) -> None:
         """Add these parts to the reply. Text and reasoning may be added piece by piece."""
@@ -204,29 +204,35 @@ class Scripted:
                 await route.fulfill(body=encode(self._snapshot()), content_type="application/json")
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Send a snapshot if the request names no cursor, then each event."""
+        """Serve one connection until the page has gone, or until `close`."""
         task = asyncio.current_task()
         assert task
         self._streams.add(task)
-        with suppress(ConnectionError, asyncio.IncompleteReadError):  # the page has gone
-            head = await reader.readuntil(b"\r\n\r\n")
-            given = re.search(rb"lastEventId=([0-9]+)", head)
-            cursor = int(given[1]) if given else len(self._events)
-            writer.write(HEAD + b"retry: 1000\n")
-            if not given:
-                writer.write(encode_frame(self._snapshot(), cursor))
-            while not self._is_closed:
-                for event in self._events[cursor:]:
-                    cursor += 1
-                    writer.write(encode_frame(event, cursor))
-                await writer.drain()
-                async with self._news:
-                    await self._news.wait_for(partial(self._has_news, cursor))
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._send_events(reader, writer)
         writer.close()
         self._streams.discard(task)
 
+    async def _send_events(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send a snapshot if the request names no cursor, then each event."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        given = re.search(rb"lastEventId=([0-9]+)", head)
+        cursor = int(given[1]) if given else len(self._events)
+        writer.write(HEAD + b"retry: 1000\n")
+        if not given:
+            writer.write(encode_frame(self._snapshot(), cursor))
+        while True:
+            for event in self._events[cursor:]:
+                cursor += 1
+                writer.write(encode_frame(event, cursor))
+            await writer.drain()
+            async with self._news:
+                await self._news.wait_for(partial(self._has_news, cursor))
+
     def _has_news(self, cursor: int) -> bool:
-        return self._is_closed or len(self._events) > cursor
+        return len(self._events) > cursor
 
     async def _status(self, route: Route) -> None:
         body = run_body(self.id, self.run, self.message, self._reply, USAGE)
