@@ -100,22 +100,18 @@ def test_a_closing_result_in_the_place_of_lost_text_is_told() -> None:
 
 def test_a_completed_item_becomes_incomplete_where_its_run_ends_with_it() -> None:
     """The reader has the whole item, and then the log lost the part after it."""
-    texts = (TextPart(text="abc"), ReasoningPart(text="d"))
-    reader = ResponseReader()
-    for frame in ResponseWire(run()).frames(None, Reply(run=RUN, attempt=1, parts=texts)):
+    parts, reader = (TextPart(text="abc"), ReasoningPart(text="d")), ResponseReader()
+    for frame in ResponseWire(run()).frames(None, Reply(run=RUN, attempt=1, parts=parts)):
         if b"reasoning" not in frame:
             reader.read(frame)
-    (item,) = reader.items.values()
-    assert item["status"] == "completed"
-    last = Reply(
-        run=RUN, attempt=1, parts=texts[:1], ending=RunCancelled(run=RUN, attempt=1, usage=USAGE)
-    )
+    assert [item["status"] for item in reader.items.values()] == ["completed"]
+    ending = RunCancelled(run=RUN, attempt=1, reply=None, usage=USAGE)
+    last = Reply(run=RUN, attempt=1, parts=parts[:1], ending=ending)
     for frame in ResponseWire(run(), after=reader.last).frames(None, last):
         reader.read(frame)
     assert reader.final
     assert reader.valid_items() == reader.final["output"]
-    (item,) = reader.items.values()
-    assert item["status"] == "incomplete"
+    assert [item["status"] for item in reader.items.values()] == ["incomplete"]
 
 
 def test_text_that_changes_within_an_attempt_is_said_by_new_items() -> None:
