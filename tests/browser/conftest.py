@@ -30,12 +30,20 @@ async def service(stacks: Stacks) -> AsyncIterator[Stack]:
         yield stack
 
 
+async def close(context: BrowserContext) -> None:
+    """Close the profile. A request that a test still holds back must not fail the next test."""
+    routed: list[BrowserContext | Page] = [context, *context.pages]
+    for one in routed:
+        await one.unroute_all(behavior="ignoreErrors")
+    await context.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def session(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A new browser profile, with one visitor's cookies, tabs and storage."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     yield context
-    await context.close()
+    await close(context)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -54,7 +62,7 @@ async def bare(browser: Browser) -> AsyncIterator[Page]:
     """The page's modules alone, without the service."""
     page = await modules(browser)
     yield page
-    await page.context.close()
+    await close(page.context)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
