@@ -64,7 +64,7 @@ class Web(uvicorn.Server):
         """Let new connections reach another process, or be refused. Runs in the event loop.
 
         The kernel resets the connections that wait in a closed listener. So the event loop accepts
-        them first. It accepts one in each turn, so this takes `turns` turns at most.
+        them first, one in each turn, for at most `turns` turns.
         """
         if turns and self.has_waiting_connections():
             self.loop.call_soon(self.stop_accepting, turns - 1)
@@ -73,8 +73,9 @@ class Web(uvicorn.Server):
 
     def has_waiting_connections(self) -> bool:
         listeners = select.poll()
-        for sock in (sock for server in self.servers for sock in server.sockets):
-            listeners.register(sock.fileno(), select.POLLIN)
+        for server in self.servers:
+            for sock in server.sockets:
+                listeners.register(sock.fileno(), select.POLLIN)
         return bool(listeners.poll(0))
 
     def close_listeners(self) -> None:

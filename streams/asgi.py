@@ -128,7 +128,8 @@ def drain_at_signals() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def drain(number: int, frame: FrameType | None) -> None:
-        # The server closes its listeners first, so that the readers reach another process.
+        # The server's own handler is first: it closes the listeners, and then the readers reach
+        # another process.
         server = handlers[signal.Signals(number)]
         assert callable(server)
         server(number, frame)

@@ -193,7 +193,6 @@ def run(parts: Supervisor, host: str, data: Path) -> None:
         parts.loud = True
         welcome(host, data)
         parts.wait(is_hung_up if has_terminal else lambda: False, float("inf"))
-        parts.loud = False
     except ProcessExited as exited:
         print_last_lines(parts, exited.name)
         parts.loud = False

@@ -118,7 +118,8 @@ class Supervisor:
                 if self.loud:
                     # One write for text and line end, because other threads print meanwhile.
                     moment = time.strftime("%H:%M:%S")
-                    with suppress(OSError):  # its reader has gone; the process must not block
+                    # Even if nothing can be printed any more, read on, or the process blocks.
+                    with suppress(OSError):
                         print(f"{moment} {prefix}{text}\n", end="", flush=True)
                 with self._changed:
                     if READY.match(text):

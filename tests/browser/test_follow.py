@@ -149,12 +149,20 @@ async def test_a_service_without_its_log_is_shown_as_waiting(bare: Page) -> None
     assert (await told(bare))["told"] == ["connecting", "live", "waiting", "live"]
 
 
+async def tabs(first: Page, count: int, *, is_last_in_front: bool = False) -> list[Page]:
+    """This tab and others of its browser. Only the last one has the focus, if it is in front."""
+    pages = [first, *[await first.context.new_page() for _ in range(count - 1)]]
+    for page in pages[1:]:
+        await page.goto(first.url)
+    if is_last_in_front:
+        for page in pages:
+            has_focus = "true" if page is pages[-1] else "false"
+            await page.evaluate(f"document.hasFocus = () => {has_focus}")
+    return pages
+
+
 async def test_seven_tabs_hold_four_streams_and_the_others_poll(bare: Page) -> None:
-    pages = [bare]
-    for _ in range(6):
-        page = await bare.context.new_page()
-        await page.goto(bare.url)
-        pages.append(page)
+    pages = await tabs(bare, 7)
     for page in pages:
         await page.evaluate(DOUBLE)
         await page.evaluate(START)
@@ -169,15 +177,7 @@ async def test_seven_tabs_hold_four_streams_and_the_others_poll(bare: Page) -> N
 
 
 async def test_a_background_tab_gives_its_stream_to_the_tab_in_front(bare: Page) -> None:
-    pages = [bare]
-    for _ in range(4):
-        page = await bare.context.new_page()
-        await page.goto(bare.url)
-        pages.append(page)
-    *holders, asking = pages
-    for page in holders:
-        await page.evaluate("document.hasFocus = () => false")
-    await asking.evaluate("document.hasFocus = () => true")
+    *holders, asking = pages = await tabs(bare, 5, is_last_in_front=True)
     for page in pages:
         await page.evaluate(DOUBLE)
         await page.evaluate(START)
@@ -192,21 +192,13 @@ async def test_a_background_tab_gives_its_stream_to_the_tab_in_front(bare: Page)
 async def test_the_tab_in_front_gets_its_stream_though_another_tab_waits_before_it(
     bare: Page,
 ) -> None:
-    pages = [bare]
-    for _ in range(5):
-        page = await bare.context.new_page()
-        await page.goto(bare.url)
-        pages.append(page)
-    *others, asking = pages
-    for page in others:
-        await page.evaluate("document.hasFocus = () => false")
-    await asking.evaluate("document.hasFocus = () => true")
+    pages = await tabs(bare, 6, is_last_in_front=True)
     for page in pages:
         await page.evaluate(DOUBLE)
         await page.evaluate(START)
         state = "window.opened.length === 1" if page in pages[:4] else "window.looks > 0"
         await wait_for_fact(page, state)
-    await wait_for_fact(asking, "window.opened.length === 1")
+    await wait_for_fact(pages[-1], "window.opened.length === 1")
 
 
 async def test_a_hidden_tab_pauses_when_idle_and_resumes_when_visible(bare: Page) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from playwright.async_api import BrowserContext, Response, Route
+from playwright.async_api import BrowserContext, Response
 
 from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
+from tests.browser.support.held import hold_responses
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -22,21 +21,12 @@ def is_list(response: Response) -> bool:
 async def test_a_conversation_that_begins_while_the_list_is_fetched_stays_in_it(
     reader: Readers, session: BrowserContext
 ) -> None:
-    begun = asyncio.Event()
-
-    async def answer_late(route: Route) -> None:
-        if route.request.method != "GET":
-            return await route.continue_()
-        answer = await route.fetch()
-        await begun.wait()
-        await route.fulfill(response=answer)
-
-    await session.route("**/api/conversations/", answer_late)
+    list_is_free = await hold_responses(session, "**/api/conversations/", "GET")
     one = await reader()
     await one.begin(script(tokens=2, seed=51))
     await one.wait_for_replies()
     async with one.page.expect_response(is_list):
-        begun.set()
+        list_is_free.set()
     await one.page.evaluate("() => new Promise((next) => setTimeout(next))")
     assert await one.page.locator(ROW).count() == 1
 

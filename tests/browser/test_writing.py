@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from playwright.async_api import Route
 
 from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
+from tests.browser.support.held import hold_responses
 from tests.support.visitor import script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -63,16 +61,7 @@ async def test_right_to_left_text_is_laid_out_right_to_left(reader: Readers) -> 
 
 async def test_what_is_typed_while_a_message_is_being_sent_is_sent_next(reader: Readers) -> None:
     one = await reader()
-    accepted = asyncio.Event()
-
-    async def held(route: Route) -> None:
-        if route.request.method != "POST":
-            return await route.continue_()
-        answer = await route.fetch()
-        await accepted.wait()
-        await route.fulfill(response=answer)
-
-    await one.page.route("**/api/conversations/**", held)
+    accepted = await hold_responses(one.page, "**/api/conversations/**", "POST")
     first, second, third = (script(tokens=2, seed=f"next {n}") for n in range(3))
     await one.ask(first)
     await one.ask(second)

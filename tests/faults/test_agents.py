@@ -71,8 +71,7 @@ async def test_a_killed_agent_whose_tools_are_safe_begins_anew(
 ) -> None:
     record = tmp_path / "record"
     safe = {"repeat": True, "seconds": 0.6}
-    steps: list[dict[str, Any]]
-    steps = [{**step, **safe} if "call" in step else step for step in PAYING]
+    steps: list[dict[str, Any]] = [{**step, **safe} if "call" in step else step for step in PAYING]
     steps.insert(-1, {"hold": True})  # so that no run ends before the process is killed
     async with stacks(workers=0, agents=1, also=QUICK) as stack:
         visitor = await stack.visitor()

@@ -7,7 +7,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -50,11 +50,15 @@ class Process:
         self.web.should_exit = True
         self.web.stop_accepting()
 
-    async def ends(self) -> None:
-        """Wait until the process knows that it ends."""
-        while self.web.servers[0].is_serving():
+    async def has_accepted(self) -> None:
+        while not self.web.server_state.connections:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+
+    async def is_ending(self) -> None:
+        """Wait until the listener is closed, and each connection knows that the process ends."""
+        open_ones = cast("set[HttpConnection]", self.web.server_state.connections)
+        while self.web.servers[0].is_serving() or not all(one._is_ending for one in open_ones):
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -97,11 +101,22 @@ class Client:
 @asynccontextmanager
 async def client(**where: Any) -> AsyncIterator[Client]:
     one = Client(await asyncio.open_connection(**where))
-    await asyncio.sleep(0.05)  # the process accepts it
     try:
         yield one
     finally:
         one.writer.close()
+
+
+async def last_request(*, is_first: bool) -> None:
+    """A client's request comes while the process ends; with another one before it, or none."""
+    async with process() as one, client(host=HERE, port=one.port) as caller:
+        await one.has_accepted()
+        if not is_first:
+            assert CLOSES not in await caller.asks()
+        one.end()
+        await one.is_ending()
+        assert CLOSES in await caller.asks()
+        assert await caller.is_closed()
 
 
 def test_a_connection_that_waits_in_the_listener_is_answered() -> None:
@@ -121,31 +136,17 @@ def test_a_connection_that_waits_in_the_listener_is_answered() -> None:
 
 
 def test_a_connection_whose_first_request_comes_late_is_answered() -> None:
-    async def story() -> None:
-        async with process() as one, client(host=HERE, port=one.port) as caller:
-            one.end()
-            await one.ends()
-            assert CLOSES in await caller.asks()
-            assert await caller.is_closed()
-
-    uvloop.run(story())
+    uvloop.run(last_request(is_first=True))
 
 
 def test_a_kept_connection_is_answered_once_more() -> None:
-    async def story() -> None:
-        async with process() as one, client(host=HERE, port=one.port) as caller:
-            assert CLOSES not in await caller.asks()
-            one.end()
-            await one.ends()
-            assert CLOSES in await caller.asks()
-            assert await caller.is_closed()
-
-    uvloop.run(story())
+    uvloop.run(last_request(is_first=False))
 
 
 def test_a_connection_without_a_request_does_not_keep_the_process() -> None:
     async def story() -> None:
         async with process() as one, client(host=HERE, port=one.port) as caller:
+            await one.has_accepted()
             one.end()
             assert await caller.is_closed()
 

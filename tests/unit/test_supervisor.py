@@ -22,6 +22,7 @@ WORKER = (
     " echo 'The worker takes runs'; while true; do sleep 0.05; done"
 )
 SERVER = "echo $$ > server.pid; echo 'The model listens on a port'; exec sleep 600"
+LINES = 20_000  # together more than the 64 KB that a pipe holds
 Start = Callable[..., Supervisor]
 
 
@@ -125,3 +126,19 @@ def test_the_processes_of_a_killed_supervisor_end(tmp_path: Path) -> None:
         assert select.select([server], [], [], WITHIN)[0] == [server]  # it has ended
     finally:
         os.close(server)
+
+
+def test_a_process_goes_on_where_nothing_can_be_printed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes more than a pipe holds after the reader of `make run`'s output has gone."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as output:
+        started = start(web=f"sleep 0.2; seq {LINES}; echo done; exec sleep 600")
+        monkeypatch.setattr(sys, "stdout", output)
+        started.loud = True
+        assert started.wait(lambda: "done" in started.lines["web"], WITHIN)
+        monkeypatch.undo()
+        with pytest.raises(BrokenPipeError):
+            output.close()
