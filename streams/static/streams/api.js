@@ -70,14 +70,16 @@ async function send(method, url, body, headers) {
   return answer;
 }
 
+/** Whether the same call may succeed a little later. */
+export const mayPass = ({ status, code }) => status === 0 || status >= 502 || code === "in_progress";
+
 async function post(url, body = {}) {
   const headers = { "Idempotency-Key": unique() };
   for (let tried = 1; ; tried += 1) {
     try {
       return await send("POST", url, body, headers);
     } catch (refusal) {
-      const mayPass = refusal.status === 0 || refusal.status >= 502 || refusal.code === "in_progress";
-      if (!mayPass || tried === TRIES || !navigator.onLine) throw refusal;
+      if (!mayPass(refusal) || tried === TRIES || !navigator.onLine) throw refusal;
       await new Promise((resolve) => setTimeout(resolve, PAUSE * tried * (0.5 + Math.random())));
     }
   }

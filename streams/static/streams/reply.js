@@ -1,10 +1,14 @@
 /** One reply on the page: its parts, its state, its facts and its buttons. */
 
+import { mayPass } from "./api.js";
 import { copyText } from "./code_blocks.js";
 import { el, icon, iconButton } from "./dom.js";
 import { textOf } from "./parts.js";
 import { ReplyParts } from "./reply_parts.js";
 import { factsOf, shortfall } from "./run_stats.js";
+
+const PAUSE = 1_000; // milliseconds before a failed look-up of a run is repeated; it doubles
+const LONGEST_PAUSE = 30_000; // milliseconds
 
 export class Reply {
   element;
@@ -13,7 +17,7 @@ export class Reply {
   #reply = null;
   #last = false; // whether this is the last turn, the only one in which another reply can be asked for
   #run = null; // the run as GET /api/runs/<id>/ returns it, once it has ended
-  #asked = false;
+  #asked = false; // whether the run is being looked up, or has been
   #lookUp;
 
   /** `acts` are the page's: retry(run) and lookUp(run, text). */
@@ -121,13 +125,18 @@ export class Reply {
     if (focused >= 0) variants.querySelectorAll("button")[focused].focus();
   }
 
-  async #learn() {
-    if (!this.#reply.run) return;
+  async #learn(tries = 0) {
+    if (!this.#reply.run || this.#asked) return;
     this.#asked = true;
     try {
       this.#run = await this.#lookUp(this.#reply.run, this.#text());
-    } catch {
-      this.#asked = false; // asked for again when the reply is next shown
+    } catch (refusal) {
+      if (mayPass(refusal)) {
+        const pause = Math.min(LONGEST_PAUSE, PAUSE * 2 ** tries) * (0.5 + Math.random());
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+      this.#asked = false; // a reply that is not on the page is looked up when it is next shown
+      if (mayPass(refusal) && this.element.isConnected) this.#learn(tries + 1);
       return;
     }
     this.#showShortfall();
