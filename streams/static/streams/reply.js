@@ -19,6 +19,7 @@ export class Reply {
   #run = null; // the run as GET /api/runs/<id>/ returns it, once it has ended
   #asked = false; // whether the run is being looked up, or has been
   #lookUp;
+  #choose;
 
   /** `acts` are the page's: retry(run) and lookUp(run, text). */
   constructor(acts) {
@@ -32,7 +33,10 @@ export class Reply {
     parts.copy = iconButton("copy", "Copy reply", () => copyText(parts.copy, this.#text()), {});
     parts.retry = iconButton("retry", "Write another reply", () => acts.retry(this.#reply.run));
     parts.details = iconButton("info", "Details of this reply", () => this.#toggleFacts(), { "aria-expanded": "false" });
-    parts.variants = el("span", { class: "variants", hidden: true });
+    parts.previous = iconButton("left", "Previous reply", () => this.#choose(-1));
+    parts.position = el("span", { class: "variant" });
+    parts.next = iconButton("right", "Next reply", () => this.#choose(1));
+    parts.variants = el("span", { class: "variants", hidden: true }, parts.previous, parts.position, parts.next);
     parts.facts = el("dl", { class: "facts", hidden: true });
     const actions = el("div", { class: "actions" }, parts.variants, parts.copy, parts.retry, parts.details);
     parts.foot = el("footer", { class: "reply-foot", hidden: true }, actions, parts.facts);
@@ -111,18 +115,19 @@ export class Reply {
   }
 
   #showVariants({ place, count, choose }) {
-    const { variants } = this.#parts;
+    const { variants, previous, position, next } = this.#parts;
     variants.hidden = count < 2;
-    if (count < 2) return;
-    const step = (name, label, to) =>
-      iconButton(name, label, () => choose(to), { disabled: to < 0 || to >= count });
-    const focused = variants.contains(document.activeElement)
-      ? [...variants.querySelectorAll("button")].indexOf(document.activeElement)
-      : -1;
-    const position = el("span", { class: "variant" }, `${place + 1} / ${count}`);
-    variants.replaceChildren(
-      step("left", "Previous reply", place - 1), position, step("right", "Next reply", place + 1));
-    if (focused >= 0) variants.querySelectorAll("button")[focused].focus();
+    position.textContent = `${place + 1} / ${count}`;
+    previous.disabled = place === 0;
+    next.disabled = place === count - 1;
+    this.#choose = (step) => choose(place + step, step);
+  }
+
+  /** Move the focus to the button for the next step in this direction, -1 or 1; at the end to the other one. */
+  focusStep(step) {
+    const { previous, next } = this.#parts;
+    const [wanted, other] = step < 0 ? [previous, next] : [next, previous];
+    (wanted.disabled ? other : wanted).focus();
   }
 
   async #learn(tries = 0) {

@@ -98,9 +98,10 @@ export class Transcript {
   #showTurn(shown, turn, last) {
     const { replies } = turn;
     if (replies.length === 0) return shown.place.replaceChildren(); // a later event queues its run
-    const choose = (place) => {
+    const choose = (place, step) => {
       shown.chosen = replies[place].key;
       this.#showTurn(shown, turn, last);
+      shown.replies.get(shown.chosen).focusStep(step); // the button with the focus is not on the page now
     };
     // Choose a new reply, because the reader has just asked for it, here or in another tab.
     const stays = replies.some(({ key }) => key === shown.chosen);
