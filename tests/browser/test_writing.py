@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
+from playwright.async_api import Route
 
 from tests.browser.conftest import Readers
 from tests.browser.support.chromium import wait_for_fact
@@ -79,3 +83,53 @@ async def test_what_is_typed_while_a_message_is_being_sent_is_sent_next(reader: 
     await one.wait_for_replies(replies=3)
     assert await one.page.locator(".said").all_inner_texts() == [first, second, third]
     assert await one.page.input_value("#message") == "half a thought"
+
+
+def said(*messages: str) -> str:
+    """JavaScript that is true if the page shows these messages of the user, sent or pending."""
+    shown = "[...document.querySelectorAll('.said')].map((said) => said.textContent)"
+    return f"JSON.stringify({shown}) === JSON.stringify({json.dumps(messages)})"
+
+
+async def test_a_sent_message_that_a_snapshot_brings_is_shown_once(reader: Readers) -> None:
+    """The stream opens after the service has accepted the message, and before it responds."""
+    first, second = (script(tokens=2, seed=f"snapshot {n}") for n in range(2))
+    other = await reader()
+    path = await other.begin(first)
+    await other.wait_for_replies()
+    one = await reader()
+    accepted = await hold_responses(one.page, "**/messages/", "POST")
+    is_open = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await is_open.wait()
+        await route.continue_()
+
+    await one.page.route("**/events/**", hold)
+    await one.page.goto(f"{one.origin}{path}")
+    async with one.page.expect_request_finished(lambda request: request.method == "POST"):
+        await one.ask(second)
+        await wait_for_fact(one.page, said(second))
+        is_open.set()
+        await one.wait_for_replies(replies=2)
+        assert await one.page.evaluate(said(first, second))
+        accepted.set()
+    assert await one.page.evaluate(said(first, second))
+
+
+async def test_a_message_that_is_being_sent_is_not_shown_in_another_conversation(
+    reader: Readers,
+) -> None:
+    one = await reader()
+    first, second = (script(tokens=2, seed=f"left {n}") for n in range(2))
+    path = await one.begin(first)
+    await one.wait_for_replies()
+    accepted = await hold_responses(one.page, "**/messages/", "POST")
+    await one.ask(second)
+    await wait_for_fact(one.page, said(first, second))
+    await one.page.click("#new")
+    assert await one.page.evaluate(said())
+    accepted.set()
+    await one.page.goto(f"{one.origin}{path}")
+    await one.wait_for_replies(replies=2)
+    assert await one.page.evaluate(said(first, second))

@@ -27,7 +27,6 @@ const HERE = /^\/c\/([0-9a-f-]{36})\/?$/;
 
 let state = nothing;
 let stream = null;
-const pending = new Map(); // elements of messages that the service has not accepted yet, by their text
 
 const autoscroll = new Autoscroll(byId("scroll"), byId("to-bottom"));
 const transcript = new Transcript(byId("turns"), { retry, lookUp });
@@ -41,13 +40,12 @@ const sidebar = new Sidebar(byId("sidebar"), {
 });
 
 function take(event) {
-  // The stream may deliver a message before its POST is answered, so do not show it twice.
-  if (event.type === "message.created") pending.get(event.data.message.content)?.remove();
   const before = state;
   state = fold(state, event);
   if (state === before) return;
   transcript.show(state);
   if (state.shape === before.shape) return;
+  hideDelivered(before);
   showAround(before);
   if (isWriting(state) && !isWriting(before)) announce("A reply is being written.");
   else if (ENDINGS.includes(event.type)) announceEnd(event.type);
@@ -77,7 +75,7 @@ function announceEnd(type) {
 
 async function ask({ message, system, model, busy }) {
   const conversation = state.id;
-  showPending(message);
+  const pending = showPending(message);
   try {
     const asked = conversation === null
       ? await api.begin({ message, system, model })
@@ -93,8 +91,7 @@ async function ask({ message, system, model, busy }) {
     take({ type: "message.created", data: { message: { ...accepted, created_at: null } } });
     take({ type: "run.queued", data: { run: asked.run, message: asked.message } });
   } finally {
-    pending.get(message)?.remove();
-    pending.delete(message);
+    pending.remove();
   }
 }
 
@@ -108,13 +105,20 @@ async function sendHere(conversation, message, busy) {
   }
 }
 
-/** Show the message at once, as pending, until the service has accepted it. */
+/** Show the message at once, as pending, until the service has accepted it. Returns its element. */
 function showPending(message) {
-  const element = el("div", { class: "said sending", dir: "auto" }, message);
-  pending.set(message, element);
-  byId("pending").append(element);
+  const element = byId("pending").appendChild(el("div", { class: "said sending", dir: "auto" }, message));
   document.body.classList.remove("empty");
   autoscroll.toBottom();
+  return element;
+}
+
+/** Hide pending messages that have come in an event or a snapshot before their POST was answered. */
+function hideDelivered(before) {
+  const known = new Set(before.messages.map(({ id }) => id));
+  const fresh = state.messages.filter(({ id, role }) => role === "user" && !known.has(id));
+  const isHere = ({ textContent }) => fresh.some(({ content }) => content === textContent);
+  [...byId("pending").children].filter(isHere).forEach((element) => element.remove());
 }
 
 function stop() {
@@ -174,6 +178,7 @@ function arrive() {
   state = { ...nothing, id };
   before?.close();
   transcript.clear();
+  byId("pending").replaceChildren();
   byId("gone").hidden = true;
   stream = id === null ? null : follow({
     url: api.eventsOf(id),
