@@ -48,7 +48,8 @@ class Chat:
         if self.conversation:
             path, options = f"{path}{self.conversation}/messages/", {"when_busy": "queue"}
         try:
-            asked = self._client.call("POST", path, {"message": clean(message), **options})
+            body = {"message": clean(message), **options}
+            asked = self._client.call("POST", path, "run", "conversation", "cursor", body=body)
         except KeyboardInterrupt:
             self._out.note("left before the service responded: it may have accepted the message")
             raise
@@ -63,7 +64,7 @@ class Chat:
     def follow(self) -> None:
         """Print each message and reply, for ever. Raises `ClientError`."""
         if not self.conversation:
-            newest = self._client.call("GET", "api/conversations/")["items"][:1]
+            newest = self._client.call("GET", "api/conversations/", "items")["items"][:1]
             if not newest:
                 raise ClientError("You have no conversation yet.")
             self.conversation = newest[0]["id"]
@@ -110,7 +111,7 @@ class Chat:
                 case "source.added", source if self._out.live:
                     self._out.note(f"source: {source['title']} {source.get('url', '')}"[:100])
         # The log may have lost events, but the stored run has the whole reply.
-        ended = self._client.call("GET", f"api/runs/{run}/")
+        ended = self._client.call("GET", f"api/runs/{run}/", "text", "status", "error")
         self._print(f"{ended['text']}\n")
         if ended["status"] != "completed":
             how = f": {ended['error']['reason']}" if ended["error"] else ""

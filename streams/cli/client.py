@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,6 +30,8 @@ class Client:
     ) -> None:
         """Raises `ClientError` at once if the service does not respond: the URL may be wrong."""
         self._note, self._lost = note, False
+        if token and not re.fullmatch("[!-~]+", token):
+            raise ClientError("The token has a space, a line feed or a character outside ASCII.")
         try:
             name = httpx.URL(url).netloc.decode().replace(":", "-")
             jar = MozillaCookieJar(folder / f"chat-{name}.cookies")
@@ -45,8 +48,8 @@ class Client:
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON of the successful response. Raises `ClientError`."""
+    def call(self, method: str, path: str, *fields: str, body: object = None) -> dict[str, Any]:
+        """The JSON of the successful response, which has these fields. Raises `ClientError`."""
         # All tries have the same key, so a POST whose response was lost is accepted only once.
         key = {"Idempotency-Key": str(uuid4())}
         while True:
@@ -54,7 +57,7 @@ class Client:
                 response = self._http.request(method, path, json=body, headers=key)
                 _check(response)
                 self._note_back()
-                return response.json()
+                return _fields(response, fields)
             self._wait_to_retry()
 
     def events(self, conversation: str, cursor: int | str | None = None) -> Events:
@@ -98,4 +101,17 @@ def _check(response: httpx.Response, *temporary: int) -> None:
         response.read()
         with suppress(ValueError, KeyError, TypeError):
             raise ClientError(response.json()["detail"])
-        raise ClientError(f"{response.url} has status {response.status_code}. Is it the service?")
+        raise _unknown(response)
+
+
+def _fields(response: httpx.Response, fields: tuple[str, ...]) -> dict[str, Any]:
+    with suppress(ValueError):
+        found = response.json()
+        if isinstance(found, dict) and found.keys() >= set(fields):
+            return found
+    raise _unknown(response)
+
+
+def _unknown(response: httpx.Response) -> ClientError:
+    answer = f"{response.url} answers with status {response.status_code}"
+    return ClientError(f"{answer}, but not as the service does. Is the URL right?")

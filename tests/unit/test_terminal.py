@@ -135,14 +135,14 @@ def test_a_stream_that_is_refused_ends_the_chat(terminal: Open, status: int) -> 
 
 def test_a_page_in_place_of_a_stream_ends_the_chat(terminal: Open) -> None:
     page = httpx.Response(200, html="<p>Welcome</p>", request=httpx.Request("GET", "/"))
-    with pytest.raises(ClientError, match="Is it the service"):
+    with pytest.raises(ClientError, match="Is the URL right"):
         terminal(Service(page)).chat.ask("hi")
 
 
 def test_control_c_before_the_response_says_that_the_message_may_be_accepted(
     terminal: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     here = terminal(Service())

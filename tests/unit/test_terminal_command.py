@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
+from streams.cli.client import ClientError
 from tests.unit.support.scripted_service import RUN, Open, Service, completed
 
 
@@ -20,3 +22,20 @@ def test_an_empty_cookie_file_starts_a_new_session(terminal: Open, tmp_path: Pat
     (cookies := tmp_path / "chat-127.0.0.1-1.cookies").touch()
     assert terminal(Service([completed()])).chat.ask("hi") == "completed"
     assert "csrftoken" in cookies.read_text()
+
+
+@pytest.mark.parametrize("token", ["abc\n", "a b", "abc\0", "ä"])
+def test_a_token_that_no_request_can_carry_is_refused(terminal: Open, token: str) -> None:
+    with pytest.raises(ClientError, match="The token has"):
+        terminal(Service(), token=token)
+
+
+@pytest.mark.parametrize("body", ["[]", "{", '"run"', "null", "{}", '{"run": "1"}'])
+def test_json_of_another_server_ends_the_chat(terminal: Open, body: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Type": "application/json"}, content=body)
+
+    chat = terminal(answer).chat
+    for act in (lambda: chat.ask("hi"), chat.follow):
+        with pytest.raises(ClientError, match="Is the URL right"):
+            act()

@@ -87,12 +87,13 @@ class Terminal:
 
     def __init__(
         self,
-        service: Service,
+        service: Callable[[httpx.Request], httpx.Response],
         capsys: pytest.CaptureFixture[str],
         folder: Path,
         monkeypatch: pytest.MonkeyPatch,
         *,
         piped: bool = False,
+        token: str | None = None,
     ) -> None:
         self._capsys = capsys
         monkeypatch.setattr(time, "sleep", lambda _: None)
@@ -104,7 +105,7 @@ class Terminal:
         )
         printer = Printer()
         printer.live = not piped
-        client = Client("http://127.0.0.1:1/", None, folder, printer.note)
+        client = Client("http://127.0.0.1:1/", token, folder, printer.note)
         self.chat = Chat(client, printer, "", None)
 
     def printed(self) -> tuple[str, str]:
