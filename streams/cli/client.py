@@ -1,5 +1,6 @@
 """The terminal client's HTTP: each call and each stream is repeated until the service responds."""
 
+import fcntl
 import os
 import random
 import re
@@ -35,15 +36,17 @@ class Client:
         try:
             name = httpx.URL(url).netloc.decode().replace(":", "-")
             jar = MozillaCookieJar(folder / f"chat-{name}.cookies")
-            with suppress(OSError):  # without a valid file: a new session
-                jar.load(ignore_discard=True)
             self._http = httpx.Client(base_url=url, cookies=jar, timeout=TIMEOUT)
-            self._http.get("/")  # the response sets the visitor's cookies
+            with Path(f"{jar.filename}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # terminals that start at once share one session
+                with suppress(OSError):  # without a valid file: a new session
+                    jar.load(ignore_discard=True)
+                self._http.get("/")  # the response sets the visitor's cookies
+                # Write, then rename, because this process may be killed.
+                jar.save(draft := f"{jar.filename}.new", ignore_discard=True)
+                os.replace(draft, str(jar.filename))
         except (httpx.InvalidURL, httpx.TransportError):
             raise ClientError(f"No answer from {url}. Is the service running?") from None
-        # Write, then rename, because another terminal may be reading the file.
-        jar.save(draft := f"{jar.filename}.{os.getpid()}", ignore_discard=True)
-        os.replace(draft, str(jar.filename))
         self._http.headers["X-CSRFToken"] = self._http.cookies.get("csrftoken") or ""
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"

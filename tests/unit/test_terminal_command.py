@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.cookiejar import MozillaCookieJar
+from itertools import count
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
-from streams.cli.client import ClientError
+from streams.cli.client import Client, ClientError
 from tests.unit.support.scripted_service import RUN, Open, Service, completed
 
 
@@ -22,6 +27,26 @@ def test_an_empty_cookie_file_starts_a_new_session(terminal: Open, tmp_path: Pat
     (cookies := tmp_path / "chat-127.0.0.1-1.cookies").touch()
     assert terminal(Service([completed()])).chat.ask("hi") == "completed"
     assert "csrftoken" in cookies.read_text()
+
+
+def test_terminals_that_start_at_once_are_one_visitor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    visitors = count(1)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        Event().wait(0.1)  # the other terminals start meanwhile
+        if "visitor=" in request.headers.get("Cookie", ""):
+            return httpx.Response(200)
+        return httpx.Response(200, headers={"Set-Cookie": f"visitor={next(visitors)}; Path=/"})
+
+    scripted = partial(httpx.Client, transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(httpx, "Client", scripted)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Client("http://127.0.0.1:1/", None, tmp_path, print), range(4)))
+    assert next(visitors) == 2
+    (jar := MozillaCookieJar(tmp_path / "chat-127.0.0.1-1.cookies")).load(ignore_discard=True)
+    assert [cookie.value for cookie in jar] == ["1"]
 
 
 @pytest.mark.parametrize("token", ["abc\n", "a b", "abc\0", "ä"])
