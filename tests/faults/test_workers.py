@@ -15,8 +15,8 @@ from tests.support.visitor import AcceptedRun, Visitor, script
 
 LEASE = 10.0 if RELEASE else 4.0  # seconds; twice of it is what a frozen worker sleeps
 TAKEN_UP_WITHIN = LEASE + 15.0  # seconds after a worker's death
-HANDED_OVER_WITHIN = 5.0  # seconds after SIGTERM
 LEASED = {"RUN_LEASE": str(LEASE)}
+LONG_LEASE = {"RUN_LEASE": "120"}  # longer than a test waits: only a released run is taken up
 AT_ONCE = 10  # replies
 FILLED_WITHIN = 5.0  # seconds in which two places write twenty short replies
 
@@ -118,7 +118,7 @@ async def test_a_frozen_worker_that_wakes_up_publishes_nothing_more(
 async def test_a_terminated_worker_releases_all_its_runs(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random
 ) -> None:
-    async with stacks() as stack:
+    async with stacks(also=LONG_LEASE) as stack:
         visitor = await stack.visitor()
         for wave in range(size(1, 5)):
             asked, followers = await speaking(visitor, AT_ONCE, seed=wave, **held(300))
@@ -127,11 +127,10 @@ async def test_a_terminated_worker_releases_all_its_runs(
                 await stack.add_worker()
                 told_at = time.monotonic()
                 stack.worker.terminate()
-                taken = await wait_for_all(followers, started(2), within=30)
+                await wait_for_all(followers, started(2), within=30)
                 await stack.workers.pop(0).ended(within=30)
             report = await judge(visitor, asked, followers, broken_at=[told_at])
             assert report.clean, report
-            assert max(heard.at for heard in taken) - told_at <= HANDED_OVER_WITHIN
 
 
 async def test_a_task_delivered_five_times_at_once_runs_once(
