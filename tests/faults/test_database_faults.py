@@ -19,7 +19,6 @@ from tests.support.postgresql import UP_WITHIN, PostgreSQL
 from tests.support.production_machine import Machine
 from tests.support.visitor import AcceptedRun, Visitor, script
 
-READY_WITHIN = 3.0  # seconds: two by promise, and the way there on a busy machine
 REFUSED_WITHIN = 20.0  # DATABASE_WAIT or a pool's 10 s, 5 s for a thread, and a busy machine
 BACK_WITHIN = 15.0  # the pool retries within 5 s
 MESSAGE = {"message": script(tokens=5, rate=50)}
@@ -149,17 +148,20 @@ async def test_without_a_free_connection_requests_are_refused_in_time_and_stream
             await follower.wait_for(delta(5), within=30)
             with no_connection_left(machine.database):
                 for _ in range(3):
-                    post, ready, live = await asyncio.gather(
-                        timed(visitor.http.post("/api/conversations/", json=MESSAGE)),
-                        timed(visitor.http.get("/health/ready")),
-                        timed(visitor.http.get("/health/live")),
+                    post = asyncio.create_task(
+                        timed(visitor.http.post("/api/conversations/", json=MESSAGE))
                     )
-                    assert_refused(post[0])
-                    assert post[1] < REFUSED_WITHIN
-                    assert (ready[0].status_code, ready[0].json()["database"]) == (503, "away")
-                    assert ready[1] < READY_WITHIN
-                    assert live[0].status_code == 200
-                    print(f"refused after {post[1]:.2f} s, ready {ready[1]:.2f} s")
+                    (ready, took), live = await asyncio.gather(
+                        timed(visitor.http.get("/health/ready")),
+                        visitor.http.get("/health/live"),
+                    )
+                    assert not post.done()  # the probes do not wait for a connection
+                    assert (ready.status_code, ready.json()["database"]) == (503, "away")
+                    assert live.status_code == 200
+                    refused, after = await post
+                    assert_refused(refused)
+                    assert after < REFUSED_WITHIN
+                    print(f"refused after {after:.2f} s, ready {took:.2f} s")
                 page, took = await timed(visitor.http.get("/"))
                 assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
                 assert took < REFUSED_WITHIN
@@ -177,23 +179,26 @@ async def test_while_rows_are_locked_posts_are_refused_in_time_and_reads_work() 
         async with following([follower], within=60):
             pass
         path = f"/api/conversations/{one.conversation}/"
+        reads = {path, "/api/conversations/", f"/api/runs/{one.run}/", "/health/ready"}
         with superuser(machine.database) as server, server.transaction():
             server.execute("SELECT id FROM unspool_conversation FOR UPDATE")
             posts = [
                 asyncio.create_task(timed(visitor.http.post(f"{path}messages/", json=MESSAGE)))
                 for _ in range(60)  # more than the threads that write
             ]
+            answered = set[str]()  # while all POSTs wait
             while not any(post.done() for post in posts):
-                for read in (path, "/api/conversations/", f"/api/runs/{one.run}/"):
-                    answer, took = await timed(visitor.http.get(read))
-                    assert answer.status_code == 200
-                    assert took < READY_WITHIN
-                ready, took = await timed(visitor.http.get("/health/ready"))
-                assert (ready.status_code, took < READY_WITHIN) == (200, True)
+                for read in reads:
+                    answer = await visitor.http.get(read)
+                    # On a busy machine, the check of the database may not end in time.
+                    assert answer.status_code == 200 or read == "/health/ready", answer.text[:300]
+                    if answer.status_code == 200 and not any(post.done() for post in posts):
+                        answered.add(read)
+            assert answered == reads
             answers = await asyncio.gather(*posts)
         for answer, _ in answers:
             assert_refused(answer)
         slowest = max(took for _, took in answers)
-        print(f"60 posts refused, the last after {slowest:.2f} s; ready last {took:.2f} s")
+        print(f"60 posts refused, the last after {slowest:.2f} s")
         assert slowest < REFUSED_WITHIN
         assert (await visitor.http.post(f"{path}messages/", json=MESSAGE)).status_code == 202
