@@ -46,6 +46,7 @@ async ([text, size]) => {
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", OPEN)
 async def test_one_long_block_is_not_parsed_again_with_each_delta(bare: Page, name: str) -> None:
     first, _, line = OPEN[name].rstrip("\n").rpartition("\n")

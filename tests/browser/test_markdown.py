@@ -173,6 +173,7 @@ async def test_closed_blocks_are_not_rendered_again(bare: Page) -> None:
     assert touched[1] > 20
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", QUADRATIC)
 async def test_rendering_time_grows_linearly_with_the_length(bare: Page, name: str) -> None:
     text = QUADRATIC[name]

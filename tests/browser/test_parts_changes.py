@@ -202,6 +202,7 @@ async ([count, text]) => {
 """
 
 
+@pytest.mark.alone
 async def test_text_after_many_calls_costs_what_is_new(bare: Page) -> None:
     """The parts before the last one are not drawn again with each piece."""
     writing = "some **bold** words and `code`, [a link](https://e.test/a) in one line\n\n" * 1_500
