@@ -176,24 +176,25 @@ async def test_long_text_is_split_and_hostile_text_is_cleaned() -> None:
 
 
 async def test_text_in_one_tick_of_the_window_is_taken_as_one_piece(settings: Any) -> None:
-    settings.DELTA_WINDOW = 2.0
+    settings.DELTA_WINDOW, tick = 8.0, 2.0
     items = [*"abcdefgh", Data("n", 1), *"ij"]
-    time, last = asyncio.get_running_loop().time, ReasoningPart(text="Hm.")
+    time, is_read = asyncio.get_running_loop().time, asyncio.Event()
 
     async def agent(turn: Turn) -> AsyncIterator[Any]:
         for item in items:
             yield item
             await asyncio.sleep(0)  # so that the reader is asked after each item
-        await asyncio.sleep(1)
+        await is_read.wait()
         yield Reasoning("Hm.")
 
     async with aclosing(reply_of(agent, turn_of("Go"))) as reply:
         began, taken = time(), [await anext(reply) for _ in range(3)]
         assert taken == ["a", "bcdefgh", DataPart(name="n", data=1)]
-        assert time() - began < 0.4  # a part does not wait, nor does the text before it
-        assert await anext(reply) == "ij"
-        assert 0.4 <= time() - began < 1
-        assert await anext(reply) == last
+        assert time() - began < tick  # a part does not wait, nor does the text before it
+        assert await anext(reply) == "ij"  # it waits for the tick, and not for the next item
+        assert time() - began >= tick - 0.1
+        is_read.set()
+        assert await anext(reply) == ReasoningPart(text="Hm.")
 
 
 async def test_without_a_window_each_text_is_a_piece(settings: Any) -> None:

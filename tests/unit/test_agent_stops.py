@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 from asgiref.sync import sync_to_async
 
-from workers.agents import Turn, current_turn
+from workers.agents import Turn, current_turn, reply
 from workers.agents.reply import reply_of
 from workers.agents.testing import turn_of
 
@@ -35,7 +35,10 @@ class TestStopping:
         assert ends == ["cleaned up"]
         assert turn.control.returned.is_set()
 
-    async def test_one_that_swallows_cancellation_is_abandoned_and_unheard(self) -> None:
+    async def test_one_that_swallows_cancellation_is_abandoned_and_unheard(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reply, "PATIENCE", 0.2)
         release = asyncio.Event()
 
         async def agent(turn: Turn) -> AsyncIterator[str]:
@@ -51,19 +54,22 @@ class TestStopping:
         items = reply_of(agent, turn)
         assert await anext(items) == "a"
         began = asyncio.get_running_loop().time()
-        await items.aclose()
-        assert 0.9 < asyncio.get_running_loop().time() - began < 1.5
+        await asyncio.wait_for(items.aclose(), 30)  # though the agent goes on
+        assert asyncio.get_running_loop().time() - began > 0.1
         assert not turn.control.returned.is_set()
         release.set()
         assert await asyncio.to_thread(turn.control.returned.wait, 5)
 
-    async def test_a_thread_that_blocks_keeps_the_place_and_not_the_run(self) -> None:
+    async def test_a_thread_that_blocks_keeps_the_place_and_not_the_run(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reply, "PATIENCE", 60.0)
         release, running = threading.Event(), threading.Event()
 
         def block() -> None:
             assert current_turn() is turn
             running.set()
-            assert release.wait(10)
+            assert release.wait(60)
 
         async def agent(_: Turn) -> AsyncIterator[str]:
             yield "a"
@@ -73,7 +79,7 @@ class TestStopping:
         items = reply_of(agent, turn)
         assert await anext(items) == "a"
         assert await asyncio.to_thread(running.wait, 5)
-        await asyncio.wait_for(items.aclose(), 1)
+        await asyncio.wait_for(items.aclose(), 30)
         assert not turn.control.returned.is_set()
         release.set()
         assert await asyncio.to_thread(turn.control.returned.wait, 5)
