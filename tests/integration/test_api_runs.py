@@ -1,6 +1,6 @@
 """Runs over HTTP: status, cancel, retry, and `Prefer: wait`."""
 
-from time import monotonic
+from time import process_time
 from typing import Any
 from unittest.mock import ANY
 from uuid import UUID
@@ -155,9 +155,9 @@ def test_prefer_wait_is_parsed_as_rfc_7240_says(prefer: str, seconds: int) -> No
 
 
 def test_a_huge_prefer_wait_is_bounded() -> None:
-    begun = monotonic()
+    begun = process_time()  # other processes do not count
     assert seconds_of('wait=9, a="' + '\\"' * 100_000) == 9
-    assert monotonic() - begun < 1
+    assert process_time() - begun < 1
 
 
 @pytest.mark.django_db(transaction=True)  # its connection is given back while it waits
