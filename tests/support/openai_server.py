@@ -63,11 +63,16 @@ def serving(*, closes: bool = False) -> Iterator[Running]:
     listening, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        server, url = await listen(Model(closes=closes))
+        model = Model(closes=closes)
+        server, url = await listen(model)
         ready.append(url)
         listening.set()
         await asyncio.to_thread(over.wait)
         server.close()
+        for transport in model.transports:
+            transport.abort()  # its client may not have closed it yet
+        while model.transports:
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=uvloop.run, args=[serve()], name="openai_server")
     thread.start()

@@ -56,7 +56,7 @@ class Model:
 
     closes: bool = False  # the server closes each connection after its response
     requests: int = 0
-    open: int = 0
+    transports: set[asyncio.Transport] = field(default_factory=set)  # of the open connections
     streaming: int = 0
     closed_by_client: list[float] = field(default_factory=list)
     last: dict[str, Any] | None = None
@@ -64,6 +64,10 @@ class Model:
     released: defaultdict[str, asyncio.Event] = field(
         default_factory=lambda: defaultdict(asyncio.Event)
     )
+
+    @property
+    def open(self) -> int:
+        return len(self.transports)
 
 
 class Connection(asyncio.Protocol):
@@ -81,10 +85,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
-        self.model.open += 1
+        self.model.transports.add(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.model.open -= 1
+        self.model.transports.discard(self.transport)
         if self.reply and not self.reply.done():
             self.model.closed_by_client.append(time.time())
             self.reply.cancel()
