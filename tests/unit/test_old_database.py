@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import essentials
+from tests.support.ports import essentials, free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WORKER = ["-m", "celery", "--quiet", "-A", "config.celery", "worker"]
@@ -22,7 +22,7 @@ COMMANDS = {
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
-        env={**essentials(), "DATA_DIR": str(folder), "PORT": "1"},
+        env={**essentials(), "DATA_DIR": str(folder), "PORT": str(free_port())},
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
