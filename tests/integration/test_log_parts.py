@@ -127,7 +127,6 @@ def test_a_final_event_for_another_reply_than_the_log_holds_is_refused(
     assert logged.types(0) == ["text.snapshot", "run.completed"]
 
 
-@pytest.mark.alone
 def test_the_work_per_piece_is_constant(valkey: "redis.Redis") -> None:
     """Redis runs as many commands for piece 10,000 as for piece 100, in about the same time."""
 
