@@ -41,11 +41,20 @@ async def following(followers: Iterable[Follower], *, within: float) -> AsyncIte
 
 
 async def dropping_readers(
-    visitor: Visitor, chance: random.Random, count: int, *, seed: int
+    visitor: Visitor,
+    chance: random.Random,
+    count: int,
+    *,
+    seed: int,
+    hold_at: int | None = None,
 ) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Replies of eight seconds, each with readers that stay and readers that reconnect."""
+    """Replies of eight seconds, each with readers that stay and readers that reconnect.
+
+    With `hold_at`, the replies wait before this piece until the test releases their scripts.
+    """
     asked = [
-        await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(count)
+        await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}", hold_at=hold_at))
+        for n in range(count)
     ]
     followers = [
         visitor.follower(
