@@ -13,7 +13,13 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Grip, Judge, Size
-from tests.support.many_followers import delta, following, numbered_since, wait_for_all
+from tests.support.many_followers import (
+    delta,
+    following,
+    numbered_since,
+    wait_for_all,
+    wait_past_first_request,
+)
 from tests.support.ports import HOST, listens
 from tests.support.process import alive
 from tests.support.visitor import script
@@ -38,9 +44,7 @@ async def test_killing_any_process_during_a_reply_loses_nothing(
         part = {"pushpin": gripped.pushpin, "bridge": gripped.bridge, "web": stack.web}[victim]
         killed: list[float] = []
         async with following(readers, within=60):
-            await wait_for_all(readers, delta(0), within=30)
-            # A second after it first subscribes, Pushpin asks what comes next: meanwhile it waits.
-            await wait_for_all(readers, numbered_since(time.monotonic() + 3), within=30)
+            await wait_past_first_request(readers)
             for _ in range(size(2, 10)):
                 killed.append(time.monotonic())
                 part.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -75,6 +76,16 @@ async def wait_for_all(
     return await asyncio.gather(
         *(follower.wait_for(condition, within=within) for follower in followers)
     )
+
+
+async def wait_past_first_request(followers: Sequence[Follower]) -> None:
+    """Wait until Pushpin has made its first request for the next page of each follower.
+
+    Pushpin makes it one second after it subscribes to a channel. Until the response, the follower
+    receives nothing. Without Pushpin, this is a wait for three seconds of events.
+    """
+    await wait_for_all(followers, delta(0), within=30)
+    await wait_for_all(followers, numbered_since(time.monotonic() + 3), within=30)
 
 
 def numbered_since(moment: float) -> Callable[[Received], bool]:
