@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, suppress
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
 from tests.dialects.conftest import Stacks
-from tests.support.caddy import caddy_before
 from tests.support.checker import check
-from tests.support.nginx import nginx_before
 from tests.support.openai_client import User
-from tests.support.ports import HOST
-from tests.support.pushpin_stack import PushpinStack
 from tests.support.script import expected
 from tests.support.shell_code import END_SESSION, REVOKE_TOKENS
-from tests.support.socket_client import SocketFollower, opened, refusal, unread_socket
+from tests.support.socket_client import (
+    SocketClient,
+    SocketFollower,
+    opened,
+    refusal,
+    unread_socket,
+)
 from tests.support.stack import Stack
 from tests.support.truths import truths
 from tests.support.visitor import AcceptedRun, Visitor, script
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LONG = script(tokens=2000, rate=50)
-SHORT = script(tokens=60, rate=40)
 QUICK = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HEARTBEAT": "1"}
 
 
@@ -53,6 +54,16 @@ async def check_rest(
     assert report.clean, report
 
 
+async def ask_held(visitor: Visitor) -> AcceptedRun:
+    """Ask for a reply of 1.5 seconds that waits in its middle until the test releases it."""
+    return await visitor.ask(script(tokens=60, rate=40, hold_at=30, seed=uuid4().hex))
+
+
+def from_start(visitor: Visitor, asked: AcceptedRun) -> AbstractAsyncContextManager[SocketClient]:
+    """A socket that receives the run's events from the first on, however late it opens."""
+    return opened(visitor, asked.conversation, f"?lastEventId={asked.cursor}")
+
+
 def follower(visitor: Visitor, asked: AcceptedRun) -> SocketFollower:
     return SocketFollower(visitor, asked.conversation, port=visitor.port, cursor=asked.cursor)
 
@@ -60,14 +71,15 @@ def follower(visitor: Visitor, asked: AcceptedRun) -> SocketFollower:
 async def test_a_socket_is_asked_to_reconnect_when_its_web_process_stops(stack: Stack) -> None:
     web = await stack.add_web()
     visitor = await stack.visitor(web)
-    asked = await visitor.ask(SHORT)
-    async with opened(visitor, asked.conversation) as client:
+    asked = await ask_held(visitor)
+    async with from_start(visitor, asked) as client:
         await client.wait_for_type("text.delta")
         web.terminate()
         assert await client.closed() == (1012, "reconnect")
     assert [frame.type for frame in client.frames[-2:]] == ["retry", "heartbeat"]
     assert await web.ended(within=10) < 3
     assert "Traceback" not in web.log.read_text()
+    stack.model.release(asked.script)
     other = visitor.at(stack.ports[stack.web.name])
     await check_rest(other, asked, follower(other, asked))
 
@@ -75,12 +87,14 @@ async def test_a_socket_is_asked_to_reconnect_when_its_web_process_stops(stack: 
 async def test_a_socket_is_asked_to_reconnect_at_its_greatest_age(stack: Stack) -> None:
     web = await stack.add_web(STREAM_MAX_AGE="0.5")
     visitor = await stack.visitor(web)
-    asked = await visitor.ask(script(tokens=60, rate=20))
+    asked = await ask_held(visitor)
     async with opened(visitor, asked.conversation) as client:
         assert await client.closed() == (1012, "reconnect")
     reader = follower(visitor, asked)
-    await check_rest(visitor, asked, reader)
-    assert len(reader.recording.connections) > 2
+    reading = asyncio.create_task(check_rest(visitor, asked, reader))
+    await until(lambda: len(reader.recording.connections) > 2, within=30, what="two more sockets")
+    stack.model.release(asked.script)
+    await reading
     web.kill()
 
 
@@ -132,9 +146,9 @@ async def test_a_socket_breaks_when_its_reader_stalls(stack: Stack) -> None:
 
 
 async def test_a_socket_goes_on_after_redis_was_away(stack: Stack, visitor: Visitor) -> None:
-    asked = await visitor.ask(SHORT)
+    asked = await ask_held(visitor)
     reader = follower(visitor, asked)
-    async with opened(visitor, asked.conversation) as client:
+    async with from_start(visitor, asked) as client:
         await client.wait_for_type("text.delta")
         stack.web_redis.refuse()
         stack.web_redis.reset()
@@ -144,31 +158,37 @@ async def test_a_socket_goes_on_after_redis_was_away(stack: Stack, visitor: Visi
         await client.send("stop", "cancel", {"run": answer.data["response"]["run"]})
         await client.response("stop")
         await stack.web_redis.accept()
+        stack.model.release(asked.script)
         await client.wait_for_type("run.completed")
     text = [one.data["text"] for one in client.frames if one.type == "text.delta"]
-    assert expected(SHORT).endswith("".join(text))
+    assert "".join(text) == expected(asked.script)
     async with asyncio.timeout(60):
         await reader.follow()
 
 
 async def test_a_socket_opens_while_redis_is_away(stack: Stack, visitor: Visitor) -> None:
-    asked = await visitor.ask(SHORT)
+    asked = await ask_held(visitor)
     stack.web_redis.refuse()
     stack.web_redis.reset()
     reader = follower(visitor, asked)
     reading = asyncio.create_task(check_rest(visitor, asked, reader))
-    while not any(one.block.event == "heartbeat" for one in reader.recording.received()):
-        await asyncio.sleep(0.02)
+    await until(
+        lambda: any(one.block.event == "heartbeat" for one in reader.recording.received()),
+        within=30,
+        what="a heartbeat",
+    )
     await stack.web_redis.accept()
+    stack.model.release(asked.script)
     await reading
 
 
 async def test_a_reader_whose_history_is_lost_is_reset(stack: Stack, visitor: Visitor) -> None:
-    asked = await visitor.ask(SHORT)
+    asked = await ask_held(visitor)
     reader = follower(visitor, asked)
-    async with opened(visitor, asked.conversation) as client:
+    async with from_start(visitor, asked) as client:
         await client.wait_for_type("text.delta")
         await stack.valkey.client.flushall()
+        stack.model.release(asked.script)
         await client.wait_for_type("run.completed")
     async with opened(visitor, asked.conversation, f"?lastEventId={asked.cursor}") as client:
         reset = await client.wait_for_type("stream-reset")
@@ -178,8 +198,8 @@ async def test_a_reader_whose_history_is_lost_is_reset(stack: Stack, visitor: Vi
 
 
 async def test_a_second_attempt_follows_a_killed_worker(stack: Stack, visitor: Visitor) -> None:
-    asked = await visitor.ask(SHORT)
-    async with opened(visitor, asked.conversation) as client:
+    asked = await ask_held(visitor)
+    async with from_start(visitor, asked) as client:
         await client.wait_for_type("text.delta")
         stack.worker.kill()
         await stack.add_worker()
@@ -187,57 +207,16 @@ async def test_a_second_attempt_follows_a_killed_worker(stack: Stack, visitor: V
         await client.wait_for(
             lambda one: one.type == "run.started" and one.data["attempt"] == 2,
         )
+        stack.model.release(asked.script)
         await client.wait_for_type("run.completed")
     await check_rest(visitor, asked, follower(visitor, asked))
-
-
-async def check_passes(through: Visitor, origin: str = "") -> None:
-    """Ask and follow over a socket through what is in front of the web process."""
-    asked = await through.ask(SHORT)
-    async with opened(through, asked.conversation, origin=origin) as client:
-        answer = await client.ask(script(tokens=3), when_busy="queue")
-        run = answer.data["response"]["run"]
-        await client.wait_for(lambda one: one.type == "run.completed" and one.data["run"] == run)
-    tip = (await through.conversation(asked.conversation))["cursor"]
-    for _ in range(20):
-        reader = SocketFollower(
-            through, asked.conversation, port=through.port, cursor=asked.cursor, origin=origin
-        )
-        async with asyncio.timeout(60):
-            recording = await reader.follow()
-        ids = [one.block.id for one in recording.received() if one.block.id]
-        assert ids == list(range(int(asked.cursor or 0) + 1, tip + 1))
-    async with opened(through, str(uuid4()), origin=origin) as client:
-        assert await client.closed() == (4404, "Not Found")  # Pushpin drops the frame before it
-
-
-async def test_a_socket_passes_nginx(stack: Stack, visitor: Visitor, tmp_path: Path) -> None:
-    nginx, port = await nginx_before(visitor.port, tmp_path / "nginx")
-    try:
-        await check_passes(visitor.at(port), origin=f"http://{HOST}")  # nginx passes no port on
-    finally:
-        nginx.kill()
-
-
-async def test_a_socket_passes_caddy(stack: Stack, visitor: Visitor, tmp_path: Path) -> None:
-    caddy, port = await caddy_before(visitor.port, tmp_path / "caddy")
-    try:
-        await check_passes(visitor.at(port))
-    finally:
-        caddy.kill()
-
-
-async def test_a_socket_passes_pushpin_unheld(stacks: Stacks) -> None:
-    chosen = PushpinStack.shared_settings()
-    async with stacks(also=chosen) as stack, PushpinStack(stack, chosen) as pushpin:
-        await check_passes((await stack.visitor(stack.web)).at(pushpin.port))
 
 
 async def test_a_frame_is_answered_before_its_process_stops(stack: Stack) -> None:
     web = await stack.add_web()
     visitor = await stack.visitor(web)
-    asked = await visitor.ask(SHORT)
-    async with opened(visitor, asked.conversation) as client:
+    asked = await ask_held(visitor)
+    async with from_start(visitor, asked) as client:
         await client.wait_for_type("text.delta")
         stack.web_redis.stall()  # the request waits for Redis
         await client.send("late", "message", {"message": "late", "when_busy": "queue"})
@@ -247,3 +226,4 @@ async def test_a_frame_is_answered_before_its_process_stops(stack: Stack) -> Non
     assert closed == (1012, "reconnect")
     assert "late" in [one.data["name"] for one in client.frames if one.type == "accepted"]
     await web.ended(within=10)
+    stack.model.release(asked.script)

@@ -123,7 +123,7 @@ async def test_repeats_that_wait_for_one_run_share_its_looks(
             base_url=visitor.http.base_url,
             headers={**visitor.http.headers, **headers},
             cookies=visitor.http.cookies,
-            limits=httpx.Limits(max_connections=count),
+            limits=httpx.Limits(max_connections=count + 1),
             timeout=120,
             trust_env=False,
         ) as http:
@@ -135,8 +135,12 @@ async def test_repeats_that_wait_for_one_run_share_its_looks(
             for _ in range(count - 1):
                 waiting.append(asyncio.create_task(http.post(TALKS, json={"message": message})))
                 await asyncio.sleep(0.01)
+            # The web process answers in order, so it has taken in all requests before this one.
+            body = {"message": message}
+            last = await http.post(TALKS, json=body, headers={"Prefer": ""}, timeout=60)
+            assert last.status_code == 202
             while await processor_during(stack, 0.5) > 0.2:
-                pass  # until the last of them are taken in
+                pass  # the last of them may still be in a thread
             beside = await processor_during(stack, seconds)
             assert not any(one.done() for one in waiting)
             [asked] = await visitor.conversations()

@@ -13,7 +13,12 @@ import pytest
 
 from tests.faults.conftest import Judge, Size, Stacks
 from tests.support.follower import Follower
-from tests.support.many_followers import delta, following, numbered_since, wait_for_all
+from tests.support.many_followers import (
+    following,
+    numbered_since,
+    wait_for_all,
+    wait_past_first_request,
+)
 from tests.support.stack import Stack
 from tests.support.valkey import Valkey
 from tests.support.visitor import AcceptedRun, Visitor, script
@@ -89,8 +94,7 @@ async def test_an_outage_of_one_redis_server_does_not_affect_readers_of_the_othe
         lasting = [follower for those in followers for follower in those]
         asked, returns = [one for those in there for one in those], []
         async with following(lasting, within=30):
-            await wait_for_all(lasting, delta(0), within=30)
-            await asyncio.sleep(2)  # Pushpin has asked what comes next, as it does after a second
+            await wait_past_first_request(lasting)
             for number in range(size(4, 20)):
                 one = (number + number // 2) % 2  # each is killed, and each is silent
                 begun = time.monotonic()

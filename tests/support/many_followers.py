@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -41,11 +42,20 @@ async def following(followers: Iterable[Follower], *, within: float) -> AsyncIte
 
 
 async def dropping_readers(
-    visitor: Visitor, chance: random.Random, count: int, *, seed: int
+    visitor: Visitor,
+    chance: random.Random,
+    count: int,
+    *,
+    seed: int,
+    hold_at: int | None = None,
 ) -> tuple[list[AcceptedRun], list[Follower]]:
-    """Replies of eight seconds, each with readers that stay and readers that reconnect."""
+    """Replies of eight seconds, each with readers that stay and readers that reconnect.
+
+    With `hold_at`, the replies wait before this piece until the test releases their scripts.
+    """
     asked = [
-        await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}")) for n in range(count)
+        await visitor.ask(script(tokens=400, rate=50, seed=f"{seed}-{n}", hold_at=hold_at))
+        for n in range(count)
     ]
     followers = [
         visitor.follower(
@@ -66,6 +76,16 @@ async def wait_for_all(
     return await asyncio.gather(
         *(follower.wait_for(condition, within=within) for follower in followers)
     )
+
+
+async def wait_past_first_request(followers: Sequence[Follower]) -> None:
+    """Wait until Pushpin has made its first request for the next page of each follower.
+
+    Pushpin makes it one second after it subscribes to a channel. Until the response, the follower
+    receives nothing. Without Pushpin, this is a wait for three seconds of events.
+    """
+    await wait_for_all(followers, delta(0), within=30)
+    await wait_for_all(followers, numbered_since(time.monotonic() + 3), within=30)
 
 
 def numbered_since(moment: float) -> Callable[[Received], bool]:

@@ -20,7 +20,7 @@ from tests.support.recording import Connection, Ended, Received, Recording
 from tests.support.sse_blocks import parse
 from tests.support.visitor import Visitor
 
-WITHIN = 30.0  # seconds for one frame
+WITHIN = 30.0  # seconds for a frame that a test waits for
 Condition = Callable[["Frame"], bool]
 
 
@@ -65,12 +65,22 @@ class SocketClient:
 
     async def wait_for(self, condition: Condition) -> Frame:
         """The next frame for which `condition` is true."""
-        while not condition(await self.receive()):
-            pass
+        async with asyncio.timeout(WITHIN):  # heartbeats come for ever
+            while not condition(await self.receive()):
+                pass
         return self.frames[-1]
 
     async def wait_for_type(self, type: str) -> Frame:
         return await self.wait_for(lambda frame: frame.type == type)
+
+    async def wait_for_end(self, run: str) -> None:
+        """Wait until the run is completed. Its end may have come before another awaited frame."""
+
+        def is_end(frame: Frame) -> bool:
+            return frame.type == "run.completed" and frame.data["run"] == run
+
+        if not any(map(is_end, self.frames)):
+            await self.wait_for(is_end)
 
     async def send(self, name: str, type: str, data: object, key: str | None = None) -> None:
         frame = {"name": name, "type": type, "data": data}
