@@ -17,16 +17,19 @@ The question is a JSON list of steps, each an object with one of these keys:
 
 A call may have `repeat` (it is safe to repeat), `seconds` (that the tool takes), `thread` (the
 tool blocks a thread, not the agent), `hold` (the tool does not return in attempt 1), `bytes` (the
-size of its output), `fail` (it raises, as above) and `times` (the number of calls). Before anything
-else, each tool appends its call to the file `record` of the metadata. So a test can count calls
-whatever happens to this process.
+size of its output), `fail` (it raises, as above) and `times` (the number of calls). `swallow`,
+`block` and a call with `thread` may have `until`: they end earlier when this file exists. Before
+anything else, each tool appends its call to the file `record` of the metadata. So a test can count
+calls whatever happens to this process.
 """
 
 import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from workers.agents import Data, Part, Reasoning, Source, ToolCall, ToolResult, Turn
@@ -58,9 +61,11 @@ async def scripted(turn: Turn) -> AsyncIterator[str | Part]:
             case {"yield": value}:
                 yield value
             case {"swallow": seconds}:
-                await _swallow(seconds)
+                for _ in _moments(seconds, step):
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0.01)
             case {"block": seconds}:
-                time.sleep(seconds)  # this step is meant to block
+                _block(seconds, step)
             case {"fail": text}:
                 raise RuntimeError(text[::-1])
 
@@ -72,7 +77,7 @@ async def _tool(turn: Turn, step: dict[str, Any]) -> str:
     if "hold" in step:
         await _hold(turn)
     if step.get("thread"):
-        await asyncio.to_thread(time.sleep, step["seconds"])
+        await asyncio.to_thread(_block, step["seconds"], step)
     else:
         await asyncio.sleep(step.get("seconds", 0))
     return "x" * step["bytes"] if "bytes" in step else f"{step['call']} is done"
@@ -92,13 +97,16 @@ def _note(turn: Turn, name: str) -> None:
         os.close(file)
 
 
-async def _swallow(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        try:
-            await asyncio.sleep(left)
-        except asyncio.CancelledError:
-            continue
+def _block(seconds: float, step: dict[str, Any]) -> None:
+    for _ in _moments(seconds, step):
+        time.sleep(0.01)
+
+
+def _moments(seconds: float, step: dict[str, Any]) -> Iterator[None]:
+    """Yield until the seconds are over, or until the step's file `until` exists."""
+    end, released = time.monotonic() + seconds, Path(step.get("until", "/nowhere"))
+    while time.monotonic() < end and not released.exists():
+        yield
 
 
 def no_generator(turn: Turn) -> str:

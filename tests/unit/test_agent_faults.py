@@ -88,9 +88,8 @@ async def test_silence_is_bounded(settings: Any, items: list[Any], code: str) ->
             yield item
         await asyncio.Event().wait()
 
-    began = asyncio.get_running_loop().time()
-    assert (await run(agent, "Go")).code == code
-    assert asyncio.get_running_loop().time() - began < 2
+    async with asyncio.timeout(30):
+        assert (await run(agent, "Go")).code == code
 
 
 async def test_a_reader_that_is_slow_is_not_the_agents_silence(settings: Any) -> None:
