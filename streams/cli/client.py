@@ -60,7 +60,10 @@ class Client:
                 response = self._http.request(method, path, json=body, headers=key)
                 _check(response)
                 self._note_back()
-                return _fields(response, fields)
+                with suppress(ValueError, AttributeError):  # another server's JSON, or none
+                    if (found := response.json()).keys() >= set(fields):
+                        return dict(found)
+                raise _unknown(response)
             self._wait_to_retry()
 
     def events(self, conversation: str, cursor: int | str | None = None) -> Events:
@@ -105,14 +108,6 @@ def _check(response: httpx.Response, *temporary: int) -> None:
         with suppress(ValueError, KeyError, TypeError):
             raise ClientError(response.json()["detail"])
         raise _unknown(response)
-
-
-def _fields(response: httpx.Response, fields: tuple[str, ...]) -> dict[str, Any]:
-    with suppress(ValueError):
-        found = response.json()
-        if isinstance(found, dict) and found.keys() >= set(fields):
-            return found
-    raise _unknown(response)
 
 
 def _unknown(response: httpx.Response) -> ClientError:
