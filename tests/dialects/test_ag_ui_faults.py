@@ -37,7 +37,7 @@ async def visitor(stack: Stack) -> Visitor:
 
 
 async def test_a_second_attempt_is_all_that_is_left(client: VendorProcess, stacks: Stacks) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         visitor = await stack.visitor()
         web = (HOST, stack.ports[stack.web.name])
         async with Proxy(web) as proxy:

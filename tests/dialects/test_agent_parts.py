@@ -44,7 +44,7 @@ async def clients(installed: Installed) -> AsyncIterator[dict[str, VendorProcess
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def agents(stacks: Stacks) -> AsyncIterator[User]:
     """A user with a token, where an agent replies."""
-    async with stacks(workers=0, agents=1, also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(workers=0, agents=1, also={"RUN_LEASE": "4"}) as stack:
         user = await User.of(stack)
         yield user
         await user.visitor.close()

@@ -140,7 +140,7 @@ async def test_a_failed_reply_is_an_error_and_keeps_its_text(
 
 
 async def test_a_second_attempt_is_all_that_is_left(clients: Clients, stacks: Stacks) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         visitor = await stack.visitor()
         pages = {kind: await opened(clients, visitor, kind) for kind in CLIENTS}
         message = script(tokens=80, seed=6, rate=25, hold_at=40)

@@ -44,7 +44,7 @@ async def test_readers_of_all_wires_end_equal_to_the_database(
 ) -> None:
     async with (
         clients(installed) as processes,
-        stacks(also={"RUN_LEASE": "2", "MAX_STREAMS": "100"}) as stack,
+        stacks(also={"RUN_LEASE": "4", "MAX_STREAMS": "100"}) as stack,
         AsyncExitStack() as proxies,
     ):
         user = await User.of(stack)

@@ -163,7 +163,7 @@ async def test_what_is_not_offered_is_refused(user: User, client: AsyncOpenAI) -
 async def test_a_second_attempt_is_an_error_in_a_stream_and_none_in_a_whole_reply(
     stacks: Stacks,
 ) -> None:
-    async with stacks(workers=1, also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(workers=1, also={"RUN_LEASE": "4"}) as stack:
         user = await User.of(stack)
         asked = script(tokens=60, seed=3, rate=30, hold_at=30)
         async with user.client() as client:

@@ -45,7 +45,7 @@ async def test_an_agents_parts_are_messages_and_data(user: User) -> None:
 
 
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         user = await User.of(stack)
         asked = script(tokens=60, seed=7, rate=30, hold_at=30, reasoning=3)
         async with (

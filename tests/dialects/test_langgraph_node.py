@@ -172,7 +172,7 @@ async def test_runs_are_waited_for_with_and_without_a_thread(client: Client) -> 
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(
     client: Client, stacks: Stacks
 ) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         second = Client(client.process, await User.of(stack))
         asked, threads = script(tokens=60, seed=9, rate=30, hold_at=30, reasoning=3), {}
         tasks = []

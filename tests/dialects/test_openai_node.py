@@ -126,7 +126,7 @@ async def test_a_cancelled_response_ends_the_loop(client: Client) -> None:
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(
     stacks: Stacks, client: Client
 ) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         user = await User.of(stack)
         asked = script(tokens=60, seed=5, rate=30, hold_at=30, reasoning=3)
         second = Client(client.process, user)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_second_attempt_leaves_the_text_of_the_last_one(stacks: Stacks) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         user = await User.of(stack)
         asked = script(tokens=60, seed=7, rate=30, hold_at=30, reasoning=3)
         async with user.client() as client:
@@ -77,7 +77,7 @@ async def test_a_response_passes_pushpin_and_goes_on_after_its_web_process_has_s
 async def test_a_reader_that_has_more_than_is_stored_ends_with_what_is_stored(
     stacks: Stacks,
 ) -> None:
-    async with stacks(also={"RUN_LEASE": "2"}) as stack:
+    async with stacks(also={"RUN_LEASE": "4"}) as stack:
         user = await User.of(stack)
         async with user.client() as client:
             loop = ResponseLoop()

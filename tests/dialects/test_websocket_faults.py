@@ -35,7 +35,7 @@ QUICK = {"STREAM_WRITE_TIMEOUT": "1", "ACCESS_CHECK_INTERVAL": "0.3", "STREAM_HE
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(stacks: Stacks) -> AsyncIterator[Stack]:
     async with stacks(
-        proxied=True, also={**QUICK, "RUN_LEASE": "2", "SWEEP_INTERVAL": "0.5"}
+        proxied=True, also={**QUICK, "RUN_LEASE": "4", "SWEEP_INTERVAL": "0.5"}
     ) as one:
         yield one
 
@@ -69,7 +69,7 @@ def follower(visitor: Visitor, asked: AcceptedRun) -> SocketFollower:
 
 
 async def test_a_socket_is_asked_to_reconnect_when_its_web_process_stops(stack: Stack) -> None:
-    web = await stack.add_web()
+    web = await stack.add_web(WEB_DRAIN="60")
     visitor = await stack.visitor(web)
     asked = await ask_held(visitor)
     async with from_start(visitor, asked) as client:
@@ -77,7 +77,7 @@ async def test_a_socket_is_asked_to_reconnect_when_its_web_process_stops(stack: 
         web.terminate()
         assert await client.closed() == (1012, "reconnect")
     assert [frame.type for frame in client.frames[-2:]] == ["retry", "heartbeat"]
-    assert await web.ended(within=10) < 3
+    await web.ended(within=10)
     assert "Traceback" not in web.log.read_text()
     stack.model.release(asked.script)
     other = visitor.at(stack.ports[stack.web.name])
