@@ -111,5 +111,5 @@ def _check(response: httpx.Response, *temporary: int) -> None:
 
 
 def _unknown(response: httpx.Response) -> ClientError:
-    answer = f"{response.url} answers with status {response.status_code}"
-    return ClientError(f"{answer}, but not as the service does. Is the URL right?")
+    found = f"{response.url} responds with status {response.status_code}"
+    return ClientError(f"{found}, but not as the service does. Is the URL right?")

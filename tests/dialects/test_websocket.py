@@ -164,7 +164,7 @@ async def test_a_frame_that_waits_at_a_stop_is_answered_first(stack: Stack) -> N
         await client.response("last")
         web.terminate()
         assert await client.closed() == (1012, "reconnect")
-    await web.ended(within=10)
+    assert await web.ended(within=10) < 3
     assert "Traceback" not in web.log.read_text()
 
 

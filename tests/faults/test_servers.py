@@ -25,11 +25,8 @@ from tests.support.visitor import AcceptedRun, Visitor, script
 
 LONG = 20_000  # tokens: a reply that lasts until it is cancelled
 RATE = 20  # tokens a second
-# Seconds for a round trip to Redis: five times the default, so that one call which waits for the
-# other server is a longer silence than a busy machine causes.
-TIMEOUT = 3.0
-APART = TIMEOUT - 0.5  # seconds at most between two events, whatever happens to the other server
-ANSWERED_WITHIN = 4 * TIMEOUT  # a POST: three round trips to Redis, and one to dispatch
+APART = 1.0  # seconds at most between two events, whatever happens to the other server
+ANSWERED_WITHIN = 3.0  # seconds for a POST: three round trips to Redis, and one to dispatch
 BACK_WITHIN = 10.0  # seconds after the server's return until a reply continues
 
 
@@ -81,8 +78,7 @@ def longest_silence(follower: Follower, since: float, until: float) -> float:
 async def test_an_outage_of_one_redis_server_does_not_affect_readers_of_the_other(
     stacks: Stacks, judge: Judge, size: Size[int], chance: random.Random, pushpin: bool
 ) -> None:
-    timeout = {"REDIS_TIMEOUT": str(TIMEOUT)}
-    async with stacks(valkeys=2, workers=2, pushpin=pushpin, also=timeout) as stack:
+    async with stacks(valkeys=2, workers=2, pushpin=pushpin) as stack:
         for valkey in stack.valkeys:
             await forget_nothing(valkey)
         visitor = await stack.visitor()
@@ -101,7 +97,7 @@ async def test_an_outage_of_one_redis_server_does_not_affect_readers_of_the_othe
                 async with away(stack.valkeys[one], silent=number % 2 == 1):
                     asked.append(await visitor.ask(script(tokens=20, rate=50, seed=1000 + number)))
                     assert asked[-1].took < ANSWERED_WITHIN
-                    await asyncio.sleep(chance.uniform(TIMEOUT, TIMEOUT + size(2, 5)))
+                    await asyncio.sleep(chance.uniform(1, size(4, 8)))
                     back = time.monotonic()
                     for follower in followers[1 - one]:
                         assert longest_silence(follower, begun, back) < APART

@@ -15,6 +15,7 @@ from tests.support.visitor import AcceptedRun, Visitor, script
 
 LEASE = 10.0 if RELEASE else 4.0  # seconds; twice of it is what a frozen worker sleeps
 TAKEN_UP_WITHIN = LEASE + 15.0  # seconds after a worker's death
+HANDED_OVER_WITHIN = 5.0  # seconds after SIGTERM
 LEASED = {"RUN_LEASE": str(LEASE)}
 LONG_LEASE = {"RUN_LEASE": "120"}  # longer than a test waits: only a released run is taken up
 AT_ONCE = 10  # replies
@@ -127,10 +128,11 @@ async def test_a_terminated_worker_releases_all_its_runs(
                 await stack.add_worker()
                 told_at = time.monotonic()
                 stack.worker.terminate()
-                await wait_for_all(followers, started(2), within=30)
+                taken = await wait_for_all(followers, started(2), within=30)
                 await stack.workers.pop(0).ended(within=30)
             report = await judge(visitor, asked, followers, broken_at=[told_at])
             assert report.clean, report
+            assert max(heard.at for heard in taken) - told_at <= HANDED_OVER_WITHIN
 
 
 async def test_a_task_delivered_five_times_at_once_runs_once(

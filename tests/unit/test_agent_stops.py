@@ -35,10 +35,7 @@ class TestStopping:
         assert ends == ["cleaned up"]
         assert turn.control.returned.is_set()
 
-    async def test_one_that_swallows_cancellation_is_abandoned_and_unheard(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(reply, "PATIENCE", 0.2)
+    async def test_one_that_swallows_cancellation_is_abandoned_and_unheard(self) -> None:
         release = asyncio.Event()
 
         async def agent(turn: Turn) -> AsyncIterator[str]:
@@ -54,8 +51,8 @@ class TestStopping:
         items = reply_of(agent, turn)
         assert await anext(items) == "a"
         began = asyncio.get_running_loop().time()
-        await asyncio.wait_for(items.aclose(), 30)  # though the agent goes on
-        assert asyncio.get_running_loop().time() - began > 0.1
+        await items.aclose()  # though the agent goes on
+        assert 0.9 < asyncio.get_running_loop().time() - began < 1.5
         assert not turn.control.returned.is_set()
         release.set()
         assert await asyncio.to_thread(turn.control.returned.wait, 5)
@@ -79,7 +76,7 @@ class TestStopping:
         items = reply_of(agent, turn)
         assert await anext(items) == "a"
         assert await asyncio.to_thread(running.wait, 5)
-        await asyncio.wait_for(items.aclose(), 30)
+        await asyncio.wait_for(items.aclose(), 1)
         assert not turn.control.returned.is_set()
         release.set()
         assert await asyncio.to_thread(turn.control.returned.wait, 5)
